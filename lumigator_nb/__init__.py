@@ -1,0 +1,52 @@
+"""Compare language models on your own data: ``import lumigator_nb as lm; ws = lm.connect()``.
+
+Names are loaded when first used (PEP 562), so that importing the package stays fast and a cluster worker loads no
+database or user-interface library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "connect": "workspace",
+    "Workspace": "workspace",
+    "Settings": "config",
+    "Model": "specs",
+    "GenerationConfig": "specs",
+    "Task": "specs",
+    "Summarization": "specs",
+    "MetricSpec": "specs",
+    "Status": "specs",
+    "Comparison": "services.comparisons",
+    "LumigatorError": "errors",
+    "score": "metrics",
+}
+_MODULES = {"errors": "errors", "statistics": "statistics", "ui": "widgets"}
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+if TYPE_CHECKING:
+    from lumigator_nb import errors, statistics
+    from lumigator_nb import widgets as ui
+    from lumigator_nb.config import Settings
+    from lumigator_nb.errors import LumigatorError
+    from lumigator_nb.metrics import score
+    from lumigator_nb.services.comparisons import Comparison
+    from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Status, Summarization, Task
+    from lumigator_nb.workspace import Workspace, connect
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,158 @@
+"""Every error that the package raises on purpose.
+
+A message states the rule that was broken and where; the hint says what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class LumigatorError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: what is wrong and where (file, row, column, setting).
+        hint: what the reader can do about it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Subclasses take other arguments than `args` holds, so the default would call them wrongly.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[LumigatorError], args: tuple[object, ...], state: dict[str, object]) -> LumigatorError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(LumigatorError):
+    """A setting is missing, malformed or contradicts another one."""
+
+
+class StoreNotSharedError(ConfigurationError):
+    """The store is a folder of this machine, which a remote cluster cannot read."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency is not installed.
+
+    Args:
+        feature: what needs it, as the user would call it.
+        extra: the extra of this package that brings it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs packages that are not installed",
+            f"install them with: pip install 'lumigator-nb[{extra}]'",
+        )
+        self.extra = extra
+
+
+class InvalidInputError(LumigatorError, ValueError):
+    """What the caller gave cannot be used."""
+
+
+class DatasetError(InvalidInputError):
+    """A dataset cannot be read, or breaks a rule; the message names file, row and column."""
+
+
+class MissingFieldsError(InvalidInputError):
+    """A metric or task needs a field that the dataset lacks."""
+
+
+class UnknownMetricError(InvalidInputError):
+    """No metric has that name."""
+
+
+class UnknownModelError(InvalidInputError):
+    """No provider knows that model, or the model's name is malformed."""
+
+
+class NotFoundError(LumigatorError, LookupError):
+    """Nothing is stored under that name or id.
+
+    Args:
+        kind: "dataset", "experiment", "workflow", "job" or "file".
+        key: the name or id that was asked for.
+    """
+
+    def __init__(self, kind: str, key: str, hint: str | None = None) -> None:
+        super().__init__(f"there is no {kind} {key!r}", hint)
+        self.kind = kind
+        self.key = key
+
+
+class ConflictError(LumigatorError):
+    """The name is taken.
+
+    Args:
+        kind: as in :class:`NotFoundError`.
+        name: the name that is taken.
+    """
+
+    def __init__(self, kind: str, name: str, hint: str | None = None) -> None:
+        super().__init__(f"a {kind} named {name!r} exists already", hint)
+        self.kind = kind
+        self.name = name
+
+
+class UnavailableError(LumigatorError):
+    """A service that the work needs does not answer."""
+
+
+class ClusterUnavailableError(UnavailableError):
+    """The Ray cluster does not answer."""
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store cannot be read or written."""
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database cannot be reached, or its schema does not fit this version."""
+
+
+class JobError(LumigatorError):
+    """Something about one workflow or job.
+
+    Args:
+        job_id: the id of the workflow or job.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, *, job_id: str) -> None:
+        super().__init__(message, hint)
+        self.job_id = job_id
+
+
+class JobFailedError(JobError):
+    """The work ended in failure; the message carries the reason, the hint how to go on."""
+
+
+class JobLostError(JobError):
+    """The cluster forgot the work before it finished; it can be resumed."""
+
+
+class WaitTimeoutError(JobError):
+    """Waiting took longer than allowed; the work itself goes on."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'? Known: …" for an unknown word; the suggestion only where one is near."""
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    start = f"did you mean {near[0]!r}? " if near else ""
+    return f"{start}Known: {', '.join(names)}"

@@ -1,0 +1,59 @@
+"""The names of all objects in the store. No other module spells one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from lumigator_nb.specs import Step
+
+
+def dataset_folder(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}"
+
+
+def examples(dataset_id: str) -> str:
+    """The normalised Parquet."""
+    return f"{dataset_folder(dataset_id)}/data.parquet"
+
+
+def original(dataset_id: str, filename: str) -> str:
+    """The bytes as uploaded, under a safe name."""
+    return f"{dataset_folder(dataset_id)}/original/{safe_filename(filename)}"
+
+
+def workflow_folder(workflow_id: str) -> str:
+    return f"workflows/{workflow_id}"
+
+
+def spec(workflow_id: str) -> str:
+    return f"{workflow_folder(workflow_id)}/spec.json"
+
+
+def step_folder(workflow_id: str, step: Step) -> str:
+    return f"{workflow_folder(workflow_id)}/{step}"
+
+
+def part(workflow_id: str, step: Step, index: int) -> str:
+    """The file of shard `index` of a step: predictions, or scores."""
+    return f"{step_folder(workflow_id, step)}/part-{index:05d}.parquet"
+
+
+def progress(workflow_id: str, step: Step) -> str:
+    return f"{step_folder(workflow_id, step)}/progress.json"
+
+
+def result(workflow_id: str, step: Step) -> str:
+    return f"{step_folder(workflow_id, step)}/result.json"
+
+
+def log(workflow_id: str, attempt: int) -> str:
+    return f"{workflow_folder(workflow_id)}/log-{attempt}.txt"
+
+
+def safe_filename(filename: str) -> str:
+    """Return a name of letters, digits, ``.``, ``_`` and ``-`` without folders, at most 100 characters long."""
+    base = re.split(r"[/\\]", filename)[-1]
+    ascii_name = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", ascii_name).lstrip("._")
+    return cleaned[-100:].lstrip("._") or "upload"
