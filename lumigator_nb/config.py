@@ -78,6 +78,18 @@ class Settings(BaseSettings):
         return StoreSpec(uri=uri.rstrip("/"), endpoint_url=self.s3_endpoint_url)
 
     @property
+    def store_credentials(self) -> dict[str, Any]:
+        """Arguments for s3fs where `.env` holds the credentials; empty leaves it to the ordinary AWS chain."""
+        if not (self.aws_access_key_id and self.aws_secret_access_key):
+            return {}
+        client = {"region_name": self.aws_default_region} if self.aws_default_region else {}
+        return {
+            "key": self.aws_access_key_id,
+            "secret": self.aws_secret_access_key.get_secret_value(),
+            "client_kwargs": client,
+        }
+
+    @property
     def node_environment(self) -> dict[str, str]:
         """Variables that a local head's processes need to reach the store and the model cache."""
         values = {
@@ -105,7 +117,7 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
         raise ConfigurationError(
             f"unknown setting {min(unknown)!r}", f"settings are: {', '.join(sorted(Settings.model_fields))}"
         )
-    file = env_file or find_env_file(Path.cwd())
+    file = env_file or find_env_file()
     try:
         settings = Settings(_env_file=file, **overrides)
     except ValidationError as error:
@@ -117,9 +129,9 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
     return settings.model_copy(update={"lumigator_home": base / home})
 
 
-def find_env_file(start: Path) -> Path | None:
-    """Return the nearest `.env` at or above `start`, or None."""
-    for folder in (start, *start.parents):
+def find_env_file() -> Path | None:
+    """Return the nearest `.env` at or above the current folder, or None."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / ".env").is_file():
             return folder / ".env"
     return None

@@ -108,6 +108,10 @@ class ConflictError(LumigatorError):
         self.name = name
 
 
+class InUseError(LumigatorError):
+    """Something else depends on what should be deleted."""
+
+
 class UnavailableError(LumigatorError):
     """A service that the work needs does not answer."""
 

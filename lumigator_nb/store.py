@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
@@ -24,15 +24,16 @@ class Store:
 
     Args:
         spec: where it is.
+        credentials: arguments for an S3 file system; default the ordinary AWS chain (environment, profile, role).
 
     Raises:
         ConfigurationError: fsspec has no such protocol.
         MissingExtraError: the protocol's package is not installed.
     """
 
-    def __init__(self, spec: StoreSpec) -> None:
+    def __init__(self, spec: StoreSpec, credentials: Mapping[str, Any] | None = None) -> None:
         self.spec = spec
-        self.fs, self.root = _open_filesystem(spec)
+        self.fs, self.root = _open_filesystem(spec, credentials or {})
         self.is_local = "file" in _protocols(self.fs)
 
     def __repr__(self) -> str:
@@ -153,10 +154,10 @@ def _renamed_into_place(path: str) -> Iterator[IO[bytes]]:
         raise
 
 
-def _open_filesystem(spec: StoreSpec) -> tuple[AbstractFileSystem, str]:
+def _open_filesystem(spec: StoreSpec, credentials: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     options: dict[str, Any] = {}
-    if spec.endpoint_url and spec.uri.startswith("s3://"):
-        options["endpoint_url"] = spec.endpoint_url
+    if spec.uri.startswith("s3://"):
+        options = {**credentials, "endpoint_url": spec.endpoint_url}
     try:
         fs, root = fsspec.core.url_to_fs(spec.uri, **options)
     except ImportError as error:

@@ -1,0 +1,6 @@
+"""The Ray cluster that runs workflows: one given by the settings, or a local head that the package starts itself."""
+
+from lumigator_nb.cluster.head import LocalHead
+from lumigator_nb.cluster.jobs import Cluster, ClusterInfo, JobState, connect_cluster
+
+__all__ = ["Cluster", "ClusterInfo", "JobState", "LocalHead", "connect_cluster"]

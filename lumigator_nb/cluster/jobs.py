@@ -1,0 +1,310 @@
+"""The client of a cluster's jobs: submit, look, stop."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+from lumigator_nb.cluster.api import SUBMIT_SECONDS, RayApi, token_from_environment
+from lumigator_nb.cluster.head import LocalHead, Report
+from lumigator_nb.cluster.shipping import PACKAGE, ship
+from lumigator_nb.config import Settings
+from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
+from lumigator_nb.specs import Status
+
+STOP_SECONDS = 10.0
+# Above this many, one list of all jobs is quicker than one request for each.
+_FEW = 3
+_STATUSES = {
+    "PENDING": Status.PENDING,
+    "RUNNING": Status.RUNNING,
+    "STOPPED": Status.STOPPED,
+    "SUCCEEDED": Status.SUCCEEDED,
+    "FAILED": Status.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What Ray knows of one submission.
+
+    Attributes:
+        message: Ray's words; for a failure they end with the last lines of the log.
+        submitted_at, ended_at: in UTC.
+        exit_code: of the job's process, once it has ended by itself.
+    """
+
+    status: Status
+    message: str = ""
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class ClusterInfo:
+    """What a cluster is and has.
+
+    Attributes:
+        memory: bytes that jobs may use, over all nodes.
+        is_local: whether it is this package's own head on this machine.
+    """
+
+    address: str
+    ray_version: str
+    python_version: str
+    cpus: float
+    gpus: float
+    memory: float
+    is_local: bool
+
+
+class Cluster:
+    """Jobs of one Ray cluster. Threads may share it.
+
+    Args:
+        target: ``http://host:port`` of a head that runs already, or the local head, started by the first submission.
+        gpus: GPUs that each job asks for; fractions share one.
+        report: called with a line about what takes time, such as starting the local head.
+        package: folder shipped with each job.
+    """
+
+    def __init__(
+        self,
+        target: str | LocalHead,
+        *,
+        gpus: float = 0.0,
+        report: Report | None = None,
+        package: Path = PACKAGE,
+    ) -> None:
+        self._target = target
+        self._gpus = gpus
+        self._report = report
+        self._package = package
+
+    @property
+    def head(self) -> LocalHead | None:
+        """The local head, or None where the cluster is somebody else's."""
+        return self._target if isinstance(self._target, LocalHead) else None
+
+    def submit(
+        self,
+        submission_id: str,
+        arguments: Sequence[str],
+        *,
+        metadata: dict[str, str] | None = None,
+        module: str = "lumigator_nb.worker",
+    ) -> None:
+        """Run ``python -m module arguments…`` on the cluster as soon as a CPU is free.
+
+        Submitting an id a second time does nothing, so this is safe to repeat.
+
+        Args:
+            arguments: arrive as they are, whatever characters they hold; anybody who reaches the cluster can read
+                them, and the metadata.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer or does not take the job.
+            ConfigurationError: the local machine has fewer GPUs than asked for.
+        """
+        api = self._started()
+        self._check_gpus(api)
+        python = sys.executable if self.head else "python"
+        # -P keeps a package that happens to lie in the node's working directory from being run instead of ours.
+        words = [python, "-P", "-m", module, *arguments]
+        job = {
+            "submission_id": submission_id,
+            "entrypoint": f"exec {shlex.join(words)}",
+            "metadata": metadata or {},
+            "runtime_env": {"py_modules": [ship(api, self._package)]},
+            "entrypoint_num_cpus": 1,
+            "entrypoint_num_gpus": self._gpus,
+        }
+        _post_job(api, job)
+
+    def statuses(self, ids: Iterable[str]) -> dict[str, JobState | None]:
+        """Return what Ray knows of each submission; None where it knows nothing, as after its head was restarted.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        wanted = list(dict.fromkeys(ids))
+        api = self._running() if wanted else None
+        if api is None:
+            return dict.fromkeys(wanted)
+        if len(wanted) <= _FEW:
+            return {name: _find_job(api, name) for name in wanted}
+        known = {job["submission_id"]: job for job in api.jobs()}
+        return {name: _job_state(known[name]) if name in known else None for name in wanted}
+
+    def logs(self, submission_id: str) -> str:
+        """Return what the job printed so far; empty where Ray does not know it or it has not begun.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        api = self._running()
+        if api is None:
+            return ""
+        reply = api.call("GET", f"{_path(submission_id)}/logs")
+        if reply.status == 404:
+            return ""
+        api.expect_success(reply)
+        return cast(str, reply.json()["logs"])
+
+    def stop(self, submission_id: str) -> None:
+        """End a job: asked first, killed by Ray after 3 s. Returns when it has ended, or after 10 s.
+
+        For a job that has not begun it returns at once: it stays pending, and Ray ends it when its turn comes.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        api = self._running()
+        if api is None:
+            return
+        reply = api.call("POST", f"{_path(submission_id)}/stop")
+        if reply.status == 404:
+            return
+        api.expect_success(reply)
+        deadline = time.monotonic() + STOP_SECONDS
+        while (state := _find_job(api, submission_id)) and state.status is Status.RUNNING:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+
+    def info(self) -> ClusterInfo | None:
+        """Return what the cluster has; None where the local head is not running.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        api = self._running()
+        if api is None:
+            return None
+        version = _get(api, "/api/v0/cluster_metadata")["data"]
+        nodes = [node for node in _nodes(api) if node["state"] == "ALIVE"]
+        total = {name: sum(n["resources_total"].get(name, 0.0) for n in nodes) for name in ("CPU", "GPU", "memory")}
+        return ClusterInfo(
+            address=api.address,
+            ray_version=version["rayVersion"],
+            python_version=version["pythonVersion"],
+            cpus=total["CPU"],
+            gpus=total["GPU"],
+            memory=total["memory"],
+            is_local=self.head is not None,
+        )
+
+    def _running(self) -> RayApi | None:
+        if isinstance(self._target, LocalHead):
+            return self._target.api()
+        return RayApi(self._target, token_from_environment())
+
+    def _started(self) -> RayApi:
+        if self.head:
+            self.head.ensure(self._report)
+        api = self._running()
+        if api is None:
+            raise ClusterUnavailableError("the local Ray head ended just after it had started", "try again")
+        return api
+
+    def _check_gpus(self, api: RayApi) -> None:
+        """A remote cluster may add a node with GPUs; a local one would let the job wait for ever."""
+        if not self.head or self._gpus <= 0:
+            return
+        have = sum(node["resources_total"].get("GPU", 0.0) for node in _nodes(api))
+        if self._gpus > have:
+            raise ConfigurationError(
+                f"each job asks for {self._gpus:g} GPUs, but the local Ray head has {have:g}",
+                "set RAY_WORKER_GPUS=0, or RAY_HEAD_NODE_HOST to a cluster with GPUs",
+            )
+
+
+def connect_cluster(settings: Settings, report: Report | None = None) -> Cluster:
+    """Return the cluster of the settings; nothing is started or asked yet.
+
+    RAY_ADDRESS and RAY_API_SERVER_ADDRESS are read by Ray's own tools, not by this package. Beside RAY_HEAD_NODE_HOST
+    they must name the same host, as two answers to one question are a mistake. The local head ignores them: its
+    processes do not inherit them, so they can lead nowhere else.
+
+    Raises:
+        ConfigurationError: RAY_ADDRESS or RAY_API_SERVER_ADDRESS names another host.
+    """
+    if not settings.ray_head_node_host:
+        head = LocalHead(settings.home / "head", settings.node_environment)
+        return Cluster(head, gpus=settings.ray_worker_gpus, report=report)
+    host = settings.ray_head_node_host
+    _refuse_other_address(host, settings.ray_dashboard_port)
+    address = f"http://[{host}]" if ":" in host else f"http://{host}"
+    return Cluster(f"{address}:{settings.ray_dashboard_port}", gpus=settings.ray_worker_gpus, report=report)
+
+
+def _refuse_other_address(host: str, port: int) -> None:
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        value = os.environ.get(name)
+        if not value or value == "auto":
+            continue
+        parts = urlsplit(value if "://" in value else f"//{value}")
+        other_port = parts.scheme.startswith("http") and (parts.port or 80) != port
+        if parts.hostname != host.lower() or other_port:
+            raise ConfigurationError(
+                f"{name}={value} contradicts RAY_HEAD_NODE_HOST={host} with RAY_DASHBOARD_PORT={port}",
+                f"unset {name}, or give both the same head",
+            )
+
+
+def _post_job(api: RayApi, job: dict[str, Any]) -> None:
+    deadline = time.monotonic() + SUBMIT_SECONDS
+    while True:
+        reply = api.call("POST", "/api/jobs/", job, timeout=SUBMIT_SECONDS)
+        # Ray has no status of its own for an id that was submitted before.
+        if reply.status == 200 or "already exists" in reply.text:
+            return
+        # A head that has just started takes jobs only when its agent is up; an id makes it safe to ask again.
+        if "No available agent" not in reply.text or time.monotonic() > deadline:
+            api.expect_success(reply)
+        time.sleep(0.5)
+
+
+def _find_job(api: RayApi, submission_id: str) -> JobState | None:
+    reply = api.call("GET", _path(submission_id))
+    if reply.status == 404:
+        return None
+    api.expect_success(reply)
+    return _job_state(reply.json())
+
+
+def _job_state(job: dict[str, Any]) -> JobState:
+    return JobState(
+        status=_STATUSES[job["status"]],
+        message=job.get("message") or "",
+        submitted_at=_time(job.get("start_time")),
+        ended_at=_time(job.get("end_time")),
+        exit_code=job.get("driver_exit_code"),
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def _nodes(api: RayApi) -> list[dict[str, Any]]:
+    return cast(list[dict[str, Any]], _get(api, "/api/v0/nodes")["data"]["result"]["result"])
+
+
+def _get(api: RayApi, path: str) -> Any:
+    reply = api.call("GET", path)
+    api.expect_success(reply)
+    return reply.json()
+
+
+def _path(submission_id: str) -> str:
+    return f"/api/jobs/{quote(submission_id, safe='')}"

@@ -1,0 +1,81 @@
+"""Look at every part that the main job needs and say how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from lumigator_nb import config
+from lumigator_nb.cluster import connect_cluster
+from lumigator_nb.config import Settings
+from lumigator_nb.db import Database, head_revision
+from lumigator_nb.errors import LumigatorError
+from lumigator_nb.store import Store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one part; `hint` says how to mend it."""
+
+    part: str
+    state: Literal["ok", "note", "wrong"]
+    message: str
+    hint: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Check settings, database, store, cluster and models; nothing is changed and nothing is started."""
+    try:
+        settings = config.load()
+    except LumigatorError as error:
+        return [Finding("settings", "wrong", error.message, error.hint)]
+    file = config.find_env_file()
+    findings = [Finding("settings", "ok", f"read from {file} and the environment" if file else "no .env: defaults")]
+    checks: dict[str, Callable[[Settings], Finding]] = {
+        "database": _database,
+        "store": _store,
+        "cluster": _cluster,
+    }
+    for part, check in checks.items():
+        try:
+            findings.append(check(settings))
+        except LumigatorError as error:
+            findings.append(Finding(part, "wrong", error.message, error.hint))
+    return [*findings, *_models()]
+
+
+def _database(settings: Settings) -> Finding:
+    database = Database(settings.database_url)
+    revision = database.revision()
+    if revision == head_revision():
+        return Finding("database", "ok", f"{database.label} at revision {revision}")
+    if database.is_sqlite:
+        message = f"{database.label} is {'empty' if revision is None else f'at revision {revision}'}"
+        return Finding("database", "note", message, "it is brought up to date at the next connect")
+    database.prepare()
+    return Finding("database", "ok", database.label)
+
+
+def _store(settings: Settings) -> Finding:
+    store = Store(settings.store_spec, settings.store_credentials)
+    store.check()
+    return Finding("store", "ok", f"{store.spec.uri} can be written and read")
+
+
+def _cluster(settings: Settings) -> Finding:
+    info = connect_cluster(settings).info()
+    if info is None:
+        return Finding("cluster", "note", "no local Ray head", "it starts with the first launch, or: lumigator-nb up")
+    return Finding("cluster", "ok", str(info))
+
+
+def _models() -> Iterator[Finding]:
+    yield Finding("models", "ok", "baseline models need nothing")
+    missing = [package for package in ("torch", "transformers", "accelerate") if find_spec(package) is None]
+    if missing:
+        hint = "pip install 'lumigator-nb[hf]'"
+        yield Finding("models", "note", f"Hugging Face models need {', '.join(missing)}", hint)
+    else:
+        yield Finding("models", "ok", "Hugging Face models can be loaded")

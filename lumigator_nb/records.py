@@ -1,0 +1,181 @@
+"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job.
+
+SQLModel tables do not validate what they are given; the services do.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from lumigator_nb.display import records as shown
+from lumigator_nb.specs import MetricSpec, Model, Status, Step, Task, now
+
+# Named constraints are the only ones that a later migration can change on every engine.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class JsonValue(TypeDecorator[Any]):
+    """A JSON column that holds one of the values of :mod:`lumigator_nb.specs`, or a tuple of them."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        """Turn the value into plain JSON."""
+        return self._adapter.dump_python(value, mode="json")
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        """Turn plain JSON back into the value."""
+        return self._adapter.validate_python(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time, aware of its zone also on SQLite, which stores none."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Attach UTC where the engine dropped it."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def _id() -> str:
+    return str(uuid.uuid4())
+
+
+def _enum(kind: type[StrEnum], *, index: bool = False) -> Any:
+    # Plain text in the database: a native enum type would need a migration for every new member.
+    column_type = sa.Enum(kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+    return sa.Column(column_type, nullable=False, index=index)
+
+
+def _time(nullable: bool = True) -> Any:
+    return sa.Column(UtcDateTime(), nullable=nullable)
+
+
+class _Record(SQLModel):
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
+
+    def __str__(self) -> str:
+        return shown.as_text(self)
+
+
+class Dataset(_Record, table=True):
+    """Examples, with or without ground truth, plus metadata columns.
+
+    Attributes:
+        filename: as the user named the source; only a label, never a path.
+        content_hash: SHA-256 of the bytes as uploaded, in hex.
+        columns: which source columns became `example` and `ground_truth`.
+        profile: counts, lengths in words and the first rows, as :func:`lumigator_nb.tables.profile` gives them.
+        notes: what was noticed on upload.
+    """
+
+    __tablename__ = "dataset"
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    filename: str
+    content_hash: str = Field(index=True)
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    n_examples: int
+    columns: dict[str, str] = Field(sa_column=sa.Column(sa.JSON, nullable=False))
+    profile: dict[str, Any] = Field(sa_column=sa.Column(sa.JSON, nullable=False))
+    notes: list[str] = Field(default_factory=list, sa_column=sa.Column(sa.JSON, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+    @property
+    def has_ground_truth(self) -> bool:
+        """Whether there is a ground-truth column with at least one filled cell."""
+        return bool(self.profile["has_ground_truth"])
+
+
+class Experiment(_Record, table=True):
+    """A dataset, a task and the metrics by which models are compared on it."""
+
+    __tablename__ = "experiment"
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    dataset_id: str = Field(foreign_key="dataset.id", index=True)
+    task: Task = Field(sa_column=sa.Column(JsonValue(Task), nullable=False))
+    metrics: tuple[MetricSpec, ...] = Field(sa_column=sa.Column(JsonValue(tuple[MetricSpec, ...]), nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class Workflow(_Record, table=True):
+    """One model through one experiment.
+
+    Attributes:
+        label: what the model is called in tables; unique within the experiment.
+        fingerprint: of the model, so that launching it again finds this workflow.
+        attempt: 1, and one more for each resume; begun at `attempted_at`.
+        stale: the cluster could not be asked, so `status` is the last that was known.
+        error: why it failed.
+    """
+
+    __tablename__ = "workflow"
+    __table_args__ = (sa.UniqueConstraint("experiment_id", "label"), sa.UniqueConstraint("experiment_id", "fingerprint"))
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    experiment_id: str = Field(foreign_key="experiment.id", index=True)
+    label: str
+    fingerprint: str
+    model: Model = Field(sa_column=sa.Column(JsonValue(Model), nullable=False))
+    status: Status = Field(default=Status.CREATED, sa_column=_enum(Status, index=True))
+    attempt: int = 1
+    stale: bool = False
+    error: str | None = None
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    attempted_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+    @property
+    def submission_id(self) -> str:
+        """The id of the Ray job of the current attempt; Ray never takes an id twice."""
+        return self.id if self.attempt == 1 else f"{self.id}-{self.attempt}"
+
+
+class Job(_Record, table=True):
+    """One step of a workflow, with one result.
+
+    Attributes:
+        scores: overall scores by name (evaluation only).
+        details: what was used: model source, device, signatures, versions.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (sa.UniqueConstraint("workflow_id", "step"),)
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    workflow_id: str = Field(foreign_key="workflow.id", index=True, ondelete="CASCADE")
+    step: Step = Field(sa_column=_enum(Step))
+    status: Status = Field(default=Status.CREATED, sa_column=_enum(Status))
+    n_examples: int = 0
+    n_failed: int = 0
+    error: str | None = None
+    scores: dict[str, float] = Field(default_factory=dict, sa_column=sa.Column(sa.JSON, nullable=False))
+    details: dict[str, Any] = Field(default_factory=dict, sa_column=sa.Column(sa.JSON, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())

@@ -1,0 +1,166 @@
+"""Queries, and the unit of work that holds them together. Repositories never commit; the unit of work does, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Generic, TypeVar, cast
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, SQLModel, col, func, select
+
+from lumigator_nb.db import Database
+from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
+from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.specs import Status
+
+T = TypeVar("T", bound=SQLModel)
+MIN_ID_PREFIX = 6
+
+
+class Repository(Generic[T]):
+    """Rows of one table.
+
+    Args:
+        session: to ask through.
+        table: the record's class; it has `id` and `created_at`.
+        name_column: the column besides `id` by which a row may be asked for; None where there is none.
+    """
+
+    def __init__(self, session: Session, table: type[T], name_column: str | None = None) -> None:
+        self.session = session
+        self.table = table
+        self.name_column = name_column
+        self.kind = table.__name__.lower()
+
+    def add(self, record: T) -> T:
+        """Insert a row.
+
+        Raises:
+            ConflictError: its name is taken.
+        """
+        self.session.add(record)
+        try:
+            self.session.flush()
+        except IntegrityError as error:
+            name = str(getattr(record, self.name_column or "id"))
+            raise ConflictError(self.kind, name, "choose another name, or delete the old one") from error
+        return record
+
+    def find(self, key: str) -> T | None:
+        """Return the row with that id, name or beginning of an id (6 characters or more); None where there is none.
+
+        Raises:
+            InvalidInputError: several ids begin like that.
+        """
+        row = self.session.get(self.table, key) or self.named(key)
+        if row is None and len(key) >= MIN_ID_PREFIX:
+            row = self._by_prefix(key)
+        return row
+
+    def get(self, key: str) -> T:
+        """As :meth:`find`.
+
+        Raises:
+            NotFoundError: there is none; the hint lists the nearest names.
+        """
+        row = self.find(key)
+        if row is None:
+            raise NotFoundError(self.kind, key, self._known_names())
+        return row
+
+    def named(self, name: str) -> T | None:
+        """Return the row with exactly that name, or None."""
+        if not self.name_column:
+            return None
+        return self.session.exec(select(self.table).where(col(getattr(self.table, self.name_column)) == name)).first()
+
+    def list(self, *, limit: int = 100, offset: int = 0) -> list[T]:
+        """Return rows, newest first."""
+        created = col(getattr(self.table, "created_at"))  # noqa: B009 - T has no such attribute for the type checker
+        return list(self.session.exec(select(self.table).order_by(created.desc()).offset(offset).limit(limit)))
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self.session.exec(select(func.count()).select_from(self.table)).one()
+
+    def delete(self, record: T) -> None:
+        """Remove a row."""
+        self.session.delete(record)
+
+    def _by_prefix(self, prefix: str) -> T | None:
+        column = col(getattr(self.table, "id"))  # noqa: B009
+        rows = self.session.exec(select(self.table).where(column.startswith(prefix, autoescape=True)).limit(2)).all()
+        if len(rows) > 1:
+            raise InvalidInputError(f"several {self.kind}s have an id that begins with {prefix!r}", "write more of it")
+        return rows[0] if rows else None
+
+    def _known_names(self) -> str | None:
+        if not self.name_column:
+            return None
+        names = self.session.exec(select(getattr(self.table, self.name_column)).limit(20)).all()
+        return f"known: {', '.join(cast(Sequence[str], names))}" if names else f"there is no {self.kind} yet"
+
+
+class Datasets(Repository[Dataset]):
+    """Datasets, by name."""
+
+    def with_content(self, content_hash: str) -> list[Dataset]:
+        """Return the datasets that were uploaded from the same bytes, oldest first."""
+        query = select(Dataset).where(Dataset.content_hash == content_hash).order_by(col(Dataset.created_at))
+        return list(self.session.exec(query))
+
+
+class Experiments(Repository[Experiment]):
+    """Experiments, by name."""
+
+    def of_dataset(self, dataset_id: str) -> list[Experiment]:
+        """Return the experiments on a dataset."""
+        return list(self.session.exec(select(Experiment).where(Experiment.dataset_id == dataset_id)))
+
+
+class Workflows(Repository[Workflow]):
+    """Workflows, by id."""
+
+    def of_experiment(self, experiment_id: str) -> list[Workflow]:
+        """Return the workflows of an experiment, in the order of their launch."""
+        query = select(Workflow).where(Workflow.experiment_id == experiment_id)
+        return list(self.session.exec(query.order_by(col(Workflow.created_at), col(Workflow.label))))
+
+    def unfinished(self) -> list[Workflow]:
+        """Return the workflows that are not known to have ended."""
+        ended = [status.value for status in Status if status.ended]
+        return list(self.session.exec(select(Workflow).where(col(Workflow.status).not_in(ended))))
+
+
+class Jobs(Repository[Job]):
+    """Jobs, by id."""
+
+    def of_workflows(self, workflow_ids: Sequence[str]) -> list[Job]:
+        """Return the jobs of workflows."""
+        return list(self.session.exec(select(Job).where(col(Job.workflow_id).in_(workflow_ids))))
+
+
+class UnitOfWork:
+    """The repositories over one session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.datasets = Datasets(session, Dataset, "name")
+        self.experiments = Experiments(session, Experiment, "name")
+        self.workflows = Workflows(session, Workflow)
+        self.jobs = Jobs(session, Job)
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[UnitOfWork]:
+    """Open the repositories for looking; nothing is committed."""
+    with database.session() as session:
+        yield UnitOfWork(session)
+
+
+@contextmanager
+def writing(database: Database) -> Iterator[UnitOfWork]:
+    """Open the repositories for one action: one commit when the block ends well, nothing at all otherwise."""
+    with database.session(write=True) as session:
+        yield UnitOfWork(session)

@@ -1,0 +1,310 @@
+"""Comparisons: the workflows of one experiment, paired by example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lumigator_nb import results, statistics
+from lumigator_nb.display import comparison as shown
+from lumigator_nb.errors import InvalidInputError, did_you_mean
+from lumigator_nb.metrics import FloatArray, ScoreInfo
+from lumigator_nb.metrics import info as score_info
+from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.results import STATISTICS_SUFFIX
+from lumigator_nb.specs import Status, Step
+from lumigator_nb.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEXT_COLUMNS = ("example", "ground_truth")
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One score of all models on the examples that every model has it for.
+
+    Attributes:
+        rows: (n,) positions of those examples in the dataset.
+        values: (models, n) per-example scores.
+        statistics: (models, n, k) sufficient statistics.
+    """
+
+    info: ScoreInfo
+    rows: np.ndarray
+    values: FloatArray
+    statistics: FloatArray
+
+
+class Comparison:
+    """How models did on the same examples.
+
+    Everything is computed on the examples that all compared models have a score for, so that differences are paired.
+
+    Args:
+        experiment: what was compared.
+        dataset: its dataset.
+        examples: (rows, …) the dataset's columns, in its order.
+        workflows: those that succeeded, in the order of launch.
+        jobs: of those workflows.
+        predictions: per label, the frame of :meth:`Workflows.predictions`.
+        scores: per label, the frame of the evaluation's shards.
+        pending: the other workflows of the experiment, which are only named.
+        confidence: of all intervals.
+        n_resamples: of the bootstrap.
+        seed: of the bootstrap; the same seed gives the same numbers.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        examples: pd.DataFrame,
+        workflows: Sequence[Workflow],
+        jobs: Sequence[Job],
+        predictions: Mapping[str, pd.DataFrame],
+        scores: Mapping[str, pd.DataFrame],
+        *,
+        pending: Sequence[Workflow] = (),
+        confidence: float = 0.95,
+        n_resamples: int = 2000,
+        seed: int = 0,
+    ) -> None:
+        self.experiment = experiment
+        self.dataset = dataset
+        self.models = tuple(workflow.label for workflow in workflows)
+        self.workflows = tuple(workflows)
+        self.jobs = tuple(jobs)
+        self.pending = tuple(pending)
+        self.confidence, self.n_resamples, self.seed = confidence, n_resamples, seed
+        self._examples = examples
+        self._predictions = predictions
+        self._scored = {name: _scored(name, [scores[label] for label in self.models]) for name in _score_names(scores)}
+
+    @property
+    def scores(self) -> tuple[ScoreInfo, ...]:
+        """What was scored, in the order of the experiment's metrics."""
+        return tuple(scored.info for scored in self._scored.values())
+
+    @property
+    def main_score(self) -> str:
+        """The score that decides where none is named: the first of rougeL, bleu, chrf that there is, or the first."""
+        judged = [info.name for info in self.scores if info.higher_is_better is not None]
+        preferred = [name for name in ("rougeL", "bleu", "chrf") if name in judged]
+        return (preferred or judged or [info.name for info in self.scores])[0]
+
+    def best(self, score: str | None = None) -> str:
+        """Return the label of the model with the best overall value.
+
+        Raises:
+            InvalidInputError: there is no such score, or it has no better or worse (a length).
+        """
+        scored = self._of(score)
+        if scored.info.higher_is_better is None:
+            raise InvalidInputError(f"{scored.info.name} only describes; no value of it is better", None)
+        return self.models[self._best_index(scored)]
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        rows = [row for scored in self._scored.values() for row in self._summary_rows(scored)]
+        return pd.DataFrame(rows)
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per score and model.
+
+        Columns: `score`, `model`, `overall`, `low`, `high` (percentile-bootstrap interval of `overall`), `best`
+        (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired, to the leading
+        model; empty for the leader and for scores without better or worse), `n` (examples).
+        """
+        return self._summary.copy()
+
+    def pairwise(self, score: str | None = None) -> pd.DataFrame:
+        """Return one row per ordered pair of models: `difference` (model minus other), `low`, `high`, `p_value`."""
+        scored = self._of(score)
+        pairs = [(i, j) for i in range(len(self.models)) for j in range(len(self.models)) if i != j]
+        rows = [
+            {"model": self.models[i], "other": self.models[j], **self._difference(scored, i, j)} for i, j in pairs
+        ]
+        return pd.DataFrame(rows).rename(columns={"difference_low": "low", "difference_high": "high"})
+
+    def examples(self, n: int | None = None) -> pd.DataFrame:
+        """Return the texts side by side: `example`, `ground_truth` where known, one column per model."""
+        texts = self._examples[[column for column in TEXT_COLUMNS if column in self._examples]].copy()
+        for label in self.models:
+            texts[label] = self._predictions[label].set_index("row")["prediction"]
+        return texts.head(n) if n is not None else texts
+
+    def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
+        """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
+        scored = self._of(score)
+        index = self._model_index(model or self.best(scored.info.name))
+        order = np.argsort(scored.values[index] * (-1 if scored.info.higher_is_better is False else 1), kind="stable")
+        worst = self.examples().loc[scored.rows[order[:n]]]
+        worst.insert(0, scored.info.name, scored.values[index][order[:n]])
+        return worst
+
+    def slices(self, column: str, score: str | None = None) -> pd.DataFrame:
+        """Return the overall score per value of a metadata column: one row per value, one column per model, and `n`.
+
+        Raises:
+            InvalidInputError: the dataset has no such column.
+        """
+        scored = self._of(score)
+        metadata = [name for name in self._examples.columns if name not in TEXT_COLUMNS]
+        if column not in metadata:
+            raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, metadata))
+        groups = self._examples.loc[scored.rows, column].reset_index(drop=True)
+        rows = {}
+        for value, members in groups.groupby(groups, dropna=False).groups.items():
+            means = scored.statistics[:, members].mean(axis=1)
+            rows[value] = {"n": len(members), **dict(zip(self.models, scored.info.aggregate(means), strict=True))}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(column)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per example and model: `row`, `model`, texts, metadata, token counts and all scores."""
+        frames = []
+        for index, label in enumerate(self.models):
+            frame = self._examples.merge(self._predictions[label], left_index=True, right_on="row")
+            frame.insert(0, "model", label)
+            for name, scored in self._scored.items():
+                frame[name] = pd.Series(scored.values[index], index=scored.rows).reindex(frame["row"]).to_numpy()
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def plot(self, score: str | None = None) -> Figure:
+        """Draw each model's overall score with its interval, the best on top."""
+        return shown.interval_plot(self._summary, self._of(score).info, self.confidence)
+
+    def export(self, path: str | Path) -> Path:
+        """Write a report (`.html`: one file, nothing loaded from elsewhere) or all rows (`.csv`); return its path.
+
+        Raises:
+            InvalidInputError: another ending.
+        """
+        target = Path(path).expanduser()
+        if target.suffix == ".csv":
+            self.to_pandas().to_csv(target, index=False)
+        elif target.suffix in (".html", ".htm"):
+            target.write_text(shown.report(self), encoding="utf-8")
+        else:
+            raise InvalidInputError(f"cannot write a {target.suffix or 'nameless'} file", "end it in .html or .csv")
+        return target
+
+    def verdict(self, score: str | None = None) -> str:
+        """Say in one or two sentences which model leads and which cannot be told apart from it."""
+        return shown.verdict(self._summary, self._of(score).info, self.confidence)
+
+    def __str__(self) -> str:
+        return shown.as_text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
+
+    def _summary_rows(self, scored: _Scored) -> list[dict[str, Any]]:
+        rows = []
+        best = None if scored.info.higher_is_better is None else self._best_index(scored)
+        for index, label in enumerate(self.models):
+            interval = statistics.bootstrap_interval(scored.statistics[index], scored.info.aggregate, **self._bootstrap)
+            row = {
+                "score": scored.info.name,
+                "model": label,
+                "overall": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "best": index == best,
+            }
+            compared = best is not None and index != best
+            rows.append(row | (self._difference(scored, index, best) if compared else _NO_DIFFERENCE) | {"n": len(scored.rows)})
+        return rows
+
+    def _difference(self, scored: _Scored, index: int, other: int) -> dict[str, float]:
+        found = statistics.paired_difference(
+            scored.statistics[index], scored.statistics[other], scored.info.aggregate, **self._bootstrap
+        )
+        return {
+            "difference": found.estimate,
+            "difference_low": found.low,
+            "difference_high": found.high,
+            "p_value": found.p_value,
+        }
+
+    @property
+    def _bootstrap(self) -> dict[str, Any]:
+        return {"confidence": self.confidence, "n_resamples": self.n_resamples, "seed": self.seed}
+
+    def _best_index(self, scored: _Scored) -> int:
+        overall = scored.info.aggregate(scored.statistics.mean(axis=1))
+        return int(np.argmax(overall) if scored.info.higher_is_better else np.argmin(overall))
+
+    def _model_index(self, label: str) -> int:
+        if label not in self.models:
+            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
+        return self.models.index(label)
+
+    def _of(self, score: str | None) -> _Scored:
+        name = score or self.main_score
+        if name not in self._scored:
+            raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))
+        return self._scored[name]
+
+
+_NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), float("nan"))
+
+
+def gather(
+    store: Store,
+    experiment: Experiment,
+    dataset: Dataset,
+    examples: pd.DataFrame,
+    workflows: Sequence[Workflow],
+    jobs: Sequence[Job],
+    **options: Any,
+) -> Comparison:
+    """Collect what the succeeded workflows left in the store.
+
+    Raises:
+        InvalidInputError: no workflow has succeeded yet.
+    """
+    done = [workflow for workflow in workflows if workflow.status is Status.SUCCEEDED]
+    pending = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
+    if not done:
+        states = ", ".join(f"{workflow.label} {workflow.status}" for workflow in workflows) or "none was launched"
+        raise InvalidInputError(
+            f"experiment {experiment.name!r} has nothing to compare yet: {states}", "ws.wait(experiment) first"
+        )
+    return Comparison(
+        experiment,
+        dataset,
+        examples,
+        done,
+        [job for job in jobs if job.workflow_id in {workflow.id for workflow in done}],
+        {workflow.label: results.read_step(store, workflow.id, Step.INFERENCE) for workflow in done},
+        {workflow.label: results.read_step(store, workflow.id, Step.EVALUATION) for workflow in done},
+        pending=pending,
+        **options,
+    )
+
+
+def _score_names(scores: Mapping[str, pd.DataFrame]) -> list[str]:
+    first = next(iter(scores.values()))
+    return [name for name in first.columns if name != "row" and not name.endswith(STATISTICS_SUFFIX)]
+
+
+def _scored(name: str, frames: Sequence[pd.DataFrame]) -> _Scored:
+    columns = [frame.set_index("row")[name].to_numpy(dtype=float) for frame in frames]
+    common = np.flatnonzero(~np.isnan(np.stack(columns)).any(axis=0))
+    values = np.stack(columns)[:, common]
+    stored = name + STATISTICS_SUFFIX
+    if stored in frames[0]:
+        kept = [np.stack(list(frame.set_index("row")[stored].iloc[common])) for frame in frames]
+        return _Scored(score_info(name), common, values, np.stack(kept))
+    return _Scored(score_info(name), common, values, values[:, :, None])

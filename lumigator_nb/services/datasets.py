@@ -1,0 +1,152 @@
+"""Datasets: upload, look, delete."""
+
+from __future__ import annotations
+
+import importlib.resources
+import shutil
+import uuid
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from lumigator_nb import layout, tables
+from lumigator_nb.db import Database
+from lumigator_nb.errors import ConflictError, InUseError, NotFoundError
+from lumigator_nb.records import Dataset
+from lumigator_nb.repositories import reading, writing
+from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.sources import LocalCopy, Source, fetched
+from lumigator_nb.store import Store
+
+ROW_GROUP_SIZE = 8192
+
+
+class Datasets:
+    """The datasets of a workspace."""
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+
+    def upload(
+        self, source: Source, *, name: str | None = None, example: str | None = None, ground_truth: str | None = None
+    ) -> Dataset:
+        """Read, check and keep a dataset.
+
+        Args:
+            source: path, URL (any that fsspec opens), open file or DataFrame; CSV (any delimiter), JSON Lines or
+                Parquet.
+            name: to find it by; default the file's name without its ending.
+            example: the column with the inputs; default the one named "example" or "examples".
+            ground_truth: the column with the references; default the one named "ground_truth", if any.
+
+        Returns:
+            The dataset. Where the same bytes with the same columns are here already, that one, with a warning,
+            unless another `name` is asked for.
+
+        Raises:
+            DatasetError: the file breaks a rule; the message names file, row and column. Nothing is kept.
+            MissingFieldsError: the file has no such column.
+            ConflictError: the name is taken by other content.
+        """
+        with fetched(source) as copy:
+            examples = tables.read_examples(copy.path, filename=copy.filename, example=example, ground_truth=ground_truth)
+            twin = self._twin(copy, examples.columns, name)
+            if twin is not None:
+                warnings.warn(f"the same content is here already, as dataset {twin.name!r}", stacklevel=2)
+                return twin
+            dataset = Dataset(
+                id=str(uuid.uuid4()),
+                name=checked_name(name) if name is not None else _name_from(copy.filename),
+                filename=copy.filename,
+                content_hash=copy.content_hash,
+                size_bytes=copy.size_bytes,
+                n_examples=len(examples.table),
+                columns=examples.columns,
+                profile=tables.profile(examples.table),
+                notes=list(examples.notes),
+            )
+            return self._keep(dataset, copy, examples)
+
+    def sample(self, name: str = "dialogues") -> Dataset:
+        """Return a dataset that ships with the package, uploading it the first time.
+
+        Raises:
+            NotFoundError: no sample has that name.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        source = importlib.resources.files("lumigator_nb") / "samples" / f"{name}.jsonl"
+        if not source.is_file():
+            raise NotFoundError("sample dataset", name, "known: dialogues")
+        with importlib.resources.as_file(source) as path:
+            return self.upload(path, name=name, example="dialogue", ground_truth="summary")
+
+    def get(self, key: str) -> Dataset:
+        """Return the dataset of that name or id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with reading(self._database) as work:
+            return work.datasets.get(key)
+
+    def find(self, key: str) -> Dataset | None:
+        """Return the dataset of that name or id, or None."""
+        with reading(self._database) as work:
+            return work.datasets.find(key)
+
+    def list(self, *, limit: int = 100, offset: int = 0) -> list[Dataset]:
+        """Return datasets, newest first."""
+        with reading(self._database) as work:
+            return work.datasets.list(limit=limit, offset=offset)
+
+    def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
+        """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""
+        record = self.get(dataset) if isinstance(dataset, str) else dataset
+        with self._store.reading(layout.examples(record.id)) as file:
+            return pq.read_table(file).to_pandas()
+
+    def delete(self, dataset: Dataset | str) -> None:
+        """Remove a dataset and its files.
+
+        Raises:
+            InUseError: experiments use it.
+        """
+        with writing(self._database) as work:
+            record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+            users = work.experiments.of_dataset(record.id)
+            if users:
+                names = ", ".join(experiment.name for experiment in users)
+                raise InUseError(f"dataset {record.name!r} is used by: {names}", "delete those experiments first")
+            work.datasets.delete(record)
+        self._store.delete(layout.dataset_folder(record.id))
+
+    def _twin(self, copy: LocalCopy, columns: dict[str, str], name: str | None) -> Dataset | None:
+        with reading(self._database) as work:
+            twins = [twin for twin in work.datasets.with_content(copy.content_hash) if twin.columns == columns]
+        return next((twin for twin in twins if name in (None, twin.name)), None)
+
+    def _keep(self, dataset: Dataset, copy: LocalCopy, examples: tables.Examples) -> Dataset:
+        """Files first, the row last: whoever finds the row finds everything."""
+        with reading(self._database) as work:
+            if work.datasets.named(dataset.name) is not None:
+                raise ConflictError("dataset", dataset.name, "give another name=, or delete the old one")
+        try:
+            with self._store.writing(layout.examples(dataset.id)) as file:
+                pq.write_table(examples.table, file, compression="zstd", row_group_size=ROW_GROUP_SIZE)
+            with copy.path.open("rb") as source, self._store.writing(layout.original(dataset.id, copy.filename)) as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            with writing(self._database) as work:
+                return work.datasets.add(dataset)
+        except BaseException:
+            self._store.delete(layout.dataset_folder(dataset.id))
+            raise
+
+
+def _name_from(filename: str) -> str:
+    stem = Path(layout.safe_filename(filename)).stem
+    return stem or "dataset"

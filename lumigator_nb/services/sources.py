@@ -1,0 +1,116 @@
+"""Bring whatever the user calls a dataset into one local file, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import fsspec
+import pandas as pd
+
+from lumigator_nb import tables
+from lumigator_nb.errors import DatasetError
+
+Source = str | Path | pd.DataFrame | IO[Any]
+URL_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class LocalCopy:
+    """The bytes of a source on this machine.
+
+    Attributes:
+        filename: as the user named it.
+        content_hash: SHA-256 of the bytes, in hex.
+    """
+
+    path: Path
+    filename: str
+    content_hash: str
+    size_bytes: int
+
+
+@contextmanager
+def fetched(source: Source) -> Iterator[LocalCopy]:
+    """Copy the bytes of a path, URL, file object or DataFrame into a temporary file that ends with the block.
+
+    Raises:
+        DatasetError: there is nothing to read at the source; the message says what was found instead.
+    """
+    with TemporaryDirectory(prefix="lumigator-upload-") as folder:
+        path = Path(folder) / "original"
+        filename = _copy(source, path)
+        with path.open("rb") as file:
+            content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        yield LocalCopy(path, filename, content_hash, path.stat().st_size)
+
+
+def _copy(source: Source, target: Path) -> str:
+    if isinstance(source, pd.DataFrame):
+        target.write_bytes(tables.frame_to_bytes(source))
+        return "dataframe.parquet"
+    if isinstance(source, (str, Path)):
+        return _copy_url(str(source), target) if "://" in str(source) else _copy_path(Path(source), target)
+    if hasattr(source, "read"):
+        return _copy_file(source, target)
+    raise DatasetError(
+        f"a {type(source).__name__} is not a dataset", "give a path, a URL, an open file or a pandas DataFrame"
+    )
+
+
+def _copy_path(path: Path, target: Path) -> str:
+    path = path.expanduser()
+    if path.is_dir():
+        raise DatasetError(f"{path} is a folder, not a file", "name the file inside it")
+    try:
+        shutil.copyfile(path, target)
+    except FileNotFoundError:
+        raise DatasetError(f"there is no file {path}", f"the current folder is {Path.cwd()}") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}", "check the file's permissions") from error
+    return path.name
+
+
+def _copy_url(url: str, target: Path) -> str:
+    options = {"client_kwargs": {"timeout": _http_timeout()}} if url.startswith("http") else {}
+    shown = _without_query(url)
+    try:
+        with fsspec.open(url, "rb", **options) as remote, target.open("wb") as file:
+            shutil.copyfileobj(remote, file, 1 << 20)
+    except FileNotFoundError as error:
+        raise DatasetError(f"there is no file at {shown}", "open the address in a browser to check it") from error
+    except (OSError, ValueError, ImportError, TimeoutError) as error:
+        reason = f"{type(error).__name__}: {error}".replace(url, shown)
+        raise DatasetError(f"{shown} does not answer: {reason}", "check the address and the network") from error
+    except Exception as error:  # what an fsspec backend raises is its own affair
+        reason = type(error).__name__
+        raise DatasetError(f"{shown} cannot be read ({reason})", "check the address and the network") from error
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]) or "download"
+
+
+def _copy_file(source: IO[Any], target: Path) -> str:
+    with target.open("wb") as file:
+        while chunk := source.read(1 << 20):
+            file.write(chunk.encode() if isinstance(chunk, str) else chunk)
+    name = getattr(source, "name", None)
+    return Path(name).name if isinstance(name, str) else "upload"
+
+
+def _http_timeout() -> Any:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=URL_TIMEOUT_S, sock_read=URL_TIMEOUT_S)
+
+
+def _without_query(url: str) -> str:
+    # Presigned URLs carry their credentials in the query, and a URL may carry a password before the host.
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rsplit("@", 1)[-1]
+    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,58 @@
+"""What the cluster executes: ``python -m lumigator_nb.worker STORE WORKFLOW_ID [--endpoint-url URL]``.
+
+It needs the store and nothing else. Credentials come from the node's environment, everything else from the spec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import sys
+from collections.abc import Sequence
+
+from lumigator_nb import layout, results, steps
+from lumigator_nb.specs import Status, Step, StoreSpec, WorkflowSpec
+from lumigator_nb.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work through the steps that have not succeeded yet; return 0 when all have."""
+    parser = argparse.ArgumentParser(prog="lumigator_nb.worker")
+    parser.add_argument("store")
+    parser.add_argument("workflow_id")
+    parser.add_argument("--endpoint-url")
+    given = parser.parse_args(arguments)
+    store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url))
+    spec = results.read_spec(store, given.workflow_id)
+    copy = _log_to_stdout_and_buffer()
+    try:
+        return 0 if all(_succeeds(step, spec, store) for step in Step) else 1
+    finally:
+        # The cluster forgets its logs when the head restarts; the store does not.
+        store.write(layout.log(spec.workflow_id, spec.attempt), copy.getvalue().encode())
+
+
+def _succeeds(step: Step, spec: WorkflowSpec, store: Store) -> bool:
+    before = results.find_result(store, spec.workflow_id, step)
+    if before is not None and before.status is Status.SUCCEEDED:
+        log.info("%s succeeded in attempt %d already", step, before.attempt)
+        return True
+    return steps.execute(step, spec, store).status is Status.SUCCEEDED
+
+
+def _log_to_stdout_and_buffer() -> io.StringIO:
+    buffer = io.StringIO()
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)],
+        force=True,
+    )
+    return buffer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The one place where the parts are put together."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lumigator_nb import __version__, config
+from lumigator_nb.cluster import Cluster, connect_cluster
+from lumigator_nb.config import Settings
+from lumigator_nb.db import Database
+from lumigator_nb.display import records as shown
+from lumigator_nb.errors import ClusterUnavailableError
+from lumigator_nb.records import Experiment
+from lumigator_nb.repositories import reading
+from lumigator_nb.services.comparisons import Comparison, gather
+from lumigator_nb.services.datasets import Datasets
+from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.services.workflows import Target, Workflows
+from lumigator_nb.store import Store
+
+
+class Workspace:
+    """Datasets, experiments and workflows over one database, store and cluster. Made by :func:`connect`.
+
+    Attributes:
+        datasets: upload, look, delete.
+        experiments: create, look, delete.
+        workflows: launch, wait, stop, resume, logs.
+    """
+
+    def __init__(self, settings: Settings, database: Database, store: Store, cluster: Cluster) -> None:
+        self.settings = settings
+        self.database = database
+        self.store = store
+        self.cluster = cluster
+        self.datasets = Datasets(database, store)
+        self.experiments = Experiments(database, store)
+        self.workflows = Workflows(database, store, cluster)
+
+    def wait(self, target: Target, **options: Any) -> list[Any]:
+        """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""
+        return list(self.workflows.wait(target, **options))
+
+    def compare(self, experiment: Experiment | str, **options: Any) -> Comparison:
+        """Compare the workflows of an experiment that have succeeded.
+
+        Args:
+            experiment: record, name or id.
+            options: `confidence` (default 0.95), `n_resamples` (2000), `seed` (0) of the bootstrap.
+
+        Raises:
+            InvalidInputError: none has succeeded yet.
+        """
+        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        dataset = self.datasets.get(record.dataset_id)
+        workflows = self.workflows.refresh(record)
+        jobs = self.workflows.jobs(workflows)
+        return gather(self.store, record, dataset, self.datasets.to_pandas(dataset), workflows, jobs, **options)
+
+    def close(self) -> None:
+        """Give the database connections back; the cluster and what works on it go on."""
+        self.database.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return shown.workspace_text(*self._card())
+
+    def _repr_html_(self) -> str:
+        return shown.workspace_card(*self._card())
+
+    def _card(self) -> tuple[str, list[tuple[str, str, bool | None]], dict[str, int]]:
+        with reading(self.database) as work:
+            counts = {
+                "datasets": work.datasets.count(),
+                "experiments": work.experiments.count(),
+                "workflows": work.workflows.count(),
+                "jobs": work.jobs.count(),
+            }
+        cluster, ok = self._cluster_state()
+        versions = f"lumigator_nb {__version__}, Ray {version('ray')}, Python {platform.python_version()}"
+        rows: list[tuple[str, str, bool | None]] = [
+            ("Database", self.database.label, True),
+            ("Store", self.store.spec.uri, None),
+            ("Cluster", cluster, ok),
+            ("Versions", versions, None),
+        ]
+        return "Lumigator workspace", rows, counts
+
+    def _cluster_state(self) -> tuple[str, bool | None]:
+        try:
+            info = self.cluster.info()
+        except ClusterUnavailableError as error:
+            return error.message, False
+        if info is None:
+            return "local Ray head, starts with the first launch", None
+        return str(info), True
+
+
+def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
+    """Open the workspace that `.env` and the environment describe, creating what is missing.
+
+    With nothing set that is an SQLite file and a folder in `~/.lumigator`, and a Ray head on this machine that
+    starts with the first launch and stays.
+
+    Args:
+        env_file: default the nearest `.env` at or above the current folder.
+        settings: fields of :class:`Settings` that win over both.
+
+    Raises:
+        ConfigurationError: a setting is malformed.
+        DatabaseUnavailableError: the database does not answer, or needs ``lumigator-nb db upgrade``.
+    """
+    loaded = config.load(Path(env_file) if env_file else None, **settings)
+    loaded.home.mkdir(parents=True, exist_ok=True)
+    database = Database(loaded.database_url)
+    database.prepare()
+    return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lumigator_nb as lm
+
+
+@pytest.fixture(scope="session")
+def home():
+    """A workspace's folder with a short path, since Unix sockets below it allow 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="lumi-"))
+    yield folder
+    with lm.connect(lumigator_home=folder) as ws:
+        ws.cluster.shutdown()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def ws(home):
+    with lm.connect(lumigator_home=home) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> str:
+    """A causal language model of random weights that answers as long as it may: real code, a known duration."""
+    pytest.importorskip("transformers", reason="pip install 'lumigator-nb[hf]'")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-model")
+    words = {word: index for index, word in enumerate(["<pad>", "<unk>", *(f"w{n}" for n in range(200))])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+        eos_token_id=None,
+        bos_token_id=None,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return f"hf/{folder}"
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], object], seconds: float = 60, what: str = "") -> None:
+    """Wait for a condition, and fail when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A PostgreSQL server of our own on loopback, gone afterwards."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="lumi-pg-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # The server refuses to work as root.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "postgres")
+
+    def call(*arguments: str) -> None:
+        subprocess.run([*as_user, *arguments], check=True, capture_output=True, timeout=60, cwd="/")
+
+    data, options = str(folder / "data"), f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+    call(str(binaries[-1] / "initdb"), "-D", data, "-A", "trust", "-U", "postgres")
+    call(str(binaries[-1] / "pg_ctl"), "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
+    yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    call(str(binaries[-1] / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)

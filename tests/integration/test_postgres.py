@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lumigator_nb as lm
+from lumigator_nb.db import Database
+from lumigator_nb.errors import DatabaseUnavailableError
+
+pytestmark = pytest.mark.integration
+UNIT = Path(__file__).parent.parent / "unit"
+
+
+def test_the_database_suites_pass_on_postgresql(postgres_url) -> None:
+    suites = [str(UNIT / "test_database.py"), str(UNIT / "test_services.py")]
+    environment = os.environ | {"SQLALCHEMY_DATABASE_URL": postgres_url}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_a_server_is_never_migrated_silently(postgres_url, tmp_path) -> None:
+    with pytest.raises(DatabaseUnavailableError, match="revision none") as caught:
+        lm.connect(lumigator_home=tmp_path, sqlalchemy_database_url=postgres_url)
+    assert "lumigator-nb db upgrade" in caught.value.hint
+    database = Database(postgres_url)
+    database.upgrade()
+    with lm.connect(lumigator_home=tmp_path, sqlalchemy_database_url=postgres_url) as ws:
+        assert ws.datasets.list() == []
+    database.downgrade("base")
+    database.close()

@@ -1,0 +1,85 @@
+"""The store on a real S3 server over HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import fsspec
+import pandas as pd
+import pytest
+from conftest import until
+
+import lumigator_nb as lm
+from lumigator_nb.errors import StoreUnavailableError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def s3_settings(free_port, monkeypatch):
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(free_port)]
+    settings = {
+        "s3_bucket": "lumigator",
+        "s3_endpoint_url": f"http://127.0.0.1:{free_port}",
+        "aws_access_key_id": "someone",
+        "aws_secret_access_key": "hunter2",
+        "aws_default_region": "us-east-1",
+    }
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        until(lambda: _answers(free_port), 30, "the S3 server answers")
+        yield settings
+        server.terminate()
+
+
+def _answers(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _make_bucket(settings: dict[str, str]) -> None:
+    files = fsspec.filesystem(
+        "s3",
+        key=settings["aws_access_key_id"],
+        secret=settings["aws_secret_access_key"],
+        endpoint_url=settings["s3_endpoint_url"],
+    )
+    files.mkdir("lumigator")
+
+
+def test_the_main_job_with_an_s3_store(s3_settings, tmp_path_factory) -> None:
+    _make_bucket(s3_settings)
+    home = tmp_path_factory.mktemp("s3")
+    with lm.connect(lumigator_home=home, **s3_settings) as ws:
+        frame = pd.DataFrame({"example": ["One. Two.", "Three. Four."], "ground_truth": ["One.", "Three."]})
+        experiment = ws.experiments.create("s3", dataset=ws.datasets.upload(frame, name="s3"), metrics=["rouge"])
+        try:
+            ws.workflows.launch(experiment, ["baseline/lead-1", "baseline/copy"])
+            ws.wait(experiment, timeout=120, check=True)
+            comparison = ws.compare(experiment)
+            assert comparison.best("rougeL") == "baseline/lead-1"
+            assert "hunter2" not in "".join(ws.workflows.logs(workflow) for workflow in comparison.workflows)
+            ws.experiments.delete(experiment)
+            ws.datasets.delete("s3")
+            assert ws.store.list("") == []
+        finally:
+            ws.cluster.shutdown()
+
+
+def test_a_write_that_fails_publishes_nothing(s3_settings, tmp_path) -> None:
+    _make_bucket(s3_settings)
+    with lm.connect(lumigator_home=tmp_path, **s3_settings) as ws:
+        with pytest.raises(RuntimeError), ws.store.writing("x") as file:
+            file.write(b"half")
+            raise RuntimeError
+        assert ws.store.list("") == []
+
+
+def test_a_missing_bucket_is_explained(s3_settings, tmp_path) -> None:
+    with lm.connect(lumigator_home=tmp_path, **s3_settings) as ws:
+        with pytest.raises(StoreUnavailableError, match="lumigator") as caught:
+            ws.datasets.upload(pd.DataFrame({"example": ["x"]}))
+        assert "S3_BUCKET" in caught.value.hint
+        assert ws.datasets.list() == []

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from lumigator_nb.cli import app
+
+README = Path(__file__).parents[2] / "README.md"
+CSV = "body,summary\nThe bus is late. It rains.,Late bus.\nWe walk. It is far.,A walk.\n"
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, database_url):
+    monkeypatch.setenv("LUMIGATOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "tickets.csv").write_text(CSV, encoding="utf-8")
+
+    def call(*arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "lumigator_nb.cli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+def commands() -> list[str]:
+    root = typer.main.get_command(app)
+    found = []
+    for name, command in root.commands.items():
+        below = getattr(command, "commands", None)
+        found += [f"{name} {sub}" for sub in below] if below else [name]
+    return found
+
+
+def documented() -> set[str]:
+    found = set()
+    for words in re.findall(r"^\| `lumigator-nb ([^`]+)`", README.read_text(encoding="utf-8"), re.MULTILINE):
+        first, *rest = words.replace("\\", "").split()
+        if "|" in first:
+            found |= set(first.split("|"))
+        elif rest and "|" in rest[0]:
+            found |= {f"{first} {sub}" for sub in rest[0].split("|")}
+        else:
+            found.add(first)
+    return found
+
+
+def test_the_readme_lists_exactly_the_commands_there_are() -> None:
+    assert documented() == set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_explains_itself(command) -> None:
+    found = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    assert found.help
+
+
+def test_datasets_and_experiments_by_command(cli) -> None:
+    cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
+    assert "tickets" in cli("datasets", "list")
+    assert "tickets.csv" in cli("datasets", "show", "tickets")
+    cli("experiments", "create", "e", "--dataset", "tickets", "--metric", "rouge")
+    assert "summarization" in cli("experiments", "list")
+    assert "rouge" in cli("experiments", "show", "e")
+    assert "is used by: e" in cli("datasets", "delete", "tickets", code=1)
+    cli("experiments", "delete", "e")
+    cli("datasets", "delete", "tickets")
+    assert "tickets" not in cli("datasets", "list")
+
+
+def test_mistakes_print_what_to_do_and_exit_with_1(cli) -> None:
+    printed = cli("datasets", "upload", "tickets.csv", code=1)
+    assert printed.startswith("error: ")
+    assert "hint: " in printed
+    assert "no experiment 'nosuch'" in cli("compare", "nosuch", code=1)
+
+
+def test_the_doctor_finds_a_fresh_machine_in_order(cli) -> None:
+    printed = cli("doctor")
+    assert re.search(r"ok +store: file://.* can be written and read", printed)
+    assert "wrong" not in printed
+
+
+def test_the_doctor_says_what_is_wrong(cli, monkeypatch) -> None:
+    monkeypatch.setenv("SQLALCHEMY_DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/db")
+    monkeypatch.setenv("RAY_HEAD_NODE_HOST", "127.0.0.1")
+    monkeypatch.setenv("RAY_DASHBOARD_PORT", "1")
+    printed = cli("doctor", code=1)
+    assert re.search(r"wrong +database: .*does not answer", printed)
+    assert "wrong  cluster" in printed
+    assert "hunter2" not in printed
+
+
+def test_the_schema_by_command(cli) -> None:
+    assert "none" in cli("db", "current")
+    assert "is at revision 0001" in cli("db", "upgrade")
+    assert "0001 (current)" in cli("db", "current")
+    assert "0001" in cli("db", "history")

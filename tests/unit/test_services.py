@@ -1,0 +1,288 @@
+"""The whole job without a service: the worker is called in this process instead of on a cluster."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import lumigator_nb as lm
+from lumigator_nb import layout, results, worker
+from lumigator_nb.cluster import JobState
+from lumigator_nb.db import Database
+from lumigator_nb.errors import (
+    ClusterUnavailableError,
+    ConflictError,
+    InUseError,
+    InvalidInputError,
+    JobFailedError,
+    MissingFieldsError,
+    NotFoundError,
+    StoreNotSharedError,
+    UnknownMetricError,
+    UnknownModelError,
+    WaitTimeoutError,
+)
+from lumigator_nb.services.status import LOST
+from lumigator_nb.specs import Status, Step, StoreSpec
+from lumigator_nb.store import Store
+from lumigator_nb.workspace import Workspace
+
+
+class InlineCluster:
+    """Does at once what a Ray head does in the background."""
+
+    is_local = True
+
+    def __init__(self) -> None:
+        self.states: dict[str, JobState] = {}
+        self.reachable = True
+        self.execute = True
+
+    def submit(self, submission_id: str, arguments: list[str]) -> None:
+        self._require_reachable()
+        if submission_id in self.states:
+            return
+        self.states[submission_id] = JobState(Status.PENDING)
+        if self.execute:
+            code = worker.main(arguments)
+            self.states[submission_id] = JobState(Status.FAILED if code else Status.SUCCEEDED)
+
+    def statuses(self, ids: list[str]) -> dict[str, JobState | None]:
+        self._require_reachable()
+        return {key: self.states.get(key) for key in ids}
+
+    def stop(self, submission_id: str) -> None:
+        self.states[submission_id] = JobState(Status.STOPPED)
+
+    def logs(self, submission_id: str) -> str:
+        return "from the cluster"
+
+    def info(self) -> None:
+        return None
+
+    def _require_reachable(self) -> None:
+        if not self.reachable:
+            raise ClusterUnavailableError("the cluster does not answer")
+
+
+@pytest.fixture
+def cluster() -> InlineCluster:
+    return InlineCluster()
+
+
+@pytest.fixture
+def ws(tmp_path, database_url, cluster):
+    database = Database(database_url)
+    database.upgrade()
+    store = Store(StoreSpec(uri=f"memory://{tmp_path.name}"))
+    yield Workspace(lm.Settings(), database, store, cluster)
+    store.delete("")
+    database.close()
+
+
+FRAME = pd.DataFrame(
+    {
+        "example": [f"Ann: The bus is late. Bob: Then we walk. Ann: It rains {n} hours." for n in range(40)],
+        "ground_truth": ["Ann and Bob walk because the bus is late."] * 40,
+        "channel": ["chat", "phone"] * 20,
+    }
+)
+
+
+@pytest.fixture
+def experiment(ws):
+    return ws.experiments.create("e", dataset=ws.datasets.upload(FRAME, name="d"))
+
+
+def stored(ws) -> list[str]:
+    return ws.store.list("")
+
+
+def test_upload_launch_compare(ws, experiment) -> None:
+    ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1"])
+    workflows = ws.wait(experiment, progress=False)
+    assert [workflow.status for workflow in workflows] == [Status.SUCCEEDED] * 2
+    comparison = ws.compare("e")
+    summary = comparison.summary().set_index(["score", "model"])
+    assert set(comparison.models) == {"baseline/copy", "baseline/lead-1"}
+    for label in comparison.models:
+        row = summary.loc["rougeL", label]
+        assert row.low <= row.overall <= row.high
+        assert row.n == 40
+    jobs = ws.workflows.jobs(experiment)
+    assert [job.step for job in jobs] == [Step.INFERENCE, Step.EVALUATION] * 2
+    assert jobs[1].scores["rougeL"] == pytest.approx(summary.loc["rougeL", "baseline/copy"].overall)
+    assert set(jobs[1].details["signatures"]) == {"rouge", "bleu", "chrf", "length"}
+
+
+def test_predictions_are_the_models_own(ws, experiment) -> None:
+    (workflow,) = ws.workflows.launch(experiment, ["baseline/copy"])
+    predictions = ws.workflows.predictions(workflow)
+    assert predictions["prediction"].tolist() == FRAME["example"].tolist()
+    assert predictions["row"].tolist() == list(range(40))
+
+
+def test_launching_again_is_safe(ws, experiment, cluster) -> None:
+    first = ws.workflows.launch(experiment, ["baseline/copy"])
+    ws.wait(experiment, progress=False)
+    again = ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1"])
+    assert again[0].id == first[0].id
+    assert again[0].status is Status.SUCCEEDED
+    assert len(cluster.states) == 2
+
+
+def test_a_lost_workflow_is_resumed_without_repeating_finished_shards(ws, experiment, cluster) -> None:
+    (uninterrupted,) = ws.workflows.launch(experiment, ["baseline/lead-2"])
+    expected = ws.workflows.predictions(uninterrupted)["prediction"].tolist()
+    cluster.execute = False
+    (workflow,) = ws.workflows.launch(experiment, ["baseline/lead-1"])
+    cluster.execute = True
+    name = layout.part(workflow.id, Step.INFERENCE, 0)
+    # A finished shard with recognisable content: it must be taken as it is, not computed again.
+    ws.store.write(name, ws.store.read(layout.part(uninterrupted.id, Step.INFERENCE, 0)))
+    del cluster.states[workflow.id]
+    (lost,) = ws.workflows.refresh(workflow)
+    assert (lost.status, lost.error) == (Status.FAILED, LOST)
+    (resumed,) = ws.workflows.resume(lost)
+    assert resumed.attempt == 2
+    (done,) = ws.wait(resumed, progress=False)
+    assert done.status is Status.SUCCEEDED
+    texts = ws.workflows.predictions(done)["prediction"].tolist()
+    assert texts[:16] == expected[:16]
+    assert texts[16:] != expected[16:]
+    assert ws.workflows.jobs(done)[0].details["shards_reused"] == 1
+
+
+def test_a_failing_step_is_recorded_with_its_reason_and_resumable(ws, experiment) -> None:
+    (workflow,) = ws.workflows.launch(experiment, ["baseline/copy"])
+    ws.store.delete(layout.result(workflow.id, Step.EVALUATION))
+    ws.store.delete(layout.result(workflow.id, Step.INFERENCE))
+    ws.store.write(layout.part(workflow.id, Step.INFERENCE, 1), b"not parquet")
+    spec = results.read_spec(ws.store, workflow.id)
+    assert worker.main([ws.store.spec.uri, spec.workflow_id]) == 1
+    with pytest.raises(JobFailedError, match="inference: ArrowInvalid"):
+        ws.wait(experiment, progress=False, check=True)
+    ws.store.delete(layout.part(workflow.id, Step.INFERENCE, 1))
+    ws.workflows.launch(experiment, ["baseline/copy"])
+    assert ws.wait(experiment, progress=False, check=True)[0].attempt == 2
+
+
+def test_an_unreachable_cluster_is_no_failure(ws, experiment, cluster) -> None:
+    cluster.execute = False
+    (workflow,) = ws.workflows.launch(experiment, ["baseline/copy"])
+    cluster.reachable = False
+    (seen,) = ws.workflows.refresh(workflow)
+    assert (seen.status, seen.stale) == (Status.PENDING, True)
+    cluster.reachable = True
+    assert not ws.workflows.refresh(workflow)[0].stale
+
+
+def test_a_launch_that_does_not_reach_the_cluster_can_be_repeated(ws, experiment, cluster) -> None:
+    cluster.reachable = False
+    with pytest.raises(ClusterUnavailableError):
+        ws.workflows.launch(experiment, ["baseline/copy"])
+    cluster.reachable = True
+    ws.workflows.launch(experiment, ["baseline/copy"])
+    assert ws.wait(experiment, progress=False)[0].status is Status.SUCCEEDED
+
+
+def test_waiting_ends_with_the_time_allowed(ws, experiment, cluster) -> None:
+    cluster.execute = False
+    ws.workflows.launch(experiment, ["baseline/copy"])
+    with pytest.raises(WaitTimeoutError, match="still pending after 0.1 s"):
+        ws.wait(experiment, timeout=0.1, progress=False)
+
+
+def test_stop_and_resume(ws, experiment, cluster) -> None:
+    cluster.execute = False
+    ws.workflows.launch(experiment, ["baseline/copy"])
+    assert [workflow.status for workflow in ws.workflows.stop(experiment)] == [Status.STOPPED]
+    cluster.execute = True
+    ws.workflows.resume(experiment)
+    assert ws.wait(experiment, progress=False)[0].status is Status.SUCCEEDED
+
+
+def test_a_local_store_does_not_go_with_a_remote_cluster(ws, experiment, cluster, tmp_path) -> None:
+    cluster.is_local = False
+    ws.workflows._store = Store(StoreSpec(uri=tmp_path.as_uri()))
+    with pytest.raises(StoreNotSharedError, match="set S3_BUCKET"):
+        ws.workflows.launch(experiment, ["baseline/copy"])
+
+
+@pytest.mark.parametrize(
+    ("models", "error", "message"),
+    [
+        (["baseline/leed-2"], UnknownModelError, "leed-2"),
+        (["nosuch/x"], UnknownModelError, "nosuch"),
+        (["gpt"], UnknownModelError, "does not name a model"),
+        ([], InvalidInputError, "no model"),
+    ],
+)
+def test_a_bad_model_launches_nothing(ws, experiment, models, error, message) -> None:
+    with pytest.raises(error, match=message):
+        ws.workflows.launch(experiment, ["baseline/copy", *models] if models else [])
+    assert ws.workflows.of(experiment) == []
+
+
+def test_models_of_one_name_must_be_told_apart(ws, experiment) -> None:
+    models = [lm.Model("baseline/copy"), lm.Model("baseline/copy", max_new_tokens=5)]
+    with pytest.raises(InvalidInputError, match="both called 'baseline/copy'"):
+        ws.workflows.launch(experiment, models)
+    assert len(ws.workflows.launch(experiment, [models[0], models[1].model_copy(update={"label": "short"})])) == 2
+
+
+def test_experiments_are_checked_before_anything_runs(ws) -> None:
+    bare = ws.datasets.upload(FRAME[["example"]], name="bare")
+    with pytest.raises(UnknownMetricError, match="did you mean 'rouge'"):
+        ws.experiments.create("x", dataset=bare, metrics=["rogue"])
+    with pytest.raises(MissingFieldsError, match="rouge"):
+        ws.experiments.create("x", dataset=bare, metrics=["rouge"])
+    with pytest.raises(InvalidInputError, match="named twice"):
+        ws.experiments.create("x", dataset=bare, metrics=["length", "length"])
+    with pytest.raises(NotFoundError, match="no dataset 'nosuch'"):
+        ws.experiments.create("x", dataset="nosuch")
+    assert ws.experiments.list() == []
+    ws.experiments.create("x", dataset=bare, metrics=["length"])
+    with pytest.raises(ConflictError, match="experiment named 'x'"):
+        ws.experiments.create("x", dataset=bare, metrics=["length"])
+
+
+def test_an_experiment_without_ground_truth_can_be_compared(ws) -> None:
+    bare = ws.datasets.upload(FRAME[["example"]], name="bare")
+    experiment = ws.experiments.create("x", dataset=bare, metrics=["length"])
+    ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1"])
+    comparison = ws.compare(experiment)
+    assert str(comparison)
+    assert "ground_truth" not in comparison.examples()
+
+
+def test_nothing_to_compare_says_why(ws, experiment) -> None:
+    with pytest.raises(InvalidInputError, match="nothing to compare yet: none was launched"):
+        ws.compare(experiment)
+
+
+def test_deleting_takes_the_files_along_and_asks_for_order(ws, experiment, cluster) -> None:
+    ws.workflows.launch(experiment, ["baseline/copy"])
+    with pytest.raises(InUseError, match="'d' is used by: e"):
+        ws.datasets.delete("d")
+    cluster.execute = False
+    ws.workflows.launch(experiment, ["baseline/lead-1"])
+    ws.workflows.refresh()
+    with pytest.raises(InUseError, match="under way: baseline/lead-1"):
+        ws.experiments.delete(experiment)
+    ws.workflows.stop(experiment)
+    ws.experiments.delete(experiment)
+    ws.datasets.delete("d")
+    assert stored(ws) == []
+    assert ws.workflows.list() == []
+
+
+def test_logs_are_kept_in_the_store(ws, experiment) -> None:
+    (workflow,) = ws.workflows.launch(experiment, ["baseline/copy"])
+    assert "inference ended: succeeded" in ws.workflows.logs(workflow)
+
+
+def test_the_workspace_shows_itself(ws, experiment) -> None:
+    for shown in (repr(ws), ws._repr_html_()):
+        assert "memory://" in shown
+        assert lm.__version__ in shown
