@@ -217,7 +217,7 @@ def db_history() -> None:
 def up() -> None:
     """Start the local Ray head, if it does not answer already."""
     with _connect() as ws:
-        ws.cluster.start(typer.echo)
+        ws.cluster.start()
         typer.echo(ws.cluster.info())
 
 

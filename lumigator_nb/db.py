@@ -168,7 +168,7 @@ def _create_engine(url: str) -> sa.Engine:
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(parsed, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):
         # The message of the cause repeats the URL, and with it the password.
         raise ConfigurationError(
             "SQLALCHEMY_DATABASE_URL is not a database's address",

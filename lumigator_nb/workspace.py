@@ -122,4 +122,4 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
     loaded.home.mkdir(parents=True, exist_ok=True)
     database = Database(loaded.database_url)
     database.prepare()
-    return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded))
+    return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, print_report))

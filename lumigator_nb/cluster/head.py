@@ -43,7 +43,7 @@ class _State:
         id: mark that all its processes inherit.
         address: ``http://127.0.0.1:port``.
         token: without it the head refuses every request, so other users of the machine cannot run code as us.
-        folder: Ray's temporary folder.
+        folder: of all its files.
         environment: digest of the variables that it was started with.
     """
 
@@ -164,7 +164,7 @@ class LocalHead:
 
     def _launch(self, state: _State) -> None:
         """Run ``ray start``, which leaves daemons behind, and wait until they answer."""
-        empty = Path(state.folder, "cwd")
+        empty = Path(state.folder, "empty")
         empty.mkdir()
         with open(os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             try:
@@ -251,13 +251,16 @@ def _answers_within(api: RayApi, seconds: float) -> bool:
 
 
 def _start_command(state: _State) -> list[str]:
-    """All ports are free ones chosen by Ray or here, so that any number of heads fits on a machine."""
+    """All ports are free ones chosen by Ray or here, so that any number of heads fits on a machine.
+
+    Ray opens its temporary folder to all users, so that lies inside one that is ours alone.
+    """
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--log-color", "false"),
         *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--include-dashboard", "true"),
         *("--port", "0", "--dashboard-port", state.address.rpartition(":")[2], "--dashboard-agent-listen-port", "0"),
         *("--min-worker-port", "0", "--max-worker-port", "0", "--ray-client-server-port", str(_free_port())),
-        *("--object-store-memory", str(OBJECT_STORE_BYTES), "--temp-dir", state.folder),
+        *("--object-store-memory", str(OBJECT_STORE_BYTES), "--temp-dir", f"{state.folder}/ray"),
         # The autoscaler has nothing to scale, and jobs write their logs without Ray's log monitor.
         *("--no-monitor", "--include-log-monitor", "false"),
     ]

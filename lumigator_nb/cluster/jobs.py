@@ -66,6 +66,11 @@ class ClusterInfo:
     memory: float
     is_local: bool
 
+    def __str__(self) -> str:
+        kind = "local Ray head" if self.is_local else "Ray cluster"
+        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
+        return f"{kind} at {self.address}: {self.cpus:g} CPUs{gpus}, {self.memory / 2**30:.0f} GiB"
+
 
 class Cluster:
     """Jobs of one Ray cluster. Threads may share it.
@@ -94,6 +99,26 @@ class Cluster:
     def head(self) -> LocalHead | None:
         """The local head, or None where the cluster is somebody else's."""
         return self._target if isinstance(self._target, LocalHead) else None
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether its jobs see the folders of this machine."""
+        if isinstance(self._target, LocalHead):
+            return True
+        return urlsplit(self._target).hostname in ("localhost", "127.0.0.1", "::1")
+
+    def start(self) -> None:
+        """Start the local head where none answers; a remote cluster is somebody else's to start.
+
+        Raises:
+            ClusterUnavailableError: it could not be started.
+        """
+        if self.head:
+            self.head.ensure(self._report)
+
+    def shutdown(self) -> bool:
+        """End the local head and the jobs on it; return False where there was none."""
+        return self.head.stop() if self.head else False
 
     def submit(
         self,

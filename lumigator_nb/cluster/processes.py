@@ -23,7 +23,7 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def end(mark: str, grace: float = 5.0) -> bool:
+def end(mark: str, grace: float = 2.0) -> bool:
     """End all processes that carry `mark`: asked first, killed after `grace` seconds. Return whether there were any."""
     found = marked(mark)
     _signal(found, signal.SIGTERM)

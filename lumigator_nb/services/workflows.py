@@ -232,7 +232,7 @@ class Workflows:
         return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)
 
     def _require_shared_store(self) -> None:
-        if self._store.is_local and not self._cluster.is_local:
+        if self._store.is_local and not self._cluster.shares_files:
             raise StoreNotSharedError(
                 f"the store {self._store.spec.uri} is a folder of this machine, which the cluster cannot read",
                 "set S3_BUCKET (and S3_ENDPOINT_URL), or unset RAY_HEAD_NODE_HOST to compute here",

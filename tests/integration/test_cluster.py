@@ -19,7 +19,7 @@ from lumigator_nb.specs import Status
 
 pytestmark = pytest.mark.integration
 
-SECRET = "tell-nobody-4711"  # noqa: S105
+SECRET = "tell-nobody-4711"
 PROBE = """
 import json, os, sys, time
 import lumigator_nb
@@ -91,8 +91,9 @@ def state_of(head):
 def test_a_job_runs_the_shipped_package_with_its_arguments_unharmed(cluster, tmp_path):
     trap = tmp_path / "trap"
     arguments = [
-        f"$(touch {trap})", f"; touch {trap} ;", f"`touch {trap}`", "it's", '"', "two\nlines", "🦙 ç", "", "-x", "\\", "*",
-    ]  # fmt: skip
+        *(f"$(touch {trap})", f"; touch {trap} ;", f"`touch {trap}`"),
+        *("it's", '"', "two\nlines", "🦙 ç", "", "-x", "\\", "*"),
+    ]
     submit(cluster, "unharmed", *arguments)
     state = wait(cluster, "unharmed", Status.SUCCEEDED, Status.FAILED)
     assert state.status is Status.SUCCEEDED, cluster.logs("unharmed")
@@ -184,14 +185,14 @@ def test_more_gpus_than_the_machine_has_are_refused(head, package):
 
 def test_the_head_listens_on_loopback_only_and_hides_its_token(head):
     file, state = state_of(head)
-    ports = [
+    hosts = [
         connection.laddr.ip.removeprefix("::ffff:")
         for process in marked(state["id"])
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert len(ports) > 5
-    assert set(ports) <= {"127.0.0.1", "::1"}
+    assert len(hosts) > 5
+    assert set(hosts) <= {"127.0.0.1", "::1"}
     assert file.stat().st_mode & 0o077 == 0
     assert head.log_file.stat().st_mode & 0o077 == 0
     assert Path(state["folder"]).stat().st_mode & 0o077 == 0

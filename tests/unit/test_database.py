@@ -181,7 +181,7 @@ def test_sqlite_waits_for_writers_and_keeps_its_promises(tmp_path) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nosuch://u:hunter2@host/db", "postgresql://u:hunter2@[bad/db"])
+@pytest.mark.parametrize("url", ["nonsense", "nosuch://u:hunter2@host/db", "postgresql://u:hunter2@host:port/db"])
 def test_a_malformed_url_is_explained_without_its_password(url) -> None:
     with pytest.raises(ConfigurationError, match="SQLALCHEMY_DATABASE_URL") as caught:
         Database(url)

@@ -31,7 +31,7 @@ from lumigator_nb.workspace import Workspace
 class InlineCluster:
     """Does at once what a Ray head does in the background."""
 
-    is_local = True
+    shares_files = True
 
     def __init__(self) -> None:
         self.states: dict[str, JobState] = {}
@@ -203,7 +203,7 @@ def test_stop_and_resume(ws, experiment, cluster) -> None:
 
 
 def test_a_local_store_does_not_go_with_a_remote_cluster(ws, experiment, cluster, tmp_path) -> None:
-    cluster.is_local = False
+    cluster.shares_files = False
     ws.workflows._store = Store(StoreSpec(uri=tmp_path.as_uri()))
     with pytest.raises(StoreNotSharedError, match="set S3_BUCKET"):
         ws.workflows.launch(experiment, ["baseline/copy"])

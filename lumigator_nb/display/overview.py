@@ -1,0 +1,172 @@
+"""The parts of a comparison that a notebook and a report share: table of scores, notes, charts, texts side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lumigator_nb.display.html import Html, escape, join, table, tag
+from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
+from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
+from lumigator_nb.specs import Status, Step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lumigator_nb.metrics import ScoreInfo
+    from lumigator_nb.services.comparisons import Comparison
+
+NOT_TOLD_APART = "≈"
+_ARROWS = {True: " ↑", False: " ↓", None: ""}
+
+
+def main_info(comparison: Comparison) -> ScoreInfo:
+    """Return what describes the main score."""
+    return next(info for info in comparison.scores if info.name == comparison.main_score)
+
+
+def ordered_scores(comparison: Comparison) -> list[ScoreInfo]:
+    """Return all scores, the main one first."""
+    return sorted(comparison.scores, key=lambda info: info.name != comparison.main_score)
+
+
+def mark(one: Standing, standings: Sequence[Standing]) -> str:
+    """Return the mark of a model that cannot be told apart from the leading one."""
+    return NOT_TOLD_APART if one.tied and any(other.best for other in standings) else ""
+
+
+def score_table(comparison: Comparison) -> Html:
+    """Return models by scores, best first on the main score, whose paired differences stand beside it."""
+    summary = comparison.summary()
+    infos = ordered_scores(comparison)
+    found = {info.name: standings(summary, info) for info in infos}
+    main = found[comparison.main_score]
+    paired = len(main) > 1 and any(one.best for one in main)
+    headers: list[object] = ["Model", *(_header(info, found[info.name], comparison) for info in infos)]
+    rows = [[one.model, *(_cell(info, found[info.name], one.model) for info in infos)] for one in main]
+    if paired:
+        show = figures(main, infos[0])
+        headers.insert(2, join(["Difference", tag("span", "to the best", class_="lm-sub")]))
+        for row, one in zip(rows, main, strict=True):
+            row.insert(2, _difference(one, show))
+    return table(headers, rows, numeric=range(1, len(headers)))
+
+
+def _header(info: ScoreInfo, found: Sequence[Standing], comparison: Comparison) -> Html:
+    n = found[0].n if found else 0
+    partial = tag("span", f"n = {n:,}", class_="lm-sub") if n != comparison.dataset.n_examples else None
+    return tag("span", info.name, _ARROWS[info.higher_is_better], partial, title=info.description)
+
+
+def _cell(info: ScoreInfo, found: Sequence[Standing], model: str) -> Html:
+    one = next(one for one in found if one.model == model)
+    show = figures(found, info)
+    value = escape(show.number(one.overall))
+    if one.best and len(found) > 1:
+        value = tag("b", value)
+    sign = mark(one, found)
+    return join(
+        [f"{sign} " if sign else "", value, " ", tag("span", show.interval(one.low, one.high), class_="lm-sub")]
+    )
+
+
+def _difference(one: Standing, show: Figures) -> Html:
+    if one.best:
+        return escape(MISSING)
+    interval = show.interval(one.difference_low, one.difference_high)
+    below = ", ".join(part for part in (interval, p_value(one.p_value)) if part)
+    return join([show.signed(one.difference), " ", tag("span", below, class_="lm-sub")])
+
+
+def legend(comparison: Comparison) -> str:
+    """Return what the marks of the table mean."""
+    certainty = percent(comparison.confidence)
+    parts = [f"[ ] {certainty} interval"]
+    if len(comparison.models) > 1:
+        parts.insert(0, "bold: best")
+        parts.append(
+            f"{NOT_TOLD_APART} cannot be told apart from the best ({certainty} interval of the paired difference)"
+        )
+    return " · ".join(parts)
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what a reader must know besides the figures: what is left out, what failed, and how little there is."""
+    return [*_pending(comparison), *_unanswered(comparison), *_left_out(comparison), *_few_examples(comparison)]
+
+
+def _pending(comparison: Comparison) -> list[str]:
+    states = [
+        f"{workflow.label} ({workflow.status}{': ' + first_line(workflow.error) if workflow.error else ''})"
+        for workflow in comparison.pending
+    ]
+    return [f"Not compared: {', '.join(states)}."] if states else []
+
+
+def _unanswered(comparison: Comparison) -> list[str]:
+    labels = {workflow.id: workflow.label for workflow in comparison.workflows}
+    return [
+        f"{labels[job.workflow_id]} gave no answer for {count(job.n_failed, 'example')}."
+        for job in comparison.jobs
+        if job.step is Step.INFERENCE and job.status is Status.SUCCEEDED and job.n_failed
+    ]
+
+
+def _left_out(comparison: Comparison) -> list[str]:
+    total = comparison.dataset.n_examples
+    names: dict[int, list[str]] = {}
+    for name, n in comparison.summary().groupby("score", sort=False)["n"].first().items():
+        if n != total:
+            names.setdefault(int(n), []).append(str(name))
+    reason = "those for which every model has a value"
+    return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {reason}." for n, scores in names.items()]
+
+
+def _few_examples(comparison: Comparison) -> list[str]:
+    n = int(comparison.summary()["n"].max())
+    if n >= FEW_EXAMPLES:
+        return []
+    return [f"With {count(n, 'example')} the intervals are rough: those of a bootstrap are too narrow for so few."]
+
+
+def chart(comparison: Comparison, info: ScoreInfo) -> Html:
+    """Return the interval chart of one score as markup."""
+    from lumigator_nb.display.charts import interval_chart, svg
+
+    found = standings(comparison.summary(), info)
+    return svg(interval_chart(found, info, comparison.confidence))
+
+
+def side_by_side(texts: pd.DataFrame, limit: int | None = None) -> Html:
+    """Return the texts of :meth:`Comparison.examples`, one block per example.
+
+    Args:
+        texts: one row per example, one column per text; missing cells say so.
+        limit: characters of each text.
+    """
+    return join(_example(row, dict(texts.loc[row].items()), limit) for row in texts.index)
+
+
+def _example(row: object, texts: dict[object, object], limit: int | None) -> Html:
+    columns = [tag("div", tag("h3", _heading(name)), _text(text, limit)) for name, text in texts.items()]
+    return tag(
+        "div",
+        tag("div", f"Row {row}", class_="lm-note"),
+        tag("div", *columns, class_="lm-columns"),
+        class_="lm-example",
+    )
+
+
+def _heading(name: object) -> str:
+    return {"example": "Example", "ground_truth": "Ground truth"}.get(str(name), str(name))
+
+
+def _text(text: object, limit: int | None) -> Html:
+    if text is None or (isinstance(text, float) and math.isnan(text)):
+        return tag("div", "none", class_="lm-soft")
+    shown = str(text)
+    cut = (
+        shown if limit is None or len(shown) <= limit else f"{shown[:limit]}… ({len(shown) - limit:,} characters more)"
+    )
+    return tag("div", cut, class_="lm-text")

@@ -1,0 +1,235 @@
+"""How far workflows are, in a notebook, a terminal, or line by line in a log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lumigator_nb.display.html import Html, fragment, join, status_chip, tag
+from lumigator_nb.display.text import duration, elide, first_line, one_line
+from lumigator_nb.specs import Progress, Status, Step
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Show = Callable[[Sequence["ProgressRow"]], None]
+
+LINE_INTERVAL_S = 15.0
+STALE = "cluster unreachable, last known"
+
+
+@dataclass(frozen=True)
+class ProgressRow:
+    """How far one workflow is.
+
+    Attributes:
+        label: the model's.
+        step: what is under way; None where nothing has begun or all has ended.
+        done, total: examples of that step.
+        rate: examples per second; None before the first.
+        seconds_left: of that step.
+        note: what it is doing besides.
+        error: why it failed.
+        stale: the cluster could not be asked, so `status` is the last that was known.
+    """
+
+    label: str
+    status: Status
+    step: Step | None = None
+    done: int = 0
+    total: int = 0
+    rate: float | None = None
+    seconds_left: float | None = None
+    note: str = ""
+    error: str | None = None
+    stale: bool = False
+
+    @classmethod
+    def of(
+        cls, label: str, status: Status, progress: Progress | None, *, error: str | None = None, stale: bool = False
+    ) -> ProgressRow:
+        """Make the row of a workflow whose running step, if any, reported `progress`."""
+        if progress is None:
+            return cls(label, status, error=error, stale=stale)
+        rate = progress.rate
+        return cls(
+            label=label,
+            status=status,
+            step=progress.step,
+            done=progress.done,
+            total=progress.total,
+            rate=rate,
+            seconds_left=(progress.total - progress.done) / rate if rate else None,
+            note=progress.note,
+            error=error,
+            stale=stale,
+        )
+
+    @property
+    def state(self) -> str:
+        """Status and step in words."""
+        return f"{self.status}, {self.step}" if self.step and not self.status.ended else str(self.status)
+
+    @property
+    def share(self) -> float:
+        """How much is done, in [0, 1]."""
+        if self.status is Status.SUCCEEDED:
+            return 1.0
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def counted(self) -> str:
+        """``23/40``, or nothing where nothing is counted."""
+        return f"{self.done:,}/{self.total:,}" if self.total else ""
+
+    @property
+    def speed(self) -> str:
+        """The rate in words: per second, or the seconds of one where it is slow."""
+        if not self.rate or self.status.ended:
+            return ""
+        return f"{self.rate:.3g} examples/s" if self.rate >= 1 else f"{1 / self.rate:.3g} s/example"
+
+    @property
+    def left(self) -> str:
+        """The time left in words."""
+        return "" if self.seconds_left is None or self.status.ended else f"{duration(self.seconds_left)} left"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What else there is to say: staleness, note, first line of the error."""
+        note = "" if self.status.ended else one_line(self.note)
+        return [text for text in (STALE if self.stale else "", note, first_line(self.error or "")) if text]
+
+
+def as_text(rows: Sequence[ProgressRow]) -> str:
+    """Return one line per workflow."""
+    return "\n".join(_line(row) for row in rows)
+
+
+def as_html(rows: Sequence[ProgressRow]) -> str:
+    """Return a table with a bar per workflow."""
+    return fragment(
+        tag("div", tag("table", tag("tbody", *(_html_row(row) for row in rows)), class_="lm-grid"), class_="lm-scroll")
+    )
+
+
+def _html_row(row: ProgressRow) -> Html:
+    filled = tag("div", class_="lm-full" if row.share == 1 else None, style=f"width:{row.share:.1%}")
+    bar = tag("span", filled, class_="lm-bar", role="progressbar", aria_valuenow=round(100 * row.share))
+    cells = (
+        tag("td", row.label),
+        tag("td", status_chip(row.status, row.state)),
+        tag("td", bar, row.counted, class_="lm-n"),
+        tag("td", row.speed, class_="lm-n"),
+        tag("td", row.left, class_="lm-n"),
+    )
+    kind = "lm-error" if row.error and not row.stale else "lm-soft"
+    below = tag("tr", tag("td", " · ".join(row.remarks), colspan=len(cells), class_=kind), class_="lm-under")
+    return join([tag("tr", *cells), below if row.remarks else Html("")])
+
+
+def _line(row: ProgressRow) -> str:
+    facts = [f"{row.state} {row.counted}".strip(), row.speed, row.left, *row.remarks]
+    return f"{one_line(row.label)}: {', '.join(fact for fact in facts if fact)}"
+
+
+@contextmanager
+def live_progress(enabled: bool = True) -> Iterator[Show]:
+    """Yield a function that shows rows, each time in place of those before.
+
+    In a notebook that is one output that is updated, in a terminal a table with bars on stderr, and else (a pipe, a
+    log) a line on stderr per workflow whose status changed, and at most every 15 s for the others.
+
+    Args:
+        enabled: False shows nothing.
+    """
+    if not enabled:
+        yield lambda rows: None
+    elif _in_kernel():
+        yield _NotebookView()
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        with _terminal_view() as show:
+            yield show
+    else:
+        yield _LineView(sys.stderr)
+
+
+def _in_kernel() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class _NotebookView:
+    """One output of the cell; sent again only when it has changed, so that saved notebooks stay small."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+        self._handle: Any = None
+
+    def __call__(self, rows: Sequence[ProgressRow]) -> None:
+        from IPython.display import display
+
+        html = as_html(rows)
+        if html == self._shown:
+            return
+        self._shown = html
+        bundle = {"text/html": html, "text/plain": as_text(rows)}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+@contextmanager
+def _terminal_view() -> Iterator[Show]:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+        yield lambda rows: live.update(_rich_table(rows), refresh=True)
+
+
+def _rich_table(rows: Sequence[ProgressRow]) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for _ in range(5):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        bar = ProgressBar(total=1.0, completed=row.share, width=20)
+        pace = ", ".join(part for part in (row.speed, row.left) if part)
+        texts = (row.counted, pace, " · ".join(row.remarks))
+        table.add_row(Text(elide(row.label, 32)), Text(row.state), bar, *(Text(text) for text in texts))
+    return table
+
+
+class _LineView:
+    """Lines for a log, few enough to read."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last: dict[tuple[int, str], tuple[ProgressRow, float]] = {}
+
+    def __call__(self, rows: Sequence[ProgressRow]) -> None:
+        for key, row in (((index, row.label), row) for index, row in enumerate(rows)):
+            if self._is_due(key, row):
+                self._last[key] = row, time.monotonic()
+                self._stream.write(_line(row) + "\n")
+        self._stream.flush()
+
+    def _is_due(self, key: tuple[int, str], row: ProgressRow) -> bool:
+        if key not in self._last:
+            return True
+        before, at = self._last[key]
+        if (row.status, row.stale) != (before.status, before.stale):
+            return True
+        return row != before and time.monotonic() - at >= LINE_INTERVAL_S

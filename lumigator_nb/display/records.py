@@ -1,0 +1,219 @@
+"""Datasets, experiments, workflows, jobs and the workspace as cards and as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lumigator_nb.display.html import Html, card, chip, clipped, fragment, status_chip, table, unfolding
+from lumigator_nb.display.text import MISSING, count, duration, moment, one_line, settings, size
+from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Status
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+
+Fact = tuple[str, object]
+
+_LENGTHS = {"min": "shortest", "p50": "median", "mean": "mean", "p95": "95% below", "max": "longest"}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What there is to say about a record.
+
+    Attributes:
+        facts: label and plain value.
+        extra: markup that only a page shows.
+    """
+
+    title: str
+    facts: Sequence[Fact]
+    extra: Html | None = None
+
+
+def as_html(record: Any) -> str:
+    """Return a record as a card."""
+    shown = _shown(record)
+    rows = [(label, _cell(value)) for label, value in shown.facts]
+    return fragment(card(shown.title, rows, shown.extra))
+
+
+def as_text(record: Any) -> str:
+    """Return a record as aligned lines."""
+    shown = _shown(record)
+    return _lines(shown.title, [(label, one_line(value)) for label, value in shown.facts])
+
+
+def workspace_card(title: str, rows: Sequence[tuple[str, str, bool | None]], counts: Mapping[str, int]) -> str:
+    """Return how a workspace stands as a card.
+
+    Args:
+        title: heading.
+        rows: label, value, and whether that part works (None: nothing to say).
+        counts: number of things by their plural name.
+    """
+    marks = {True: "good", False: "bad"}
+    facts = [(label, value if ok is None else chip(value, marks[ok])) for label, value, ok in rows]
+    return fragment(card(title, [*facts, ("Contents", _counted(counts))]))
+
+
+def workspace_text(title: str, rows: Sequence[tuple[str, str, bool | None]], counts: Mapping[str, int]) -> str:
+    """Return how a workspace stands as aligned lines; arguments as of :func:`workspace_card`."""
+    marks = {True: "", False: "  (not working)", None: ""}
+    facts = [(label, f"{one_line(value)}{marks[ok]}") for label, value, ok in rows]
+    return _lines(title, [*facts, ("Contents", _counted(counts))])
+
+
+def describe_model(model: Model) -> str:
+    """Return the settings of a model in one line; those that are as always are left out."""
+    defaults = GenerationConfig()
+    changed = [(name, value) for name, value in model.generation if value != getattr(defaults, name)]
+    return settings([*changed, *model.options.items()]) or "default settings"
+
+
+def describe_metric(metric: MetricSpec) -> str:
+    """Return a metric's name with its options."""
+    return f"{metric.name}({settings(metric.options.items())})" if metric.options else metric.name
+
+
+def _shown(record: Any) -> _Shown:
+    return _KINDS[type(record).__name__](record)
+
+
+def _cell(value: object) -> Html:
+    if isinstance(value, Status):
+        return status_chip(value)
+    return value if isinstance(value, Html) else clipped(value)
+
+
+def _lines(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    width = max((len(label) for label, _ in facts), default=0)
+    return "\n".join([one_line(title), *(f"  {label:<{width}}  {value}" for label, value in facts)])
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name if number != 1 else name.removesuffix('s')}" for name, number in counts.items())
+
+
+def _present(*facts: tuple[str, object]) -> list[Fact]:
+    return [(label, value) for label, value in facts if value not in (None, "")]
+
+
+def _dataset(record: Dataset) -> _Shown:
+    profile = record.profile
+    facts = _present(
+        ("Examples", f"{record.n_examples:,}{_peculiar(profile)}"),
+        ("Ground truth", _ground_truth(profile, record.n_examples)),
+        ("Example length", _length(profile["example_words"])),
+        ("Ground truth length", _length(profile["ground_truth_words"])),
+        ("Metadata", ", ".join(profile["metadata"])),
+        ("Columns", ", ".join(f"{column!r} as {field}" for field, column in record.columns.items() if column != field)),
+        ("File", f"{record.filename} ({size(record.size_bytes)})"),
+        ("Uploaded", moment(record.created_at)),
+        *(("Note", note) for note in record.notes),
+        ("Id", record.id),
+    )
+    return _Shown(f"Dataset {record.name}", facts, _preview(profile["preview"]))
+
+
+def _peculiar(profile: Mapping[str, Any]) -> str:
+    counted = {"empty": profile["n_empty_examples"], "duplicate": profile["n_duplicate_examples"]}
+    said = [f"{number:,} {word}" for word, number in counted.items() if number]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _ground_truth(profile: Mapping[str, Any], n_examples: int) -> str:
+    if not profile["has_ground_truth"]:
+        return "none"
+    missing = profile["n_missing_ground_truth"]
+    return f"for {n_examples - missing:,} of {n_examples:,} ({missing:,} missing)" if missing else "for all examples"
+
+
+def _length(words: Mapping[str, float] | None) -> str | None:
+    if not words:
+        return None
+    return ", ".join(f"{_LENGTHS[key]} {words[key]:,.0f}" for key in _LENGTHS) + " words"
+
+
+def _preview(rows: Sequence[Mapping[str, Any]]) -> Html | None:
+    if not rows:
+        return None
+    headers = list(rows[0])
+    cells = [[MISSING if row[name] is None else clipped(row[name], 160) for name in headers] for row in rows]
+    return unfolding(f"First {count(len(rows), 'example')}", table(headers, cells, class_="lm-texts"), open_=True)
+
+
+def _experiment(record: Experiment) -> _Shown:
+    facts = _present(
+        ("Task", record.task.kind),
+        ("Prompt", record.task.instruction),
+        ("Metrics", ", ".join(describe_metric(metric) for metric in record.metrics)),
+        ("Dataset", record.dataset_id),
+        ("Created", moment(record.created_at)),
+        ("Id", record.id),
+    )
+    return _Shown(f"Experiment {record.name}", facts)
+
+
+def _workflow(record: Workflow) -> _Shown:
+    facts = _present(
+        ("Status", record.status),
+        ("", "the cluster could not be asked; this is the last that was known" if record.stale else None),
+        ("Error", record.error),
+        ("Model", f"{record.model.provider}/{record.model.name}"),
+        ("Settings", describe_model(record.model)),
+        ("Attempt", record.attempt if record.attempt > 1 else None),
+        ("Created", moment(record.created_at)),
+        ("Ended", _ended(record.attempted_at, record.finished_at)),
+        ("Experiment", record.experiment_id),
+        ("Id", record.id),
+    )
+    return _Shown(f"Workflow {record.label}", facts)
+
+
+def _job(record: Job) -> _Shown:
+    facts = _present(
+        ("Status", record.status),
+        ("Error", record.error),
+        ("Examples", f"{record.n_examples:,}{_without_answer(record)}" if record.n_examples else None),
+        ("Scores", ", ".join(f"{name} {value:.4g}" for name, value in record.scores.items())),
+        *((name.replace("_", " "), _detail(value)) for name, value in _flat(record.details)),
+        ("Started", moment(record.started_at) if record.started_at else None),
+        ("Ended", _ended(record.started_at, record.finished_at)),
+        ("Workflow", record.workflow_id),
+        ("Id", record.id),
+    )
+    return _Shown(f"Job {record.step}", facts)
+
+
+def _without_answer(record: Job) -> str:
+    return f" ({record.n_failed:,} failed)" if record.n_failed else ""
+
+
+def _flat(details: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in details.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name} {key}", inner) for key, inner in value.items())
+        else:
+            yield name, value
+
+
+def _detail(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _ended(start: datetime | None, end: datetime | None) -> str | None:
+    if end is None:
+        return None
+    return moment(end) + (f", after {duration((end - start).total_seconds())}" if start else "")
+
+
+_KINDS: dict[str, Callable[[Any], _Shown]] = {
+    "Dataset": _dataset,
+    "Experiment": _experiment,
+    "Workflow": _workflow,
+    "Job": _job,
+}

@@ -1,0 +1,152 @@
+"""A comparison as one HTML file that needs no other, prints well, and says how to get the same figures again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lumigator_nb.display.html import Html, card, clipped, join, page, table, tag
+from lumigator_nb.display.overview import chart, legend, main_info, notes, ordered_scores, score_table, side_by_side
+from lumigator_nb.display.records import describe_metric, describe_model
+from lumigator_nb.display.scores import verdict
+from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
+from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, now
+
+if TYPE_CHECKING:
+    from lumigator_nb.records import Job, Workflow
+    from lumigator_nb.services.comparisons import Comparison
+
+REPORTED_EXAMPLES = 20
+_NOT_WORTH_TELLING = ("traceback", "shards_reused", "lumigator_nb", "python")
+
+
+def report(comparison: Comparison) -> str:
+    """Return the whole report as an HTML document."""
+    return page(
+        comparison.experiment.name,
+        tag("h1", comparison.experiment.name),
+        tag("div", f"{count(len(comparison.models), 'model')} compared, {moment(now())}", class_="lm-soft"),
+        tag("div", verdict(comparison.summary(), main_info(comparison), comparison.confidence), class_="lm-verdict"),
+        tag("h2", "Scores"),
+        score_table(comparison),
+        tag("div", legend(comparison), class_="lm-note"),
+        *(tag("div", note, class_="lm-note") for note in notes(comparison)),
+        tag("div", *(chart(comparison, info) for info in ordered_scores(comparison)), class_="lm-plots"),
+        tag("h2", "What was compared"),
+        card("Experiment", _facts(comparison)),
+        tag("h2", "Models"),
+        _models(comparison),
+        tag("h2", "Metrics"),
+        _metrics(comparison),
+        tag("h2", "Examples side by side"),
+        *_examples(comparison),
+        tag("h2", "How to get the same figures"),
+        tag("pre", tag("code", recipe(comparison))),
+        tag(
+            "div",
+            "The seed fixes the intervals; answers of a model that samples, or of a service, may differ.",
+            class_="lm-note",
+        ),
+    )
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, object]]:
+    dataset, task = comparison.dataset, comparison.experiment.task
+    bootstrap = f"{percent(comparison.confidence)} percentile intervals of a paired bootstrap over examples"
+    return [
+        ("Dataset", f"{dataset.name} ({dataset.filename}, {size(dataset.size_bytes)})"),
+        ("SHA-256", dataset.content_hash),
+        ("Examples", f"{dataset.n_examples:,}"),
+        ("Task", task.kind),
+        ("Prompt", clipped(task.instruction, 600)),
+        ("Intervals", f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}"),
+        ("P-values", "paired, of each model against the best, not corrected for several comparisons"),
+        ("Versions", _versions(comparison.jobs)),
+    ]
+
+
+def _versions(jobs: Sequence[Job]) -> str:
+    names = {"lumigator_nb": "lumigator_nb", "python": "Python"}
+    used = {name: _distinct(job.details.get(key) for job in jobs) for key, name in names.items()}
+    return ", ".join(f"{name} {' and '.join(values)}" for name, values in used.items() if values) or MISSING
+
+
+def _distinct(values: Iterator[Any]) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _models(comparison: Comparison) -> Html:
+    rows = []
+    for workflow in comparison.workflows:
+        job = _job(comparison, workflow, Step.INFERENCE)
+        name = f"{workflow.model.provider}/{workflow.model.name}"
+        title = workflow.label if workflow.label == name else join([workflow.label, tag("span", name, class_="lm-sub")])
+        rows.append(
+            [title, describe_model(workflow.model), _used(job), _took(job), f"{job.n_failed:,}" if job else MISSING]
+        )
+    return table(["Model", "Settings", "Worked with", "Predicting", "Without answer"], rows, numeric=(3, 4))
+
+
+def _job(comparison: Comparison, workflow: Workflow, step: Step) -> Job | None:
+    return next((job for job in comparison.jobs if job.workflow_id == workflow.id and job.step is step), None)
+
+
+def _used(job: Job | None) -> str:
+    details = job.details.items() if job else ()
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in details if name not in _NOT_WORTH_TELLING)
+
+
+def _took(job: Job | None) -> str:
+    if job is None or job.started_at is None or job.finished_at is None:
+        return MISSING
+    return duration((job.finished_at - job.started_at).total_seconds())
+
+
+def _metrics(comparison: Comparison) -> Html:
+    evaluations = [job for job in comparison.jobs if job.step is Step.EVALUATION]
+    rows = []
+    for metric in comparison.experiment.metrics:
+        signatures = _distinct(job.details.get("signatures", {}).get(metric.name) for job in evaluations)
+        differing = " (models were scored with different signatures)" if len(signatures) > 1 else ""
+        rows.append([describe_metric(metric), (" and ".join(signatures) or MISSING) + differing])
+    scores = [[info.name, info.description] for info in comparison.scores]
+    return join([table(["Metric", "Signature"], rows), table(["Score", "Meaning"], scores)])
+
+
+def _examples(comparison: Comparison) -> list[Html]:
+    texts = comparison.examples(REPORTED_EXAMPLES)
+    rest = comparison.dataset.n_examples - len(texts)
+    left = [tag("div", f"{count(rest, 'example')} more in the dataset.", class_="lm-note")] if rest > 0 else []
+    return [side_by_side(texts), *left]
+
+
+def recipe(comparison: Comparison) -> str:
+    """Return the Python lines that do the same comparison anew from the original file."""
+    dataset, experiment = comparison.dataset, comparison.experiment
+    upload = [("name", dataset.name), *dataset.columns.items()]
+    metrics = ", ".join(_metric_code(metric) for metric in experiment.metrics)
+    models = "".join(f"    {_model_code(workflow.model)},\n" for workflow in comparison.workflows)
+    bootstrap = settings((name, getattr(comparison, name)) for name in ("confidence", "n_resamples", "seed"))
+    return (
+        "import lumigator_nb as lm\n\n"
+        "ws = lm.connect()\n"
+        f"ds = ws.datasets.upload({dataset.filename!r}, {settings(upload)})\n"
+        f"task = lm.Task(kind={experiment.task.kind!r}, prompt={experiment.task.prompt!r})\n"
+        f"ex = ws.experiments.create({experiment.name!r}, dataset=ds, task=task, metrics=[{metrics}])\n"
+        f"ws.workflows.launch(ex, models=[\n{models}])\n"
+        "ws.wait(ex)\n"
+        f"ws.compare(ex, {bootstrap})"
+    )
+
+
+def _metric_code(metric: MetricSpec) -> str:
+    return f"lm.MetricSpec(name={metric.name!r}, options={metric.options!r})" if metric.options else repr(metric.name)
+
+
+def _model_code(model: Model) -> str:
+    name = f"{model.provider}/{model.name}"
+    defaults = GenerationConfig()
+    given: list[tuple[str, object]] = [("label", model.label)] if model.label != name else []
+    given += [(key, value) for key, value in model.generation if value != getattr(defaults, key)]
+    given += [("options", model.options)] if model.options else []
+    return f"lm.Model({name!r}, {settings(given)})" if given else repr(name)

@@ -1,0 +1,79 @@
+"""Plain values as short texts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+MISSING = "–"
+# Control characters move a terminal's cursor, and direction marks reorder what a reader sees: neither is text.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(value: object) -> str:
+    """Return `value` as text in which every character can be shown: line ends of one kind, control characters as �."""
+    return _UNPRINTABLE.sub("�", str(value).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def one_line(value: object, limit: int = 200) -> str:
+    """Return the text in one line of at most `limit` characters."""
+    text = " ".join(plain(value).split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def first_line(value: object, limit: int = 200) -> str:
+    """Return the first line that has text, in at most `limit` characters."""
+    return one_line(next((line for line in plain(value).splitlines() if line.strip()), ""), limit)
+
+
+def elide(value: object, limit: int) -> str:
+    """Shorten in the middle, since names of models differ most at their ends."""
+    text = one_line(value, 10_000)
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) * 2 // 3
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def count(number: int, noun: str) -> str:
+    """Return the number with its noun: ``1 example``, ``1,200 examples``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def percent(share: float) -> str:
+    """Return a share in [0, 1] as a percentage: ``95%``, ``99.9%``."""
+    return f"{100 * share:.6g}%"
+
+
+def size(n_bytes: int) -> str:
+    """Return a size in decimal units: ``12.3 kB``."""
+    if n_bytes < 1000:
+        return count(n_bytes, "byte")
+    power = min(int(math.log10(n_bytes) // 3), 4)
+    return f"{n_bytes / 1000**power:.3g} {' kMGT'[power]}B"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in two units at most: ``8 s``, ``1 min 05 s``, ``2 h 10 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(time: datetime | None) -> str:
+    """Return a point in time in the reader's zone, to the minute."""
+    return MISSING if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def settings(values: Iterable[tuple[str, object]]) -> str:
+    """Return ``name=value`` pairs in one line."""
+    return ", ".join(f"{name}={value!r}" for name, value in values)

@@ -1,0 +1,149 @@
+"""Models that run on the cluster itself, with transformers: ``hf/owner/name``, ``hf//folder``, ``hf//file.gguf``."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
+from lumigator_nb.models import prompting, resolving
+from lumigator_nb.models.base import LanguageModel, Report, check_options, provider
+from lumigator_nb.models.resolving import Source
+from lumigator_nb.models.transformer import TransformersModel
+from lumigator_nb.specs import Model, Task, Value
+
+# CPU measured with benchmarks/batching.py; on a GPU a batch that does not fit is halved.
+BATCH_SIZES = {"cpu": 8, "cuda": 16, "mps": 8}
+
+
+class Options(Value):
+    """What ``Model(..., options={...})`` may hold for this provider.
+
+    Attributes:
+        batch_size: examples that go through the model together; None takes :data:`BATCH_SIZES`.
+        device: where it runs; "auto" takes a GPU where there is one.
+        dtype: of the weights; "auto" takes float32 on a CPU, half precision on a GPU.
+        trust_remote_code: whether code that comes with the model may run.
+        revision: branch, tag or commit on the hub; None takes its main branch.
+    """
+
+    batch_size: int | None = Field(default=None, ge=1, strict=True)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    trust_remote_code: bool = Field(default=False, strict=True)
+    revision: str | None = None
+
+
+@provider("hf")
+class HuggingFace:
+    """Chat and base models (decoder-only), and trained summarizers (encoder-decoder: BART, T5, Pegasus)."""
+
+    def check(self, model: Model) -> None:
+        """Refuse a malformed name, a missing path, a bad option, and a machine without torch or transformers."""
+        _options(model)
+        resolving.check_name(model.name)
+        if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+            raise MissingExtraError(f"model {model.label!r}", "hf")
+
+    def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
+        """Find, load and set up the model.
+
+        Raises:
+            UnknownModelError: there is no such model, or transformers cannot load it.
+            UnavailableError: the hub cannot be reached, and nothing is on this machine.
+            InvalidInputError: the device asked for is not here.
+        """
+        import transformers
+
+        options = _options(model)
+        # Progress bars make a mess of a log file; warnings stay.
+        transformers.utils.logging.disable_progress_bar()
+        device = _device(options.device)
+        dtype = _dtype(options.dtype, device)
+        source = resolving.locate(model.name, options.revision, report)
+        report("loading the model")
+        tokenizer, network = _pretrained(model, source, options, dtype)
+        return _assembled(model, task, source, tokenizer, network.to(device).eval(), options)
+
+
+def _options(model: Model) -> Options:
+    check_options(model, Options.model_fields)
+    try:
+        return Options(**model.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInputError(
+            f"option {first['loc'][0]!r} of model {model.label!r}: {first['msg']}, got {first['input']!r}"
+        ) from None
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, here in present.items() if here)
+    if not present[wanted]:
+        raise InvalidInputError(f"device {wanted!r} is not on the machine that runs the model", "set device='auto'")
+    return wanted
+
+
+def _dtype(wanted: str, device: str) -> Any:
+    import torch
+
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device == "cpu":
+        return torch.float32
+    if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def _pretrained(model: Model, source: Source, options: Options, dtype: Any) -> tuple[Any, Any]:
+    """Return tokenizer and network, the latter on the CPU."""
+    import transformers
+
+    common = {"revision": source.revision or "main", "trust_remote_code": options.trust_remote_code}
+    if source.gguf:
+        common["gguf_file"] = source.gguf
+    try:
+        config = transformers.AutoConfig.from_pretrained(source.location, **common)
+        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **common)
+        return tokenizer, kind.from_pretrained(source.location, dtype=dtype, **common)
+    except (OSError, ValueError, ImportError) as error:
+        raise UnknownModelError(f"model {model.label!r} ({source.described}) cannot be loaded: {error}") from error
+
+
+def _assembled(
+    model: Model, task: Task, source: Source, tokenizer: Any, network: Any, options: Options
+) -> TransformersModel:
+    import torch
+    import transformers
+
+    limits = prompting.limits(network.config, tokenizer, model.generation.max_new_tokens)
+    prompt = prompting.choose(network.config, tokenizer, task.instruction)
+    device = network.device.type
+    batch_size = options.batch_size or BATCH_SIZES[device]
+    details = {
+        "source": source.described,
+        "revision": source.revision,
+        "architecture": type(network).__name__,
+        "parameters": network.num_parameters(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": torch.get_num_threads(),
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "batch_size": batch_size,
+        "prompt": prompt.described,
+        "max_prompt_tokens": limits.prompt,
+        "max_new_tokens": limits.new,
+        "notes": list(limits.notes),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    encoder = prompting.Encoder(tokenizer, prompt, limits.prompt)
+    generation = model.generation.model_copy(update={"max_new_tokens": limits.new})
+    return TransformersModel(network, tokenizer, encoder, generation, batch_size, details)

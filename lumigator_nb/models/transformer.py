@@ -1,0 +1,176 @@
+"""A loaded transformers model that answers in batches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lumigator_nb.models.base import Prediction
+from lumigator_nb.specs import GenerationConfig
+
+log = logging.getLogger(__name__)
+
+# Token ids are part of what a model is; everything else of its own generation settings would go against ours.
+_KEPT_IDS = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    index: int
+    ids: list[int]
+    truncated: bool
+
+
+class TransformersModel:
+    """Generates with a causal or a sequence-to-sequence model.
+
+    Args:
+        model: on its device, in evaluation mode; its generation settings are replaced.
+        tokenizer: of the model.
+        encode: from a text to token ids and whether it was cut; see :class:`prompting.Encoder`.
+        generation: how to generate.
+        batch_size: most examples that go through the model together.
+        details: for the record.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        encode: Callable[[str], tuple[list[int], bool]],
+        generation: GenerationConfig,
+        batch_size: int,
+        details: dict[str, Any],
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._encode = encode
+        self._seed = generation.seed
+        self._batch_size = batch_size
+        self.details = details
+        self._decodes_apart = bool(model.config.is_encoder_decoder)
+        self._settings = _transformers_settings(model, tokenizer, generation)
+        # generate() fills what ours leaves open from the model's own settings: leave nothing there to be filled in.
+        model.generation_config = self._settings
+
+    def predict(self, examples: Sequence[str]) -> list[Prediction]:
+        """Answer each example; same order and length as given. The same call gives the same answers."""
+        import torch
+
+        torch.manual_seed(self._seed)
+        answers: dict[int, Prediction] = {}
+        encoded: list[_Encoded] = []
+        for index, text in enumerate(examples):
+            try:
+                encoded.append(_Encoded(index, *self._encode(text)))
+            except Exception as error:
+                log.warning("example %d of this shard cannot be put to the model", index, exc_info=True)
+                answers[index] = Prediction(None, error=_described(error))
+        # Like lengths together waste least on padding; the longest first, so that memory runs out early or never.
+        encoded.sort(key=lambda each: (-len(each.ids), each.index))
+        for start in range(0, len(encoded), self._batch_size):
+            answers |= self._answer(encoded[start : start + self._batch_size])
+        return [answers[index] for index in range(len(examples))]
+
+    def _answer(self, batch: list[_Encoded]) -> dict[int, Prediction]:
+        """Answer a batch; where that fails, its halves, down to the example that is to blame."""
+        try:
+            return self._generate(batch)
+        except Exception as caught:
+            # Keep the words only: the traceback would hold on to the batch's memory.
+            error = _described(caught)
+            log.warning("a batch of %d failed", len(batch), exc_info=True)
+        _free_memory(self._model.device.type)
+        if len(batch) == 1:
+            only = batch[0]
+            failed = Prediction(None, error=error, prompt_tokens=len(only.ids), truncated=only.truncated)
+            return {only.index: failed}
+        middle = len(batch) // 2
+        return self._answer(batch[:middle]) | self._answer(batch[middle:])
+
+    def _generate(self, batch: list[_Encoded]) -> dict[int, Prediction]:
+        import torch
+
+        started = time.perf_counter()
+        inputs = self._padded([each.ids for each in batch])
+        with torch.inference_mode():
+            output = self._model.generate(**inputs, generation_config=self._settings)
+        # A decoder-only model repeats its prompt; a decoder apart begins with its start token.
+        skip = 1 if self._decodes_apart else inputs["input_ids"].shape[1]
+        tokens = [self._completion(row) for row in output[:, skip:].tolist()]
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        seconds = (time.perf_counter() - started) / len(batch)
+        return {
+            each.index: Prediction(
+                text.strip(),
+                prompt_tokens=len(each.ids),
+                completion_tokens=len(ids),
+                seconds=seconds,
+                truncated=each.truncated,
+            )
+            for each, ids, text in zip(batch, tokens, texts, strict=True)
+        }
+
+    def _padded(self, rows: list[list[int]]) -> dict[str, Any]:
+        """Two (batch, longest) tensors; a decoder-only model goes on at the right end, so it is padded left."""
+        import torch
+
+        longest = max(1, *(len(row) for row in rows))
+        ids = torch.full((len(rows), longest), self._settings.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for at, row in enumerate(rows):
+            filled = slice(0, len(row)) if self._decodes_apart else slice(longest - len(row), longest)
+            ids[at, filled] = torch.tensor(row, dtype=torch.long)
+            mask[at, filled] = 1
+        device = self._model.device
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+    def _completion(self, row: list[int]) -> list[int]:
+        """The tokens that count: up to the end mark, without what the decoder was forced to begin with."""
+        ends = self._settings.eos_token_id or ()
+        stop = next((at for at, token in enumerate(row) if token in ends), len(row))
+        forced = self._settings.forced_bos_token_id if self._decodes_apart else None
+        return [token for at, token in enumerate(row[:stop]) if at > 0 or token != forced]
+
+
+def _transformers_settings(model: Any, tokenizer: Any, wanted: GenerationConfig) -> Any:
+    """The generation settings, complete, so that no default of the model or of transformers decides."""
+    import transformers
+
+    own = model.generation_config
+    ids = {name: value for name in _KEPT_IDS if (value := getattr(own, name, None)) is not None}
+    ends = _end_tokens(own, tokenizer)
+    padding = [tokenizer.pad_token_id, own.pad_token_id, *ends, 0]
+    sampling: dict[str, Any] = {"do_sample": False}
+    if wanted.temperature > 0:
+        sampling = {"do_sample": True, "temperature": wanted.temperature, "top_p": wanted.top_p, "top_k": 0}
+    return transformers.GenerationConfig(
+        **ids,
+        **sampling,
+        eos_token_id=ends or None,
+        pad_token_id=next(each for each in padding if each is not None),
+        max_new_tokens=wanted.max_new_tokens,
+        num_beams=1,
+    )
+
+
+def _end_tokens(own: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: chat models often name one in one place and another in the other."""
+    named = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    return sorted({token for token in (*named, tokenizer.eos_token_id) if token is not None})
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:500]
+
+
+def _free_memory(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

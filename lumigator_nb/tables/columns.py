@@ -1,0 +1,179 @@
+"""Which column is which, and the one shape that all files are brought into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lumigator_nb.errors import DatasetError, MissingFieldsError, did_you_mean
+
+RESERVED = ("example", "ground_truth")
+_DEFAULT_EXAMPLES = ("example", "examples")
+_DEFAULT_GROUND_TRUTHS = ("ground_truth",)
+_SHOWN_NAME = 60
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a reader of one format hands over.
+
+    Attributes:
+        table: all columns under the file's own, distinct names.
+        columns: which of them is "example", and which "ground_truth".
+        notes: what the reader decided by itself.
+    """
+
+    table: pa.Table
+    columns: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns that the caller asks for; None leaves it to the known names."""
+
+    filename: str
+    example: str | None = None
+    ground_truth: str | None = None
+
+    def among(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the file's column for "example" and, where there is one, for "ground_truth".
+
+        Raises:
+            DatasetError: names are repeated, or fit more than one column.
+            MissingFieldsError: there is no such column.
+        """
+        refuse_duplicates(names, self.filename)
+        return self.with_ground_truth(self.example_among(names), names)
+
+    def example_among(self, names: Sequence[str]) -> str:
+        """Return the file's column for "example"; errors as in :meth:`among`."""
+        found = self._find(self.example, _DEFAULT_EXAMPLES, names)
+        if found is None:
+            raise self._missing("example", self.example, names)
+        return found
+
+    def with_ground_truth(self, example: str, names: Sequence[str]) -> dict[str, str]:
+        """Return the mapping that :meth:`among` returns, `example` being known."""
+        found = self._find(self.ground_truth, _DEFAULT_GROUND_TRUTHS, names)
+        if found is None and self.ground_truth is not None:
+            raise self._missing("ground_truth", self.ground_truth, names)
+        if found is None:
+            return {"example": example}
+        if found == example:
+            raise DatasetError(
+                f"{self.filename}: column {example!r} cannot be both example and ground truth",
+                "name two columns: example=, ground_truth=",
+            )
+        return {"example": example, "ground_truth": found}
+
+    def count_in(self, names: Sequence[str]) -> int:
+        """How many of the wanted columns have a counterpart among `names`."""
+        folded = {_fold(name) for name in names}
+        examples = (self.example,) if self.example else _DEFAULT_EXAMPLES
+        truths = (self.ground_truth,) if self.ground_truth else _DEFAULT_GROUND_TRUTHS
+        return sum(any(_fold(name) in folded for name in group) for group in (examples, truths))
+
+    def _find(self, asked: str | None, defaults: tuple[str, ...], names: Sequence[str]) -> str | None:
+        candidates = defaults if asked is None else (asked,)
+        found = (self._match(candidate, names) for candidate in candidates)
+        return next((name for name in found if name is not None), None)
+
+    def _match(self, asked: str, names: Sequence[str]) -> str | None:
+        if asked in names:
+            return asked
+        near = [name for name in names if _fold(name) == _fold(asked)]
+        if len(near) > 1:
+            raise DatasetError(
+                f"{self.filename}: {asked!r} fits several columns: {', '.join(map(repr, near))}",
+                "name the one you mean exactly as it is written: example=, ground_truth=",
+            )
+        return near[0] if near else None
+
+    def _missing(self, field: str, asked: str | None, names: Sequence[str]) -> MissingFieldsError:
+        known = [shortened(name) for name in names]
+        return MissingFieldsError(
+            f"{self.filename} has no column {asked or field!r}; columns found: {', '.join(map(repr, known))}",
+            f'{did_you_mean(asked or field, known)}. Name the column in the call: upload(…, {field}="…")',
+        )
+
+
+def refuse_duplicates(names: Sequence[str], filename: str) -> None:
+    """Raise DatasetError where a column name occurs twice."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            places = ", ".join(str(index) for index, other in enumerate(names, start=1) if other == name)
+            raise DatasetError(
+                f"{filename}: {count} columns are named {name!r} (columns {places})", "give every column its own name"
+            )
+
+
+def refuse_nested(row: int | None, name: str, filename: str) -> None:
+    """Raise DatasetError where the example or ground truth in `row` (from 1; None: in no row) is nested."""
+    if row is not None:
+        raise DatasetError(
+            f"{filename}, row {row}, column {name!r}: a nested value is not text",
+            "make it one text per row, such as the joined turns of a dialogue, or name another column",
+        )
+
+
+def assemble(raw: Raw, filename: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """Bring what a reader found into the common shape: see :class:`lumigator_nb.tables.Examples`.
+
+    Raises:
+        DatasetError: there are no rows, or a text has a NUL character.
+    """
+    if not len(raw.table):
+        raise DatasetError(f"{filename} names its columns but has no rows", "add at least one example")
+    fields = {"example": _filled(raw.table[raw.columns["example"]])}
+    if "ground_truth" in raw.columns:
+        fields["ground_truth"] = _emptied(raw.table[raw.columns["ground_truth"]])
+    notes = []
+    for name in raw.table.column_names:
+        if name not in raw.columns.values():
+            kept = free_name(name, {*fields, *RESERVED}, raw.table.column_names)
+            fields[kept] = raw.table[name]
+            notes += [f"column {name!r} renamed {kept!r}"] if kept != name else []
+    table = pa.table(fields)
+    _refuse_nul(table, filename)
+    return table, tuple(notes)
+
+
+def free_name(name: str, taken: set[str], others: Sequence[str]) -> str:
+    """Return `name`, with as many underscores behind it as make it unlike those taken and all other columns."""
+    kept = name
+    while kept in taken or (kept != name and kept in others):
+        kept += "_"
+    return kept
+
+
+def shortened(text: str, length: int = _SHOWN_NAME) -> str:
+    """Return `text`, or its beginning with an ellipsis, in at most `length` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(column, "") if column.null_count else column
+
+
+def _emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _refuse_nul(table: pa.Table, filename: str) -> None:
+    for name in table.column_names:
+        if pa.types.is_string(table[name].type):
+            found = pc.match_substring(table[name], "\0")
+            if pc.any(found).as_py():
+                row = pc.index(found, True).as_py() + 1
+                raise DatasetError(
+                    f"{filename}, row {row}, column {name!r}: there is a NUL character", "remove it: text has none"
+                )
+
+
+def _fold(name: str) -> str:
+    return name.strip().casefold()

@@ -1,0 +1,164 @@
+"""Lines of a text file, decoded strictly, with the place and the remedy where that fails."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from lumigator_nb.errors import DatasetError
+
+Row = TypeVar("Row")
+
+# The longer marks first: UTF-32's begins with UTF-16's.
+_BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+# What tables are saved in; a closed list keeps the guess from naming exotic code pages for a few accents.
+_COMMON_ENCODINGS = [
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r"),
+    *("cp932", "euc_jp", "gb18030", "big5", "euc_kr"),
+]
+BATCH_ROWS = 4096
+BATCH_CHARACTERS = 8_000_000
+_CHUNK = 1 << 20
+
+
+def bom_of(head: bytes) -> bytes:
+    """Return the byte-order mark with which a file begins, or b""."""
+    return next((bom for bom in _BOMS if head.startswith(bom)), b"")
+
+
+class TextFile:
+    """A text file in UTF-8, or in what its byte-order mark says.
+
+    Args:
+        path: a local file.
+        filename: how messages call it.
+    """
+
+    def __init__(self, path: Path, filename: str) -> None:
+        self.path = path
+        self.filename = filename
+        with path.open("rb") as file:
+            self._bom = bom_of(file.read(4))
+        self.encoding = _BOMS.get(self._bom, "utf-8")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found at the file's beginning."""
+        if not self._bom:
+            return ()
+        return ("byte-order mark removed",) if self.encoding == "utf-8" else (f"decoded from {self.encoding.upper()}",)
+
+    def lines(self) -> Iterator[str]:
+        """Yield lines with their ends as they are: LF, CRLF or CR.
+
+        Raises:
+            DatasetError: a byte is not of the encoding, or NUL.
+        """
+        with self._open() as file:
+            try:
+                for number, line in enumerate(file, start=1):
+                    if "\0" in line:
+                        self._refuse_nul(number)
+                    yield line
+            except UnicodeDecodeError:
+                self._refuse_encoding()
+
+    def sample(self, characters: int) -> str:
+        """Return the beginning; errors as in :meth:`lines`."""
+        with self._open() as file:
+            try:
+                return file.read(characters)
+            except UnicodeDecodeError:
+                self._refuse_encoding()
+
+    def _open(self) -> io.TextIOWrapper:
+        raw = self.path.open("rb")
+        raw.seek(len(self._bom))
+        return io.TextIOWrapper(raw, encoding=self.encoding, newline="")
+
+    def _refuse_nul(self, line: int) -> NoReturn:
+        with self.path.open("rb") as file:
+            head = file.read(4096)
+        if head.count(0) > len(head) // 4:
+            raise DatasetError(
+                f"{self.filename} seems to be UTF-16 without a byte-order mark", _conversion(self.filename, "utf-16-le")
+            )
+        raise DatasetError(
+            f"{self.filename}, line {line}: there is a NUL byte",
+            "text has none: remove the byte, or export the file again",
+        )
+
+    def _refuse_encoding(self) -> NoReturn:
+        offset, line, reason = self._find_bad_byte()
+        place = f"{self.filename}, line {line}: byte {offset} is not {self.encoding.upper()}"
+        if reason in ("unexpected end of data", "truncated data"):
+            raise DatasetError(
+                f"{place}: the file ends inside a character", "fetch it again if it was cut off, or save it as UTF-8"
+            )
+        guess = self._guess_encoding(offset) if self.encoding == "utf-8" else None
+        if guess is None:
+            raise DatasetError(place, "save the file as UTF-8 in the program that wrote it")
+        raise DatasetError(f"{place}; the file seems to be {guess}", _conversion(self.filename, guess))
+
+    def _find_bad_byte(self) -> tuple[int, int, str]:
+        """Return its offset in the file, its line (from 1), and the decoder's reason."""
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        offset, line_feeds, returns = len(self._bom), 0, 0
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            while True:
+                chunk = file.read(_CHUNK)
+                try:
+                    text = decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as error:
+                    pending = len(error.object) - len(chunk)
+                    text = error.object[: error.start].decode(self.encoding)
+                    line = 1 + max(line_feeds + text.count("\n"), returns + text.count("\r"))
+                    return offset - pending + error.start, line, error.reason
+                if not chunk:
+                    raise DatasetError(f"{self.filename} changed while it was read", "upload it again")
+                offset += len(chunk)
+                line_feeds += text.count("\n")
+                returns += text.count("\r")
+
+    def _guess_encoding(self, offset: int) -> str | None:
+        from charset_normalizer import from_bytes
+
+        with self.path.open("rb") as file:
+            file.seek(max(0, offset - 20_000))
+            best = from_bytes(file.read(60_000), cp_isolation=_COMMON_ENCODINGS).best()
+        if best is None:
+            return None
+        # Western European text often fits Central European code pages too, and is far more common.
+        return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
+
+
+def in_batches(sized: Iterable[tuple[Row, int]]) -> Iterator[list[Row]]:
+    """Group rows, given with their number of characters, so that a batch stays small in memory."""
+    batch: list[Row] = []
+    characters = 0
+    for row, size in sized:
+        batch.append(row)
+        characters += size
+        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _conversion(filename: str, encoding: str) -> str:
+    old, new = repr(filename), repr(f"utf8-{filename}")
+    return (
+        f"save it as UTF-8, or convert it with pathlib: "
+        f"Path({new}).write_bytes(Path({old}).read_bytes().decode({encoding!r}).encode())"
+    )

@@ -1,0 +1,135 @@
+"""The project's own files agree with each other, and importing stays light."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import lumigator_nb
+from lumigator_nb import config
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+# COMET clashes with the rest; its own extra says so.
+APART = {"comet", "all"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def requirements(*extras: str) -> set[str]:
+    listed = PYPROJECT["project"]["dependencies"] + PYPROJECT["dependency-groups"]["dev"]
+    listed += [requirement for extra in extras for requirement in EXTRAS[extra]]
+    return {requirement for requirement in listed if Requirement(requirement).name != "lumigator-nb"}
+
+
+def project_files() -> list[Path]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
+    *conda, pip = yaml.safe_load(read("environment.yml"))["dependencies"]
+    assert f"python{PYPROJECT['project']['requires-python']}" in conda
+    options, listed = pip["pip"][:2], pip["pip"][2:]
+    assert options == ["--constraint constraints.txt", "--editable ."]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == requirements("hf", "dashboard", "lab", "s3", "postgres")
+
+
+def test_constraints_pin_every_requirement_within_its_bound() -> None:
+    pins = {}
+    for line in read("constraints.txt").splitlines():
+        if not line.startswith("#"):
+            name, version = line.split("==")
+            pins[canonicalize_name(name)] = version
+    for requirement in map(Requirement, requirements(*(EXTRAS.keys() - APART))):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_env_template_has_every_setting_at_its_default(tmp_path, monkeypatch) -> None:
+    for name in config.Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    template = read(".env.template")
+    named = re.findall(r"^# ([A-Z][A-Z0-9_]+)=", template, re.MULTILINE)
+    assert sorted(named) == sorted(name.upper() for name in config.Settings.model_fields)
+    defaults = config.load()
+    assert config.load(ROOT / ".env.template") == defaults
+    uncommented = tmp_path / "uncommented"
+    uncommented.write_text(re.sub(r"^# ([A-Z][A-Z0-9_]+=)", r"\1", template, flags=re.MULTILINE), encoding="utf-8")
+    assert config.load(uncommented) == defaults
+
+
+def test_the_env_template_explains_every_setting() -> None:
+    blocks = read(".env.template").split("\n\n")
+    for name in config.Settings.model_fields:
+        (block,) = (block for block in blocks if re.search(rf"^# {name.upper()}=", block, re.MULTILINE))
+        explanation, assignment = block.strip().rsplit("\n", 1)
+        assert assignment.startswith(f"# {name.upper()}=")
+        assert len(explanation) > 40, name
+
+
+def test_the_env_template_shows_other_defaults_than_none() -> None:
+    shown = dict(re.findall(r"^# ([A-Z][A-Z0-9_]+)=(.*)$", read(".env.template"), re.MULTILINE))
+    for name, field in config.Settings.model_fields.items():
+        assert shown[name.upper()] == ("" if field.default is None else str(field.default))
+
+
+def test_make_help_lists_every_target_and_the_readme_names_only_those() -> None:
+    makefile = read("Makefile")
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())
+    shown = subprocess.check_output(["make", "--no-print-directory", "help"], cwd=ROOT, text=True)
+    assert set(re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)) == targets
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", read("README.md"), re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_are_committed_without_outputs(path) -> None:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    forbidden = re.compile(r"/(?:work|opt|root)/|index[-_]url|find[-_]links|(?:pypi|pythonhosted|npmjs)\.(?:org|com)")
+    found = []
+    for path in project_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in forbidden.finditer(text)]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("lumigator_nb", "torch ray panel pandas sqlmodel matplotlib ipywidgets numpy pydantic"),
+        ("lumigator_nb.worker", "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib"),
+        ("lumigator_nb.cli", "torch ray panel pandas matplotlib ipywidgets"),
+    ],
+)
+def test_importing_loads_nothing_unwanted(module, unwanted) -> None:
+    code = f"import sys, {module}; print(*sorted(set({unwanted.split()!r}) & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", lumigator_nb.__all__)
+def test_every_public_name_is_there(name) -> None:
+    assert getattr(lumigator_nb, name) is not None
+    assert name in dir(lumigator_nb)
