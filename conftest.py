@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-HOME = pytest.StashKey[Path]()
+FOLDER = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[str | None]()
 
 
@@ -26,24 +26,27 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in settings or name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") or name.startswith("AWS_"):
             del os.environ[name]
     # A short path, since Unix sockets below it allow 107 characters.
-    config.stash[HOME] = Path(tempfile.mkdtemp(prefix="lumi-"))
-    os.environ["LUMIGATOR_HOME"] = str(config.stash[HOME])
+    config.stash[FOLDER] = folder = Path(tempfile.mkdtemp(prefix="lumi-"))
+    os.environ["LUMIGATOR_HOME"] = str(folder / "home")
+    config.add_cleanup(lambda: remove(folder))
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    home = config.stash[HOME]
-    if any(home.iterdir()):
-        from lumigator_nb.workspace import connect
+def remove(folder: Path) -> None:
+    home = folder / "home"
+    try:
+        if home.exists():
+            from lumigator_nb.workspace import connect
 
-        with connect(lumigator_home=home) as ws:
-            ws.cluster.shutdown()
-    shutil.rmtree(home)
+            with connect(lumigator_home=home) as ws:
+                ws.cluster.shutdown()
+    finally:
+        shutil.rmtree(folder)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    # Where the checkout's .env is out of sight, and no output lands in the notebook's own folder.
+    # A notebook executes on a copy, from which the checkout's .env is out of sight.
     if getattr(item, "nbmake", False):
-        item.filename = shutil.copy(item.path, item.config.stash[HOME])  # type: ignore[attr-defined]
+        item.filename = shutil.copy(item.path, item.config.stash[FOLDER])  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lumigator_nb import __version__, metrics, models, results
-from lumigator_nb.metrics import FloatArray, Metric
+from lumigator_nb.metrics import Aggregate, FloatArray, Metric
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import Status, Step, StepResult, WorkflowSpec, now
 from lumigator_nb.store import Store
@@ -112,7 +112,7 @@ _STEPS: dict[Step, Callable[[WorkflowSpec, Store, ProgressWriter], _Outcome]] = 
 class _Total:
     """The running sum of a score's sufficient statistics, which is all that its overall value needs."""
 
-    def __init__(self, aggregate: Callable[[FloatArray], FloatArray]) -> None:
+    def __init__(self, aggregate: Aggregate) -> None:
         self._aggregate = aggregate
         self._sum: FloatArray | float = 0.0
         self.count = 0
@@ -126,7 +126,7 @@ class _Total:
 
     @property
     def overall(self) -> float:
-        return float(self._aggregate(np.asarray(self._sum) / self.count))
+        return float(self._aggregate(np.asarray(self._sum), self.count))
 
 
 def _predictions(spec: WorkflowSpec, store: Store, shards: range) -> list[str | None]:

@@ -12,6 +12,7 @@ from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display import records as shown
+from lumigator_nb.display.progress import say
 from lumigator_nb.errors import ClusterUnavailableError
 from lumigator_nb.records import Experiment
 from lumigator_nb.repositories import reading
@@ -122,4 +123,4 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
     loaded.home.mkdir(parents=True, exist_ok=True)
     database = Database(loaded.database_url)
     database.prepare()
-    return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, print_report))
+    return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, say))

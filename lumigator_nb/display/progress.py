@@ -159,6 +159,11 @@ def live_progress(enabled: bool = True) -> Iterator[Show]:
         yield _LineView(sys.stderr)
 
 
+def say(line: str) -> None:
+    """Tell the user why nothing happens for a while; never on stdout of a program, which may be read by another."""
+    print(line, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)  # noqa: T201
+
+
 def _in_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

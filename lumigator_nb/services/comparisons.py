@@ -129,9 +129,7 @@ class Comparison:
         """Return one row per ordered pair of models: `difference` (model minus other), `low`, `high`, `p_value`."""
         scored = self._of(score)
         pairs = [(i, j) for i in range(len(self.models)) for j in range(len(self.models)) if i != j]
-        rows = [
-            {"model": self.models[i], "other": self.models[j], **self._difference(scored, i, j)} for i, j in pairs
-        ]
+        rows = [{"model": self.models[i], "other": self.models[j], **self._difference(scored, i, j)} for i, j in pairs]
         return pd.DataFrame(rows).rename(columns={"difference_low": "low", "difference_high": "high"})
 
     def examples(self, n: int | None = None) -> pd.DataFrame:
@@ -163,8 +161,8 @@ class Comparison:
         groups = self._examples.loc[scored.rows, column].reset_index(drop=True)
         rows = {}
         for value, members in groups.groupby(groups, dropna=False).groups.items():
-            means = scored.statistics[:, members].mean(axis=1)
-            rows[value] = {"n": len(members), **dict(zip(self.models, scored.info.aggregate(means), strict=True))}
+            overall = scored.info.aggregate(scored.statistics[:, members].sum(axis=1), len(members))
+            rows[value] = {"n": len(members), **dict(zip(self.models, overall, strict=True))}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(column)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -223,7 +221,9 @@ class Comparison:
                 "best": index == best,
             }
             compared = best is not None and index != best
-            rows.append(row | (self._difference(scored, index, best) if compared else _NO_DIFFERENCE) | {"n": len(scored.rows)})
+            rows.append(
+                row | (self._difference(scored, index, best) if compared else _NO_DIFFERENCE) | {"n": len(scored.rows)}
+            )
         return rows
 
     def _difference(self, scored: _Scored, index: int, other: int) -> dict[str, float]:
@@ -242,7 +242,7 @@ class Comparison:
         return {"confidence": self.confidence, "n_resamples": self.n_resamples, "seed": self.seed}
 
     def _best_index(self, scored: _Scored) -> int:
-        overall = scored.info.aggregate(scored.statistics.mean(axis=1))
+        overall = scored.info.aggregate(scored.statistics.sum(axis=1), len(scored.rows))
         return int(np.argmax(overall) if scored.info.higher_is_better else np.argmin(overall))
 
     def _model_index(self, label: str) -> int:

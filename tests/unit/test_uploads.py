@@ -128,7 +128,7 @@ def test_a_folder_a_missing_file_and_dead_urls_are_refused(ws, tmp_path, website
         tmp_path: "is a folder",
         tmp_path / "nosuch.csv": "there is no file",
         f"{website}/nosuch.csv?token=hunter2": "there is no file at",
-        "http://127.0.0.1:1/x.csv?token=hunter2": "does not answer",
+        "http://127.0.0.1:1/x.csv?token=hunter2": "cannot be read: .*Connect",
         "nosuch://x/y.csv": "nosuch",
     }
     for source, message in sources.items():

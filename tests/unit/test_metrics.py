@@ -1,0 +1,152 @@
+"""Values equal those of the reference packages, per example and overall."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+import lumigator_nb as lm
+from lumigator_nb import metrics
+from lumigator_nb.errors import InvalidInputError, MissingFieldsError, UnknownMetricError
+from lumigator_nb.specs import MetricSpec
+
+LONG = "\n".join(f"Sentence {n} says that the {n % 7} cats, dogs and birds met at {n % 24}:00." for n in range(60))
+PAIRS = [
+    ("the cat sat on the mat", "the cat sat on the mat"),
+    ("the cat sat on the mat", "a dog lay in the sun"),
+    ("", "something"),
+    ("something", ""),
+    ("", ""),
+    ("the the the the the", "the cat the dog the bird the"),
+    ("Two", "Two"),
+    ("one two three", "one two four"),
+    ("First line.\nSecond line here.", "Second line here.\nFirst line."),
+    ("It's \"quoted\" -- $3.50, 50% (or so)!", "It is quoted: $3.50, about 50%."),
+    ("Der Zug fährt früh; Müller steigt für 3,50 € ein.", "Müller nimmt für 3,50 € den frühen Zug."),
+    ("会議は三時に始まります。", "会議は三時から始まる。"),
+    ("🙂 see you tomorrow 🙂", "see you tomorrow 🙂"),
+    ("naïve café", "naive cafe"),
+    ("   spaces   around   ", "spaces around"),
+    ("UPPER lower", "upper LOWER"),
+    ("words ending in a full stop .", "words ending in a full stop."),
+    (LONG, LONG[::-1]),
+    (LONG, LONG[100:2000]),
+]
+PREDICTIONS, TRUTH = map(list, zip(*PAIRS, strict=True))
+
+
+def values(name: str, score: str, predictions=PREDICTIONS, truth=TRUTH, **options) -> tuple[np.ndarray, float]:
+    metric = metrics.create(MetricSpec(name=name, options=options))
+    found = {s.info.name: s for s in metric.score(predictions, truth, [""] * len(truth))}[score]
+    return found.values, found.overall
+
+
+@pytest.mark.parametrize("stemmer", [False, True])
+@pytest.mark.parametrize("score", ["rouge1", "rouge2", "rougeL", "rougeLsum"])
+def test_rouge_equals_rouge_score(score, stemmer) -> None:
+    scorer = RougeScorer([score], use_stemmer=stemmer)
+    expected = [scorer.score(truth, prediction)[score].fmeasure for prediction, truth in PAIRS]
+    found, overall = values("rouge", score, stemmer=stemmer)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert overall == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"lowercase": True}, {"tokenize": "char"}, {"tokenize": "intl"}, {"tokenize": "zh"}])
+def test_bleu_equals_sacrebleu(options) -> None:
+    expected = [sacrebleu.sentence_bleu(p, [t], **options).score for p, t in PAIRS]
+    found, overall = values("bleu", "bleu", **options)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert overall == pytest.approx(sacrebleu.corpus_bleu(PREDICTIONS, [TRUTH], **options).score, abs=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"word_order": 2}, {"lowercase": True}])
+def test_chrf_equals_sacrebleu(options) -> None:
+    reference = sacrebleu.metrics.CHRF(**options)
+    expected = [reference.sentence_score(p, [t]).score for p, t in PAIRS]
+    found, overall = values("chrf", "chrf", **options)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert overall == pytest.approx(reference.corpus_score(PREDICTIONS, [TRUTH]).score, abs=1e-9)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: repr(pair[0][:12]))
+def test_the_corpus_score_of_every_single_pair_is_smoothed_as_sacrebleus(pair) -> None:
+    prediction, truth = pair
+    _, overall = values("bleu", "bleu", [prediction], [truth])
+    assert overall == pytest.approx(sacrebleu.corpus_bleu([prediction], [[truth]]).score, abs=1e-9)
+
+
+words = st.text(alphabet="abc .,\n'é会🙂", max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=6))
+def test_no_text_makes_a_difference(pairs) -> None:
+    predictions, truth = map(list, zip(*pairs, strict=True))
+    bleu, corpus_bleu = values("bleu", "bleu", predictions, truth)
+    chrf, corpus_chrf = values("chrf", "chrf", predictions, truth)
+    np.testing.assert_allclose(bleu, [sacrebleu.sentence_bleu(p, [t]).score for p, t in pairs], atol=1e-9)
+    np.testing.assert_allclose(chrf, [sacrebleu.sentence_chrf(p, [t]).score for p, t in pairs], atol=1e-9)
+    assert corpus_bleu == pytest.approx(sacrebleu.corpus_bleu(predictions, [truth]).score, abs=1e-9)
+    assert corpus_chrf == pytest.approx(sacrebleu.corpus_chrf(predictions, [truth]).score, abs=1e-9)
+
+
+def test_length_counts_words() -> None:
+    frame = lm.score(["one two", ""], examples=["one two three four", ""], metrics=["length"])
+    assert frame["words"].tolist() == [2, 0]
+    assert frame["compression"].tolist() == [0.5, 0]
+    assert frame.attrs["overall"] == {"words": 1.0, "compression": 0.25}
+
+
+def test_what_cannot_be_scored_is_left_out_and_never_zero() -> None:
+    frame = lm.score(["a b c d", None, "x", ""], ["a b c d", "y", None, "z"])
+    assert frame["rougeL"].isna().tolist() == [False, True, True, False]
+    assert frame["bleu"].isna().tolist() == [False, True, True, False]
+    assert frame.attrs["overall"]["rougeL"] == 0.5
+
+
+def test_nothing_scored_is_no_number() -> None:
+    frame = lm.score([None, None], ["a", "b"])
+    assert frame.isna().all(axis=None)
+    assert np.isnan(frame.attrs["overall"]["bleu"])
+
+
+def test_signatures_name_implementation_version_and_settings() -> None:
+    frame = lm.score(["a"], ["a"], metrics=[MetricSpec(name="bleu", options={"tokenize": "char"}), "rouge"])
+    assert f"version:{sacrebleu.__version__}" in frame.attrs["signatures"]["bleu"]
+    assert "tok:char" in frame.attrs["signatures"]["bleu"]
+    assert "stemmer:no" in frame.attrs["signatures"]["rouge"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "message"),
+    [
+        ("rogue", UnknownMetricError, "did you mean 'rouge'"),
+        ("rougeL", UnknownMetricError, "'rougeL' is a score, not a metric\nHint: the metric 'rouge' reports it"),
+        (MetricSpec(name="rouge", options={"stemer": True}), InvalidInputError, "did you mean 'stemmer'"),
+        (MetricSpec(name="length", options={"x": 1}), InvalidInputError, "takes no options"),
+        (MetricSpec(name="bleu", options={"tokenize": "13b"}), InvalidInputError, "cannot be '13b'"),
+    ],
+)
+def test_mistakes_are_refused_with_advice(metric, error, message) -> None:
+    with pytest.raises(error, match=message):
+        metrics.parse(metric)
+
+
+def test_missing_ground_truth_names_the_metrics_that_need_it() -> None:
+    with pytest.raises(MissingFieldsError, match=r"(?s)rouge, bleu.*length"):
+        metrics.check([metrics.parse(name) for name in ("rouge", "length", "bleu")], has_ground_truth=False)
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(InvalidInputError, match="2 predictions, but 1 ground_truth"):
+        lm.score(["a", "b"], ["a"])
+
+
+def test_score_names_are_unique() -> None:
+    names = [info.name for name in metrics.known() for info in metrics.create(MetricSpec(name=name)).infos]
+    assert len(names) == len(set(names))
+    assert all(metrics.info(name).name == name for name in names)
