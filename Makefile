@@ -50,7 +50,7 @@ lint: $(DEV) ## Check style, formatting, layers, and that notebooks hold no outp
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	@$(BIN)/lint-imports --no-logo
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 types: $(DEV) ## Check types
 	$(BIN)/mypy

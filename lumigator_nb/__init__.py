@@ -27,10 +27,9 @@ _HOMES = {
 }
 _MODULES = {"errors": "errors", "statistics": "statistics", "ui": "widgets"}
 
-__all__ = ["__version__", *_HOMES, *_MODULES]
-
 if TYPE_CHECKING:
-    from lumigator_nb import errors, statistics
+    from lumigator_nb import errors as errors
+    from lumigator_nb import statistics as statistics
     from lumigator_nb import widgets as ui
     from lumigator_nb.config import Settings
     from lumigator_nb.errors import LumigatorError
@@ -38,6 +37,25 @@ if TYPE_CHECKING:
     from lumigator_nb.services.comparisons import Comparison
     from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Status, Summarization, Task
     from lumigator_nb.workspace import Workspace, connect
+
+__all__ = [
+    "Comparison",
+    "GenerationConfig",
+    "LumigatorError",
+    "MetricSpec",
+    "Model",
+    "Settings",
+    "Status",
+    "Summarization",
+    "Task",
+    "Workspace",
+    "__version__",
+    "connect",
+    "errors",
+    "score",
+    "statistics",
+    "ui",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,7 +55,10 @@ def version() -> None:
 
 @datasets.command("upload")
 def datasets_upload(
-    source: str, name: Annotated[str | None, typer.Option()] = None, example: Example = None, ground_truth: GroundTruth = None
+    source: str,
+    name: Annotated[str | None, typer.Option()] = None,
+    example: Example = None,
+    ground_truth: GroundTruth = None,
 ) -> None:
     """Upload a file or URL: CSV, JSON Lines or Parquet."""
     with _connect() as ws:
@@ -66,7 +69,10 @@ def datasets_upload(
 def datasets_list(limit: Limit = 100) -> None:
     """List datasets, newest first."""
     with _connect() as ws:
-        rows = [(d.name, str(d.n_examples), d.filename, _time(d.created_at), d.id[:8]) for d in ws.datasets.list(limit=limit)]
+        rows = [
+            (d.name, str(d.n_examples), d.filename, _time(d.created_at), d.id[:8])
+            for d in ws.datasets.list(limit=limit)
+        ]
     _print_table(("name", "examples", "file", "created", "id"), rows)
 
 
@@ -202,7 +208,8 @@ def db_current() -> None:
     from lumigator_nb.db import head_revision
 
     revision = _database().revision()
-    typer.echo(f"{revision or 'none'}{' (current)' if revision == head_revision() else f', this version needs {head_revision()}'}")
+    remark = "(current)" if revision == head_revision() else f"(this version needs {head_revision()})"
+    typer.echo(f"{revision or 'none'} {remark}")
 
 
 @database.command("history")
@@ -299,7 +306,9 @@ def _finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Wor
     if len(failed) < len(ended):
         _compare(ws, experiment, export)
     if failed:
-        typer.echo("hint: look at 'lumigator-nb jobs logs ID', mend the cause, and do the same again to resume", err=True)
+        typer.echo(
+            "hint: look at 'lumigator-nb jobs logs ID', mend the cause, and do the same again to resume", err=True
+        )
         raise typer.Exit(1)
 
 
@@ -312,7 +321,13 @@ def _compare(ws: Workspace, experiment: Experiment | str, export: Path | None) -
 
 def _print_workflows(ws: Workspace, workflows: Sequence[Workflow]) -> None:
     rows = [
-        (workflow.label, workflow.status, f"{row.done}/{row.total}" if row.total else "", workflow.id[:8], row.error or "")
+        (
+            workflow.label,
+            workflow.status,
+            f"{row.done}/{row.total}" if row.total else "",
+            workflow.id[:8],
+            row.error or "",
+        )
         for workflow, row in zip(workflows, ws.workflows.progress(workflows), strict=True)
     ]
     if rows:

@@ -123,7 +123,9 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = str(first["loc"][0]).upper()
-        raise ConfigurationError(f"setting {name}: {first['msg']}", f"correct it in {file or 'the environment'}") from None
+        raise ConfigurationError(
+            f"setting {name}: {first['msg']}", f"correct it in {file or 'the environment'}"
+        ) from None
     base = file.parent if file else Path.cwd()
     home = settings.lumigator_home.expanduser()
     return settings.model_copy(update={"lumigator_home": base / home})

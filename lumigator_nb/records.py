@@ -64,7 +64,9 @@ def _id() -> str:
 
 def _enum(kind: type[StrEnum], *, index: bool = False) -> Any:
     # Plain text in the database: a native enum type would need a migration for every new member.
-    column_type = sa.Enum(kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+    column_type = sa.Enum(
+        kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members]
+    )
     return sa.Column(column_type, nullable=False, index=index)
 
 
@@ -135,7 +137,10 @@ class Workflow(_Record, table=True):
     """
 
     __tablename__ = "workflow"
-    __table_args__ = (sa.UniqueConstraint("experiment_id", "label"), sa.UniqueConstraint("experiment_id", "fingerprint"))
+    __table_args__ = (
+        sa.UniqueConstraint("experiment_id", "label"),
+        sa.UniqueConstraint("experiment_id", "fingerprint"),
+    )
 
     id: str = Field(default_factory=_id, primary_key=True)
     experiment_id: str = Field(foreign_key="experiment.id", index=True)

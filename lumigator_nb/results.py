@@ -76,8 +76,9 @@ def read_step(store: Store, workflow_id: str, step: Step) -> pd.DataFrame:
     """Return the finished shards of a step in one frame, ordered by `row`; empty where there is none yet."""
     names = [layout.part(workflow_id, step, shard) for shard in sorted(finished_shards(store, workflow_id, step))]
     if not names:
-        return PREDICTION_SCHEMA.empty_table().to_pandas()
-    return pd.concat([_read_table(store, name).to_pandas() for name in names], ignore_index=True)
+        return pd.DataFrame(columns=PREDICTION_SCHEMA.names)
+    frames: list[pd.DataFrame] = [_read_table(store, name).to_pandas() for name in names]
+    return pd.concat(frames, ignore_index=True)
 
 
 def read_shard(store: Store, workflow_id: str, step: Step, shard: int) -> pa.Table:

@@ -46,7 +46,9 @@ class Step(StrEnum):
 
 
 DEFAULT_PROMPTS = {
-    "summarization": "Summarize the conversation in two short sentences. Say who decided what. Write only the summary.",
+    "summarization": (
+        "Give a concise, objective summary of the text in at most two sentences. Focus on who does or decides what."
+    ),
 }
 
 
@@ -125,13 +127,14 @@ class Model(Value):
             raise UnknownModelError(
                 f"{provider or name!r} does not name a model", "write provider/name, such as 'baseline/lead-2'"
             )
-        super().__init__(
-            provider=provider,
-            name=name,
-            label=label or f"{provider}/{name}",
-            generation=generation or _generation(settings),
-            options=options or {},
-        )
+        fields: dict[str, Any] = {
+            "provider": provider,
+            "name": name,
+            "label": label or f"{provider}/{name}",
+            "generation": generation or _generation(settings),
+            "options": options or {},
+        }
+        super().__init__(**fields)
 
     @property
     def fingerprint(self) -> str:

@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
@@ -77,7 +78,7 @@ class Store:
         path = self._path(name)
         with self._explained(name):
             if self.is_local:
-                self.fs.makedirs(os.path.dirname(path), exist_ok=True)
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
                 with _renamed_into_place(path) as file:
                     yield file
                 return
@@ -141,16 +142,15 @@ class Store:
 
 @contextmanager
 def _renamed_into_place(path: str) -> Iterator[IO[bytes]]:
-    temporary = f"{path}.{uuid.uuid4().hex}.part"
+    temporary = Path(f"{path}.{uuid.uuid4().hex}.part")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _INK, _SOFT, _RULE, _ACCENT = "#1f2021", "#6b6c6d", "#d8d9da", "#1668b7"
 _VARIABLES = {_INK: "var(--lm-fg)", _SOFT: "var(--lm-soft)", _RULE: "var(--lm-line)", _ACCENT: "var(--lm-accent)"}
 
-_WIDTH, _ROW, _MARGIN = 6.2, 0.34, 0.75  # inches: of the figure, of a model, above and below the models
-_LONGEST_LABEL, _LETTER = 34, 0.078  # letters, inches of one at 9 points
+_WIDTH, _ROW, _MARGIN = 5.4, 0.34, 0.75  # inches: of the figure, of a model, above and below the models
+_LONGEST_LABEL, _LETTER = 30, 0.078  # letters, inches of one at 9 points
 _VALUE_SPACE = 0.6  # inches, right of the whiskers
 
 
@@ -59,7 +59,8 @@ def interval_chart(standings: Sequence[Standing], info: ScoreInfo, confidence: f
     show = figures(standings, info)
     for row, one in enumerate(standings):
         if math.isfinite(one.overall):
-            _draw(axes, row, one, show.number(one.overall))
+            leads = info.higher_is_better is not None and (one.best or one.tied)
+            _draw(axes, row, one, show.number(one.overall), _ACCENT if leads else _SOFT)
     axes.set_xlim(*_limits(standings))
     return chart
 
@@ -106,8 +107,7 @@ def _frame(axes: Axes, labels: Sequence[str]) -> None:
         )
 
 
-def _draw(axes: Axes, row: int, one: Standing, value: str) -> None:
-    colour = _ACCENT if one.best or one.tied else _SOFT
+def _draw(axes: Axes, row: int, one: Standing, value: str, colour: str) -> None:
     end = one.overall
     if math.isfinite(one.low) and math.isfinite(one.high):
         axes.plot([one.low, one.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -87,16 +88,13 @@ def card(title: object, rows: Iterable[tuple[object, object]], footer: object | 
     return tag("div", tag("div", title, class_="lm-title"), body, below, class_="lm-card")
 
 
-def table(
-    headers: Sequence[object], rows: Iterable[Sequence[object]], *, numeric: Collection[int] = (), class_: str = ""
-) -> Html:
+def table(headers: Sequence[object], rows: Iterable[Sequence[object]], *, numeric: Collection[int] = ()) -> Html:
     """Return a table that scrolls sideways where the page is too narrow.
 
     Args:
         headers: one cell per column.
         rows: as many cells each.
         numeric: columns, from 0, that are aligned right with figures of equal width.
-        class_: further classes of the table.
     """
 
     def line(cells: Sequence[object], kind: str) -> Html:
@@ -106,7 +104,7 @@ def table(
 
     head = tag("thead", line(headers, "th"))
     body = tag("tbody", *(line(row, "td") for row in rows))
-    return tag("div", tag("table", head, body, class_=f"lm-grid {class_}".strip()), class_="lm-scroll")
+    return tag("div", tag("table", head, body, class_="lm-grid"), class_="lm-scroll")
 
 
 def clipped(value: object, limit: int = CLIP) -> Html:
@@ -117,6 +115,11 @@ def clipped(value: object, limit: int = CLIP) -> Html:
     opener = tag("span", one_line(text, limit), class_="lm-more")
     closer = tag("span", "show less", class_="lm-less")
     return tag("details", tag("summary", opener, closer), tag("div", text, class_="lm-text"), class_="lm-clip")
+
+
+def name(label: str) -> Html:
+    """Return a model's name, which may break after a slash or an underscore before it breaks inside a word."""
+    return Html(re.sub("([/_])", r"\1<wbr>", escape(label)))
 
 
 def unfolding(summary: object, *children: object, open_: bool = False) -> Html:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lumigator_nb.display.html import Html, escape, join, table, tag
+from lumigator_nb.display.html import Html, escape, join, name, table, tag
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
 from lumigator_nb.specs import Status, Step
@@ -44,7 +44,9 @@ def score_table(comparison: Comparison) -> Html:
     main = found[comparison.main_score]
     paired = len(main) > 1 and any(one.best for one in main)
     headers: list[object] = ["Model", *(_header(info, found[info.name], comparison) for info in infos)]
-    rows = [[one.model, *(_cell(info, found[info.name], one.model) for info in infos)] for one in main]
+    rows: list[list[object]] = [
+        [name(one.model), *(_cell(info, found[info.name], one.model) for info in infos)] for one in main
+    ]
     if paired:
         show = figures(main, infos[0])
         headers.insert(2, join(["Difference", tag("span", "to the best", class_="lm-sub")]))
@@ -85,9 +87,7 @@ def legend(comparison: Comparison) -> str:
     parts = [f"[ ] {certainty} interval"]
     if len(comparison.models) > 1:
         parts.insert(0, "bold: best")
-        parts.append(
-            f"{NOT_TOLD_APART} cannot be told apart from the best ({certainty} interval of the paired difference)"
-        )
+        parts.append(f"{NOT_TOLD_APART} cannot be told apart from the best (the difference may be 0)")
     return " · ".join(parts)
 
 
@@ -116,9 +116,9 @@ def _unanswered(comparison: Comparison) -> list[str]:
 def _left_out(comparison: Comparison) -> list[str]:
     total = comparison.dataset.n_examples
     names: dict[int, list[str]] = {}
-    for name, n in comparison.summary().groupby("score", sort=False)["n"].first().items():
+    for score, n in comparison.summary().groupby("score", sort=False)["n"].first().items():
         if n != total:
-            names.setdefault(int(n), []).append(str(name))
+            names.setdefault(int(n), []).append(str(score))
     reason = "those for which every model has a value"
     return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {reason}." for n, scores in names.items()]
 
@@ -149,7 +149,7 @@ def side_by_side(texts: pd.DataFrame, limit: int | None = None) -> Html:
 
 
 def _example(row: object, texts: dict[object, object], limit: int | None) -> Html:
-    columns = [tag("div", tag("h3", _heading(name)), _text(text, limit)) for name, text in texts.items()]
+    columns = [tag("div", tag("h3", _heading(column)), _text(text, limit)) for column, text in texts.items()]
     return tag(
         "div",
         tag("div", f"Row {row}", class_="lm-note"),
@@ -158,8 +158,8 @@ def _example(row: object, texts: dict[object, object], limit: int | None) -> Htm
     )
 
 
-def _heading(name: object) -> str:
-    return {"example": "Example", "ground_truth": "Ground truth"}.get(str(name), str(name))
+def _heading(column: object) -> Html:
+    return {"example": escape("Example"), "ground_truth": escape("Ground truth")}.get(str(column), name(str(column)))
 
 
 def _text(text: object, limit: int | None) -> Html:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lumigator_nb.display.html import Html, fragment, join, status_chip, tag
+from lumigator_nb.display.html import Html, fragment, join, name, status_chip, tag
 from lumigator_nb.display.text import duration, elide, first_line, one_line
 from lumigator_nb.specs import Progress, Status, Step
 
@@ -114,7 +114,11 @@ def as_text(rows: Sequence[ProgressRow]) -> str:
 def as_html(rows: Sequence[ProgressRow]) -> str:
     """Return a table with a bar per workflow."""
     return fragment(
-        tag("div", tag("table", tag("tbody", *(_html_row(row) for row in rows)), class_="lm-grid"), class_="lm-scroll")
+        tag(
+            "div",
+            tag("table", tag("tbody", *(_html_row(row) for row in rows)), class_="lm-grid lm-progress"),
+            class_="lm-scroll",
+        )
     )
 
 
@@ -122,9 +126,10 @@ def _html_row(row: ProgressRow) -> Html:
     filled = tag("div", class_="lm-full" if row.share == 1 else None, style=f"width:{row.share:.1%}")
     bar = tag("span", filled, class_="lm-bar", role="progressbar", aria_valuenow=round(100 * row.share))
     cells = (
-        tag("td", row.label),
+        tag("td", name(row.label)),
         tag("td", status_chip(row.status, row.state)),
-        tag("td", bar, row.counted, class_="lm-n"),
+        tag("td", bar),
+        tag("td", row.counted, class_="lm-n"),
         tag("td", row.speed, class_="lm-n"),
         tag("td", row.left, class_="lm-n"),
     )
@@ -161,7 +166,7 @@ def live_progress(enabled: bool = True) -> Iterator[Show]:
 
 def say(line: str) -> None:
     """Tell the user why nothing happens for a while; never on stdout of a program, which may be read by another."""
-    print(line, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)  # noqa: T201
+    print(line, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)
 
 
 def _in_kernel() -> bool:

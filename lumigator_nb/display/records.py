@@ -143,7 +143,7 @@ def _preview(rows: Sequence[Mapping[str, Any]]) -> Html | None:
         return None
     headers = list(rows[0])
     cells = [[MISSING if row[name] is None else clipped(row[name], 160) for name in headers] for row in rows]
-    return unfolding(f"First {count(len(rows), 'example')}", table(headers, cells, class_="lm-texts"), open_=True)
+    return unfolding(f"First {count(len(rows), 'example')}", table(headers, cells), open_=True)
 
 
 def _experiment(record: Experiment) -> _Shown:

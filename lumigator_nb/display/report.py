@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lumigator_nb.display.html import Html, card, clipped, join, page, table, tag
+from lumigator_nb.display.html import Html, card, clipped, join, name, page, table, tag
 from lumigator_nb.display.overview import chart, legend, main_info, notes, ordered_scores, score_table, side_by_side
 from lumigator_nb.display.records import describe_metric, describe_model
 from lumigator_nb.display.scores import verdict
@@ -79,8 +79,9 @@ def _models(comparison: Comparison) -> Html:
     rows = []
     for workflow in comparison.workflows:
         job = _job(comparison, workflow, Step.INFERENCE)
-        name = f"{workflow.model.provider}/{workflow.model.name}"
-        title = workflow.label if workflow.label == name else join([workflow.label, tag("span", name, class_="lm-sub")])
+        full = f"{workflow.model.provider}/{workflow.model.name}"
+        under = None if workflow.label == full else tag("span", name(full), class_="lm-sub")
+        title = tag("span", name(workflow.label), under)
         rows.append(
             [title, describe_model(workflow.model), _used(job), _took(job), f"{job.n_failed:,}" if job else MISSING]
         )

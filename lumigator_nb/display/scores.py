@@ -86,10 +86,9 @@ class Figures:
 
 def _decimals(info: ScoreInfo, values: Sequence[float]) -> int:
     low, high = info.range
-    span = math.inf if low is None or high is None else high - low
-    if span <= 2:
+    if high - low <= 2:
         return 3
-    if span <= 200:
+    if high - low <= 200:
         return 1
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1

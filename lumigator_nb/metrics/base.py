@@ -95,7 +95,9 @@ class Metric(ABC):
         """Implementation, version and every setting: what makes the numbers reproducible."""
 
     @abstractmethod
-    def _score(self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]) -> list[FloatArray]:
+    def _score(
+        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
+    ) -> list[FloatArray]:
         """Return the (n, k) statistics of each of :attr:`infos` for examples that can all be scored."""
 
     def _values(self, info: ScoreInfo, statistics: FloatArray) -> FloatArray:
@@ -125,7 +127,10 @@ class Metric(ABC):
             [ground_truth[row] or "" for row in rows],
             [examples[row] for row in rows],
         )
-        return [self._spread(info, statistics, rows, len(predictions)) for info, statistics in zip(self.infos, found, strict=True)]
+        return [
+            self._spread(info, statistics, rows, len(predictions))
+            for info, statistics in zip(self.infos, found, strict=True)
+        ]
 
     def _spread(self, info: ScoreInfo, statistics: FloatArray, rows: list[int], n: int) -> Score:
         values = np.full(n, np.nan)
@@ -166,7 +171,7 @@ def parse(metric: str | MetricSpec) -> MetricSpec:
 def create(spec: MetricSpec) -> Metric:
     """Return the metric that a specification describes; errors as of :func:`parse`."""
     cls = _find(spec.name)
-    options = [name for name in signature(cls).parameters]
+    options = list(signature(cls).parameters)
     unknown = sorted(spec.options.keys() - set(options))
     if unknown:
         rule = did_you_mean(unknown[0], options) if options else f"{spec.name!r} takes no options"

@@ -25,7 +25,9 @@ class Length(Metric):
         """As of :class:`Metric`."""
         return "length|impl:lumigator_nb|words:white-space"
 
-    def _score(self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]) -> list[FloatArray]:
+    def _score(
+        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
+    ) -> list[FloatArray]:
         words = _words(predictions)
         # An example without words has no ratio; one word is the least that can be compressed.
         return [words, words / np.maximum(_words(examples), 1.0)]

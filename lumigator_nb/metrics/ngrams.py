@@ -54,7 +54,7 @@ def chrf(totals: FloatArray) -> FloatArray:
         precision = np.where(present, matches / predicted, 0.0).sum(axis=-1) / orders
         recall = np.where(present, matches / reference, 0.0).sum(axis=-1) / orders
         score = 100 * (1 + BETA**2) * precision * recall / (BETA**2 * precision + recall)
-    return np.nan_to_num(score, nan=0.0)
+    return np.where(np.isnan(score), 0.0, score)
 
 
 @metric_class
@@ -93,7 +93,9 @@ class Bleu(Metric):
 
         return BLEU(tokenize=self.tokenize, lowercase=self.lowercase, force=True)
 
-    def _score(self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]) -> list[FloatArray]:
+    def _score(
+        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
+    ) -> list[FloatArray]:
         return [_statistics(self._reference(), predictions, ground_truth, 2 + 2 * BLEU_ORDER)]
 
     def _values(self, info: ScoreInfo, statistics: FloatArray) -> FloatArray:
@@ -135,7 +137,9 @@ class Chrf(Metric):
 
         return CHRF(char_order=CHAR_ORDER, beta=BETA, word_order=self.word_order, lowercase=self.lowercase)
 
-    def _score(self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]) -> list[FloatArray]:
+    def _score(
+        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
+    ) -> list[FloatArray]:
         width = 3 * (CHAR_ORDER + self.word_order)
         return [_statistics(self._reference(), predictions, ground_truth, width)]
 

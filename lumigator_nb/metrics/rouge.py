@@ -40,7 +40,9 @@ class Rouge(Metric):
         stemmer = "porter" if self.stemmer else "no"
         return f"rouge|impl:rouge-score|version:{version('rouge-score')}|stemmer:{stemmer}|Lsum:lines|f-measure"
 
-    def _score(self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]) -> list[FloatArray]:
+    def _score(
+        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
+    ) -> list[FloatArray]:
         from rouge_score.rouge_scorer import RougeScorer
 
         names = [info.name for info in self.infos]

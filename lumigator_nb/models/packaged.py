@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import importlib.util
+import io
 import logging
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def cache_folder() -> Path:
 
 
 @contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Drop what is written to stderr directly.
+
+    The bar that transformers draws while it reads GGUF heeds none of its switches. Warnings go through handlers that
+    keep the real stderr, so they are not lost.
+    """
+    with redirect_stderr(io.StringIO()):
+        yield
+
+
+@contextmanager
 def _put_in_place(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
@@ -101,7 +113,8 @@ def _dequantise(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    with no_progress_bar():
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     config = copy.deepcopy(loaded.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -211,6 +211,7 @@ class Comparison:
         rows = []
         best = None if scored.info.higher_is_better is None else self._best_index(scored)
         for index, label in enumerate(self.models):
+            compared = _NO_DIFFERENCE if best is None or best == index else self._difference(scored, index, best)
             interval = statistics.bootstrap_interval(scored.statistics[index], scored.info.aggregate, **self._bootstrap)
             row = {
                 "score": scored.info.name,
@@ -220,10 +221,7 @@ class Comparison:
                 "high": interval.high,
                 "best": index == best,
             }
-            compared = best is not None and index != best
-            rows.append(
-                row | (self._difference(scored, index, best) if compared else _NO_DIFFERENCE) | {"n": len(scored.rows)}
-            )
+            rows.append({**row, **compared, "n": len(scored.rows)})
         return rows
 
     def _difference(self, scored: _Scored, index: int, other: int) -> dict[str, float]:

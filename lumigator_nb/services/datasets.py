@@ -52,7 +52,9 @@ class Datasets:
             ConflictError: the name is taken by other content.
         """
         with fetched(source) as copy:
-            examples = tables.read_examples(copy.path, filename=copy.filename, example=example, ground_truth=ground_truth)
+            examples = tables.read_examples(
+                copy.path, filename=copy.filename, example=example, ground_truth=ground_truth
+            )
             twin = self._twin(copy, examples.columns, name)
             if twin is not None:
                 warnings.warn(f"the same content is here already, as dataset {twin.name!r}", stacklevel=2)
@@ -108,7 +110,8 @@ class Datasets:
         """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         with self._store.reading(layout.examples(record.id)) as file:
-            return pq.read_table(file).to_pandas()
+            frame: pd.DataFrame = pq.read_table(file).to_pandas()
+        return frame
 
     def delete(self, dataset: Dataset | str) -> None:
         """Remove a dataset and its files.
@@ -138,7 +141,10 @@ class Datasets:
         try:
             with self._store.writing(layout.examples(dataset.id)) as file:
                 pq.write_table(examples.table, file, compression="zstd", row_group_size=ROW_GROUP_SIZE)
-            with copy.path.open("rb") as source, self._store.writing(layout.original(dataset.id, copy.filename)) as file:
+            with (
+                copy.path.open("rb") as source,
+                self._store.writing(layout.original(dataset.id, copy.filename)) as file,
+            ):
                 shutil.copyfileobj(source, file, 1 << 20)
             with writing(self._database) as work:
                 return work.datasets.add(dataset)

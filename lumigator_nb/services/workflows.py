@@ -186,7 +186,10 @@ class Workflows:
         return sorted(jobs, key=lambda job: (order.index(job.workflow_id), list(Step).index(job.step)))
 
     def predictions(self, workflow: Workflow | str) -> pd.DataFrame:
-        """Return the predictions so far: `row` (0-based), `prediction`, `error`, token counts, `seconds`, `truncated`."""
+        """Return the predictions so far.
+
+        Columns: `row` (from 0), `prediction`, `error`, `prompt_tokens`, `completion_tokens`, `seconds`, `truncated`.
+        """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 
     def _submit(self, workflows: Sequence[Workflow]) -> None:
@@ -261,9 +264,7 @@ def _check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
 
 
 def _claim(work: UnitOfWork, experiment: Experiment, model: Model) -> Workflow:
-    workflow = Workflow(
-        experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model
-    )
+    workflow = Workflow(experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model)
     work.workflows.add(workflow)
     for step in Step:
         work.jobs.add(Job(workflow_id=workflow.id, step=step))

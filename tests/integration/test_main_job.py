@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import until
 
 import lumigator_nb as lm
+from conftest import until
 from lumigator_nb import layout, results
 from lumigator_nb.specs import Status, Step
 
@@ -153,7 +153,7 @@ def test_a_stopped_workflow_ends_and_resumes(ws, experiment, slow) -> None:
 
 def test_no_text_reaches_a_shell(ws, tmp_path, tiny_model) -> None:
     trap = tmp_path / "sprung"
-    nasty = f"it's \"so\"; $(touch {trap}) `touch {trap}` && touch {trap} | \n\r\t\x07\x1b[31m 🙂 \\ %s {{}} <b>\u2028"
+    nasty = f'it\'s "so"; $(touch {trap}) `touch {trap}` && touch {trap} | \n\r\t\x07\x1b[31m 🙂 \\ %s {{}} <b>\u2028'
     frame = pd.DataFrame({"example": [nasty, f"-- {nasty}"], "ground_truth": [nasty, nasty]})
     experiment = ws.experiments.create(
         f"$(touch {trap}) it's",

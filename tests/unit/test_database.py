@@ -73,7 +73,7 @@ def test_records_come_back_as_they_went_in(database) -> None:
     with writing(database) as work:
         data = work.datasets.add(dataset())
         experiment = work.experiments.add(
-            Experiment(name="e", dataset_id=data.id, task=Task(prompt="it's \"quoted\" $(x)\n🙂"), metrics=metrics)
+            Experiment(name="e", dataset_id=data.id, task=Task(prompt='it\'s "quoted" $(x)\n🙂'), metrics=metrics)
         )
         flow = work.workflows.add(workflow(experiment, model))
         work.jobs.add(Job(workflow_id=flow.id, step=Step.INFERENCE, scores={"rougeL": 0.5}))

@@ -25,7 +25,7 @@ PAIRS = [
     ("Two", "Two"),
     ("one two three", "one two four"),
     ("First line.\nSecond line here.", "Second line here.\nFirst line."),
-    ("It's \"quoted\" -- $3.50, 50% (or so)!", "It is quoted: $3.50, about 50%."),
+    ('It\'s "quoted" -- $3.50, 50% (or so)!', "It is quoted: $3.50, about 50%."),
     ("Der Zug fährt früh; Müller steigt für 3,50 € ein.", "Müller nimmt für 3,50 € den frühen Zug."),
     ("会議は三時に始まります。", "会議は三時から始まる。"),
     ("🙂 see you tomorrow 🙂", "see you tomorrow 🙂"),
@@ -55,7 +55,9 @@ def test_rouge_equals_rouge_score(score, stemmer) -> None:
     assert overall == pytest.approx(np.mean(expected), abs=1e-12)
 
 
-@pytest.mark.parametrize("options", [{}, {"lowercase": True}, {"tokenize": "char"}, {"tokenize": "intl"}, {"tokenize": "zh"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"lowercase": True}, {"tokenize": "char"}, {"tokenize": "intl"}, {"tokenize": "zh"}]
+)
 def test_bleu_equals_sacrebleu(options) -> None:
     expected = [sacrebleu.sentence_bleu(p, [t], **options).score for p, t in PAIRS]
     found, overall = values("bleu", "bleu", **options)

@@ -42,7 +42,7 @@ def test_the_fingerprint_follows_the_settings_and_not_the_label() -> None:
 
 
 def test_a_spec_survives_json_with_any_text() -> None:
-    text = "it's \"quoted\"; $(touch x) `y`\n\t🙂\x07\u2028"
+    text = 'it\'s "quoted"; $(touch x) `y`\n\t🙂\x07\u2028'
     spec = WorkflowSpec(
         workflow_id="w",
         dataset="d",

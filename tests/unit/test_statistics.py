@@ -11,7 +11,27 @@ from lumigator_nb.metrics.ngrams import bleu
 from lumigator_nb.specs import MetricSpec
 
 RNG = np.random.default_rng(7)
-WORDS = "the a cat dog bird sat ran flew on over under mat sun tree house quickly slowly and then".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "bird",
+    "sat",
+    "ran",
+    "flew",
+    "on",
+    "over",
+    "under",
+    "mat",
+    "sun",
+    "tree",
+    "house",
+    "quickly",
+    "slowly",
+    "and",
+    "then",
+]
 
 
 def sentence() -> str:
@@ -29,7 +49,9 @@ def corpus_bleu(totals: np.ndarray, n: int) -> np.ndarray:
 def test_an_interval_of_a_mean_agrees_with_scipy() -> None:
     values = RNG.gamma(2, size=200)
     ours = statistics.bootstrap_interval(column(values), mean, n_resamples=20_000)
-    theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=1
+    ).confidence_interval
     assert ours.estimate == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.015)
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from lumigator_nb.errors import ConfigurationError, NotFoundError, StoreUnavailableError
@@ -46,7 +44,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_content(tmp_path) -> None:
         file.write(b"new")
         raise RuntimeError("stop")
     assert store.read("x") == b"old"
-    assert os.listdir(tmp_path) == ["x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_an_unfinished_write_of_a_killed_process_is_not_listed(tmp_path) -> None:
