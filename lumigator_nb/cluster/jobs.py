@@ -125,6 +125,7 @@ class Cluster:
         submission_id: str,
         arguments: Sequence[str],
         *,
+        all_cores: bool = False,
         metadata: dict[str, str] | None = None,
         module: str = "lumigator_nb.worker",
     ) -> None:
@@ -133,6 +134,8 @@ class Cluster:
         Submitting an id a second time does nothing, so this is safe to repeat.
 
         Args:
+            all_cores: wait for a whole node of the cluster's largest kind, unless the job computes on GPUs; Ray
+                tells numerical libraries in the job to use as many threads as it has cores.
             arguments: arrive as they are, whatever characters they hold; anybody who reaches the cluster can read
                 them, and the metadata.
 
@@ -150,7 +153,7 @@ class Cluster:
             "entrypoint": f"exec {shlex.join(words)}",
             "metadata": metadata or {},
             "runtime_env": {"py_modules": [ship(api, self._package)]},
-            "entrypoint_num_cpus": 1,
+            "entrypoint_num_cpus": _largest_node(api) if all_cores and not self._gpus else 1,
             "entrypoint_num_gpus": self._gpus,
         }
         _post_job(api, job)
@@ -319,6 +322,10 @@ def _job_state(job: dict[str, Any]) -> JobState:
 
 def _time(milliseconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def _largest_node(api: RayApi) -> float:
+    return max((node["resources_total"].get("CPU", 1.0) for node in _nodes(api)), default=1.0)
 
 
 def _nodes(api: RayApi) -> list[dict[str, Any]]:

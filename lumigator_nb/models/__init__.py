@@ -6,7 +6,7 @@ from lumigator_nb.models import baselines, huggingface
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, get, provider, providers
 from lumigator_nb.specs import Model, Task
 
-__all__ = ["LanguageModel", "Prediction", "Provider", "check", "load", "provider", "providers"]
+__all__ = ["LanguageModel", "Prediction", "Provider", "check", "load", "provider", "providers", "uses_all_cores"]
 
 # Importing these two registers them; neither loads a heavy library.
 _BUILT_IN = (baselines, huggingface)
@@ -21,6 +21,11 @@ def check(model: Model) -> None:
         MissingExtraError: packages are missing.
     """
     get(model.provider).check(model)
+
+
+def uses_all_cores(model: Model) -> bool:
+    """Whether the model wants a machine's cores for itself where it has no GPU."""
+    return get(model.provider).uses_all_cores
 
 
 def load(model: Model, task: Task, report: Report = lambda note: None) -> LanguageModel:

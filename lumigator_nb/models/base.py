@@ -55,7 +55,13 @@ class LanguageModel(Protocol):
 
 
 class Provider(Protocol):
-    """Who turns a model's name into a model."""
+    """Who turns a model's name into a model.
+
+    Attributes:
+        uses_all_cores: its models compute with every core there is; two at once would slow each other down.
+    """
+
+    uses_all_cores: bool
 
     def check(self, model: Model) -> None:
         """Refuse what cannot work before anything is launched; cheap, loads no heavy library.

@@ -18,6 +18,8 @@ from lumigator_nb.specs import Model, Task
 class Baselines:
     """``baseline/lead-N``, the first N sentences, and ``baseline/copy``, the whole text."""
 
+    uses_all_cores = False
+
     def check(self, model: Model) -> None:
         """Refuse a name that is neither, and any option."""
         _rule(model)

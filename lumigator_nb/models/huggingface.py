@@ -41,6 +41,8 @@ class Options(Value):
 class HuggingFace:
     """Chat and base models (decoder-only), and trained summarizers (encoder-decoder: BART, T5, Pegasus)."""
 
+    uses_all_cores = True
+
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing path, a bad option, and a machine without torch or transformers."""
         _options(model)

@@ -193,12 +193,17 @@ class Workflows:
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 
     def _submit(self, workflows: Sequence[Workflow]) -> None:
-        for workflow in workflows:
+        # Those that take a whole machine go last: they would keep the quick ones waiting.
+        for workflow in sorted(workflows, key=lambda workflow: models.uses_all_cores(workflow.model)):
             spec = self._spec(workflow)
             results.write_spec(self._store, spec)
             store = self._store.spec
             endpoint = ["--endpoint-url", store.endpoint_url] if store.endpoint_url else []
-            self._cluster.submit(workflow.submission_id, [store.uri, workflow.id, *endpoint])
+            self._cluster.submit(
+                workflow.submission_id,
+                [store.uri, workflow.id, *endpoint],
+                all_cores=models.uses_all_cores(workflow.model),
+            )
             with writing(self._database) as work:
                 _record(work, workflow, {}, JobState(Status.PENDING), reachable=True)
 

@@ -183,12 +183,19 @@ def test_more_gpus_than_the_machine_has_are_refused(head, package):
         Cluster(head, gpus=1000, package=package).submit("greedy", [])
 
 
+def connections(process):
+    try:
+        return process.net_connections("inet")
+    except psutil.NoSuchProcess:  # it ended since it was found
+        return []
+
+
 def test_the_head_listens_on_loopback_only_and_hides_its_token(head):
     file, state = state_of(head)
     hosts = [
         connection.laddr.ip.removeprefix("::ffff:")
         for process in marked(state["id"])
-        for connection in process.net_connections("inet")
+        for connection in connections(process)
         if connection.status == psutil.CONN_LISTEN
     ]
     assert len(hosts) > 5

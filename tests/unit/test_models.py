@@ -75,6 +75,7 @@ from lumigator_nb.models import Prediction, provider
 
 @provider("shout")
 class Shout:
+    uses_all_cores = False
     details = {}
     def check(self, model): ...
     def load(self, model, task, report): return self

@@ -38,7 +38,7 @@ class InlineCluster:
         self.reachable = True
         self.execute = True
 
-    def submit(self, submission_id: str, arguments: list[str]) -> None:
+    def submit(self, submission_id: str, arguments: list[str], *, all_cores: bool) -> None:
         self._require_reachable()
         if submission_id in self.states:
             return
