@@ -76,7 +76,7 @@ class Store:
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open a binary file that appears under `name` when the block ends well, and not at all otherwise."""
         path = self._path(name)
-        with self._explained(name):
+        with self._explained(name, writing=True):
             if self.is_local:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 with _renamed_into_place(path) as file:
@@ -126,14 +126,13 @@ class Store:
         return f"{self.root}/{name}"
 
     @contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
+    def _explained(self, name: str, *, writing: bool = False) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError as error:
-            if error.filename is None or str(error.filename).endswith(name) or name in str(error):
-                raise NotFoundError("file", self.url(name)) from error
-            raise
         except OSError as error:
+            # What is not found when writing is the bucket.
+            if isinstance(error, FileNotFoundError) and not writing:
+                raise NotFoundError("file", self.url(name)) from error
             raise StoreUnavailableError(
                 f"cannot reach {self.url(name)}: {type(error).__name__}: {error}",
                 "check S3_BUCKET, S3_ENDPOINT_URL and the AWS_* variables, or the folder's permissions and free space",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import panel as pn
 
@@ -34,7 +34,7 @@ def serve_pages(make_page: Callable[[], Any], *, port: int, show: bool) -> None:
     )
 
 
-def page(ws: Workspace) -> pn.template.VanillaTemplate:
+def page(ws: Workspace) -> _Page:
     """Build the page of one browser session; the chosen experiment stands in its address."""
     experiments = {experiment.name: experiment for experiment in ws.experiments.list(limit=1000)}
     chooser = pn.widgets.Select(name="Experiment", options=list(experiments), sizing_mode="stretch_width")
@@ -46,9 +46,13 @@ def page(ws: Workspace) -> pn.template.VanillaTemplate:
         view.choose(experiments[chooser.value])
         pn.state.add_periodic_callback(view.refresh, period=POLL_INTERVAL_MS)
     body = view.layout if experiments else pn.pane.Markdown(EMPTY)
-    return pn.template.VanillaTemplate(
-        title="Lumigator", sidebar=[chooser, pn.pane.HTML(ws._repr_html_())], main=[body], sidebar_width=380
-    )
+    return _Page(title="Lumigator", sidebar=[chooser, pn.pane.HTML(ws._repr_html_())], main=[body], sidebar_width=330)
+
+
+class _Page(pn.template.VanillaTemplate):  # type: ignore[misc] # panel is untyped
+    """Panel's plain template without the font that it would fetch from elsewhere."""
+
+    _resources: ClassVar[dict[str, Any]] = {}
 
 
 class _ExperimentView:

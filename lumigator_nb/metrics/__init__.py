@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import length, ngrams, rouge
@@ -49,14 +49,14 @@ def score(
     ground_truth: Sequence[str | None] | None = None,
     *,
     examples: Sequence[str] | None = None,
-    metrics: Sequence[str | MetricSpec] = ("rouge", "bleu", "chrf"),
+    metrics: str | MetricSpec | Sequence[str | MetricSpec] = ("rouge", "bleu", "chrf"),
 ) -> pd.DataFrame:
     """Score texts, without a workspace or a cluster.
 
     Args:
-        predictions: n texts; None where there is none.
+        predictions: n texts; None (or NaN, as pandas writes it) where there is none. An empty text is an answer.
         ground_truth: n texts; needed by most metrics.
-        examples: n inputs; only needed by metrics that look at them.
+        examples: n inputs; only needed by metrics that look at them, such as the compression of "length".
         metrics: names, or :class:`MetricSpec` where one needs options.
 
     Returns:
@@ -64,26 +64,55 @@ def score(
         the values over all rows, ``attrs["signatures"]`` what makes them reproducible.
 
     Raises:
-        InvalidInputError: the lengths differ.
+        InvalidInputError: the lengths differ, a value is no text, or a metric is named twice.
         UnknownMetricError: there is no such metric.
         MissingFieldsError: a metric needs ground truth.
     """
     import pandas as pd
 
-    predictions = list(predictions)
-    fields = {"ground_truth": ground_truth, "examples": examples}
-    for name, texts in fields.items():
-        if texts is not None and len(texts) != len(predictions):
-            raise InvalidInputError(
-                f"{len(predictions)} predictions, but {len(texts)} {name}", "give one for each prediction, in its order"
-            )
-    specs = [parse(metric) for metric in ([metrics] if isinstance(metrics, str) else metrics)]
-    check(specs, has_ground_truth=ground_truth is not None)
-    chosen = [create(spec) for spec in specs]
-    truth = list(ground_truth) if ground_truth is not None else [None] * len(predictions)
-    inputs = list(examples) if examples is not None else [""] * len(predictions)
-    scores = [found for metric in chosen for found in metric.score(predictions, truth, inputs)]
+    chosen = _chosen([metrics] if isinstance(metrics, (str, MetricSpec)) else metrics, ground_truth is not None)
+    answers = _texts("predictions", predictions)
+    truth = _aligned("ground_truth", ground_truth, len(answers))
+    inputs = [text or "" for text in _aligned("examples", examples, len(answers))]
+    scores = [found for metric in chosen for found in metric.score(answers, truth, inputs)]
     frame = pd.DataFrame({found.info.name: found.values for found in scores})
     frame.attrs["overall"] = {found.info.name: found.overall for found in scores}
     frame.attrs["signatures"] = {metric.name: metric.signature for metric in chosen}
     return frame
+
+
+def _chosen(metrics: Sequence[str | MetricSpec], has_ground_truth: bool) -> list[Metric]:
+    specs = [parse(metric) for metric in metrics]
+    names = [spec.name for spec in specs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InvalidInputError(f"metric {twice!r} is named twice", "score with each of its settings by itself")
+    check(specs, has_ground_truth=has_ground_truth)
+    return [create(spec) for spec in specs]
+
+
+def _aligned(name: str, given: Sequence[str | None] | None, n: int) -> list[str | None]:
+    if given is None:
+        return [None] * n
+    texts = _texts(name, given)
+    if len(texts) != n:
+        raise InvalidInputError(
+            f"{n} predictions, but {len(texts)} {name}", "give one for each prediction, in its order"
+        )
+    return texts
+
+
+def _texts(name: str, given: Sequence[Any]) -> list[str | None]:
+    if isinstance(given, str):
+        raise InvalidInputError(f"{name} is a single text", f"put it into a list: {name}=[…]")
+    return [_text(name, row, value) for row, value in enumerate(given)]
+
+
+def _text(name: str, row: int, value: Any) -> str | None:
+    import pandas as pd
+
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return None
+    raise InvalidInputError(f"{name}, row {row}: {value!r} is no text", "turn numbers into text with str()")

@@ -6,8 +6,9 @@ the class.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -185,10 +186,16 @@ def info(score: str) -> ScoreInfo:
     Raises:
         UnknownMetricError: no metric reports it.
     """
-    infos = {info.name: info for cls in _all().values() for info in cls.infos}
+    infos = _infos(_METRICS)
+    if score not in infos:
+        infos = _infos(_all())
     if score not in infos:
         raise UnknownMetricError(f"no metric reports the score {score!r}", did_you_mean(score, infos))
     return infos[score]
+
+
+def _infos(classes: Mapping[str, type[Metric]]) -> dict[str, ScoreInfo]:
+    return {info.name: info for cls in classes.values() for info in cls.infos}
 
 
 def check(specs: Iterable[MetricSpec], *, has_ground_truth: bool) -> None:
@@ -207,7 +214,8 @@ def check(specs: Iterable[MetricSpec], *, has_ground_truth: bool) -> None:
 
 
 def _find(name: str) -> type[Metric]:
-    found = _all().get(name)
+    # What is installed may be slow to import, so it is looked at only for a name that is not built in.
+    found = _METRICS.get(name) or _all().get(name)
     if found is not None:
         return found
     owner = next((cls.name for cls in _all().values() if name in {info.name for info in cls.infos}), None)
@@ -222,7 +230,13 @@ def _all() -> dict[str, type[Metric]]:
 
 @cache
 def _installed() -> dict[str, type[Metric]]:
-    return {entry.name: entry.load() for entry in entry_points(group=ENTRY_POINTS)}
+    found = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            found[entry.name] = entry.load()
+        except Exception as error:  # another package's mistake must not take the other metrics away
+            warnings.warn(f"the metric {entry.name!r} ({entry.value}) cannot be loaded: {error!r}", stacklevel=2)
+    return found
 
 
 def choice(metric: str, option: str, value: Any, allowed: Sequence[Any]) -> None:

@@ -17,7 +17,12 @@ class Length(Metric):
     needs_ground_truth = False
     infos = (
         ScoreInfo("words", "words of the prediction, split at white space", None, (0.0, np.inf)),
-        ScoreInfo("compression", "words of the prediction per word of the example", None, (0.0, np.inf)),
+        ScoreInfo(
+            "compression",
+            "words of the prediction per word of the example; none for an example without words",
+            None,
+            (0.0, np.inf),
+        ),
     )
 
     @property
@@ -28,9 +33,8 @@ class Length(Metric):
     def _score(
         self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
     ) -> list[FloatArray]:
-        words = _words(predictions)
-        # An example without words has no ratio; one word is the least that can be compressed.
-        return [words, words / np.maximum(_words(examples), 1.0)]
+        words, available = _words(predictions), _words(examples)
+        return [words, words / np.where(available > 0, available, np.nan)]
 
 
 def _words(texts: Sequence[str]) -> FloatArray:

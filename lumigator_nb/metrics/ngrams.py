@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import FloatArray, Metric, ScoreInfo, choice, metric_class
 
 BLEU_ORDER = 4
@@ -82,6 +83,19 @@ class Bleu(Metric):
         choice(self.name, "tokenize", tokenize, TOKENIZERS)
         choice(self.name, "lowercase", lowercase, (True, False))
         self.tokenize, self.lowercase = tokenize, lowercase
+        if tokenize.endswith("-mecab"):
+            self._check_dictionary()
+
+    def _check_dictionary(self) -> None:
+        # sacrebleu would notice it only when scoring, after all predictions have been made.
+        try:
+            self._reference()
+        except (ImportError, RuntimeError) as error:
+            extra = f"sacrebleu[{self.tokenize.removesuffix('-mecab')}]"
+            raise InvalidInputError(
+                f"the tokenizer {self.tokenize!r} of metric {self.name!r} is not installed",
+                f"install it with: pip install '{extra}', or take tokenize='char'",
+            ) from error
 
     @property
     def signature(self) -> str:

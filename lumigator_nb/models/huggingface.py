@@ -58,9 +58,10 @@ class HuggingFace:
             UnavailableError: the hub cannot be reached, and nothing is on this machine.
             InvalidInputError: the device asked for is not here.
         """
-        # Read when torch is first imported. Threads that spin while they wait starve each other where jobs share cores:
-        # two jobs on two cores took 25 times as long for one step of generation as with threads that sleep.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Read when torch is first imported (Linux). Threads that spin long while they wait starve each other where jobs
+        # share cores: a step's matrix products took 600 to 1,650 ms by default and 80 to 130 ms so (2 cores, busy; the
+        # fastest steps 33 and 35 ms).
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         import transformers
 
         options = _options(model)

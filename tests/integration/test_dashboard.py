@@ -10,7 +10,7 @@ import urllib.request
 
 import pandas as pd
 import pytest
-from conftest import until
+from waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -65,13 +65,14 @@ def test_experiments_are_chosen_and_compared(ws, url, page) -> None:
     page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
 
     page.goto(f"{url}?experiment=first+%3Cscript%3E")
-    page.get_by_text("highest rougeL").first.wait_for(timeout=60_000)
+    page.locator(".lm-title", has_text="first <script>").wait_for(timeout=60_000)
     assert page.get_by_label("Experiment").input_value() == "first <script>"
     page.get_by_label("Experiment").select_option("second")
     page.wait_for_url("**experiment=*second*")
-    page.get_by_text("second").first.wait_for()
+    title = page.locator(".lm-title", has_text="second")
+    title.wait_for(timeout=60_000)
     page.reload()
-    page.get_by_text("highest rougeL").first.wait_for(timeout=60_000)
+    title.wait_for(timeout=60_000)
     assert page.get_by_label("Experiment").input_value() == "second"
     assert problems == []
     assert hosts <= {"127.0.0.1", ""}

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from waiting import until
 
 import lumigator_nb as lm
-from conftest import until
 from lumigator_nb import layout, results
 from lumigator_nb.specs import Status, Step
 

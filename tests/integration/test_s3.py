@@ -8,9 +8,9 @@ import sys
 import fsspec
 import pandas as pd
 import pytest
+from waiting import until
 
 import lumigator_nb as lm
-from conftest import until
 from lumigator_nb.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.integration

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import numpy as np
+import pandas as pd
 import pytest
 import sacrebleu
 from hypothesis import given, settings
@@ -33,9 +39,23 @@ PAIRS = [
     ("   spaces   around   ", "spaces around"),
     ("UPPER lower", "upper LOWER"),
     ("words ending in a full stop .", "words ending in a full stop."),
+    ("two dogs were running home", "a dog runs home twice"),
     (LONG, LONG[::-1]),
     (LONG, LONG[100:2000]),
 ]
+VOWELS = """
+import numpy as np
+from lumigator_nb.metrics import Metric, ScoreInfo
+
+class Vowels(Metric):
+    name = "vowels"
+    needs_ground_truth = False
+    infos = (ScoreInfo("vowels", "vowels of the prediction", None, (0.0, np.inf)),)
+    signature = "vowels"
+
+    def _score(self, predictions, ground_truth, examples):
+        return [np.array([[float(sum(text.count(vowel) for vowel in "aeiou"))] for text in predictions])]
+"""
 PREDICTIONS, TRUTH = map(list, zip(*PAIRS, strict=True))
 
 
@@ -97,10 +117,17 @@ def test_no_text_makes_a_difference(pairs) -> None:
 
 
 def test_length_counts_words() -> None:
-    frame = lm.score(["one two", ""], examples=["one two three four", ""], metrics=["length"])
+    frame = lm.score(["one two", ""], examples=["one two three four", "one"], metrics="length")
     assert frame["words"].tolist() == [2, 0]
     assert frame["compression"].tolist() == [0.5, 0]
     assert frame.attrs["overall"] == {"words": 1.0, "compression": 0.25}
+
+
+@pytest.mark.parametrize("examples", [None, ["", "one two"]])
+def test_compression_needs_words_to_compress(examples) -> None:
+    frame = lm.score(["one two", None], examples=examples, metrics=["length"])
+    assert frame.isna().to_numpy().tolist() == [[False, True], [True, True]]
+    assert np.isnan(frame.attrs["overall"]["compression"])
 
 
 def test_what_cannot_be_scored_is_left_out_and_never_zero() -> None:
@@ -108,6 +135,11 @@ def test_what_cannot_be_scored_is_left_out_and_never_zero() -> None:
     assert frame["rougeL"].isna().tolist() == [False, True, True, False]
     assert frame["bleu"].isna().tolist() == [False, True, True, False]
     assert frame.attrs["overall"]["rougeL"] == 0.5
+
+
+def test_what_pandas_calls_missing_is_missing() -> None:
+    frame = lm.score(pd.Series(["a", np.nan, "c"]), pd.Series(["a", "b", None], dtype="string"), metrics=["rouge"])
+    assert frame["rouge1"].isna().tolist() == [False, True, True]
 
 
 def test_nothing_scored_is_no_number() -> None:
@@ -136,6 +168,49 @@ def test_signatures_name_implementation_version_and_settings() -> None:
 def test_mistakes_are_refused_with_advice(metric, error, message) -> None:
     with pytest.raises(error, match=message):
         metrics.parse(metric)
+
+
+@pytest.mark.skipif(find_spec("MeCab") is not None, reason="the dictionary is installed")
+def test_a_tokenizer_without_its_dictionary_is_refused_before_anything_is_scored() -> None:
+    with pytest.raises(InvalidInputError, match=r"sacrebleu\[ja\]"):
+        metrics.parse(MetricSpec(name="bleu", options={"tokenize": "ja-mecab"}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"predictions": ["a", 2], "ground_truth": ["a", "b"]}, "predictions, row 1: 2 is no text"),
+        ({"predictions": "abc", "ground_truth": "abd"}, "predictions is a single text"),
+        ({"predictions": ["a"], "ground_truth": ["b"], "metrics": ["bleu", "chrf", "bleu"]}, "'bleu' is named twice"),
+    ],
+)
+def test_what_would_give_wrong_numbers_is_refused(arguments, message) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        lm.score(**arguments)
+
+
+def test_other_packages_add_metrics_and_a_broken_one_takes_none_away(tmp_path) -> None:
+    (tmp_path / "vowels.py").write_text(VOWELS)
+    info = tmp_path / "vowels-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vowels\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lumigator_nb.metrics]\nvowels = vowels:Vowels\nbad = absent:Bad\n")
+    code = """
+import sys, warnings
+import lumigator_nb as lm
+from lumigator_nb import metrics
+lm.score(["a"], ["a"], metrics=["rouge"]); metrics.info("rougeL")
+assert "vowels" not in sys.modules, "a built-in metric must not load others"
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    print(lm.score(["aeb"], metrics=["vowels"]).attrs["overall"], metrics.known(), *(w.message for w in caught))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "{'vowels': 2.0}" in done.stdout
+    assert "('bleu', 'chrf', 'length', 'rouge', 'vowels')" in done.stdout
+    assert "the metric 'bad' (absent:Bad) cannot be loaded" in done.stdout
 
 
 def test_missing_ground_truth_names_the_metrics_that_need_it() -> None:

@@ -6,6 +6,7 @@ import sacrebleu
 import scipy.stats
 
 from lumigator_nb import metrics, statistics
+from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.metrics.ngrams import bleu
 from lumigator_nb.specs import MetricSpec
@@ -61,9 +62,8 @@ def test_resampled_corpus_scores_are_those_of_resampled_corpora() -> None:
     metric = metrics.create(MetricSpec(name="bleu"))
     counts = metric.score(predictions, truth, predictions)[0].statistics
     totals = statistics.resampled_totals(counts, n_resamples=20, seed=3)
-    weights = np.random.default_rng(3).multinomial(12, np.full(12, 1 / 12), size=20)
-    for drawn, found in zip(weights, bleu(totals), strict=True):
-        rows = np.repeat(np.arange(12), drawn)
+    drawn = np.random.default_rng(3).integers(12, size=(20, 12))
+    for rows, found in zip(drawn, bleu(totals), strict=True):
         expected = sacrebleu.corpus_bleu([predictions[row] for row in rows], [[truth[row] for row in rows]]).score
         assert found == pytest.approx(expected, abs=1e-9)
 
@@ -72,6 +72,7 @@ def test_the_same_seed_gives_the_same_numbers_and_pieces_do_not_matter(monkeypat
     values = column(RNG.normal(size=50))
     whole = statistics.resampled_totals(values, n_resamples=100, seed=5)
     monkeypatch.setattr("lumigator_nb.statistics.bootstrap._CELLS", 50 * 7)
+    monkeypatch.setattr("lumigator_nb.statistics.bootstrap._KEPT_CELLS", 0)
     pieces = statistics.resampled_totals(values, n_resamples=100, seed=5)
     np.testing.assert_allclose(whole, pieces, rtol=1e-12)
     assert not np.array_equal(whole, statistics.resampled_totals(values, n_resamples=100, seed=6))
@@ -112,7 +113,22 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         sample = np.random.default_rng(1000 + seed).exponential(size=50)
         interval = statistics.bootstrap_interval(column(sample), mean, n_resamples=400, seed=seed)
         hits += interval.low <= 1.0 <= interval.high
-    assert 0.88 <= hits / 300 <= 0.98
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+def test_equal_systems_are_called_different_about_as_often_as_the_p_value_says() -> None:
+    alarms = 0
+    for seed in range(300):
+        sample = np.random.default_rng(2000 + seed).normal(size=(2, 50, 1))
+        alarms += statistics.paired_difference(*sample, mean, n_resamples=400, seed=seed).p_value <= 0.05
+    assert 0.02 <= alarms / 300 <= 0.10
+
+
+def test_models_side_by_side_share_the_draws() -> None:
+    values = RNG.normal(size=(3, 40, 2))
+    together = statistics.resampled_totals(values, n_resamples=50)
+    apart = [statistics.resampled_totals(one, n_resamples=50) for one in values]
+    np.testing.assert_allclose(together, apart, rtol=1e-12)
 
 
 def test_one_example_has_no_interval() -> None:
@@ -121,6 +137,26 @@ def test_one_example_has_no_interval() -> None:
     assert interval.estimate == 0.4
     assert np.isnan([interval.low, interval.high]).all()
     assert np.isnan(statistics.paired_difference(one, one, mean).p_value)
+
+
+@pytest.mark.parametrize("aggregate", [mean, corpus_bleu])
+def test_no_example_has_no_score(aggregate) -> None:
+    interval = statistics.bootstrap_interval(np.empty((0, 10)), aggregate)
+    assert np.isnan([interval.estimate, interval.low, interval.high]).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"confidence": 95}, "confidence cannot be 95"), ({"n_resamples": 0}, "n_resamples cannot be 0")],
+)
+def test_settings_out_of_range_are_refused(setting, message) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        statistics.bootstrap_interval(np.ones((5, 1)), mean, **setting)
+
+
+def test_systems_on_different_examples_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="not paired"):
+        statistics.paired_difference(np.ones((5, 1)), np.ones((4, 1)), mean)
 
 
 def test_confidence_widens() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import threading
@@ -59,15 +60,17 @@ def test_a_path_is_kept_byte_for_byte_and_as_examples(ws, csv) -> None:
 
 @pytest.mark.parametrize("kind", ["str", "binary file", "text file", "named file", "frame", "url"])
 def test_every_kind_of_source(ws, csv, website, kind) -> None:
+    open_files = contextlib.ExitStack()
     sources = {
         "str": lambda: str(csv),
         "binary file": lambda: io.BytesIO(CSV.encode()),
         "text file": lambda: io.StringIO(CSV, newline=""),
-        "named file": lambda: csv.open("rb"),
+        "named file": lambda: open_files.enter_context(csv.open("rb")),
         "frame": lambda: pd.DataFrame({"body": ["a", "b"], "summary": ["c", "d"]}),
         "url": lambda: f"{website}/tickets.csv",
     }
-    dataset = ws.datasets.upload(sources[kind](), example="body", ground_truth="summary")
+    with open_files:
+        dataset = ws.datasets.upload(sources[kind](), example="body", ground_truth="summary")
     assert dataset.n_examples == 2
 
 
