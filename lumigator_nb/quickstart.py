@@ -10,8 +10,8 @@ from lumigator_nb.workspace import Workspace
 
 QUICKSTART = "quickstart"
 MODELS = (
-    "baseline/copy",
-    "baseline/lead-2",
+    "baseline/lead-1",
+    "baseline/lead-3",
     Model("hf/HuggingFaceTB/SmolLM2-135M-Instruct", label="SmolLM2-135M", max_new_tokens=60),
 )
 

@@ -47,7 +47,8 @@ class Step(StrEnum):
 
 DEFAULT_PROMPTS = {
     "summarization": (
-        "Give a concise, objective summary of the text in at most two sentences. Focus on who does or decides what."
+        "Write a concise, objective summary of the text in up to two sentences. "
+        "Focus on the main actions and intentions of the people."
     ),
 }
 

@@ -85,11 +85,11 @@ def _copy_url(url: str, target: Path) -> str:
         with fsspec.open(url, "rb", **options) as remote, target.open("wb") as file:
             shutil.copyfileobj(remote, file, 1 << 20)
     except Exception as error:  # what an fsspec backend raises is its own affair
-        # For HTTP, fsspec's "file not found" also stands for a host that cannot be reached; the cause tells.
-        cause = error.__cause__ or error
-        if isinstance(error, FileNotFoundError) and (
-            isinstance(cause, FileNotFoundError) or not isinstance(cause, OSError)
-        ):
+        # For HTTP, fsspec's "file not found" also stands for a host that cannot be reached; the first cause tells.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, FileNotFoundError):
             raise DatasetError(f"there is no file at {shown}", "open the address in a browser to check it") from None
         reason = f"{type(cause).__name__}: {cause}".replace(url, shown)
         raise DatasetError(f"{shown} cannot be read: {reason}", "check the address and the network") from None
