@@ -274,6 +274,9 @@ def quickstart() -> None:
         typer.echo("Which model summarizes the sample conversations best? Three go on a local Ray head:")
         workflows = launch_quickstart(ws, typer.echo)
         _finish(ws, QUICKSTART, workflows, None)
+        for job in ws.workflows.jobs(workflows[-1]):
+            if "source" in job.details:
+                typer.echo(f"\n{workflows[-1].label} came from: {job.details['source']}")
     typer.echo("\nWhere to go next:\n  make lab        the same in a notebook\n  make dashboard  the same in a browser")
     typer.echo("  lumigator-nb run YOUR.csv --example COLUMN --ground-truth COLUMN -m baseline/lead-2 -m hf/NAME")
 

@@ -89,7 +89,8 @@ def _copy_url(url: str, target: Path) -> str:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        if isinstance(cause, FileNotFoundError):
+        unreachable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+        if isinstance(error, FileNotFoundError) and not unreachable:
             raise DatasetError(f"there is no file at {shown}", "open the address in a browser to check it") from None
         reason = f"{type(cause).__name__}: {cause}".replace(url, shown)
         raise DatasetError(f"{shown} cannot be read: {reason}", "check the address and the network") from None
