@@ -60,6 +60,9 @@ class Comparison:
         confidence: of all intervals.
         n_resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same numbers.
+
+    Raises:
+        InvalidInputError: no example has a score from every model.
     """
 
     def __init__(
@@ -86,7 +89,10 @@ class Comparison:
         self.confidence, self.n_resamples, self.seed = confidence, n_resamples, seed
         self._examples = examples
         self._predictions = predictions
-        self._scored = {name: _scored(name, [scores[label] for label in self.models]) for name in _score_names(scores)}
+        found = [_scored(name, [scores[label] for label in self.models]) for name in _score_names(scores)]
+        self._scored = {scored.info.name: scored for scored in found if scored is not None}
+        if not self._scored:
+            raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
 
     @property
     def scores(self) -> tuple[ScoreInfo, ...]:
@@ -297,9 +303,11 @@ def _score_names(scores: Mapping[str, pd.DataFrame]) -> list[str]:
     return [name for name in first.columns if name != "row" and not name.endswith(STATISTICS_SUFFIX)]
 
 
-def _scored(name: str, frames: Sequence[pd.DataFrame]) -> _Scored:
+def _scored(name: str, frames: Sequence[pd.DataFrame]) -> _Scored | None:
     columns = [frame.set_index("row")[name].to_numpy(dtype=float) for frame in frames]
     common = np.flatnonzero(~np.isnan(np.stack(columns)).any(axis=0))
+    if not len(common):
+        return None
     values = np.stack(columns)[:, common]
     stored = name + STATISTICS_SUFFIX
     if stored in frames[0]:

@@ -261,6 +261,29 @@ def test_nothing_to_compare_says_why(ws, experiment) -> None:
         ws.compare(experiment)
 
 
+def test_examples_that_a_model_did_not_answer_are_left_out_for_all(ws, experiment) -> None:
+    workflows = ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1"])
+    name = layout.part(workflows[0].id, Step.EVALUATION, 0)
+    with ws.store.reading(name) as file:
+        scores = pd.read_parquet(file)
+    unscored = scores.columns.drop("row")
+
+    def publish(missing: slice) -> None:
+        changed = scores.copy().astype(dict.fromkeys(unscored, object))
+        changed.loc[missing, unscored] = None
+        with ws.store.writing(name) as file:
+            changed.to_parquet(file)
+
+    publish(slice(0, 9))
+    comparison = ws.compare(experiment)
+    assert set(comparison.summary()["n"]) == {30}
+    assert comparison.slices("channel", "bleu")["n"].tolist() == [15, 15]
+    assert comparison.worst("rougeL", n=3).index.min() >= 10
+    publish(slice(0, 39))
+    with pytest.raises(InvalidInputError, match="no example has a score from every model"):
+        ws.compare(experiment)
+
+
 def test_deleting_takes_the_files_along_and_asks_for_order(ws, experiment, cluster) -> None:
     ws.workflows.launch(experiment, ["baseline/copy"])
     with pytest.raises(InUseError, match="'d' is used by: e"):
