@@ -159,7 +159,7 @@ def head_revision() -> str | None:
 def revisions() -> list[tuple[str, str]]:
     """All revisions with what they changed, newest first."""
     scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    return [(script.revision, (script.doc or "").splitlines()[0]) for script in scripts]
+    return [(script.revision, (script.doc or "").partition("\n")[0]) for script in scripts]
 
 
 def _create_engine(url: str) -> sa.Engine:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import sqlite3
 
 import pytest
@@ -9,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlmodel import SQLModel
 
+from lumigator_nb import db
 from lumigator_nb.db import Database, head_revision, revisions
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatabaseUnavailableError, NotFoundError
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
@@ -22,6 +24,22 @@ def database(database_url):
     made.upgrade()
     yield made
     made.close()
+
+
+LATER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade() -> None:
+    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
+
+
+def downgrade() -> None:
+    op.drop_table("later")
+"""
 
 
 def dataset(name: str = "tickets") -> Dataset:
@@ -153,22 +171,38 @@ def test_several_processes_write_at_once(database, database_url) -> None:
         assert work.datasets.count() == 80
 
 
-def test_sqlite_is_upgraded_after_a_copy_was_made(tmp_path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'new' / 'x.db'}")
-    assert database.prepare() is None
+def test_a_database_of_a_newer_version_is_refused_untouched(tmp_path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    database.upgrade()
     with database.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM alembic_version"))
-        for table in tables(database):
-            connection.execute(sa.text(f"DROP TABLE {table}"))
-        connection.execute(sa.text("CREATE TABLE kept (x INT)"))
-        connection.execute(sa.text("INSERT INTO alembic_version VALUES ('0000')"))
-    with pytest.raises(DatabaseUnavailableError, match="revision 0000, which this version does not know") as caught:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseUnavailableError, match="revision 9999, which this version does not know") as caught:
         database.prepare()
     assert "upgrade lumigator-nb" in caught.value.hint
-    copy = database.backup()
+    assert database.revision() == "9999"
+    database.close()
+
+
+def test_an_older_sqlite_database_is_copied_and_then_upgraded(tmp_path, monkeypatch) -> None:
+    """A revision is added behind the last one, as a later version of the package would bring it."""
+    database = Database(f"sqlite:///{tmp_path / 'new' / 'x.db'}")
+    assert database.prepare() is None
+    with writing(database) as work:
+        work.datasets.add(dataset())
+    scripts = tmp_path / "migrations"
+    shutil.copytree(db.alembic_config().get_main_option("script_location"), scripts)
+    (scripts / "versions" / "0002_later.py").write_text(LATER)
+    config = db.alembic_config()
+    config.set_main_option("script_location", str(scripts))
+    monkeypatch.setattr(db, "alembic_config", lambda: config)
+    copy = database.prepare()
+    assert database.revision() == "0002"
     with sqlite3.connect(copy) as connection:
-        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+        assert connection.execute("SELECT name FROM dataset").fetchall() == [("tickets",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
     connection.close()
+    with reading(database) as work:
+        assert work.datasets.get("tickets")
     database.close()
 
 
