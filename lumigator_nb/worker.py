@@ -9,7 +9,8 @@ import argparse
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lumigator_nb import layout, results, steps
 from lumigator_nb.specs import Status, Step, StoreSpec, WorkflowSpec
@@ -27,12 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url))
     spec = results.read_spec(store, given.workflow_id)
-    copy = _log_to_stdout_and_buffer()
-    try:
-        return 0 if all(_succeeds(step, spec, store) for step in Step) else 1
-    finally:
-        # The cluster forgets its logs when the head restarts; the store does not.
-        store.write(layout.log(spec.workflow_id, spec.attempt), copy.getvalue().encode())
+    with _logged() as printed:
+        try:
+            return 0 if all(_succeeds(step, spec, store) for step in Step) else 1
+        finally:
+            # The cluster forgets its logs when the head restarts; the store does not.
+            store.write(layout.log(spec.workflow_id, spec.attempt), printed.getvalue().encode())
 
 
 def _succeeds(step: Step, spec: WorkflowSpec, store: Store) -> bool:
@@ -43,15 +44,22 @@ def _succeeds(step: Step, spec: WorkflowSpec, store: Store) -> bool:
     return steps.execute(step, spec, store).status is Status.SUCCEEDED
 
 
-def _log_to_stdout_and_buffer() -> io.StringIO:
+@contextmanager
+def _logged() -> Iterator[io.StringIO]:
+    """Send what is logged to stdout, which the cluster keeps, and to a buffer."""
     buffer = io.StringIO()
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        handlers=[logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)],
-        force=True,
-    )
-    return buffer
+    root = logging.getLogger()
+    level, handlers = root.level, [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
+    root.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(handler)
+    try:
+        yield buffer
+    finally:
+        root.setLevel(level)
+        for handler in handlers:
+            root.removeHandler(handler)
 
 
 if __name__ == "__main__":

@@ -122,5 +122,9 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
     loaded = config.load(Path(env_file) if env_file else None, **settings)
     loaded.home.mkdir(parents=True, exist_ok=True)
     database = Database(loaded.database_url)
-    database.prepare()
+    try:
+        database.prepare()
+    except BaseException:
+        database.close()
+        raise
     return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, say))
