@@ -48,8 +48,9 @@ def _succeeds(step: Step, spec: WorkflowSpec, store: Store) -> bool:
 def _logged() -> Iterator[io.StringIO]:
     """Send what is logged to stdout, which the cluster keeps, and to a buffer."""
     buffer = io.StringIO()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
     root = logging.getLogger()
-    level, handlers = root.level, [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
+    level = root.level
     root.setLevel(logging.INFO)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
