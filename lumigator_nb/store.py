@@ -19,6 +19,9 @@ from fsspec.spec import AbstractFileSystem
 from lumigator_nb.errors import ConfigurationError, MissingExtraError, NotFoundError, StoreUnavailableError
 from lumigator_nb.specs import StoreSpec
 
+# Libraries below fsspec whose own errors, which are no OSError, mean that the store does not answer.
+_CLIENTS = ("aiobotocore", "aiohttp", "botocore")
+
 
 class Store:
     """A folder or bucket prefix that holds everything but the database.
@@ -129,7 +132,9 @@ class Store:
     def _explained(self, name: str, *, writing: bool = False) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENTS:
+                raise
             # What is not found when writing is the bucket.
             if isinstance(error, FileNotFoundError) and not writing:
                 raise NotFoundError("file", self.url(name)) from error

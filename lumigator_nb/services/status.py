@@ -56,8 +56,15 @@ def derive_status(
     if ray.status is Status.SUCCEEDED:
         return Verdict(Status.FAILED, NO_RESULT)
     if ray.status is Status.FAILED:
-        return Verdict(Status.FAILED, f"{NO_RESULT}: {ray.message}" if ray.message else NO_RESULT)
+        return Verdict(Status.FAILED, f"{NO_RESULT}: {_reason(ray.message)}" if ray.message else NO_RESULT)
     return Verdict(ray.status)
+
+
+def _reason(message: str) -> str:
+    """Ray's words without the log that it appends: its first line, and the last of the log, where errors stand."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    first = lines[0].partition(", last available logs")[0]
+    return first if len(lines) == 1 else f"{first}; last line: {lines[-1][:300]}"
 
 
 def _unknown_to_ray(workflow: Workflow, time: datetime) -> Verdict:

@@ -77,6 +77,14 @@ def test_a_write_that_fails_publishes_nothing(s3_settings, tmp_path) -> None:
         assert ws.store.list("") == []
 
 
+def test_a_server_that_does_not_answer_is_explained(s3_settings, tmp_path) -> None:
+    settings = s3_settings | {"s3_endpoint_url": "http://127.0.0.1:1"}
+    with lm.connect(lumigator_home=tmp_path, **settings) as ws:
+        with pytest.raises(StoreUnavailableError, match="cannot reach s3://lumigator/.*Could not connect") as caught:
+            ws.store.read("x")
+        assert "S3_ENDPOINT_URL" in caught.value.hint
+
+
 def test_a_missing_bucket_is_explained(s3_settings, tmp_path) -> None:
     with lm.connect(lumigator_home=tmp_path, **s3_settings) as ws:
         with pytest.raises(StoreUnavailableError, match="lumigator") as caught:

@@ -70,6 +70,14 @@ OLD = 2 * SUBMISSION_GRACE
             id="killed",
         ),
         pytest.param(
+            workflow(Status.RUNNING),
+            {},
+            JobState(Status.FAILED, "exit code 1, last available logs (cut):\nTraceback\n  a\nOSError: no space\n"),
+            True,
+            (Status.FAILED, f"{NO_RESULT}: exit code 1; last line: OSError: no space"),
+            id="failed with a log",
+        ),
+        pytest.param(
             workflow(Status.RUNNING), {}, JobState(Status.STOPPED), True, (Status.STOPPED, None), id="stopped"
         ),
         pytest.param(
