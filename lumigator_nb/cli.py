@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lumigator_nb import __version__
+from lumigator_nb.display.text import moment
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.specs import Status
 
@@ -70,7 +70,7 @@ def datasets_list(limit: Limit = 100) -> None:
     """List datasets, newest first."""
     with _connect() as ws:
         rows = [
-            (d.name, str(d.n_examples), d.filename, _time(d.created_at), d.id[:8])
+            (d.name, str(d.n_examples), d.filename, moment(d.created_at), d.id[:8])
             for d in ws.datasets.list(limit=limit)
         ]
     _print_table(("name", "examples", "file", "created", "id"), rows)
@@ -106,7 +106,7 @@ def experiments_create(
 def experiments_list(limit: Limit = 100) -> None:
     """List experiments, newest first."""
     with _connect() as ws:
-        rows = [(e.name, e.task.kind, _time(e.created_at), e.id[:8]) for e in ws.experiments.list(limit=limit)]
+        rows = [(e.name, e.task.kind, moment(e.created_at), e.id[:8]) for e in ws.experiments.list(limit=limit)]
     _print_table(("name", "task", "created", "id"), rows)
 
 
@@ -347,10 +347,6 @@ def _print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 if __name__ == "__main__":

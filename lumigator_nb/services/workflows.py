@@ -63,9 +63,7 @@ class Workflows:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             _check_labels(chosen, known.values())
             workflows = [known.get(model.fingerprint) or _claim(work, record, model) for model in chosen]
-            for workflow in workflows:
-                if workflow.status in (Status.FAILED, Status.STOPPED):
-                    _begin_attempt(work, workflow)
+            _begin_attempts(work, workflows)
         self._submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
@@ -79,9 +77,7 @@ class Workflows:
         ids = [workflow.id for workflow in self.of(target)]
         with writing(self._database) as work:
             workflows = [work.workflows.get(key) for key in ids]
-            for workflow in workflows:
-                if workflow.status in (Status.FAILED, Status.STOPPED):
-                    _begin_attempt(work, workflow)
+            _begin_attempts(work, workflows)
         self._submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
@@ -274,6 +270,12 @@ def _claim(work: UnitOfWork, experiment: Experiment, model: Model) -> Workflow:
     for step in Step:
         work.jobs.add(Job(workflow_id=workflow.id, step=step))
     return workflow
+
+
+def _begin_attempts(work: UnitOfWork, workflows: Iterable[Workflow]) -> None:
+    for workflow in workflows:
+        if workflow.status in (Status.FAILED, Status.STOPPED):
+            _begin_attempt(work, workflow)
 
 
 def _begin_attempt(work: UnitOfWork, workflow: Workflow) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,16 +22,10 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def url(home, free_port):
     command = [sys.executable, "-m", "lumigator_nb.cli", "dashboard", "--port", str(free_port), "--no-show"]
     address = f"http://127.0.0.1:{free_port}/"
-    with subprocess.Popen(command, env={**_environment(), "LUMIGATOR_HOME": str(home)}) as server:
+    with subprocess.Popen(command, env=os.environ | {"LUMIGATOR_HOME": str(home)}) as server:
         until(lambda: _answers(address), 60, "the dashboard answers")
         yield address
         server.terminate()
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 def _answers(address: str) -> bool:
