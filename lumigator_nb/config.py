@@ -5,10 +5,11 @@ Nothing is read at import: :func:`load` is called by :func:`lumigator_nb.connect
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lumigator_nb.errors import ConfigurationError
@@ -30,7 +31,7 @@ class Settings(BaseSettings):
         ray_worker_gpus: GPUs that each workflow asks of the cluster; fractions share one.
         hf_home: folder of Hugging Face's caches.
         deployment_type: "local", "development", "staging" or "production".
-        lumigator_secret_key: key that encrypts stored secrets.
+        lumigator_secret_key: what a remote cluster's nodes share with this machine, so that API keys travel encrypted.
     """
 
     model_config = SettingsConfigDict(
@@ -51,6 +52,21 @@ class Settings(BaseSettings):
     hf_home: Path | None = None
     deployment_type: Literal["local", "development", "staging", "production"] = "local"
     lumigator_secret_key: SecretStr | None = None
+
+    # Where `.env` was found; it may hold API keys besides the fields above.
+    _env_file: Path | None = PrivateAttr(default=None)
+
+    def variable(self, name: str) -> str | None:
+        """Return a variable of the environment or else of `.env`, such as an API key; None where neither has it."""
+        return os.environ.get(name) or self.env_file_variables.get(name)
+
+    @property
+    def env_file_variables(self) -> dict[str, str]:
+        """What `.env` holds that is set, secrets included."""
+        from dotenv import dotenv_values
+
+        values = dotenv_values(self._env_file) if self._env_file else {}
+        return {name: value for name, value in values.items() if value}
 
     @property
     def home(self) -> Path:
@@ -128,7 +144,9 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
         ) from None
     base = file.parent if file else Path.cwd()
     home = settings.lumigator_home.expanduser()
-    return settings.model_copy(update={"lumigator_home": base / home})
+    found = settings.model_copy(update={"lumigator_home": base / home})
+    found._env_file = file
+    return found
 
 
 def find_env_file() -> Path | None:

@@ -140,6 +140,10 @@ class JobError(LumigatorError):
         self.job_id = job_id
 
 
+class BudgetReachedError(LumigatorError):
+    """The next question might cost more than the budget has left."""
+
+
 class JobFailedError(JobError):
     """The work ended in failure; the message carries the reason, the hint how to go on."""
 

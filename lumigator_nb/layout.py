@@ -47,6 +47,31 @@ def result(workflow_id: str, step: Step) -> str:
     return f"{step_folder(workflow_id, step)}/result.json"
 
 
+def answers(fingerprint: str) -> str:
+    """The folder of the answers of one model, shared by all workflows."""
+    return f"predictions/{fingerprint}"
+
+
+def own_answers(workflow_id: str) -> str:
+    """The folder of a workflow's answers that no other may use."""
+    return f"{step_folder(workflow_id, Step.INFERENCE)}/answers"
+
+
+def sealed_keys(workflow_id: str) -> str:
+    """The API keys of a workflow, encrypted; removed when it ends."""
+    return f"{workflow_folder(workflow_id)}/keys.sealed"
+
+
+def batches(workflow_id: str) -> str:
+    """What was handed to a provider's batch service."""
+    return f"{step_folder(workflow_id, Step.INFERENCE)}/batches.json"
+
+
+def model_details(workflow_id: str) -> str:
+    """What the model was that answered."""
+    return f"{step_folder(workflow_id, Step.INFERENCE)}/model.json"
+
+
 def log(workflow_id: str, attempt: int) -> str:
     return f"{workflow_folder(workflow_id)}/log-{attempt}.txt"
 

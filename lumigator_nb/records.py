@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from lumigator_nb.display import records as shown
-from lumigator_nb.specs import MetricSpec, Model, Status, Step, Task, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, Task, now
 
 # Named constraints are the only ones that a later migration can change on every engine.
 SQLModel.metadata.naming_convention = {
@@ -74,6 +74,12 @@ def _time(nullable: bool = True) -> Any:
     return sa.Column(UtcDateTime(), nullable=nullable)
 
 
+def _later_json(kind: Any = None) -> Any:
+    """A JSON column that joined after rows had been written, which hold an empty object."""
+    column_type = sa.JSON() if kind is None else JsonValue(kind)
+    return sa.Column(column_type, nullable=False, server_default="{}")
+
+
 class _Record(SQLModel):
     def _repr_html_(self) -> str:
         return shown.as_html(self)
@@ -91,6 +97,7 @@ class Dataset(_Record, table=True):
         columns: which source columns became `example` and `ground_truth`.
         profile: counts, lengths in words and the first rows, as :func:`lumigator_nb.tables.profile` gives them.
         notes: what was noticed on upload.
+        generated: where the ground truth was generated: the `model` and the `workflow_id` that did it.
     """
 
     __tablename__ = "dataset"
@@ -104,6 +111,7 @@ class Dataset(_Record, table=True):
     columns: dict[str, str] = Field(sa_column=sa.Column(sa.JSON, nullable=False))
     profile: dict[str, Any] = Field(sa_column=sa.Column(sa.JSON, nullable=False))
     notes: list[str] = Field(default_factory=list, sa_column=sa.Column(sa.JSON, nullable=False))
+    generated: dict[str, str] = Field(default_factory=dict, sa_column=_later_json())
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
 
     @property
@@ -131,6 +139,7 @@ class Workflow(_Record, table=True):
     Attributes:
         label: what the model is called in tables; unique within the experiment.
         fingerprint: of the model, so that launching it again finds this workflow.
+        launch: how it goes about its work.
         attempt: 1, and one more for each resume; begun at `attempted_at`.
         stale: the cluster could not be asked, so `status` is the last that was known.
         error: why it failed.
@@ -147,6 +156,7 @@ class Workflow(_Record, table=True):
     label: str
     fingerprint: str
     model: Model = Field(sa_column=sa.Column(JsonValue(Model), nullable=False))
+    launch: Launch = Field(default_factory=Launch, sa_column=_later_json(Launch))
     status: Status = Field(default=Status.CREATED, sa_column=_enum(Status, index=True))
     attempt: int = 1
     stale: bool = False

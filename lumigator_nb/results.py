@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,29 +28,112 @@ PREDICTION_SCHEMA = pa.schema(
         ("row", pa.int64()),
         ("prediction", pa.string()),
         ("error", pa.string()),
+        ("prompt", pa.string()),
+        ("reasoning", pa.string()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
+        ("reasoning_tokens", pa.int64()),
         ("seconds", pa.float64()),
+        ("first_token_seconds", pa.float64()),
+        ("cost", pa.float64()),
+        ("cached", pa.bool_()),
         ("truncated", pa.bool_()),
+        ("finish", pa.string()),
     ]
 )
+# The fields of a prediction, besides its text, under their own names.
+_FIELDS = [name for name in PREDICTION_SCHEMA.names if name not in ("row", "prediction")]
 STATISTICS_SUFFIX = ".statistics"
 
 
 def write_predictions(store: Store, spec: WorkflowSpec, shard: int, predictions: Sequence[Prediction]) -> None:
     """Publish the predictions of a shard; its rows begin at ``shard * spec.shard_size``."""
     first = shard * spec.shard_size
-    columns = {
-        "row": list(range(first, first + len(predictions))),
-        "prediction": [p.text for p in predictions],
-        "error": [p.error for p in predictions],
-        "prompt_tokens": [p.prompt_tokens for p in predictions],
-        "completion_tokens": [p.completion_tokens for p in predictions],
-        "seconds": [p.seconds for p in predictions],
-        "truncated": [p.truncated for p in predictions],
+    columns: dict[str, Sequence[Any]] = {
+        "row": range(first, first + len(predictions)),
+        "prediction": [prediction.text for prediction in predictions],
+        **{name: [getattr(prediction, name) for prediction in predictions] for name in _FIELDS},
     }
     table = pa.table(columns, schema=PREDICTION_SCHEMA)
     _write_table(store, layout.part(spec.workflow_id, Step.INFERENCE, shard), table)
+
+
+def read_predictions(store: Store, workflow_id: str, shard: int) -> list[Prediction]:
+    """Return the predictions of a finished shard, in the order of its rows."""
+    table = read_shard(store, workflow_id, Step.INFERENCE, shard)
+    present = [name for name in _FIELDS if name in table.column_names]
+    return [
+        Prediction(row["prediction"], **{name: row[name] for name in present if row[name] is not None})
+        for row in table.to_pylist()
+    ]
+
+
+@dataclass
+class Tally:
+    """What the predictions of a workflow come to.
+
+    Attributes:
+        answered: examples with a prediction; `cached` of them were found in the store.
+        errors: how often each error occurs.
+        truncated: inputs that were cut to fit the model; `cut_off`: answers that ended at `max_new_tokens`.
+        cost: dollars that all answers cost when they were made; None where none has a price.
+        seconds: (answered,) each answer's latency.
+    """
+
+    answered: int = 0
+    cached: int = 0
+    truncated: int = 0
+    cut_off: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: float | None = None
+    errors: Counter[str] = field(default_factory=Counter)
+    seconds: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, table: pa.Table) -> None:
+        """Count a shard."""
+        import pyarrow.compute as pc
+
+        self.errors.update(error for error in table["error"].to_pylist() if error is not None)
+        table = table.filter(pc.is_valid(table["prediction"]))
+        self.answered += len(table)
+        self.cached += pc.sum(table["cached"]).as_py() or 0
+        self.truncated += pc.sum(table["truncated"]).as_py() or 0
+        self.cut_off += pc.sum(pc.equal(table["finish"], "length")).as_py() or 0
+        for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens"):
+            setattr(self, name, getattr(self, name) + (pc.sum(table[name]).as_py() or 0))
+        cost = pc.sum(table["cost"]).as_py()
+        self.cost = self.cost if cost is None else (self.cost or 0.0) + cost
+        self.seconds.append(table["seconds"].drop_null().to_numpy())
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The counts that are not zero, and the median and 95th percentile of the latency, for the record."""
+        counts = (
+            "answered",
+            "cached",
+            "truncated",
+            "cut_off",
+            "prompt_tokens",
+            "completion_tokens",
+            "reasoning_tokens",
+        )
+        found: dict[str, Any] = {name: getattr(self, name) for name in counts if getattr(self, name)}
+        if self.cost is not None:
+            found["cost"] = self.cost
+        seconds = np.concatenate(self.seconds) if self.seconds else np.empty(0)
+        if len(seconds):
+            found |= {"seconds_p50": float(np.quantile(seconds, 0.5)), "seconds_p95": float(np.quantile(seconds, 0.95))}
+        return found
+
+
+def tally(store: Store, workflow_id: str) -> Tally:
+    """Count what the finished shards of a workflow hold; one shard in memory at a time."""
+    total = Tally()
+    for shard in sorted(finished_shards(store, workflow_id, Step.INFERENCE)):
+        total.add(_complete(read_shard(store, workflow_id, Step.INFERENCE, shard)))
+    return total
 
 
 def write_scores(store: Store, spec: WorkflowSpec, shard: int, first_row: int, scores: Sequence[Score]) -> None:
@@ -81,16 +167,29 @@ def read_step(store: Store, workflow_id: str, step: Step) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _complete(table: pa.Table) -> pa.Table:
+    """Add the columns that were not written yet when the shard was."""
+    for field_ in PREDICTION_SCHEMA:
+        if field_.name not in table.column_names:
+            table = table.append_column(field_, pa.nulls(len(table), field_.type))
+    return table
+
+
 def read_shard(store: Store, workflow_id: str, step: Step, shard: int) -> pa.Table:
     """Return one finished shard."""
     return _read_table(store, layout.part(workflow_id, step, shard))
 
 
-def iter_shards(store: Store, name: str, columns: Sequence[str], shard_size: int) -> Iterator[pa.Table]:
-    """Yield consecutive tables of `shard_size` rows (the last may be shorter) of a Parquet file in the store."""
+def iter_shards(store: Store, name: str, columns: Sequence[str] | None, shard_size: int) -> Iterator[pa.Table]:
+    """Yield consecutive tables of `shard_size` rows (the last may be shorter) of a Parquet file in the store.
+
+    Args:
+        columns: those to read, as far as they are there; None reads all.
+    """
     with store.reading(name) as file:
         parquet = pq.ParquetFile(file)
-        present = [column for column in columns if column in parquet.schema_arrow.names]
+        names = parquet.schema_arrow.names
+        present = names if columns is None else [column for column in columns if column in names]
         waiting: list[pa.Table] = []
         for batch in parquet.iter_batches(batch_size=max(shard_size, 1024), columns=present):
             waiting.append(pa.Table.from_batches([batch]))
@@ -132,13 +231,26 @@ def find_progress(store: Store, workflow_id: str, step: Step) -> Progress | None
     return _find_value(store, layout.progress(workflow_id, step), Progress)
 
 
+def write_model_details(store: Store, workflow_id: str, details: dict[str, Any]) -> None:
+    """Publish what was loaded, for an attempt that finds all answers there and loads nothing."""
+    store.write(layout.model_details(workflow_id), json.dumps(details).encode())
+
+
+def find_model_details(store: Store, workflow_id: str) -> dict[str, Any]:
+    """Return what an earlier attempt loaded; empty where none did."""
+    data = store.find(layout.model_details(workflow_id))
+    return {} if data is None else dict(json.loads(data))
+
+
 class ProgressWriter:
     """Publishes how far a step is, at most once a second, since each time is a request to the store."""
 
     INTERVAL_S = 1.0
 
-    def __init__(self, store: Store, spec: WorkflowSpec, step: Step) -> None:
-        self._store, self._workflow_id = store, spec.workflow_id
+    def __init__(
+        self, store: Store, spec: WorkflowSpec, step: Step, report: Callable[[Progress], None] | None = None
+    ) -> None:
+        self._store, self._workflow_id, self._report = store, spec.workflow_id, report
         self._value = Progress(
             step=step, attempt=spec.attempt, done=0, total=spec.n_examples, started_at=now(), updated_at=now()
         )
@@ -152,19 +264,23 @@ class ProgressWriter:
         """The first example is about to be worked on; `resumed` were finished by an earlier attempt."""
         self._publish(note="", done=resumed, resumed=resumed, started_at=now())
 
-    def advance(self, count: int) -> None:
-        """`count` more examples are finished."""
-        done = self._value.done + count
-        due = time.monotonic() - self._written_at >= self.INTERVAL_S
-        if due or done >= self._value.total:
-            self._publish(done=done)
+    def advance(self, count: int, *, failed: int = 0, cost: float | None = None) -> None:
+        """`count` more examples are finished, `failed` of them without an answer, for `cost` dollars."""
+        before = self._value
+        changes: dict[str, Any] = {"done": before.done + count, "failed": before.failed + failed}
+        if cost is not None:
+            changes["cost"] = (before.cost or 0.0) + cost
+        if time.monotonic() - self._written_at >= self.INTERVAL_S or changes["done"] >= before.total:
+            self._publish(**changes)
         else:
-            self._value = self._value.model_copy(update={"done": done})
+            self._value = before.model_copy(update=changes)
 
     def _publish(self, **changes: object) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
         _write_value(self._store, layout.progress(self._workflow_id, self._value.step), self._value)
         self._written_at = time.monotonic()
+        if self._report:
+            self._report(self._value)
 
 
 def _write_value(store: Store, name: str, value: Value) -> None:

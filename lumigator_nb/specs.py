@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_mean
+from lumigator_nb.errors import InvalidInputError, UnknownModelError
 
 
 class Value(BaseModel):
@@ -50,7 +51,22 @@ DEFAULT_PROMPTS = {
         "Write a concise, objective summary of the text in up to two sentences. "
         "Focus on the main actions and intentions of the people."
     ),
+    "translation": "Translate the text from {source} into {target}. Answer with the translation only.",
 }
+
+
+class Shot(Value):
+    """A solved example that is shown to the model before each question.
+
+    Attributes:
+        example: the input.
+        answer: what a good model answers.
+        metadata: values of the columns that the task's template names.
+    """
+
+    example: str
+    answer: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class Task(Value):
@@ -59,20 +75,98 @@ class Task(Value):
     Attributes:
         kind: the task's name.
         prompt: system prompt for models that follow instructions; None takes the task's default.
+        template: Jinja template of the user's turn, in which ``{{ example }}`` and the dataset's metadata columns
+            stand for a row's values; None puts the example alone.
+        shots: solved examples shown before each question (few-shot prompting).
+        source, target: languages of a translation, as BCP 47 codes.
     """
 
-    kind: Literal["summarization"] = "summarization"
+    kind: Literal["summarization", "translation", "text_generation"] = "summarization"
     prompt: str | None = None
+    template: str | None = None
+    shots: tuple[Shot, ...] = ()
+    source: str | None = None
+    target: str | None = None
 
     @property
     def instruction(self) -> str:
         """The system prompt in force."""
-        return self.prompt or DEFAULT_PROMPTS[self.kind]
+        if self.prompt is not None:
+            return self.prompt
+        names = {"source": language_name(self.source), "target": language_name(self.target)}
+        return DEFAULT_PROMPTS[self.kind].format(**names)
 
 
-def Summarization(prompt: str | None = None) -> Task:  # noqa: N802 - reads like the class it makes
-    """Return the task of condensing each example; `prompt` replaces the default instruction."""
-    return Task(kind="summarization", prompt=prompt)
+def Summarization(  # noqa: N802 - reads like the class it makes
+    prompt: str | None = None, *, template: str | None = None, shots: Sequence[Shot] = ()
+) -> Task:
+    """Return the task of condensing each example; arguments as of :class:`Task`."""
+    return Task(kind="summarization", prompt=prompt, template=template, shots=tuple(shots))
+
+
+def Translation(  # noqa: N802
+    source: str, target: str, *, prompt: str | None = None, template: str | None = None, shots: Sequence[Shot] = ()
+) -> Task:
+    """Return the task of translating each example.
+
+    Args:
+        source, target: languages by code ("de", "pt-BR", "zho") or English name ("German").
+        prompt, template, shots: as of :class:`Task`.
+
+    Raises:
+        InvalidInputError: no language has that code or name, or both are the same.
+    """
+    codes = language_code(source), language_code(target)
+    if codes[0] == codes[1]:
+        raise InvalidInputError(f"source and target are both {language_name(codes[0])}", "give two languages")
+    return Task(
+        kind="translation", prompt=prompt, template=template, shots=tuple(shots), source=codes[0], target=codes[1]
+    )
+
+
+def TextGeneration(  # noqa: N802
+    prompt: str, *, template: str | None = None, shots: Sequence[Shot] = ()
+) -> Task:
+    """Return the task of answering each example as `prompt`, the system prompt, says.
+
+    Raises:
+        InvalidInputError: the prompt is empty; there is no sensible default for it.
+    """
+    if not prompt or not prompt.strip():
+        raise InvalidInputError("text generation needs a prompt", "say what to do: TextGeneration('Answer briefly.')")
+    return Task(kind="text_generation", prompt=prompt, template=template, shots=tuple(shots))
+
+
+def language_code(language: str) -> str:
+    """Return the BCP 47 code of a language given by code or English name, such as "de" for "German".
+
+    Raises:
+        InvalidInputError: no language has that code or name.
+    """
+    import langcodes
+
+    text = language.strip()
+    try:
+        tag = langcodes.Language.get(text)
+        if not tag.is_valid():
+            tag = langcodes.find(text)
+    except (LookupError, ValueError):
+        try:
+            tag = langcodes.find(text)
+        except LookupError:
+            raise InvalidInputError(
+                f"{language!r} is not a language", "give a code such as 'de' or a name such as 'German'"
+            ) from None
+    return str(tag.to_tag())
+
+
+def language_name(code: str | None) -> str:
+    """Return the English name of a language: "German" for "de"; empty for None."""
+    if code is None:
+        return ""
+    import langcodes
+
+    return str(langcodes.Language.get(code).display_name())
 
 
 class GenerationConfig(Value):
@@ -91,26 +185,39 @@ class GenerationConfig(Value):
     seed: int = 0
 
 
+# Settings of how a model is reached, not of what it answers: they do not count in its fingerprint.
+PACE = frozenset(
+    {"api_key_name", "batch_size", "concurrency", "price", "requests_per_minute", "retry_for", "stream", "timeout"}
+)
+
+
 class Model(Value):
     """A language model and how it generates: ``Model("hf/facebook/bart-large-cnn", max_new_tokens=60)``.
 
     Args:
         name: ``provider/name``, or just the name where `provider` is given.
-        provider: who answers: "baseline", "hf".
+        provider: who answers: "baseline", "hf", "openai", "anthropic", ….
         label: what tables and charts call it; default ``provider/name``.
+        base_url: address of a server that speaks the provider's protocol, such as ``http://localhost:8000/v1``.
+        generation: fields of :class:`GenerationConfig` in one value.
+        repeat: which of several answers to the same prompt, counted from 1; they are kept apart.
         options: settings that only this provider knows, such as ``{"batch_size": 8}``.
-        settings: fields of :class:`GenerationConfig`.
+        settings: fields of :class:`GenerationConfig`, and options written like them: ``batch_size=8``.
 
     Raises:
         UnknownModelError: the name has no provider in front.
-        InvalidInputError: a setting is unknown or out of range.
+        InvalidInputError: a setting is out of range. Options are checked when the model is launched.
     """
 
     provider: str
     name: str
     label: str
     generation: GenerationConfig
+    base_url: str | None = None
+    repeat: int = Field(default=1, ge=1)
     options: dict[str, Any]
+
+    _function: Callable[..., Any] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -118,7 +225,9 @@ class Model(Value):
         *,
         provider: str | None = None,
         label: str | None = None,
+        base_url: str | None = None,
         generation: GenerationConfig | None = None,
+        repeat: int = 1,
         options: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -128,26 +237,66 @@ class Model(Value):
             raise UnknownModelError(
                 f"{provider or name!r} does not name a model", "write provider/name, such as 'baseline/lead-2'"
             )
+        own = {key: settings.pop(key) for key in list(settings) if key in GenerationConfig.model_fields}
+        again = f" (repeat {repeat})" if repeat > 1 else ""
         fields: dict[str, Any] = {
             "provider": provider,
             "name": name,
-            "label": label or f"{provider}/{name}",
-            "generation": generation or _generation(settings),
-            "options": options or {},
+            "label": label or f"{provider}/{name}{again}",
+            "base_url": base_url,
+            "repeat": repeat,
+            "generation": generation or _generation(own),
+            "options": {**(options or {}), **settings},
         }
         super().__init__(**fields)
 
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], *, name: str | None = None, label: str | None = None) -> Model:
+        """Return a model that answers each example with ``function(example)``.
+
+        Where the function can be imported on the cluster it is called there; one that was written in a notebook or
+        script is called in this process, during :meth:`Workflows.launch`.
+
+        Args:
+            function: takes the example's text and returns the prediction; where it has a parameter called
+                `metadata`, it is given the row's other columns as a dict.
+            name: default the function's own.
+            label: what tables call it; default ``function/name``.
+        """
+        importable, code = function_identity(function)
+        title = name or getattr(function, "__name__", "function").strip("<>")
+        model = cls(title, provider="function", label=label, options={"code": code, "import": importable})
+        model._function = function
+        return model
+
+    @property
+    def function(self) -> Callable[..., Any] | None:
+        """What :meth:`from_function` was given; None in every other process."""
+        return self._function
+
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of everything that decides its answers; the label does not."""
-        return digest(self.model_dump(mode="json", exclude={"label"}))
+        """16 hex digits of everything that decides its answers; label and pace do not."""
+        value = self.model_dump(mode="json", exclude={"label"})
+        value["options"] = {key: option for key, option in value["options"].items() if key not in PACE}
+        # Fields that joined later count only where they are set, so that recorded fingerprints stay what they are.
+        later = {"base_url": None, "repeat": 1}
+        return digest({key: field for key, field in value.items() if key not in later or field != later[key]})
+
+
+def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:
+    """Return where a function can be imported from (``module:name``; None where it cannot), and a digest of its code.
+
+    What it calls does not count: who changes that gives the model another name.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<")
+    importable = f"{module}:{name}" if module and module != "__main__" and "<" not in name else None
+    code = getattr(function, "__code__", None)
+    body = repr((code.co_code.hex(), code.co_names, [str(each) for each in code.co_consts])) if code else repr(function)
+    return importable, digest([importable or name, body])
 
 
 def _generation(settings: dict[str, Any]) -> GenerationConfig:
-    unknown = settings.keys() - GenerationConfig.model_fields.keys()
-    if unknown:
-        word = min(unknown)
-        raise InvalidInputError(f"unknown setting {word!r}", did_you_mean(word, GenerationConfig.model_fields))
     try:
         return GenerationConfig(**settings)
     except ValidationError as error:
@@ -174,6 +323,24 @@ class StoreSpec(Value):
     endpoint_url: str | None = None
 
 
+class Launch(Value):
+    """How a workflow goes about its work; none of it changes what a model would answer.
+
+    Attributes:
+        cache: "on" takes answers that the store has already, "refresh" asks again and keeps the new ones, "off"
+            neither takes nor leaves any for others.
+        mode: "direct" asks at once; "batch" hands all questions to the provider's batch service, which answers within
+            a day at a lower price.
+        budget: dollars that the workflow may spend; it stops before it would exceed them. None is no bound.
+        max_failed: share of examples in [0, 1] that may stay unanswered without the workflow counting as failed.
+    """
+
+    cache: Literal["on", "off", "refresh"] = "on"
+    mode: Literal["direct", "batch"] = "direct"
+    budget: float | None = Field(default=None, ge=0)
+    max_failed: float = Field(default=0.1, ge=0, le=1)
+
+
 class WorkflowSpec(Value):
     """One model through one experiment: all that the cluster must know.
 
@@ -183,6 +350,7 @@ class WorkflowSpec(Value):
         dataset: the store's name of the examples (Parquet with `example` and, where known, `ground_truth`).
         n_examples: rows of that file.
         shard_size: rows per file of predictions; a finished file is never computed again.
+        launch: how to go about it.
     """
 
     workflow_id: str
@@ -193,6 +361,7 @@ class WorkflowSpec(Value):
     model: Model
     metrics: tuple[MetricSpec, ...]
     shard_size: int = 16
+    launch: Launch = Launch()
 
 
 class StepResult(Value):
@@ -202,14 +371,14 @@ class StepResult(Value):
         attempt: of the workflow, as in :class:`WorkflowSpec`.
         n_examples: examples that the step covers.
         n_failed: examples of them that have an error instead of an answer.
-        error: why the step failed; None where it succeeded.
+        error: why the step failed or stopped; None where it succeeded.
         scores: overall scores by name (evaluation only).
         details: what was used: model source and revision, device, signatures, versions.
     """
 
     step: Step
     attempt: int
-    status: Literal[Status.SUCCEEDED, Status.FAILED]
+    status: Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
     started_at: datetime
     finished_at: datetime
     n_examples: int = 0
@@ -226,6 +395,8 @@ class Progress(Value):
         done, total: examples.
         started_at: when the first example of this attempt was begun; `resumed` of `done` were there before.
         note: what it is doing besides, such as "loading the model".
+        failed: of `done` have an error instead of an answer.
+        cost: dollars spent in this attempt; None where nothing has a price.
     """
 
     step: Step
@@ -236,6 +407,8 @@ class Progress(Value):
     started_at: datetime
     updated_at: datetime
     note: str = ""
+    failed: int = 0
+    cost: float | None = None
 
     @property
     def rate(self) -> float | None:

@@ -6,17 +6,19 @@ import logging
 import platform
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from lumigator_nb import __version__, metrics, models, results
+from lumigator_nb import __version__, inference, metrics, results
+from lumigator_nb.errors import BudgetReachedError, LumigatorError
+from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.metrics import Aggregate, FloatArray, Metric
 from lumigator_nb.results import ProgressWriter
-from lumigator_nb.specs import Status, Step, StepResult, WorkflowSpec, now
+from lumigator_nb.specs import Progress, Status, Step, StepResult, WorkflowSpec, now
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -24,27 +26,48 @@ log = logging.getLogger(__name__)
 SCORED_ROWS_PER_FILE = 1024
 
 
+Ended = Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
+
+
 @dataclass(frozen=True)
 class _Outcome:
-    n_failed: int
-    scores: dict[str, float]
-    details: dict[str, Any]
+    n_failed: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    status: Ended = Status.SUCCEEDED
     error: str | None = None
 
 
-def execute(step: Step, spec: WorkflowSpec, store: Store) -> StepResult:
-    """Work through one step and publish its result last; a failure is a result too, never an exception."""
+def execute(
+    step: Step,
+    spec: WorkflowSpec,
+    store: Store,
+    redact: Redactor | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> StepResult:
+    """Work through one step and publish its result last; a failure is a result too, never an exception.
+
+    Args:
+        redact: takes secrets out of everything that is stored; default those of this process's environment.
+        report: called whenever progress is published.
+    """
+    redact = redact or redactor()
     started_at = now()
     log.info("%s of %s begins: %d examples", step, spec.model.label, spec.n_examples)
     try:
-        outcome = _STEPS[step](spec, store, ProgressWriter(store, spec, step))
+        outcome = _STEPS[step](spec, store, ProgressWriter(store, spec, step, report), redact)
+    except BudgetReachedError as error:
+        log.info("stopped: %s", error)
+        outcome = _Outcome(status=Status.STOPPED, error=str(error))
     except Exception as error:
         log.exception("%s failed", step)
-        outcome = _Outcome(0, {}, {"traceback": traceback.format_exc(limit=-8)}, f"{type(error).__name__}: {error}")
+        trace = {} if isinstance(error, LumigatorError) else {"traceback": redact(traceback.format_exc(limit=-8))}
+        message = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"
+        outcome = _Outcome(details=trace, status=Status.FAILED, error=redact(message))
     result = StepResult(
         step=step,
         attempt=spec.attempt,
-        status=Status.FAILED if outcome.error else Status.SUCCEEDED,
+        status=outcome.status,
         started_at=started_at,
         finished_at=now(),
         n_examples=spec.n_examples,
@@ -58,27 +81,33 @@ def execute(step: Step, spec: WorkflowSpec, store: Store) -> StepResult:
     return result
 
 
-def _infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter) -> _Outcome:
-    shards = -(-spec.n_examples // spec.shard_size)
-    finished = results.finished_shards(store, spec.workflow_id, Step.INFERENCE)
-    details: dict[str, Any] = {"shards_reused": len(finished)}
-    if len(finished) < shards:
-        model = models.load(spec.model, spec.task, progress.note)
-        details |= model.details
-        progress.begin(_rows_in(finished, spec))
-        for shard, table in _unfinished(spec, store, finished):
-            predictions = model.predict(table["example"].to_pylist())
-            results.write_predictions(store, spec, shard, predictions)
-            progress.advance(len(predictions))
-    errors = _prediction_errors(spec, store)
-    n_failed = errors.total()
-    error = None
+def _infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> _Outcome:
+    finished = len(results.finished_shards(store, spec.workflow_id, Step.INFERENCE))
+    used = inference.infer(spec, store, progress, redact)
+    tally = results.tally(store, spec.workflow_id)
+    n_failed = tally.errors.total()
+    log.info("%d of %d examples answered", tally.answered, spec.n_examples)
+    return _Outcome(
+        n_failed=n_failed,
+        details={"shards_reused": finished, **used, **tally.details},
+        status=Status.FAILED if _too_many(n_failed, spec) else Status.SUCCEEDED,
+        error=_unanswered(n_failed, spec, tally.errors) if _too_many(n_failed, spec) else None,
+    )
+
+
+def _too_many(n_failed: int, spec: WorkflowSpec) -> bool:
+    return n_failed > 0 and (n_failed == spec.n_examples or n_failed > spec.launch.max_failed * spec.n_examples)
+
+
+def _unanswered(n_failed: int, spec: WorkflowSpec, errors: Counter[str]) -> str:
+    commonest = f"the commonest error: {errors.most_common(1)[0][0]}"
     if n_failed == spec.n_examples:
-        error = f"no example was answered; the commonest error: {errors.most_common(1)[0][0]}"
-    return _Outcome(n_failed, {}, details, error)
+        return f"no example was answered; {commonest}"
+    allowed = f"max_failed={spec.launch.max_failed:g} allows {int(spec.launch.max_failed * spec.n_examples)}"
+    return f"{n_failed} of {spec.n_examples} examples have no answer, and {allowed}; {commonest}"
 
 
-def _evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter) -> _Outcome:
+def _evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> _Outcome:
     chosen = [metrics.create(metric) for metric in spec.metrics]
     # Scores are cheap beside predictions, so an evaluation that was cut off begins anew.
     progress.begin(0)
@@ -103,7 +132,7 @@ def _evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter) -> _Ou
     )
 
 
-_STEPS: dict[Step, Callable[[WorkflowSpec, Store, ProgressWriter], _Outcome]] = {
+_STEPS: dict[Step, Callable[[WorkflowSpec, Store, ProgressWriter, Redactor], _Outcome]] = {
     Step.INFERENCE: _infer,
     Step.EVALUATION: _evaluate,
 }
@@ -139,20 +168,3 @@ def _score(metric: Metric, table: pa.Table, predictions: list[str | None]) -> li
     blank = [None] * len(table)
     ground_truth = table["ground_truth"].to_pylist() if "ground_truth" in table.column_names else blank
     return metric.score(predictions, ground_truth, table["example"].to_pylist())
-
-
-def _unfinished(spec: WorkflowSpec, store: Store, finished: set[int]) -> Iterator[tuple[int, pa.Table]]:
-    shards = results.iter_shards(store, spec.dataset, ["example"], spec.shard_size)
-    return ((shard, table) for shard, table in enumerate(shards) if shard not in finished)
-
-
-def _rows_in(shards: set[int], spec: WorkflowSpec) -> int:
-    return sum(min(spec.shard_size, spec.n_examples - shard * spec.shard_size) for shard in shards)
-
-
-def _prediction_errors(spec: WorkflowSpec, store: Store) -> Counter[str]:
-    errors: Counter[str] = Counter()
-    for shard in results.finished_shards(store, spec.workflow_id, Step.INFERENCE):
-        column = results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard)["error"]
-        errors.update(error for error in column.to_pylist() if error is not None)
-    return errors

@@ -47,6 +47,10 @@ class Store:
         """The full URL of `name`, for other programs."""
         return f"{self.spec.uri.rstrip('/')}/{name}"
 
+    def local_path(self, name: str) -> Path:
+        """Where `name` is on this machine; only for a local store."""
+        return Path(self._path(name))
+
     def read(self, name: str) -> bytes:
         """Return the content of `name`.
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lumigator_nb import layout, results, steps
+from lumigator_nb import keys, layout, results, steps
+from lumigator_nb.keys import redactor
 from lumigator_nb.specs import Status, Step, StoreSpec, WorkflowSpec
 from lumigator_nb.store import Store
 
@@ -28,31 +31,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url))
     spec = results.read_spec(store, given.workflow_id)
-    with _logged() as printed:
+    brought = _brought_keys(store, spec)
+    redact = redactor(brought)
+    # A stop shall find what was answered so far in the store.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with _logged(redact) as printed:
         try:
-            return 0 if all(_succeeds(step, spec, store) for step in Step) else 1
+            return 0 if all(_succeeds(step, spec, store, redact) for step in Step) else 1
         finally:
             # The cluster forgets its logs when the head restarts; the store does not.
             store.write(layout.log(spec.workflow_id, spec.attempt), printed.getvalue().encode())
+            store.delete(layout.sealed_keys(spec.workflow_id))
 
 
-def _succeeds(step: Step, spec: WorkflowSpec, store: Store) -> bool:
+def _brought_keys(store: Store, spec: WorkflowSpec) -> dict[str, str]:
+    """Put the API keys that came with the workflow into this process's environment, and return them."""
+    sealed = store.find(layout.sealed_keys(spec.workflow_id))
+    brought = keys.unseal(sealed) if sealed else {}
+    os.environ.update(brought)
+    return brought
+
+
+def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: keys.Redactor) -> bool:
     before = results.find_result(store, spec.workflow_id, step)
     if before is not None and before.status is Status.SUCCEEDED:
         log.info("%s succeeded in attempt %d already", step, before.attempt)
         return True
-    return steps.execute(step, spec, store).status is Status.SUCCEEDED
+    return steps.execute(step, spec, store, redact).status is Status.SUCCEEDED
 
 
 @contextmanager
-def _logged() -> Iterator[io.StringIO]:
-    """Send what is logged to stdout, which the cluster keeps, and to a buffer."""
+def _logged(redact: keys.Redactor) -> Iterator[io.StringIO]:
+    """Send what is logged, without secrets, to stdout, which the cluster keeps, and to a buffer."""
     buffer = io.StringIO()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
     for handler in handlers:
+        handler.addFilter(redact.filter)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(handler)
     try:

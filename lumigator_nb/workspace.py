@@ -16,9 +16,11 @@ from lumigator_nb.display.progress import say
 from lumigator_nb.errors import ClusterUnavailableError
 from lumigator_nb.records import Experiment
 from lumigator_nb.repositories import reading
+from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.comparisons import Comparison, gather
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.services.models import Models
 from lumigator_nb.services.workflows import Target, Workflows
 from lumigator_nb.store import Store
 
@@ -29,7 +31,8 @@ class Workspace:
     Attributes:
         datasets: upload, look, delete.
         experiments: create, look, delete.
-        workflows: launch, wait, stop, resume, logs.
+        workflows: launch, wait, stop, resume, logs, estimate.
+        models: the catalogue of models to choose from.
     """
 
     def __init__(self, settings: Settings, database: Database, store: Store, cluster: Cluster) -> None:
@@ -38,8 +41,10 @@ class Workspace:
         self.store = store
         self.cluster = cluster
         self.datasets = Datasets(database, store)
-        self.experiments = Experiments(database, store)
-        self.workflows = Workflows(database, store, cluster)
+        self.experiments = Experiments(database, store, settings)
+        self.workflows = Workflows(database, store, cluster, settings)
+        self.models = Models(settings.home / "models.yaml")
+        self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
         """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""

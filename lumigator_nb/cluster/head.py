@@ -93,6 +93,12 @@ class LocalHead:
         api = _api(state) if state else None
         return api if api and api.answers() else None
 
+    @property
+    def secret(self) -> str | None:
+        """What only this user and the head's jobs know; None where no head was started."""
+        state = self._read()
+        return state.token if state else None
+
     def find(self) -> str | None:
         """Return the address of our head, or None where none runs; nothing is started.
 

@@ -78,6 +78,7 @@ class Cluster:
     Args:
         target: ``http://host:port`` of a head that runs already, or the local head, started by the first submission.
         gpus: GPUs that each job asks for; fractions share one.
+        secret: shared with the nodes of a remote cluster; the local head has one of its own.
         report: called with a line about what takes time, such as starting the local head.
         package: folder shipped with each job.
     """
@@ -87,11 +88,13 @@ class Cluster:
         target: str | LocalHead,
         *,
         gpus: float = 0.0,
+        secret: str | None = None,
         report: Report | None = None,
         package: Path = PACKAGE,
     ) -> None:
         self._target = target
         self._gpus = gpus
+        self._secret = secret
         self._report = report
         self._package = package
 
@@ -106,6 +109,17 @@ class Cluster:
         if isinstance(self._target, LocalHead):
             return True
         return urlsplit(self._target).hostname in ("localhost", "127.0.0.1", "::1")
+
+    def secret(self) -> str | None:
+        """Return what the jobs can open sealed keys with; a local head is started for it. None: there is nothing.
+
+        Raises:
+            ClusterUnavailableError: the local head could not be started.
+        """
+        if self.head:
+            self.start()
+            return self.head.secret
+        return self._secret
 
     def start(self) -> None:
         """Start the local head where none answers; a remote cluster is somebody else's to start.
@@ -126,6 +140,7 @@ class Cluster:
         arguments: Sequence[str],
         *,
         all_cores: bool = False,
+        cpus: float = 1.0,
         metadata: dict[str, str] | None = None,
         module: str = "lumigator_nb.worker",
     ) -> None:
@@ -136,6 +151,7 @@ class Cluster:
         Args:
             all_cores: wait for a whole node of the cluster's largest kind, unless the job computes on GPUs; Ray
                 tells numerical libraries in the job to use as many threads as it has cores.
+            cpus: to wait for otherwise; less than one for a job that mostly waits.
             arguments: arrive as they are, whatever characters they hold; anybody who reaches the cluster can read
                 them, and the metadata.
 
@@ -153,7 +169,7 @@ class Cluster:
             "entrypoint": f"exec {shlex.join(words)}",
             "metadata": metadata or {},
             "runtime_env": {"py_modules": [ship(api, self._package)]},
-            "entrypoint_num_cpus": _largest_node(api) if all_cores and not self._gpus else 1,
+            "entrypoint_num_cpus": _largest_node(api) if all_cores and not self._gpus else cpus,
             "entrypoint_num_gpus": self._gpus,
         }
         _post_job(api, job)
@@ -272,7 +288,13 @@ def connect_cluster(settings: Settings, report: Report | None = None) -> Cluster
     host = settings.ray_head_node_host
     _refuse_other_address(host, settings.ray_dashboard_port)
     address = f"http://[{host}]" if ":" in host else f"http://{host}"
-    return Cluster(f"{address}:{settings.ray_dashboard_port}", gpus=settings.ray_worker_gpus, report=report)
+    secret = settings.lumigator_secret_key
+    return Cluster(
+        f"{address}:{settings.ray_dashboard_port}",
+        gpus=settings.ray_worker_gpus,
+        secret=secret.get_secret_value() if secret else None,
+        report=report,
+    )
 
 
 def _refuse_other_address(host: str, port: int) -> None:

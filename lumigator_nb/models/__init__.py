@@ -1,15 +1,54 @@
-"""How language models answer: ``models.load(Model("baseline/lead-2"), task, report).predict(examples)``."""
+"""How language models answer: ``models.load(Model("baseline/lead-2"), task).answer(requests)``."""
 
 from __future__ import annotations
 
-from lumigator_nb.models import baselines, huggingface
-from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, get, provider, providers
-from lumigator_nb.specs import Model, Task
+from collections.abc import Sequence
 
-__all__ = ["LanguageModel", "Prediction", "Provider", "check", "load", "provider", "providers", "uses_all_cores"]
+from lumigator_nb.models import api, base, baselines, functions, huggingface
+from lumigator_nb.models.api import Key, missing_key
+from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
+from lumigator_nb.models.conversation import Conversation
+from lumigator_nb.models.functions import RECORDED, runs_here
+from lumigator_nb.models.prices import BATCH_DISCOUNT, price_of
+from lumigator_nb.models.tokens import about_tokens, most_tokens
+from lumigator_nb.specs import Model, Summarization, Task
 
-# Importing these two registers them; neither loads a heavy library.
-_BUILT_IN = (baselines, huggingface)
+__all__ = [
+    "BATCH_DISCOUNT",
+    "RECORDED",
+    "Conversation",
+    "Key",
+    "LanguageModel",
+    "Prediction",
+    "Provider",
+    "Report",
+    "Request",
+    "about_tokens",
+    "check",
+    "identify",
+    "keeps_answers",
+    "key",
+    "load",
+    "missing_key",
+    "most_tokens",
+    "predict",
+    "price_of",
+    "provider",
+    "providers",
+    "runs_here",
+    "supports_batches",
+    "uses_all_cores",
+]
+
+# Importing these registers them; none loads a heavy library.
+_BUILT_IN = (baselines, functions, huggingface)
+for _name in api.PROVIDERS:
+    base.register(_name, api.ApiProvider())
+
+
+def providers() -> tuple[str, ...]:
+    """The sorted names of all providers, built in and installed."""
+    return tuple(name for name in base.providers() if name != RECORDED)
 
 
 def check(model: Model) -> None:
@@ -20,12 +59,35 @@ def check(model: Model) -> None:
         InvalidInputError: an option is unknown or out of range.
         MissingExtraError: packages are missing.
     """
-    get(model.provider).check(model)
+    base.get(model.provider).check(model)
+
+
+def key(model: Model) -> Key | None:
+    """Return where the model's API key is; None where it needs none."""
+    found = base.get(model.provider)
+    return found.key(model) if isinstance(found, api.ApiProvider) else None
+
+
+def supports_batches(model: Model) -> bool:
+    """Whether the model's provider answers many questions at once later, at a lower price."""
+    from lumigator_nb.models import batches
+
+    return isinstance(base.get(model.provider), api.ApiProvider) and batches.supports_batches(model.provider)
 
 
 def uses_all_cores(model: Model) -> bool:
     """Whether the model wants a machine's cores for itself where it has no GPU."""
-    return get(model.provider).uses_all_cores
+    return base.get(model.provider).uses_all_cores
+
+
+def keeps_answers(model: Model) -> bool:
+    """Whether the model's answers cost enough to be kept and looked up."""
+    return base.get(model.provider).keeps_answers
+
+
+def identify(model: Model, report: Report = lambda note: None) -> str:
+    """Return what besides the model's settings decides its answers, such as a commit; nothing heavy is loaded."""
+    return base.get(model.provider).identify(model, report)
 
 
 def load(model: Model, task: Task, report: Report = lambda note: None) -> LanguageModel:
@@ -39,5 +101,21 @@ def load(model: Model, task: Task, report: Report = lambda note: None) -> Langua
     Raises:
         UnknownModelError: there is no such model.
         UnavailableError: it cannot be fetched now.
+        ConfigurationError: its API key is missing.
     """
-    return get(model.provider).load(model, task, report)
+    return base.get(model.provider).load(model, task, report)
+
+
+def predict(model: Model | str, examples: Sequence[str], task: Task | None = None) -> list[Prediction]:
+    """Answer a few examples here and now, in their order; nothing is stored.
+
+    Raises:
+        As :func:`check` and :func:`load`.
+    """
+    chosen = Model(model) if isinstance(model, str) else model
+    task = task or Summarization()
+    check(chosen)
+    conversation = Conversation(task)
+    requests = [conversation.request(row, example, {}) for row, example in enumerate(examples)]
+    answers = {request.row: prediction for request, prediction in load(chosen, task).answer(requests)}
+    return [answers[row] for row in range(len(requests))]

@@ -6,51 +6,97 @@ value a module whose import registers it with :func:`provider`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, UnknownModelError, did_you_mean
-from lumigator_nb.specs import Model, Task
+from lumigator_nb.specs import GenerationConfig, Model, Task
 
 ENTRY_POINTS = "lumigator_nb.models"
 
 Report = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One example as it is put to a model.
+
+    Attributes:
+        row: tells requests of one call apart.
+        example: the input as it stands in the dataset.
+        user: the user's turn: the example in the task's template.
+        system: the system prompt; empty where there is none.
+        shots: earlier turns of user and model, for few-shot prompting.
+        metadata: the row's other columns.
+    """
+
+    row: int
+    example: str
+    user: str
+    system: str = ""
+    shots: tuple[tuple[str, str], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The turns of a chat, as the OpenAI protocol writes them."""
+        turns = [{"role": "system", "content": self.system}] if self.system else []
+        for user, answer in self.shots:
+            turns += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+        return [*turns, {"role": "user", "content": self.user}]
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """One model's answer to one example.
 
     Attributes:
         text: the answer; None where there is none.
         error: why there is none.
-        prompt_tokens, completion_tokens: as the model counts them, without padding and end marks; None where it
-            does not count.
-        seconds: this example's share of its batch's wall time.
+        prompt: what was sent, as JSON messages or as the text that the model saw; None for a rule.
+        reasoning: what the model thought aloud before it answered, where it shows that.
+        prompt_tokens, completion_tokens, reasoning_tokens: as the model counts them, without padding and end marks;
+            completion includes reasoning. None where it does not count.
+        seconds: from sending to the whole answer, retries apart; for a batch this example's share of its wall time.
+        first_token_seconds: from sending to the first token, where the answer was streamed.
+        cost: dollars; None where the model has no price.
+        cached: the answer was in the store already; latency and cost are those of the first time.
         truncated: the input was cut to fit the model.
+        finish: "stop" where the model came to an end, "length" where it was cut off by `max_new_tokens`.
     """
 
     text: str | None
     error: str | None = None
+    prompt: str | None = None
+    reasoning: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     seconds: float | None = None
+    first_token_seconds: float | None = None
+    cost: float | None = None
+    cached: bool = False
     truncated: bool = False
+    finish: str | None = None
 
 
 class LanguageModel(Protocol):
     """A loaded model.
 
     Attributes:
-        details: what was loaded, for the record; plain JSON values.
+        details: what was loaded, for the record; plain JSON values. May grow while it answers.
     """
 
     details: dict[str, Any]
 
-    def predict(self, examples: Sequence[str]) -> list[Prediction]:
-        """Answer each example; same order and length as given. One that fails carries its error."""
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
+        """Answer each request once, in the order in which answers come.
+
+        Requests are taken, in the caller's thread, only as there is room for them, so that any number goes through
+        in bounded memory. One that fails carries its error; what would fail them all is raised.
+        """
         ...
 
 
@@ -59,9 +105,11 @@ class Provider(Protocol):
 
     Attributes:
         uses_all_cores: its models compute with every core there is; two at once would slow each other down.
+        keeps_answers: its answers cost enough to be kept and looked up instead of being asked for again.
     """
 
     uses_all_cores: bool
+    keeps_answers: bool
 
     def check(self, model: Model) -> None:
         """Refuse what cannot work before anything is launched; cheap, loads no heavy library.
@@ -71,6 +119,10 @@ class Provider(Protocol):
             InvalidInputError: an option is unknown or out of range.
             MissingExtraError: packages are missing.
         """
+        ...
+
+    def identify(self, model: Model, report: Report) -> str:
+        """Return what besides the model's settings decides its answers, such as a commit; loads nothing heavy."""
         ...
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
@@ -83,14 +135,19 @@ P = TypeVar("P", bound=Provider)
 _PROVIDERS: dict[str, Provider] = {}
 
 
+def register(name: str, found: Provider) -> None:
+    """Put a provider under `name`."""
+    _PROVIDERS[name] = found
+
+
 def provider(name: str) -> Callable[[type[P]], type[P]]:
     """Register the decorated class under `name`, the part of a model's name before the first slash."""
 
-    def register(cls: type[P]) -> type[P]:
-        _PROVIDERS[name] = cls()
+    def enter(cls: type[P]) -> type[P]:
+        register(name, cls())
         return cls
 
-    return register
+    return enter
 
 
 def providers() -> tuple[str, ...]:
@@ -115,8 +172,8 @@ def check_options(model: Model, known: Iterable[str]) -> None:
     known = list(known)
     unknown = sorted(model.options.keys() - set(known))
     if unknown:
-        rule = did_you_mean(unknown[0], known) if known else f"{model.provider!r} takes no options"
-        raise InvalidInputError(f"unknown option {unknown[0]!r} of model {model.label!r}", rule)
+        rule = did_you_mean(unknown[0], [*known, *GenerationConfig.model_fields])
+        raise InvalidInputError(f"unknown setting {unknown[0]!r} of model {model.label!r}", rule)
 
 
 def _entries() -> dict[str, EntryPoint]:

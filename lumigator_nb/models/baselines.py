@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from lumigator_nb.errors import UnknownModelError
 from lumigator_nb.models import sentences
-from lumigator_nb.models.base import LanguageModel, Prediction, Report, check_options, provider
+from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request, check_options, provider
 from lumigator_nb.specs import Model, Task
 
 
@@ -19,11 +19,16 @@ class Baselines:
     """``baseline/lead-N``, the first N sentences, and ``baseline/copy``, the whole text."""
 
     uses_all_cores = False
+    keeps_answers = False
 
     def check(self, model: Model) -> None:
         """Refuse a name that is neither, and any option."""
         _rule(model)
         check_options(model, ())
+
+    def identify(self, model: Model, report: Report) -> str:
+        """Nothing does but the name."""
+        return ""
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         """Return the baseline; nothing is loaded."""
@@ -38,9 +43,9 @@ class Baseline:
         self._rule = rule
         self.details: dict[str, Any] = {"source": f"built in: {name}"}
 
-    def predict(self, examples: Sequence[str]) -> list[Prediction]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
         """Apply the rule to each example."""
-        return [Prediction(self._rule(text)) for text in examples]
+        return ((request, Prediction(self._rule(request.example))) for request in requests)
 
 
 def lead(text: str, n: int) -> str:

@@ -6,8 +6,11 @@ import builtins
 from collections.abc import Sequence
 
 from lumigator_nb import layout, metrics
+from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.errors import InUseError, InvalidInputError
+from lumigator_nb.keys import redactor, refuse_secrets, secrets_in
+from lumigator_nb.models.conversation import check as check_task
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.repositories import reading, writing
 from lumigator_nb.services.names import checked_name
@@ -20,9 +23,10 @@ DEFAULT_METRICS = ("rouge", "bleu", "chrf", "length")
 class Experiments:
     """The experiments of a workspace."""
 
-    def __init__(self, database: Database, store: Store) -> None:
+    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
         self._database = database
         self._store = store
+        self._settings = settings
 
     def create(
         self,
@@ -43,15 +47,26 @@ class Experiments:
         Raises:
             UnknownMetricError: no metric has that name.
             MissingFieldsError: a metric needs ground truth that the dataset lacks.
+            InvalidInputError: the task's prompt or template does not fit, or holds an API key.
             NotFoundError: there is no such dataset.
             ConflictError: the name is taken.
         """
-        specs = _checked_metrics(metrics)
+        return self._add(name, dataset, task or Summarization(), _checked_metrics(metrics))
+
+    def create_unscored(self, name: str, *, dataset: Dataset | str, task: Task) -> Experiment:
+        """Decide what models are asked, where their answers are wanted and no scores."""
+        return self._add(name, dataset, task, ())
+
+    def _add(self, name: str, dataset: Dataset | str, task: Task, specs: tuple[MetricSpec, ...]) -> Experiment:
+        texts = [("task's prompt", task.prompt), ("task's template", task.template)]
+        texts += [("few-shot example", text) for shot in task.shots for text in (shot.example, shot.answer)]
+        refuse_secrets(texts, redactor(secrets_in(self._settings.env_file_variables)))
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
             _check_fields(specs, record)
+            check_task(task, record.profile["metadata"])
             return work.experiments.add(
-                Experiment(name=checked_name(name), dataset_id=record.id, task=task or Summarization(), metrics=specs)
+                Experiment(name=checked_name(name), dataset_id=record.id, task=task, metrics=specs)
             )
 
     def get(self, key: str) -> Experiment:

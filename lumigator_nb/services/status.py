@@ -45,6 +45,9 @@ def derive_status(
     failed = next((result for result in current if result.status is Status.FAILED), None)
     if failed is not None:
         return Verdict(Status.FAILED, f"{failed.step}: {failed.error}")
+    stopped = next((result for result in current if result.status is Status.STOPPED), None)
+    if stopped is not None:
+        return Verdict(Status.STOPPED, stopped.error)
     if all(step in results and results[step].status is Status.SUCCEEDED for step in Step):
         return Verdict(Status.SUCCEEDED)
     if workflow.status.ended:

@@ -4,81 +4,184 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
+from pydantic import ValidationError
 
 from lumigator_nb import layout, models, results
 from lumigator_nb.cluster import Cluster, JobState
+from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
     ClusterUnavailableError,
     InvalidInputError,
     JobFailedError,
-    StoreNotSharedError,
     WaitTimeoutError,
 )
+from lumigator_nb.models import RECORDED
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
+from lumigator_nb.services import estimates, recording
 from lumigator_nb.services.status import Results, apply, derive_status
-from lumigator_nb.specs import Model, Status, Step, WorkflowSpec, now
+from lumigator_nb.services.submission import Submitter, shard_size
+from lumigator_nb.specs import Launch, Model, Status, Step, now
 from lumigator_nb.store import Store
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
 POLL_INTERVAL_S = 1.0
-SMALL_SHARD, LARGE_SHARD, MANY_EXAMPLES = 16, 256, 5_000
 
 
 class Workflows:
     """The workflows of a workspace."""
 
-    def __init__(self, database: Database, store: Store, cluster: Cluster) -> None:
+    def __init__(self, database: Database, store: Store, cluster: Cluster, settings: Settings) -> None:
         self._database = database
         self._store = store
         self._cluster = cluster
+        self._submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
 
-    def launch(self, experiment: Experiment | str, models: Sequence[str | Model]) -> builtins.list[Workflow]:
+    def launch(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        *,
+        cache: Literal["on", "off", "refresh"] = "on",
+        mode: Literal["direct", "batch"] = "direct",
+        repeats: int = 1,
+        budget: float | None = None,
+        max_failed: float = 0.1,
+    ) -> builtins.list[Workflow]:
         """Hand models to the cluster, one workflow each, and return at once.
 
         Launching is safe to repeat: a model that is under way or has succeeded in this experiment is left alone, one
-        that failed or was stopped is resumed.
+        that failed or was stopped is resumed, with the options given now. A function that only this process has is
+        called here, before this returns.
 
         Args:
             experiment: record, name or id.
             models: ``"provider/name"`` or :class:`Model`.
+            cache: whether answers that the store has already are taken; see :class:`Launch`.
+            mode: "batch" uses the provider's batch service: half the price, within a day.
+            repeats: workflows per model, whose answers are kept apart; sampling seeds differ.
+            budget: dollars that each workflow may spend.
+            max_failed: share of examples that may stay unanswered.
 
         Returns:
             The workflows, in the order of `models`.
 
         Raises:
             UnknownModelError, InvalidInputError, MissingExtraError: a model cannot work; then none is launched.
+            ConfigurationError: an API key is missing; then none is launched.
             StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
-        chosen = _checked_models(models)
-        self._require_shared_store()
+        launch = _launch(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
+        chosen = _checked_models(models, repeats, launch)
+        self._submitter.check(chosen)
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             _check_labels(chosen, known.values())
-            workflows = [known.get(model.fingerprint) or _claim(work, record, model) for model in chosen]
-            _begin_attempts(work, workflows)
-        self._submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
+            workflows = [known.get(model.fingerprint) or _claim(work, record, model, launch) for model in chosen]
+            for workflow, model in zip(workflows, chosen, strict=True):
+                if workflow.status in (Status.FAILED, Status.STOPPED):
+                    # Same answers, but perhaps another pace.
+                    workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
+                    _begin_attempt(work, workflow)
+        self._submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
         return self.of(workflows)
 
-    def resume(self, target: Target) -> builtins.list[Workflow]:
-        """Take failed and stopped workflows up where they ended; finished shards are not computed again.
+    def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
+        """Take failed and stopped workflows up where they ended: only examples without an answer are asked.
+
+        Args:
+            budget: dollars that each may spend in all its attempts; default what it had before.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
         """
-        self._require_shared_store()
+        return self._again(target, budget, lambda workflow: workflow.status in (Status.FAILED, Status.STOPPED))
+
+    def retry_failed(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
+        """Ask once more for the examples that have no answer, in workflows that succeeded too, and score anew.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        ids = {workflow.id for workflow in self.of(target) if workflow.status.ended}
+        failed = {job.workflow_id for job in self.jobs(target) if job.step is Step.INFERENCE and job.n_failed}
+        for workflow_id in ids & failed:
+            # Whoever dies between here and the submission leaves a workflow that a resume completes.
+            for step in reversed(Step):
+                self._store.delete(layout.result(workflow_id, step))
+        return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
+
+    def record(self, experiment: Experiment | str, *, name: str, predictions: pd.DataFrame | Path | str) -> Workflow:
+        """Put predictions that were made elsewhere beside the others, and have them scored.
+
+        Args:
+            experiment: record, name or id.
+            name: what tables call the model.
+            predictions: a DataFrame or file (CSV, JSON Lines, Parquet) with a column `prediction`, or the name of a
+                column of the dataset. Rows are in the dataset's order, unless there is a column `row` (from 0) or
+                `example` to find them by. `prompt_tokens`, `completion_tokens`, `seconds` and `cost` are taken too.
+
+        Returns:
+            The workflow; only its evaluation is left to do.
+
+        Raises:
+            DatasetError: rows are missing, there are too many, or one belongs to no example.
+        """
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            dataset = work.datasets.get(record.dataset_id)
+        rows = recording.read(self._store, dataset, predictions)
+        model = Model(name, provider=RECORDED, label=name, options={"digest": recording.content_digest(rows)})
+        with writing(self._database) as work:
+            known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            _check_labels([model], known.values())
+            workflow = known.get(model.fingerprint) or _claim(work, record, model, Launch(max_failed=1.0))
+            if workflow.status in (Status.FAILED, Status.STOPPED):
+                _begin_attempt(work, workflow)
+        if workflow.status is Status.CREATED:
+            recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
+            self._submitter.submit([workflow])
+        return self.get(workflow.id)
+
+    def estimate(
+        self, experiment: Experiment | str, models: Sequence[str | Model] | str | Model, *, pilot: int = 0
+    ) -> pd.DataFrame:
+        """Return what asking models would take, before anything is paid for; one row per model.
+
+        Columns: `model`, `examples`, `to_ask` (not in the store yet), `prompt_tokens`, `completion_tokens`
+        (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n").
+
+        Args:
+            pilot: examples that are really asked first, drawn at random, to count what answers take; they cost
+                money, and are kept, so that they are not paid for again.
+        """
+        chosen = _checked_models(models, 1, Launch())
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            dataset = work.datasets.get(record.dataset_id)
+        return estimates.of_experiment(self._store, record, dataset, chosen, pilot, self._submitter)
+
+    def _again(
+        self, target: Target, budget: float | None, chosen: Callable[[Workflow], bool]
+    ) -> builtins.list[Workflow]:
         ids = [workflow.id for workflow in self.of(target)]
         with writing(self._database) as work:
             workflows = [work.workflows.get(key) for key in ids]
-            _begin_attempts(work, workflows)
-        self._submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
+            self._submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
+            for workflow in filter(chosen, workflows):
+                if budget is not None:
+                    workflow.launch = workflow.launch.model_copy(update={"budget": budget})
+                _begin_attempt(work, workflow)
+        self._submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
     def refresh(self, target: Target | None = None) -> builtins.list[Workflow]:
@@ -184,39 +287,15 @@ class Workflows:
     def predictions(self, workflow: Workflow | str) -> pd.DataFrame:
         """Return the predictions so far.
 
-        Columns: `row` (from 0), `prediction`, `error`, `prompt_tokens`, `completion_tokens`, `seconds`, `truncated`.
+        Columns: `row` (from 0), `prediction`, `error`, `prompt` (as it was sent), `reasoning`, `prompt_tokens`,
+        `completion_tokens`, `reasoning_tokens`, `seconds`, `first_token_seconds`, `cost` (dollars), `cached`,
+        `truncated`, `finish`; see :class:`lumigator_nb.models.Prediction`.
         """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 
-    def _submit(self, workflows: Sequence[Workflow]) -> None:
-        # Those that take a whole machine go last: they would keep the quick ones waiting.
-        for workflow in sorted(workflows, key=lambda workflow: models.uses_all_cores(workflow.model)):
-            spec = self._spec(workflow)
-            results.write_spec(self._store, spec)
-            store = self._store.spec
-            endpoint = ["--endpoint-url", store.endpoint_url] if store.endpoint_url else []
-            self._cluster.submit(
-                workflow.submission_id,
-                [store.uri, workflow.id, *endpoint],
-                all_cores=models.uses_all_cores(workflow.model),
-            )
-            with writing(self._database) as work:
-                _record(work, workflow, {}, JobState(Status.PENDING), reachable=True)
-
-    def _spec(self, workflow: Workflow) -> WorkflowSpec:
-        with reading(self._database) as work:
-            experiment = work.experiments.get(workflow.experiment_id)
-            dataset = work.datasets.get(experiment.dataset_id)
-        return WorkflowSpec(
-            workflow_id=workflow.id,
-            attempt=workflow.attempt,
-            dataset=layout.examples(dataset.id),
-            n_examples=dataset.n_examples,
-            task=experiment.task,
-            model=workflow.model,
-            metrics=experiment.metrics,
-            shard_size=LARGE_SHARD if dataset.n_examples > MANY_EXAMPLES else SMALL_SHARD,
-        )
+    def _mark_submitted(self, workflow: Workflow) -> None:
+        with writing(self._database) as work:
+            _record(work, workflow, {}, JobState(Status.PENDING), reachable=True)
 
     def _ask_cluster(self, workflows: Sequence[Workflow]) -> tuple[dict[str, JobState | None], bool]:
         try:
@@ -235,23 +314,35 @@ class Workflows:
             current = next((step for step in steps if step is not None and step.attempt == workflow.attempt), None)
         return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)
 
-    def _require_shared_store(self) -> None:
-        if self._store.is_local and not self._cluster.shares_files:
-            raise StoreNotSharedError(
-                f"the store {self._store.spec.uri} is a folder of this machine, which the cluster cannot read",
-                "set S3_BUCKET (and S3_ENDPOINT_URL), or unset RAY_HEAD_NODE_HOST to compute here",
-            )
+
+def _launch(**options: Any) -> Launch:
+    try:
+        return Launch(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInputError(f"{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
 
 
-def _checked_models(given: Sequence[str | Model]) -> builtins.list[Model]:
+def _checked_models(given: Sequence[str | Model] | str | Model, repeats: int, launch: Launch) -> builtins.list[Model]:
     if isinstance(given, (str, Model)):
         given = [given]
     chosen = [Model(model) if isinstance(model, str) else model for model in given]
     if not chosen:
         raise InvalidInputError("there is no model to launch", f"providers: {', '.join(models.providers())}")
+    if repeats < 1:
+        raise InvalidInputError(f"repeats must be 1 or more, got {repeats}")
     for model in chosen:
         models.check(model)
-    return list({model.fingerprint: model for model in chosen}.values())
+        if launch.mode == "batch" and not models.supports_batches(model):
+            raise InvalidInputError(f"{model.provider} has no batch service for {model.label!r}", "leave mode='direct'")
+    again = [_repeated(model, repeat) for model in chosen for repeat in range(1, repeats + 1)]
+    return builtins.list({model.fingerprint: model for model in again}.values())
+
+
+def _repeated(model: Model, repeat: int) -> Model:
+    if repeat == 1:
+        return model
+    return model.model_copy(update={"repeat": repeat, "label": f"{model.label} (repeat {repeat})"})
 
 
 def _check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
@@ -264,18 +355,14 @@ def _check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
             )
 
 
-def _claim(work: UnitOfWork, experiment: Experiment, model: Model) -> Workflow:
-    workflow = Workflow(experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model)
+def _claim(work: UnitOfWork, experiment: Experiment, model: Model, launch: Launch) -> Workflow:
+    workflow = Workflow(
+        experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model, launch=launch
+    )
     work.workflows.add(workflow)
     for step in Step:
         work.jobs.add(Job(workflow_id=workflow.id, step=step))
     return workflow
-
-
-def _begin_attempts(work: UnitOfWork, workflows: Iterable[Workflow]) -> None:
-    for workflow in workflows:
-        if workflow.status in (Status.FAILED, Status.STOPPED):
-            _begin_attempt(work, workflow)
 
 
 def _begin_attempt(work: UnitOfWork, workflow: Workflow) -> None:
@@ -283,8 +370,7 @@ def _begin_attempt(work: UnitOfWork, workflow: Workflow) -> None:
     workflow.status, workflow.error, workflow.stale = Status.CREATED, None, False
     workflow.attempted_at, workflow.finished_at = now(), None
     for job in work.jobs.of_workflows([workflow.id]):
-        if job.status is not Status.SUCCEEDED:
-            job.status, job.error = Status.CREATED, None
+        job.status, job.error = Status.CREATED, None
 
 
 def _record(work: UnitOfWork, seen: Workflow, found: Results, state: JobState | None, reachable: bool) -> None:

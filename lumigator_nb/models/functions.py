@@ -1,0 +1,120 @@
+"""Answers that come from the user: from a Python function, or made elsewhere and only recorded here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from lumigator_nb.errors import InvalidInputError, UnknownModelError
+from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request, check_options, provider
+from lumigator_nb.specs import Model, Task, function_identity
+
+log = logging.getLogger(__name__)
+
+RECORDED = "recorded"
+
+
+@provider("function")
+class Functions:
+    """``Model.from_function(f)``: each example is answered by a call of `f`."""
+
+    uses_all_cores = False
+    keeps_answers = False
+
+    def check(self, model: Model) -> None:
+        """Refuse a model that was not made by :meth:`Model.from_function`."""
+        check_options(model, ("code", "import"))
+        if model.function is None and not model.options.get("import"):
+            raise UnknownModelError(
+                f"the function of model {model.label!r} is not in this process",
+                "make the model again: lm.Model.from_function(f)",
+            )
+
+    def identify(self, model: Model, report: Report) -> str:
+        """The digest of its code is among the model's settings."""
+        return ""
+
+    def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
+        """Return the function, imported where it is not in this process.
+
+        Raises:
+            UnknownModelError: it cannot be imported, or its code is another one here.
+        """
+        return FunctionModel(model.function or _imported(model), model)
+
+
+class FunctionModel:
+    """Calls a function for each example; one that raises is one failed example."""
+
+    def __init__(self, function: Callable[..., Any], model: Model) -> None:
+        self._function = function
+        self._takes_metadata = "metadata" in inspect.signature(function).parameters
+        self.details: dict[str, Any] = {"source": model.options.get("import") or "function of the workspace's process"}
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
+        """Call the function for one example after the other."""
+        return ((request, self._call(request)) for request in requests)
+
+    def _call(self, request: Request) -> Prediction:
+        started = time.perf_counter()
+        try:
+            more = {"metadata": dict(request.metadata)} if self._takes_metadata else {}
+            text = self._function(request.example, **more)
+            if not isinstance(text, str):
+                raise TypeError(f"the function returned {type(text).__name__} and must return str")
+        except Exception as error:
+            log.warning("the function failed in row %d", request.row, exc_info=True)
+            return Prediction(None, error=f"{type(error).__name__}: {error}"[:500])
+        return Prediction(text, seconds=time.perf_counter() - started)
+
+
+@provider(RECORDED)
+class Recorded:
+    """Predictions made elsewhere; :meth:`Workflows.record` puts them in place."""
+
+    uses_all_cores = False
+    keeps_answers = False
+
+    def check(self, model: Model) -> None:
+        """Refuse to launch what can only be recorded."""
+        raise InvalidInputError(
+            f"model {model.label!r} has no way to answer",
+            "hand its predictions over: ws.workflows.record(experiment, name=…, predictions=…)",
+        )
+
+    def identify(self, model: Model, report: Report) -> str:
+        """The digest of the predictions is among the model's settings."""
+        return ""
+
+    def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
+        """Refuse, as :meth:`check` does."""
+        self.check(model)
+        raise AssertionError
+
+
+def runs_here(model: Model) -> bool:
+    """Whether only this process can answer for the model."""
+    return model.provider == "function" and not model.options.get("import")
+
+
+def _imported(model: Model) -> Callable[..., Any]:
+    where = str(model.options["import"])
+    module, _, name = where.partition(":")
+    try:
+        function: Any = importlib.import_module(module)
+        for part in name.split("."):
+            function = getattr(function, part)
+    except (ImportError, AttributeError) as error:
+        raise UnknownModelError(
+            f"the function {where} cannot be imported where the model runs: {error}",
+            "install its module on the cluster, or define the function in the notebook to have it called there",
+        ) from error
+    if function_identity(function)[1] != model.options["code"]:
+        raise UnknownModelError(
+            f"the function {where} has other code where the model runs", "install the same version there"
+        )
+    return function  # type: ignore[no-any-return]

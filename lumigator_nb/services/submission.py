@@ -1,0 +1,160 @@
+"""Hands workflows to whoever does the work: the cluster, or this process where only it has the function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from lumigator_nb import keys, layout, models, results, steps
+from lumigator_nb.cluster import Cluster
+from lumigator_nb.config import Settings
+from lumigator_nb.db import Database
+from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.errors import InvalidInputError, StoreNotSharedError
+from lumigator_nb.records import Workflow
+from lumigator_nb.repositories import reading
+from lumigator_nb.specs import Model, Progress, Status, Step, WorkflowSpec
+from lumigator_nb.store import Store
+
+# Answers that are kept one by one need no small files to be safe; for all others a file is what a resume can build on.
+SHARD, KEPT_SHARD, LARGE_SHARD, MANY_EXAMPLES = 16, 128, 1024, 20_000
+# A worker that waits for an API leaves its core to others most of the time, and one that waits for a batch always.
+API_CPUS, BATCH_CPUS = 0.5, 0.1
+
+
+class Submitter:
+    """Knows what a worker must be given.
+
+    Args:
+        submitted: called with each workflow once the cluster has it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        cluster: Cluster,
+        settings: Settings,
+        submitted: Callable[[Workflow], None],
+    ) -> None:
+        self._database, self._store, self._cluster, self._settings = database, store, cluster, settings
+        self._submitted = submitted
+
+    def check(self, chosen: Sequence[Model]) -> None:
+        """Refuse what could not work once it is launched.
+
+        Raises:
+            StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
+            ConfigurationError: an API key is missing.
+        """
+        if self._store.is_local and not self._cluster.shares_files:
+            raise StoreNotSharedError(
+                f"the store {self._store.spec.uri} is a folder of this machine, which the cluster cannot read",
+                "set S3_BUCKET (and S3_ENDPOINT_URL), or unset RAY_HEAD_NODE_HOST to compute here",
+            )
+        for model in chosen:
+            key = models.key(model)
+            # The nodes of a remote cluster may have keys of their own.
+            if key and key.required and self._cluster.head and not self._settings.variable(key.name):
+                raise models.missing_key(model, key.name)
+
+    def submit(self, workflows: Sequence[Workflow], given: Sequence[Model] = ()) -> None:
+        """Begin the work on workflows.
+
+        Args:
+            given: models as the caller made them; only those still hold a function of this process.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+            InvalidInputError: a function of another process is asked for.
+        """
+        functions = {model.fingerprint: model for model in given if model.function is not None}
+        for workflow in workflows:
+            if models.runs_here(workflow.model) and workflow.fingerprint not in functions:
+                raise InvalidInputError(
+                    f"the function of {workflow.label!r} is not in this process",
+                    "launch it again with lm.Model.from_function(f); what it answered is kept",
+                )
+        # Those that take a whole machine go last: they would keep the quick ones waiting.
+        for workflow in sorted(workflows, key=lambda workflow: models.uses_all_cores(workflow.model)):
+            spec = self._spec(workflow)
+            results.write_spec(self._store, spec)
+            if models.runs_here(workflow.model):
+                self._infer_here(spec.model_copy(update={"model": functions[workflow.fingerprint]}))
+            self._seal_keys(workflow)
+            self._hand_over(workflow)
+            self._submitted(workflow)
+
+    @contextmanager
+    def keys_in_environment(self, model: Model) -> Iterator[None]:
+        """Put a model's API key from `.env` into the environment for as long as it is asked here."""
+        found = models.key(model)
+        value = self._settings.variable(found.name) if found else None
+        if found is None or value is None or found.name in os.environ:
+            yield
+            return
+        os.environ[found.name] = value
+        try:
+            yield
+        finally:
+            del os.environ[found.name]
+
+    @property
+    def redact(self) -> keys.Redactor:
+        """Takes out the secrets that this process and `.env` hold."""
+        return keys.redactor(keys.secrets_in(self._settings.env_file_variables))
+
+    def _hand_over(self, workflow: Workflow) -> None:
+        store = self._store.spec
+        endpoint = ["--endpoint-url", store.endpoint_url] if store.endpoint_url else []
+        self._cluster.submit(
+            workflow.submission_id,
+            [store.uri, workflow.id, *endpoint],
+            all_cores=models.uses_all_cores(workflow.model),
+            cpus=_cpus(workflow),
+        )
+
+    def _infer_here(self, spec: WorkflowSpec) -> None:
+        with live_progress() as show:
+
+            def report(progress: Progress) -> None:
+                show([ProgressRow.of(spec.model.label, Status.RUNNING, progress)])
+
+            steps.execute(Step.INFERENCE, spec, self._store, self.redact, report)
+
+    def _seal_keys(self, workflow: Workflow) -> None:
+        key = models.key(workflow.model)
+        value = self._settings.variable(key.name) if key else None
+        secret = self._cluster.secret() if key and value else None
+        if key and value and secret:
+            self._store.write(layout.sealed_keys(workflow.id), keys.seal({key.name: value}, secret))
+
+    def _spec(self, workflow: Workflow) -> WorkflowSpec:
+        with reading(self._database) as work:
+            experiment = work.experiments.get(workflow.experiment_id)
+            dataset = work.datasets.get(experiment.dataset_id)
+        return WorkflowSpec(
+            workflow_id=workflow.id,
+            attempt=workflow.attempt,
+            dataset=layout.examples(dataset.id),
+            n_examples=dataset.n_examples,
+            task=experiment.task,
+            model=workflow.model,
+            metrics=experiment.metrics,
+            shard_size=shard_size(workflow.model, dataset.n_examples),
+            launch=workflow.launch,
+        )
+
+
+def shard_size(model: Model, n_examples: int) -> int:
+    """Return how many predictions go into one file."""
+    if n_examples > MANY_EXAMPLES:
+        return LARGE_SHARD
+    return KEPT_SHARD if models.keeps_answers(model) or n_examples > 5_000 else SHARD
+
+
+def _cpus(workflow: Workflow) -> float:
+    if workflow.launch.mode == "batch":
+        return BATCH_CPUS
+    return API_CPUS if models.keeps_answers(workflow.model) else 1.0
