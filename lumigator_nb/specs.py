@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from lumigator_nb.errors import InvalidInputError, UnknownModelError
+from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_mean
 
 
 class Value(BaseModel):
@@ -206,7 +206,7 @@ class Model(Value):
 
     Raises:
         UnknownModelError: the name has no provider in front.
-        InvalidInputError: a setting is out of range. Options are checked when the model is launched.
+        InvalidInputError: a setting is misspelt or out of range. Options are checked when the model is launched.
     """
 
     provider: str
@@ -238,6 +238,7 @@ class Model(Value):
                 f"{provider or name!r} does not name a model", "write provider/name, such as 'baseline/lead-2'"
             )
         own = {key: settings.pop(key) for key in list(settings) if key in GenerationConfig.model_fields}
+        _refuse_misspelt(settings)
         again = f" (repeat {repeat})" if repeat > 1 else ""
         fields: dict[str, Any] = {
             "provider": provider,
@@ -294,6 +295,15 @@ def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:
     code = getattr(function, "__code__", None)
     body = repr((code.co_code.hex(), code.co_names, [str(each) for each in code.co_consts])) if code else repr(function)
     return importable, digest([importable or name, body])
+
+
+def _refuse_misspelt(settings: dict[str, Any]) -> None:
+    """Other settings may be the provider's, which checks them later; what is nearly one of ours is a slip."""
+    from difflib import get_close_matches
+
+    for name in settings:
+        if get_close_matches(name, GenerationConfig.model_fields, n=1, cutoff=0.8):
+            raise InvalidInputError(f"unknown setting {name!r}", did_you_mean(name, GenerationConfig.model_fields))
 
 
 def _generation(settings: dict[str, Any]) -> GenerationConfig:

@@ -33,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spec = results.read_spec(store, given.workflow_id)
     brought = _brought_keys(store, spec)
     redact = redactor(brought)
-    # A stop shall find what was answered so far in the store.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with _logged(redact) as printed:
         try:
             return 0 if all(_succeeds(step, spec, store, redact) for step in Step) else 1
@@ -81,4 +79,6 @@ def _logged(redact: keys.Redactor) -> Iterator[io.StringIO]:
 
 
 if __name__ == "__main__":
+    # A stop shall find what was answered so far in the store.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main())

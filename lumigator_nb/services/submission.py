@@ -17,8 +17,8 @@ from lumigator_nb.repositories import reading
 from lumigator_nb.specs import Model, Progress, Status, Step, WorkflowSpec
 from lumigator_nb.store import Store
 
-# Answers that are kept one by one need no small files to be safe; for all others a file is what a resume can build on.
-SHARD, KEPT_SHARD, LARGE_SHARD, MANY_EXAMPLES = 16, 128, 1024, 20_000
+SMALL_SHARD, MEDIUM_SHARD, LARGE_SHARD = 16, 128, 1024
+SOME_EXAMPLES, MANY_EXAMPLES = 5_000, 20_000
 # A worker that waits for an API leaves its core to others most of the time, and one that waits for a batch always.
 API_CPUS, BATCH_CPUS = 0.5, 0.1
 
@@ -148,13 +148,18 @@ class Submitter:
 
 
 def shard_size(model: Model, n_examples: int) -> int:
-    """Return how many predictions go into one file."""
+    """Return how many predictions go into one file: few where each takes long, so that they are soon to be seen."""
     if n_examples > MANY_EXAMPLES:
         return LARGE_SHARD
-    return KEPT_SHARD if models.keeps_answers(model) or n_examples > 5_000 else SHARD
+    return MEDIUM_SHARD if n_examples > SOME_EXAMPLES or _waits(model) else SMALL_SHARD
+
+
+def _waits(model: Model) -> bool:
+    """Whether the model is asked elsewhere, so that the worker mostly waits."""
+    return models.keeps_answers(model) and not models.uses_all_cores(model)
 
 
 def _cpus(workflow: Workflow) -> float:
     if workflow.launch.mode == "batch":
         return BATCH_CPUS
-    return API_CPUS if models.keeps_answers(workflow.model) else 1.0
+    return API_CPUS if _waits(workflow.model) else 1.0

@@ -27,7 +27,10 @@ from lumigator_nb import models
 from lumigator_nb.specs import Model, Task
 notes = []
 model = models.load(Model("hf/" + sys.argv[1], max_new_tokens=40, options={"device": "cpu"}), Task(), notes.append)
-answers = model.predict([sys.argv[2], ""])
+def ask(*texts):
+    requests = [models.Conversation(Task()).request(row, text, {}) for row, text in enumerate(texts)]
+    return [each for _, each in sorted(model.answer(requests), key=lambda pair: pair[0].row)]
+answers = ask(sys.argv[2], "")
 tokenizer = model._tokenizer
 turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
 print(json.dumps({
@@ -107,4 +110,5 @@ def test_a_gguf_file_can_be_named_itself(first_loads):
     file = packaged.find(NAME).file
     model = models.load(Model(f"hf/{file}", max_new_tokens=40, options={"device": "cpu"}), Task())
     assert model.details["source"] == f"file {file}"
-    assert model.predict([DIALOGUE])[0].text == first_loads[0][0]["texts"][0]
+    request = models.Conversation(Task()).request(0, DIALOGUE, {})
+    assert next(model.answer([request]))[1].text == first_loads[0][0]["texts"][0]

@@ -30,7 +30,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 
 
 def upgrade() -> None:
@@ -191,15 +191,15 @@ def test_an_older_sqlite_database_is_copied_and_then_upgraded(tmp_path, monkeypa
         work.datasets.add(dataset())
     scripts = tmp_path / "migrations"
     shutil.copytree(db.alembic_config().get_main_option("script_location"), scripts)
-    (scripts / "versions" / "0002_later.py").write_text(LATER)
+    (scripts / "versions" / "0003_later.py").write_text(LATER)
     config = db.alembic_config()
     config.set_main_option("script_location", str(scripts))
     monkeypatch.setattr(db, "alembic_config", lambda: config)
     copy = database.prepare()
-    assert database.revision() == "0002"
+    assert database.revision() == "0003"
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT name FROM dataset").fetchall() == [("tickets",)]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
     connection.close()
     with reading(database) as work:
         assert work.datasets.get("tickets")

@@ -32,13 +32,14 @@ class InlineCluster:
     """Does at once what a Ray head does in the background."""
 
     shares_files = True
+    head = "ours"
 
     def __init__(self) -> None:
         self.states: dict[str, JobState] = {}
         self.reachable = True
         self.execute = True
 
-    def submit(self, submission_id: str, arguments: list[str], *, all_cores: bool) -> None:
+    def submit(self, submission_id: str, arguments: list[str], *, all_cores: bool, cpus: float) -> None:
         self._require_reachable()
         if submission_id in self.states:
             return
@@ -58,6 +59,9 @@ class InlineCluster:
         return "from the cluster"
 
     def info(self) -> None:
+        return None
+
+    def secret(self) -> None:
         return None
 
     def _require_reachable(self) -> None:
@@ -204,7 +208,7 @@ def test_stop_and_resume(ws, experiment, cluster) -> None:
 
 def test_a_local_store_does_not_go_with_a_remote_cluster(ws, experiment, cluster, tmp_path) -> None:
     cluster.shares_files = False
-    ws.workflows._store = Store(StoreSpec(uri=tmp_path.as_uri()))
+    ws.workflows._submitter._store = Store(StoreSpec(uri=tmp_path.as_uri()))
     with pytest.raises(StoreNotSharedError, match="set S3_BUCKET"):
         ws.workflows.launch(experiment, ["baseline/copy"])
 
