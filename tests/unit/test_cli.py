@@ -45,7 +45,7 @@ def documented() -> set[str]:
         first, *rest = words.replace("\\", "").split()
         if "|" in first:
             found |= set(first.split("|"))
-        elif rest and "|" in rest[0]:
+        elif rest and re.fullmatch(r"[a-z|]+", rest[0]):
             found |= {f"{first} {sub}" for sub in rest[0].split("|")}
         else:
             found.add(first)

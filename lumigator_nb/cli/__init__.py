@@ -1,0 +1,30 @@
+"""The `lumigator-nb` command: one command per verb of the workspace, and nothing that a script could not do."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lumigator_nb.cli import data, upkeep, work
+from lumigator_nb.errors import LumigatorError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(work.app)
+app.add_typer(data.datasets, name="datasets")
+app.add_typer(data.experiments, name="experiments")
+app.add_typer(work.jobs, name="jobs")
+app.add_typer(work.models, name="models")
+app.add_typer(upkeep.database, name="db")
+app.add_typer(upkeep.app)
+
+
+def main() -> None:
+    """Entry point: errors raised on purpose print their message and hint, without a traceback."""
+    try:
+        app()
+    except LumigatorError as error:
+        typer.secho(f"error: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.secho(f"hint: {error.hint}", err=True)
+        sys.exit(1)

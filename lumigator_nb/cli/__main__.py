@@ -1,0 +1,3 @@
+from lumigator_nb.cli import main
+
+main()

@@ -1,0 +1,119 @@
+"""The database's schema, the local Ray head, the doctor, the dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lumigator_nb import __version__
+from lumigator_nb.cli import common
+from lumigator_nb.cli.common import connected
+
+if TYPE_CHECKING:
+    from lumigator_nb.db import Database
+
+app = typer.Typer()
+database = common.group("Look after the database's schema.")
+
+
+@app.command()
+def version() -> None:
+    """Print the package's version."""
+    typer.echo(__version__)
+
+
+@database.command("upgrade")
+def db_upgrade(target: str = "head") -> None:
+    """Bring the schema to this version of the code (an SQLite database is copied first)."""
+    db = _database()
+    if db.is_sqlite and db.revision():
+        typer.echo(f"copied to {db.backup()}")
+    db.upgrade(target)
+    typer.echo(f"{db.label} is at revision {db.revision()}")
+
+
+@database.command("current")
+def db_current() -> None:
+    """Print the schema's revision."""
+    from lumigator_nb.db import head_revision
+
+    revision = _database().revision()
+    remark = "(current)" if revision == head_revision() else f"(this version needs {head_revision()})"
+    typer.echo(f"{revision or 'none'} {remark}")
+
+
+@database.command("history")
+def db_history() -> None:
+    """Print all revisions, newest first."""
+    from lumigator_nb.db import revisions
+
+    common.print_table(("revision", "what it changed"), revisions())
+
+
+@app.command()
+def up() -> None:
+    """Start the local Ray head, if it does not answer already."""
+    with connected() as ws:
+        ws.cluster.start()
+        typer.echo(ws.cluster.info())
+
+
+@app.command()
+def down() -> None:
+    """Stop the local Ray head and what works on it; resume it later."""
+    with connected() as ws:
+        typer.echo("stopped" if ws.cluster.shutdown() else "no local head was there")
+
+
+@app.command()
+def status() -> None:
+    """Show the workspace: database, store, cluster, and what is under way."""
+    with connected() as ws:
+        typer.echo(ws)
+        common.print_workflows(ws, ws.workflows.refresh())
+
+
+@app.command()
+def doctor() -> None:
+    """Check settings, database, store, cluster and models, and say how to mend each."""
+    from lumigator_nb.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        colour = {"ok": "green", "note": "yellow"}.get(finding.state, "red")
+        typer.echo(f"{typer.style(f'{finding.state:>5}', fg=colour)}  {finding.part}: {finding.message}")
+        if finding.hint:
+            typer.echo(f"       {finding.hint}")
+    raise typer.Exit(int(any(finding.state == "wrong" for finding in findings)))
+
+
+@app.command()
+def dashboard(port: Annotated[int, typer.Option(help="0 takes a free one.")] = 5006, show: bool = True) -> None:
+    """Serve the dashboard on this machine."""
+    from lumigator_nb.dashboards import serve
+
+    serve(port=port, show=show)
+
+
+@app.command()
+def quickstart() -> None:
+    """Compare three summarizers on the bundled conversations, one of them a real language model."""
+    from lumigator_nb.quickstart import QUICKSTART, launch_quickstart
+
+    with connected() as ws:
+        typer.echo("Which model summarizes the sample conversations best? Three go on a local Ray head:")
+        workflows = launch_quickstart(ws, typer.echo)
+        common.finish(ws, QUICKSTART, workflows, None)
+        for job in ws.workflows.jobs(workflows[-1]):
+            if "source" in job.details:
+                typer.echo(f"\n{workflows[-1].label} came from: {job.details['source']}")
+    typer.echo("\nWhere to go next:\n  make lab        the same in a notebook\n  make dashboard  the same in a browser")
+    typer.echo("  lumigator-nb run YOUR.csv --example COLUMN --ground-truth COLUMN -m baseline/lead-2 -m hf/NAME")
+
+
+def _database() -> Database:
+    from lumigator_nb.config import load
+    from lumigator_nb.db import Database
+
+    return Database(load().database_url)
