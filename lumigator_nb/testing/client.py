@@ -31,6 +31,13 @@ class ModelServer:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start the process and wait until it answers."""
         command = [sys.executable, "-m", "lumigator_nb.testing.server", "--with-parent", "--port", str(self._port)]
         command += ["--behaviour", json.dumps(asdict(self._behaviour))]
         # The server ends when its standard input does, which the system closes however this process ends.
@@ -42,7 +49,8 @@ class ModelServer:
         self._port = int(first)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """End the process."""
         assert self._process
         self._process.kill()
         self._process.communicate()

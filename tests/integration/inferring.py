@@ -36,6 +36,7 @@ class Bench:
     folder: Path
 
     def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
         self.store = Store(StoreSpec(uri=self.folder.as_uri()))
 
     def workflow(self, model: Model, texts: list[str], *, task: Task | None = None, metadata=None, **launch):
