@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -43,7 +44,7 @@ def examine() -> list[Finding]:
             findings.append(check(settings))
         except LumigatorError as error:
             findings.append(Finding(part, "wrong", error.message, error.hint))
-    return [*findings, *_models()]
+    return [*findings, *_models(settings)]
 
 
 def _database(settings: Settings) -> Finding:
@@ -71,7 +72,7 @@ def _cluster(settings: Settings) -> Finding:
     return Finding("cluster", "ok", str(info))
 
 
-def _models() -> Iterator[Finding]:
+def _models(settings: Settings) -> Iterator[Finding]:
     yield Finding("models", "ok", "baseline models need nothing")
     missing = [package for package in ("torch", "transformers", "accelerate") if find_spec(package) is None]
     if missing:
@@ -79,3 +80,11 @@ def _models() -> Iterator[Finding]:
         yield Finding("models", "note", f"Hugging Face models need {', '.join(missing)}", hint)
     else:
         yield Finding("models", "ok", "Hugging Face models can be loaded")
+    if find_spec("any_llm") is None:
+        yield Finding("models", "note", "models behind APIs need any-llm", "pip install 'lumigator-nb[api]'")
+        return
+    names = sorted(name for name in {**settings.env_file_variables, **os.environ} if name.endswith("_API_KEY"))
+    found = f"keys: {', '.join(names)}" if names else "no API key is set"
+    yield Finding(
+        "models", "ok", f"models behind APIs can be asked; {found}", "put keys into .env" if not names else None
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -290,11 +291,19 @@ def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:
 
     What it calls does not count: who changes that gives the model another name.
     """
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<")
-    importable = f"{module}:{name}" if module and module != "__main__" and "<" not in name else None
+    module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "<")
+    importable = f"{module}:{name}" if "<" not in name and _is_installed(module) else None
     code = getattr(function, "__code__", None)
     body = repr((code.co_code.hex(), code.co_names, [str(each) for each in code.co_consts])) if code else repr(function)
     return importable, digest([importable or name, body])
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module is part of Python or of an installed package, and not just a file beside the notebook."""
+    from importlib.metadata import packages_distributions
+
+    top = module.partition(".")[0]
+    return top in sys.stdlib_module_names or top in packages_distributions()
 
 
 def _refuse_misspelt(settings: dict[str, Any]) -> None:

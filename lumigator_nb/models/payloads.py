@@ -29,16 +29,15 @@ def prediction_from(
     """
     try:
         choice = payload["choices"][0]
-        message = choice["message"]
-    except (KeyError, IndexError, TypeError):
+        reasoning, text = _texts(choice["message"])
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise MalformedAnswerError(f"the answer has no message: {str(payload)[:200]}") from None
-    reasoning, text = _texts(message)
     usage = payload.get("usage") or {}
     asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
     finish = choice.get("finish_reason")
     error = None
     if not text and finish != "stop":
-        error = _why_empty(message, finish)
+        error = _why_empty(choice["message"], finish)
     return Prediction(
         text if error is None else None,
         error=error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from lumigator_nb import inference, layout, models, results
 from lumigator_nb.answers import Answers, key_of
-from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.errors import InvalidInputError, UnavailableError
 from lumigator_nb.models import Conversation, Prediction, Request
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.services.submission import Submitter
@@ -18,7 +19,6 @@ from lumigator_nb.specs import Launch, Model, Summarization, Task
 from lumigator_nb.store import Store
 
 ROWS_AT_ONCE = 1024
-PILOT = "pilot"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _of_model(
     store: Store, experiment: Experiment, dataset: Dataset, model: Model, pilot: int, submitter: Submitter
 ) -> Estimate:
     conversation = Conversation(experiment.task)
-    answers = inference.open_answers(store, model, Launch(), PILOT) if models.keeps_answers(model) else None
+    answers = _kept_answers(store, model)
     try:
         asked: list[tuple[Request, Prediction]] = []
         if pilot and answers is not None and models.price_of(model):
@@ -133,6 +133,16 @@ def _of_model(
     finally:
         if answers is not None:
             answers.close()
+
+
+def _kept_answers(store: Store, model: Model) -> Answers | None:
+    if not models.keeps_answers(model):
+        return None
+    try:
+        return inference.open_answers(store, model, Launch(), f"pilot-{uuid.uuid4().hex[:8]}")
+    except UnavailableError:
+        # Which weights a name stands for cannot be asked now, so nothing is known to be answered.
+        return None
 
 
 def _ask_pilot(

@@ -1,4 +1,5 @@
 """Placeholder until the catalogue is there."""
+
 from pathlib import Path
 
 

@@ -20,6 +20,7 @@ from lumigator_nb.errors import (
     ClusterUnavailableError,
     InvalidInputError,
     JobFailedError,
+    MissingExtraError,
     WaitTimeoutError,
 )
 from lumigator_nb.models import RECORDED
@@ -80,7 +81,7 @@ class Workflows:
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
         launch = _launch(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
-        chosen = _checked_models(models, repeats, launch)
+        chosen = _checked_models(models, repeats, launch, here=self._cluster.head is not None)
         self._submitter.check(chosen)
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
@@ -164,7 +165,7 @@ class Workflows:
             pilot: examples that are really asked first, drawn at random, to count what answers take; they cost
                 money, and are kept, so that they are not paid for again.
         """
-        chosen = _checked_models(models, 1, Launch())
+        chosen = _checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             dataset = work.datasets.get(record.dataset_id)
@@ -323,7 +324,10 @@ def _launch(**options: Any) -> Launch:
         raise InvalidInputError(f"{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
 
 
-def _checked_models(given: Sequence[str | Model] | str | Model, repeats: int, launch: Launch) -> builtins.list[Model]:
+def _checked_models(
+    given: Sequence[str | Model] | str | Model, repeats: int, launch: Launch, *, here: bool
+) -> builtins.list[Model]:
+    """Return the models with their repeats; `here` tells whether they work with the packages of this machine."""
     if isinstance(given, (str, Model)):
         given = [given]
     chosen = [Model(model) if isinstance(model, str) else model for model in given]
@@ -332,7 +336,11 @@ def _checked_models(given: Sequence[str | Model] | str | Model, repeats: int, la
     if repeats < 1:
         raise InvalidInputError(f"repeats must be 1 or more, got {repeats}")
     for model in chosen:
-        models.check(model)
+        try:
+            models.check(model)
+        except MissingExtraError:
+            if here:
+                raise
         if launch.mode == "batch" and not models.supports_batches(model):
             raise InvalidInputError(f"{model.provider} has no batch service for {model.label!r}", "leave mode='direct'")
     again = [_repeated(model, repeat) for model in chosen for repeat in range(1, repeats + 1)]

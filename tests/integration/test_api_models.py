@@ -32,7 +32,7 @@ def shared_server():
 def server(shared_server):
     shared_server.reset()
     yield shared_server
-    shared_server.configure(**{name: value for name, value in DEFAULTS.items()})
+    shared_server.configure(**dict(DEFAULTS.items()))
 
 
 DEFAULTS = {
@@ -112,7 +112,7 @@ def test_retry_after_is_honoured(bench, server) -> None:
 )
 def test_what_would_fail_every_row_stops_at_once(bench, server, faults, model, words) -> None:
     server.configure(**faults)
-    result, rows = bench.ask(server_model(server, concurrency=4, **model), examples(200))
+    result, _rows = bench.ask(server_model(server, concurrency=4, **model), examples(200))
     assert result.status is Status.FAILED
     assert words in str(result.error)
     assert server.stats().calls <= 8
@@ -155,7 +155,7 @@ def test_one_rejected_example_is_one_failed_row(bench, server) -> None:
 
 def test_too_many_failed_rows_fail_the_workflow(bench, server) -> None:
     texts = examples(20)
-    server.configure(reject={text: (400, "content_filter") for text in texts[:3]})
+    server.configure(reject=dict.fromkeys(texts[:3], (400, "content_filter")))
     result, _ = bench.ask(server_model(server), texts)
     assert result.status is Status.FAILED
     assert "3 of 20 examples have no answer" in str(result.error)
@@ -165,7 +165,7 @@ def test_too_many_failed_rows_fail_the_workflow(bench, server) -> None:
 
 def test_a_prompt_that_is_always_rejected_is_not_put_for_every_row(bench, server) -> None:
     texts = examples(300)
-    server.configure(reject={text: (400, "invalid_request") for text in texts})
+    server.configure(reject=dict.fromkeys(texts, (400, "invalid_request")))
     result, _ = bench.ask(server_model(server, concurrency=4), texts)
     assert "were all rejected" in str(result.error)
     assert server.stats().calls <= 40

@@ -47,7 +47,8 @@ def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
     options, listed = pip["pip"][:2], pip["pip"][2:]
     assert options == ["--constraint constraints.txt", "--editable ."]
     assert len(listed) == len(set(listed))
-    assert set(listed) == requirements("hf", "api", "anthropic", "mistral", "llamacpp", "dashboard", "lab", "s3", "postgres")
+    extras = ("hf", "api", "anthropic", "mistral", "llamacpp", "dashboard", "lab", "s3", "postgres")
+    assert set(listed) == requirements(*extras)
 
 
 def test_constraints_pin_every_requirement_within_its_bound() -> None:

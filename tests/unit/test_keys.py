@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from lumigator_nb import keys
+from lumigator_nb.errors import ConfigurationError, InvalidInputError
+
+SECRET = "sk-0123456789abcdef"
+
+
+def test_sealed_keys_open_with_the_nodes_secret_alone(monkeypatch) -> None:
+    sealed = keys.seal({"OPENAI_API_KEY": SECRET}, "shared")
+    assert SECRET.encode() not in sealed
+    for name in ("LUMIGATOR_SECRET_KEY", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match="cannot be opened on this node"):
+        keys.unseal(sealed)
+    monkeypatch.setenv("LUMIGATOR_SECRET_KEY", "another")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "shared")
+    assert keys.unseal(sealed) == {"OPENAI_API_KEY": SECRET}
+
+
+def test_secrets_are_taken_out_longest_first() -> None:
+    redact = keys.Redactor({"SHORT": "sk-01234", "LONG": SECRET, "TINY": "abc"})
+    assert redact(f"a {SECRET} b sk-01234 c abc") == "a [LONG removed] b [SHORT removed] c abc"
+
+
+def test_only_variables_named_like_secrets_are_secret(monkeypatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    monkeypatch.setenv("SOME_MODEL_NAME", "gpt-0123456789")
+    redact = keys.redactor()
+    assert redact(f"{SECRET} gpt-0123456789") == "[SOME_API_KEY removed] gpt-0123456789"
+
+
+def test_log_records_and_their_tracebacks_are_cleaned() -> None:
+    redact = keys.Redactor({"K": SECRET})
+    try:
+        raise ValueError(f"wrong key {SECRET}")
+    except ValueError as error:
+        info = (ValueError, error, error.__traceback__)
+        record = logging.LogRecord("x", logging.ERROR, "x", 1, "failed with %s", (SECRET,), info)
+    redact.filter(record)
+    printed = logging.Formatter().format(record)
+    assert SECRET not in printed
+    assert "wrong key [K removed]" in printed
+    assert "Traceback" in printed
+
+
+def test_texts_with_a_secret_are_refused_without_repeating_it() -> None:
+    with pytest.raises(InvalidInputError, match="the prompt holds the value of K") as caught:
+        keys.refuse_secrets([("prompt", f"use {SECRET}")], keys.Redactor({"K": SECRET}))
+    assert SECRET not in str(caught.value)
