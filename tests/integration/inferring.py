@@ -31,13 +31,15 @@ def examples(n: int, start: int = 0) -> list[str]:
 
 @dataclass
 class Bench:
-    """A store with workflows in it."""
+    """A store with workflows in it: a folder, or what `spec` says."""
 
     folder: Path
+    spec: StoreSpec | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        self.store = Store(StoreSpec(uri=self.folder.as_uri()))
+        self.spec = self.spec or StoreSpec(uri=self.folder.as_uri())
+        self.store = Store(self.spec)
 
     def workflow(self, model: Model, texts: list[str], *, task: Task | None = None, metadata=None, **launch):
         dataset = layout.examples(uuid.uuid4().hex)
@@ -74,7 +76,8 @@ class Bench:
         return results.read_step(self.store, spec.workflow_id, Step.INFERENCE)
 
     def worker(self, spec: WorkflowSpec, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "lumigator_nb.worker", self.folder.as_uri(), spec.workflow_id]
+        endpoint = ["--endpoint-url", self.spec.endpoint_url] if self.spec.endpoint_url else []
+        command = [sys.executable, "-m", "lumigator_nb.worker", self.spec.uri, spec.workflow_id, *endpoint]
         return subprocess.Popen(
             command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

@@ -8,10 +8,13 @@ import sys
 import fsspec
 import pandas as pd
 import pytest
+from inferring import Bench, examples, kill_after, server_model
 from waiting import until
 
 import lumigator_nb as lm
 from lumigator_nb.errors import StoreUnavailableError
+from lumigator_nb.specs import Status, StoreSpec
+from lumigator_nb.testing import ModelServer
 
 pytestmark = pytest.mark.integration
 
@@ -91,3 +94,21 @@ def test_a_missing_bucket_is_explained(s3_settings, tmp_path) -> None:
             ws.datasets.upload(pd.DataFrame({"example": ["x"]}))
         assert "S3_BUCKET" in caught.value.hint
         assert ws.datasets.list() == []
+
+
+def test_a_killed_worker_loses_few_answers_with_an_s3_store(s3_settings, tmp_path, monkeypatch) -> None:
+    _make_bucket(s3_settings)
+    for name in ("aws_access_key_id", "aws_secret_access_key", "aws_default_region"):
+        monkeypatch.setenv(name.upper(), s3_settings[name])
+    store = StoreSpec(uri="s3://lumigator", endpoint_url=s3_settings["s3_endpoint_url"])
+    bench, rows, at_once = Bench(tmp_path, store), 300, 8
+    with ModelServer(latency=0.1) as server:
+        spec = bench.workflow(server_model(server, concurrency=at_once), examples(rows))
+        worker = bench.worker(spec)
+        until(lambda: server.stats().answered >= 150, 60, "half of the answers")
+        kill_after(worker, 0)
+        result = bench.infer(bench.again(spec))
+        assert result.status is Status.SUCCEEDED, result.error
+        assert bench.predictions(spec)["prediction"].notna().sum() == rows
+        # What is under way, and what waits to be published: 64 answers or two seconds' worth.
+        assert server.stats().calls <= rows + at_once + 64
