@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,7 +58,9 @@ class Answers:
         # A private temporary database: in memory while it is small, on disk beyond that, gone when closed.
         self._index = sqlite3.connect("", isolation_level=None)
         self._index.execute("PRAGMA journal_mode = OFF")
-        self._index.execute("CREATE TABLE answer (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+        self._index.execute(
+            "CREATE TABLE answer (key TEXT PRIMARY KEY, value TEXT NOT NULL, mine INTEGER) WITHOUT ROWID"
+        )
         for name in sorted(store.list(folder), key=lambda name: (self._is_mine(name), _written(name))):
             if takes_others or self._is_mine(name):
                 self._read(name)
@@ -69,9 +71,9 @@ class Answers:
             self._journal = _RemoteJournal(store, self._new_name)
 
     def find(self, key: str) -> Prediction | None:
-        """Return the kept answer, marked as cached; None where there is none."""
-        row = self._index.execute("SELECT value FROM answer WHERE key = ?", (key,)).fetchone()
-        return None if row is None else replace(Prediction(**json.loads(row[0])), cached=True)
+        """Return the kept answer, marked as cached where another workflow asked for it; None where there is none."""
+        row = self._index.execute("SELECT value, mine FROM answer WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Prediction(**json.loads(row[0]), cached=not row[1])
 
     def keep(self, key: str, prediction: Prediction) -> None:
         """Keep an answer; an error is not one."""
@@ -81,7 +83,7 @@ class Answers:
         given = {name: value for name, value in values if value is not None and value is not False}
         value = json.dumps(given, ensure_ascii=False)
         self._journal.append(f'{{"key":"{key}","answer":{value}}}\n')
-        self._index.execute("INSERT OR REPLACE INTO answer VALUES (?, ?)", (key, value))
+        self._index.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, 1)", (key, value))
 
     def spent(self) -> float:
         """Return the dollars of the answers that this workflow asked for itself, in all attempts."""
@@ -108,8 +110,9 @@ class Answers:
 
     def _read(self, name: str) -> None:
         try:
-            rows = ((key, json.dumps(answer, ensure_ascii=False)) for key, answer in self._lines(name))
-            self._index.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?)", rows)
+            mine = self._is_mine(name)
+            rows = ((key, json.dumps(answer, ensure_ascii=False), mine) for key, answer in self._lines(name))
+            self._index.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", rows)
         except NotFoundError:
             log.info("%s was joined into another file meanwhile", name)
 

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from lumigator_nb import layout, models, results
 from lumigator_nb.answers import Answers, key_of
-from lumigator_nb.errors import BudgetReachedError
+from lumigator_nb.errors import BudgetReachedError, InvalidInputError
 from lumigator_nb.keys import Redactor
 from lumigator_nb.models import Conversation, LanguageModel, Prediction, Report, Request
 from lumigator_nb.results import ProgressWriter
@@ -133,7 +134,8 @@ class _Work:
                 yield from self._pending_in(shard, first, table)
             elif self._samples:
                 for at, values in enumerate(table.to_pylist()):
-                    self._key(self._request(first + at, values))
+                    with suppress(InvalidInputError):
+                        self._key(self._request(first + at, values))
 
     def _pending_in(self, shard: int, first: int, table: pa.Table) -> Iterator[Request]:
         self._shards.open(shard, len(table))
@@ -141,10 +143,14 @@ class _Work:
         if shard in self._reopened:
             before = results.read_predictions(self._store, self._spec.workflow_id, shard)
         for at, values in enumerate(table.to_pylist()):
-            request = self._request(first + at, values)
+            try:
+                request = self._request(first + at, values)
+            except InvalidInputError as error:
+                self._finish([first + at], Prediction(None, error=self._redact(str(error))))
+                continue
             key = self._key(request)
             if before and before[at].text is not None:
-                self._finish([request.row], replace(before[at], cached=True))
+                self._finish([request.row], before[at], paid_now=False)
             elif self._is_new(request, key):
                 yield request
 
@@ -154,7 +160,7 @@ class _Work:
             return True
         kept = self._answers.find(key)
         if kept is not None:
-            self._finish([request.row], kept)
+            self._finish([request.row], kept, paid_now=False)
         elif key in self._waiting:
             self._waiting[key].append(request.row)
         else:
@@ -188,15 +194,15 @@ class _Work:
         if self._answers is not None:
             key = self._keys.pop(request.row)
             self._answers.keep(key, clean)
-            self._finish(self._waiting.pop(key), replace(clean, cached=clean.text is not None))
+            self._finish(self._waiting.pop(key), replace(clean, cached=clean.text is not None), paid_now=False)
         self._finish([request.row], clean)
 
-    def _finish(self, rows: list[int], prediction: Prediction) -> None:
+    def _finish(self, rows: list[int], prediction: Prediction, *, paid_now: bool = True) -> None:
         if not rows:
             return
         for row in rows:
             self._shards.put(row, prediction)
-        cost = None if prediction.cached else prediction.cost
+        cost = prediction.cost if paid_now else None
         self._progress.advance(len(rows), failed=len(rows) if prediction.text is None else 0, cost=cost)
 
     def _cleaned(self, prediction: Prediction) -> Prediction:

@@ -26,7 +26,7 @@ class Conversation:
         """Return what is asked about one example.
 
         Raises:
-            InvalidInputError: the template names a column that the row lacks.
+            InvalidInputError: the template cannot be filled in with this row.
         """
         return Request(
             row=row,
@@ -40,11 +40,9 @@ class Conversation:
     def _user(self, example: str, metadata: Mapping[str, Any]) -> str:
         if self._template is None:
             return example
-        from jinja2 import TemplateError
-
         try:
             return str(self._template.render({**metadata, "example": example}))
-        except TemplateError as error:
+        except Exception as error:  # whatever the template's own expressions raise
             raise InvalidInputError(f"the prompt template cannot be filled in: {error}") from None
 
 

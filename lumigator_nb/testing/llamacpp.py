@@ -1,7 +1,7 @@
 """A real language model behind a real llama.cpp server on this machine, for notebooks and tests.
 
-    with LlamaServer("HuggingFaceTB/SmolLM2-135M-Instruct") as server:
-        lm.Model("smollm2", provider="openai", base_url=server.base_url)
+with LlamaServer("HuggingFaceTB/SmolLM2-135M-Instruct") as server:
+lm.Model("smollm2", provider="openai", base_url=server.base_url)
 """
 
 from __future__ import annotations

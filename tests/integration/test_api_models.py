@@ -371,3 +371,12 @@ def test_batches_are_collected_by_whoever_comes_later(bench, monkeypatch, provid
     assert list(rows["prediction"]) == [f"Case {i} came in." for i in range(30)]
     full = (rows["prompt_tokens"] + rows["completion_tokens"]) * 10 / 1e6
     assert list(rows["cost"][1:]) == pytest.approx(list(full[1:] / 2))
+
+
+def test_a_row_that_the_template_cannot_take_is_one_failed_row(bench, server) -> None:
+    task = Summarization(template="{{ product.upper() }} {{ example }}")
+    metadata = {"product": ["cup", None, "pot"]}
+    result, rows = bench.ask(server_model(server, "echo"), examples(3), task=task, metadata=metadata, max_failed=0.5)
+    assert result.n_failed == 1
+    assert "cannot be filled in" in rows["error"][1]
+    assert rows["prediction"][2].startswith("POT Case 2")
