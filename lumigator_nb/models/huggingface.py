@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
-from lumigator_nb.models import packaged, prompting, resolving
+from lumigator_nb.models import packaged, prompting, resolving, translating
 from lumigator_nb.models.base import LanguageModel, Report, check_options, provider
 from lumigator_nb.models.resolving import Source
-from lumigator_nb.models.transformer import TransformersModel
+from lumigator_nb.models.transformer import Room, TransformersModel
 from lumigator_nb.specs import Model, Task, Value
 
-# CPU measured with benchmarks/batching.py; on a GPU a batch that does not fit is halved.
-BATCH_SIZES = {"cpu": 8, "cuda": 16, "mps": 8}
+log = logging.getLogger(__name__)
+
+# Rows and tokens that go through a model together. CPU measured with benchmarks/batching.py; a batch that does not fit
+# into memory is halved.
+ROOM = {"cpu": Room(64, 4096), "cuda": Room(128, 65_536), "mps": Room(32, 8192)}
 
 
 class Options(Value):
     """What ``Model(..., options={...})`` may hold for this provider.
 
     Attributes:
-        batch_size: examples that go through the model together; None takes :data:`BATCH_SIZES`.
+        batch_size: most examples that go through the model together, fewer where they are long; None takes
+            :data:`ROOM`.
         device: where it runs; "auto" takes a GPU where there is one.
         dtype: of the weights; "auto" takes float32 on a CPU, half precision on a GPU.
         trust_remote_code: whether code that comes with the model may run.
@@ -39,16 +45,29 @@ class Options(Value):
 
 @provider("hf")
 class HuggingFace:
-    """Chat and base models (decoder-only), and trained summarizers (encoder-decoder: BART, T5, Pegasus)."""
+    """Chat and base models (decoder-only), trained summarizers and translators (encoder-decoder)."""
 
     uses_all_cores = True
+    keeps_answers = True
 
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing path, a bad option, and a machine without torch or transformers."""
         _options(model)
+        if model.base_url is not None:
+            raise InvalidInputError(
+                f"model {model.label!r} is computed by the cluster, and base_url is for servers",
+                "ask a server as Model(name, provider='openai', base_url=…)",
+            )
         resolving.check_name(model.name)
         if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
             raise MissingExtraError(f"model {model.label!r}", "hf")
+
+    def identify(self, model: Model, report: Report) -> str:
+        """Return the commit, or a digest of the files of a local model, so that a retrained one is another."""
+        if translating.GENERIC_MARIAN.fullmatch(model.name):
+            # Which model that is depends on the languages, and those are part of every question.
+            return ""
+        return resolving.identify(model.name, _options(model).revision, report)
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         """Find, load and set up the model.
@@ -69,7 +88,8 @@ class HuggingFace:
         transformers.utils.logging.disable_progress_bar()
         device = _device(options.device)
         dtype = _dtype(options.dtype, device)
-        source = resolving.locate(model.name, options.revision, report)
+        name = translating.pair_name(model.name, task)
+        source = resolving.locate(name, options.revision, report)
         report("loading the model")
         tokenizer, network = _pretrained(model, source, options, dtype)
         return _assembled(model, task, source, tokenizer, network.to(device).eval(), options)
@@ -133,9 +153,11 @@ def _assembled(
     import transformers
 
     limits = prompting.limits(network.config, tokenizer, model.generation.max_new_tokens)
-    prompt = prompting.choose(network.config, tokenizer, task.instruction)
+    for note in limits.notes:
+        log.warning("%s: %s", model.label, note)
+    wording = prompting.choose(model.name, network.config, tokenizer, task)
     device = network.device.type
-    batch_size = options.batch_size or BATCH_SIZES[device]
+    room = replace(ROOM[device], rows=options.batch_size or ROOM[device].rows)
     details = {
         "source": source.described,
         "revision": source.revision,
@@ -144,14 +166,21 @@ def _assembled(
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "threads": torch.get_num_threads(),
         "dtype": str(network.dtype).removeprefix("torch."),
-        "batch_size": batch_size,
-        "prompt": prompt.described,
+        "batch_size": room.rows,
+        "prompt": wording.described,
         "max_prompt_tokens": limits.prompt,
         "max_new_tokens": limits.new,
         "notes": list(limits.notes),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    encoder = prompting.Encoder(tokenizer, prompt, limits.prompt)
-    generation = model.generation.model_copy(update={"max_new_tokens": limits.new})
-    return TransformersModel(network, tokenizer, encoder, generation, batch_size, details)
+    return TransformersModel(
+        network,
+        tokenizer,
+        prompting.Encoder(tokenizer, wording, limits.prompt),
+        model.generation.model_copy(update={"max_new_tokens": limits.new}),
+        room,
+        details,
+        seed=model.generation.seed + model.repeat - 1,
+        first_token=wording.first_token,
+    )

@@ -1,101 +1,155 @@
-"""From an example's text to the token ids that a model is given."""
+"""From a request to the token ids that a model is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.models import translating
+from lumigator_nb.models.base import Request
+from lumigator_nb.specs import Task
 
 # Tokenizers without a limit carry a huge number instead.
 _SANE = 10_000_000
-_CAUSAL_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
+_CAUSAL_LIMITS = (
+    *("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx"),
+    *("seq_len", "context_length"),
+)
 _ENCODER_LIMITS = ("max_encoder_position_embeddings", "max_source_positions", "max_position_embeddings", "n_positions")
 _DECODER_LIMITS = ("max_decoder_position_embeddings", "max_target_positions", "max_position_embeddings")
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """How texts are put to a model.
+class Wording:
+    """How a request is put to a model.
 
     Attributes:
-        render: the whole prompt for one text.
+        render: the whole prompt of a request, with this in the place of its user's turn.
         adds_special_tokens: whether the tokenizer adds its start and end marks; a chat template brings its own.
         described: for the record.
+        first_token: what the decoder must begin with; None leaves it to the model.
     """
 
-    render: Callable[[str], str]
+    render: Callable[[Request, str], str]
     adds_special_tokens: bool
     described: str
+    first_token: int | None = None
 
 
-def choose(config: Any, tokenizer: Any, instruction: str) -> Prompt:
-    """Return the prompt that fits the model: chat, continuation, or the plain text of a trained summarizer."""
+# What a model without a chat template is to go on after.
+_CUES = {"summarization": "Summary:", "translation": "Translation:", "text_generation": "Answer:"}
+
+
+def choose(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
+    """Return the wording that fits the model: chat, continuation, or the text as a trained model expects it.
+
+    Raises:
+        InvalidInputError: a translation model does not know the languages.
+    """
     if config.is_encoder_decoder:
-        settings = getattr(config, "task_specific_params", None) or {}
-        prefix = settings.get("summarization", {}).get("prefix", "")
-        return Prompt(lambda text: prefix + text, True, f"text, after {prefix!r}" if prefix else "text")
+        return _trained(name, config, tokenizer, task)
     if tokenizer.chat_template:
-        return _chat(tokenizer, instruction)
-    return Prompt(lambda text: f"{instruction}\n\n{text}\n\nSummary:", True, "instruction, text, 'Summary:'")
+        return _chat(tokenizer)
+    cue = _CUES[task.kind]
+    return Wording(lambda request, user: _continuation(request, user, cue), True, f"instruction, text, {cue!r}")
 
 
-def _chat(tokenizer: Any, instruction: str) -> Prompt:
-    def template(*messages: tuple[str, str]) -> str:
-        turns = [{"role": role, "content": content} for role, content in messages]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+def _trained(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
+    if task.kind == "translation":
+        route = translating.route(name, config, tokenizer, task)
+        own = route.prefix if task.template is None or config.model_type == "marian" else ""
+        return Wording(lambda request, user: own + user, True, route.described, route.first_token)
+    if task.kind == "text_generation" and config.model_type in translating.PREFIX_TYPES:
+        return Wording(lambda request, user: f"{request.system}\n\n{user}", True, "instruction, text")
+    settings = getattr(config, "task_specific_params", None) or {}
+    prefix = settings.get("summarization", {}).get("prefix", "") if task.template is None else ""
+    return Wording(lambda request, user: prefix + user, True, f"text, after {prefix!r}" if prefix else "text")
 
-    def with_system_role(text: str) -> str:
-        return template(("system", instruction), ("user", text))
 
+def _continuation(request: Request, user: str, cue: str) -> str:
+    turns = [f"{question}\n\n{cue} {answer}" for question, answer in request.shots]
+    return "\n\n".join(part for part in (request.system, *turns, user, cue) if part)
+
+
+def _chat(tokenizer: Any) -> Wording:
+    def template(messages: list[dict[str, str]]) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def with_system_role(request: Request, user: str) -> str:
+        return template(replace(request, user=user).messages)
+
+    def without(request: Request, user: str) -> str:
+        messages = replace(request, user=user, system="").messages
+        if request.system:
+            messages[0] = {**messages[0], "content": f"{request.system}\n\n{messages[0]['content']}"}
+        return template(messages)
+
+    probe = Request(0, "text", "text", system="a system prompt")
     try:
-        knows_system_role = instruction.strip() in with_system_role("text")
+        knows_system_role = probe.system in with_system_role(probe, probe.user)
     except Exception:  # the template decides what it raises for a role it does not know
         knows_system_role = False
     if knows_system_role:
-        return Prompt(with_system_role, False, "chat: instruction as system prompt")
-    return Prompt(
-        lambda text: template(("user", f"{instruction}\n\n{text}")), False, "chat: instruction before the text"
-    )
+        return Wording(with_system_role, False, "chat: instruction as system prompt")
+    return Wording(without, False, "chat: instruction before the first text")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A request as the model gets it.
+
+    Attributes:
+        ids: the prompt's tokens.
+        truncated: the example's end was cut to fit.
+        prompt: what the tokens stand for.
+    """
+
+    request: Request
+    ids: list[int]
+    truncated: bool
+    prompt: str
 
 
 class Encoder:
-    """Turns texts into token ids that fit the model.
+    """Turns requests into token ids that fit the model.
 
     Args:
         tokenizer: of the model.
-        prompt: how a text is put.
+        wording: how a request is put.
         limit: most tokens of a prompt; None where the model has no limit.
     """
 
-    def __init__(self, tokenizer: Any, prompt: Prompt, limit: int | None) -> None:
+    def __init__(self, tokenizer: Any, wording: Wording, limit: int | None) -> None:
         self._tokenizer = tokenizer
-        self._prompt = prompt
+        self._wording = wording
         self._limit = limit
 
-    def __call__(self, text: str) -> tuple[list[int], bool]:
-        """Return the token ids, and whether the text's end was cut to fit; the prompt around it stays whole.
+    def __call__(self, request: Request) -> Encoded:
+        """Return what the model gets; where it is too long the example's end is cut, what is around it stays whole.
 
         Raises:
-            InvalidInputError: the prompt does not fit even without the text.
+            InvalidInputError: the prompt does not fit even without the example.
         """
-        ids = self._tokens(self._prompt.render(text))
+        before, text, after = _parts(request)
+        prompt, ids = self._put(request, before + text + after)
         if self._limit is None or len(ids) <= self._limit:
-            return ids, False
+            return Encoded(request, ids, False, prompt)
         while text and len(ids) > self._limit:
             text = self._shortened(text, len(ids) - self._limit)
-            ids = self._tokens(self._prompt.render(text))
+            prompt, ids = self._put(request, before + text + after)
         if len(ids) > self._limit:
             raise InvalidInputError(
                 f"the instruction alone takes {len(ids)} tokens, and the model takes {self._limit}",
                 "shorten the task's prompt, or lower max_new_tokens",
             )
-        return ids, True
+        return Encoded(request, ids, True, prompt)
 
-    def _tokens(self, prompt: str) -> list[int]:
-        encoded = self._tokenizer(prompt, add_special_tokens=self._prompt.adds_special_tokens, verbose=False)
-        return list(encoded["input_ids"])
+    def _put(self, request: Request, user: str) -> tuple[str, list[int]]:
+        prompt = self._wording.render(request, user)
+        encoded = self._tokenizer(prompt, add_special_tokens=self._wording.adds_special_tokens, verbose=False)
+        return prompt, list(encoded["input_ids"])
 
     def _shortened(self, text: str, excess: int) -> str:
         """Cut about `excess` tokens, and at least one character, off the end."""
@@ -106,6 +160,14 @@ class Encoder:
         offsets = encoded["offset_mapping"]
         keep = len(offsets) - excess
         return text[: min(offsets[keep][0], len(text) - 1)] if keep > 0 else ""
+
+
+def _parts(request: Request) -> tuple[str, str, str]:
+    """The user's turn before, in and after the example; all of it where the template has changed the example."""
+    if not request.example:
+        return "", request.user, ""
+    before, found, after = request.user.partition(request.example)
+    return (before, request.example, after) if found else ("", request.user, "")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
 from lumigator_nb.models import packaged
 from lumigator_nb.models.base import Report
+from lumigator_nb.specs import digest
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,25 @@ def locate(name: str, revision: str | None, report: Report) -> Source:
         "installed package has it",
         _remedy(name, revision),
     )
+
+
+def identify(name: str, revision: str | None, report: Report) -> str:
+    """Return what tells the weights that :func:`locate` would find from others of that name; nothing is loaded.
+
+    A commit for a model of the hub; for local files their names, sizes and times; for a packaged model its version.
+    """
+    if _is_local(name):
+        path = Path(name).expanduser()
+        files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
+        return digest([[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files])
+    report("asking the hub")
+    commit, _ = _ask_hub(name, revision)
+    if commit:
+        return commit
+    folder = _cached(name, revision)
+    if folder:
+        return folder.name
+    return str(packaged.find(name) or "")
 
 
 def _is_local(name: str) -> bool:

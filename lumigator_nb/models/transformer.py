@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from lumigator_nb.models.base import Prediction
+from lumigator_nb.models.base import Prediction, Request
+from lumigator_nb.models.prompting import Encoded
+from lumigator_nb.models.reasoning import split_reasoning
 from lumigator_nb.specs import GenerationConfig
 
 log = logging.getLogger(__name__)
+
+Answered = tuple[Request, Prediction]
 
 # Token ids are part of what a model is; everything else of its own generation settings would go against ours.
 _KEPT_IDS = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")
 
 
+# Requests that are sorted by length together.
+WINDOW = 256
+
+
 @dataclass(frozen=True)
-class _Encoded:
-    index: int
-    ids: list[int]
-    truncated: bool
+class Room:
+    """What goes through a model at once.
+
+    Attributes:
+        rows: most examples.
+        tokens: most tokens of their prompts, padding included; a single longer prompt goes alone.
+    """
+
+    rows: int
+    tokens: int
 
 
 class TransformersModel:
@@ -30,52 +45,57 @@ class TransformersModel:
     Args:
         model: on its device, in evaluation mode; its generation settings are replaced.
         tokenizer: of the model.
-        encode: from a text to token ids and whether it was cut; see :class:`prompting.Encoder`.
+        encode: from a request to token ids; see :class:`prompting.Encoder`.
         generation: how to generate.
-        batch_size: most examples that go through the model together.
+        room: how much goes through the model together.
         details: for the record.
+        seed: of the sampling.
+        first_token: what the decoder must begin with, such as the target language; None leaves it to the model.
     """
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
-        encode: Callable[[str], tuple[list[int], bool]],
+        encode: Callable[[Request], Encoded],
         generation: GenerationConfig,
-        batch_size: int,
+        room: Room,
         details: dict[str, Any],
+        *,
+        seed: int = 0,
+        first_token: int | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._encode = encode
-        self._seed = generation.seed
-        self._batch_size = batch_size
+        self._seed = seed
+        self._room = room
         self.details = details
         self._decodes_apart = bool(model.config.is_encoder_decoder)
         self._settings = _transformers_settings(model, tokenizer, generation)
+        if first_token is not None:
+            self._settings.forced_bos_token_id = first_token
         # generate() fills what ours leaves open from the model's own settings: leave nothing there to be filled in.
         model.generation_config = self._settings
 
-    def predict(self, examples: Sequence[str]) -> list[Prediction]:
-        """Answer each example; same order and length as given. The same call gives the same answers."""
+    def answer(self, requests: Iterable[Request]) -> Iterator[Answered]:
+        """Answer each request, some hundred at a time. The same call gives the same answers."""
         import torch
 
         torch.manual_seed(self._seed)
-        answers: dict[int, Prediction] = {}
-        encoded: list[_Encoded] = []
-        for index, text in enumerate(examples):
-            try:
-                encoded.append(_Encoded(index, *self._encode(text)))
-            except Exception as error:
-                log.warning("example %d of this shard cannot be put to the model", index, exc_info=True)
-                answers[index] = Prediction(None, error=_described(error))
-        # Like lengths together waste least on padding; the longest first, so that memory runs out early or never.
-        encoded.sort(key=lambda each: (-len(each.ids), each.index))
-        for start in range(0, len(encoded), self._batch_size):
-            answers |= self._answer(encoded[start : start + self._batch_size])
-        return [answers[index] for index in range(len(examples))]
+        source = iter(requests)
+        while window := list(islice(source, WINDOW)):
+            encoded = []
+            for request in window:
+                try:
+                    encoded.append(self._encode(request))
+                except Exception as error:
+                    log.warning("row %d cannot be put to the model", request.row, exc_info=True)
+                    yield request, Prediction(None, error=_described(error))
+            for batch in batches(encoded, self._room):
+                yield from self._answer(batch)
 
-    def _answer(self, batch: list[_Encoded]) -> dict[int, Prediction]:
+    def _answer(self, batch: list[Encoded]) -> list[Answered]:
         """Answer a batch; where that fails, its halves, down to the example that is to blame."""
         try:
             return self._generate(batch)
@@ -86,12 +106,14 @@ class TransformersModel:
         _free_memory(self._model.device.type)
         if len(batch) == 1:
             only = batch[0]
-            failed = Prediction(None, error=error, prompt_tokens=len(only.ids), truncated=only.truncated)
-            return {only.index: failed}
+            failed = Prediction(
+                None, error=error, prompt=only.prompt, prompt_tokens=len(only.ids), truncated=only.truncated
+            )
+            return [(only.request, failed)]
         middle = len(batch) // 2
-        return self._answer(batch[:middle]) | self._answer(batch[middle:])
+        return self._answer(batch[:middle]) + self._answer(batch[middle:])
 
-    def _generate(self, batch: list[_Encoded]) -> dict[int, Prediction]:
+    def _generate(self, batch: list[Encoded]) -> list[Answered]:
         import torch
 
         started = time.perf_counter()
@@ -100,19 +122,32 @@ class TransformersModel:
             output = self._model.generate(**inputs, generation_config=self._settings)
         # A decoder-only model repeats its prompt; a decoder apart begins with its start token.
         skip = 1 if self._decodes_apart else inputs["input_ids"].shape[1]
-        tokens = [self._completion(row) for row in output[:, skip:].tolist()]
+        rows = output[:, skip:].tolist()
+        tokens = [self._completion(row) for row in rows]
         texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         seconds = (time.perf_counter() - started) / len(batch)
-        return {
-            each.index: Prediction(
-                text.strip(),
-                prompt_tokens=len(each.ids),
-                completion_tokens=len(ids),
-                seconds=seconds,
-                truncated=each.truncated,
-            )
-            for each, ids, text in zip(batch, tokens, texts, strict=True)
-        }
+        return [
+            (each.request, self._prediction(each, row, ids, text, seconds))
+            for each, row, ids, text in zip(batch, rows, tokens, texts, strict=True)
+        ]
+
+    def _prediction(self, each: Encoded, row: list[int], ids: list[int], text: str, seconds: float) -> Prediction:
+        reasoning, answer = split_reasoning(text)
+        thought = 0
+        if reasoning:
+            thought = len(self._tokenizer(reasoning, add_special_tokens=False, verbose=False)["input_ids"])
+        ends = self._settings.eos_token_id or ()
+        return Prediction(
+            answer.strip(),
+            prompt=each.prompt,
+            reasoning=reasoning,
+            prompt_tokens=len(each.ids),
+            completion_tokens=len(ids),
+            reasoning_tokens=thought or None,
+            seconds=seconds,
+            truncated=each.truncated,
+            finish="stop" if any(token in ends for token in row) else "length",
+        )
 
     def _padded(self, rows: list[list[int]]) -> dict[str, Any]:
         """Two (batch, longest) tensors; a decoder-only model goes on at the right end, so it is padded left."""
@@ -134,6 +169,19 @@ class TransformersModel:
         stop = next((at for at, token in enumerate(row) if token in ends), len(row))
         forced = self._settings.forced_bos_token_id if self._decodes_apart else None
         return [token for at, token in enumerate(row[:stop]) if at > 0 or token != forced]
+
+
+def batches(encoded: Sequence[Encoded], room: Room) -> Iterator[list[Encoded]]:
+    """Yield requests of like length together, which wastes least on padding.
+
+    The longest come first, so that memory runs out early or never.
+    """
+    waiting = sorted(encoded, key=lambda each: (-len(each.ids), each.request.row))
+    while waiting:
+        longest = max(1, len(waiting[0].ids))
+        rows = max(1, min(room.rows, room.tokens // longest))
+        yield waiting[:rows]
+        waiting = waiting[rows:]
 
 
 def _transformers_settings(model: Any, tokenizer: Any, wanted: GenerationConfig) -> Any:

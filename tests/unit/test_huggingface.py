@@ -16,7 +16,10 @@ from tokenizers.models import BPE
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnavailableError, UnknownModelError
-from lumigator_nb.specs import Model, Task
+from lumigator_nb.models import Conversation
+from lumigator_nb.models.prompting import Encoded
+from lumigator_nb.models.transformer import Room, batches
+from lumigator_nb.specs import Model, Shot, Summarization, Task, TextGeneration
 
 TASK = Task(prompt="Be brief.")
 TEXTS = ["a", "Anna: shall we meet at nine?\nTom: better at ten.", "", "zz top", "naïve café 日本", "a" * 60]
@@ -124,7 +127,19 @@ def saved(tmp_path_factory):
 
 def load(name, task=TASK, max_new_tokens=12, batch_size=4, **settings):
     options = {"batch_size": batch_size, "device": "cpu", **settings.pop("options", {})}
-    return models.load(Model(name, max_new_tokens=max_new_tokens, options=options, **settings), task)
+    loaded = models.load(Model(name, max_new_tokens=max_new_tokens, options=options, **settings), task)
+
+    def predict(texts):
+        answers = {request.row: prediction for request, prediction in loaded.answer(requests(texts, task))}
+        return [answers[row] for row in range(len(texts))]
+
+    loaded.predict = predict
+    return loaded
+
+
+def requests(texts, task=TASK, metadata=None):
+    conversation = Conversation(task)
+    return [conversation.request(row, text, metadata or {}) for row, text in enumerate(texts)]
 
 
 def texts(predictions):
@@ -165,6 +180,80 @@ def test_end_mark_and_padding_are_not_counted(tmp_path):
     assert (after.completion_tokens, after.text, after.error) == (0, "", None)
 
 
+def test_requests_are_taken_as_there_is_room(saved):
+    taken = []
+
+    def source():
+        for request in requests([f"text {n}" for n in range(600)]):
+            taken.append(request.row)
+            yield request
+
+    answers = load(saved["llama"], max_new_tokens=1, batch_size=50).answer(source())
+    next(answers)
+    assert len(taken) == 256
+    assert sum(1 for _ in answers) == 599
+
+
+def encoded(*lengths):
+    asked = requests([""] * len(lengths))
+    return [Encoded(request, [1] * length, False, "") for request, length in zip(asked, lengths, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "room", "expected"),
+    [
+        ((1, 9, 3, 2), Room(2, 100), [[9, 3], [2, 1]]),
+        ((1, 9, 3, 2), Room(50, 9), [[9], [3, 2, 1]]),
+        ((500,), Room(4, 100), [[500]]),
+        ((), Room(4, 100), []),
+    ],
+)
+def test_batches_hold_like_lengths_within_the_room(lengths, room, expected):
+    assert [[len(each.ids) for each in batch] for batch in batches(encoded(*lengths), room)] == expected
+
+
+def test_the_prompt_is_what_the_model_saw(saved):
+    model = load(saved["llama"])
+    prediction = model.predict(["the text"])[0]
+    assert prediction.prompt == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nthe text<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert prediction.finish in ("stop", "length")
+
+
+@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM_ROLE, None])
+def test_few_shot_turns_and_templates_reach_the_model(tmp_path, template):
+    task = Summarization("Be brief.", template="<{{ example }}>", shots=[Shot(example="Old.", answer="New.")])
+    prompt = load(llama(tmp_path, template=template), task).predict(["Now."])[0].prompt
+    places = [prompt.index(part) for part in ("Be brief.", "<Old.>", "New.", "<Now.>")]
+    assert places == sorted(places)
+
+
+def test_a_cut_example_leaves_the_template_around_it_whole(saved):
+    task = Summarization("Be brief.", template="Text: {{ example }} (end of text)")
+    prediction = load(saved["llama"], task).predict(["x" * 400])[0]
+    assert prediction.truncated
+    assert re.search(r"Text: x+ \(end of text\)<", prediction.prompt)
+
+
+def test_text_generation_puts_the_instruction_before_the_text_of_a_t5(saved):
+    prediction = load(saved["t5"], TextGeneration("Answer.")).predict(["Why?"])[0]
+    assert prediction.prompt == "Answer.\n\nWhy?"
+
+
+def test_a_retrained_model_in_the_same_folder_is_another(tmp_path):
+    name = t5(tmp_path)
+    before = models.identify(Model(name))
+    assert models.identify(Model(name)) == before
+    os.utime(tmp_path / "model.safetensors", (1, 1))
+    assert models.identify(Model(name)) != before
+
+
+def test_a_server_address_is_refused():
+    with pytest.raises(InvalidInputError, match="base_url is for servers"):
+        models.check(Model("hf/some/model", base_url="http://localhost:8000/v1"))
+
+
 def test_nothing_to_answer_is_no_error(saved):
     assert load(saved["llama"]).predict([]) == []
 
@@ -173,8 +262,8 @@ def test_nothing_to_answer_is_no_error(saved):
     ("template", "described"),
     [
         (CHATML, "chat: instruction as system prompt"),
-        (NO_SYSTEM_ROLE, "chat: instruction before the text"),
-        (IGNORES_SYSTEM_ROLE, "chat: instruction before the text"),
+        (NO_SYSTEM_ROLE, "chat: instruction before the first text"),
+        (IGNORES_SYSTEM_ROLE, "chat: instruction before the first text"),
         (None, "instruction, text, 'Summary:'"),
     ],
 )
@@ -202,8 +291,9 @@ def test_a_long_text_is_cut_at_its_end_and_the_template_stays_whole(saved):
     short, long = model.predict(["begin", "begin " + "x" * 500])
     assert (short.truncated, long.truncated) == (False, True)
     assert long.prompt_tokens == model.details["max_prompt_tokens"] == 200 - 12
-    ids, _ = model._encode("begin " + "日本" * 200)
-    prompt = model._tokenizer.decode(ids)
+    encoded = model._encode(requests(["begin " + "日本" * 200])[0])
+    prompt = model._tokenizer.decode(encoded.ids)
+    assert long.prompt.endswith("<|im_start|>assistant\n")
     assert "system\nBe brief.<|im_end|>" in prompt
     assert re.search(r"[日本]<\|im_end\|>\n<\|im_start\|>assistant\n$", prompt)
 
@@ -211,8 +301,8 @@ def test_a_long_text_is_cut_at_its_end_and_the_template_stays_whole(saved):
 @pytest.mark.parametrize("kind", ["bart", "t5"])
 def test_a_summarizer_keeps_the_end_mark_of_a_cut_text(saved, kind):
     model = load(saved[kind])
-    ids, truncated = model._encode("y" * 500)
-    assert (len(ids), ids[-1], truncated) == (64, EOS, True)
+    encoded = model._encode(requests(["y" * 500])[0])
+    assert (len(encoded.ids), encoded.ids[-1], encoded.truncated) == (64, EOS, True)
 
 
 def test_a_wish_for_more_tokens_than_fit_is_lowered_and_noted(saved):
@@ -295,7 +385,7 @@ def test_loading_tells_what_it_does(saved):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batchsize": 4}, "unknown option 'batchsize'.*\n.*did you mean 'batch_size'"),
+        ({"batchsize": 4}, "unknown setting 'batchsize'.*\n.*did you mean 'batch_size'"),
         ({"batch_size": 0}, "option 'batch_size'.*greater than or equal to 1"),
         ({"batch_size": "8"}, "option 'batch_size'.*integer"),
         ({"batch_size": True}, "option 'batch_size'.*integer"),
