@@ -43,7 +43,7 @@ class Workspace:
         self.datasets = Datasets(database, store)
         self.experiments = Experiments(database, store, settings)
         self.workflows = Workflows(database, store, cluster, settings)
-        self.models = Models(settings.home / "models.yaml")
+        self.models = Models(settings)
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:

@@ -122,7 +122,9 @@ class ApiProvider:
             # A key must not go to another address than its owner's unless somebody says so.
             return None
         kind = provider_class(model)
-        name = str(kind.ENV_API_KEY_NAME)
+        # Some providers' keys go by two names.
+        names = str(kind.ENV_API_KEY_NAME).split("/")
+        name = next((each for each in names if os.environ.get(each)), names[0])
         if name in ("", "None"):
             return None
         return Key(name, required=kind._verify_and_set_api_key is _required_key())

@@ -1,8 +1,121 @@
-"""Placeholder until the catalogue is there."""
+"""The catalogue of models, with the user's own additions."""
 
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lumigator_nb.config import Settings
+from lumigator_nb.display import catalogue as shown
+from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_mean
+from lumigator_nb.models import catalogue
+from lumigator_nb.models.catalogue import TASKS, CatalogueModel
+from lumigator_nb.specs import Task
+
+FILE = "models.yaml"
+
+
+class Catalogue(tuple[CatalogueModel, ...]):
+    """Models to choose from; shows itself as a table."""
+
+    environment: Mapping[str, str]
+
+    def __new__(cls, models: Iterable[CatalogueModel], environment: Mapping[str, str]) -> Catalogue:
+        made = super().__new__(cls, models)
+        made.environment = environment
+        return made
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per model: its fields, and `obstacle`, which is empty where it can be used."""
+        rows = [{**model.model_dump(), "obstacle": model.obstacle(self.environment)} for model in self]
+        return pd.DataFrame(rows, columns=[*CatalogueModel.model_fields, "obstacle"])
+
+    def __str__(self) -> str:
+        return shown.as_text(self._rows())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self._rows())
+
+    def _rows(self) -> builtins.list[shown.CatalogueRow]:
+        return [
+            shown.CatalogueRow(
+                name=model.name,
+                display_name=model.display_name,
+                tasks=model.tasks,
+                parameters=model.parameters,
+                licence=model.licence,
+                context_tokens=model.context_tokens,
+                link=model.link,
+                obstacle=model.obstacle(self.environment),
+            )
+            for model in self
+        ]
 
 
 class Models:
-    def __init__(self, file: Path | None = None) -> None:
-        self.file = file
+    """The catalogue of a workspace: the bundled one, then ``models.yaml`` of its home, then what was added in code.
+
+    A later entry replaces an earlier one of the same name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._added: dict[str, CatalogueModel] = {}
+
+    def list(self, task: str | Task | None = None, *, provider: str | None = None) -> Catalogue:
+        """Return the models for a task and of a provider, as far as given.
+
+        Raises:
+            InvalidInputError: there is no such task, or ``models.yaml`` is malformed.
+        """
+        kind = task.kind if isinstance(task, Task) else task
+        kind = kind.replace("-", "_") if kind else None
+        if kind is not None and kind not in TASKS:
+            raise InvalidInputError(f"unknown task {kind!r}", did_you_mean(kind, TASKS))
+        found = [
+            model
+            for model in self._all().values()
+            if (kind is None or kind in model.tasks) and provider in (None, model.provider)
+        ]
+        variables = {model.api_key: self._settings.variable(model.api_key) for model in found if model.api_key}
+        return Catalogue(found, {name: value for name, value in variables.items() if value})
+
+    def get(self, name: str) -> CatalogueModel:
+        """Return what is known about a model.
+
+        Raises:
+            UnknownModelError: the catalogue does not have it; it may work all the same.
+        """
+        known = self._all()
+        if name not in known:
+            raise UnknownModelError(f"the catalogue has no model {name!r}", did_you_mean(name, known))
+        return known[name]
+
+    def add(self, source: Path | str | CatalogueModel | Mapping[str, Any]) -> Catalogue:
+        """Add models for as long as this workspace is open; a file ``models.yaml`` in its home is read every time.
+
+        Args:
+            source: a YAML file as the bundled one, or the fields of one model.
+
+        Raises:
+            InvalidInputError: the message names file, entry and field; nothing is added.
+        """
+        if isinstance(source, CatalogueModel):
+            new: tuple[CatalogueModel, ...] = (source,)
+        elif isinstance(source, Mapping):
+            new = (catalogue.entry(source, "the model to add"),)
+        else:
+            new = catalogue.load(Path(source).expanduser())
+        self._added |= {model.name: model for model in new}
+        return Catalogue(new, {})
+
+    def _all(self) -> dict[str, CatalogueModel]:
+        file = self._settings.home / FILE
+        own = catalogue.load(file) if file.is_file() else ()
+        return {model.name: model for model in (*catalogue.load(), *own)} | self._added

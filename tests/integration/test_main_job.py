@@ -38,7 +38,7 @@ def experiment(ws, request):
 
 @pytest.fixture
 def slow(tiny_model) -> lm.Model:
-    return lm.Model(tiny_model, label="tiny", max_new_tokens=400)
+    return lm.Model(tiny_model, label="tiny", max_new_tokens=400, batch_size=16)
 
 
 def finished_shards(ws, workflow) -> int:
@@ -84,7 +84,7 @@ def test_a_dataset_from_the_web_through_three_models(ws, tmp_path, slow) -> None
 LAUNCHER = """
 import sys, time, lumigator_nb as lm
 ws = lm.connect(lumigator_home=sys.argv[1])
-ws.workflows.launch(sys.argv[2], [lm.Model(sys.argv[3], label="tiny", max_new_tokens=400)])
+ws.workflows.launch(sys.argv[2], [lm.Model(sys.argv[3], label="tiny", max_new_tokens=400)], cache="off")
 print("launched", flush=True)
 time.sleep(600)
 """
@@ -103,7 +103,7 @@ def test_work_outlives_the_python_that_launched_it(ws, home, experiment, tiny_mo
 
 def test_a_killed_worker_fails_and_resumes_where_it_was(ws, experiment, slow) -> None:
     expected = uninterrupted(ws, slow)
-    (workflow,) = ws.workflows.launch(experiment, [slow])
+    (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
     until(lambda: finished_shards(ws, workflow) >= 2, 120, "two finished shards")
     for process in worker_processes(workflow.id):
         process.kill()
@@ -127,7 +127,7 @@ def parts(ws, workflow) -> list[str]:
 
 def test_a_restarted_head_loses_the_workflow_but_not_its_work(ws, experiment, slow) -> None:
     expected = uninterrupted(ws, slow)
-    (workflow,) = ws.workflows.launch(experiment, [slow])
+    (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
     until(lambda: finished_shards(ws, workflow) >= 2, 120, "two finished shards")
     assert ws.cluster.shutdown()
     assert worker_processes(workflow.id) == []
@@ -142,7 +142,7 @@ def test_a_restarted_head_loses_the_workflow_but_not_its_work(ws, experiment, sl
 
 
 def test_a_stopped_workflow_ends_and_resumes(ws, experiment, slow) -> None:
-    (workflow,) = ws.workflows.launch(experiment, [slow])
+    (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
     until(lambda: finished_shards(ws, workflow) >= 1, 120, "a finished shard")
     (stopped,) = ws.workflows.stop(workflow)
     assert stopped.status is Status.STOPPED
