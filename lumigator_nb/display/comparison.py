@@ -8,10 +8,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from lumigator_nb.display.costs import cost_cells
 from lumigator_nb.display.html import fragment, tag, unfolding
 from lumigator_nb.display.overview import (
     NOT_TOLD_APART,
     chart,
+    cost_and_speed,
     legend,
     main_info,
     mark,
@@ -61,6 +63,7 @@ def as_html(comparison: Comparison) -> str:
         tag("div", verdict(comparison.summary(), info, comparison.confidence), class_="lm-verdict"),
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
+        *cost_and_speed(comparison),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
         chart(comparison, info),
         unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
@@ -110,6 +113,12 @@ def _tables(comparison: Comparison, columns: int) -> Iterator[Table]:
     for start in range(0, len(others), fitting):
         chosen = {info.name: info for info in others[start : start + fitting]}
         yield _values_table([one.model for one in leaders], chosen, summary)
+    headers, rows = cost_cells(comparison.costs(), [one.model for one in leaders])
+    if rows:
+        table = _table(headers)
+        for label, *cells in rows:
+            _add(table, [elide(label, max(12, min(_LABEL, columns - _MAIN))), *cells])
+        yield table
 
 
 def _main_table(found: Sequence[Standing], info: ScoreInfo, confidence: float, label: int) -> Table:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lumigator_nb.display.costs import cost_table, remarks
 from lumigator_nb.display.html import Html, escape, join, name, table, tag
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
@@ -81,6 +82,13 @@ def _difference(one: Standing, show: Figures) -> Html:
     return join([show.signed(one.difference), " ", tag("span", below, class_="lm-sub")])
 
 
+def cost_and_speed(comparison: Comparison) -> list[Html]:
+    """Return what the models cost and how fast they are, in the order of the scores; nothing where that is unknown."""
+    order = [one.model for one in standings(comparison.summary(), main_info(comparison))]
+    found = cost_table(comparison.costs(), order)
+    return [] if found is None else [found]
+
+
 def legend(comparison: Comparison) -> str:
     """Return what the marks of the table mean."""
     certainty = percent(comparison.confidence)
@@ -93,7 +101,13 @@ def legend(comparison: Comparison) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader must know besides the figures: what is left out, what failed, and how little there is."""
-    return [*_pending(comparison), *_unanswered(comparison), *_left_out(comparison), *_few_examples(comparison)]
+    return [
+        *_pending(comparison),
+        *_unanswered(comparison),
+        *_left_out(comparison),
+        *remarks(comparison.costs()),
+        *_few_examples(comparison),
+    ]
 
 
 def _pending(comparison: Comparison) -> list[str]:

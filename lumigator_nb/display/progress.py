@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lumigator_nb.display.costs import dollars
 from lumigator_nb.display.html import Html, fragment, join, name, status_chip, tag
 from lumigator_nb.display.text import duration, elide, first_line, one_line
 from lumigator_nb.specs import Progress, Status, Step
@@ -36,6 +37,8 @@ class ProgressRow:
         note: what it is doing besides.
         error: why it failed.
         stale: the cluster could not be asked, so `status` is the last that was known.
+        failed: of `done` have no answer.
+        cost: dollars spent in this attempt; None where nothing has a price.
     """
 
     label: str
@@ -48,6 +51,8 @@ class ProgressRow:
     note: str = ""
     error: str | None = None
     stale: bool = False
+    failed: int = 0
+    cost: float | None = None
 
     @classmethod
     def of(
@@ -68,6 +73,8 @@ class ProgressRow:
             note=progress.note,
             error=error,
             stale=stale,
+            failed=progress.failed,
+            cost=progress.cost,
         )
 
     @property
@@ -101,9 +108,12 @@ class ProgressRow:
 
     @property
     def remarks(self) -> list[str]:
-        """What else there is to say: staleness, note, first line of the error."""
+        """What else there is to say: staleness, note, money, failures, first line of the error."""
         note = "" if self.status.ended else one_line(self.note)
-        return [text for text in (STALE if self.stale else "", note, first_line(self.error or "")) if text]
+        spent = "" if self.cost is None else f"{dollars(self.cost)} so far"
+        failed = f"{self.failed:,} without an answer" if self.failed else ""
+        said = (STALE if self.stale else "", note, spent, failed, first_line(self.error or ""))
+        return [text for text in said if text]
 
 
 def as_text(rows: Sequence[ProgressRow]) -> str:

@@ -6,18 +6,29 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.display.html import Html, card, clipped, join, name, page, table, tag
-from lumigator_nb.display.overview import chart, legend, main_info, notes, ordered_scores, score_table, side_by_side
-from lumigator_nb.display.records import describe_metric, describe_model
+from lumigator_nb.display.overview import (
+    chart,
+    cost_and_speed,
+    legend,
+    main_info,
+    notes,
+    ordered_scores,
+    score_table,
+    side_by_side,
+)
+from lumigator_nb.display.records import describe_metric, describe_model, describe_task
 from lumigator_nb.display.scores import verdict
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
-from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, now
+from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, now
 
 if TYPE_CHECKING:
     from lumigator_nb.records import Job, Workflow
     from lumigator_nb.services.comparisons import Comparison
 
 REPORTED_EXAMPLES = 20
-_NOT_WORTH_TELLING = ("traceback", "shards_reused", "lumigator_nb", "python")
+# Versions and costs stand elsewhere in the report.
+_NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "answered", "cost", "seconds_p50"}
+_NOT_WORTH_TELLING |= {"seconds_p95", "prompt_tokens", "completion_tokens", "reasoning_tokens", "notes"}
 
 
 def report(comparison: Comparison) -> str:
@@ -32,6 +43,7 @@ def report(comparison: Comparison) -> str:
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
         tag("div", *(chart(comparison, info) for info in ordered_scores(comparison)), class_="lm-plots"),
+        *_cost_section(comparison),
         tag("h2", "What was compared"),
         card("Experiment", _facts(comparison)),
         tag("h2", "Models"),
@@ -50,6 +62,11 @@ def report(comparison: Comparison) -> str:
     )
 
 
+def _cost_section(comparison: Comparison) -> list[Html]:
+    found = cost_and_speed(comparison)
+    return [tag("h2", "Cost and speed"), *found] if found else []
+
+
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:
     dataset, task = comparison.dataset, comparison.experiment.task
     bootstrap = f"{percent(comparison.confidence)} percentile intervals of a paired bootstrap over examples"
@@ -57,7 +74,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
         ("Dataset", f"{dataset.name} ({dataset.filename}, {size(dataset.size_bytes)})"),
         ("SHA-256", dataset.content_hash),
         ("Examples", f"{dataset.n_examples:,}"),
-        ("Task", task.kind),
+        ("Task", describe_task(task)),
         ("Prompt", clipped(task.instruction, 600)),
         ("Intervals", f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}"),
         ("P-values", "paired, of each model against the best, not corrected for several comparisons"),
@@ -132,12 +149,19 @@ def recipe(comparison: Comparison) -> str:
         "import lumigator_nb as lm\n\n"
         "ws = lm.connect()\n"
         f"ds = ws.datasets.upload({dataset.filename!r}, {settings(upload)})\n"
-        f"task = lm.Task(kind={experiment.task.kind!r}, prompt={experiment.task.prompt!r})\n"
+        f"task = {_task_code(experiment.task)}\n"
         f"ex = ws.experiments.create({experiment.name!r}, dataset=ds, task=task, metrics=[{metrics}])\n"
         f"ws.workflows.launch(ex, models=[\n{models}])\n"
         "ws.wait(ex)\n"
         f"ws.compare(ex, {bootstrap})"
     )
+
+
+def _task_code(task: Task) -> str:
+    given = [(name, value) for name, value in task if name in ("kind", "prompt") or value not in (None, ())]
+    shots = f"[{', '.join(f'lm.Shot(**{shot.model_dump()!r})' for shot in task.shots)}]"
+    parts = [f"{name}={shots if name == 'shots' else repr(value)}" for name, value in given]
+    return f"lm.Task({', '.join(parts)})"
 
 
 def _metric_code(metric: MetricSpec) -> str:
@@ -149,5 +173,7 @@ def _model_code(model: Model) -> str:
     defaults = GenerationConfig()
     given: list[tuple[str, object]] = [("label", model.label)] if model.label != name else []
     given += [(key, value) for key, value in model.generation if value != getattr(defaults, key)]
+    given += [("base_url", model.base_url)] if model.base_url else []
+    given += [("repeat", model.repeat)] if model.repeat > 1 else []
     given += [("options", model.options)] if model.options else []
     return f"lm.Model({name!r}, {settings(given)})" if given else repr(name)

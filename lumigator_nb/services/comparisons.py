@@ -18,6 +18,7 @@ from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.metrics import info as score_info
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.results import STATISTICS_SUFFIX
+from lumigator_nb.services.costs import costs
 from lumigator_nb.specs import Status, Step
 from lumigator_nb.store import Store
 
@@ -130,6 +131,17 @@ class Comparison:
         model; empty for the leader and for scores without better or worse), `n` (examples).
         """
         return self._summary.copy()
+
+    def costs(self) -> pd.DataFrame:
+        """Return what the models' answers cost and how long they took, one row per model.
+
+        Columns: `model`, `examples`, `answered`, `failed`, `cached` (found in the store), `truncated` (inputs cut to
+        fit the model), `cut_off` (answers that ended at `max_new_tokens`), `prompt_tokens`, `completion_tokens`,
+        `reasoning_tokens`, `dollars` (when the answers were first made; empty where there is no price),
+        `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer), `tokens_per_second`
+        (median over answers).
+        """
+        return costs(self._predictions)
 
     def pairwise(self, score: str | None = None) -> pd.DataFrame:
         """Return one row per ordered pair of models: `difference` (model minus other), `low`, `high`, `p_value`."""

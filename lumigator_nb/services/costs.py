@@ -1,0 +1,49 @@
+"""What each model's answers cost, how long they took, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
+
+
+def costs(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return one row per model.
+
+    Args:
+        predictions: per label, the frame of :meth:`Workflows.predictions`; columns may be missing.
+    """
+    return pd.DataFrame([{"model": label, **_of(frame)} for label, frame in predictions.items()])
+
+
+def _of(frame: pd.DataFrame) -> dict[str, Any]:
+    answered = frame[frame["prediction"].notna()]
+    dollars, seconds = _numbers(answered, "cost"), _numbers(answered, "seconds")
+    tokens = _numbers(answered, "completion_tokens")
+    paid = dollars.notna().any()
+    return {
+        "examples": len(frame),
+        "answered": len(answered),
+        "failed": len(frame) - len(answered),
+        "cached": int((_column(answered, "cached") == True).sum()),  # noqa: E712 - the column may hold None
+        "truncated": int((_column(answered, "truncated") == True).sum()),  # noqa: E712
+        "cut_off": int((_column(answered, "finish") == "length").sum()),
+        **{name: int(_numbers(answered, name).sum()) for name in _COUNTS},
+        "dollars": float(dollars.sum()) if paid else np.nan,
+        "dollars_per_1000": 1000 * float(dollars.mean()) if paid else np.nan,
+        "seconds_p50": float(seconds.quantile(0.5)),
+        "seconds_p95": float(seconds.quantile(0.95)),
+        "tokens_per_second": float((tokens / seconds.where(seconds > 0)).median()),
+    }
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    return frame[name] if name in frame else pd.Series(index=frame.index, dtype=object)
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> pd.Series:
+    return pd.to_numeric(_column(frame, name), errors="coerce").astype("float64")
