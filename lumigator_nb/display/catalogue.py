@@ -50,7 +50,7 @@ def as_text(rows: Sequence[CatalogueRow]) -> str:
     """Return a line per model."""
     if not rows:
         return "no model"
-    width = min(48, max(len(row.name) for row in rows))
+    width = min(42, max(len(row.name) for row in rows))
     return "\n".join(
         f"{elide(row.name, width):<{width}}  {_count(row.parameters):>5}  {_count(row.context_tokens):>5}  "
         f"{elide(row.licence or MISSING, 14):<14}  {row.obstacle or 'ready'}"

@@ -89,7 +89,7 @@ class CatalogueModel(Value):
             return f"pip install '{package}'"
         if self.api_key and not environment.get(self.api_key):
             return f"{self.api_key} is not set"
-        return None
+        return f"needs a server at {self.base_url}" if self.base_url else None
 
 
 def load(path: Path | None = None) -> tuple[CatalogueModel, ...]:

@@ -105,3 +105,31 @@ def test_the_schema_by_command(cli) -> None:
     assert "is at revision 0002" in cli("db", "upgrade")
     assert "0002 (current)" in cli("db", "current")
     assert "0001" in cli("db", "history")
+
+
+def test_the_catalogue_by_command(cli) -> None:
+    printed = cli("models", "list", "--task", "translation", "--provider", "hf")
+    assert "hf/facebook/nllb-200-distilled-600M" in printed
+    assert "bart-large-cnn" not in printed
+    assert "did you mean 'translation'" in cli("models", "list", "--task", "translations", code=1)
+
+
+def test_tasks_models_and_estimates_by_command(cli) -> None:
+    cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
+    words = ["experiments", "create", "de", "--dataset", "tickets", "--task", "translation"]
+    assert "--source English --target German" in cli(*words, code=1)
+    cli(*words, "--source", "English", "--target", "German", "--template", "{{ example }}!")
+    assert "English to German" in cli("experiments", "show", "de")
+    printed = cli("estimate", "de", "-m", "openai/gpt-4o-mini", "--set", "max_new_tokens=10", "-m", "baseline/copy")
+    assert re.search(r"openai/gpt-4o-mini +2 +2 .*\$0\.0000 .*count", printed)
+    assert "--set takes NAME=VALUE" in cli("estimate", "de", "-m", "openai/x", "--set", "oops", code=1)
+    assert "unknown task 'dancing'" in cli(
+        "experiments", "create", "x", "--dataset", "tickets", "--task", "dancing", code=1
+    )
+    assert "text generation needs a prompt" in cli(*words[:-1], "text-generation", code=1)
+
+
+def test_a_missing_key_is_named_by_command(cli, monkeypatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
+    assert "OPENAI_API_KEY is not set" in cli("run", "tickets", "-m", "openai/gpt-4o-mini", code=1)
