@@ -76,8 +76,10 @@ class Answers:
         return None if row is None else Prediction(**json.loads(row[0]), cached=not row[1])
 
     def keep(self, key: str, prediction: Prediction) -> None:
-        """Keep an answer; an error is not one."""
+        """Keep an answer. Of an error only what it cost is kept, for :meth:`spent`."""
         if prediction.text is None:
+            if prediction.cost:
+                self._journal.append(f'{{"key":"","answer":{{"cost":{prediction.cost!r}}}}}\n')
             return
         values = ((name, getattr(prediction, name)) for name in _FIELDS)
         given = {name: value for name, value in values if value is not None and value is not False}
@@ -111,7 +113,7 @@ class Answers:
     def _read(self, name: str) -> None:
         try:
             mine = self._is_mine(name)
-            rows = ((key, json.dumps(answer, ensure_ascii=False), mine) for key, answer in self._lines(name))
+            rows = ((key, json.dumps(answer, ensure_ascii=False), mine) for key, answer in self._lines(name) if key)
             self._index.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", rows)
         except NotFoundError:
             log.info("%s was joined into another file meanwhile", name)

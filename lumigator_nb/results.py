@@ -96,16 +96,17 @@ class Tally:
         import pyarrow.compute as pc
 
         self.errors.update(error for error in table["error"].to_pylist() if error is not None)
-        table = table.filter(pc.is_valid(table["prediction"]))
-        self.answered += len(table)
-        self.cached += pc.sum(table["cached"]).as_py() or 0
+        answered = table.filter(pc.is_valid(table["prediction"]))
+        self.answered += len(answered)
+        self.cached += pc.sum(answered["cached"]).as_py() or 0
+        self.seconds.append(answered["seconds"].drop_null().to_numpy())
+        # A model that thinks until its tokens are used up gives no answer, and is paid for all the same.
         self.truncated += pc.sum(table["truncated"]).as_py() or 0
         self.cut_off += pc.sum(pc.equal(table["finish"], "length")).as_py() or 0
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens"):
             setattr(self, name, getattr(self, name) + (pc.sum(table[name]).as_py() or 0))
         cost = pc.sum(table["cost"]).as_py()
         self.cost = self.cost if cost is None else (self.cost or 0.0) + cost
-        self.seconds.append(table["seconds"].drop_null().to_numpy())
 
     @property
     def details(self) -> dict[str, Any]:

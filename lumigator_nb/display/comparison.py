@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lumigator_nb.display.costs import cost_cells
+from lumigator_nb.display.costs import COST_TITLE, cost_cells, cost_legend
 from lumigator_nb.display.html import fragment, tag, unfolding
 from lumigator_nb.display.overview import (
     NOT_TOLD_APART,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["as_html", "as_text", "interval_plot", "report", "verdict"]
 
 SHOWN_EXAMPLES, SHOWN_CHARACTERS = 2, 3000
-# Columns of a terminal: where unknown; for a name, at most; for a score; for what is said about the main one.
-_WIDTH, _LABEL, _COLUMN, _MAIN = 100, 36, 10, 64
+# Columns of a terminal: where unknown; for a name, at most; for a score; for what is said about the main one; between.
+_WIDTH, _LABEL, _COLUMN, _MAIN, _GAP = 100, 36, 10, 64, 3
 
 
 def interval_plot(summary: pd.DataFrame, info: ScoreInfo, confidence: float) -> Figure:
@@ -58,14 +58,15 @@ def as_html(comparison: Comparison) -> str:
     """Return what a notebook shows: verdict, table, chart of the main score, and two examples to unfold."""
     info = main_info(comparison)
     examples = comparison.examples(SHOWN_EXAMPLES)
+    costs = cost_and_speed(comparison)
     return fragment(
         tag("div", _title(comparison), class_="lm-title"),
         tag("div", verdict(comparison.summary(), info, comparison.confidence), class_="lm-verdict"),
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
-        *cost_and_speed(comparison),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
         chart(comparison, info),
+        *([tag("div", COST_TITLE, class_="lm-title"), *costs] if costs else []),
         unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
     )
 
@@ -87,6 +88,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
     blocks = [
         *(_wrapped(text, columns) for text in paragraphs),
         *(_drawn(block, columns) for block in _tables(comparison, columns)),
+        _cost_and_speed(comparison, columns),
         "\n".join(_wrapped(text, columns) for text in below),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -108,17 +110,47 @@ def _tables(comparison: Comparison, columns: int) -> Iterator[Table]:
     summary = comparison.summary()
     main, *others = ordered_scores(comparison)
     leaders = standings(summary, main)
-    yield _main_table(leaders, main, comparison.confidence, max(12, min(_LABEL, columns - _MAIN)))
+    yield _main_table(leaders, main, comparison.confidence, _label_width(columns))
     fitting = max(1, (columns - _LABEL) // _COLUMN)
     for start in range(0, len(others), fitting):
         chosen = {info.name: info for info in others[start : start + fitting]}
         yield _values_table([one.model for one in leaders], chosen, summary)
-    headers, rows = cost_cells(comparison.costs(), [one.model for one in leaders])
-    if rows:
-        table = _table(headers)
-        for label, *cells in rows:
-            _add(table, [elide(label, max(12, min(_LABEL, columns - _MAIN))), *cells])
-        yield table
+
+
+def _label_width(columns: int) -> int:
+    return max(12, min(_LABEL, columns - _MAIN))
+
+
+def _cost_and_speed(comparison: Comparison, columns: int) -> str:
+    """A title and as many columns side by side as fit, the others below; empty where nothing is known."""
+    costs = comparison.costs()
+    order = [one.model for one in standings(comparison.summary(), main_info(comparison))]
+    headers, rows = cost_cells(costs, order)
+    if not rows:
+        return ""
+    labels = [elide(row[0], _label_width(columns)) for row in rows]
+    drawn = []
+    for chosen in _fitting([labels, *zip(headers[1:], *(row[1:] for row in rows), strict=True)], columns):
+        table = _table(["model", *(headers[index] for index in chosen)])
+        for label, row in zip(labels, rows, strict=True):
+            _add(table, [label, *(row[index] for index in chosen)])
+        drawn.append(_drawn(table, columns))
+    below = cost_legend(costs)
+    return "\n".join([COST_TITLE, "\n\n".join(drawn), *([_wrapped(below, columns)] if below else [])])
+
+
+def _fitting(cells: Sequence[Sequence[str]], columns: int) -> Iterator[list[int]]:
+    """Part the columns after the first, which stands in every part, so that each part is as wide as the terminal."""
+    first, *widths = (max(map(len, column)) for column in cells)
+    part: list[int] = []
+    used = first
+    for index, width in enumerate(widths, start=1):
+        if part and used + _GAP + width > columns:
+            yield part
+            part, used = [], first
+        part.append(index)
+        used += _GAP + width
+    yield part
 
 
 def _main_table(found: Sequence[Standing], info: ScoreInfo, confidence: float, label: int) -> Table:

@@ -7,37 +7,42 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.display.html import Html, name, table
-from lumigator_nb.display.text import MISSING, count
+from lumigator_nb.display.text import MISSING, count, duration, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # From this share of answers that ended at max_new_tokens on, a reader should know.
 MANY_CUT_OFF = 0.05
+COST_TITLE = "Cost and speed"
 
 
 def dollars(value: float) -> str:
-    """Return an amount with two digits that say something: ``$12.30``, ``$0.0012``."""
+    """Return an amount in whole cents, or with three digits below a dollar: ``$1.23``, ``$0.0132``, ``$0.0012``."""
     if math.isnan(value):
-        return MISSING
-    if value == 0 or value >= 0.095:
-        return f"${value:,.2f}"
-    return f"${value:.{min(8, 1 - math.floor(math.log10(value)))}f}"
+        return "no price"
+    decimals = 2 if value <= 0 else min(9, max(2, 2 - math.floor(math.log10(value))))
+    whole, _, rest = f"{value:,.{decimals}f}".partition(".")
+    return f"${whole}.{rest.rstrip('0'):0<2}"
 
 
 def seconds(value: float) -> str:
-    """Return a latency: ``85 ms``, ``1.24 s``."""
+    """Return a latency: ``85 ms``, ``1.24 s``, ``2 min 05 s``."""
     if math.isnan(value):
         return MISSING
+    if value < 0.0005:
+        return "<1 ms"
+    if value >= 59.95:
+        return duration(value)
     return f"{1000 * value:.0f} ms" if value < 0.9995 else f"{value:.3g} s"
 
 
-def _tokens(value: float) -> str:
-    return f"{int(value):,}" if value else MISSING
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value > 0 else MISSING
 
 
 def _rate(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:,.0f}"
+    return MISSING if math.isnan(value) else f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -46,7 +51,10 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "seconds_p50": ("latency", seconds),
     "seconds_p95": ("95% within", seconds),
     "tokens_per_second": ("tokens/s", _rate),
-    "completion_tokens": ("tokens", _tokens),
+    "prompt_tokens": ("tokens in", _number),
+    "completion_tokens": ("tokens out", _number),
+    "reasoning_tokens": ("reasoning", _number),
+    "cached": ("cached", _number),
 }
 
 
@@ -70,18 +78,37 @@ def cost_table(costs: pd.DataFrame, models: Sequence[str]) -> Html | None:
     headers, rows = cost_cells(costs, models)
     if not rows:
         return None
-    titles = ["Model", *headers[1:]]
+    titles = [header[0].upper() + header[1:] for header in headers]
     return table(titles, [[name(row[0]), *row[1:]] for row in rows], numeric=range(1, len(titles)))
 
 
+def cost_legend(costs: pd.DataFrame) -> str | None:
+    """Return what the table leaves unsaid; None where there is nothing to add."""
+    if not (costs["cached"] > 0).any():
+        return None
+    return "cached: answers that were in the store already; their cost and latency are those of the first time"
+
+
+def unanswered(costs: pd.DataFrame) -> list[str]:
+    """Return which models left examples without an answer, and what follows from it."""
+    others = " for all models" if len(costs) > 1 else ""
+    return [
+        f"{row['failed']:,} of {count(row['examples'], 'example')} {'has' if row['failed'] == 1 else 'have'} no answer "
+        f"from {row['model']} and {'is' if row['failed'] == 1 else 'are'} left out{others}."
+        for row in costs.to_dict("records")
+        if row["failed"]
+    ]
+
+
 def remarks(costs: pd.DataFrame) -> list[str]:
-    """Return what a reader must know about how answers came about."""
+    """Return whose inputs were cut to fit, and who was often cut off in the middle of an answer."""
     said = []
     for row in costs.to_dict("records"):
-        label, answered, cut_off = str(row["model"]), int(row["answered"]), int(row["cut_off"])
+        label, asked, cut_off = row["model"], row["examples"], row["cut_off"]
         if row["truncated"]:
-            said.append(f"{label}: {count(int(row['truncated']), 'input')} cut to fit the model.")
-        if cut_off > MANY_CUT_OFF * answered:
-            share = f"{cut_off:,} of {count(answered, 'answer')}"
-            said.append(f"{label}: {share} ended at max_new_tokens; raise it to see them whole.")
+            inputs = f"{row['truncated']:,} of {count(row['examples'], 'input')}"
+            said.append(f"{label}: {inputs} {'was' if row['truncated'] == 1 else 'were'} cut to fit the model.")
+        if cut_off > MANY_CUT_OFF * asked:
+            share = f"{cut_off:,} of {count(asked, 'answer')} ({percent(round(cut_off / asked, 2))})"
+            said.append(f"{label}: {share} ended at max_new_tokens: raise max_new_tokens.")
     return said

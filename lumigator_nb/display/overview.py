@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lumigator_nb.display.costs import cost_table, remarks
+from lumigator_nb.display.costs import cost_legend, cost_table, remarks, unanswered
 from lumigator_nb.display.html import Html, escape, join, name, table, tag
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
-from lumigator_nb.specs import Status, Step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,10 +82,13 @@ def _difference(one: Standing, show: Figures) -> Html:
 
 
 def cost_and_speed(comparison: Comparison) -> list[Html]:
-    """Return what the models cost and how fast they are, in the order of the scores; nothing where that is unknown."""
+    """Return what the models cost and how fast they are, best first; nothing where that is unknown."""
+    costs = comparison.costs()
     order = [one.model for one in standings(comparison.summary(), main_info(comparison))]
-    found = cost_table(comparison.costs(), order)
-    return [] if found is None else [found]
+    found, below = cost_table(costs, order), cost_legend(costs)
+    if found is None:
+        return []
+    return [found, tag("div", below, class_="lm-note")] if below else [found]
 
 
 def legend(comparison: Comparison) -> str:
@@ -101,11 +103,12 @@ def legend(comparison: Comparison) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader must know besides the figures: what is left out, what failed, and how little there is."""
+    costs = comparison.costs()
     return [
         *_pending(comparison),
-        *_unanswered(comparison),
+        *unanswered(costs),
         *_left_out(comparison),
-        *remarks(comparison.costs()),
+        *remarks(costs),
         *_few_examples(comparison),
     ]
 
@@ -116,15 +119,6 @@ def _pending(comparison: Comparison) -> list[str]:
         for workflow in comparison.pending
     ]
     return [f"Not compared: {', '.join(states)}."] if states else []
-
-
-def _unanswered(comparison: Comparison) -> list[str]:
-    labels = {workflow.id: workflow.label for workflow in comparison.workflows}
-    return [
-        f"{labels[job.workflow_id]} gave no answer for {count(job.n_failed, 'example')}."
-        for job in comparison.jobs
-        if job.step is Step.INFERENCE and job.status is Status.SUCCEEDED and job.n_failed
-    ]
 
 
 def _left_out(comparison: Comparison) -> list[str]:

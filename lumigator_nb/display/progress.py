@@ -35,7 +35,7 @@ class ProgressRow:
         rate: examples per second; None before the first.
         seconds_left: of that step.
         note: what it is doing besides.
-        error: why it failed.
+        error: why it failed or stopped.
         stale: the cluster could not be asked, so `status` is the last that was known.
         failed: of `done` have no answer.
         cost: dollars spent in this attempt; None where nothing has a price.
@@ -99,6 +99,8 @@ class ProgressRow:
         """The rate in words: per second, or the seconds of one where it is slow."""
         if not self.rate or self.status.ended:
             return ""
+        if self.rate >= 100:
+            return f"{self.rate:,.0f} examples/s"
         return f"{self.rate:.3g} examples/s" if self.rate >= 1 else f"{1 / self.rate:.3g} s/example"
 
     @property
@@ -108,11 +110,11 @@ class ProgressRow:
 
     @property
     def remarks(self) -> list[str]:
-        """What else there is to say: staleness, note, money, failures, first line of the error."""
+        """What else there is to say: staleness, note, failures, money, first line of the error."""
         note = "" if self.status.ended else one_line(self.note)
-        spent = "" if self.cost is None else f"{dollars(self.cost)} so far"
-        failed = f"{self.failed:,} without an answer" if self.failed else ""
-        said = (STALE if self.stale else "", note, spent, failed, first_line(self.error or ""))
+        failed = f"{self.failed:,} failed" if self.failed else ""
+        spent = "" if self.cost is None or self.status.ended else f"{dollars(self.cost)} so far"
+        said = (STALE if self.stale else "", note, failed, spent, first_line(self.error or ""))
         return [text for text in said if text]
 
 

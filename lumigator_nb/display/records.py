@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
     from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 
 Fact = tuple[str, object]
+
+# The counts of :class:`lumigator_nb.results.Tally`.
+TALLIED = frozenset(
+    {
+        "answered",
+        "cached",
+        "truncated",
+        "cut_off",
+        "prompt_tokens",
+        "completion_tokens",
+        "reasoning_tokens",
+        "cost",
+        "seconds_p50",
+        "seconds_p95",
+    }
+)
+# Not `api_key_name`, which is the name of a variable, and not `max_tokens`.
+_SECRET = re.compile("(^|_)(key|token|secret|password)$|headers", re.IGNORECASE)
 
 _LENGTHS = {"min": "shortest", "p50": "median", "mean": "mean", "p95": "95% below", "max": "longest"}
 
@@ -74,9 +93,24 @@ def describe_model(model: Model) -> str:
     changed: list[tuple[str, object]] = [
         (name, value) for name, value in model.generation if value != getattr(defaults, name)
     ]
-    changed += [("base_url", model.base_url)] if model.base_url else []
+    changed += [("base_url", without_secrets(model.base_url))] if model.base_url else []
     changed += [("repeat", model.repeat)] if model.repeat > 1 else []
-    return settings([*changed, *model.options.items()]) or "default settings"
+    return settings([*changed, *shown_options(model).items()]) or "default settings"
+
+
+def shown_options(model: Model) -> dict[str, Any]:
+    """Return the options of a model without those that look like a key."""
+    return _harmless(model.options)
+
+
+def _harmless(options: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in options.items() if not _SECRET.search(name)}
+    return {name: _harmless(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without the password and the parameters that it may hold."""
+    return re.sub(r"(?<=://)[^/@\s]*@|[?#].*$", "", address)
 
 
 def describe_task(task: Task) -> str:
@@ -212,7 +246,7 @@ def _job(record: Job) -> _Shown:
         ("Error", record.error),
         ("Examples", f"{record.n_examples:,}{_without_answer(record)}" if record.n_examples else None),
         ("Scores", ", ".join(f"{name} {value:.4g}" for name, value in record.scores.items())),
-        *((name.replace("_", " "), _detail(name, value)) for name, value in _flat(record.details)),
+        *describe_details(record.details),
         ("Started", moment(record.started_at) if record.started_at else None),
         ("Ended", _ended(record.started_at, record.finished_at)),
         ("Workflow", record.workflow_id),
@@ -233,13 +267,37 @@ def _flat(details: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _detail(name: str, value: object) -> str:
-    if name == "cost" and isinstance(value, float):
-        return dollars(value)
-    if name.startswith("seconds") and isinstance(value, float):
-        return seconds(value)
+def describe_details(details: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a job left for the record as label and text: the answers in all first, then the rest as it stands."""
+    rest = {name: value for name, value in details.items() if name not in TALLIED}
+    others = [(name.replace("_", " "), _detail(value)) for name, value in _flat(rest) if value not in (None, [], "")]
+    return [*_tallied(details), *others]
+
+
+def _tallied(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What :attr:`lumigator_nb.results.Tally.details` holds, in words."""
+    words = {"cached": "cached", "truncated": "with a cut input", "cut_off": "ended at max_new_tokens"}
+    if "answered" in details:
+        parts = ", ".join(f"{details[name]:,} {word}" for name, word in words.items() if name in details)
+        yield "Answers", f"{details['answered']:,}" + (f" ({parts})" if parts else "")
+    if "cost" in details:
+        yield "Cost", dollars(details["cost"])
+    if "seconds_p50" in details:
+        yield "Latency", f"median {seconds(details['seconds_p50'])}, 95% within {seconds(details['seconds_p95'])}"
+    if "completion_tokens" in details:
+        thought = f" ({details['reasoning_tokens']:,} of them reasoning)" if "reasoning_tokens" in details else ""
+        yield "Tokens", f"{details.get('prompt_tokens', 0):,} in, {details['completion_tokens']:,} out{thought}"
+
+
+def _detail(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, list):
-        return "; ".join(map(str, value)) or MISSING
+        return "; ".join(map(str, value))
+    if isinstance(value, str):
+        return without_secrets(value) if re.match("https?://", value) else value
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lumigator_nb.display.costs import COST_TITLE
 from lumigator_nb.display.html import Html, card, clipped, join, name, page, table, tag
 from lumigator_nb.display.overview import (
     chart,
@@ -16,7 +17,15 @@ from lumigator_nb.display.overview import (
     score_table,
     side_by_side,
 )
-from lumigator_nb.display.records import describe_metric, describe_model, describe_task
+from lumigator_nb.display.records import (
+    TALLIED,
+    describe_details,
+    describe_metric,
+    describe_model,
+    describe_task,
+    shown_options,
+    without_secrets,
+)
 from lumigator_nb.display.scores import verdict
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
 from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, now
@@ -27,8 +36,7 @@ if TYPE_CHECKING:
 
 REPORTED_EXAMPLES = 20
 # Versions and costs stand elsewhere in the report.
-_NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "answered", "cost", "seconds_p50"}
-_NOT_WORTH_TELLING |= {"seconds_p95", "prompt_tokens", "completion_tokens", "reasoning_tokens", "notes"}
+_NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
 
 
 def report(comparison: Comparison) -> str:
@@ -64,7 +72,7 @@ def report(comparison: Comparison) -> str:
 
 def _cost_section(comparison: Comparison) -> list[Html]:
     found = cost_and_speed(comparison)
-    return [tag("h2", "Cost and speed"), *found] if found else []
+    return [tag("h2", COST_TITLE), *found] if found else []
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:
@@ -76,6 +84,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
         ("Examples", f"{dataset.n_examples:,}"),
         ("Task", describe_task(task)),
         ("Prompt", clipped(task.instruction, 600)),
+        *([("Template", clipped(task.template, 600))] if task.template else []),
         ("Intervals", f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}"),
         ("P-values", "paired, of each model against the best, not corrected for several comparisons"),
         ("Versions", _versions(comparison.jobs)),
@@ -102,7 +111,15 @@ def _models(comparison: Comparison) -> Html:
         rows.append(
             [title, describe_model(workflow.model), _used(job), _took(job), f"{job.n_failed:,}" if job else MISSING]
         )
-    return table(["Model", "Settings", "Worked with", "Predicting", "Without answer"], rows, numeric=(3, 4))
+    found = table(["Model", "Settings", "Worked with", "Predicting", "Without answer"], rows, numeric=(3, 4))
+    return join([found, *(tag("div", note, class_="lm-note") for note in _noticed(comparison))])
+
+
+def _noticed(comparison: Comparison) -> Iterator[str]:
+    """What was noticed while models answered, such as a parameter that one does not take."""
+    for workflow in comparison.workflows:
+        job = _job(comparison, workflow, Step.INFERENCE)
+        yield from (f"{workflow.label}: {note}." for note in (job.details.get("notes") or () if job else ()))
 
 
 def _job(comparison: Comparison, workflow: Workflow, step: Step) -> Job | None:
@@ -110,8 +127,8 @@ def _job(comparison: Comparison, workflow: Workflow, step: Step) -> Job | None:
 
 
 def _used(job: Job | None) -> str:
-    details = job.details.items() if job else ()
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in details if name not in _NOT_WORTH_TELLING)
+    details = {name: value for name, value in (job.details if job else {}).items() if name not in _NOT_WORTH_TELLING}
+    return ", ".join(f"{name} {text}" for name, text in describe_details(details))
 
 
 def _took(job: Job | None) -> str:
@@ -173,7 +190,7 @@ def _model_code(model: Model) -> str:
     defaults = GenerationConfig()
     given: list[tuple[str, object]] = [("label", model.label)] if model.label != name else []
     given += [(key, value) for key, value in model.generation if value != getattr(defaults, key)]
-    given += [("base_url", model.base_url)] if model.base_url else []
+    given += [("base_url", without_secrets(model.base_url))] if model.base_url else []
     given += [("repeat", model.repeat)] if model.repeat > 1 else []
-    given += [("options", model.options)] if model.options else []
+    given += [("options", shown_options(model))] if shown_options(model) else []
     return f"lm.Model({name!r}, {settings(given)})" if given else repr(name)

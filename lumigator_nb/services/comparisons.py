@@ -132,6 +132,10 @@ class Comparison:
         """
         return self._summary.copy()
 
+    @cached_property
+    def _costs(self) -> pd.DataFrame:
+        return costs({label: self._predictions[label] for label in self.models})
+
     def costs(self) -> pd.DataFrame:
         """Return what the models' answers cost and how long they took, one row per model.
 
@@ -141,7 +145,7 @@ class Comparison:
         `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer), `tokens_per_second`
         (median over answers).
         """
-        return costs(self._predictions)
+        return self._costs.copy()
 
     def pairwise(self, score: str | None = None) -> pd.DataFrame:
         """Return one row per ordered pair of models: `difference` (model minus other), `low`, `high`, `p_value`."""

@@ -22,7 +22,8 @@ def costs(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _of(frame: pd.DataFrame) -> dict[str, Any]:
     answered = frame[frame["prediction"].notna()]
-    dollars, seconds = _numbers(answered, "cost"), _numbers(answered, "seconds")
+    # A model that thinks until its tokens are used up is paid for all the same.
+    dollars, seconds = _numbers(frame, "cost"), _numbers(answered, "seconds")
     tokens = _numbers(answered, "completion_tokens")
     paid = dollars.notna().any()
     return {
@@ -30,9 +31,9 @@ def _of(frame: pd.DataFrame) -> dict[str, Any]:
         "answered": len(answered),
         "failed": len(frame) - len(answered),
         "cached": int((_column(answered, "cached") == True).sum()),  # noqa: E712 - the column may hold None
-        "truncated": int((_column(answered, "truncated") == True).sum()),  # noqa: E712
-        "cut_off": int((_column(answered, "finish") == "length").sum()),
-        **{name: int(_numbers(answered, name).sum()) for name in _COUNTS},
+        "truncated": int((_column(frame, "truncated") == True).sum()),  # noqa: E712
+        "cut_off": int((_column(frame, "finish") == "length").sum()),
+        **{name: int(_numbers(frame, name).sum()) for name in _COUNTS},
         "dollars": float(dollars.sum()) if paid else np.nan,
         "dollars_per_1000": 1000 * float(dollars.mean()) if paid else np.nan,
         "seconds_p50": float(seconds.quantile(0.5)),

@@ -67,6 +67,16 @@ def test_an_error_is_no_answer(store) -> None:
     assert store.list(FOLDER) == []
 
 
+def test_an_error_that_was_paid_for_counts_as_spent(store) -> None:
+    kept = Answers(store, FOLDER, "w")
+    kept.keep("a", Prediction(None, error="thought too long", cost=0.5))
+    kept.close()
+    again = Answers(store, FOLDER, "w")
+    assert again.find("a") is None
+    assert again.spent() == 0.5
+    again.close()
+
+
 def test_several_attempts_are_joined_and_paid_answers_counted(store) -> None:
     for n in range(3):
         kept = Answers(store, FOLDER, "w")

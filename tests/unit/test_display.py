@@ -113,7 +113,7 @@ def make_workflow(label: str, status=Status.SUCCEEDED, **fields) -> Workflow:
 
 
 def make_comparison(means: dict[str, float], n=40, pending=(), n_failed=0, example="Anna: hello", **profile):
-    """Compare models whose rougeL lies around the given means, noisily but alike."""
+    """Compare models whose rougeL lies around the given means, noisily but alike; the last `n_failed` rows fail."""
     noise = np.random.default_rng(0).normal(0, 0.02, (len(means) + 1, n))
     base = np.linspace(-0.05, 0.05, n)
     workflows = [make_workflow(label) for label in means]
@@ -121,7 +121,9 @@ def make_comparison(means: dict[str, float], n=40, pending=(), n_failed=0, examp
     for index, (label, mean) in enumerate(means.items()):
         values = mean + base + noise[index]
         scores[label] = pd.DataFrame({"row": range(n), "rougeL": values, "words": values * 100})
-        predictions[label] = pd.DataFrame({"row": range(n), "prediction": [f"{label} says {i}" for i in range(n)]})
+        texts = [f"{label} says {i}" if i < n - n_failed else None for i in range(n)]
+        predictions[label] = pd.DataFrame({"row": range(n), "prediction": texts})
+        scores[label].loc[n - n_failed :, ["rougeL", "words"]] = NAN
         details = {"signatures": {"rouge": "rouge|v1"}, "lumigator_nb": "0.1.0", "python": "3.11.7"}
         common = {"workflow_id": workflows[index].id, "status": Status.SUCCEEDED, "n_examples": n}
         jobs.append(Job(step=Step.INFERENCE, n_failed=n_failed, details={"device": "cpu"}, **common))
@@ -276,12 +278,11 @@ def test_a_single_model_is_neither_bold_nor_compared() -> None:
 
 def test_notes_say_what_is_missing() -> None:
     failed = make_workflow("late", Status.FAILED, error="OutOfMemoryError: 7 GB\nTraceback")
-    small = make_comparison({"A": 0.4, "B": 0.1}, n=5, pending=[failed], n_failed=2)
-    small.dataset.n_examples = 8
+    small = make_comparison({"A": 0.4, "B": 0.1}, n=7, pending=[failed], n_failed=2)
     said = shown.as_text(small)
     assert "Not compared: late (failed: OutOfMemoryError: 7 GB)." in said
-    assert "A gave no answer for 2 examples." in said
-    assert "rougeL and words: on 5 of 8 examples" in said
+    assert "2 of 7 examples have no answer from A and are left out for all models." in said
+    assert "rougeL and words: on 5 of 7 examples" in said
     assert "With 5 examples the intervals are rough" in said
 
 
@@ -459,10 +460,21 @@ def test_a_workspace_shows_what_does_not_work() -> None:
     assert "does not answer  (not working)" in records.workspace_text("Workspace", rows, counts)
 
 
-def report_of(done: int, seconds: float, *, total=60, resumed=0, note="", step=Step.INFERENCE) -> Progress:
+def report_of(
+    done: int, seconds: float, *, total=60, resumed=0, note="", step=Step.INFERENCE, failed=0, cost=None
+) -> Progress:
     end = START + timedelta(seconds=seconds)
     return Progress(
-        step=step, attempt=1, done=done, total=total, resumed=resumed, started_at=START, updated_at=end, note=note
+        step=step,
+        attempt=1,
+        done=done,
+        total=total,
+        resumed=resumed,
+        started_at=START,
+        updated_at=end,
+        note=note,
+        failed=failed,
+        cost=cost,
     )
 
 
@@ -480,6 +492,12 @@ def row_of(status=Status.RUNNING, given: Progress | None = None, label="m", **mo
         (row_of(Status.PENDING), "m: pending"),
         (row_of(Status.SUCCEEDED), "m: succeeded"),
         (row_of(Status.FAILED, error="\nValueError: bad\n  at x"), "m: failed, ValueError: bad"),
+        (row_of(Status.STOPPED, error="$0.01 of the budget\nHint: raise it"), "m: stopped, $0.01 of the budget"),
+        (
+            row_of(given=report_of(20, 10, failed=2, cost=0.0132)),
+            "m: running, inference 20/60, 2 examples/s, 20 s left, 2 failed, $0.0132 so far",
+        ),
+        (row_of(Status.STOPPED, report_of(20, 10, cost=0.0132)), "m: stopped 20/60"),
         (row_of(stale=True), "m: running, cluster unreachable, last known"),
     ],
 )
