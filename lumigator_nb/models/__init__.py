@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lumigator_nb.models import api, base, baselines, functions, huggingface
-from lumigator_nb.models.api import Key, missing_key
+from lumigator_nb.models.access import PROVIDERS, Key, missing_key
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.conversation import Conversation
 from lumigator_nb.models.functions import RECORDED, runs_here
@@ -42,7 +42,7 @@ __all__ = [
 
 # Importing these registers them; none loads a heavy library.
 _BUILT_IN = (baselines, functions, huggingface)
-for _name in api.PROVIDERS:
+for _name in PROVIDERS:
     base.register(_name, api.ApiProvider())
 
 

@@ -7,93 +7,39 @@ and client libraries.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
-
-from pydantic import Field, ValidationError
+from typing import Any
 
 from lumigator_nb import keys
-from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError
+from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.models import failures
-from lumigator_nb.models.asking import Ask, Asker, Pace, Throttle
-from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request, check_options
+from lumigator_nb.models.access import (
+    Key,
+    hang_up,
+    is_openai_like,
+    is_plain_openai,
+    key_of,
+    key_value,
+    provider_class,
+    read_options,
+)
+from lumigator_nb.models.asking import Ask, Asker
+from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request
 from lumigator_nb.models.payloads import prediction_from
-from lumigator_nb.models.prices import Price, price_of
-from lumigator_nb.specs import Model, Task, Value
+from lumigator_nb.models.prices import price_of
+from lumigator_nb.models.throttle import Throttle
+from lumigator_nb.specs import Model, Task
 
 log = logging.getLogger(__name__)
 
-# As any-llm 1.40 names them. Known here, so that a missing package can be told from a misspelt name.
-_NAMES = """
-anthropic atlascloud azure azureanthropic azureopenai bedrock cascadia cerebras cohere dashscope databricks
-deepinfra deepseek edenai fireworks gemini github gmi groq huggingface inception kenari liner llama llamacpp
-llamafile lmstudio meta minimax mistral moonshot mzai nebius neosantara ollama openai openrouter perplexity portkey
-qiniu requesty sagemaker sambanova telnyx together vertexai vertexaianthropic vllm watsonx xai zai
-"""
-PROVIDERS = frozenset(_NAMES.split())
-# Extras of this package that bring a provider's own client; all others come with any-llm itself.
-_EXTRAS = {"anthropic": "anthropic", "azureanthropic": "anthropic", "mistral": "mistral"}
 # Parameters that a model may refuse (reasoning models take no temperature) and that it can do without.
 _DISPENSABLE = {"temperature", "top_p", "seed"}
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _NO_KEY = "no-key"
-
-MOST_AT_ONCE, FIRST_AT_ONCE = 64, 8
-
-
-class Options(Value):
-    """What ``Model(…)`` takes for a provider with an API, besides its generation settings.
-
-    Attributes:
-        api_key_name: variable that holds the API key; default the provider's own (`OPENAI_API_KEY`), or none where
-            `base_url` leads elsewhere.
-        concurrency: most requests under way at once; default 64, approached from 8. A number given is begun with.
-        timeout: seconds for one request.
-        retry_for: seconds after which an example that still has no answer counts as failed.
-        requests_per_minute: never begin more.
-        price: dollars per million tokens, ``{"prompt": …, "completion": …}``; default the provider's list price.
-        stream: receive answers token by token, which measures the time to the first one.
-        reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high".
-        extra: further fields of the request, as the provider documents them.
-    """
-
-    api_key_name: str | None = None
-    concurrency: int | None = Field(default=None, ge=1, le=1000)
-    timeout: float = Field(default=60.0, gt=0)
-    retry_for: float = Field(default=600.0, ge=0)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    price: Price | None = None
-    stream: bool = False
-    reasoning_effort: str | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def pace(self) -> Pace:
-        """How hard to ask."""
-        return Pace(
-            most=self.concurrency or MOST_AT_ONCE,
-            start=self.concurrency or FIRST_AT_ONCE,
-            retry_for=self.retry_for,
-            per_minute=self.requests_per_minute,
-        )
-
-
-class Key(NamedTuple):
-    """Where an API key is.
-
-    Attributes:
-        name: of the environment variable.
-        required: False where the server may do without.
-    """
-
-    name: str
-    required: bool
 
 
 class ApiProvider:
@@ -114,20 +60,8 @@ class ApiProvider:
         provider_class(model)
 
     def key(self, model: Model) -> Key | None:
-        """The variable with the API key; None where there is none to send."""
-        options = read_options(model)
-        if options.api_key_name is not None:
-            return Key(options.api_key_name, True)
-        if model.base_url is not None:
-            # A key must not go to another address than its owner's unless somebody says so.
-            return None
-        kind = provider_class(model)
-        # Some providers' keys go by two names.
-        names = str(kind.ENV_API_KEY_NAME).split("/")
-        name = next((each for each in names if os.environ.get(each)), names[0])
-        if name in ("", "None"):
-            return None
-        return Key(name, required=kind._verify_and_set_api_key is _required_key())
+        """Where the API key is; None where there is none to send."""
+        return key_of(model)
 
     def identify(self, model: Model, report: Report) -> str:
         """Nothing more than the settings can be known of a model behind an API."""
@@ -156,7 +90,7 @@ class ApiModel:
     def __init__(self, model: Model, key: Key | None) -> None:
         self._model, self._key_name = model, key.name if key else None
         self._options = read_options(model)
-        self._key = _value(model, key)
+        self._key = key_value(model, key)
         self._redact = keys.Redactor({key.name: self._key} if key and self._key else {})
         self._price = price_of(model)
         self.dropped: set[str] = set()
@@ -198,7 +132,7 @@ class ApiModel:
 
     @asynccontextmanager
     async def _opened(self, throttle: Throttle) -> AsyncIterator[Ask]:
-        if not _is_plain_openai(provider_class(self._model)):
+        if not is_plain_openai(provider_class(self._model)):
             client = self.client()
             try:
                 yield self._streaming(client) if self._options.stream else self._calling(client)
@@ -256,7 +190,7 @@ class ApiModel:
                     self._model.name,
                     request.messages,
                     stream=True,
-                    **({"stream_options": {"include_usage": True}} if _is_openai_like(type(client)) else {}),
+                    **({"stream_options": {"include_usage": True}} if is_openai_like(type(client)) else {}),
                     **self.parameters,
                     **self._options.extra,
                 )
@@ -304,88 +238,6 @@ class ApiModel:
             self.details["notes"].append(note)
             log.warning("%s: %s", self._model.label, note)
         return True
-
-
-def read_options(model: Model) -> Options:
-    """Return a model's options, checked.
-
-    Raises:
-        InvalidInputError: one is unknown or out of range.
-    """
-    check_options(model, Options.model_fields)
-    try:
-        return Options(**model.options)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"setting {where!r} of model {model.label!r}: {first['msg']}") from None
-
-
-def provider_class(model: Model) -> Any:
-    """Return any-llm's class for the model's provider.
-
-    Raises:
-        MissingExtraError: any-llm, or the provider's own client, is not installed.
-    """
-    if importlib.util.find_spec("any_llm") is None:
-        raise MissingExtraError(f"model {model.label!r}", "api")
-    from any_llm import AnyLLM
-
-    try:
-        kind = AnyLLM.get_provider_class(model.provider)
-    except ImportError:
-        kind = None
-    if kind is not None and kind.MISSING_PACKAGES_ERROR is None:
-        return kind
-    if model.provider in _EXTRAS:
-        raise MissingExtraError(f"model {model.label!r}", _EXTRAS[model.provider])
-    raise ConfigurationError(
-        f"model {model.label!r} needs packages that are not installed",
-        f"install them with: pip install 'any-llm-sdk[{model.provider}]'",
-    )
-
-
-def _required_key() -> Callable[..., Any]:
-    from any_llm import AnyLLM
-
-    return AnyLLM._verify_and_set_api_key  # type: ignore[no-any-return]
-
-
-def _is_openai_like(kind: Any) -> bool:
-    from any_llm.providers.openai.base import BaseOpenAIProvider
-
-    return issubclass(kind, BaseOpenAIProvider)
-
-
-def _is_plain_openai(kind: Any) -> bool:
-    """Whether requests go to one address with nothing done to them on the way (Azure has one for each model)."""
-    from any_llm.providers.openai.base import BaseOpenAIProvider
-
-    own = [(kind._acompletion, BaseOpenAIProvider._acompletion), (kind._init_client, BaseOpenAIProvider._init_client)]
-    return issubclass(kind, BaseOpenAIProvider) and all(mine is general for mine, general in own)
-
-
-def _value(model: Model, key: Key | None) -> str | None:
-    value = os.environ.get(key.name) if key else None
-    if key and key.required and not value:
-        raise missing_key(model, key.name)
-    return value
-
-
-def missing_key(model: Model, name: str) -> ConfigurationError:
-    """The error of a model whose API key is nowhere."""
-    return ConfigurationError(
-        f"model {model.label!r} needs an API key, and {name} is not set",
-        f"put {name}=… into .env or the environment; on a remote cluster, into that of its nodes",
-    )
-
-
-async def hang_up(client: Any) -> None:
-    """Close the connections of a provider's own client."""
-    if hasattr(client, "close"):
-        await client.close()
-    elif hasattr(client, "__aexit__"):
-        await client.__aexit__(None, None, None)
 
 
 async def _collected(chunks: Any) -> tuple[Mapping[str, Any], float | None]:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models.api import hang_up
+from lumigator_nb.models.access import hang_up
 from lumigator_nb.models.base import Prediction, Request
 from lumigator_nb.models.failures import MalformedAnswerError
 from lumigator_nb.models.payloads import prediction_from

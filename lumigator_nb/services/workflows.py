@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
-from pydantic import ValidationError
 
-from lumigator_nb import layout, models, results
+from lumigator_nb import layout, results
 from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
     ClusterUnavailableError,
-    InvalidInputError,
     JobFailedError,
-    MissingExtraError,
     WaitTimeoutError,
 )
 from lumigator_nb.models import RECORDED
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import estimates, recording
+from lumigator_nb.services import claims, estimates, recording
 from lumigator_nb.services.status import Results, apply, derive_status
 from lumigator_nb.services.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, Model, Status, Step, now
@@ -80,19 +77,19 @@ class Workflows:
             StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
-        launch = _launch(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
-        chosen = _checked_models(models, repeats, launch, here=self._cluster.head is not None)
+        launch = claims.launch_options(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
+        chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         self._submitter.check(chosen)
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
-            _check_labels(chosen, known.values())
-            workflows = [known.get(model.fingerprint) or _claim(work, record, model, launch) for model in chosen]
+            claims.check_labels(chosen, known.values())
+            workflows = [known.get(model.fingerprint) or claims.claim(work, record, model, launch) for model in chosen]
             for workflow, model in zip(workflows, chosen, strict=True):
                 if workflow.status in (Status.FAILED, Status.STOPPED):
                     # Same answers, but perhaps another pace.
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
-                    _begin_attempt(work, workflow)
+                    claims.begin_attempt(work, workflow)
         self._submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
         return self.of(workflows)
 
@@ -144,10 +141,10 @@ class Workflows:
         model = Model(name, provider=RECORDED, label=name, options={"digest": recording.content_digest(rows)})
         with writing(self._database) as work:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
-            _check_labels([model], known.values())
-            workflow = known.get(model.fingerprint) or _claim(work, record, model, Launch(max_failed=1.0))
+            claims.check_labels([model], known.values())
+            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, Launch(max_failed=1.0))
             if workflow.status in (Status.FAILED, Status.STOPPED):
-                _begin_attempt(work, workflow)
+                claims.begin_attempt(work, workflow)
         if workflow.status is Status.CREATED:
             recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
             self._submitter.submit([workflow])
@@ -165,7 +162,7 @@ class Workflows:
             pilot: examples that are really asked first, drawn at random, to count what answers take; they cost
                 money, and are kept, so that they are not paid for again.
         """
-        chosen = _checked_models(models, 1, Launch(), here=True)
+        chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             dataset = work.datasets.get(record.dataset_id)
@@ -181,7 +178,7 @@ class Workflows:
             for workflow in filter(chosen, workflows):
                 if budget is not None:
                     workflow.launch = workflow.launch.model_copy(update={"budget": budget})
-                _begin_attempt(work, workflow)
+                claims.begin_attempt(work, workflow)
         self._submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
@@ -314,71 +311,6 @@ class Workflows:
             steps = (results.find_progress(self._store, workflow.id, step) for step in reversed(Step))
             current = next((step for step in steps if step is not None and step.attempt == workflow.attempt), None)
         return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)
-
-
-def _launch(**options: Any) -> Launch:
-    try:
-        return Launch(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(f"{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
-
-
-def _checked_models(
-    given: Sequence[str | Model] | str | Model, repeats: int, launch: Launch, *, here: bool
-) -> builtins.list[Model]:
-    """Return the models with their repeats; `here` tells whether they work with the packages of this machine."""
-    if isinstance(given, (str, Model)):
-        given = [given]
-    chosen = [Model(model) if isinstance(model, str) else model for model in given]
-    if not chosen:
-        raise InvalidInputError("there is no model to launch", f"providers: {', '.join(models.providers())}")
-    if repeats < 1:
-        raise InvalidInputError(f"repeats must be 1 or more, got {repeats}")
-    for model in chosen:
-        try:
-            models.check(model)
-        except MissingExtraError:
-            if here:
-                raise
-        if launch.mode == "batch" and not models.supports_batches(model):
-            raise InvalidInputError(f"{model.provider} has no batch service for {model.label!r}", "leave mode='direct'")
-    again = [_repeated(model, repeat) for model in chosen for repeat in range(1, repeats + 1)]
-    return builtins.list({model.fingerprint: model for model in again}.values())
-
-
-def _repeated(model: Model, repeat: int) -> Model:
-    if repeat == 1:
-        return model
-    return model.model_copy(update={"repeat": repeat, "label": f"{model.label} (repeat {repeat})"})
-
-
-def _check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
-    taken = {workflow.label: workflow.fingerprint for workflow in known}
-    for model in chosen:
-        if taken.setdefault(model.label, model.fingerprint) != model.fingerprint:
-            raise InvalidInputError(
-                f"two models with different settings are both called {model.label!r}",
-                "tell them apart: Model(…, label='…')",
-            )
-
-
-def _claim(work: UnitOfWork, experiment: Experiment, model: Model, launch: Launch) -> Workflow:
-    workflow = Workflow(
-        experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model, launch=launch
-    )
-    work.workflows.add(workflow)
-    for step in Step:
-        work.jobs.add(Job(workflow_id=workflow.id, step=step))
-    return workflow
-
-
-def _begin_attempt(work: UnitOfWork, workflow: Workflow) -> None:
-    workflow.attempt += 1
-    workflow.status, workflow.error, workflow.stale = Status.CREATED, None, False
-    workflow.attempted_at, workflow.finished_at = now(), None
-    for job in work.jobs.of_workflows([workflow.id]):
-        job.status, job.error = Status.CREATED, None
 
 
 def _record(work: UnitOfWork, seen: Workflow, found: Results, state: JobState | None, reachable: bool) -> None:

@@ -11,11 +11,11 @@ import pytest
 from lumigator_nb import models
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError
 from lumigator_nb.keys import Redactor
-from lumigator_nb.models import api, failures, price_of
-from lumigator_nb.models.asking import Pace, Throttle
+from lumigator_nb.models import access, failures, price_of
 from lumigator_nb.models.failures import RefusedError, classify
 from lumigator_nb.models.payloads import prediction_from
 from lumigator_nb.models.reasoning import split_reasoning
+from lumigator_nb.models.throttle import Pace, Throttle
 from lumigator_nb.specs import Model, Summarization
 
 MODEL = Model("openai/gpt-4o-mini")
@@ -201,8 +201,8 @@ def test_settings_of_an_api_model_are_checked(settings, words) -> None:
 
 
 def test_a_missing_client_is_named_with_its_extra(monkeypatch) -> None:
-    find = api.importlib.util.find_spec
-    monkeypatch.setattr(api.importlib.util, "find_spec", lambda name: None if name == "any_llm" else find(name))
+    find = access.importlib.util.find_spec
+    monkeypatch.setattr(access.importlib.util, "find_spec", lambda name: None if name == "any_llm" else find(name))
     with pytest.raises(MissingExtraError, match=r"lumigator-nb\[api\]"):
         models.check(Model("openai/gpt-4o-mini"))
 
@@ -215,7 +215,7 @@ def test_a_client_that_comes_with_no_extra_of_ours_is_named_too() -> None:
 def test_all_known_providers_are_any_llms() -> None:
     from any_llm import AnyLLM
 
-    assert set(AnyLLM.get_supported_providers()) >= api.PROVIDERS
+    assert set(AnyLLM.get_supported_providers()) >= access.PROVIDERS
 
 
 def test_a_key_goes_to_its_owner_only(monkeypatch) -> None:

@@ -1,0 +1,110 @@
+"""How many requests may be under way at once, learned from how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard a provider is asked.
+
+    Attributes:
+        most: requests under way at once, never more.
+        start: how many to begin with; the number grows while all goes well, and shrinks when the provider is busy.
+        retry_for: seconds after which an example that still has no answer is given up.
+        per_minute: requests begun in a minute, never more; None is no bound.
+    """
+
+    most: int
+    start: int
+    retry_for: float
+    per_minute: float | None = None
+
+
+class Throttle:
+    """Lets requests through, adapting how many may be under way (additive increase, multiplicative decrease).
+
+    The first growth doubles in each round trip, as TCP's slow start does (Jacobson 1988, "Congestion Avoidance and
+    Control", SIGCOMM), until the provider first complains. Belongs to one event loop; first come, first served,
+    except that who asks again goes first.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._most, self._capacity = pace.most, float(min(pace.start, pace.most))
+        self._gap = 60.0 / pace.per_minute if pace.per_minute else 0.0
+        self._grows_fast = True
+        self._under_way = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._opens_at = self._shrank_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.peak = 0
+
+    @property
+    def capacity(self) -> int:
+        """How many may be under way now."""
+        return max(1, int(self._capacity))
+
+    async def enter(self, *, first: bool = False) -> None:
+        """Wait for one's turn; `first` goes before those who wait already."""
+        if not self._waiting and self._has_room():
+            self._let_in()
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._waiting.appendleft if first else self._waiting.append)(turn)
+        self._wake()
+        await turn
+
+    def leave(self) -> None:
+        """A request is over."""
+        self._under_way -= 1
+        self._wake()
+
+    def went_well(self) -> None:
+        """An answer came: allow a little more."""
+        self._capacity = min(self._most, self._capacity + (1.0 if self._grows_fast else 1.0 / self._capacity))
+
+    def slow_down(self, since: float, wait: float | None) -> None:
+        """The provider is busy: allow a third less, and nothing at all for `wait` seconds.
+
+        Args:
+            since: when the request that was refused had been sent; those sent before the last reduction say nothing
+                new.
+            wait: None where the provider named no time.
+        """
+        self._grows_fast = False
+        if since >= self._shrank_at:
+            self._capacity = max(1.0, self._capacity * 0.67)
+            self._shrank_at = time.monotonic()
+        if wait:
+            self.hold(wait)
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing through for so long."""
+        self._opens_at = max(self._opens_at, time.monotonic() + seconds)
+
+    def _has_room(self) -> bool:
+        return self._under_way < self.capacity and time.monotonic() >= self._opens_at
+
+    def _let_in(self) -> None:
+        self._under_way += 1
+        self.peak = max(self.peak, self._under_way)
+        if self._gap:
+            self._opens_at = max(self._opens_at, time.monotonic()) + self._gap
+
+    def _wake(self) -> None:
+        while self._waiting and self._has_room():
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._let_in()
+                turn.set_result(None)
+        wait = self._opens_at - time.monotonic()
+        if self._waiting and wait > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._opened)
+
+    def _opened(self) -> None:
+        self._timer = None
+        self._wake()
