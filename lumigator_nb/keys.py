@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 
@@ -80,6 +80,22 @@ def refuse_secrets(texts: Iterable[tuple[str, str | None]], redact: Redactor) ->
         name = redact.found_in(text) if text else None
         if name:
             raise InvalidInputError(f"the {what} holds the value of {name}, and it would be stored", "take it out")
+
+
+def secret_field(value: Any) -> str | None:
+    """Return the name of a field, at any depth, that holds a secret by its name; None where there is none."""
+    if isinstance(value, list):
+        return next((found for each in value if (found := secret_field(each))), None)
+    if not isinstance(value, Mapping):
+        return None
+    for name, inner in value.items():
+        plain = str(name).upper().replace("-", "_")
+        # Numbers are no secrets: max_tokens.
+        if isinstance(inner, str) and (_SECRET_NAME.search(plain) or plain == "AUTHORIZATION"):
+            return str(name)
+        if found := secret_field(inner):
+            return found
+    return None
 
 
 def check_name(name: str) -> None:

@@ -39,6 +39,13 @@ REPORTED_EXAMPLES = 20
 _NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
 
 
+# Models that a recipe cannot make again.
+_YOURS = {
+    "recorded": "ws.workflows.record(ex, name={name}, predictions=...)\n",
+    "function": "ws.workflows.launch(ex, lm.Model.from_function(..., name={name}, label={label}))\n",
+}
+
+
 def report(comparison: Comparison) -> str:
     """Return the whole report as an HTML document."""
     return page(
@@ -160,7 +167,9 @@ def recipe(comparison: Comparison) -> str:
     dataset, experiment = comparison.dataset, comparison.experiment
     upload = [("name", dataset.name), *dataset.columns.items()]
     metrics = ", ".join(_metric_code(metric) for metric in experiment.metrics)
-    models = "".join(f"    {_model_code(workflow.model)},\n" for workflow in comparison.workflows)
+    launched = [workflow.model for workflow in comparison.workflows if workflow.model.provider not in _YOURS]
+    models = "".join(f"    {_model_code(model)},\n" for model in launched)
+    yours = "".join(_yours_code(workflow.model) for workflow in comparison.workflows)
     bootstrap = settings((name, getattr(comparison, name)) for name in ("confidence", "n_resamples", "seed"))
     return (
         "import lumigator_nb as lm\n\n"
@@ -169,6 +178,7 @@ def recipe(comparison: Comparison) -> str:
         f"task = {_task_code(experiment.task)}\n"
         f"ex = ws.experiments.create({experiment.name!r}, dataset=ds, task=task, metrics=[{metrics}])\n"
         f"ws.workflows.launch(ex, models=[\n{models}])\n"
+        f"{yours}"
         "ws.wait(ex)\n"
         f"ws.compare(ex, {bootstrap})"
     )
@@ -179,6 +189,12 @@ def _task_code(task: Task) -> str:
     shots = f"[{', '.join(f'lm.Shot(**{shot.model_dump()!r})' for shot in task.shots)}]"
     parts = [f"{name}={shots if name == 'shots' else repr(value)}" for name, value in given]
     return f"lm.Task({', '.join(parts)})"
+
+
+def _yours_code(model: Model) -> str:
+    """The line for a model that only its owner has; what he must put in stands as an ellipsis."""
+    template = _YOURS.get(model.provider, "")
+    return template.format(name=repr(model.name), label=repr(model.label))
 
 
 def _metric_code(metric: MetricSpec) -> str:

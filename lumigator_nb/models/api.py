@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from lumigator_nb import keys
 from lumigator_nb.errors import InvalidInputError
@@ -53,9 +54,12 @@ class ApiProvider:
         options = read_options(model)
         if options.api_key_name is not None:
             keys.check_name(options.api_key_name)
-        if model.base_url is not None and not model.base_url.startswith(("http://", "https://")):
+        if model.base_url is not None:
+            _check_address(model, model.base_url)
+        if secret := keys.secret_field(options.extra):
             raise InvalidInputError(
-                f"base_url {model.base_url!r} of model {model.label!r} is not an address", "http://…"
+                f"setting 'extra' of model {model.label!r} has a field {secret!r}, and settings are stored",
+                "name the variable that holds the key: api_key_name='…'",
             )
         provider_class(model)
 
@@ -75,6 +79,19 @@ class ApiProvider:
         """
         self.check(model)
         return ApiModel(model, self.key(model))
+
+
+def _check_address(model: Model, address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError(
+            f"base_url {address!r} of model {model.label!r} is not an address", "http://host:port/v1"
+        )
+    if parts.username or parts.password or parts.query:
+        raise InvalidInputError(
+            f"base_url of model {model.label!r} holds more than an address, and it would be stored",
+            "leave out user, password and query; a key goes into .env: api_key_name='…'",
+        )
 
 
 class ApiModel:

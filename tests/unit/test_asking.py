@@ -191,6 +191,10 @@ def test_prices() -> None:
         ({"concurency": 4}, "did you mean 'concurrency'"),
         ({"api_key_name": "sk-abc"}, "never the key itself"),
         ({"base_url": "localhost:80"}, "is not an address"),
+        ({"base_url": "http://me:sk-abc@host/v1"}, "holds more than an address"),
+        ({"base_url": "http://host/v1?key=sk-abc"}, "holds more than an address"),
+        ({"extra": {"extra_headers": {"Authorization": "Bearer sk-abc"}}}, "has a field 'Authorization'"),
+        ({"extra": {"x-api-key": "sk-abc"}}, "has a field 'x-api-key'"),
         ({"price": {"prompt": -1, "completion": 0}}, "setting 'price.prompt'"),
     ],
 )

@@ -248,3 +248,12 @@ def test_an_answer_that_was_all_thought_is_paid_for_and_counted_as_cut_off() -> 
     frame = pd.DataFrame([{"row": 0, "prediction": None, "error": "max_new_tokens was used up", **spent}])
     (row,) = costs({"m": frame}).to_dict("records")
     assert (row["failed"], row["dollars"], row["completion_tokens"], row["cut_off"]) == (1, 0.09, 900, 1)
+
+
+def test_the_recipe_leaves_a_gap_for_what_only_its_owner_has() -> None:
+    comparison = make_comparison({"a": 0.3, "mine": 0.2})
+    comparison.workflows[1].model = Model("mine", provider="recorded", label="mine", options={"digest": "0"})
+    code = recipe(comparison)
+    compile(code, "recipe", "exec")
+    assert "ws.workflows.record(ex, name='mine', predictions=...)" in code
+    assert "recorded/" not in code

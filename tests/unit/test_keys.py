@@ -52,3 +52,8 @@ def test_texts_with_a_secret_are_refused_without_repeating_it() -> None:
     with pytest.raises(InvalidInputError, match="the prompt holds the value of K") as caught:
         keys.refuse_secrets([("prompt", f"use {SECRET}")], keys.Redactor({"K": SECRET}))
     assert SECRET not in str(caught.value)
+
+
+def test_fields_that_hold_secrets_are_found_by_their_names() -> None:
+    assert keys.secret_field({"headers": [{"X-Api-Key": "abc"}]}) == "X-Api-Key"
+    assert keys.secret_field({"max_tokens": 5, "stop": ["a"], "logit_bias": {"5": 1}}) is None
