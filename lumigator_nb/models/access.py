@@ -175,3 +175,29 @@ async def hang_up(client: Any) -> None:
         await client.close()
     elif hasattr(client, "__aexit__"):
         await client.__aexit__(None, None, None)
+
+
+def http_session(timeout: float) -> Any:
+    """Return an aiohttp session that verifies certificates and never waits for a connection of its own.
+
+    Args:
+        timeout: seconds for a whole request.
+    """
+    import ssl
+
+    import aiohttp
+    import certifi
+
+    # Python's own store of certificates is empty on some systems.
+    verified = ssl.create_default_context(cafile=certifi.where())
+    connector = aiohttp.TCPConnector(limit=0, ssl=verified)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout))
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for an address; looked up once, aiohttp would do so each time."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

@@ -21,11 +21,13 @@ from lumigator_nb.models import failures
 from lumigator_nb.models.access import (
     Key,
     hang_up,
+    http_session,
     is_openai_like,
     is_plain_openai,
     key_of,
     key_value,
     provider_class,
+    proxy_for,
     read_options,
 )
 from lumigator_nb.models.asking import Ask, Asker
@@ -149,42 +151,43 @@ class ApiModel:
 
     @asynccontextmanager
     async def _opened(self, throttle: Throttle) -> AsyncIterator[Ask]:
-        if not is_plain_openai(provider_class(self._model)):
-            client = self.client()
-            try:
-                yield self._streaming(client) if self._options.stream else self._calling(client)
-            finally:
-                await hang_up(getattr(client, "client", None))
-            return
-        from openai import DefaultAioHttpClient
-
-        async with DefaultAioHttpClient(timeout=self._options.timeout) as http:
-            client = self.client(http_client=http)
-            yield self._streaming(client) if self._options.stream else self._posting(client, http, throttle)
+        client = self.client()
+        try:
+            if self._options.stream:
+                yield self._streaming(client)
+            elif not is_plain_openai(type(client)):
+                yield self._calling(client)
+            else:
+                async with http_session(self._options.timeout) as http:
+                    yield self._posting(client, http, throttle)
+        finally:
+            await hang_up(getattr(client, "client", None))
 
     def _posting(self, client: Any, http: Any, throttle: Throttle) -> Ask:
-        """Ask through the HTTP client of the official OpenAI client, with its address and headers.
+        """Ask with the address and headers of the official OpenAI client, over aiohttp.
 
-        Its own method validates parameters and answers against models that nothing here needs, which takes four
-        fifths of a call's CPU time (benchmarks/api_overhead.py).
+        Its own method validates parameters and answers against models that nothing here needs, and its transport is
+        slow: together three quarters of a call's CPU time or more (benchmarks/api_overhead.py).
         """
         openai = client.client
         url = f"{str(openai.base_url).rstrip('/')}/chat/completions"
         known = {**openai.default_headers, **openai.auth_headers}
         headers = {name: value for name, value in known.items() if isinstance(value, str)}
         headers["Content-Type"] = "application/json"
+        proxy = proxy_for(url)
 
         async def ask(request: Request) -> Prediction:
             body = {"model": self._model.name, "messages": request.messages, **self._body(client)}
             content = json.dumps(body, ensure_ascii=False).encode()
             started = time.perf_counter()
-            response = await http.post(url, content=content, headers=headers)
+            async with http.post(url, data=content, headers=headers, proxy=proxy) as response:
+                text = (await response.read()).decode(errors="replace")
             seconds = time.perf_counter() - started
-            if response.status_code >= 400:
-                raise failures.RefusedError(response.status_code, response.text, response.headers)
+            if response.status >= 400:
+                raise failures.RefusedError(response.status, text, response.headers)
             if wait := failures.hold(response.headers):
                 throttle.hold(wait)
-            return self._prediction(request, failures.parsed(response.text), seconds)
+            return self._prediction(request, failures.parsed(text), seconds)
 
         return ask
 

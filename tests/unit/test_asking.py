@@ -240,3 +240,11 @@ def test_it_works_where_an_event_loop_is_going_already() -> None:
         return models.predict(model, ["Hi."])[0].error
 
     assert "no answer within 0 s" in asyncio.run(cell())
+
+
+def test_the_environments_proxy_is_used_but_not_for_this_machine(monkeypatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    assert access.proxy_for("https://api.openai.com/v1") == "http://proxy:3128"
+    assert access.proxy_for("http://127.0.0.1:8000/v1") is None
