@@ -1,7 +1,7 @@
 """How a sequence-to-sequence model is told from which language into which.
 
-Three families: a prefix in words (T5, Flan-T5, mT0), codes as tokens (M2M100, NLLB, mBART), and Marian, which knows one
-pair, or takes the target as ``>>xxx<<`` in front of the text.
+Three families: a prefix in words (T5, Flan-T5, mT0), codes as tokens (M2M100, NLLB, mBART), and those trained for one
+pair (FSMT, most of Marian), of which the Marian models for several take the target as ``>>xxx<<`` in front of the text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.specs import Task, language_name
 
 PREFIX_TYPES = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
-GENERIC_MARIAN = re.compile(r"(.*/)?opus-mt")
+# Of models told by tokens. Others may have words in their vocabulary that only look like those tokens.
+_CODE_TYPES = {"m2m_100", "mbart", "nllb-moe"}
+# On the hub only: a folder is the one model that it holds.
+GENERIC_MARIAN = re.compile(r"([\w.-]+/)?opus-mt")
 
 # What a token of a language looks like, and how to read a BCP 47 tag from it: M2M100, NLLB, mBART-50.
 _TOKENS = (r"__([a-z]{2,3})__", r"([a-z]{3}_[A-Z][a-z]{3})", r"([a-z]{2,3}_[A-Z]{2})")
-# Farthest that langcodes may go: "pt-BR" is understood where there is only "pt", another script is not.
-_FARTHEST = 9
+# Members that models name where people name the whole, as far as langcodes does not know them: Norwegian, Pashto,
+# Fulah, Quechua.
+_WHOLE = {"nb": "no", "pbt": "ps", "fuv": "ff", "quy": "qu"}
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,19 @@ class Route:
 
 
 def pair_name(name: str, task: Task) -> str:
-    """Return the name of the Marian model for a task's languages where `name` is the generic one, else `name`."""
-    if task.kind == "translation" and GENERIC_MARIAN.fullmatch(name):
-        return f"{name}-{_short(task.source)}-{_short(task.target)}"
-    return name
+    """Return the name of the Marian model for a task's languages where `name` is the generic one, else `name`.
+
+    Raises:
+        InvalidInputError: the generic name, and another task.
+    """
+    if not GENERIC_MARIAN.fullmatch(name):
+        return name
+    if task.kind != "translation":
+        raise InvalidInputError(
+            f"{name!r} stands for one translation model per pair of languages, and the task is {task.kind}",
+            "take another model, or a task such as lm.Translation('English', 'German')",
+        )
+    return f"{name}-{_short(task.source)}-{_short(task.target)}"
 
 
 def route(name: str, config: Any, tokenizer: Any, task: Task) -> Route:
@@ -56,7 +69,9 @@ def route(name: str, config: Any, tokenizer: Any, task: Task) -> Route:
         return Route(prefix=words, described=f"text, after {words!r}")
     if config.model_type == "marian":
         return _marian(name, tokenizer, task)
-    codes = _codes(tokenizer)
+    if config.model_type == "fsmt":
+        return _one_pair(name, (tokenizer.src_lang, tokenizer.tgt_lang), task)
+    codes = _codes(tokenizer) if config.model_type in _CODE_TYPES else {}
     if codes:
         source, target = (_matched(name, code, codes) for code in (task.source, task.target))
         # Its own spelling: "de" for M2M100, "deu_Latn" for NLLB, "de_DE" for mBART.
@@ -74,10 +89,19 @@ def route(name: str, config: Any, tokenizer: Any, task: Task) -> Route:
 def _marian(name: str, tokenizer: Any, task: Task) -> Route:
     listed = getattr(tokenizer, "supported_language_codes", None) or []
     if not listed:
-        return Route(described="text; the model knows one pair of languages")
+        return _one_pair(name, (tokenizer.source_lang, tokenizer.target_lang), task)
     tags = {_tag(token.strip("<>")): token for token in listed}
     token = _matched(name, task.target, tags)
     return Route(prefix=f"{token} ", described=f"text, after {token!r}")
+
+
+def _one_pair(name: str, pair: tuple[str | None, str | None], task: Task) -> Route:
+    """Refuse other languages than the model's, as far as its files name them."""
+    for own, wanted in zip(pair, (task.source, task.target), strict=True):
+        # Longer codes stand for groups of languages too, such as "gmq" or "ROMANCE".
+        if own is not None and len(own) == 2:
+            _matched(name, wanted, {own: own})
+    return Route(described="text; the model knows one pair of languages")
 
 
 def _codes(tokenizer: Any) -> dict[str, str]:
@@ -97,20 +121,32 @@ def _tag(code: str) -> str:
 
 
 def _matched(name: str, code: str | None, tokens: Mapping[str, str]) -> str:
-    from langcodes import LanguageTagError, closest_match
+    """Return the token of a language: the same one in the same script, of the nearest region where that is open."""
+    from langcodes import tag_distance
 
     known = {tag: token for tag, token in tokens.items() if _is_tag(tag)}
-    try:
-        tag, distance = closest_match(code or "", list(known), max_distance=_FARTHEST)
-    except LanguageTagError:
-        tag, distance = "und", 1000
-    if distance > _FARTHEST or tag not in known:
-        some = ", ".join(sorted(known)[:12])
+    wanted = _identity(code or "und")
+    same = [tag for tag in known if _identity(tag) == wanted]
+    if not same:
+        some = ", ".join(sorted(known)[:12]) + (", …" if len(known) > 12 else "")
         raise InvalidInputError(
             f"model {name!r} does not know {language_name(code)} ({code})",
-            f"it knows {len(known)} languages: {some}, …",
+            f"it knows {len(known)} {'language' if len(known) == 1 else 'languages'}: {some}",
         )
-    return known[tag]
+    return known[min(same, key=lambda tag: tag_distance(code or "und", tag))]
+
+
+def _identity(tag: str) -> tuple[str | None, str | None]:
+    """Language and script, however a tag spells them.
+
+    The distances of langcodes tell what a reader would understand, and let Croatian pass for Bosnian.
+    """
+    from langcodes import Language
+
+    full = Language.get(tag).prefer_macrolanguage().maximize()
+    # NLLB writes "kor_Hang", while the script of Korean is said to be "Kore", Hangul and Chinese characters.
+    script = "Kore" if full.script == "Hang" else full.script
+    return _WHOLE.get(full.language or "", full.language), script
 
 
 def _is_tag(tag: str) -> bool:

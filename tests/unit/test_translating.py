@@ -164,7 +164,17 @@ def test_marian_of_many_languages_is_told_the_target(tmp_path, pieces, target, t
 )
 def test_the_generic_name_becomes_the_pairs(name, source, target, expected) -> None:
     assert translating.pair_name(name, Translation(source, target)) == expected
-    assert translating.pair_name(name, Summarization()) == name
+
+
+def test_the_generic_name_means_nothing_without_languages() -> None:
+    with pytest.raises(InvalidInputError, match="one translation model per pair"):
+        translating.pair_name("Helsinki-NLP/opus-mt", Summarization())
+    assert translating.pair_name("google-t5/t5-small", Summarization()) == "google-t5/t5-small"
+
+
+def test_a_neighbouring_language_is_not_taken_for_the_one_asked(tmp_path, pieces) -> None:
+    with pytest.raises(InvalidInputError, match="does not know Bosnian"):
+        load(marian(tmp_path, pieces, ">>hrv<<", ">>deu<<"), Translation("en", "bs"))
 
 
 def test_t5_is_told_in_words(tmp_path, pieces) -> None:
