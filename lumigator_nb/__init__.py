@@ -28,6 +28,8 @@ _HOMES = {
     "Comparison": "services.comparisons",
     "LumigatorError": "errors",
     "score": "metrics",
+    "metric": "metrics",
+    "Score": "metrics",
 }
 _MODULES = {"errors": "errors", "statistics": "statistics", "ui": "widgets"}
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from lumigator_nb import widgets as ui
     from lumigator_nb.config import Settings
     from lumigator_nb.errors import LumigatorError
-    from lumigator_nb.metrics import score
+    from lumigator_nb.metrics import Score, metric, score
     from lumigator_nb.services.comparisons import Comparison
     from lumigator_nb.services.estimates import estimate
     from lumigator_nb.specs import (
@@ -59,6 +61,7 @@ __all__ = [
     "LumigatorError",
     "MetricSpec",
     "Model",
+    "Score",
     "Settings",
     "Shot",
     "Status",
@@ -71,6 +74,7 @@ __all__ = [
     "connect",
     "errors",
     "estimate",
+    "metric",
     "score",
     "statistics",
     "ui",

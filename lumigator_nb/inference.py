@@ -19,7 +19,7 @@ from lumigator_nb.errors import BudgetReachedError, InvalidInputError
 from lumigator_nb.keys import Redactor
 from lumigator_nb.models import Conversation, LanguageModel, Prediction, Report, Request
 from lumigator_nb.results import ProgressWriter
-from lumigator_nb.specs import Launch, Model, Step, WorkflowSpec, digest
+from lumigator_nb.specs import Launch, Model, Step, WorkflowSpec, digest, is_ground_truth
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -175,8 +175,11 @@ class _Work:
 
     def _request(self, row: int, values: dict[str, Any]) -> Request:
         example = self._redact(values.pop("example"))
-        values.pop("ground_truth", None)
-        metadata = {name: self._redact(value) if isinstance(value, str) else value for name, value in values.items()}
+        metadata = {
+            name: self._redact(value) if isinstance(value, str) else value
+            for name, value in values.items()
+            if not is_ground_truth(name)
+        }
         return self._conversation.request(row, example, metadata)
 
     def _key(self, request: Request) -> str:

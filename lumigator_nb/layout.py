@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from lumigator_nb.specs import Step
+from lumigator_nb.specs import MetricSpec, Step
 
 
 def dataset_folder(dataset_id: str) -> str:
@@ -37,6 +37,19 @@ def step_folder(workflow_id: str, step: Step) -> str:
 def part(workflow_id: str, step: Step, index: int) -> str:
     """The file of shard `index` of a step: predictions, or scores."""
     return f"{step_folder(workflow_id, step)}/part-{index:05d}.parquet"
+
+
+def scores_folder(workflow_id: str, metric: MetricSpec) -> str:
+    """What one metric found: its scores shard by shard, and its result."""
+    return f"{step_folder(workflow_id, Step.EVALUATION)}/{metric.key}"
+
+
+def scores_part(workflow_id: str, metric: MetricSpec, index: int) -> str:
+    return f"{scores_folder(workflow_id, metric)}/part-{index:05d}.parquet"
+
+
+def metric_result(workflow_id: str, metric: MetricSpec) -> str:
+    return f"{scores_folder(workflow_id, metric)}/result.json"
 
 
 def progress(workflow_id: str, step: Step) -> str:

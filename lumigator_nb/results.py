@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumigator_nb import layout
-from lumigator_nb.metrics import Score
+from lumigator_nb.metrics import Scores
 from lumigator_nb.models import Prediction
-from lumigator_nb.specs import Progress, Step, StepResult, Value, WorkflowSpec, now
+from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Step, StepResult, Value, WorkflowSpec, now
 from lumigator_nb.store import Store
 
 V = TypeVar("V", bound=Value)
@@ -43,7 +43,7 @@ PREDICTION_SCHEMA = pa.schema(
 )
 # The fields of a prediction, besides its text, under their own names.
 _FIELDS = [name for name in PREDICTION_SCHEMA.names if name not in ("row", "prediction")]
-STATISTICS_SUFFIX = ".statistics"
+STATISTICS_SUFFIX, REASON_SUFFIX = ".statistics", ".reason"
 
 
 def write_predictions(store: Store, spec: WorkflowSpec, shard: int, predictions: Sequence[Prediction]) -> None:
@@ -137,8 +137,10 @@ def tally(store: Store, workflow_id: str) -> Tally:
     return total
 
 
-def write_scores(store: Store, spec: WorkflowSpec, shard: int, first_row: int, scores: Sequence[Score]) -> None:
-    """Publish the scores of a shard whose rows begin at `first_row`.
+def write_scores(
+    store: Store, workflow_id: str, metric: MetricSpec, shard: int, first_row: int, scores: Sequence[Scores]
+) -> None:
+    """Publish a metric's scores of some rows, which begin at `first_row`.
 
     A score that is a plain mean is its own sufficient statistic, so only the others store theirs.
     """
@@ -149,13 +151,46 @@ def write_scores(store: Store, spec: WorkflowSpec, shard: int, first_row: int, s
         if score.statistics.shape[1] > 1:
             rows = [None if np.isnan(row).any() else row for row in score.statistics]
             columns[score.info.name + STATISTICS_SUFFIX] = pa.array(rows, pa.list_(pa.float64()))
-    _write_table(store, layout.part(spec.workflow_id, Step.EVALUATION, shard), pa.table(columns))
+        if any(score.reasons):
+            columns[score.info.name + REASON_SUFFIX] = pa.array(score.reasons, pa.string())
+    _write_table(store, layout.scores_part(workflow_id, metric, shard), pa.table(columns))
+
+
+def write_metric_result(store: Store, workflow_id: str, result: MetricResult) -> None:
+    """Publish how a metric went, after its scores."""
+    _write_value(store, layout.metric_result(workflow_id, result.metric), result)
+
+
+def find_metric_result(store: Store, workflow_id: str, metric: MetricSpec) -> MetricResult | None:
+    """Return how a metric went; None where it has not been computed."""
+    return _find_value(store, layout.metric_result(workflow_id, metric), MetricResult)
+
+
+def read_scores(store: Store, workflow_id: str, metrics: Sequence[MetricSpec]) -> pd.DataFrame:
+    """Return the scores of all examples by those of the metrics that are there: `row`, and a column for each score.
+
+    Beside a score stand, where they are needed, ``<score>.statistics`` and ``<score>.reason``.
+    """
+    # Before metrics had folders of their own all of them shared the step's files.
+    frames = [read_step(store, workflow_id, Step.EVALUATION)]
+    names = store.list(layout.step_folder(workflow_id, Step.EVALUATION))
+    for metric in metrics:
+        folder = layout.scores_folder(workflow_id, metric)
+        parts = [_read_table(store, name) for name in names if name.startswith(f"{folder}/part-")]
+        if parts:
+            # A column of reasons is only in the files that have some.
+            frames.append(pa.concat_tables(parts, promote_options="default").to_pandas())
+    filled = [frame.set_index("row") for frame in frames if len(frame)]
+    if not filled:
+        return pd.DataFrame({"row": []})
+    joined = pd.concat(filled, axis=1)
+    return joined.loc[:, ~joined.columns.duplicated(keep="last")].reset_index()
 
 
 def finished_shards(store: Store, workflow_id: str, step: Step) -> set[int]:
     """Return the indices of the shards whose file is there."""
     names = store.list(layout.step_folder(workflow_id, step))
-    found = (re.search(r"part-(\d+)\.parquet$", name) for name in names)
+    found = (re.search(rf"/{step}/part-(\d+)\.parquet$", name) for name in names)
     return {int(match[1]) for match in found if match}
 
 
@@ -201,6 +236,11 @@ def iter_shards(store: Store, name: str, columns: Sequence[str] | None, shard_si
         rest = pa.concat_tables(waiting) if waiting else None
         if rest is not None and len(rest):
             yield rest
+
+
+def column_names(file: Any) -> list[str]:
+    """Return the names of the columns of an open Parquet file."""
+    return list(pq.ParquetFile(file).schema_arrow.names)
 
 
 def write_spec(store: Store, spec: WorkflowSpec) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -170,6 +171,11 @@ def language_name(code: str | None) -> str:
     return str(langcodes.Language.get(code).display_name())
 
 
+def is_ground_truth(column: str) -> bool:
+    """Whether a dataset's column holds references: "ground_truth", and "ground_truth_2", … where there are several."""
+    return re.fullmatch(r"ground_truth(_\d+)?", column) is not None
+
+
 class GenerationConfig(Value):
     """How a model generates.
 
@@ -329,6 +335,11 @@ class MetricSpec(Value):
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """A name for files that no other metric or setting has."""
+        return f"{self.name.strip('_')}-{digest([self.name, self.options])[:8]}"
+
 
 class StoreSpec(Value):
     """Where the store is, without its credentials (those come from the environment of whoever opens it).
@@ -404,6 +415,47 @@ class StepResult(Value):
     n_failed: int = 0
     error: str | None = None
     scores: dict[str, float] = Field(default_factory=dict)
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScoreResult(Value):
+    """What a metric found for one of its scores, over the examples of a workflow.
+
+    Attributes:
+        overall: None where no example has a score.
+        n_scored: examples that have one; `unscored` counts the others by the reason.
+        description, higher_is_better, range: as of :class:`lumigator_nb.metrics.ScoreInfo`; None is no bound.
+    """
+
+    overall: float | None
+    n_scored: int
+    unscored: dict[str, int] = Field(default_factory=dict)
+    description: str = ""
+    higher_is_better: bool | None = None
+    range: tuple[float | None, float | None] = (None, None)
+
+
+class MetricResult(Value):
+    """How one metric went for a workflow.
+
+    Attributes:
+        answers_of: the attempt whose predictions were scored; those of a later one are scored anew.
+        signature: what makes the numbers reproducible.
+        error: why there are no scores; None where there are.
+        n_empty: predictions that are empty texts, which each metric scores by its own convention.
+        cost: dollars that a judge's answers cost; None without a price.
+        details: what else is to be known, such as a judge's second opinions.
+    """
+
+    metric: MetricSpec
+    title: str
+    answers_of: int
+    signature: str = ""
+    scores: dict[str, ScoreResult] = Field(default_factory=dict)
+    error: str | None = None
+    n_empty: int = 0
+    cost: float | None = None
+    seconds: float = 0.0
     details: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -10,21 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from lumigator_nb import __version__, inference, metrics, results
+from lumigator_nb import __version__, evaluation, inference, results
 from lumigator_nb.errors import BudgetReachedError, LumigatorError
 from lumigator_nb.keys import Redactor, redactor
-from lumigator_nb.metrics import Aggregate, FloatArray, Metric
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import Progress, Status, Step, StepResult, WorkflowSpec, now
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
-
-SCORED_ROWS_PER_FILE = 1024
-
 
 Ended = Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
 
@@ -108,27 +101,25 @@ def _unanswered(n_failed: int, spec: WorkflowSpec, errors: Counter[str]) -> str:
 
 
 def _evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> _Outcome:
-    chosen = [metrics.create(metric) for metric in spec.metrics]
-    # Scores are cheap beside predictions, so an evaluation that was cut off begins anew.
-    progress.begin(0)
-    totals: dict[str, _Total] = {}
-    per_file = max(1, SCORED_ROWS_PER_FILE // spec.shard_size)
-    tables = results.iter_shards(store, spec.dataset, ["example", "ground_truth"], per_file * spec.shard_size)
-    for index, table in enumerate(tables):
-        predictions = _predictions(spec, store, range(index * per_file, (index + 1) * per_file))
-        scores = [score for metric in chosen for score in _score(metric, table, predictions)]
-        for score in scores:
-            totals.setdefault(score.info.name, _Total(score.info.aggregate)).add(score.statistics)
-        if scores:
-            results.write_scores(store, spec, index, index * per_file * spec.shard_size, scores)
-        progress.advance(len(table))
+    found = evaluation.evaluate(spec, store, progress, redact)
+    failed = {metric.title: metric.error for metric in found if metric.error is not None}
+    scores = {name: score for metric in found for name, score in metric.scores.items()}
+    costs = [metric.cost for metric in found if metric.cost is not None]
+    details: dict[str, Any] = {
+        "signatures": {metric.title: metric.signature for metric in found if metric.error is None},
+        "n_scored": {name: score.n_scored for name, score in scores.items()},
+        "unscored": {name: score.unscored for name, score in scores.items() if score.unscored},
+        "n_empty": max((metric.n_empty for metric in found), default=0),
+        "failed_metrics": failed,
+        "cost": sum(costs) if costs else None,
+    }
+    none_left = found and len(failed) == len(found)
     return _Outcome(
-        n_failed=max((total.unscored for total in totals.values()), default=0),
-        scores={name: total.overall for name, total in totals.items() if total.count},
-        details={
-            "signatures": {metric.name: metric.signature for metric in chosen},
-            "n_scored": {name: total.count for name, total in totals.items()},
-        },
+        n_failed=max((spec.n_examples - score.n_scored for score in scores.values()), default=0),
+        scores={name: score.overall for name, score in scores.items() if score.overall is not None},
+        details={name: value for name, value in details.items() if value or name in ("signatures", "n_scored")},
+        status=Status.FAILED if none_left else Status.SUCCEEDED,
+        error="; ".join(f"{title}: {error}" for title, error in failed.items()) if none_left else None,
     )
 
 
@@ -136,35 +127,3 @@ _STEPS: dict[Step, Callable[[WorkflowSpec, Store, ProgressWriter, Redactor], _Ou
     Step.INFERENCE: _infer,
     Step.EVALUATION: _evaluate,
 }
-
-
-class _Total:
-    """The running sum of a score's sufficient statistics, which is all that its overall value needs."""
-
-    def __init__(self, aggregate: Aggregate) -> None:
-        self._aggregate = aggregate
-        self._sum: FloatArray | float = 0.0
-        self.count = 0
-        self.unscored = 0
-
-    def add(self, statistics: FloatArray) -> None:
-        scored = statistics[~np.isnan(statistics).any(axis=1)]
-        self._sum = self._sum + scored.sum(axis=0)
-        self.count += len(scored)
-        self.unscored += len(statistics) - len(scored)
-
-    @property
-    def overall(self) -> float:
-        return float(self._aggregate(np.asarray(self._sum), self.count))
-
-
-def _predictions(spec: WorkflowSpec, store: Store, shards: range) -> list[str | None]:
-    last = -(-spec.n_examples // spec.shard_size)
-    parts = (results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard) for shard in shards if shard < last)
-    return [text for part in parts for text in part["prediction"].to_pylist()]
-
-
-def _score(metric: Metric, table: pa.Table, predictions: list[str | None]) -> list[metrics.Score]:
-    blank = [None] * len(table)
-    ground_truth = table["ground_truth"].to_pylist() if "ground_truth" in table.column_names else blank
-    return metric.score(predictions, ground_truth, table["example"].to_pylist())

@@ -14,7 +14,7 @@ from lumigator_nb.db import Database
 from lumigator_nb.display import records as shown
 from lumigator_nb.display.progress import say
 from lumigator_nb.errors import ClusterUnavailableError
-from lumigator_nb.records import Experiment
+from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.comparisons import Comparison, gather
@@ -49,6 +49,24 @@ class Workspace:
     def wait(self, target: Target, **options: Any) -> list[Any]:
         """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""
         return list(self.workflows.wait(target, **options))
+
+    def evaluate(self, experiment: Experiment | str, metrics: Any = None) -> list[Workflow]:
+        """Score what an experiment's models have answered already by more metrics; no model is asked again.
+
+        Returns at once: :meth:`wait` for it. Metrics that failed before are tried again.
+
+        Args:
+            experiment: record, name or id.
+            metrics: as of :meth:`Experiments.create`; None only tries those again that are missing or failed.
+
+        Raises:
+            As :meth:`Experiments.create`.
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        if metrics is not None:
+            record = self.experiments.add_metrics(record, metrics)
+        return self.workflows.evaluate(record)
 
     def compare(self, experiment: Experiment | str, **options: Any) -> Comparison:
         """Compare the workflows of an experiment that have succeeded.

@@ -90,9 +90,7 @@ def _value(text: str) -> Any:
 
 def create(ws: Workspace, name: str, dataset: str, metric: list[str] | None, task: Task) -> Experiment:
     """Create an experiment, with the default metrics where none are named."""
-    from lumigator_nb.services.experiments import DEFAULT_METRICS
-
-    return ws.experiments.create(name, dataset=dataset, task=task, metrics=metric or DEFAULT_METRICS)
+    return ws.experiments.create(name, dataset=dataset, task=task, metrics=metric or None)
 
 
 def finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Workflow], export: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from lumigator_nb.display.costs import cost_legend, cost_table, remarks, unanswe
 from lumigator_nb.display.html import Html, escape, join, name, table, tag
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
+from lumigator_nb.metrics.base import NO_PREDICTION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +109,8 @@ def notes(comparison: Comparison) -> list[str]:
     return [
         *_pending(comparison),
         *unanswered(costs),
+        *_not_computed(comparison),
+        *_unscored(comparison),
         *_left_out(comparison),
         *remarks(costs),
         *_few_examples(comparison),
@@ -119,6 +123,30 @@ def _pending(comparison: Comparison) -> list[str]:
         for workflow in comparison.pending
     ]
     return [f"Not compared: {', '.join(states)}."] if states else []
+
+
+def _not_computed(comparison: Comparison) -> list[str]:
+    labels = {workflow.id: workflow.label for workflow in comparison.workflows}
+    return [
+        f"{metric} could not be computed for {labels[job.workflow_id]}: {first_line(error)}."
+        for job in comparison.jobs
+        for metric, error in job.details.get("failed_metrics", {}).items()
+    ]
+
+
+def _unscored(comparison: Comparison) -> list[str]:
+    """Why examples with an answer have no score, by score; those without an answer are named elsewhere."""
+    found: dict[str, Counter[str]] = {}
+    for job in comparison.jobs:
+        for score, reasons in job.details.get("unscored", {}).items():
+            known = {reason: n for reason, n in reasons.items() if reason != NO_PREDICTION}
+            found.setdefault(score, Counter()).update(known)
+    by_reasons: dict[str, list[str]] = {}
+    for score, reasons in found.items():
+        said = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+        if said:
+            by_reasons.setdefault(said, []).append(score)
+    return [f"Not scored by {joined(scores)}: {said}." for said, scores in by_reasons.items()]
 
 
 def _left_out(comparison: Comparison) -> list[str]:

@@ -1,30 +1,25 @@
-"""What a metric is, what it gives, and the registry of all metrics.
-
-Third parties join through the entry-point group ``lumigator_nb.metrics``: the entry's name is the metric's, its value
-the class.
-"""
+"""What a metric is, what it is given and what it gives."""
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import entry_points
-from inspect import signature
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lumigator_nb.errors import InvalidInputError, MissingFieldsError, UnknownMetricError, did_you_mean
-from lumigator_nb.specs import MetricSpec
-
-ENTRY_POINTS = "lumigator_nb.metrics"
+from lumigator_nb.errors import InvalidInputError
 
 FloatArray = NDArray[np.float64]
 Aggregate = Callable[[FloatArray, int], FloatArray]
+Needed = Literal["ground_truth", "metadata"]
+# The references of an example: one text, several, or None where it has none.
+References = str | Sequence[str] | None
+
+NO_PREDICTION, NO_GROUND_TRUTH = "no prediction", "no ground truth"
 
 
 def mean(totals: FloatArray, n: int) -> FloatArray:
@@ -53,17 +48,68 @@ class ScoreInfo:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The examples that a metric is to score, as columns of n.
+
+    Attributes:
+        predictions: one text each. An empty text is an answer.
+        ground_truth: the references of each, one or more; none where the metric does not need them and there is none.
+        examples: the inputs.
+        metadata: the dataset's other columns; empty where the metric does not need them.
+    """
+
+    predictions: Sequence[str]
+    ground_truth: Sequence[tuple[str, ...]]
+    examples: Sequence[str]
+    metadata: Sequence[Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def pairs(self) -> tuple[list[str], list[str], NDArray[np.int64]]:
+        """Return every prediction beside each of its references, and (n + 1,) where each example's pairs begin."""
+        counts = [len(references) for references in self.ground_truth]
+        predictions = [text for text, count in zip(self.predictions, counts, strict=True) for _ in range(count)]
+        references = [reference for references in self.ground_truth for reference in references]
+        return predictions, references, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+@dataclass(frozen=True)
 class Score:
+    """What a metric says of one example.
+
+    Attributes:
+        value: None where it cannot be scored.
+        reason: why it has this score, or none.
+    """
+
+    value: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
     """One number of a metric for a list of examples.
 
     Attributes:
         values: (n,) the score of each example; NaN where it cannot be scored.
         statistics: (n, k) what its overall value is made of; rows of NaN where it cannot be scored.
+        reasons: n texts: why an example has this score, as a judge says, or why it has none; None where nothing is
+            to be said.
     """
 
     info: ScoreInfo
     values: FloatArray
     statistics: FloatArray
+    reasons: tuple[str | None, ...] = ()
+
+    @classmethod
+    def of(cls, info: ScoreInfo, statistics: Any, reasons: Sequence[str | None] = ()) -> Scores:
+        """Return scores whose examples are each their own aggregate; `statistics` are (n,) or (n, k)."""
+        table = np.asarray(statistics, dtype=np.float64)
+        table = table[:, None] if table.ndim == 1 else table
+        values = np.asarray(info.aggregate(table, 1), dtype=np.float64)
+        return cls(info, values, table, tuple(reasons))
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -76,19 +122,49 @@ class Score:
         scored = self.statistics[self.scored]
         return float(self.info.aggregate(scored.sum(axis=0), len(scored))) if len(scored) else float("nan")
 
+    @property
+    def explained(self) -> bool:
+        """Whether at least one score has a reason."""
+        return any(reason for reason, scored in zip(self.reasons, self.scored, strict=False) if scored)
+
+    @property
+    def unscored(self) -> Counter[str]:
+        """How many examples have no score, by the reason."""
+        reasons = self.reasons or (None,) * len(self.values)
+        return Counter(reason or "not said" for reason, scored in zip(reasons, self.scored, strict=True) if not scored)
+
+    def spread(self, rows: Sequence[int], others: Sequence[str | None]) -> Scores:
+        """Return the scores of more examples, of which these are at `rows`; the `others` have the reasons given."""
+        n = len(others)
+        values, statistics = np.full(n, np.nan), np.full((n, self.statistics.shape[1]), np.nan)
+        values[rows], statistics[rows] = self.values, self.statistics
+        reasons = list(others)
+        for row, reason in zip(rows, self.reasons, strict=False):
+            reasons[row] = reason
+        return Scores(self.info, values, statistics, tuple(reasons) if any(reasons) else ())
+
 
 class Metric(ABC):
     """A rule that scores predictions. Settings are keyword arguments of the constructor.
 
     Attributes:
         name: by which it is asked for.
-        infos: the scores that it reports.
-        needs_ground_truth: whether an example without ground truth cannot be scored.
+        infos: the scores that it reports, as far as they are known before it has seen an example.
+        needs: what an example must have to be scored: "ground_truth"; "metadata" are the dataset's other columns.
+        languages: codes of the only languages whose texts it can score; None where it takes any.
+        slow: whether several processes are worth their start, for thousands of examples.
     """
 
     name: ClassVar[str]
-    infos: ClassVar[tuple[ScoreInfo, ...]]
-    needs_ground_truth: ClassVar[bool] = True
+    infos: tuple[ScoreInfo, ...]
+    needs: frozenset[Needed] = frozenset({"ground_truth"})
+    languages: frozenset[str] | None = None
+    slow: bool = False
+
+    @property
+    def title(self) -> str:
+        """What tables call it; unlike the name it tells apart judges, and functions."""
+        return self.name
 
     @property
     @abstractmethod
@@ -96,151 +172,70 @@ class Metric(ABC):
         """Implementation, version and every setting: what makes the numbers reproducible."""
 
     @abstractmethod
-    def _score(
-        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
-    ) -> list[FloatArray]:
-        """Return the (n, k) statistics of each of :attr:`infos` for examples that can all be scored."""
+    def _score(self, rows: Rows) -> list[Scores]:
+        """Score examples that have a prediction, and ground truth where it is needed."""
 
-    def _values(self, info: ScoreInfo, statistics: FloatArray) -> FloatArray:
-        """Return the (n,) scores of single examples; by default each is its own aggregate."""
-        return info.aggregate(statistics, 1)
+    def prepare(self) -> None:
+        """Refuse to score what could not be scored anyhow: data or packages are missing. Cheap.
+
+        Raises:
+            MissingExtraError: packages are missing.
+            ConfigurationError: data are missing.
+        """
+        return
 
     def score(
-        self, predictions: Sequence[str | None], ground_truth: Sequence[str | None], examples: Sequence[str]
-    ) -> list[Score]:
+        self,
+        predictions: Sequence[str | None],
+        ground_truth: Sequence[References],
+        examples: Sequence[str],
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[Scores]:
         """Score predictions.
 
         Args:
             predictions: n texts; None where the model gave no answer. An empty text is an answer.
-            ground_truth: n texts; None where it is not known.
+            ground_truth: n references: a text, several, or None where it is not known.
             examples: n inputs.
+            metadata: n mappings of the dataset's other columns.
 
         Returns:
             One score for each of :attr:`infos`; NaN where prediction or ground truth is missing, never zero.
         """
-        rows = [
-            row
-            for row, (prediction, truth) in enumerate(zip(predictions, ground_truth, strict=True))
-            if prediction is not None and (truth is not None or not self.needs_ground_truth)
-        ]
+        truth = [as_references(references) for references in ground_truth]
+        others = metadata or [{}] * len(predictions)
+        missing = [self._missing(*pair) for pair in zip(predictions, truth, strict=True)]
+        rows = [row for row, reason in enumerate(missing) if reason is None]
         found = self._score(
-            [predictions[row] or "" for row in rows],
-            [ground_truth[row] or "" for row in rows],
-            [examples[row] for row in rows],
+            Rows(
+                [predictions[row] or "" for row in rows],
+                [truth[row] for row in rows],
+                [examples[row] for row in rows],
+                [others[row] for row in rows],
+            )
         )
-        return [
-            self._spread(info, statistics, rows, len(predictions))
-            for info, statistics in zip(self.infos, found, strict=True)
-        ]
+        return [score.spread(rows, missing) for score in found]
 
-    def _spread(self, info: ScoreInfo, statistics: FloatArray, rows: list[int], n: int) -> Score:
-        values = np.full(n, np.nan)
-        values[rows] = self._values(info, statistics)
-        spread = np.full((n, statistics.shape[1]), np.nan)
-        spread[rows] = statistics
-        return Score(info, values, spread)
+    def _missing(self, prediction: str | None, references: tuple[str, ...]) -> str | None:
+        if prediction is None:
+            return NO_PREDICTION
+        return None if references or "ground_truth" not in self.needs else NO_GROUND_TRUTH
 
 
-M = TypeVar("M", bound=type[Metric])
-
-_METRICS: dict[str, type[Metric]] = {}
-
-
-def metric_class(cls: M) -> M:
-    """Register a metric under its name."""
-    _METRICS[cls.name] = cls
-    return cls
+def as_references(references: References) -> tuple[str, ...]:
+    """Return the references of an example as a tuple, empty where there is none."""
+    if references is None:
+        return ()
+    return (references,) if isinstance(references, str) else tuple(references)
 
 
-def known() -> tuple[str, ...]:
-    """The sorted names of all metrics, built in and installed."""
-    return tuple(sorted(_all()))
-
-
-def parse(metric: str | MetricSpec) -> MetricSpec:
-    """Return the specification of a metric whose name and options have been checked.
-
-    Raises:
-        UnknownMetricError: there is no such metric.
-        InvalidInputError: it has no such option, or not with that value.
-    """
-    spec = MetricSpec(name=metric) if isinstance(metric, str) else metric
-    create(spec)
-    return spec
-
-
-def create(spec: MetricSpec) -> Metric:
-    """Return the metric that a specification describes; errors as of :func:`parse`."""
-    cls = _find(spec.name)
-    options = list(signature(cls).parameters)
-    unknown = sorted(spec.options.keys() - set(options))
-    if unknown:
-        rule = did_you_mean(unknown[0], options) if options else f"{spec.name!r} takes no options"
-        raise InvalidInputError(f"unknown option {unknown[0]!r} of metric {spec.name!r}", rule)
-    return cls(**spec.options)
-
-
-def info(score: str) -> ScoreInfo:
-    """Return what describes a score.
-
-    Raises:
-        UnknownMetricError: no metric reports it.
-    """
-    infos = _infos(_METRICS)
-    if score not in infos:
-        infos = _infos(_all())
-    if score not in infos:
-        raise UnknownMetricError(f"no metric reports the score {score!r}", did_you_mean(score, infos))
-    return infos[score]
-
-
-def _infos(classes: Mapping[str, type[Metric]]) -> dict[str, ScoreInfo]:
-    return {info.name: info for cls in classes.values() for info in cls.infos}
-
-
-def check(specs: Iterable[MetricSpec], *, has_ground_truth: bool) -> None:
-    """Refuse metrics that need what a dataset lacks.
-
-    Raises:
-        MissingFieldsError: a metric needs ground truth and there is none.
-    """
-    lacking = [spec.name for spec in specs if _find(spec.name).needs_ground_truth and not has_ground_truth]
-    if lacking:
-        free = ", ".join(name for name, cls in sorted(_all().items()) if not cls.needs_ground_truth)
-        raise MissingFieldsError(
-            f"ground truth is needed for: {', '.join(lacking)}; the dataset has none",
-            f"upload it with ground_truth='…', or take metrics that do without: {free}",
-        )
-
-
-def _find(name: str) -> type[Metric]:
-    # What is installed may be slow to import, so it is looked at only for a name that is not built in.
-    found = _METRICS.get(name) or _all().get(name)
-    if found is not None:
-        return found
-    owner = next((cls.name for cls in _all().values() if name in {info.name for info in cls.infos}), None)
-    if owner:
-        raise UnknownMetricError(f"{name!r} is a score, not a metric", f"the metric {owner!r} reports it")
-    raise UnknownMetricError(f"unknown metric {name!r}", did_you_mean(name, _all()))
-
-
-def _all() -> dict[str, type[Metric]]:
-    return {**_installed(), **_METRICS}
-
-
-@cache
-def _installed() -> dict[str, type[Metric]]:
-    found = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            found[entry.name] = entry.load()
-        except Exception as error:  # another package's mistake must not take the other metrics away
-            warnings.warn(f"the metric {entry.name!r} ({entry.value}) cannot be loaded: {error!r}", stacklevel=2)
-    return found
+def best(values: FloatArray, starts: NDArray[np.int64]) -> FloatArray:
+    """Return (n,) the greatest of each example's (pairs,) values; see :meth:`Rows.pairs`."""
+    return np.maximum.reduceat(values, starts[:-1]) if len(starts) > 1 else np.empty(0)
 
 
 def choice(metric: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise InvalidInputError unless an option's value is one of those allowed."""
-    if value not in allowed:
+    if value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):
         shown = ", ".join(repr(one) for one in allowed)
         raise InvalidInputError(f"option {option!r} of metric {metric!r} cannot be {value!r}", f"it is one of {shown}")

@@ -1,14 +1,17 @@
-"""BLEU and chrF, by sacrebleu: its n-gram counts per example, and its formulas over whole arrays of sums."""
+"""BLEU, chrF and TER, equal to sacrebleu: its tokenizers, and its counts and formulas over whole columns of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics.base import FloatArray, Metric, ScoreInfo, choice, metric_class
+from lumigator_nb.metrics import counting
+from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, choice
+from lumigator_nb.metrics.registry import metric_class
 
 BLEU_ORDER = 4
 CHAR_ORDER, BETA = 6, 2
@@ -107,13 +110,10 @@ class Bleu(Metric):
 
         return BLEU(tokenize=self.tokenize, lowercase=self.lowercase, force=True)
 
-    def _score(
-        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
-    ) -> list[FloatArray]:
-        return [_statistics(self._reference(), predictions, ground_truth, 2 + 2 * BLEU_ORDER)]
-
-    def _values(self, info: ScoreInfo, statistics: FloatArray) -> FloatArray:
-        return bleu(statistics, effective_order=True)
+    def _score(self, rows: Rows) -> list[Scores]:
+        reference = self._reference()
+        statistics = _with_several(reference, rows, 2 + 2 * BLEU_ORDER, lambda *pairs: _bleu_counts(reference, *pairs))
+        return [Scores(self.infos[0], bleu(statistics, effective_order=True), statistics)]
 
 
 @metric_class
@@ -151,20 +151,163 @@ class Chrf(Metric):
 
         return CHRF(char_order=CHAR_ORDER, beta=BETA, word_order=self.word_order, lowercase=self.lowercase)
 
-    def _score(
-        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
-    ) -> list[FloatArray]:
+    def _score(self, rows: Rows) -> list[Scores]:
+        reference = self._reference()
         width = 3 * (CHAR_ORDER + self.word_order)
-        return [_statistics(self._reference(), predictions, ground_truth, width)]
+        statistics = _with_several(reference, rows, width, lambda *pairs: _chrf_counts(reference, *pairs))
+        return [Scores.of(self.infos[0], statistics)]
+
+
+def ter(totals: FloatArray) -> FloatArray:
+    """TER in [0, ∞) from sums of statistics; equal to sacrebleu's.
+
+    Snover et al. 2006 (https://aclanthology.org/2006.amta-papers.25).
+
+    Args:
+        totals: (…, 2) edits, and words of the ground truth (their mean over several references).
+    """
+    edits, length = totals[..., 0], totals[..., 1]
+    empty = np.where(edits > 0, 100.0, 0.0)
+    return np.where(length > 0, 100.0 * edits / np.where(length > 0, length, 1.0), empty)
+
+
+@metric_class
+class Ter(Metric):
+    """Translation edit rate in percent, by sacrebleu: edits, shifts included, per word of the ground truth.
+
+    Args:
+        normalized: separate punctuation, as Tercom's normalization does.
+        no_punct: leave punctuation out.
+        asian_support: with one of the above, treat Chinese and Japanese characters as words.
+        case_sensitive: tell upper from lower case.
+    """
+
+    name = "ter"
+    slow = True
+    infos = (
+        ScoreInfo(
+            "ter",
+            "words to insert, delete, replace or shift per 100 words of the ground truth; overall over the corpus",
+            False,
+            (0.0, np.inf),
+            lambda totals, n: ter(totals),
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        normalized: bool = False,
+        no_punct: bool = False,
+        asian_support: bool = False,
+        case_sensitive: bool = False,
+    ) -> None:
+        self._options = {
+            "normalized": normalized,
+            "no_punct": no_punct,
+            "asian_support": asian_support,
+            "case_sensitive": case_sensitive,
+        }
+        for option, value in self._options.items():
+            choice(self.name, option, value, (True, False))
+
+    @property
+    def signature(self) -> str:
+        """Sacrebleu's own."""
+        return f"ter|{_signature(self._reference())}"
+
+    def _reference(self) -> Any:
+        from sacrebleu.metrics import TER
+
+        return TER(**self._options)
+
+    def _score(self, rows: Rows) -> list[Scores]:
+        reference = self._reference()
+        table = [_by_sacrebleu(reference, *pair) for pair in zip(rows.predictions, rows.ground_truth, strict=True)]
+        return [Scores.of(self.infos[0], np.array(table, dtype=np.float64).reshape(len(rows), 2))]
 
 
 def _signature(reference: Any) -> str:
+    # How many references an example has is the data's, not the metric's.
     reference.num_refs = 1
-    return str(reference.get_signature())
+    return str(reference.get_signature()).removeprefix("nrefs:1|")
 
 
-def _statistics(reference: Any, predictions: Sequence[str], ground_truth: Sequence[str], width: int) -> FloatArray:
-    if not predictions:
-        return np.empty((0, width))
-    rows = reference._extract_corpus_statistics(predictions, [list(ground_truth)])
-    return np.array(rows, dtype=np.float64)
+def _by_sacrebleu(reference: Any, prediction: str, references: Sequence[str]) -> list[float]:
+    return list(reference._extract_corpus_statistics([prediction], [[text] for text in references])[0])
+
+
+def _with_several(
+    reference: Any, rows: Rows, width: int, count: Callable[[list[str], list[str]], FloatArray]
+) -> FloatArray:
+    """Return (n, width) statistics: by our counts for one reference, by sacrebleu where an example has several."""
+    several = np.array([len(references) > 1 for references in rows.ground_truth], dtype=bool)
+    pairs = [
+        (prediction, references[0])
+        for prediction, references in zip(rows.predictions, rows.ground_truth, strict=True)
+        if len(references) == 1
+    ]
+    table = np.empty((len(rows), width))
+    table[~several] = count([prediction for prediction, _ in pairs], [truth for _, truth in pairs])
+    for row in np.flatnonzero(several).tolist():
+        table[row] = _by_sacrebleu(reference, rows.predictions[row], rows.ground_truth[row])
+    return table
+
+
+def _bleu_counts(reference: Any, predictions: list[str], truths: list[str]) -> FloatArray:
+    words = _tokenizer(reference)
+    left, right = counting.number(map(words, predictions), map(words, truths))
+    lengths = [left.lengths[:, None], right.lengths[:, None]]
+    return np.hstack([*lengths, counting.shared(left, right, BLEU_ORDER), counting.totals(left, BLEU_ORDER)])
+
+
+def _tokenizer(reference: Any) -> Callable[[str], list[str]]:
+    """Return what splits a text into words as sacrebleu does; by 13a, each word between spaces is split once.
+
+    All rules of 13a look at single characters and their neighbours, for which the end of a word is like a space. Only
+    what it replaces beforehand goes beyond words.
+    """
+    tokenizer = reference.tokenizer
+    if tokenizer.signature() != "13a":
+        return lambda text: list(reference._preprocess_segment(text).split())
+    lowercase = reference.lowercase
+
+    def split(text: str) -> list[str]:
+        if "&" in text or "<skipped>" in text or "-\n" in text:
+            return list(reference._preprocess_segment(text).split())
+        words = (text.lower() if lowercase else text).split()
+        return [token for word in words for token in _split_by_13a(word)]
+
+    return split
+
+
+@lru_cache(maxsize=65_536)
+def _split_by_13a(word: str) -> tuple[str, ...]:
+    if word.isascii() and word.isalnum():
+        return (word,)
+    return tuple(_tokenizer_13a()(word).split())
+
+
+@lru_cache(maxsize=1)
+def _tokenizer_13a() -> Any:
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    return Tokenizer13a()
+
+
+def _chrf_counts(reference: Any, predictions: list[str], truths: list[str]) -> FloatArray:
+    sides = [[reference._preprocess_segment(text) for text in texts] for texts in (predictions, truths)]
+    bare = [["".join(text.split()) for text in texts] for texts in sides]
+    counts = [_triples(*counting.characters(*bare), CHAR_ORDER)]
+    if reference.word_order:
+        words = [map(reference._remove_punctuation, texts) for texts in sides]
+        counts.append(_triples(*counting.number(*words), reference.word_order))
+    return np.hstack(counts)
+
+
+def _triples(left: counting.Sequences, right: counting.Sequences, orders: int) -> FloatArray:
+    """Return (n, 3 × orders) n-grams of predictions, of ground truth, and shared; see :func:`chrf`."""
+    wanted = counting.totals(right, orders)
+    # As in sacrebleu, n-grams of the prediction do not count where the ground truth is too short to have any.
+    predicted = np.where(wanted > 0, counting.totals(left, orders), 0.0)
+    return np.stack([predicted, wanted, counting.shared(left, right, orders)], axis=-1).reshape(len(left), 3 * orders)

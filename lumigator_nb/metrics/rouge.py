@@ -1,13 +1,31 @@
-"""ROUGE (Lin 2004, https://aclanthology.org/W04-1013), by Google's rouge-score."""
+"""ROUGE (Lin 2004, https://aclanthology.org/W04-1013), equal to Google's rouge-score, over whole columns of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
-from lumigator_nb.metrics.base import FloatArray, Metric, ScoreInfo, choice, metric_class
+from lumigator_nb.metrics import counting
+from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, best, choice
+from lumigator_nb.metrics.registry import metric_class
+
+NO_WORDS = "the ground truth has no word of the letters a to z: take tokenize='words' or 'characters'"
+
+Tokenizer = Callable[[str], list[str]]
+
+_ENGLISH = re.compile("[a-z0-9]+")
+_WORD = re.compile(r"\w+")
+_CHARACTER = re.compile(r"\w")
+_PATTERNS = {"rouge-score": _ENGLISH, "words": _WORD, "characters": _CHARACTER}
+_STEMMED_FROM = 4
+# Where code points end that stand for themselves: beyond them lie the surrogates.
+_PLAIN_POINTS, _SURROGATES = 0xD800, 0x800
 
 
 def _f_measure(name: str, overlap: str) -> ScoreInfo:
@@ -18,8 +36,13 @@ def _f_measure(name: str, overlap: str) -> ScoreInfo:
 class Rouge(Metric):
     """ROUGE-1, -2, -L and -Lsum, as F-measures in [0, 1]; the overall value is the mean over the examples.
 
+    Of several references the best counts, for each score by itself.
+
     Args:
         stemmer: compare words by their Porter stem (English).
+        tokenize: what a word is. "rouge-score": runs of a-z and 0-9, as in the reference implementation, which is
+            made for English; "words": runs of letters and digits of any script; "characters": each of them by itself,
+            for scripts that do not separate words, such as Chinese and Japanese.
     """
 
     name = "rouge"
@@ -30,24 +53,174 @@ class Rouge(Metric):
         _f_measure("rougeLsum", "longest common subsequences, line by line,"),
     )
 
-    def __init__(self, *, stemmer: bool = False) -> None:
+    def __init__(self, *, stemmer: bool = False, tokenize: str = "rouge-score") -> None:
         choice(self.name, "stemmer", stemmer, (True, False))
-        self.stemmer = stemmer
+        choice(self.name, "tokenize", tokenize, tuple(_PATTERNS))
+        self.stemmer, self.tokenize = stemmer, tokenize
 
     @property
     def signature(self) -> str:
         """As of :class:`Metric`; Lsum takes each line for a sentence, as the reference implementation does."""
         stemmer = "porter" if self.stemmer else "no"
-        return f"rouge|impl:rouge-score|version:{version('rouge-score')}|stemmer:{stemmer}|Lsum:lines|f-measure"
+        return (
+            f"rouge|impl:lumigator_nb,equal-to:rouge-score-0.1.2|rapidfuzz:{version('rapidfuzz')}"
+            f"|tok:{self.tokenize}|stemmer:{stemmer}|Lsum:lines|f-measure|references:best"
+        )
 
-    def _score(
-        self, predictions: Sequence[str], ground_truth: Sequence[str], examples: Sequence[str]
-    ) -> list[FloatArray]:
-        from rouge_score.rouge_scorer import RougeScorer
+    def _score(self, rows: Rows) -> list[Scores]:
+        predictions, references, starts = rows.pairs()
+        tokenizer = self._tokenizer()
+        found = _f_measures(predictions, references, tokenizer)
+        reasons = self._reasons(rows, tokenizer)
+        unknown = np.array([reason is not None for reason in reasons], dtype=bool)
+        scores = []
+        for info, values in zip(self.infos, found, strict=True):
+            statistics = best(values, starts)
+            statistics[unknown] = np.nan
+            scores.append(Scores.of(info, statistics, reasons))
+        return scores
 
-        names = [info.name for info in self.infos]
-        scorer = RougeScorer(names, use_stemmer=self.stemmer)
-        pairs = (scorer.score(truth, prediction) for prediction, truth in zip(predictions, ground_truth, strict=True))
-        rows = [[scores[name].fmeasure for name in names] for scores in pairs]
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
-        return [table[:, [column]] for column in range(len(names))]
+    def _tokenizer(self) -> Tokenizer:
+        find = _PATTERNS[self.tokenize].findall
+        if self.stemmer:
+            return lambda text: [word for word in map(_stem, find(text.lower())) if word]
+        return lambda text: find(text.lower())
+
+    def _reasons(self, rows: Rows, tokenizer: Tokenizer) -> list[str | None]:
+        """Say where the ground truth is written in letters that the tokenizer does not know: zero would be a lie."""
+        if self.tokenize != "rouge-score":
+            return [None] * len(rows)
+        return [
+            NO_WORDS if all(not reference.isascii() and _unknown(reference) for reference in references) else None
+            for references in rows.ground_truth
+        ]
+
+
+def _unknown(text: str) -> bool:
+    return not _ENGLISH.search(text.lower()) and any(map(str.isalpha, text))
+
+
+def _f_measures(predictions: Sequence[str], references: Sequence[str], tokenizer: Tokenizer) -> list[FloatArray]:
+    """Return (pairs,) of ROUGE-1, -2, -L and -Lsum."""
+    left, right = counting.number(map(tokenizer, predictions), map(tokenizer, references))
+    shared, of_left, of_right = counting.shared(left, right, 2), counting.totals(left, 2), counting.totals(right, 2)
+    longest = _longest_common(left, right)
+    by_line = longest.copy()
+    for pair, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+        # Where each text is one line the whole text's subsequence is the line's.
+        if "\n" in prediction or "\n" in reference:
+            by_line[pair] = _summary_hits(_lines(reference, tokenizer), _lines(prediction, tokenizer))
+    return [
+        _f(shared[:, 0], of_left[:, 0], of_right[:, 0]),
+        _f(shared[:, 1], of_left[:, 1], of_right[:, 1]),
+        _f(longest, of_left[:, 0], of_right[:, 0]),
+        _f(by_line, of_left[:, 0], of_right[:, 0]),
+    ]
+
+
+def _f(hits: FloatArray, predicted: FloatArray, wanted: FloatArray) -> FloatArray:
+    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(wanted, 1)
+    both = precision + recall
+    return np.where(both > 0, 2 * precision * recall / np.where(both > 0, both, 1), 0.0)
+
+
+def _longest_common(left: counting.Sequences, right: counting.Sequences) -> FloatArray:
+    """Return (pairs,) the lengths of the longest common subsequences, by rapidfuzz's bit-parallel algorithm."""
+    from rapidfuzz.distance import LCSseq
+    from rapidfuzz.process import cpdist
+
+    texts, others = _as_texts(left), _as_texts(right)
+    if not texts:
+        return np.empty(0)
+    return np.asarray(cpdist(texts, others, scorer=LCSseq.similarity, dtype=np.float64, workers=-1))
+
+
+def _as_texts(sequences: counting.Sequences) -> list[str]:
+    """Return each sequence as a string with one character per symbol, which rapidfuzz takes fastest."""
+    points = sequences.symbols + _SURROGATES * (sequences.symbols >= _PLAIN_POINTS)
+    joined = points.astype("<u4").tobytes().decode("utf-32-le")
+    ends = np.cumsum(sequences.lengths).tolist()
+    return [joined[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+@lru_cache(maxsize=65_536)
+def _stem(word: str) -> str:
+    return str(_porter().stem(word)) if len(word) >= _STEMMED_FROM else word
+
+
+@lru_cache(maxsize=1)
+def _porter() -> Any:
+    from nltk.stem.porter import PorterStemmer
+
+    return PorterStemmer()
+
+
+def _lines(text: str, tokenizer: Tokenizer) -> list[list[str]]:
+    return [tokenizer(line) for line in text.split("\n") if line]
+
+
+def _summary_hits(reference: list[list[str]], prediction: list[list[str]]) -> int:
+    """Return how many words of the reference are matched by the union, over the prediction's lines, of LCS's.
+
+    Section 3.2 of the paper; a word counts at most as often as either text has it, as in ROUGE 1.5.5.
+    """
+    left = Counter(word for line in prediction for word in line)
+    lines = _Lines(prediction)
+    hits = 0
+    for line in reference:
+        for word in lines.union(line):
+            if left[word] > 0:
+                hits += 1
+                left[word] -= 1
+    return hits
+
+
+class _Lines:
+    """The prediction's lines side by side in one bit vector, so that a line is matched against all of them at once.
+
+    Hyyrö 2004, "Bit-parallel LCS-length computation revisited". A bit that is always 0 after each line keeps carries
+    from running into the next.
+    """
+
+    def __init__(self, lines: list[list[str]]) -> None:
+        self._spans: list[tuple[int, int]] = []
+        self._places: dict[str, int] = {}
+        at = 0
+        for line in lines:
+            self._spans.append((at, at + len(line)))
+            for word in line:
+                self._places[word] = self._places.get(word, 0) | 1 << at
+                at += 1
+            at += 1
+        self._used = sum(((1 << end) - 1) ^ ((1 << begin) - 1) for begin, end in self._spans)
+
+    def union(self, line: list[str]) -> list[str]:
+        """Return the words of `line` that are in its LCS with at least one of the lines, in order."""
+        places = [self._places.get(word, 0) for word in line]
+        rows = [self._used]
+        for place in places:
+            row = rows[-1]
+            both = row & place
+            rows.append(((row + both) | (row - both)) & self._used if both else row)
+        taken: set[int] = set()
+        steps = self._used & ~rows[-1]
+        for begin, end in self._spans:
+            length = ((steps >> begin) & ((1 << (end - begin)) - 1)).bit_count()
+            if length:
+                _backtrack(rows, places, begin, end, length, taken)
+        return [line[index] for index in sorted(taken)]
+
+
+def _backtrack(rows: list[int], places: list[int], begin: int, end: int, length: int, taken: set[int]) -> None:
+    """Add the positions of one LCS to `taken`, choosing among equals as rouge-score does."""
+    i, j = len(places), end
+    while length:
+        if places[i - 1] >> (j - 1) & 1:
+            taken.add(i - 1)
+            length -= 1
+            i, j = i - 1, j - 1
+        # The lengths in both rows differ by the parity of the bits in which they differ, as it is 0 or 1.
+        elif (((rows[i] ^ rows[i - 1]) >> begin) & ((1 << (j - begin)) - 1)).bit_count() & 1:
+            j -= 1
+        else:
+            i -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lumigator_nb import results, statistics
+from lumigator_nb import metrics, results, statistics
 from lumigator_nb.display import comparison as shown
-from lumigator_nb.errors import InvalidInputError, did_you_mean
+from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo
-from lumigator_nb.metrics import info as score_info
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.results import STATISTICS_SUFFIX
+from lumigator_nb.results import REASON_SUFFIX, STATISTICS_SUFFIX
 from lumigator_nb.services.costs import costs
 from lumigator_nb.specs import Status, Step
 from lumigator_nb.store import Store
@@ -57,6 +57,7 @@ class Comparison:
         jobs: of those workflows.
         predictions: per label, the frame of :meth:`Workflows.predictions`.
         scores: per label, the frame of the evaluation's shards.
+        infos: what describes the scores that the experiment's metrics do not know beforehand.
         pending: the other workflows of the experiment, which are only named.
         confidence: of all intervals.
         n_resamples: of the bootstrap.
@@ -76,6 +77,7 @@ class Comparison:
         predictions: Mapping[str, pd.DataFrame],
         scores: Mapping[str, pd.DataFrame],
         *,
+        infos: Mapping[str, ScoreInfo] | None = None,
         pending: Sequence[Workflow] = (),
         confidence: float = 0.95,
         n_resamples: int = 2000,
@@ -90,8 +92,11 @@ class Comparison:
         self.confidence, self.n_resamples, self.seed = confidence, n_resamples, seed
         self._examples = examples
         self._predictions = predictions
-        found = [_scored(name, [scores[label] for label in self.models]) for name in _score_names(scores)]
+        known = {**(infos or {}), **_infos_of(experiment)}
+        frames = [scores[label] for label in self.models]
+        found = [_scored(known.get(name) or metrics.info(name), frames) for name in _score_names(frames)]
         self._scored = {scored.info.name: scored for scored in found if scored is not None}
+        self._reasons = {label: _reasons(scores[label]) for label in self.models}
         if not self._scored:
             raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
 
@@ -160,6 +165,18 @@ class Comparison:
         for label in self.models:
             texts[label] = self._predictions[label].set_index("row")["prediction"]
         return texts.head(n) if n is not None else texts
+
+    def reasons(self, score: str) -> pd.DataFrame:
+        """Return why each example has its score, or none: one row per example, one column per model.
+
+        Judges say why; other metrics only where they give no score.
+        """
+        self._of(score)
+        found = {
+            label: reasons[score] if score in reasons else pd.Series(index=reasons.index, dtype=object)
+            for label, reasons in self._reasons.items()
+        }
+        return pd.DataFrame(found)
 
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
         """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
@@ -308,25 +325,61 @@ def gather(
         done,
         [job for job in jobs if job.workflow_id in {workflow.id for workflow in done}],
         {workflow.label: results.read_step(store, workflow.id, Step.INFERENCE) for workflow in done},
-        {workflow.label: results.read_step(store, workflow.id, Step.EVALUATION) for workflow in done},
+        {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
+        infos=_stored_infos(store, experiment, done),
         pending=pending,
         **options,
     )
 
 
-def _score_names(scores: Mapping[str, pd.DataFrame]) -> list[str]:
-    first = next(iter(scores.values()))
-    return [name for name in first.columns if name != "row" and not name.endswith(STATISTICS_SUFFIX)]
+def _infos_of(experiment: Experiment) -> dict[str, ScoreInfo]:
+    found: dict[str, ScoreInfo] = {}
+    for spec in experiment.metrics:
+        with suppress(LumigatorError):  # of a package that is not installed any more
+            found |= {info.name: info for info in metrics.create(spec).infos}
+    return found
 
 
-def _scored(name: str, frames: Sequence[pd.DataFrame]) -> _Scored | None:
-    columns = [frame.set_index("row")[name].to_numpy(dtype=float) for frame in frames]
+def _stored_infos(store: Store, experiment: Experiment, workflows: Sequence[Workflow]) -> dict[str, ScoreInfo]:
+    """What the evaluation noted of scores that only it came to know: a function's keys, an uninstalled metric's."""
+    known = _infos_of(experiment)
+    found: dict[str, ScoreInfo] = {}
+    for spec in experiment.metrics:
+        for workflow in workflows:
+            result = results.find_metric_result(store, workflow.id, spec)
+            for name, score in result.scores.items() if result else ():
+                if name not in known:
+                    low, high = score.range
+                    bounds = (-np.inf if low is None else low, np.inf if high is None else high)
+                    found[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
+    return found
+
+
+def _score_names(frames: Sequence[pd.DataFrame]) -> list[str]:
+    """The scores that all models have, in the order of the metrics."""
+    others = [set(frame.columns) for frame in frames[1:]]
+    return [
+        name
+        for name in frames[0].columns
+        if name != "row"
+        and not name.endswith((STATISTICS_SUFFIX, REASON_SUFFIX))
+        and all(name in columns for columns in others)
+    ]
+
+
+def _reasons(frame: pd.DataFrame) -> pd.DataFrame:
+    columns = [name for name in frame.columns if name.endswith(REASON_SUFFIX)]
+    return frame.set_index("row")[columns].rename(columns=lambda name: name.removesuffix(REASON_SUFFIX))
+
+
+def _scored(info: ScoreInfo, frames: Sequence[pd.DataFrame]) -> _Scored | None:
+    columns = [frame.set_index("row")[info.name].to_numpy(dtype=float) for frame in frames]
     common = np.flatnonzero(~np.isnan(np.stack(columns)).any(axis=0))
     if not len(common):
         return None
     values = np.stack(columns)[:, common]
-    stored = name + STATISTICS_SUFFIX
+    stored = info.name + STATISTICS_SUFFIX
     if stored in frames[0]:
         kept = [np.stack(list(frame.set_index("row")[stored].iloc[common])) for frame in frames]
-        return _Scored(score_info(name), common, values, np.stack(kept))
-    return _Scored(score_info(name), common, values, values[:, :, None])
+        return _Scored(info, common, values, np.stack(kept))
+    return _Scored(info, common, values, values[:, :, None])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from lumigator_nb import layout, metrics
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
-from lumigator_nb.errors import InUseError, InvalidInputError
+from lumigator_nb.errors import InUseError, InvalidInputError, LumigatorError
 from lumigator_nb.keys import redactor, refuse_secrets, secrets_in
 from lumigator_nb.models.conversation import check as check_task
 from lumigator_nb.records import Dataset, Experiment
@@ -17,7 +19,12 @@ from lumigator_nb.services.names import checked_name
 from lumigator_nb.specs import MetricSpec, Summarization, Task
 from lumigator_nb.store import Store
 
-DEFAULT_METRICS = ("rouge", "bleu", "chrf", "length")
+# What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
+_DEFAULT_METRICS = {
+    "summarization": ("rouge", "meteor", "bleu", "chrf", "length"),
+    "translation": ("bleu", "chrf", "meteor", "ter", "length"),
+    "text_generation": ("rouge", "bleu", "meteor", "chrf", "length"),
+}
 
 
 class Experiments:
@@ -34,7 +41,7 @@ class Experiments:
         *,
         dataset: Dataset | str,
         task: Task | None = None,
-        metrics: Sequence[str | MetricSpec] = DEFAULT_METRICS,
+        metrics: Sequence[Any] | Any = None,
     ) -> Experiment:
         """Decide what is compared, and by what.
 
@@ -42,28 +49,53 @@ class Experiments:
             name: to find it by.
             dataset: record, name or id.
             task: default summarization.
-            metrics: names, or :class:`MetricSpec` where one needs options.
+            metrics: names, :class:`MetricSpec` where one needs options, :class:`Judge`, or functions made by
+                ``@lm.metric``; default the usual ones of the task that this dataset and installation allow.
 
         Raises:
             UnknownMetricError: no metric has that name.
             MissingFieldsError: a metric needs ground truth that the dataset lacks.
-            InvalidInputError: the task's prompt or template does not fit, or holds an API key.
+            MissingExtraError, ConfigurationError: a metric needs packages or data that are not here.
+            InvalidInputError: a metric does not know the task's language, two metrics report the same score, or the
+                task's prompt or template does not fit or holds an API key.
             NotFoundError: there is no such dataset.
             ConflictError: the name is taken.
         """
-        return self._add(name, dataset, task or Summarization(), _checked_metrics(metrics))
+        return self._add(name, dataset, task or Summarization(), None if metrics is None else parsed(metrics))
 
     def create_unscored(self, name: str, *, dataset: Dataset | str, task: Task) -> Experiment:
         """Decide what models are asked, where their answers are wanted and no scores."""
         return self._add(name, dataset, task, ())
 
-    def _add(self, name: str, dataset: Dataset | str, task: Task, specs: tuple[MetricSpec, ...]) -> Experiment:
-        texts = [("task's prompt", task.prompt), ("task's template", task.template)]
-        texts += [("few-shot example", text) for shot in task.shots for text in (shot.example, shot.answer)]
+    def add_metrics(self, experiment: Experiment | str, given: Sequence[Any] | Any) -> Experiment:
+        """Let an experiment be scored by more metrics; those that it has already stay as they are.
+
+        Raises:
+            As :meth:`create`.
+        """
+        specs = parsed(given)
+        self._refuse_secrets(specs)
+        with writing(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            joined = (*record.metrics, *(spec for spec in specs if spec not in record.metrics))
+            check_metrics(joined, work.datasets.get(record.dataset_id), record.task)
+            record.metrics = joined
+            return record
+
+    def _refuse_secrets(self, specs: Sequence[MetricSpec], task: Task | None = None) -> None:
+        texts = [("task's prompt", task.prompt), ("task's template", task.template)] if task else []
+        shots = task.shots if task else ()
+        texts += [("few-shot example", text) for shot in shots for text in (shot.example, shot.answer)]
+        for spec in specs:
+            texts += [(f"metric {metrics.create(spec).title!r}", text) for text in metrics.texts_of(spec)]
         refuse_secrets(texts, redactor(secrets_in(self._settings.env_file_variables)))
+
+    def _add(self, name: str, dataset: Dataset | str, task: Task, chosen: tuple[MetricSpec, ...] | None) -> Experiment:
+        self._refuse_secrets(chosen or (), task)
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-            _check_fields(specs, record)
+            specs = _defaults(record, task) if chosen is None else chosen
+            check_metrics(specs, record, task)
             check_task(task, record.profile["metadata"])
             return work.experiments.add(
                 Experiment(name=checked_name(name), dataset_id=record.id, task=task, metrics=specs)
@@ -111,18 +143,30 @@ class Experiments:
             self._store.delete(layout.workflow_folder(workflow.id))
 
 
-def _checked_metrics(given: Sequence[str | MetricSpec]) -> tuple[MetricSpec, ...]:
-    if isinstance(given, str):
-        given = [given]
-    specs = tuple(metrics.parse(metric) for metric in given)
+def parsed(given: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:
+    """Return the specifications of metrics, given one by one or as a list.
+
+    Raises:
+        UnknownMetricError, InvalidInputError: one is unknown or has a wrong option, or there is none.
+    """
+    several = given if isinstance(given, (list, tuple, set)) else [given]
+    specs = tuple(metrics.parse(metric) for metric in several)
     if not specs:
         raise InvalidInputError("an experiment needs at least one metric", f"known: {', '.join(metrics.known())}")
-    names = [spec.name for spec in specs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InvalidInputError(f"metric {twice!r} is named twice", "name each metric once")
     return specs
 
 
-def _check_fields(specs: tuple[MetricSpec, ...], dataset: Dataset) -> None:
-    metrics.check(specs, has_ground_truth=dataset.has_ground_truth)
+def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task) -> None:
+    """Refuse metrics that cannot score this task on this dataset; see :func:`lumigator_nb.metrics.check`."""
+    metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target)
+
+
+def _defaults(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
+    """The usual metrics of a task, less those that this dataset, language or installation does not allow."""
+    chosen = []
+    for name in _DEFAULT_METRICS[task.kind]:
+        spec = metrics.parse(name)
+        with suppress(LumigatorError):
+            check_metrics([spec], dataset, task)
+            chosen.append(spec)
+    return tuple(chosen)

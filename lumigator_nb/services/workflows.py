@@ -118,6 +118,30 @@ class Workflows:
                 self._store.delete(layout.result(workflow_id, step))
         return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
 
+    def evaluate(self, experiment: Experiment | str) -> builtins.list[Workflow]:
+        """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        workflows = [workflow for workflow in self.refresh(experiment) if workflow.status.ended]
+        results_of = {workflow.id: self._results(workflow.id) for workflow in workflows}
+        answered = {
+            key
+            for key, found in results_of.items()
+            if Step.INFERENCE in found and found[Step.INFERENCE].status is Status.SUCCEEDED
+        }
+        wanting = {workflow.id for workflow in workflows if workflow.id in answered and self._lacks_scores(workflow)}
+        for workflow_id in wanting:
+            self._store.delete(layout.result(workflow_id, Step.EVALUATION))
+        return self._again(experiment, None, lambda workflow: workflow.id in wanting)
+
+    def _lacks_scores(self, workflow: Workflow) -> bool:
+        with reading(self._database) as work:
+            specs = work.experiments.get(workflow.experiment_id).metrics
+        found = [results.find_metric_result(self._store, workflow.id, spec) for spec in specs]
+        return any(result is None or result.error is not None for result in found)
+
     def record(self, experiment: Experiment | str, *, name: str, predictions: pd.DataFrame | Path | str) -> Workflow:
         """Put predictions that were made elsewhere beside the others, and have them scored.
 

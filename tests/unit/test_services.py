@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import layout, results, worker
+from lumigator_nb import layout, metrics, results, worker
 from lumigator_nb.cluster import JobState
 from lumigator_nb.db import Database
 from lumigator_nb.errors import (
@@ -116,7 +116,7 @@ def test_upload_launch_compare(ws, experiment) -> None:
     jobs = ws.workflows.jobs(experiment)
     assert [job.step for job in jobs] == [Step.INFERENCE, Step.EVALUATION] * 2
     assert jobs[1].scores["rougeL"] == pytest.approx(summary.loc["rougeL", "baseline/copy"].overall)
-    assert set(jobs[1].details["signatures"]) == {"rouge", "bleu", "chrf", "length"}
+    assert set(jobs[1].details["signatures"]) == {"rouge", "meteor", "bleu", "chrf", "length"}
 
 
 def test_predictions_are_the_models_own(ws, experiment) -> None:
@@ -267,16 +267,18 @@ def test_nothing_to_compare_says_why(ws, experiment) -> None:
 
 def test_examples_that_a_model_did_not_answer_are_left_out_for_all(ws, experiment) -> None:
     workflows = ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1"])
-    name = layout.part(workflows[0].id, Step.EVALUATION, 0)
-    with ws.store.reading(name) as file:
-        scores = pd.read_parquet(file)
-    unscored = scores.columns.drop("row")
+    folder = layout.step_folder(workflows[0].id, Step.EVALUATION)
+    names = [name for name in ws.store.list(folder) if name.endswith(".parquet")]
 
     def publish(missing: slice) -> None:
-        changed = scores.copy().astype(dict.fromkeys(unscored, object))
-        changed.loc[missing, unscored] = None
-        with ws.store.writing(name) as file:
-            changed.to_parquet(file)
+        for name in names:
+            with ws.store.reading(name) as file:
+                scores = pd.read_parquet(file)
+            unscored = scores.columns.drop("row")
+            scores = scores.astype(dict.fromkeys(unscored, object))
+            scores.loc[missing, unscored] = None
+            with ws.store.writing(name) as file:
+                scores.to_parquet(file)
 
     publish(slice(0, 9))
     comparison = ws.compare(experiment)
@@ -286,6 +288,60 @@ def test_examples_that_a_model_did_not_answer_are_left_out_for_all(ws, experimen
     publish(slice(0, 39))
     with pytest.raises(InvalidInputError, match="no example has a score from every model"):
         ws.compare(experiment)
+
+
+def test_metrics_are_added_later_without_asking_a_model(ws, experiment) -> None:
+    experiment = ws.experiments.create("later", dataset=ws.datasets.get(experiment.dataset_id), metrics=["rouge"])
+    ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1"])
+    before = ws.compare(experiment)
+
+    @lm.metric(name="channel_named")
+    def channel_is_named(prediction, channel):
+        return {"yes": channel in prediction, "long": len(prediction) > 100}
+
+    workflows = ws.evaluate(experiment, ["bleu", channel_is_named])
+    assert {workflow.attempt for workflow in workflows} == {2}
+    after = ws.compare(experiment)
+    names = [info.name for info in after.scores]
+    assert names[:5] == ["rouge1", "rouge2", "rougeL", "rougeLsum", "bleu"]
+    assert set(names[5:]) == {"channel_named_yes", "channel_named_long"}
+    pd.testing.assert_frame_equal(
+        after.summary()[after.summary()["score"] == "rougeL"].reset_index(drop=True),
+        before.summary()[before.summary()["score"] == "rougeL"].reset_index(drop=True),
+    )
+    inferences = [job for job in ws.workflows.jobs(experiment) if job.step is Step.INFERENCE]
+    assert [job.details["shards_reused"] for job in inferences] == [0, 0], "no model was asked again"
+    ws.evaluate(experiment)
+    assert {workflow.attempt for workflow in ws.workflows.of(experiment)} == {2}, "there was nothing to do"
+
+
+def test_a_metric_that_fails_is_named_and_can_be_tried_again(ws, experiment, monkeypatch) -> None:
+    def broken(self, rows):
+        raise RuntimeError("no dictionary")
+
+    experiment = ws.experiments.create("failing", dataset=ws.datasets.get(experiment.dataset_id), metrics=["rouge", "length"])
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics.length.Length, "_score", broken)
+        workflow = ws.workflows.launch(experiment, ["baseline/copy"])[0]
+        workflow = ws.workflows.refresh([workflow])[0]
+    assert workflow.status is Status.SUCCEEDED
+    job = ws.workflows.jobs(workflow)[1]
+    assert job.details["failed_metrics"] == {"length": "RuntimeError: no dictionary"}
+    assert "length could not be computed for baseline/copy: RuntimeError: no dictionary" in str(ws.compare(experiment))
+    ws.evaluate(experiment)
+    assert "could not be computed" not in str(ws.compare(experiment))
+    assert {info.name for info in ws.compare(experiment).scores} >= {"rougeL", "words"}
+
+
+def test_where_every_metric_fails_the_workflow_does_too(ws, experiment, monkeypatch) -> None:
+    def broken(self, rows):
+        raise RuntimeError("no dictionary")
+
+    monkeypatch.setattr(metrics.length.Length, "_score", broken)
+    experiment = ws.experiments.create("hopeless", dataset=ws.datasets.get(experiment.dataset_id), metrics=["length"])
+    workflow = ws.workflows.refresh(ws.workflows.launch(experiment, ["baseline/copy"]))[0]
+    assert workflow.status is Status.FAILED
+    assert "length: RuntimeError: no dictionary" in workflow.error
 
 
 def test_deleting_takes_the_files_along_and_asks_for_order(ws, experiment, cluster) -> None:

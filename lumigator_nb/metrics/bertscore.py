@@ -1,0 +1,319 @@
+"""BERTScore (Zhang et al. 2020, https://arxiv.org/abs/1904.09675), equal to the package bert-score 0.3.13."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib.util
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError
+from lumigator_nb.metrics import encoder
+from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, best, choice
+from lumigator_nb.metrics.encoder import Encoder, Tokens
+from lumigator_nb.metrics.registry import metric_class
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PACKAGES = ("torch", "transformers", "bert_score")
+# What bert-score takes for a language that has no model of its own.
+MULTILINGUAL = "bert-base-multilingual-cased"
+NO_WEIGHT = "every token is in all of the ground truth, so that idf leaves none that counts"
+
+# Tokens of predictions and ground truth whose embeddings are in memory, and of those how many are compared, together.
+_WINDOW, _COMPARED = 65_536, 8192
+# A text of two tokens has a beginning and an end, and nothing between.
+_FRAME = 2
+
+
+def _info(part: str, what: str) -> ScoreInfo:
+    return ScoreInfo(f"bertscore_{part}", what, True, (-1.0, 1.0))
+
+
+@metric_class
+class BertScore(Metric):
+    """Precision, recall and F-measure of tokens matched by the cosine of their contextual embeddings.
+
+    Scores lie in (-1, 1), in practice between 0 and 1; with `rescale` a bad one may lie below -1. The overall value is
+    the mean over the examples. Of several references the best counts, for each score by itself. An empty prediction or
+    reference scores 0, and what is longer than the model takes is cut, both as in bert-score.
+
+    RoBERTa reads the first word after a space, as it did under transformers 4, with which the published scores and
+    baselines were computed; bert-score itself does not get that from transformers 5.
+
+    Args:
+        model: name on the Hugging Face hub or absolute path of a folder; None takes bert-score's for `language`.
+        num_layers: the layer whose output is compared; None takes bert-score's for `model`, which a folder lacks.
+        language: of the texts: it chooses the model, and the baseline of `rescale`.
+        rescale: stretch the scores so that unrelated sentences get 0, with bert-score's baselines.
+        idf: weigh tokens by how rare they are in the ground truth. Counted over the references of each call of
+            :meth:`score`, so scores from calls with different references do not compare.
+        batch_tokens: most tokens that go through the model together; None takes what suits the device.
+        device: "cpu", "cuda", "mps"; None takes a GPU where there is one.
+
+    Raises:
+        InvalidInputError: an option cannot have that value, or a folder comes without `num_layers`.
+    """
+
+    name = "bertscore"
+    infos = (
+        _info("precision", "how well the prediction's tokens are matched in the ground truth, in meaning"),
+        _info("recall", "how well the ground truth's tokens are matched in the prediction, in meaning"),
+        _info("f1", "harmonic mean of BERTScore's precision and recall"),
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        num_layers: int | None = None,
+        language: str = "en",
+        rescale: bool = False,
+        idf: bool = False,
+        batch_tokens: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        choice(self.name, "rescale", rescale, (True, False))
+        choice(self.name, "idf", idf, (True, False))
+        for option, value in (("model", model), ("language", language), ("device", device)):
+            _check_text(option, value, optional=option != "language")
+        _check_whole("num_layers", num_layers, 0)
+        _check_whole("batch_tokens", batch_tokens, 1)
+        self._model, self._num_layers, self.language = model, num_layers, language.lower()
+        self.rescale, self.idf, self.batch_tokens, self.device = rescale, idf, batch_tokens, device
+        if model is not None and encoder.is_folder(model):
+            self._check_folder_options(model)
+
+    def _check_folder_options(self, folder: str) -> None:
+        if not Path(folder).expanduser().is_absolute():
+            raise InvalidInputError(
+                f"option 'model' of metric 'bertscore': the path {folder!r} is relative, and another process elsewhere "
+                "computes the scores",
+                f"write model={str(Path(folder).resolve())!r}",
+            )
+        if self._num_layers is None:
+            raise _no_layer(folder)
+
+    @property
+    def model(self) -> str:
+        """Name or folder of the model that embeds the tokens."""
+        if self._model is not None:
+            return self._model
+        models = _table("lang2model")
+        base = self.language.partition("-")[0]
+        return str(models.get(self.language) or models.get(base, MULTILINGUAL))
+
+    @property
+    def num_layers(self) -> int:
+        """The layer whose output is compared.
+
+        Raises:
+            InvalidInputError: bert-score has none for the model.
+        """
+        found = self._num_layers if self._num_layers is not None else _table("model2layers").get(self.model)
+        if found is None:
+            raise _no_layer(self.model)
+        return int(found)
+
+    @property
+    def signature(self) -> str:
+        """As of :class:`Metric`."""
+        idf = "references-of-each-call" if self.idf else "no"
+        rescale = f"bert-score-{_version('bert_score')}:{self.language}" if self.rescale else "no"
+        versions = "|".join(f"{package}:{_version(package)}" for package in ("torch", "transformers"))
+        return (
+            f"bertscore|impl:lumigator_nb,equal-to:bert-score-0.3.13|{versions}|model:{self.model}"
+            f"|layer:{self.num_layers}|idf:{idf}|rescale:{rescale}|references:best"
+        )
+
+    def prepare(self) -> None:
+        """As of :class:`Metric`; loads neither torch nor the model.
+
+        Raises:
+            MissingExtraError: packages are missing.
+            InvalidInputError: bert-score knows no layer for the model.
+            UnknownModelError: the model's folder is not there.
+            ConfigurationError: there is no baseline to rescale with.
+        """
+        _check_installed()
+        if encoder.is_folder(self.model):
+            encoder.check_folder(self.model)
+        _ = self.num_layers
+        if self.rescale:
+            _baseline(self.language, self.model, self.num_layers)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded when it is first needed; errors as of :func:`encoder.load`."""
+        self.prepare()
+        return encoder.load(self.model, self.num_layers, self.device, self.batch_tokens)
+
+    def _score(self, rows: Rows) -> list[Scores]:
+        predictions, references, starts = rows.pairs()
+        pairs = self._pairs(predictions, references) if len(rows) else np.empty((0, 3))
+        found = np.stack([best(column, starts) for column in pairs.T], axis=1)
+        if self.rescale:
+            baseline = _baseline(self.language, self.model, self.num_layers)
+            found = (found - baseline) / (1 - baseline)
+        return [
+            Scores.of(info, column, [NO_WEIGHT if np.isnan(value) else None for value in column])
+            for info, column in zip(self.infos, found.T, strict=True)
+        ]
+
+    def _pairs(self, predictions: Sequence[str], references: Sequence[str]) -> FloatArray:
+        """Return (pairs, 3) precision, recall and F-measure of each prediction beside its reference."""
+        left, right = self.encoder.tokenize(predictions), self.encoder.tokenize(references)
+        weights = _weights(left, right, self.encoder.frame, self.idf)
+        found = np.empty((len(left), 3))
+        for window in _batches(left, right, range(len(left)), _WINDOW):
+            texts, others = [left[pair] for pair in window], [right[pair] for pair in window]
+            vectors = self.encoder.embed(texts, others)
+            for batch in _batches(left, right, window, _COMPARED):
+                found[batch] = _match(
+                    [left[pair] for pair in batch],
+                    [right[pair] for pair in batch],
+                    vectors,
+                    weights,
+                    self.encoder.device,
+                )
+        return found
+
+
+def _match(
+    left: list[Tokens], right: list[Tokens], vectors: dict[Tokens, Tensor], weights: Tensor, device: Any
+) -> FloatArray:
+    """Return (pairs, 3) by greedy matching: equations 1 and 2 of the paper, weighted as in its section 3."""
+    import torch
+
+    from torch.nn.utils.rnn import pad_sequence
+
+    a, b = (pad_sequence([vectors[ids] for ids in texts], batch_first=True).to(device) for texts in (left, right))
+    # Padding has embeddings of 0. In bert-score the cosine 0 of the padding stands in for nearest ones below it in all
+    # but the longest text of a batch; here in all, whatever else is in the batch.
+    cosines = torch.bmm(a, b.transpose(1, 2)).clamp_(min=0.0)
+    precision = _weighted_mean(cosines.amax(dim=2), left, weights)
+    recall = _weighted_mean(cosines.amax(dim=1), right, weights)
+    f_measure = (2 * precision * recall / (precision + recall)).nan_to_num(nan=0.0)
+    # Only now: bert-score takes the F-measure of what it has before it sets both to 0.
+    empty = torch.tensor([_FRAME in (len(ids), len(others)) for ids, others in zip(left, right, strict=True)])
+    parts = [precision, recall, f_measure]
+    parts[:2] = [part.masked_fill(empty.to(device), 0.0) for part in parts[:2]]
+    return np.asarray(torch.stack(parts, dim=1).cpu(), dtype=np.float64)
+
+
+def _weighted_mean(nearest: Tensor, texts: list[Tokens], weights: Tensor) -> Tensor:
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    rows = [weights[torch.tensor(ids)] for ids in texts]
+    shares = pad_sequence([row / row.sum() for row in rows], batch_first=True).to(nearest.device)
+    return (nearest * shares).sum(dim=1)
+
+
+def _weights(left: Sequence[Tokens], right: Sequence[Tokens], frame: list[int], idf: bool) -> Tensor:
+    """Return the weight of each token id: 0 for what frames a text and 1 otherwise, or by the ground truth -log(df)."""
+    import torch
+
+    size = 1 + max((max(ids, default=0) for ids in (*left, *right)), default=0)
+    if not idf:
+        weights = torch.ones(max([size, *(token + 1 for token in frame)]))
+        weights[frame] = 0
+        return weights
+    counts = Counter(token for ids in right for token in set(ids))
+    return torch.tensor([math.log((len(right) + 1) / (counts[token] + 1)) for token in range(size)])
+
+
+def _batches(left: list[Tokens], right: list[Tokens], pairs: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield the indices of pairs of like length together, so that a batch has at most `budget` tokens or one pair."""
+    waiting = sorted(pairs, key=lambda pair: -len(left[pair]) - len(right[pair]))
+    batch: list[int] = []
+    longest = 0
+    for pair in waiting:
+        grown = max(longest, len(left[pair]) + len(right[pair]))
+        if batch and grown * (len(batch) + 1) > budget:
+            yield batch
+            batch, grown = [], len(left[pair]) + len(right[pair])
+        batch.append(pair)
+        longest = grown
+    if batch:
+        yield batch
+
+
+def _check_whole(option: str, value: Any, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise InvalidInputError(
+            f"option {option!r} of metric 'bertscore' cannot be {value!r}", f"it is a whole number from {least} on"
+        )
+
+
+def _check_text(option: str, value: Any, *, optional: bool) -> None:
+    if not (isinstance(value, str) and value) and not (optional and value is None):
+        raise InvalidInputError(f"option {option!r} of metric 'bertscore' cannot be {value!r}", "it is a text")
+
+
+def _no_layer(model: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"bert-score does not say which layer of the model {model!r} to compare",
+        "give it as num_layers=…; its authors take the one whose scores agree best with human ones",
+    )
+
+
+def _check_installed() -> None:
+    if not all(importlib.util.find_spec(package) for package in PACKAGES):
+        raise MissingExtraError("metric 'bertscore'", "bertscore")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _package() -> Path:
+    """Return the folder of bert-score, which is not imported: it would import torch."""
+    _check_installed()
+    spec = importlib.util.find_spec("bert_score")
+    return Path(str(spec.origin)).parent if spec else Path()
+
+
+@cache
+def _table(name: str) -> dict[str, Any]:
+    """Return bert-score's `lang2model` or `model2layers` as its source has them."""
+    tree = ast.parse((_package() / "utils.py").read_text("utf-8"))
+    for statement in tree.body:
+        parts = list(ast.walk(statement))
+        if isinstance(statement, ast.Assign | ast.Expr) and any(
+            isinstance(part, ast.Name) and part.id == name for part in parts
+        ):
+            for part in parts:
+                if isinstance(part, ast.Dict):
+                    return dict(ast.literal_eval(part))
+    raise ConfigurationError(f"the installed bert-score has no table {name!r}", "pip install 'bert-score==0.3.13'")
+
+
+@cache
+def _baseline(language: str, model: str, layer: int) -> FloatArray:
+    """Return (3,) what unrelated sentences score on average: precision, recall, F-measure."""
+    folder = _package() / "rescale_baseline"
+    file = folder / language / f"{model}.tsv"
+    rows = list(csv.reader(file.read_text("utf-8").splitlines())) if file.is_file() else []
+    if layer + 1 >= len(rows):
+        known = sorted(
+            found.relative_to(folder / language).with_suffix("").as_posix()
+            for found in (folder / language).rglob("*.tsv")
+        )
+        raise ConfigurationError(
+            f"bert-score has no baseline for layer {layer} of {model!r} in language {language!r}",
+            f"leave out rescale, or take one of the models that have: {', '.join(known) or 'none in that language'}",
+        )
+    return np.array(rows[layer + 1][1:], dtype=np.float64)

@@ -1,0 +1,234 @@
+"""Contextual embeddings of the tokens of texts, by the lower layers of a transformers model; each text encoded once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+Tokens = tuple[int, ...]
+
+# Tokens that go through the model together, padding included. More gained nothing on a CPU.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
+CACHE_BYTES = 512 * 2**20
+HUB_TIMEOUT_SECONDS = 5.0
+
+# Tokenizers that know no greatest length name 10^30.
+_NO_LIMIT = 10**9
+# Models that bert-score gives the first word as it gives every other: after a space.
+_SPACE_FIRST = ("roberta", "gpt2")
+
+
+class Encoder:
+    """A model without its upper layers, its tokenizer, and what both have found so far.
+
+    Args:
+        network: on its device, in evaluation mode; its output is that of the last layer wanted.
+        tokenizer: of the model.
+        batch_tokens: most tokens that go through it together, padding included; a longer text goes alone.
+        cache_bytes: memory for embeddings that may be asked for again.
+    """
+
+    def __init__(
+        self, network: Any, tokenizer: Any, batch_tokens: int | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self.network = network
+        self._tokenizer = tokenizer
+        self._limit = _longest(network.config, tokenizer)
+        self._prefix = " " if _space_first(network.config, tokenizer) else ""
+        self._batch_tokens = batch_tokens or BATCH_TOKENS.get(network.device.type, BATCH_TOKENS["cuda"])
+        self._known: OrderedDict[Tokens, Tensor] = OrderedDict()
+        self._room = cache_bytes
+
+    @property
+    def device(self) -> Any:
+        """The torch device that it computes on."""
+        return self.network.device
+
+    @property
+    def frame(self) -> list[int]:
+        """The ids that open and close a text, as far as the model has them."""
+        ids = (self._tokenizer.cls_token_id, self._tokenizer.sep_token_id)
+        return [token for token in ids if token is not None]
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the token ids of each text, cut at the model's greatest length; of no text only what frames it."""
+        distinct = list(dict.fromkeys(texts))
+        if not distinct:
+            return []
+        stripped = [text.strip() for text in distinct]
+        wanted: dict[str, Any] = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        if self._limit:
+            wanted |= {"truncation": True, "max_length": self._limit}
+        found = self._tokenizer([text and self._prefix + text for text in stripped], **wanted)
+        ids = dict(zip(distinct, map(tuple, found["input_ids"]), strict=True))
+        return [ids[text] for text in texts]
+
+    def embed(self, fleeting: Iterable[Tokens], lasting: Iterable[Tokens]) -> dict[Tokens, Tensor]:
+        """Return the embeddings of texts: (tokens, width), each of length 1, on the CPU.
+
+        Args:
+            fleeting: texts unlikely to be asked for again; where memory is short they are forgotten first.
+            lasting: texts that will be.
+        """
+        kept = dict.fromkeys(lasting)
+        wanted = {**dict.fromkeys(fleeting), **kept}
+        found = {ids: self._known[ids] for ids in wanted if ids in self._known}
+        for batch in _batches([ids for ids in wanted if ids not in found], self._batch_tokens):
+            found.update(zip(batch, self._encode(batch), strict=True))
+        for ids in wanted:
+            self._remember(ids, found[ids], ids in kept)
+        return found
+
+    def _encode(self, batch: list[Tokens]) -> list[Tensor]:
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        padding = self._tokenizer.pad_token_id or 0
+        ids = pad_sequence([torch.tensor(row) for row in batch], batch_first=True, padding_value=padding)
+        lengths = torch.tensor([len(row) for row in batch])
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        with torch.inference_mode():
+            output = self.network(ids.to(self.device), attention_mask=mask.to(self.device))[0]
+            vectors = (output / output.norm(dim=-1, keepdim=True)).cpu()
+        # A slice would hold on to the whole batch.
+        return [vectors[row, : len(tokens)].clone() for row, tokens in enumerate(batch)]
+
+    def _remember(self, ids: Tokens, vectors: Tensor, lasting: bool) -> None:
+        if ids not in self._known:
+            self._known[ids] = vectors
+            self._room -= vectors.nbytes
+            self._known.move_to_end(ids, last=lasting)
+        elif lasting:
+            self._known.move_to_end(ids)
+        while self._room < 0:
+            _, forgotten = self._known.popitem(last=False)
+            self._room += forgotten.nbytes
+
+
+def load(name: str, layers: int, device: str | None, batch_tokens: int | None) -> Encoder:
+    """Load the lower `layers` of a model, in float32.
+
+    Args:
+        name: on the Hugging Face hub, or a folder.
+        layers: how many to keep; what is above is left out, as bert-score does.
+        device: of torch; None takes a GPU where there is one.
+        batch_tokens: as of :class:`Encoder`.
+
+    Raises:
+        UnknownModelError: there is no such model, or it cannot be loaded.
+        UnavailableError: the hub cannot be reached, and the model is not on this machine.
+        InvalidInputError: it has fewer layers, or the device is not here.
+    """
+    # As for models/huggingface.py: threads that spin while they wait starve each other where jobs share cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    import transformers
+    from bert_score.utils import get_model
+
+    chosen = _device(device)
+    place = _place(name)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        network = get_model(place, layers)
+    except AssertionError as error:
+        raise InvalidInputError(f"option 'num_layers' of metric 'bertscore' cannot be {layers}: {error}") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise UnknownModelError(f"model {name!r} cannot be loaded: {error}") from error
+    return Encoder(network.float().to(chosen).eval(), tokenizer, batch_tokens)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a model's name is a path and not a name on the hub."""
+    return name.startswith((".", "/", "~")) or Path(name).is_dir()
+
+
+def check_folder(name: str) -> Path:
+    """Return the folder of a model.
+
+    Raises:
+        UnknownModelError: there is none, or it holds no model.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UnknownModelError(f"there is no model at {folder}", "give a folder with a config.json")
+    if not (folder / "config.json").is_file():
+        raise UnknownModelError(f"the folder {folder} has no config.json", "give one that save_pretrained() wrote")
+    return folder
+
+
+def _device(wanted: str | None) -> str:
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted is None:
+        return next(name for name, here in present.items() if here)
+    if not present.get(wanted.partition(":")[0]):
+        raise InvalidInputError(f"device {wanted!r} is not on the machine that scores", "leave out option 'device'")
+    return wanted
+
+
+def _place(name: str) -> str:
+    """Return what `from_pretrained` is given: one request decides whether it is the hub or its cache."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    if is_folder(name):
+        return str(check_folder(name))
+    try:
+        model_info(name, timeout=HUB_TIMEOUT_SECONDS)
+        return name
+    except HFValidationError as error:
+        raise UnknownModelError(f"{name!r} is neither a model on the Hugging Face hub nor a folder") from error
+    except RepositoryNotFoundError as error:
+        raise UnknownModelError(
+            f"there is no model {name!r} on the hub, or it is private",
+            "check the spelling; for a private model set HF_TOKEN where the metric is computed",
+        ) from error
+    except Exception as error:  # its HTTP library changes between versions, and so do the errors
+        obstacle = f"{type(error).__name__}: {error}".partition("\n")[0]
+        log.info("the hub cannot be reached: %s", obstacle)
+    config = try_to_load_from_cache(name, "config.json")
+    if isinstance(config, str):
+        return str(Path(config).parent)
+    raise UnavailableError(
+        f"cannot get the model {name!r}: the hub cannot be reached ({obstacle}), and its cache does not have it",
+        "download it where there is a network and give its folder: model='/absolute/path', num_layers=…",
+    )
+
+
+def _longest(config: Any, tokenizer: Any) -> int | None:
+    """Return the most tokens of a text, or None where neither tokenizer nor model limits them."""
+    if tokenizer.model_max_length < _NO_LIMIT:
+        return int(tokenizer.model_max_length)
+    positions = getattr(config, "max_position_embeddings", None)
+    # RoBERTa and its kin count positions from behind the padding's id.
+    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return int(positions) - offset if positions and positions > 0 else None
+
+
+def _space_first(config: Any, tokenizer: Any) -> bool:
+    # bert-score asks the tokenizer for it, which transformers 5 ignores; what has been published was computed so.
+    from transformers import GPT2Tokenizer, RobertaTokenizer
+
+    return config.model_type in _SPACE_FIRST and isinstance(tokenizer, GPT2Tokenizer | RobertaTokenizer)
+
+
+def _batches(texts: list[Tokens], budget: int) -> Iterator[list[Tokens]]:
+    """Yield texts of like length together, the longest first, so that memory runs out early or never."""
+    waiting = sorted(texts, key=len, reverse=True)
+    at = 0
+    while at < len(waiting):
+        rows = max(1, budget // len(waiting[at]))
+        yield waiting[at : at + rows]
+        at += rows

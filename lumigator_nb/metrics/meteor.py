@@ -1,0 +1,168 @@
+"""METEOR (Lavie and Agarwal 2007, https://aclanthology.org/W07-0734), equal to NLTK's, which evaluate uses.
+
+Words of both texts are aligned in three stages: equal words, then equal Porter stems, then WordNet synonyms. NLTK looks
+up the synonyms of stems, not of words ("automobil" has none), and compares them with stems: what it computes is less
+generous than the paper, and what everybody reports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.metrics import treebank, wordnet
+from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores
+from lumigator_nb.metrics.registry import metric_class
+
+# Words with their places in a text, from its end on; and the places of each word, in ascending order.
+Words = list[tuple[int, str]]
+Places = dict[str, list[int]]
+
+
+@metric_class
+class Meteor(Metric):
+    """METEOR in [0, 1] for English; of several references the best counts, the overall value is the mean.
+
+    Args:
+        alpha: weight of precision against recall in their harmonic mean, in [0, 1]; 0.9 counts recall nine times.
+        beta: how soon the penalty grows with the number of pieces into which the shared words fall, at least 0.
+        gamma: the greatest penalty, in [0, 1].
+    """
+
+    name = "meteor"
+    infos = (
+        ScoreInfo(
+            "meteor",
+            "weighted F-measure of the words shared, also by stem or as synonyms, less a penalty for another order",
+            True,
+            (0.0, 1.0),
+        ),
+    )
+    languages = frozenset({"en"})
+
+    def __init__(self, *, alpha: float = 0.9, beta: float = 3.0, gamma: float = 0.5) -> None:
+        self.alpha = _number("alpha", alpha, 1.0)
+        self.beta = _number("beta", beta, math.inf)
+        self.gamma = _number("gamma", gamma, 1.0)
+
+    @property
+    def signature(self) -> str:
+        """As of :class:`Metric`."""
+        return (
+            f"meteor|impl:lumigator_nb,equal-to:nltk-{version('nltk')}|wordnet:{wordnet.VERSION}"
+            f"|tok:word_tokenize,punkt:english|stemmer:porter|synonyms:of-stems|alpha:{self.alpha:g}|beta:{self.beta:g}"
+            f"|gamma:{self.gamma:g}|references:best"
+        )
+
+    def prepare(self) -> None:
+        """As of :class:`Metric`."""
+        wordnet.find()
+        treebank.prepare()
+
+    def _score(self, rows: Rows) -> list[Scores]:
+        if not len(rows):
+            return [Scores.of(self.infos[0], [])]
+        tokens = _tokenizer()
+        values = []
+        for prediction, references in zip(rows.predictions, rows.ground_truth, strict=True):
+            words = tokens(prediction)
+            values.append(max(self._single(tokens(reference), words) for reference in references))
+        return [Scores.of(self.infos[0], values)]
+
+    def _single(self, reference: list[str], prediction: list[str]) -> float:
+        pairs = _align(prediction, reference)
+        if not pairs:
+            return 0.0
+        precision, recall = len(pairs) / len(prediction), len(pairs) / len(reference)
+        f_measure = (precision * recall) / (self.alpha * precision + (1 - self.alpha) * recall)
+        penalty = self.gamma * (_pieces(pairs) / len(pairs)) ** self.beta
+        return float((1 - penalty) * f_measure)
+
+
+def _number(option: str, value: Any, greatest: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= greatest or value == math.inf:
+        rule = f"it is a number from 0 to {greatest:g}" if greatest < math.inf else "it is a number, at least 0"
+        raise InvalidInputError(f"option {option!r} of metric 'meteor' cannot be {value!r}", rule)
+    return float(value)
+
+
+def _align(prediction: list[str], reference: list[str]) -> dict[int, int]:
+    """Return for places of words in the prediction the place in the reference.
+
+    Each stage sees the words that the stages before have left over. It goes through the prediction from its end and
+    takes the last word of the reference that fits.
+    """
+    pairs: dict[int, int] = {}
+    right = _places(enumerate(reference))
+    left = _pair_equal(list(enumerate(prediction))[::-1], right, pairs)
+    rest = sorted((place, word) for word, places in right.items() for place in places)
+    if left and rest:
+        right = _places((place, _stem(word)) for place, word in rest)
+        left = _pair_equal([(place, _stem(word)) for place, word in left], right, pairs)
+        _pair_synonyms(left, right, pairs)
+    return pairs
+
+
+def _places(words: Iterable[tuple[int, str]]) -> Places:
+    places: Places = defaultdict(list)
+    for place, word in words:
+        places[word].append(place)
+    return places
+
+
+def _pair_equal(left: Words, right: Places, pairs: dict[int, int]) -> Words:
+    """Move the places of equal words to the pairs; return the words left over."""
+    rest = []
+    for place, word in left:
+        places = right.get(word)
+        if places:
+            pairs[place] = places.pop()
+        else:
+            rest.append((place, word))
+    return rest
+
+
+def _pair_synonyms(left: Words, right: Places, pairs: dict[int, int]) -> None:
+    words = {word for word, places in right.items() if places}
+    synonyms = _wordnet().synonyms
+    for place, word in left:
+        fitting = synonyms(word)
+        if fitting.isdisjoint(words):
+            continue
+        last = max(fitting & words, key=lambda other: right[other][-1])
+        pairs[place] = right[last].pop()
+        if not right[last]:
+            words.remove(last)
+
+
+def _pieces(pairs: Mapping[int, int]) -> int:
+    """Return into how many runs, of words that follow each other in both texts, aligned words fall."""
+    # A run begins at every word whose predecessor is not aligned with the predecessor of its partner.
+    return sum(1 for place, other in pairs.items() if pairs.get(place - 1) != other - 1)
+
+
+@lru_cache(maxsize=65_536)
+def _stem(word: str) -> str:
+    return str(_porter().stem(word))
+
+
+@lru_cache(maxsize=1)
+def _porter() -> Any:
+    from nltk.stem.porter import PorterStemmer
+
+    return PorterStemmer()
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> treebank.Tokenizer:
+    return treebank.Tokenizer(str.lower)
+
+
+@lru_cache(maxsize=1)
+def _wordnet() -> wordnet.WordNet:
+    return wordnet.WordNet(wordnet.find())

@@ -1,0 +1,252 @@
+"""How far raters agree: Krippendorff's alpha, Kendall's tau-b and the share of equal labels, with intervals.
+
+A rater is a judge model, a metric or a person; a unit is what they rate, such as one answer. Missing ratings are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.bootstrap import FloatArray, Interval
+
+Level = Literal["nominal", "ordinal", "interval"]
+Statistic = Callable[[FloatArray], float]
+
+_IntArray = NDArray[np.int64]
+_NAN = float("nan")
+
+
+def krippendorff_alpha(ratings: FloatArray, level: Level = "interval") -> float:
+    """Return Krippendorff's alpha: 1 for perfect agreement, about 0 for chance, below 0 for systematic disagreement.
+
+    Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability". The coincidence matrix given there is
+    never built: summed squared differences follow from squared deviations from the mean, and the ordinal difference
+    between two values is the difference between their mid-ranks.
+
+    Args:
+        ratings: (raters, units), finite or NaN where missing. Units with fewer than two ratings are left out.
+        level: "nominal" takes the ratings as codes, "ordinal" as ranks, "interval" as quantities.
+
+    Returns:
+        NaN where no two ratings share a unit, and where all ratings are equal: without variation alpha is undefined,
+        since raters who cannot tell units apart would look the same.
+
+    Raises:
+        InvalidInputError: `ratings` has not two axes, or `level` is unknown.
+    """
+    if ratings.ndim != 2:
+        raise InvalidInputError(f"ratings of shape {ratings.shape} are no table", "give one row per rater")
+    if level not in get_args(Level):
+        raise InvalidInputError(f"there is no level {level!r}", f"levels are {', '.join(get_args(Level))}")
+    known = ~np.isnan(ratings)
+    paired = known & (known.sum(axis=0) >= 2)
+    values, units = ratings[paired], np.nonzero(paired)[1]
+    if not values.size or values.min() == values.max():
+        return _NAN
+    if level == "nominal":
+        return _nominal_alpha(values, units)
+    return _interval_alpha(_mid_ranks(values) if level == "ordinal" else values, units)
+
+
+def _interval_alpha(values: FloatArray, units: _IntArray) -> float:
+    n, sizes = len(values), np.bincount(units)
+    means = np.bincount(units, values) / np.maximum(sizes, 1)
+    within = np.square(values - means[units])
+    own = sizes[units]
+    observed = np.sum(within * own / (own - 1)) / n
+    expected = np.sum(np.square(values - values.mean())) / (n - 1)
+    return float(1 - observed / expected)
+
+
+def _nominal_alpha(values: FloatArray, units: _IntArray) -> float:
+    n, sizes = len(values), np.bincount(units)
+    _, codes, totals = np.unique(values, return_inverse=True, return_counts=True)
+    # Counting the cells that occur keeps memory flat where nearly every value is distinct.
+    cells, counts = np.unique(units * len(totals) + codes, return_counts=True)
+    observed = 1 - np.sum(counts * (counts - 1) / (sizes[cells // len(totals)] - 1)) / n
+    expected = 1 - np.sum(totals * (totals - 1)) / (n * (n - 1))
+    return float(1 - observed / expected)
+
+
+def _mid_ranks(values: FloatArray) -> FloatArray:
+    _, codes, totals = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: FloatArray = np.cumsum(totals) - totals / 2
+    return ranks[codes]
+
+
+def kendall_tau(x: FloatArray, y: FloatArray) -> float:
+    """Return Kendall's rank correlation tau-b, which corrects for ties, in O(n log n).
+
+    Source: Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33(3); counting discordant pairs as
+    inversions after sorting: Knight 1966, "A computer method for calculating Kendall's tau", JASA 61(314).
+
+    Args:
+        x, y: (n,) values; pairs with a NaN are left out.
+
+    Returns:
+        A value in [-1, 1]; NaN where `x` or `y` is constant or fewer than two pairs are left.
+
+    Raises:
+        InvalidInputError: `x` and `y` are not equally long.
+    """
+    # Only the order counts, so codes stand in for the values.
+    x_codes, y_codes = (np.unique(values, return_inverse=True)[1] for values in _known_pairs(x, y))
+    n = len(x_codes)
+    pairs, x_ties, y_ties = n * (n - 1) // 2, _ties(x_codes), _ties(y_codes)
+    if pairs in (x_ties, y_ties):
+        return _NAN
+    # With ties in x sorted by y, they count as concordant; the stable sort does the same for ties in y.
+    discordant = _inversions(np.argsort(y_codes[np.lexsort((y_codes, x_codes))], kind="stable"))
+    both_ties = _ties(x_codes * n + y_codes)
+    concordant = pairs - x_ties - y_ties + both_ties - discordant
+    return (concordant - discordant) / math.sqrt((pairs - x_ties) * (pairs - y_ties))
+
+
+def _ties(codes: _IntArray) -> int:
+    counts = np.unique(codes, return_counts=True)[1]
+    return int(np.sum(counts * (counts - 1) // 2))
+
+
+def _inversions(order: _IntArray) -> int:
+    """Count the pairs of a permutation of 0 … n-1 that stand in the wrong order.
+
+    The permutation is sorted bit by bit from the highest, each time stably within the blocks of equal higher bits; a
+    pair is put right exactly where its numbers first differ. Unlike a merge sort, every step is a few array operations.
+    """
+    total = 0
+    for bit in reversed(range((len(order) - 1).bit_length())):
+        block = order >> (bit + 1) << (bit + 1)
+        upper = order >> bit & 1
+        uppers_before = np.cumsum(upper) - upper
+        uppers_before -= uppers_before[block]
+        total += int(np.sum(uppers_before[upper == 0]))
+        lowers_before = np.arange(len(order)) - block - uppers_before
+        target = block + np.where(upper, (1 << bit) + uppers_before, lowers_before)
+        moved = np.empty_like(order)
+        moved[target] = order
+        order = moved
+    return total
+
+
+def agreement_rate(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Return the share of equal labels among the pairs where both are known.
+
+    Args:
+        x, y: (n,) labels, such as numbers or strings; NaN or None where unknown.
+
+    Returns:
+        A share in [0, 1]; NaN where no pair is known.
+
+    Raises:
+        InvalidInputError: `x` and `y` are not equally long.
+    """
+    x, y = _known_pairs(x, y)
+    return float(np.mean(x == y)) if len(x) else _NAN
+
+
+def _known_pairs(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InvalidInputError(f"values of shape {x.shape} and {y.shape} are no pairs", "rate the same units")
+    known = _known(x) & _known(y)
+    return x[known], y[known]
+
+
+def _known(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    # NaN is the only value that differs from itself.
+    if labels.dtype != object:
+        return np.asarray(labels == labels, dtype=bool)
+    return np.array([label is not None and label == label for label in labels], dtype=bool)
+
+
+def bootstrap_agreement(
+    statistic: Statistic,
+    ratings: FloatArray,
+    *,
+    groups: NDArray[Any] | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic of agreement with its percentile-bootstrap interval over units.
+
+    Args:
+        statistic: (raters, units) ratings -> a value that does not hang on the order of the units; NaN where
+            undefined. Such resamples are left out.
+        ratings: (raters, units).
+        groups: (units,) labels. Units of one group, such as the answers of several models to one example, are drawn
+            together, since they are not independent. Left out, each unit is drawn by itself.
+        confidence: of the interval, in (0, 1).
+        n_resamples: how often as many groups as there are are drawn with replacement.
+        seed: the same seed and number of groups give the same draws.
+
+    Returns:
+        The bounds are NaN with fewer than two groups and where the statistic is undefined for all resamples.
+
+    Raises:
+        InvalidInputError: there is not one group label per unit, or `confidence` or `n_resamples` is out of range.
+    """
+    tail = _tail(confidence)
+    if n_resamples < 1:
+        raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "draw at least once; 1000 is usual")
+    members = _group_codes(groups, ratings.shape[-1])
+    estimate = float(statistic(ratings))
+    n_groups = int(members.max(initial=-1)) + 1
+    if n_groups < 2:
+        return Interval(estimate, _NAN, _NAN)
+    generator = np.random.default_rng(seed)
+    replicates = np.empty(n_resamples)
+    for i in range(n_resamples):
+        drawn = np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)
+        replicates[i] = statistic(np.repeat(ratings, drawn[members], axis=1))
+    defined = replicates[~np.isnan(replicates)]
+    low, high = np.quantile(defined, (tail, 1 - tail)) if defined.size else (_NAN, _NAN)
+    return Interval(estimate, float(low), float(high))
+
+
+def _group_codes(groups: NDArray[Any] | None, n_units: int) -> _IntArray:
+    if groups is None:
+        return np.arange(n_units)
+    if groups.shape != (n_units,):
+        raise InvalidInputError(f"groups of shape {groups.shape} for {n_units} units", "give one label per unit")
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Return the share of successes with its score interval, which holds for small n and shares near 0 or 1 too.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22(158).
+
+    Args:
+        successes: out of `n` independent trials.
+        n: number of trials.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        The estimate is successes / n; estimate and bounds are NaN for n = 0.
+
+    Raises:
+        InvalidInputError: `successes` is not in 0 … n, or `confidence` is out of range.
+    """
+    z = NormalDist().inv_cdf(1 - _tail(confidence))
+    if not 0 <= successes <= n:
+        raise InvalidInputError(f"{successes} successes out of {n} trials", "count both over the same trials")
+    if n == 0:
+        return Interval(_NAN, _NAN, _NAN)
+    share, shrink = successes / n, 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # The bounds hold the share, also where rounding would have one of exactly 0 or 1 lie outside.
+    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def _tail(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    return (1 - confidence) / 2
