@@ -29,6 +29,8 @@ _HOMES = {
     "LumigatorError": "errors",
     "score": "metrics",
     "metric": "metrics",
+    "Judge": "metrics",
+    "Jury": "metrics",
     "Score": "metrics",
 }
 _MODULES = {"errors": "errors", "statistics": "statistics", "ui": "widgets"}
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from lumigator_nb import widgets as ui
     from lumigator_nb.config import Settings
     from lumigator_nb.errors import LumigatorError
-    from lumigator_nb.metrics import Score, metric, score
+    from lumigator_nb.metrics import Judge, Jury, Score, metric, score
     from lumigator_nb.services.comparisons import Comparison
     from lumigator_nb.services.estimates import estimate
     from lumigator_nb.specs import (
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "GenerationConfig",
+    "Judge",
+    "Jury",
     "LumigatorError",
     "MetricSpec",
     "Model",

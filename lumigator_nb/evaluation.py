@@ -14,10 +14,12 @@ import pyarrow as pa
 
 from lumigator_nb import layout, metrics, results
 from lumigator_nb.errors import LumigatorError
+from lumigator_nb.kept import KeptAsking
 from lumigator_nb.keys import Redactor
-from lumigator_nb.metrics import FloatArray, Metric, ScoreInfo, Scores, parallel
+from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores, parallel
+from lumigator_nb.metrics.judge import TASK
 from lumigator_nb.results import ProgressWriter
-from lumigator_nb.specs import MetricResult, MetricSpec, ScoreResult, Step, WorkflowSpec, is_ground_truth
+from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Step, WorkflowSpec, is_ground_truth
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ def _evaluate(
         metric = metrics.create(asked)
         title = metric.title
         metric.prepare()
+        if isinstance(metric, (Judging, JuryMetric)):
+            metric.ask = _asker(spec, store, progress, redact)
         totals, n_empty = _score_shards(asked, metric, spec, store, progress)
         return MetricResult(
             metric=asked,
@@ -61,6 +65,8 @@ def _evaluate(
             signature=metric.signature,
             scores={name: total.result for name, total in totals.items()},
             n_empty=n_empty,
+            cost=metric.cost,
+            details=metric.details,
             seconds=time.monotonic() - started,
         )
     except Exception as error:  # whatever a metric's own library raises
@@ -75,6 +81,17 @@ def _evaluate(
             error=redact(message),
             seconds=time.monotonic() - started,
         )
+
+
+def _asker(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> KeptAsking:
+    def spent(judge: Model) -> float:
+        others = [each for each in spec.metrics if judge not in metrics.models_of([each])]
+        found = [results.find_metric_result(store, spec.workflow_id, metric) for metric in others]
+        return sum(each.cost or 0.0 for each in found if each) + (results.tally(store, spec.workflow_id).cost or 0.0)
+
+    return KeptAsking(
+        store, spec.launch, spec.workflow_id, redact, TASK, progress.note, spent=spent, answered=progress.spend
+    )
 
 
 def _score_shards(

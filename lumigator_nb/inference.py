@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
-from lumigator_nb import layout, models, results
+from lumigator_nb import models, results
 from lumigator_nb.answers import Answers, key_of
-from lumigator_nb.errors import BudgetReachedError, InvalidInputError
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.kept import Purse, cleaned, open_answers
 from lumigator_nb.keys import Redactor
-from lumigator_nb.models import Conversation, LanguageModel, Prediction, Report, Request
+from lumigator_nb.models import Conversation, LanguageModel, Prediction, Request
 from lumigator_nb.results import ProgressWriter
-from lumigator_nb.specs import Launch, Model, Step, WorkflowSpec, digest, is_ground_truth
+from lumigator_nb.specs import Step, WorkflowSpec, is_ground_truth
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class _Work:
         self._conversation = Conversation(spec.task)
         self._shards = _ShardWriter(store, spec)
         self._answers = _kept_answers(spec, store, progress)
-        self._purse = _Purse(spec, self._answers)
+        self._purse = Purse(spec.model, spec.launch, self._answers)
         self._repeated: Counter[str] = Counter()
         self._keys: dict[int, str] = {}
         self._waiting: dict[str, list[int]] = {}
@@ -192,7 +193,7 @@ class _Work:
         return key_of(request, self._repeated[key] - 1)
 
     def _settle(self, request: Request, prediction: Prediction) -> None:
-        clean = self._cleaned(prediction)
+        clean = cleaned(prediction, self._redact)
         self._purse.settle(request, clean)
         if self._answers is not None:
             key = self._keys.pop(request.row)
@@ -208,29 +209,11 @@ class _Work:
         cost = prediction.cost if paid_now else None
         self._progress.advance(len(rows), failed=len(rows) if prediction.text is None else 0, cost=cost)
 
-    def _cleaned(self, prediction: Prediction) -> Prediction:
-        texts = {name: getattr(prediction, name) for name in ("text", "error", "prompt", "reasoning")}
-        clean: dict[str, Any] = {name: self._redact(text) if text else text for name, text in texts.items()}
-        return prediction if clean == texts else replace(prediction, **clean)
-
 
 def _kept_answers(spec: WorkflowSpec, store: Store, progress: ProgressWriter) -> Answers | None:
     if not models.keeps_answers(spec.model):
         return None
     return open_answers(store, spec.model, spec.launch, spec.workflow_id, progress.note)
-
-
-def open_answers(store: Store, model: Model, launch: Launch, owner: str, report: Report = lambda note: None) -> Answers:
-    """Open the kept answers of a model that has some.
-
-    Args:
-        owner: whose files new answers go to.
-    """
-    if launch.cache == "off":
-        return Answers(store, layout.own_answers(owner), owner)
-    identity = models.identify(model, report)
-    fingerprint = digest([model.fingerprint, identity]) if identity else model.fingerprint
-    return Answers(store, layout.answers(fingerprint), owner, takes_others=launch.cache == "on")
 
 
 class _ShardWriter:
@@ -272,61 +255,3 @@ class _ShardWriter:
         while len(self._writes) >= _WRITES_AHEAD:
             self._writes.pop(0).result()
         self._writes.append(self._pool.submit(results.write_predictions, self._store, self._spec, shard, predictions))
-
-
-@dataclass
-class _Affordable:
-    """Requests as long as there is money for them; the first that is too dear is left over."""
-
-    purse: _Purse
-    requests: Iterator[Request]
-    left_over: list[Request]
-
-    def __iter__(self) -> Iterator[Request]:
-        for request in self.requests:
-            if not self.purse.reserve(request):
-                self.left_over.append(request)
-                return
-            yield request
-
-
-class _Purse:
-    """Keeps a workflow within its budget: what is under way counts with the most that it may cost."""
-
-    def __init__(self, spec: WorkflowSpec, answers: Answers | None) -> None:
-        self._budget = spec.launch.budget
-        self._price = models.price_of(spec.model) if self._budget is not None else None
-        self._discount = models.BATCH_DISCOUNT if spec.launch.mode == "batch" else 1.0
-        self._longest = spec.model.generation.max_new_tokens
-        self._spent = answers.spent() if answers is not None and self._price else 0.0
-        self._reserved: dict[int, float] = {}
-        self._reserved_sum = 0.0
-
-    def within(self, first: Request, more: Iterator[Request]) -> _Affordable:
-        """Return the requests that can be paid for."""
-        return _Affordable(self, chain([first], more), [])
-
-    def reserve(self, request: Request) -> bool:
-        """Set money aside for a request; False where it might not suffice."""
-        if self._budget is None or self._price is None:
-            return True
-        prompt = sum(models.most_tokens(turn["content"]) for turn in request.messages)
-        most = self._price(prompt, self._longest) * self._discount
-        if self._spent + self._reserved_sum + most > self._budget:
-            return False
-        self._reserved[request.row] = most
-        self._reserved_sum += most
-        return True
-
-    def settle(self, request: Request, prediction: Prediction) -> None:
-        """Replace what was set aside by what it cost."""
-        if request.row in self._reserved:
-            self._reserved_sum -= self._reserved.pop(request.row)
-            self._spent += prediction.cost or 0.0
-
-    def exceeded(self) -> BudgetReachedError:
-        """The error that says so."""
-        return BudgetReachedError(
-            f"${self._spent:.4f} of the budget of ${self._budget:.4f} are spent, and the next question might exceed it",
-            "raise it and go on where it stopped: ws.workflows.resume(…, budget=…)",
-        )

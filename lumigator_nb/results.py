@@ -316,6 +316,10 @@ class ProgressWriter:
         else:
             self._value = before.model_copy(update=changes)
 
+    def spend(self, cost: float | None) -> None:
+        """`cost` dollars were spent, while the number of finished examples stays as it is."""
+        self.advance(0, cost=cost)
+
     def _publish(self, **changes: object) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
         _write_value(self._store, layout.progress(self._workflow_id, self._value.step), self._value)

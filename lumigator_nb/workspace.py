@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from lumigator_nb import __version__, config
+from lumigator_nb import __version__, config, metrics
 from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -16,13 +17,19 @@ from lumigator_nb.display.progress import say
 from lumigator_nb.errors import ClusterUnavailableError
 from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.repositories import reading
+from lumigator_nb.services import judgements
 from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.comparisons import Comparison, gather
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.services.judgements import Judgements
 from lumigator_nb.services.models import Models
 from lumigator_nb.services.workflows import Target, Workflows
+from lumigator_nb.specs import Launch, MetricSpec
 from lumigator_nb.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Workspace:
@@ -50,7 +57,9 @@ class Workspace:
         """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""
         return list(self.workflows.wait(target, **options))
 
-    def evaluate(self, experiment: Experiment | str, metrics: Any = None) -> list[Workflow]:
+    def evaluate(
+        self, experiment: Experiment | str, metrics: Any = None, *, budget: float | None = None
+    ) -> list[Workflow]:
         """Score what an experiment's models have answered already by more metrics; no model is asked again.
 
         Returns at once: :meth:`wait` for it. Metrics that failed before are tried again.
@@ -58,6 +67,7 @@ class Workspace:
         Args:
             experiment: record, name or id.
             metrics: as of :meth:`Experiments.create`; None only tries those again that are missing or failed.
+            budget: dollars that each workflow may spend in all, its judges included; default what it had before.
 
         Raises:
             As :meth:`Experiments.create`.
@@ -66,7 +76,7 @@ class Workspace:
         record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
         if metrics is not None:
             record = self.experiments.add_metrics(record, metrics)
-        return self.workflows.evaluate(record)
+        return self.workflows.evaluate(record, budget=budget)
 
     def compare(self, experiment: Experiment | str, **options: Any) -> Comparison:
         """Compare the workflows of an experiment that have succeeded.
@@ -83,6 +93,52 @@ class Workspace:
         workflows = self.workflows.refresh(record)
         jobs = self.workflows.jobs(workflows)
         return gather(self.store, record, dataset, self.datasets.to_pandas(dataset), workflows, jobs, **options)
+
+    def judge(
+        self,
+        experiment: Experiment | str,
+        judge: MetricSpec,
+        *,
+        models: Sequence[str] | None = None,
+        sample: int | None = None,
+        retest: int = 20,
+        budget: float | None = None,
+        cache: Literal["on", "off", "refresh"] = "on",
+        human: pd.DataFrame | None = None,
+        progress: bool = True,
+        seed: int = 0,
+    ) -> Judgements:
+        """Have a judge say, example by example, which of two models' answers is better; waits for it.
+
+        Each pair is asked in both orders; where they disagree it counts as a tie. The judge is asked from this
+        process. Its answers are kept: what was cut off goes on where it ended, and the same again costs nothing.
+
+        Args:
+            experiment: record, name or id.
+            judge: made by :class:`Judge`, or by :class:`Jury`, whose majority counts.
+            models: labels of two or more; default all that have succeeded, each against each.
+            sample: examples to judge, drawn at random; default all that every model answered.
+            retest: questions that are asked twice, to see how far the judge agrees with itself.
+            budget: dollars that it may spend.
+            cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
+            human: labels by people to compare the judge with: columns `row` (of the dataset, from 0), `model`,
+                `other` (labels), `preference` (1 the model is better, −1 the other, 0 neither).
+            progress: show a display that updates.
+            seed: of the sample and of the intervals.
+
+        Raises:
+            InvalidInputError: there are not two models to compare, or the labels are malformed.
+            ConfigurationError: the judge's API key is missing.
+            BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+        """
+        spec = metrics.parse(judge)
+        asked = metrics.models_of([spec])
+        self.workflows.submitter.check_keys(asked)
+        return judgements.judge(
+            self.compare(experiment, seed=seed), spec, self.store, self.workflows.submitter,
+            models=models, sample=sample, retest=retest, launch=Launch(cache=cache, budget=budget), human=human,
+            progress=progress, seed=seed,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give the database connections back; the cluster and what works on it go on."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from lumigator_nb.metrics import bertscore, functions, length, matching, meteor, ngrams, rouge
+from lumigator_nb.metrics import bertscore, functions, judge, length, matching, meteor, ngrams, rouge
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
 from lumigator_nb.metrics.functions import metric
-from lumigator_nb.metrics.registry import check, create, info, known, metric_class, parse, texts_of
+from lumigator_nb.metrics.judge import Judge, Judging
+from lumigator_nb.metrics.jury import Jury, JuryMetric
+from lumigator_nb.metrics.registry import check, create, info, known, metric_class, models_of, parse, texts_of
 from lumigator_nb.metrics.scoring import score
 
 __all__ = [
     "Aggregate",
     "FloatArray",
+    "Judge",
+    "Judging",
+    "Jury",
+    "JuryMetric",
     "Metric",
     "References",
     "Rows",
@@ -23,10 +29,11 @@ __all__ = [
     "known",
     "metric",
     "metric_class",
+    "models_of",
     "parse",
     "score",
     "texts_of",
 ]
 
 # Importing these registers them; none loads a heavy library.
-_BUILT_IN = (bertscore, functions, length, matching, meteor, ngrams, rouge)
+_BUILT_IN = (bertscore, functions, judge, length, matching, meteor, ngrams, rouge)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.specs import Model
 
 FloatArray = NDArray[np.float64]
 Aggregate = Callable[[FloatArray, int], FloatArray]
@@ -160,6 +161,21 @@ class Metric(ABC):
     needs: frozenset[Needed] = frozenset({"ground_truth"})
     languages: frozenset[str] | None = None
     slow: bool = False
+
+    @property
+    def asks(self) -> tuple[Model, ...]:
+        """The language models that it asks."""
+        return ()
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars that their answers cost so far; None where nothing has a price."""
+        return None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else it has to tell about the scores so far; plain JSON values."""
+        return {}
 
     @property
     def title(self) -> str:

@@ -7,7 +7,7 @@ import csv
 import importlib.util
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,8 +31,6 @@ NO_WEIGHT = "every token is in all of the ground truth, so that idf leaves none 
 
 # Tokens of predictions and ground truth whose embeddings are in memory, and of those how many are compared, together.
 _WINDOW, _COMPARED = 65_536, 8192
-# A text of two tokens has a beginning and an end, and nothing between.
-_FRAME = 2
 
 
 def _info(part: str, what: str) -> ScoreInfo:
@@ -174,53 +172,20 @@ class BertScore(Metric):
         left, right = self.encoder.tokenize(predictions), self.encoder.tokenize(references)
         weights = _weights(left, right, self.encoder.frame, self.idf)
         found = np.empty((len(left), 3))
-        for window in _batches(left, right, range(len(left)), _WINDOW):
-            texts, others = [left[pair] for pair in window], [right[pair] for pair in window]
-            vectors = self.encoder.embed(texts, others)
-            for batch in _batches(left, right, window, _COMPARED):
-                found[batch] = _match(
-                    [left[pair] for pair in batch],
-                    [right[pair] for pair in batch],
-                    vectors,
-                    weights,
-                    self.encoder.device,
-                )
+
+        def length(pair: int) -> int:
+            return len(left[pair]) + len(right[pair])
+
+        for window in encoder.batches(range(len(left)), length, _WINDOW):
+            vectors = self.encoder.embed([left[pair] for pair in window], [right[pair] for pair in window])
+            for batch in encoder.batches(window, length, _COMPARED):
+                texts, others = [left[pair] for pair in batch], [right[pair] for pair in batch]
+                found[batch] = encoder.match(texts, others, vectors, weights, self.encoder.device)
         return found
 
 
-def _match(
-    left: list[Tokens], right: list[Tokens], vectors: dict[Tokens, Tensor], weights: Tensor, device: Any
-) -> FloatArray:
-    """Return (pairs, 3) by greedy matching: equations 1 and 2 of the paper, weighted as in its section 3."""
-    import torch
-
-    from torch.nn.utils.rnn import pad_sequence
-
-    a, b = (pad_sequence([vectors[ids] for ids in texts], batch_first=True).to(device) for texts in (left, right))
-    # Padding has embeddings of 0. In bert-score the cosine 0 of the padding stands in for nearest ones below it in all
-    # but the longest text of a batch; here in all, whatever else is in the batch.
-    cosines = torch.bmm(a, b.transpose(1, 2)).clamp_(min=0.0)
-    precision = _weighted_mean(cosines.amax(dim=2), left, weights)
-    recall = _weighted_mean(cosines.amax(dim=1), right, weights)
-    f_measure = (2 * precision * recall / (precision + recall)).nan_to_num(nan=0.0)
-    # Only now: bert-score takes the F-measure of what it has before it sets both to 0.
-    empty = torch.tensor([_FRAME in (len(ids), len(others)) for ids, others in zip(left, right, strict=True)])
-    parts = [precision, recall, f_measure]
-    parts[:2] = [part.masked_fill(empty.to(device), 0.0) for part in parts[:2]]
-    return np.asarray(torch.stack(parts, dim=1).cpu(), dtype=np.float64)
-
-
-def _weighted_mean(nearest: Tensor, texts: list[Tokens], weights: Tensor) -> Tensor:
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    rows = [weights[torch.tensor(ids)] for ids in texts]
-    shares = pad_sequence([row / row.sum() for row in rows], batch_first=True).to(nearest.device)
-    return (nearest * shares).sum(dim=1)
-
-
 def _weights(left: Sequence[Tokens], right: Sequence[Tokens], frame: list[int], idf: bool) -> Tensor:
-    """Return the weight of each token id: 0 for what frames a text and 1 otherwise, or by the ground truth -log(df)."""
+    """Return the weight of each token id: 1, or 0 for what frames a text; or its idf, log((n + 1) / (df + 1))."""
     import torch
 
     size = 1 + max((max(ids, default=0) for ids in (*left, *right)), default=0)
@@ -230,22 +195,6 @@ def _weights(left: Sequence[Tokens], right: Sequence[Tokens], frame: list[int], 
         return weights
     counts = Counter(token for ids in right for token in set(ids))
     return torch.tensor([math.log((len(right) + 1) / (counts[token] + 1)) for token in range(size)])
-
-
-def _batches(left: list[Tokens], right: list[Tokens], pairs: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield the indices of pairs of like length together, so that a batch has at most `budget` tokens or one pair."""
-    waiting = sorted(pairs, key=lambda pair: -len(left[pair]) - len(right[pair]))
-    batch: list[int] = []
-    longest = 0
-    for pair in waiting:
-        grown = max(longest, len(left[pair]) + len(right[pair]))
-        if batch and grown * (len(batch) + 1) > budget:
-            yield batch
-            batch, grown = [], len(left[pair]) + len(right[pair])
-        batch.append(pair)
-        longest = grown
-    if batch:
-        yield batch
 
 
 def _check_whole(option: str, value: Any, least: int) -> None:

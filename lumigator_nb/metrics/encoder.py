@@ -1,15 +1,18 @@
-"""Contextual embeddings of the tokens of texts, by the lower layers of a transformers model; each text encoded once."""
+"""Contextual embeddings of the tokens of texts, by the lower layers of a transformers model; and their matching."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
+from lumigator_nb.metrics.base import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Tokens = tuple[int, ...]
+T = TypeVar("T")
 
 # Tokens that go through the model together, padding included. More gained nothing on a CPU.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
@@ -25,6 +29,8 @@ HUB_TIMEOUT_SECONDS = 5.0
 
 # Tokenizers that know no greatest length name 10^30.
 _NO_LIMIT = 10**9
+# A text of two tokens has a beginning and an end, and nothing between.
+_FRAME = 2
 # Models that bert-score gives the first word as it gives every other: after a space.
 _SPACE_FIRST = ("roberta", "gpt2")
 
@@ -84,7 +90,7 @@ class Encoder:
         kept = dict.fromkeys(lasting)
         wanted = {**dict.fromkeys(fleeting), **kept}
         found = {ids: self._known[ids] for ids in wanted if ids in self._known}
-        for batch in _batches([ids for ids in wanted if ids not in found], self._batch_tokens):
+        for batch in batches((ids for ids in wanted if ids not in found), len, self._batch_tokens):
             found.update(zip(batch, self._encode(batch), strict=True))
         for ids in wanted:
             self._remember(ids, found[ids], ids in kept)
@@ -132,20 +138,83 @@ def load(name: str, layers: int, device: str | None, batch_tokens: int | None) -
     """
     # As for models/huggingface.py: threads that spin while they wait starve each other where jobs share cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    import torch
     import transformers
-    from bert_score.utils import get_model
 
     chosen = _device(device)
-    place = _place(name)
+    place, revision = _place(name)
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-        network = get_model(place, layers)
-    except AssertionError as error:
-        raise InvalidInputError(f"option 'num_layers' of metric 'bertscore' cannot be {layers}: {error}") from None
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, revision=revision)
+        network = transformers.AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32)
     except (OSError, ValueError, ImportError) as error:
         raise UnknownModelError(f"model {name!r} cannot be loaded: {error}") from error
-    return Encoder(network.float().to(chosen).eval(), tokenizer, batch_tokens)
+    if hasattr(network, "encoder") and hasattr(network, "decoder"):
+        network = network.encoder
+    _cut(network, name, layers)
+    return Encoder(network.to(chosen).eval(), tokenizer, batch_tokens)
+
+
+def _cut(network: Any, name: str, layers: int) -> None:
+    """Take away what is above the lower `layers`, so that what comes after all of them, such as a norm, comes next."""
+    from torch.nn import ModuleList
+
+    stack: Any = next((part for part in network.modules() if isinstance(part, ModuleList)), [])
+    albert, xlm = network.config.model_type == "albert", hasattr(network, "n_layers")
+    depth = network.config.num_hidden_layers if albert else network.n_layers if xlm else len(stack)
+    if layers > depth:
+        raise InvalidInputError(
+            f"option 'num_layers' of metric 'bertscore' cannot be {layers}: {name!r} has {depth} layers",
+            f"it is a whole number from 0 to {depth}",
+        )
+    # ALBERT goes through the same layer again and again; XLM keeps the parts of its layers in several lists.
+    if albert:
+        network.config.num_hidden_layers = layers
+    elif xlm:
+        network.n_layers = layers
+    else:
+        del stack[layers:]
+
+
+def match(
+    left: list[Tokens], right: list[Tokens], vectors: dict[Tokens, Tensor], weights: Tensor, device: Any
+) -> FloatArray:
+    """Match the tokens of pairs of texts, each with the nearest of the other text (section 3 of the paper).
+
+    Args:
+        left: the predictions.
+        right: the ground truth of each.
+        vectors: as :meth:`Encoder.embed` gives them.
+        weights: (ids,) how much each token counts.
+        device: where to compute.
+
+    Returns:
+        (pairs, 3) precision, recall and F-measure; precision or recall is NaN where no token of its text counts.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    a, b = (pad_sequence([vectors[ids] for ids in texts], batch_first=True).to(device) for texts in (left, right))
+    # Padding has embeddings of 0. In bert-score the cosine 0 of the padding stands in for nearest ones below it in all
+    # but the longest text of a batch; here in all, whatever else is in the batch.
+    cosines = torch.bmm(a, b.transpose(1, 2)).clamp_(min=0.0)
+    precision = _weighted_mean(cosines.amax(dim=2), left, weights)
+    recall = _weighted_mean(cosines.amax(dim=1), right, weights)
+    f_measure = (2 * precision * recall / (precision + recall)).nan_to_num(nan=0.0)
+    # Only now: bert-score takes the F-measure of what it has before it sets both to 0.
+    empty = torch.tensor([_FRAME in (len(ids), len(others)) for ids, others in zip(left, right, strict=True)])
+    parts = [precision, recall, f_measure]
+    parts[:2] = [part.masked_fill(empty.to(device), 0.0) for part in parts[:2]]
+    return np.asarray(torch.stack(parts, dim=1).cpu(), dtype=np.float64)
+
+
+def _weighted_mean(nearest: Tensor, texts: list[Tokens], weights: Tensor) -> Tensor:
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    rows = [weights[torch.tensor(ids)] for ids in texts]
+    shares = pad_sequence([row / row.sum() for row in rows], batch_first=True).to(nearest.device)
+    return (nearest * shares).sum(dim=1)
 
 
 def is_folder(name: str) -> bool:
@@ -178,16 +247,15 @@ def _device(wanted: str | None) -> str:
     return wanted
 
 
-def _place(name: str) -> str:
-    """Return what `from_pretrained` is given: one request decides whether it is the hub or its cache."""
+def _place(name: str) -> tuple[str, str]:
+    """Return folder or hub id, and revision: one request decides whether it is the hub or its cache."""
     from huggingface_hub import model_info, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     if is_folder(name):
-        return str(check_folder(name))
+        return str(check_folder(name)), "main"
     try:
-        model_info(name, timeout=HUB_TIMEOUT_SECONDS)
-        return name
+        return name, str(model_info(name, timeout=HUB_TIMEOUT_SECONDS).sha)
     except HFValidationError as error:
         raise UnknownModelError(f"{name!r} is neither a model on the Hugging Face hub nor a folder") from error
     except RepositoryNotFoundError as error:
@@ -200,7 +268,7 @@ def _place(name: str) -> str:
         log.info("the hub cannot be reached: %s", obstacle)
     config = try_to_load_from_cache(name, "config.json")
     if isinstance(config, str):
-        return str(Path(config).parent)
+        return str(Path(config).parent), "main"
     raise UnavailableError(
         f"cannot get the model {name!r}: the hub cannot be reached ({obstacle}), and its cache does not have it",
         "download it where there is a network and give its folder: model='/absolute/path', num_layers=…",
@@ -213,7 +281,7 @@ def _longest(config: Any, tokenizer: Any) -> int | None:
         return int(tokenizer.model_max_length)
     positions = getattr(config, "max_position_embeddings", None)
     # RoBERTa and its kin count positions from behind the padding's id.
-    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
     return int(positions) - offset if positions and positions > 0 else None
 
 
@@ -224,11 +292,13 @@ def _space_first(config: Any, tokenizer: Any) -> bool:
     return config.model_type in _SPACE_FIRST and isinstance(tokenizer, GPT2Tokenizer | RobertaTokenizer)
 
 
-def _batches(texts: list[Tokens], budget: int) -> Iterator[list[Tokens]]:
-    """Yield texts of like length together, the longest first, so that memory runs out early or never."""
-    waiting = sorted(texts, key=len, reverse=True)
-    at = 0
-    while at < len(waiting):
-        rows = max(1, budget // len(waiting[at]))
-        yield waiting[at : at + rows]
-        at += rows
+def batches(items: Iterable[T], length: Callable[[T], int], budget: int) -> Iterator[list[T]]:
+    """Yield items of like length together, so many that padded they have at most `budget` tokens, and at least one.
+
+    The longest come first, so that memory runs out early or never.
+    """
+    waiting = sorted(items, key=length, reverse=True)
+    while waiting:
+        count = max(1, budget // max(1, length(waiting[0])))
+        yield waiting[:count]
+        waiting = waiting[count:]

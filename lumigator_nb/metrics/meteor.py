@@ -29,7 +29,7 @@ class Meteor(Metric):
     """METEOR in [0, 1] for English; of several references the best counts, the overall value is the mean.
 
     Args:
-        alpha: weight of precision against recall in their harmonic mean, in [0, 1]; 0.9 counts recall nine times.
+        alpha: weight of recall in its harmonic mean with precision, in [0, 1]; 0.9 counts it nine times as much.
         beta: how soon the penalty grows with the number of pieces into which the shared words fall, at least 0.
         gamma: the greatest penalty, in [0, 1].
     """
@@ -65,8 +65,6 @@ class Meteor(Metric):
         treebank.prepare()
 
     def _score(self, rows: Rows) -> list[Scores]:
-        if not len(rows):
-            return [Scores.of(self.infos[0], [])]
         tokens = _tokenizer()
         values = []
         for prediction, references in zip(rows.predictions, rows.ground_truth, strict=True):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from lumigator_nb.errors import InvalidInputError, MissingFieldsError, UnknownMetricError, did_you_mean
 from lumigator_nb.metrics.base import Metric, ScoreInfo
-from lumigator_nb.specs import MetricSpec, language_name
+from lumigator_nb.specs import MetricSpec, Model, language_name
 
 ENTRY_POINTS = "lumigator_nb.metrics"
 
@@ -82,6 +82,11 @@ def create(spec: MetricSpec) -> Metric:
         return cls(**spec.options)
     except TypeError as error:
         raise InvalidInputError(f"metric {spec.name!r}: {error}", f"its options: {', '.join(options)}") from None
+
+
+def models_of(specs: Iterable[MetricSpec]) -> list[Model]:
+    """Return the language models that metrics ask."""
+    return [model for spec in specs for model in create(spec).asks]
 
 
 def texts_of(spec: MetricSpec) -> list[str]:

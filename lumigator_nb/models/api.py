@@ -40,7 +40,7 @@ from lumigator_nb.specs import Model, Task
 log = logging.getLogger(__name__)
 
 # Parameters that a model may refuse (reasoning models take no temperature) and that it can do without.
-_DISPENSABLE = {"temperature", "top_p", "seed"}
+_DISPENSABLE = {"temperature", "top_p", "seed", "response_format", "logprobs", "top_logprobs"}
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _NO_KEY = "no-key"
 
@@ -149,6 +149,10 @@ class ApiModel:
             fields["reasoning_effort"] = self._options.reasoning_effort
         return {name: value for name, value in fields.items() if name not in self.dropped}
 
+    @property
+    def _extra(self) -> dict[str, Any]:
+        return {name: value for name, value in self._options.extra.items() if name not in self.dropped}
+
     @asynccontextmanager
     async def _opened(self, throttle: Throttle) -> AsyncIterator[Ask]:
         client = self.client()
@@ -195,7 +199,7 @@ class ApiModel:
         async def ask(request: Request) -> Prediction:
             started = time.perf_counter()
             completion = await asyncio.wait_for(
-                client.acompletion(self._model.name, request.messages, **self.parameters, **self._options.extra),
+                client.acompletion(self._model.name, request.messages, **self.parameters, **self._extra),
                 self._options.timeout,
             )
             return self._prediction(request, completion.model_dump(), time.perf_counter() - started)
@@ -212,7 +216,7 @@ class ApiModel:
                     stream=True,
                     **({"stream_options": {"include_usage": True}} if is_openai_like(type(client)) else {}),
                     **self.parameters,
-                    **self._options.extra,
+                    **self._extra,
                 )
                 payload, first = await _collected(chunks)
             seconds = time.perf_counter() - started
@@ -226,7 +230,7 @@ class ApiModel:
             from any_llm.types.completion import CompletionParams
 
             params = CompletionParams(model_id=self._model.name, messages=[{"role": "user"}], **self.parameters)
-            converted = type(client)._convert_completion_params(params, **self._options.extra)
+            converted = type(client)._convert_completion_params(params, **self._extra)
             if self._model.base_url and "max_completion_tokens" in converted:
                 # Servers of one's own know the older name, and not all the newer.
                 converted["max_tokens"] = converted.pop("max_completion_tokens")
@@ -249,7 +253,7 @@ class ApiModel:
             new = self._renamed.setdefault(parameter, _OTHER_NAME[parameter])
             note = f"{parameter} is sent as {new}"
         elif parameter in _DISPENSABLE:
-            self.dropped.add(parameter)
+            self.dropped |= {parameter, "top_logprobs"} if parameter == "logprobs" else {parameter}
             note = f"the model does not take {parameter}, so its own default applies"
         else:
             return False

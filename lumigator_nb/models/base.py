@@ -65,6 +65,8 @@ class Prediction:
         cached: the answer was in the store already; latency and cost are those of the first time.
         truncated: the input was cut to fit the model.
         finish: "stop" where the model came to an end, "length" where it was cut off by `max_new_tokens`.
+        numbers: for each number in the answer the numbers that might have stood there and their probabilities, where
+            the provider was asked for them; for judges.
     """
 
     text: str | None
@@ -80,6 +82,7 @@ class Prediction:
     cached: bool = False
     truncated: bool = False
     finish: str | None = None
+    numbers: list[dict[str, float]] | None = field(default=None, compare=False)
 
 
 class LanguageModel(Protocol):

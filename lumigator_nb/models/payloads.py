@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,7 +51,21 @@ def prediction_from(
         first_token_seconds=first,
         cost=price(asked, answered) if price and asked is not None and answered is not None else None,
         finish="length" if finish == "length" else "stop",
+        numbers=_numbers(choice.get("logprobs")),
     )
+
+
+def _numbers(logprobs: Any) -> list[dict[str, float]] | None:
+    """For each token that is a number, the numbers that might have stood there, and how likely each was."""
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    if not content:
+        return None
+    found = []
+    for token in content:
+        if token["token"].strip().isdecimal():
+            likely = {each["token"].strip(): math.exp(each["logprob"]) for each in token.get("top_logprobs") or [token]}
+            found.append({text: share for text, share in likely.items() if text.isdecimal()})
+    return found or None
 
 
 def _texts(message: Mapping[str, Any]) -> tuple[str | None, str]:

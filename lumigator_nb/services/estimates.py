@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from lumigator_nb import inference, layout, models, results
+from lumigator_nb import layout, models, results
 from lumigator_nb.answers import Answers, key_of
 from lumigator_nb.errors import InvalidInputError, UnavailableError
+from lumigator_nb.kept import open_answers
 from lumigator_nb.models import Conversation, Prediction, Request
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.services.submission import Submitter
@@ -139,7 +140,7 @@ def _kept_answers(store: Store, model: Model) -> Answers | None:
     if not models.keeps_answers(model):
         return None
     try:
-        return inference.open_answers(store, model, Launch(), f"pilot-{uuid.uuid4().hex[:8]}")
+        return open_answers(store, model, Launch(), f"pilot-{uuid.uuid4().hex[:8]}")
     except UnavailableError:
         # Which weights a name stands for cannot be asked now, so nothing is known to be answered.
         return None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from lumigator_nb import keys, layout, models, results, steps
+from lumigator_nb import keys, layout, metrics, models, results, steps
 from lumigator_nb.cluster import Cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -53,6 +53,14 @@ class Submitter:
                 f"the store {self._store.spec.uri} is a folder of this machine, which the cluster cannot read",
                 "set S3_BUCKET (and S3_ENDPOINT_URL), or unset RAY_HEAD_NODE_HOST to compute here",
             )
+        self.check_keys(chosen)
+
+    def check_keys(self, chosen: Sequence[Model]) -> None:
+        """Refuse models whose API key is missing.
+
+        Raises:
+            ConfigurationError: one is.
+        """
         for model in chosen:
             key = models.key(model)
             # The nodes of a remote cluster may have keys of their own.
@@ -82,8 +90,8 @@ class Submitter:
             results.write_spec(self._store, spec)
             if models.runs_here(workflow.model):
                 self._infer_here(spec.model_copy(update={"model": functions[workflow.fingerprint]}))
-            self._seal_keys(workflow)
-            self._hand_over(workflow)
+            self._seal_keys(workflow, spec)
+            self._hand_over(workflow, spec)
             self._submitted(workflow)
 
     @contextmanager
@@ -105,13 +113,13 @@ class Submitter:
         """Takes out the secrets that this process and `.env` hold."""
         return keys.redactor(keys.secrets_in(self._settings.env_file_variables))
 
-    def _hand_over(self, workflow: Workflow) -> None:
+    def _hand_over(self, workflow: Workflow, spec: WorkflowSpec) -> None:
         store = self._store.spec
         endpoint = ["--endpoint-url", store.endpoint_url] if store.endpoint_url else []
         self._cluster.submit(
             workflow.submission_id,
             [store.uri, workflow.id, *endpoint],
-            all_cores=models.uses_all_cores(workflow.model),
+            all_cores=any(map(models.uses_all_cores, [workflow.model, *metrics.models_of(spec.metrics)])),
             cpus=_cpus(workflow),
         )
 
@@ -123,12 +131,13 @@ class Submitter:
 
             steps.execute(Step.INFERENCE, spec, self._store, self.redact, report)
 
-    def _seal_keys(self, workflow: Workflow) -> None:
-        key = models.key(workflow.model)
-        value = self._settings.variable(key.name) if key else None
-        secret = self._cluster.secret() if key and value else None
-        if key and value and secret:
-            self._store.write(layout.sealed_keys(workflow.id), keys.seal({key.name: value}, secret))
+    def _seal_keys(self, workflow: Workflow, spec: WorkflowSpec) -> None:
+        asked = [workflow.model, *metrics.models_of(spec.metrics)]
+        names = {key.name for key in map(models.key, asked) if key}
+        values = {name: value for name in names if (value := self._settings.variable(name))}
+        secret = self._cluster.secret() if values else None
+        if secret:
+            self._store.write(layout.sealed_keys(workflow.id), keys.seal(values, secret))
 
     def _spec(self, workflow: Workflow) -> WorkflowSpec:
         with reading(self._database) as work:

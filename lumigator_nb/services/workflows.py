@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from lumigator_nb import layout, results
+from lumigator_nb import layout, metrics, results
 from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -26,7 +26,7 @@ from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services import claims, estimates, recording
 from lumigator_nb.services.status import Results, apply, derive_status
 from lumigator_nb.services.submission import Submitter, shard_size
-from lumigator_nb.specs import Launch, Model, Status, Step, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
 from lumigator_nb.store import Store
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
@@ -34,13 +34,17 @@ POLL_INTERVAL_S = 1.0
 
 
 class Workflows:
-    """The workflows of a workspace."""
+    """The workflows of a workspace.
+
+    Attributes:
+        submitter: gives workers what they need, API keys above all.
+    """
 
     def __init__(self, database: Database, store: Store, cluster: Cluster, settings: Settings) -> None:
         self._database = database
         self._store = store
         self._cluster = cluster
-        self._submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
+        self.submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
 
     def launch(
         self,
@@ -79,9 +83,11 @@ class Workflows:
         """
         launch = claims.launch_options(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
-        self._submitter.check(chosen)
-        with writing(self._database) as work:
+        with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        self.submitter.check([*chosen, *metrics.models_of(record.metrics)])
+        with writing(self._database) as work:
+            record = work.experiments.get(record.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             claims.check_labels(chosen, known.values())
             workflows = [known.get(model.fingerprint) or claims.claim(work, record, model, launch) for model in chosen]
@@ -90,7 +96,7 @@ class Workflows:
                     # Same answers, but perhaps another pace.
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
                     claims.begin_attempt(work, workflow)
-        self._submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
+        self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
         return self.of(workflows)
 
     def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
@@ -118,27 +124,30 @@ class Workflows:
                 self._store.delete(layout.result(workflow_id, step))
         return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
 
-    def evaluate(self, experiment: Experiment | str) -> builtins.list[Workflow]:
+    def evaluate(self, experiment: Experiment | str, *, budget: float | None = None) -> builtins.list[Workflow]:
         """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
 
+        Args:
+            budget: dollars that each may spend in all, its judges included; default what it had before.
+
         Raises:
+            ConfigurationError: a judge's API key is missing.
             ClusterUnavailableError: the cluster does not answer.
         """
-        workflows = [workflow for workflow in self.refresh(experiment) if workflow.status.ended]
-        results_of = {workflow.id: self._results(workflow.id) for workflow in workflows}
-        answered = {
-            key
-            for key, found in results_of.items()
-            if Step.INFERENCE in found and found[Step.INFERENCE].status is Status.SUCCEEDED
-        }
-        wanting = {workflow.id for workflow in workflows if workflow.id in answered and self._lacks_scores(workflow)}
-        for workflow_id in wanting:
-            self._store.delete(layout.result(workflow_id, Step.EVALUATION))
-        return self._again(experiment, None, lambda workflow: workflow.id in wanting)
-
-    def _lacks_scores(self, workflow: Workflow) -> bool:
         with reading(self._database) as work:
-            specs = work.experiments.get(workflow.experiment_id).metrics
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        self.submitter.check(metrics.models_of(record.metrics))
+        ended = [workflow for workflow in self.refresh(record) if workflow.status.ended]
+        wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
+        for workflow_id in wanting:
+            # Whoever dies between here and the submission leaves a workflow that a resume completes.
+            self._store.delete(layout.result(workflow_id, Step.EVALUATION))
+        return self._again(record, budget, lambda workflow: workflow.id in wanting)
+
+    def _wants_scores(self, workflow: Workflow, specs: Sequence[MetricSpec]) -> bool:
+        answered = results.find_result(self._store, workflow.id, Step.INFERENCE)
+        if answered is None or answered.status is not Status.SUCCEEDED:
+            return False
         found = [results.find_metric_result(self._store, workflow.id, spec) for spec in specs]
         return any(result is None or result.error is not None for result in found)
 
@@ -171,7 +180,7 @@ class Workflows:
                 claims.begin_attempt(work, workflow)
         if workflow.status is Status.CREATED:
             recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
-            self._submitter.submit([workflow])
+            self.submitter.submit([workflow])
         return self.get(workflow.id)
 
     def estimate(
@@ -190,7 +199,7 @@ class Workflows:
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             dataset = work.datasets.get(record.dataset_id)
-        return estimates.of_experiment(self._store, record, dataset, chosen, pilot, self._submitter)
+        return estimates.of_experiment(self._store, record, dataset, chosen, pilot, self.submitter)
 
     def _again(
         self, target: Target, budget: float | None, chosen: Callable[[Workflow], bool]
@@ -198,12 +207,12 @@ class Workflows:
         ids = [workflow.id for workflow in self.of(target)]
         with writing(self._database) as work:
             workflows = [work.workflows.get(key) for key in ids]
-            self._submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
+            self.submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
             for workflow in filter(chosen, workflows):
                 if budget is not None:
                     workflow.launch = workflow.launch.model_copy(update={"budget": budget})
                 claims.begin_attempt(work, workflow)
-        self._submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
+        self.submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
     def refresh(self, target: Target | None = None) -> builtins.list[Workflow]:

@@ -1,6 +1,7 @@
 """Statistics over scores, as pure functions over arrays."""
 
 from lumigator_nb.statistics.agreement import (
+    Statistic,
     agreement_rate,
     bootstrap_agreement,
     kendall_tau,
@@ -18,6 +19,7 @@ from lumigator_nb.statistics.bootstrap import (
 __all__ = [
     "Difference",
     "Interval",
+    "Statistic",
     "agreement_rate",
     "bootstrap_agreement",
     "bootstrap_interval",

@@ -255,6 +255,39 @@ def test_roberta_reads_the_first_word_after_a_space(byte_level: str) -> None:
     np.testing.assert_allclose(scores(ours, PREDICTIONS, REFERENCES), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("Albert", {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}),
+        ("Bart", {"d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_ffn_dim": 64}),
+        ("DebertaV2", {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}),
+        ("DistilBert", {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 64}),
+        ("MBart", {"d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_ffn_dim": 64}),
+        ("MPNet", {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}),
+        ("T5", {"d_model": 32, "num_layers": 3, "num_heads": 2, "d_kv": 16, "d_ff": 64}),
+        ("XLM", {"emb_dim": 32, "n_layers": 3, "n_heads": 2}),
+        ("XLNet", {"d_model": 32, "n_layer": 3, "n_head": 2, "d_inner": 64}),
+    ],
+)
+def test_layers_are_cut_as_bert_score_cuts_them(kind: str, sizes: dict[str, int], tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from bert_score.utils import get_model
+
+    # bert-score knows T5 by its folder's name.
+    folder = tmp_path / ("t5" if kind == "T5" else "model")
+    torch.manual_seed(2)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=40, pad_token_id=0, **sizes)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(_folder()).save_pretrained(folder)
+    ids = (5, 6, 7, 8, 9, 5)
+    for layers in (1, 2, 3):
+        ours = encoder.load(str(folder), layers, "cpu", None).embed([ids], [])[ids]
+        with torch.inference_mode():
+            wanted = get_model(str(folder), layers)(torch.tensor([ids]), attention_mask=torch.ones(1, 6))[0][0]
+        np.testing.assert_allclose(ours, wanted / wanted.norm(dim=-1, keepdim=True), atol=1e-6)
+
+
 def test_a_tokenizer_without_a_limit_takes_the_models(byte_level: str) -> None:
     ours = BertScore(model=byte_level, num_layers=1, device="cpu")
     tokenizer = ours.encoder._tokenizer
@@ -287,6 +320,7 @@ def test_baselines_are_those_of_bert_score(language: str, model: str | None) -> 
     np.testing.assert_allclose(bertscore._baseline(language, ours.model, ours.num_layers), wanted)
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_rescaling_equals_bert_score(
     metric: BertScore, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,7 +395,7 @@ def test_errors_before_the_model_is_loaded(call: Callable[[], Any], error: type[
 
 
 def test_a_layer_that_the_model_lacks_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="(?s)'num_layers'.*between 0 and 6"):
+    with pytest.raises(InvalidInputError, match="(?s)'num_layers'.*has 6 layers.*from 0 to 6"):
         scores(BertScore(model=_folder(), num_layers=9), ["a"], ["b"])
 
 

@@ -234,6 +234,7 @@ def test_missing_data_are_named_with_the_remedy(lacking: str, monkeypatch: pytes
     if lacking == "punkt":
         monkeypatch.setattr(wordnet, "find", lambda: None)
         monkeypatch.setattr(treebank, "_has_package", lambda: False)
+        treebank._punkt.cache_clear()
     else:
         monkeypatch.setattr(wordnet, "SYSTEM_FOLDERS", (folder,))
     with pytest.raises(ConfigurationError, match="python -m nltk.downloader wordnet punkt_tab") as caught:
