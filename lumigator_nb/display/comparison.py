@@ -8,8 +8,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from lumigator_nb.display import passports
 from lumigator_nb.display.costs import COST_TITLE, cost_cells, cost_legend
-from lumigator_nb.display.html import fragment, tag, unfolding
+from lumigator_nb.display.html import Html, fragment, tag, unfolding
 from lumigator_nb.display.overview import (
     NOT_TOLD_APART,
     chart,
@@ -67,7 +68,15 @@ def as_html(comparison: Comparison) -> str:
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
         chart(comparison, info),
         *([tag("div", COST_TITLE, class_="lm-title"), *costs] if costs else []),
+        *_passports(comparison),
         unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
+    )
+
+
+def _passports(comparison: Comparison) -> list[Html]:
+    found = comparison.passports()
+    return (
+        [unfolding("Judge passports: how far the judges can be trusted", *map(passports.body, found))] if found else []
     )
 
 
@@ -90,6 +99,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
         *(_drawn(block, columns) for block in _tables(comparison, columns)),
         _cost_and_speed(comparison, columns),
         "\n".join(_wrapped(text, columns) for text in below),
+        *(passports.as_text(each) for each in comparison.passports()),
     ]
     return "\n\n".join(block for block in blocks if block)
 

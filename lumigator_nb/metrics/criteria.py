@@ -113,7 +113,7 @@ Definition: {description}
 
 First say in one or two short sentences what speaks for and against the answer, by the definition. Then give it a \
 whole number from {low} (worst) to {high} (best).
-Reply with JSON only: {{"reason": "…", "score": {middle}}}"""
+Reply with JSON only: {{"reason": "…", "score": <number>}}"""
 _PAIR_FORM = """Quality: {name}
 Definition: {description}
 
@@ -128,7 +128,7 @@ Definition: {description}
 
 First say in one or two short sentences what sets the answers apart, by the definition. Then name the better one: 1 or \
 2, or 0 where neither is better.
-Reply with JSON only: {{"reason": "…", "preference": 0}}"""
+Reply with JSON only: {{"reason": "…", "preference": <1, 2 or 0>}}"""
 AGAIN = "That cannot be read. Reply with nothing but the JSON object that was asked for."
 
 
@@ -144,7 +144,6 @@ def score_request(
         prediction=prediction,
         low=low,
         high=high,
-        middle=(low + high) // 2,
     )
     return Request(row=row, example=prediction, user=form, system=SYSTEM)
 

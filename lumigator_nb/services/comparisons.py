@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ import pandas as pd
 from lumigator_nb import metrics, results, statistics
 from lumigator_nb.display import comparison as shown
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
-from lumigator_nb.metrics import FloatArray, ScoreInfo
+from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, ScoreInfo
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.results import REASON_SUFFIX, STATISTICS_SUFFIX
+from lumigator_nb.services import passports
 from lumigator_nb.services.costs import costs
-from lumigator_nb.specs import Status, Step
+from lumigator_nb.services.passports import Passport
+from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step
 from lumigator_nb.store import Store
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ class Comparison:
         jobs: of those workflows.
         predictions: per label, the frame of :meth:`Workflows.predictions`.
         scores: per label, the frame of the evaluation's shards.
-        infos: what describes the scores that the experiment's metrics do not know beforehand.
+        evaluations: per label how the experiment's metrics went, as far as they were computed.
         pending: the other workflows of the experiment, which are only named.
         confidence: of all intervals.
         n_resamples: of the bootstrap.
@@ -77,7 +80,7 @@ class Comparison:
         predictions: Mapping[str, pd.DataFrame],
         scores: Mapping[str, pd.DataFrame],
         *,
-        infos: Mapping[str, ScoreInfo] | None = None,
+        evaluations: Mapping[str, Sequence[MetricResult]] | None = None,
         pending: Sequence[Workflow] = (),
         confidence: float = 0.95,
         n_resamples: int = 2000,
@@ -92,11 +95,12 @@ class Comparison:
         self.confidence, self.n_resamples, self.seed = confidence, n_resamples, seed
         self._examples = examples
         self._predictions = predictions
-        known = {**(infos or {}), **_infos_of(experiment)}
+        self._evaluations = evaluations or {}
+        known = {**_stored_infos(self._evaluations), **_infos_of(experiment)}
         frames = [scores[label] for label in self.models]
         found = [_scored(known.get(name) or metrics.info(name), frames) for name in _score_names(frames)]
         self._scored = {scored.info.name: scored for scored in found if scored is not None}
-        self._reasons = {label: _reasons(scores[label]) for label in self.models}
+        self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
             raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
 
@@ -173,10 +177,46 @@ class Comparison:
         """
         self._of(score)
         found = {
-            label: reasons[score] if score in reasons else pd.Series(index=reasons.index, dtype=object)
-            for label, reasons in self._reasons.items()
+            label: frame.get(score + REASON_SUFFIX, pd.Series(index=frame.index, dtype=object))
+            for label, frame in self._scores.items()
         }
         return pd.DataFrame(found)
+
+    def passports(self, human: pd.DataFrame | None = None) -> list[Passport]:
+        """Return what was measured of the judges among the metrics, one passport per score.
+
+        Args:
+            human: scores by people to compare the judges with: columns `row` (of the dataset, from 0), `model` (label)
+                and one per score, of the same name.
+
+        Raises:
+            InvalidInputError: a column is missing.
+        """
+        if human is not None and (missing := [name for name in ("row", "model") if name not in human]):
+            raise InvalidInputError(f"the human labels have no column {missing[0]!r}", "row, model, and one per score")
+        judged = [pair for spec in self.experiment.metrics for pair in _judges_of(spec)]
+        return [self._passport(name, judge, human) for name, judge in judged if name in self._scored]
+
+    def _passport(self, score: str, judge: Model | None, human: pd.DataFrame | None) -> Passport:
+        values = np.stack([frame[score].to_numpy(dtype=float) for frame in self._scores.values()])
+        texts = [self._predictions[label]["prediction"] for label in self.models]
+        lengths: FloatArray = np.stack([text.str.len().to_numpy(dtype=np.float64, na_value=np.nan) for text in texts])
+        labels: FloatArray | None = None
+        if human is not None and score in human:
+            wide = human.pivot(index="model", columns="row", values=score)
+            wide = wide.reindex(index=list(self.models), columns=range(values.shape[1]))
+            labels = wide.to_numpy(dtype=np.float64)
+        twice = [
+            pair
+            for label in self.models
+            for result in self._evaluations.get(label, ())
+            for pair in result.details.get("retest", {}).get(score, ())
+        ]
+        title = f"{score}, by {judge.label}" if judge else f"{score}, by a jury"
+        return passports.of_scores(
+            title, judge, values, lengths, [workflow.model for workflow in self.workflows], retest=twice, human=labels,
+            confidence=self.confidence, seed=self.seed,
+        )  # fmt: skip
 
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
         """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
@@ -326,10 +366,15 @@ def gather(
         [job for job in jobs if job.workflow_id in {workflow.id for workflow in done}],
         {workflow.label: results.read_step(store, workflow.id, Step.INFERENCE) for workflow in done},
         {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
-        infos=_stored_infos(store, experiment, done),
+        evaluations={workflow.label: _metric_results(store, workflow, experiment) for workflow in done},
         pending=pending,
         **options,
     )
+
+
+def _metric_results(store: Store, workflow: Workflow, experiment: Experiment) -> list[MetricResult]:
+    found = (results.find_metric_result(store, workflow.id, spec) for spec in experiment.metrics)
+    return [result for result in found if result is not None]
 
 
 def _infos_of(experiment: Experiment) -> dict[str, ScoreInfo]:
@@ -340,19 +385,26 @@ def _infos_of(experiment: Experiment) -> dict[str, ScoreInfo]:
     return found
 
 
-def _stored_infos(store: Store, experiment: Experiment, workflows: Sequence[Workflow]) -> dict[str, ScoreInfo]:
+def _stored_infos(evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str, ScoreInfo]:
     """What the evaluation noted of scores that only it came to know: a function's keys, an uninstalled metric's."""
-    known = _infos_of(experiment)
-    found: dict[str, ScoreInfo] = {}
-    for spec in experiment.metrics:
-        for workflow in workflows:
-            result = results.find_metric_result(store, workflow.id, spec)
-            for name, score in result.scores.items() if result else ():
-                if name not in known:
-                    low, high = score.range
-                    bounds = (-np.inf if low is None else low, np.inf if high is None else high)
-                    found[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
+    found = {}
+    for result in chain.from_iterable(evaluations.values()):
+        for name, score in result.scores.items():
+            low, high = score.range
+            bounds = (-np.inf if low is None else low, np.inf if high is None else high)
+            found[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
     return found
+
+
+def _judges_of(spec: MetricSpec) -> list[tuple[str, Model | None]]:
+    """The scores of a metric that judges give, and who gives them; None is a jury."""
+    metric = metrics.create(spec) if spec.name in metrics.known() else None
+    if isinstance(metric, Judging):
+        return [(info.name, metric.given) for info in metric.infos]
+    if isinstance(metric, JuryMetric):
+        judges = [None, *(judge.given for judge in metric.judges)]
+        return [(info.name, judge) for info, judge in zip(metric.infos, judges, strict=True)]
+    return []
 
 
 def _score_names(frames: Sequence[pd.DataFrame]) -> list[str]:
@@ -365,11 +417,6 @@ def _score_names(frames: Sequence[pd.DataFrame]) -> list[str]:
         and not name.endswith((STATISTICS_SUFFIX, REASON_SUFFIX))
         and all(name in columns for columns in others)
     ]
-
-
-def _reasons(frame: pd.DataFrame) -> pd.DataFrame:
-    columns = [name for name in frame.columns if name.endswith(REASON_SUFFIX)]
-    return frame.set_index("row")[columns].rename(columns=lambda name: name.removesuffix(REASON_SUFFIX))
 
 
 def _scored(info: ScoreInfo, frames: Sequence[pd.DataFrame]) -> _Scored | None:

@@ -86,8 +86,9 @@ class Judgements:
         read = self._verdicts[self._verdicts["preference"].notna()]
         both = [passports.paired(found) for _, found in read.groupby("judge")]
         votes = pd.concat(both) if both else passports.paired(read)
-        summed = votes.groupby(["row", "model", "other"], as_index=False)["preference"].sum()
-        return summed.assign(preference=np.sign(summed["preference"]))
+        summed = votes.groupby(["row", "model", "other"])[["preference"]].sum().reset_index()
+        summed["preference"] = np.sign(summed["preference"])
+        return summed
 
     def summary(self) -> pd.DataFrame:
         """Return one row per pair of models.
@@ -227,7 +228,7 @@ def _ask(
     seed: int,
 ) -> tuple[dict[_Question, Verdict | str], list[tuple[float, float]], float | None]:
     criterion = judge.criteria[0]
-    truths = texts["ground_truth"] if "ground_truth" in texts else None
+    truths = texts.get("ground_truth")
     requests = []
     for number, each in enumerate(asked):
         truth = None if truths is None or pd.isna(truths[each.row]) else str(truths[each.row])
@@ -235,11 +236,11 @@ def _ask(
         requests.append(criteria.pair_request(number, criterion, texts["example"][each.row], truth, *answers))
     allowed = [_NEITHER, _FIRST, _SECOND]
     found, paid, _ = ask_until_read(ask, model, requests, "preference", allowed, judge.attempts)
-    chosen = np.random.default_rng(seed).choice(len(asked), min(retest, len(asked)), replace=False) if asked else []
+    chosen = np.random.default_rng(seed).permutation(len(asked))[:retest].tolist()
     again, paid_again, _ = ask_until_read(
         ask, model, [requests[number] for number in chosen], "preference", allowed, judge.attempts, 1
     )
-    pairs = [(found[number], again[number]) for number in map(int, chosen)]
+    pairs = [(found[number], again[number]) for number in chosen]
     known = [
         (_PREFERENCE.get(int(a.value), 0.0), _PREFERENCE.get(int(b.value), 0.0))
         for a, b in pairs
@@ -255,8 +256,7 @@ def _table(
     rows = []
     for each in questions:
         verdict = found.get(each)
-        known = isinstance(verdict, Verdict)
-        preference = _PREFERENCE.get(int(verdict.value), np.nan) if isinstance(verdict, Verdict) else np.nan
+        preference, reason = _said(verdict)
         rows.append(
             {
                 "row": each.row,
@@ -265,12 +265,21 @@ def _table(
                 "second": each.second,
                 "first_length": len(texts[each.first][each.row]),
                 "second_length": len(texts[each.second][each.row]),
-                "preference": 0.0 if verdict is None else preference,
-                "reason": "both answers are the same" if verdict is None else (verdict.reason if known else verdict),
+                "preference": preference,
+                "reason": reason,
                 "asked": verdict is not None,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _said(verdict: Verdict | str | None) -> tuple[float, str | None]:
+    """The preference and why; NaN where there is none. Nobody is asked about equal answers."""
+    if verdict is None:
+        return 0.0, "both answers are the same"
+    if isinstance(verdict, str):
+        return float("nan"), verdict
+    return _PREFERENCE.get(int(verdict.value), float("nan")), verdict.reason
 
 
 def _checked_labels(human: pd.DataFrame | None, labels: Sequence[str]) -> pd.DataFrame | None:

@@ -228,15 +228,8 @@ def _own_family_of_scores(
         gaps = values[own].mean(axis=0) - values[~own].mean(axis=0)
     gaps = gaps[~np.isnan(gaps)]
     found = statistics.bootstrap_interval(gaps[:, None], _mean, **options)  # type: ignore[arg-type]
-    return [
-        Finding.of(
-            "own family",
-            found,
-            0.0,
-            len(gaps),
-            f"score of {family(judge)} models above the others', on the same examples; they may deserve it",
-        )  # fmt: skip
-    ]
+    meaning = f"score of {family(judge)} models above the others', on the same examples; they may deserve it"
+    return [Finding.of("own family", found, 0.0, len(gaps), meaning)]
 
 
 def _human_scores(values: FloatArray, human: FloatArray, options: Mapping[str, float]) -> list[Finding]:

@@ -208,7 +208,7 @@ def test_stop_and_resume(ws, experiment, cluster) -> None:
 
 def test_a_local_store_does_not_go_with_a_remote_cluster(ws, experiment, cluster, tmp_path) -> None:
     cluster.shares_files = False
-    ws.workflows._submitter._store = Store(StoreSpec(uri=tmp_path.as_uri()))
+    ws.workflows.submitter._store = Store(StoreSpec(uri=tmp_path.as_uri()))
     with pytest.raises(StoreNotSharedError, match="set S3_BUCKET"):
         ws.workflows.launch(experiment, ["baseline/copy"])
 
