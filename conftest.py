@@ -8,8 +8,13 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from lumigator_nb.cluster import JobState
+    from lumigator_nb.workspace import Workspace
 
 FOLDER = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[str | None]()
@@ -76,3 +81,75 @@ def database_url(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[str]:
         # FORCE: a test that fails may leave a connection open.
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.close()
+
+
+class InlineCluster:
+    """Does at once what a Ray head does in the background."""
+
+    shares_files = True
+    head = "ours"
+
+    def __init__(self) -> None:
+        self.states: dict[str, JobState] = {}
+        self.reachable = True
+        self.execute = True
+
+    def submit(self, submission_id: str, arguments: list[str], *, all_cores: bool, cpus: float) -> None:
+        from lumigator_nb import worker
+        from lumigator_nb.cluster import JobState
+        from lumigator_nb.specs import Status
+
+        self._require_reachable()
+        if submission_id in self.states:
+            return
+        self.states[submission_id] = JobState(Status.PENDING)
+        if self.execute:
+            code = worker.main(arguments)
+            self.states[submission_id] = JobState(Status.FAILED if code else Status.SUCCEEDED)
+
+    def statuses(self, ids: list[str]) -> dict[str, JobState | None]:
+        self._require_reachable()
+        return {key: self.states.get(key) for key in ids}
+
+    def stop(self, submission_id: str) -> None:
+        from lumigator_nb.cluster import JobState
+        from lumigator_nb.specs import Status
+
+        self.states[submission_id] = JobState(Status.STOPPED)
+
+    def logs(self, submission_id: str) -> str:
+        return "from the cluster"
+
+    def info(self) -> None:
+        return None
+
+    def secret(self) -> None:
+        return None
+
+    def _require_reachable(self) -> None:
+        from lumigator_nb.errors import ClusterUnavailableError
+
+        if not self.reachable:
+            raise ClusterUnavailableError("the cluster does not answer")
+
+
+@pytest.fixture
+def cluster() -> InlineCluster:
+    return InlineCluster()
+
+
+@pytest.fixture
+def inline_ws(tmp_path: Path, database_url: str, cluster: InlineCluster) -> Iterator[Workspace]:
+    """A workspace whose workers are called in this process, with a store in memory."""
+    from lumigator_nb.config import Settings
+    from lumigator_nb.db import Database
+    from lumigator_nb.specs import StoreSpec
+    from lumigator_nb.store import Store
+    from lumigator_nb.workspace import Workspace
+
+    database = Database(database_url)
+    database.upgrade()
+    store = Store(StoreSpec(uri=f"memory://{tmp_path.name}"))
+    yield Workspace(Settings(), database, store, cluster)
+    store.delete("")
+    database.close()

@@ -142,8 +142,31 @@ def _pretrained(model: Model, source: Source, options: Options, dtype: Any) -> t
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **common)
         with packaged.no_progress_bar():
             return tokenizer, kind.from_pretrained(source.location, dtype=dtype, **common)
-    except (OSError, ValueError, ImportError) as error:
-        raise UnknownModelError(f"model {model.label!r} ({source.described}) cannot be loaded: {error}") from error
+    except Exception as error:  # damaged files raise what the code raises that trips over them, down to struct.error
+        raise UnknownModelError(
+            f"model {model.label!r} ({source.described}) cannot be loaded: {_reason(error)}", _remedy(source, error)
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError | ValueError | ImportError):
+        return str(error)  # transformers explains these to its users, over several lines
+    # The first sentence: torch goes on to recommend loading a pickle that it refused.
+    return f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0].rstrip(": ")
+
+
+def _remedy(source: Source, error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return "install what is missing where the model is loaded"
+    if source.described == "hub":
+        return (
+            "see on its page whether it needs a newer transformers, trust_remote_code=True or a licence to be accepted;"
+            " if files are damaged, delete it from the Hugging Face cache, so that it is downloaded again"
+        )
+    return (
+        f"a file in {source.location} may be damaged, incomplete or of another model: copy or download the model again,"
+        " or write it once more with save_pretrained()"
+    )
 
 
 def _assembled(

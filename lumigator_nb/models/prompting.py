@@ -9,6 +9,7 @@ from typing import Any
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.models import translating
 from lumigator_nb.models.base import Request
+from lumigator_nb.models.reasoning import left_open
 from lumigator_nb.specs import Task
 
 # Tokenizers without a limit carry a huge number instead.
@@ -30,13 +31,17 @@ class Wording:
         adds_special_tokens: whether the tokenizer adds its start and end marks; a chat template brings its own.
         described: for the record.
         first_token: what the decoder must begin with; None leaves it to the model.
+        opens_reasoning: every prompt ends with a ``<think>`` that the model is to close.
     """
 
     render: Callable[[Request, str], str]
     adds_special_tokens: bool
     described: str
     first_token: int | None = None
+    opens_reasoning: bool = False
 
+
+_PROBE = "what the user says"
 
 # What a model without a chat template is to go on after.
 _CUES = {"summarization": "Summary:", "translation": "Translation:", "text_generation": "Answer:"}
@@ -45,13 +50,15 @@ _CUES = {"summarization": "Summary:", "translation": "Translation:", "text_gener
 def choose(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
     """Return the wording that fits the model: chat, continuation, or the text as a trained model expects it.
 
+    A chat template comes first, for encoder-decoders too: whoever trained the model so wrote down how to talk to it.
+
     Raises:
         InvalidInputError: a translation model does not know the languages.
     """
-    if config.is_encoder_decoder:
-        return _trained(name, config, tokenizer, task)
     if tokenizer.chat_template:
         return _chat(tokenizer)
+    if config.is_encoder_decoder:
+        return _trained(name, config, tokenizer, task)
     cue = _CUES[task.kind]
     return Wording(lambda request, user: _continuation(request, user, cue), True, f"instruction, text, {cue!r}")
 
@@ -91,9 +98,17 @@ def _chat(tokenizer: Any) -> Wording:
         knows_system_role = probe.system in with_system_role(probe, probe.user)
     except Exception:  # the template decides what it raises for a role it does not know
         knows_system_role = False
-    if knows_system_role:
-        return Wording(with_system_role, False, "chat: instruction as system prompt")
-    return Wording(without, False, "chat: instruction before the first text")
+    render, place = (with_system_role, "as system prompt") if knows_system_role else (without, "before the first text")
+    return Wording(render, False, f"chat: instruction {place}", opens_reasoning=_opens_reasoning(render))
+
+
+def _opens_reasoning(render: Callable[[Request, str], str]) -> bool:
+    """Whether the template opens a thought after the user's turn; the text itself may hold such tags."""
+    try:
+        prompt = render(Request(0, _PROBE, _PROBE), _PROBE)
+    except Exception:  # a template that fails for every request is every example's error, not the model's
+        return False
+    return left_open(prompt.rpartition(_PROBE)[2])
 
 
 @dataclass(frozen=True)
@@ -104,12 +119,14 @@ class Encoded:
         ids: the prompt's tokens.
         truncated: the example's end was cut to fit.
         prompt: what the tokens stand for.
+        opens_reasoning: see :class:`Wording`.
     """
 
     request: Request
     ids: list[int]
     truncated: bool
     prompt: str
+    opens_reasoning: bool = False
 
 
 class Encoder:
@@ -135,7 +152,7 @@ class Encoder:
         before, text, after = _parts(request)
         prompt, ids = self._put(request, before + text + after)
         if self._limit is None or len(ids) <= self._limit:
-            return Encoded(request, ids, False, prompt)
+            return Encoded(request, ids, False, prompt, self._wording.opens_reasoning)
         while text and len(ids) > self._limit:
             text = self._shortened(text, len(ids) - self._limit)
             prompt, ids = self._put(request, before + text + after)
@@ -144,7 +161,7 @@ class Encoder:
                 f"the instruction alone takes {len(ids)} tokens, and the model takes {self._limit}",
                 "shorten the task's prompt, or lower max_new_tokens",
             )
-        return Encoded(request, ids, True, prompt)
+        return Encoded(request, ids, True, prompt, self._wording.opens_reasoning)
 
     def _put(self, request: Request, user: str) -> tuple[str, list[int]]:
         prompt = self._wording.render(request, user)

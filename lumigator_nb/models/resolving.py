@@ -19,6 +19,12 @@ HUB_TIMEOUT_SECONDS = 5.0
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _WEIGHTS = ("*.safetensors", "*.bin")
+# What of a model's folder decides its answers: weights, configuration, tokenizer, chat template, code of its own. Not
+# what else lies there: a README, logs, the results and the state of its training.
+_DECISIVE = (
+    *("*.safetensors", "*model*.bin", "*.index.json", "*config*.json", "*token*.json", "*vocab*", "merges*"),
+    *("*.model", "*.spm", "*.tiktoken", "*.codes", "dict.txt", "chat_template*", "*.py"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,11 +99,12 @@ def locate(name: str, revision: str | None, report: Report) -> Source:
 def identify(name: str, revision: str | None, report: Report) -> str:
     """Return what tells the weights that :func:`locate` would find from others of that name; nothing is loaded.
 
-    A commit for a model of the hub; for local files their names, sizes and times; for a packaged model its version.
+    A commit for a model of the hub; for local files the names, sizes and times of those that decide its answers; for a
+    packaged model its version.
     """
     if _is_local(name):
         path = Path(name).expanduser()
-        files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
+        files = [path] if path.is_file() else sorted(each for each in path.iterdir() if _decides(each))
         return digest([[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files])
     report("asking the hub")
     commit, _ = _ask_hub(name, revision)
@@ -107,6 +114,10 @@ def identify(name: str, revision: str | None, report: Report) -> str:
     if folder:
         return folder.name
     return str(packaged.find(name) or "")
+
+
+def _decides(file: Path) -> bool:
+    return file.is_file() and any(file.match(pattern) for pattern in _DECISIVE)
 
 
 def _is_local(name: str) -> bool:

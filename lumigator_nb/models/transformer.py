@@ -11,16 +11,16 @@ from typing import Any
 
 from lumigator_nb.models.base import Prediction, Request
 from lumigator_nb.models.prompting import Encoded
-from lumigator_nb.models.reasoning import split_reasoning
+from lumigator_nb.models.reasoning import USED_UP, split_reasoning
 from lumigator_nb.specs import GenerationConfig
 
 log = logging.getLogger(__name__)
 
 Answered = tuple[Request, Prediction]
 
-# Token ids are part of what a model is; everything else of its own generation settings would go against ours.
-_KEPT_IDS = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")
-
+# Token ids are part of what a model is; everything else of its own generation settings would go against ours. Its
+# `forced_eos_token_id` would put an end mark on an answer that was cut off, which then looks finished.
+_KEPT_IDS = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "bad_words_ids")
 
 # Requests that are sorted by length together.
 WINDOW = 256
@@ -132,13 +132,17 @@ class TransformersModel:
         ]
 
     def _prediction(self, each: Encoded, row: list[int], ids: list[int], text: str, seconds: float) -> Prediction:
-        reasoning, answer = split_reasoning(text)
+        reasoning, answer = split_reasoning(text, opened=each.opens_reasoning)
         thought = 0
         if reasoning:
             thought = len(self._tokenizer(reasoning, add_special_tokens=False, verbose=False)["input_ids"])
         ends = self._settings.eos_token_id or ()
+        finish = "stop" if any(token in ends for token in row) else "length"
+        answer = answer.strip()
+        used_up = bool(reasoning) and not answer and finish == "length"
         return Prediction(
-            answer.strip(),
+            None if used_up else answer,
+            error=USED_UP if used_up else None,
             prompt=each.prompt,
             reasoning=reasoning,
             prompt_tokens=len(each.ids),
@@ -146,7 +150,7 @@ class TransformersModel:
             reasoning_tokens=thought or None,
             seconds=seconds,
             truncated=each.truncated,
-            finish="stop" if any(token in ends for token in row) else "length",
+            finish=finish,
         )
 
     def _padded(self, rows: list[list[int]]) -> dict[str, Any]:

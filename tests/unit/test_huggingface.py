@@ -96,6 +96,7 @@ def bart(folder):
         bos_token_id=BOS,
         decoder_start_token_id=EOS,
         forced_bos_token_id=BOS,
+        forced_eos_token_id=EOS,
     )
     return save(folder, config, byte_tokenizer(end="</s>", ends_inputs=True), num_beams=4, min_length=12)
 

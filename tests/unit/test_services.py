@@ -7,8 +7,6 @@ import pytest
 
 import lumigator_nb as lm
 from lumigator_nb import layout, metrics, results, worker
-from lumigator_nb.cluster import JobState
-from lumigator_nb.db import Database
 from lumigator_nb.errors import (
     ClusterUnavailableError,
     ConflictError,
@@ -25,63 +23,11 @@ from lumigator_nb.errors import (
 from lumigator_nb.services.status import LOST
 from lumigator_nb.specs import Status, Step, StoreSpec
 from lumigator_nb.store import Store
-from lumigator_nb.workspace import Workspace
-
-
-class InlineCluster:
-    """Does at once what a Ray head does in the background."""
-
-    shares_files = True
-    head = "ours"
-
-    def __init__(self) -> None:
-        self.states: dict[str, JobState] = {}
-        self.reachable = True
-        self.execute = True
-
-    def submit(self, submission_id: str, arguments: list[str], *, all_cores: bool, cpus: float) -> None:
-        self._require_reachable()
-        if submission_id in self.states:
-            return
-        self.states[submission_id] = JobState(Status.PENDING)
-        if self.execute:
-            code = worker.main(arguments)
-            self.states[submission_id] = JobState(Status.FAILED if code else Status.SUCCEEDED)
-
-    def statuses(self, ids: list[str]) -> dict[str, JobState | None]:
-        self._require_reachable()
-        return {key: self.states.get(key) for key in ids}
-
-    def stop(self, submission_id: str) -> None:
-        self.states[submission_id] = JobState(Status.STOPPED)
-
-    def logs(self, submission_id: str) -> str:
-        return "from the cluster"
-
-    def info(self) -> None:
-        return None
-
-    def secret(self) -> None:
-        return None
-
-    def _require_reachable(self) -> None:
-        if not self.reachable:
-            raise ClusterUnavailableError("the cluster does not answer")
 
 
 @pytest.fixture
-def cluster() -> InlineCluster:
-    return InlineCluster()
-
-
-@pytest.fixture
-def ws(tmp_path, database_url, cluster):
-    database = Database(database_url)
-    database.upgrade()
-    store = Store(StoreSpec(uri=f"memory://{tmp_path.name}"))
-    yield Workspace(lm.Settings(), database, store, cluster)
-    store.delete("")
-    database.close()
+def ws(inline_ws):
+    return inline_ws
 
 
 FRAME = pd.DataFrame(
@@ -319,7 +265,9 @@ def test_a_metric_that_fails_is_named_and_can_be_tried_again(ws, experiment, mon
     def broken(self, rows):
         raise RuntimeError("no dictionary")
 
-    experiment = ws.experiments.create("failing", dataset=ws.datasets.get(experiment.dataset_id), metrics=["rouge", "length"])
+    experiment = ws.experiments.create(
+        "failing", dataset=ws.datasets.get(experiment.dataset_id), metrics=["rouge", "length"]
+    )
     with monkeypatch.context() as patched:
         patched.setattr(metrics.length.Length, "_score", broken)
         workflow = ws.workflows.launch(experiment, ["baseline/copy"])[0]
