@@ -28,7 +28,7 @@ from lumigator_nb.display.records import (
 )
 from lumigator_nb.display.scores import verdict
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
-from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, now
+from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, is_ground_truth, now
 
 if TYPE_CHECKING:
     from lumigator_nb.records import Job, Workflow
@@ -165,7 +165,9 @@ def _examples(comparison: Comparison) -> list[Html]:
 def recipe(comparison: Comparison) -> str:
     """Return the Python lines that do the same comparison anew from the original file."""
     dataset, experiment = comparison.dataset, comparison.experiment
-    upload = [("name", dataset.name), *dataset.columns.items()]
+    truths = [column for field, column in dataset.columns.items() if is_ground_truth(field)]
+    upload: list[tuple[str, object]] = [("name", dataset.name), ("example", dataset.columns["example"])]
+    upload += [("ground_truth", truths if len(truths) > 1 else truths[0])] if truths else []
     metrics = ", ".join(_metric_code(metric) for metric in experiment.metrics)
     launched = [workflow.model for workflow in comparison.workflows if workflow.model.provider not in _YOURS]
     models = "".join(f"    {_model_code(model)},\n" for model in launched)

@@ -22,7 +22,7 @@ from lumigator_nb.results import REASON_SUFFIX, STATISTICS_SUFFIX
 from lumigator_nb.services import passports
 from lumigator_nb.services.costs import costs
 from lumigator_nb.services.passports import Passport
-from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step
+from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step, is_ground_truth
 from lumigator_nb.store import Store
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class Comparison:
             InvalidInputError: the dataset has no such column.
         """
         scored = self._of(score)
-        metadata = [name for name in self._examples.columns if name not in TEXT_COLUMNS]
+        metadata = [name for name in self._examples.columns if name != "example" and not is_ground_truth(name)]
         if column not in metadata:
             raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, metadata))
         groups = self._examples.loc[scored.rows, column].reset_index(drop=True)

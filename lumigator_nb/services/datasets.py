@@ -6,7 +6,7 @@ import importlib.resources
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,12 @@ class Datasets:
         self.annotator: Annotator | None = None
 
     def upload(
-        self, source: Source, *, name: str | None = None, example: str | None = None, ground_truth: str | None = None
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        example: str | None = None,
+        ground_truth: str | Sequence[str] | None = None,
     ) -> Dataset:
         """Read, check and keep a dataset.
 
@@ -45,7 +50,8 @@ class Datasets:
                 Parquet.
             name: to find it by; default the file's name without its ending.
             example: the column with the inputs; default the one named "example" or "examples".
-            ground_truth: the column with the references; default the one named "ground_truth", if any.
+            ground_truth: the column with the references, or a list of columns where an example has several; default
+                those named "ground_truth", "ground_truth_2" and so on, if any.
 
         Returns:
             The dataset. Where the same bytes with the same columns are here already, that one, with a warning,

@@ -16,7 +16,7 @@ from lumigator_nb.kept import open_answers
 from lumigator_nb.models import Conversation, Prediction, Request
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.services.submission import Submitter
-from lumigator_nb.specs import Launch, Model, Summarization, Task
+from lumigator_nb.specs import Launch, Model, Summarization, Task, is_ground_truth
 from lumigator_nb.store import Store
 
 ROWS_AT_ONCE = 1024
@@ -172,5 +172,6 @@ def _ask_pilot(
 def _requests(store: Store, dataset: Dataset, conversation: Conversation) -> Iterator[tuple[Request, str | None]]:
     for index, table in enumerate(results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE)):
         for at, values in enumerate(table.to_pylist()):
-            truth = values.pop("ground_truth", None)
-            yield conversation.request(index * ROWS_AT_ONCE + at, values.pop("example"), values), truth
+            truth, example = values.get("ground_truth"), values.pop("example")
+            metadata = {name: value for name, value in values.items() if not is_ground_truth(name)}
+            yield conversation.request(index * ROWS_AT_ONCE + at, example, metadata), truth

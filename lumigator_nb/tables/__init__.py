@@ -5,6 +5,7 @@ Everything that CSV holds is text, and stays the text that was written: `007`, `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Examples:
     Attributes:
         table: `example` (string, no nulls: an empty cell is ""), `ground_truth` (string, null where missing; only
             where there is such a column), then all other columns of the file under their own names.
-        columns: which column of the file became "example", and which "ground_truth".
+        columns: which column of the file became "example", and which "ground_truth" ("ground_truth_2", …).
         notes: what the reader decided by itself, in words.
     """
 
@@ -40,7 +41,7 @@ class Examples:
 
 
 def read_examples(
-    path: Path, *, filename: str, example: str | None = None, ground_truth: str | None = None
+    path: Path, *, filename: str, example: str | None = None, ground_truth: str | Sequence[str] | None = None
 ) -> Examples:
     """Read CSV (comma, semicolon, tab or pipe), JSON Lines or Parquet.
 
@@ -48,14 +49,16 @@ def read_examples(
         path: a local file.
         filename: how the user calls it; its ending decides the format, its content where the ending is unknown.
         example: the column with the inputs; default the one named "example" or "examples", in any case.
-        ground_truth: the column with the references; default the one named "ground_truth", if any.
+        ground_truth: the column with the references, or several where an example has more than one; default those
+            named "ground_truth", "ground_truth_2" and so on, if any.
 
     Raises:
         DatasetError: the file breaks a rule; the message names file, row and column.
         MissingFieldsError: the file lacks a column that was asked for.
     """
     read = _READERS[detect(path, filename)]
-    wanted = Wanted(filename, example, ground_truth)
+    truths = [ground_truth] if isinstance(ground_truth, str) else list(ground_truth or ())
+    wanted = Wanted(filename, example, truths[0] if truths else None, tuple(truths[1:]))
     raw = read(path, wanted)
     table, notes = assemble(raw, filename)
     return Examples(table, raw.columns, (*raw.notes, *notes))

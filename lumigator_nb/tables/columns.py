@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumigator_nb.errors import DatasetError, MissingFieldsError, did_you_mean
+from lumigator_nb.specs import is_ground_truth
 
 RESERVED = ("example", "ground_truth")
 _DEFAULT_EXAMPLES = ("example", "examples")
@@ -23,7 +24,8 @@ class Raw:
 
     Attributes:
         table: all columns under the file's own, distinct names.
-        columns: which of them is "example", and which "ground_truth".
+        columns: which of them is "example", which "ground_truth", and, where there are several references, which are
+            "ground_truth_2" and so on.
         notes: what the reader decided by itself.
     """
 
@@ -34,11 +36,16 @@ class Raw:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that the caller asks for; None leaves it to the known names."""
+    """The columns that the caller asks for; None leaves it to the known names.
+
+    Attributes:
+        more_ground_truth: columns with further references.
+    """
 
     filename: str
     example: str | None = None
     ground_truth: str | None = None
+    more_ground_truth: tuple[str, ...] = ()
 
     def among(self, names: Sequence[str]) -> dict[str, str]:
         """Return the file's column for "example" and, where there is one, for "ground_truth".
@@ -64,12 +71,26 @@ class Wanted:
             raise self._missing("ground_truth", self.ground_truth, names)
         if found is None:
             return {"example": example}
-        if found == example:
+        columns = {"example": example, "ground_truth": found}
+        for asked in self._more(found, names):
+            column = self._find(asked, (), names)
+            if column is None:
+                raise self._missing("ground_truth", asked, names)
+            columns[f"ground_truth_{len(columns)}"] = column
+        twice = next((name for name, n in Counter(columns.values()).items() if n > 1), None)
+        if twice is not None:
+            what = "both example and ground truth" if twice == example else "two references"
             raise DatasetError(
-                f"{self.filename}: column {example!r} cannot be both example and ground truth",
-                "name two columns: example=, ground_truth=",
+                f"{self.filename}: column {twice!r} cannot be {what}",
+                "name each column once: example=, ground_truth=",
             )
-        return {"example": example, "ground_truth": found}
+        return columns
+
+    def _more(self, found: str, names: Sequence[str]) -> Sequence[str]:
+        """The columns with further references: those asked for, or those of the known names."""
+        if self.more_ground_truth or self.ground_truth is not None:
+            return self.more_ground_truth
+        return [name for name in names if is_ground_truth(name) and name != found]
 
     def count_in(self, names: Sequence[str]) -> int:
         """How many of the wanted columns have a counterpart among `names`."""
@@ -130,12 +151,14 @@ def assemble(raw: Raw, filename: str) -> tuple[pa.Table, tuple[str, ...]]:
     if not len(raw.table):
         raise DatasetError(f"{filename} names its columns but has no rows", "add at least one example")
     fields = {"example": _filled(raw.table[raw.columns["example"]])}
-    if "ground_truth" in raw.columns:
-        fields["ground_truth"] = _emptied(raw.table[raw.columns["ground_truth"]])
+    for field in raw.columns:
+        if is_ground_truth(field):
+            fields[field] = _emptied(raw.table[raw.columns[field]])
     notes = []
     for name in raw.table.column_names:
         if name not in raw.columns.values():
-            kept = free_name(name, {*fields, *RESERVED}, raw.table.column_names)
+            reserved = {name} if is_ground_truth(name) else set()
+            kept = free_name(name, {*fields, *RESERVED, *reserved}, raw.table.column_names)
             fields[kept] = raw.table[name]
             notes += [f"column {name!r} renamed {kept!r}"] if kept != name else []
     table = pa.table(fields)

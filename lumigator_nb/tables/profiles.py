@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumigator_nb.tables.columns import RESERVED, shortened
+from lumigator_nb.specs import is_ground_truth
+from lumigator_nb.tables.columns import shortened
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 200
@@ -39,7 +40,7 @@ def profile(table: pa.Table) -> dict[str, Any]:
         "n_duplicate_examples": len(table) - n_distinct,
         "example_words": _summary(example_words),
         "ground_truth_words": _summary(_word_counts(truths)),
-        "metadata": [name for name in table.column_names if name not in RESERVED],
+        "metadata": [name for name in table.column_names if name != "example" and not is_ground_truth(name)],
         "preview": [
             {name: _shown(value) for name, value in row.items()} for row in table.slice(0, PREVIEW_ROWS).to_pylist()
         ],

@@ -1,4 +1,4 @@
-"""Local models in trouble: cut-off answers, thoughts that the prompt opens, damaged files, folders with other things."""
+"""Local models in trouble: cut-off answers, thoughts that the prompt opens, damaged files, full folders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_huggingface import CHATML, EOS, IM_END, TASK, bart, byte_tokenizer, llama, load, t5
+from test_huggingface import CHATML, EOS, IM_END, bart, byte_tokenizer, llama, load, t5
 
 from lumigator_nb import models
 from lumigator_nb.errors import UnknownModelError
 from lumigator_nb.models.reasoning import split_reasoning
-from lumigator_nb.specs import Model, TextGeneration, Translation
+from lumigator_nb.specs import Model, Task, TextGeneration, Translation
 
 THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 THINKS_NOT = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n\n</think>\n\n{% endif %}")
@@ -105,14 +105,15 @@ def with_template(folder, build):
 
 @pytest.mark.parametrize("build", [bart, t5])
 @pytest.mark.parametrize(
-    "task", [TASK, TextGeneration("Be brief."), Translation("en", "de")], ids=lambda task: task.kind
+    "task",
+    [Task(prompt="Hi."), TextGeneration("Hi."), Translation("en", "de", prompt="Hi.")],
+    ids=lambda task: task.kind,
 )
 def test_a_chat_template_goes_before_the_plain_text_of_an_encoder_decoder(tmp_path, build, task):
     model = load(with_template(tmp_path, build), task)
     assert model.details["prompt"] == "chat: instruction as system prompt"
     request = models.Conversation(task).request(0, "ab", {})
     encoded = model._encode(request)
-    # Both have room for 64 tokens only, and the instruction of a translation is longer: look at the wording alone.
     assert encoded.prompt.endswith("<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n")
 
 

@@ -84,8 +84,8 @@ def bart(folder):
     config = transformers.BartConfig(
         vocab_size=261,
         d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
+        encoder_layers=2,
+        decoder_layers=2,
         encoder_attention_heads=2,
         decoder_attention_heads=2,
         encoder_ffn_dim=32,
@@ -95,10 +95,9 @@ def bart(folder):
         eos_token_id=EOS,
         bos_token_id=BOS,
         decoder_start_token_id=EOS,
-        forced_bos_token_id=BOS,
-        forced_eos_token_id=EOS,
     )
-    return save(folder, config, byte_tokenizer(end="</s>", ends_inputs=True), num_beams=4, min_length=12)
+    forced = {"forced_bos_token_id": BOS, "forced_eos_token_id": EOS}
+    return save(folder, config, byte_tokenizer(end="</s>", ends_inputs=True), num_beams=4, min_length=12, **forced)
 
 
 def t5(folder):

@@ -10,6 +10,7 @@ from lumigator_nb import layout, metrics, results, worker
 from lumigator_nb.errors import (
     ClusterUnavailableError,
     ConflictError,
+    DatasetError,
     InUseError,
     InvalidInputError,
     JobFailedError,
@@ -317,3 +318,26 @@ def test_the_workspace_shows_itself(ws, experiment) -> None:
     for shown in (repr(ws), ws._repr_html_()):
         assert "memory://" in shown
         assert lm.__version__ in shown
+
+
+def test_examples_may_have_several_references(ws) -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["The bus is late. We walk.", "It rains. Stay in."],
+            "summary_a": ["They walk.", "It rains."],
+            "summary_b": ["The bus is late.", None],
+        }
+    )
+    dataset = ws.datasets.upload(frame, name="two", example="text", ground_truth=["summary_a", "summary_b"])
+    assert dataset.columns == {"example": "text", "ground_truth": "summary_a", "ground_truth_2": "summary_b"}
+    experiment = ws.experiments.create("several", dataset=dataset, metrics=["rouge", "exact_match"])
+    ws.workflows.launch(experiment, ["baseline/lead-1"])
+    comparison = ws.compare(experiment)
+    assert comparison.to_pandas()["exact_match"].tolist() == [1, 1]
+    assert comparison.to_pandas()["rougeL"].tolist() == [1, 1]
+    with pytest.raises(InvalidInputError, match="no metadata column"):
+        comparison.slices("ground_truth_2")
+    with pytest.raises(DatasetError, match="column 'text' cannot be both example and ground truth"):
+        ws.datasets.upload(frame, name="three", example="text", ground_truth=["summary_a", "text"])
+    with pytest.raises(MissingFieldsError, match="summary_c"):
+        ws.datasets.upload(frame, name="three", example="text", ground_truth=["summary_a", "summary_c"])
