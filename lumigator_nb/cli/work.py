@@ -8,6 +8,8 @@ import typer
 
 from lumigator_nb.cli import common
 from lumigator_nb.cli.common import connected, print_workflows
+from lumigator_nb.metrics import Judge
+from lumigator_nb.metrics import catalogue as known_metrics
 
 app = typer.Typer()
 jobs = common.group("Look after workflows on the cluster.")
@@ -65,6 +67,39 @@ def compare(experiment: str, export: common.Export = None) -> None:
     """Compare the models of an experiment."""
     with connected() as ws:
         common.compare_and_print(ws, experiment, export)
+
+
+@app.command()
+def evaluate(experiment: str, metric: common.MetricNames = None, budget: common.Budget = None) -> None:
+    """Score by more metrics what models have answered already; without --metric, try those again that failed."""
+    with connected() as ws:
+        workflows = ws.evaluate(experiment, metric or None, budget=budget)
+        common.finish(ws, experiment, workflows, None)
+
+
+@app.command()
+def judge(
+    experiment: str,
+    model: Annotated[str, typer.Option("--model", "-m", help="Who judges: provider/name.")],
+    criterion: Annotated[str, typer.Option(help="quality, coherence, consistency, fluency, relevance, or yours.")] = (
+        "quality"
+    ),
+    description: Annotated[str | None, typer.Option(help="What a criterion of your own means.")] = None,
+    setting: common.Settings = None,
+    sample: Annotated[int | None, typer.Option(help="Examples to judge; default all.")] = None,
+    budget: common.Budget = None,
+) -> None:
+    """Have a model say which of two answers is better, in both orders, and say how far it can be trusted."""
+    chosen = common.chosen_models([model], setting)[0]
+    with connected() as ws:
+        asked = Judge(criterion, chosen, description=description)
+        typer.echo(ws.judge(experiment, asked, sample=sample, budget=budget))
+
+
+@app.command()
+def metrics() -> None:
+    """List the metrics there are."""
+    common.print_table(["metric", "score", "better", "range", "needs"], known_metrics().astype(str).to_numpy().tolist())
 
 
 @models.command("list")

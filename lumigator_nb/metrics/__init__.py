@@ -7,7 +7,17 @@ from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References,
 from lumigator_nb.metrics.functions import metric
 from lumigator_nb.metrics.judge import Judge, Judging
 from lumigator_nb.metrics.jury import Jury, JuryMetric
-from lumigator_nb.metrics.registry import check, create, info, known, metric_class, models_of, parse, texts_of
+from lumigator_nb.metrics.registry import (
+    catalogue,
+    check,
+    create,
+    info,
+    known,
+    metric_class,
+    models_of,
+    parse,
+    texts_of,
+)
 from lumigator_nb.metrics.scoring import score
 
 __all__ = [
@@ -23,6 +33,7 @@ __all__ = [
     "Score",
     "ScoreInfo",
     "Scores",
+    "catalogue",
     "check",
     "create",
     "info",

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from inspect import signature
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lumigator_nb.errors import InvalidInputError, MissingFieldsError, UnknownMetricError, did_you_mean
 from lumigator_nb.metrics.base import Metric, ScoreInfo
 from lumigator_nb.specs import MetricSpec, Model, language_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENTRY_POINTS = "lumigator_nb.metrics"
 
@@ -47,6 +50,24 @@ def register_function(name: str, spec: MetricSpec) -> None:
 def known() -> tuple[str, ...]:
     """The sorted names of all metrics, built in and installed."""
     return tuple(sorted(name for name, cls in _all().items() if not name.startswith("_")))
+
+
+def catalogue() -> pd.DataFrame:
+    """Return what there is to choose from, one row per score: `metric`, `score`, `better`, `range`, `needs`.
+
+    Metrics that are made from settings (judges, functions, regular expressions) are not among them, as their scores
+    depend on those.
+    """
+    import pandas as pd
+
+    rows = []
+    for name in known():
+        cls = _all()[name]
+        for each in getattr(cls, "infos", ()):
+            better = {True: "higher", False: "lower", None: ""}[each.higher_is_better]
+            low, high = each.range
+            rows.append([name, each.name, better, f"{low:g} to {high:g}", ", ".join(sorted(cls.needs))])
+    return pd.DataFrame(rows, columns=["metric", "score", "better", "range", "needs"])
 
 
 def parse(metric: str | MetricSpec | Any) -> MetricSpec:
