@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import CodeType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -300,8 +301,13 @@ def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:
     module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "<")
     importable = f"{module}:{name}" if "<" not in name and _is_installed(module) else None
     code = getattr(function, "__code__", None)
-    body = repr((code.co_code.hex(), code.co_names, [str(each) for each in code.co_consts])) if code else repr(function)
-    return importable, digest([importable or name, body])
+    return importable, digest([importable or name, _body(code) if code else repr(function)])
+
+
+def _body(code: CodeType) -> str:
+    """What a function does, without where it was written: the same from cell to cell and process to process."""
+    constants = [_body(each) if isinstance(each, CodeType) else str(each) for each in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, constants))
 
 
 def _is_installed(module: str) -> bool:
@@ -337,8 +343,9 @@ class MetricSpec(Value):
 
     @property
     def key(self) -> str:
-        """A name for files that no other metric or setting has."""
-        return f"{self.name.strip('_')}-{digest([self.name, self.options])[:8]}"
+        """A name for files that no other metric or setting has; how a function was packed does not count."""
+        options = {name: value for name, value in self.options.items() if name not in ("pickle", "python")}
+        return f"{self.name.strip('_')}-{digest([self.name, options])[:8]}"
 
 
 class StoreSpec(Value):

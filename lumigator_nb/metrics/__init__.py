@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lumigator_nb.metrics import bertscore, functions, judge, length, matching, meteor, ngrams, rouge
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
-from lumigator_nb.metrics.functions import metric
+from lumigator_nb.metrics.functions import metric, replaces
 from lumigator_nb.metrics.judge import Judge, Judging
 from lumigator_nb.metrics.jury import Jury, JuryMetric
 from lumigator_nb.metrics.registry import (
@@ -42,6 +42,7 @@ __all__ = [
     "metric_class",
     "models_of",
     "parse",
+    "replaces",
     "score",
     "texts_of",
 ]

@@ -102,6 +102,12 @@ def metric(
     return decorate if function is None else decorate(function)
 
 
+def replaces(new: MetricSpec, old: MetricSpec) -> bool:
+    """Whether a metric is a function that was written anew under its old name."""
+    names = [spec.options.get("name") for spec in (new, old) if spec.name == FunctionMetric.name]
+    return len(names) == 2 and names[0] == names[1]
+
+
 def _packed(function: Function, title: str) -> dict[str, Any]:
     importable, code = function_identity(function)
     needs_truth = _requires(function, "ground_truth") or _requires(function, "references")

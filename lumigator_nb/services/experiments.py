@@ -70,6 +70,8 @@ class Experiments:
     def add_metrics(self, experiment: Experiment | str, given: Sequence[Any] | Any) -> Experiment:
         """Let an experiment be scored by more metrics; those that it has already stay as they are.
 
+        A function takes the place of one of the same name that did something else.
+
         Raises:
             As :meth:`create`.
         """
@@ -77,7 +79,7 @@ class Experiments:
         self._refuse_secrets(specs)
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            joined = (*record.metrics, *(spec for spec in specs if spec not in record.metrics))
+            joined = _joined(record.metrics, specs)
             check_metrics(joined, work.datasets.get(record.dataset_id), record.task)
             record.metrics = joined
             return record
@@ -154,6 +156,14 @@ def parsed(given: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:
     if not specs:
         raise InvalidInputError("an experiment needs at least one metric", f"known: {', '.join(metrics.known())}")
     return specs
+
+
+def _joined(before: Sequence[MetricSpec], added: Sequence[MetricSpec]) -> tuple[MetricSpec, ...]:
+    kept = list(before)
+    for spec in added:
+        if spec.key not in {each.key for each in kept}:
+            kept = [each for each in kept if not metrics.replaces(spec, each)] + [spec]
+    return tuple(kept)
 
 
 def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task) -> None:

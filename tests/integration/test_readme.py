@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.integration
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+
+
+def execute(page: str, folder: Path) -> None:
+    """Execute the Python of a page from top to bottom."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    script = folder / "page.py"
+    script.write_text("\n".join(blocks), encoding="utf-8")
+    done = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_python_of_the_readme_works_from_top_to_bottom(tmp_path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 1
-    script = tmp_path / "readme.py"
-    script.write_text("\n".join(blocks), encoding="utf-8")
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    execute("README.md", tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 0
+
+
+def test_the_python_of_the_metrics_page_works(tmp_path) -> None:
+    execute("docs/metrics.md", tmp_path)

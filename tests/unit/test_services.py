@@ -261,6 +261,20 @@ def test_metrics_are_added_later_without_asking_a_model(ws, experiment) -> None:
     ws.evaluate(experiment)
     assert {workflow.attempt for workflow in ws.workflows.of(experiment)} == {2}, "there was nothing to do"
 
+    def again(text: str):
+        # The same cell executed once more: other lines, other file, the same function.
+        code = "def channel_is_named(prediction, channel):\n"
+        code += f"    return {{'yes': any(word in prediction for word in [channel]), 'long': {text}}}\n"
+        scope: dict = {}
+        exec(compile(code, f"cell-{len(text)}", "exec"), scope)
+        return lm.metric(name="channel_named")(scope["channel_is_named"])
+
+    ws.evaluate(experiment, again("len(prediction) > 50"))
+    assert {workflow.attempt for workflow in ws.workflows.of(experiment)} == {3}, "it does something else now"
+    ws.evaluate(experiment, again(" len(prediction) > 50"))
+    assert {workflow.attempt for workflow in ws.workflows.of(experiment)} == {3}, "it is the same"
+    assert len(ws.experiments.get(experiment.id).metrics) == 3
+
 
 def test_a_metric_that_fails_is_named_and_can_be_tried_again(ws, experiment, monkeypatch) -> None:
     def broken(self, rows):
