@@ -165,6 +165,7 @@ def judge(
             counter = _Counter(model.label, len(asked) + min(retest, len(asked)), show)
             ask = KeptAsking(store, launch, owner, submitter.redact, TASK, counter.note, answered=counter.spend)
             found, again, paid = _ask(member, model, asked, texts, counter.counting(ask), retest, seed)
+            counter.finish()
             frames.append(_table(model.label, questions, found, texts))
             tested[model.label] = again
             cost = cost if paid is None else (cost or 0.0) + paid
@@ -305,7 +306,7 @@ class _Counter:
     """Shows how many questions have been answered."""
 
     def __init__(self, label: str, total: int, show: Callable[[list[ProgressRow]], None]) -> None:
-        self._label, self._show = label, show
+        self._label, self._show, self._status = label, show, Status.RUNNING
         self._value = Progress(step=Step.EVALUATION, attempt=1, done=0, total=total, started_at=now(), updated_at=now())
 
     def note(self, text: str) -> None:
@@ -314,6 +315,10 @@ class _Counter:
     def spend(self, cost: float | None) -> None:
         if cost is not None:
             self._update(cost=(self._value.cost or 0.0) + cost)
+
+    def finish(self) -> None:
+        self._status = Status.SUCCEEDED
+        self._update(done=self._value.total, note="")
 
     def counting(self, ask: KeptAsking) -> Ask:
         def counted(model: Model, requests: Sequence[Request], occurrence: int = 0) -> Any:
@@ -325,7 +330,7 @@ class _Counter:
 
     def _update(self, **changes: Any) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
-        self._show([ProgressRow.of(f"judge {self._label}", Status.RUNNING, self._value)])
+        self._show([ProgressRow.of(f"judge {self._label}", self._status, self._value)])
 
 
 def _mean(totals: metrics.FloatArray, n: int) -> metrics.FloatArray:
