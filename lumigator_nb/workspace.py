@@ -19,9 +19,10 @@ from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services import judgements
 from lumigator_nb.services.annotation import Annotator
-from lumigator_nb.services.comparisons import Comparison, gather
+from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.services.gathering import gather
 from lumigator_nb.services.judgements import Judgements
 from lumigator_nb.services.models import Models
 from lumigator_nb.services.workflows import Target, Workflows

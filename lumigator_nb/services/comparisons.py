@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lumigator_nb import metrics, results, statistics
+from lumigator_nb import metrics, statistics
 from lumigator_nb.display import comparison as shown
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
-from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, ScoreInfo
+from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.results import REASON_SUFFIX, STATISTICS_SUFFIX
 from lumigator_nb.services import passports
 from lumigator_nb.services.costs import costs
 from lumigator_nb.services.passports import Passport
-from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step, is_ground_truth
-from lumigator_nb.store import Store
+from lumigator_nb.specs import MetricResult, Model, is_ground_truth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -194,29 +193,27 @@ class Comparison:
         """
         if human is not None and (missing := [name for name in ("row", "model") if name not in human]):
             raise InvalidInputError(f"the human labels have no column {missing[0]!r}", "row, model, and one per score")
-        judged = [pair for spec in self.experiment.metrics for pair in _judges_of(spec)]
+        judged = [pair for spec in self.experiment.metrics for pair in passports.judges_of(spec)]
         return [self._passport(name, judge, human) for name, judge in judged if name in self._scored]
 
     def _passport(self, score: str, judge: Model | None, human: pd.DataFrame | None) -> Passport:
-        values = np.stack([frame[score].to_numpy(dtype=float) for frame in self._scores.values()])
         texts = [self._predictions[label]["prediction"] for label in self.models]
-        lengths: FloatArray = np.stack([text.str.len().to_numpy(dtype=np.float64, na_value=np.nan) for text in texts])
         labels: FloatArray | None = None
         if human is not None and score in human:
             wide = human.pivot(index="model", columns="row", values=score)
-            wide = wide.reindex(index=list(self.models), columns=range(values.shape[1]))
-            labels = wide.to_numpy(dtype=np.float64)
-        twice = [
-            pair
-            for label in self.models
-            for result in self._evaluations.get(label, ())
-            for pair in result.details.get("retest", {}).get(score, ())
-        ]
-        title = f"{score}, by {judge.label}" if judge else f"{score}, by a jury"
+            labels = wide.reindex(index=list(self.models), columns=range(len(texts[0]))).to_numpy(dtype=np.float64)
+        results_of = [result for label in self.models for result in self._evaluations.get(label, ())]
         return passports.of_scores(
-            title, judge, values, lengths, [workflow.model for workflow in self.workflows], retest=twice, human=labels,
-            confidence=self.confidence, seed=self.seed,
-        )  # fmt: skip
+            f"{score}, by {judge.label if judge else 'a jury'}",
+            judge,
+            np.stack([self._scores[label][score].to_numpy(dtype=np.float64) for label in self.models]),
+            np.stack([text.str.len().to_numpy(dtype=np.float64, na_value=np.nan) for text in texts]),
+            [workflow.model for workflow in self.workflows],
+            retest=[pair for result in results_of for pair in result.details.get("retest", {}).get(score, ())],
+            human=labels,
+            confidence=self.confidence,
+            seed=self.seed,
+        )
 
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
         """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
@@ -337,46 +334,6 @@ class Comparison:
 _NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), float("nan"))
 
 
-def gather(
-    store: Store,
-    experiment: Experiment,
-    dataset: Dataset,
-    examples: pd.DataFrame,
-    workflows: Sequence[Workflow],
-    jobs: Sequence[Job],
-    **options: Any,
-) -> Comparison:
-    """Collect what the succeeded workflows left in the store.
-
-    Raises:
-        InvalidInputError: no workflow has succeeded yet.
-    """
-    done = [workflow for workflow in workflows if workflow.status is Status.SUCCEEDED]
-    pending = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
-    if not done:
-        states = ", ".join(f"{workflow.label} {workflow.status}" for workflow in workflows) or "none was launched"
-        raise InvalidInputError(
-            f"experiment {experiment.name!r} has nothing to compare yet: {states}", "ws.wait(experiment) first"
-        )
-    return Comparison(
-        experiment,
-        dataset,
-        examples,
-        done,
-        [job for job in jobs if job.workflow_id in {workflow.id for workflow in done}],
-        {workflow.label: results.read_step(store, workflow.id, Step.INFERENCE) for workflow in done},
-        {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
-        evaluations={workflow.label: _metric_results(store, workflow, experiment) for workflow in done},
-        pending=pending,
-        **options,
-    )
-
-
-def _metric_results(store: Store, workflow: Workflow, experiment: Experiment) -> list[MetricResult]:
-    found = (results.find_metric_result(store, workflow.id, spec) for spec in experiment.metrics)
-    return [result for result in found if result is not None]
-
-
 def _infos_of(experiment: Experiment) -> dict[str, ScoreInfo]:
     found: dict[str, ScoreInfo] = {}
     for spec in experiment.metrics:
@@ -394,17 +351,6 @@ def _stored_infos(evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str
             bounds = (-np.inf if low is None else low, np.inf if high is None else high)
             found[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
     return found
-
-
-def _judges_of(spec: MetricSpec) -> list[tuple[str, Model | None]]:
-    """The scores of a metric that judges give, and who gives them; None is a jury."""
-    metric = metrics.create(spec) if spec.name in metrics.known() else None
-    if isinstance(metric, Judging):
-        return [(info.name, metric.given) for info in metric.infos]
-    if isinstance(metric, JuryMetric):
-        judges = [None, *(judge.given for judge in metric.judges)]
-        return [(info.name, judge) for info, judge in zip(metric.infos, judges, strict=True)]
-    return []
 
 
 def _score_names(frames: Sequence[pd.DataFrame]) -> list[str]:

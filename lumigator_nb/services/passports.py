@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lumigator_nb import statistics
+from lumigator_nb import metrics, statistics
 from lumigator_nb.display import passports as shown
-from lumigator_nb.metrics import FloatArray
-from lumigator_nb.specs import Model
+from lumigator_nb.metrics import FloatArray, Judging, JuryMetric
+from lumigator_nb.specs import MetricSpec, Model
 from lumigator_nb.statistics import Interval
 
 # Makers of model families by what their models' names begin with or contain.
@@ -152,6 +152,17 @@ def family(model: Model) -> str:
     """Return the family that a model belongs to, as far as its name tells; else its provider."""
     name = model.name.lower()
     return next((family for family, pattern in _FAMILIES.items() if re.search(pattern, name)), model.provider)
+
+
+def judges_of(spec: MetricSpec) -> list[tuple[str, Model | None]]:
+    """The scores of a metric that judges give, and who gives them; None is a jury."""
+    metric = metrics.create(spec) if spec.name in metrics.known() else None
+    if isinstance(metric, Judging):
+        return [(info.name, metric.given) for info in metric.infos]
+    if isinstance(metric, JuryMetric):
+        judges = [None, *(judge.given for judge in metric.judges)]
+        return [(info.name, judge) for info, judge in zip(metric.infos, judges, strict=True)]
+    return []
 
 
 def of_scores(
