@@ -22,7 +22,7 @@ from lumigator_nb.metrics.judge import TASK, JudgeMetric, ask_until_read, prepar
 from lumigator_nb.metrics.jury import JuryMetric
 from lumigator_nb.metrics.verdicts import Verdict
 from lumigator_nb.models import Request
-from lumigator_nb.services import passports
+from lumigator_nb.services import passports, preferences
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.services.passports import Passport
 from lumigator_nb.services.submission import Submitter
@@ -84,8 +84,8 @@ class Judgements:
     def _paired(self) -> pd.DataFrame:
         """One row per example and pair of models; where judges or orders disagree, the majority counts, or a tie."""
         read = self._verdicts[self._verdicts["preference"].notna()]
-        both = [passports.paired(found) for _, found in read.groupby("judge")]
-        votes = pd.concat(both) if both else passports.paired(read)
+        both = [preferences.paired(found) for _, found in read.groupby("judge")]
+        votes = pd.concat(both) if both else preferences.paired(read)
         summed = votes.groupby(["row", "model", "other"])[["preference"]].sum().reset_index()
         summed["preference"] = np.sign(summed["preference"])
         return summed
@@ -112,7 +112,7 @@ class Judgements:
         families = {label: passports.family(model) for label, model in self.models.items()}
         asked = self._verdicts[self._verdicts["asked"]]
         return [
-            passports.of_preferences(
+            preferences.of_preferences(
                 f"{self.title}, by {label}",
                 judge,
                 asked[asked["judge"] == label],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from lumigator_nb.testing.judging import Judge as Planted
 
 import lumigator_nb as lm
 from lumigator_nb import layout
 from lumigator_nb.errors import BudgetReachedError, ConfigurationError, InvalidInputError
 from lumigator_nb.specs import Status, Step
 from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.judging import Judge as Planted
 
 pytestmark = pytest.mark.integration
 ROWS = 240
@@ -162,7 +162,7 @@ def test_a_jury_combines_and_names_its_members(ws, experiment) -> None:
     frame = comparison.to_pandas()
     mean = frame[["both by one", "both by two"]].mean(axis=1)
     np.testing.assert_allclose(frame["both"], mean)
-    assert [passport.judge for passport in comparison.passports()][0] == "both, by a jury"
+    assert comparison.passports()[0].judge == "both, by a jury"
     assert list(found.judges) == ["one", "two"]
     assert len(found.passports()) == 2
     assert found.summary()["n"].tolist() == [40]
