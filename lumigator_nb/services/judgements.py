@@ -151,6 +151,7 @@ def judge(
     """Ask; see :meth:`Workspace.judge`."""
     judges = _judges(spec)
     labels = _labels(comparison, models)
+    checked_labels = _checked_labels(human, labels)
     texts = comparison.examples()
     rows = _rows(texts, labels, sample, seed)
     orders = [order for pair in combinations(labels, 2) for order in (pair, pair[::-1])]
@@ -177,7 +178,7 @@ def judge(
         pd.concat(frames, ignore_index=True),
         tested,
         cost=cost,
-        human=_checked_labels(human, labels),
+        human=checked_labels,
         confidence=comparison.confidence,
         seed=seed,
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from lumigator_nb.models.baselines import lead
+from lumigator_nb.testing.judging import Judge
 
 ANSWER = "answer"
 
@@ -39,6 +40,7 @@ class Behaviour:
             "hidden" only counts its tokens. Thinking uses up ``max_tokens`` first, as with the providers.
         batch_seconds: how long a batch takes.
         batch_end: how batches end; an expired one has answered the first half of its rows.
+        judge: judges answers between tags instead of answering; see :class:`~lumigator_nb.testing.judging.Judge`.
     """
 
     latency: float = 0.0
@@ -57,6 +59,13 @@ class Behaviour:
     reasoning: bool | Literal["field", "hidden"] = False
     batch_seconds: float = 0.5
     batch_end: Literal["completed", "failed", "expired"] = "completed"
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        # As JSON it comes from another process.
+        given: Any = self.judge
+        if isinstance(given, Mapping):
+            object.__setattr__(self, "judge", Judge(**given))
 
 
 @dataclass(frozen=True, slots=True)

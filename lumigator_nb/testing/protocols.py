@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
+from lumigator_nb.testing.judging import logprobs
+
 _IDS = count(1)
 _KINDS = {
     400: "invalid_request_error",
@@ -45,6 +47,7 @@ class Answer:
         thought: what it thought before, empty where it did not; `style` is how that is shown, as in `Behaviour`.
         completion_tokens: of thought and text; `reasoning_tokens` of the thought alone.
         finish: "stop", or "length" where `max_tokens` cut it off.
+        alternatives: how many probabilities of each token the caller wants; None wants none.
     """
 
     model: str
@@ -55,6 +58,7 @@ class Answer:
     completion_tokens: int
     reasoning_tokens: int
     finish: str
+    alternatives: int | None = None
 
 
 class Wire(Protocol):
@@ -105,7 +109,8 @@ class OpenAI:
         return {"error": {"message": fault.message, "type": kind, "param": fault.param, "code": fault.code}}
 
     def answer(self, answer: Answer) -> dict[str, Any]:
-        choice = {"index": 0, "finish_reason": answer.finish, "logprobs": None, "message": self.message(answer)}
+        likely = None if answer.alternatives is None else logprobs(answer.text, answer.alternatives)
+        choice = {"index": 0, "finish_reason": answer.finish, "logprobs": likely, "message": self.message(answer)}
         return self._frame(answer, "chat.completion", choices=[choice], usage=self.usage(answer))
 
     def message(self, answer: Answer) -> dict[str, Any]:

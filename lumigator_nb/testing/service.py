@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
 from lumigator_nb.testing.behaviour import Behaviour, Stats, count_tokens, cut, pattern, write
+from lumigator_nb.testing.judging import verdict
 from lumigator_nb.testing.protocols import Answer, Anthropic, Fault, Wire
 
 MODELS = ("echo", "lead-1", "lead-2", "lead-3", "shout")
@@ -85,7 +86,11 @@ class Service:
             text = next((text for role, text in reversed(turns) if role == "user"), "")
             self.prompts[text] += 1
             self._check(model, body, text)
-            return self._write(model, text, sum(count_tokens(turn) for _, turn in turns), wire.budget(body))
+            prompt_tokens, budget = sum(count_tokens(turn) for _, turn in turns), wire.budget(body)
+            if self.behaviour.judge is None:
+                return self._write(model, write(model, text), text, prompt_tokens, budget)
+            answer = self._write(model, verdict(self.behaviour.judge, turns), text, prompt_tokens, budget)
+            return replace(answer, alternatives=int(body.get("top_logprobs") or 0) if body.get("logprobs") else None)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Fault(400, "invalid_request_error", f"Malformed request: {error!r}") from None
 
@@ -101,10 +106,10 @@ class Service:
             status, code = self.behaviour.reject[text]
             raise Fault(status, code, _MESSAGES.get(code, f"Rejected: {code}"))
 
-    def _write(self, model: str, text: str, prompt_tokens: int, budget: int | None) -> Answer:
+    def _write(self, model: str, answer: str, text: str, prompt_tokens: int, budget: int | None) -> Answer:
         style = self.behaviour.reasoning
         thought = f"The text has {count_tokens(text)} tokens; the rule of {model} gives the answer." if style else ""
-        answer, thinking = write(model, text), count_tokens(thought)
+        thinking = count_tokens(thought)
         wanted = thinking + count_tokens(answer)
         finish = "stop"
         if budget is not None and wanted > budget:
