@@ -153,6 +153,7 @@ class Metric(ABC):
         infos: the scores that it reports, as far as they are known before it has seen an example.
         needs: what an example must have to be scored: "ground_truth"; "metadata" are the dataset's other columns.
         languages: codes of the only languages whose texts it can score; None where it takes any.
+        columns: metadata columns that it cannot do without.
         slow: whether several processes are worth their start, for thousands of examples.
     """
 
@@ -160,6 +161,7 @@ class Metric(ABC):
     infos: tuple[ScoreInfo, ...]
     needs: frozenset[Needed] = frozenset({"ground_truth"})
     languages: frozenset[str] | None = None
+    columns: tuple[str, ...] = ()
     slow: bool = False
 
     @property

@@ -111,7 +111,7 @@ def replaces(new: MetricSpec, old: MetricSpec) -> bool:
 def _packed(function: Function, title: str) -> dict[str, Any]:
     importable, code = function_identity(function)
     needs_truth = _requires(function, "ground_truth") or _requires(function, "references")
-    known = {"needs_ground_truth": needs_truth, "code": code}
+    known = {"needs_ground_truth": needs_truth, "columns": _columns(function), "code": code}
     if importable and not hasattr(function, "__wrapped__"):
         return {**known, "importable": importable}
     import cloudpickle
@@ -129,6 +129,16 @@ def _packed(function: Function, title: str) -> dict[str, Any]:
         )
     python = ".".join(platform.python_version_tuple()[:2])
     return {**known, "pickle": base64.b64encode(pickled).decode(), "python": python}
+
+
+def _columns(function: Function) -> list[str]:
+    """The metadata columns without which the function cannot be called."""
+    parameters = inspect.signature(function).parameters
+    if not set(parameters) & set(_GIVEN):
+        return []  # it is called by position
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    required = [name for name, each in parameters.items() if each.kind in named and each.default is each.empty]
+    return [name for name in required if name not in _GIVEN]
 
 
 def _requires(function: Function, name: str) -> bool:
@@ -151,11 +161,12 @@ class FunctionMetric(Metric):
         range: Sequence[float | None] = (None, None),
         scores: Sequence[str] = (),
         needs_ground_truth: bool = False,
+        columns: Sequence[str] = (),
         importable: str | None = None,
         pickle: str | None = None,
         python: str | None = None,
     ) -> None:
-        self._title, self._code = name, code
+        self._title, self._code, self.columns = name, code, tuple(columns)
         self._importable, self._pickle, self._python = importable, pickle, python
         needed: list[Needed] = ["metadata", "ground_truth"] if needs_ground_truth else ["metadata"]
         self.needs = frozenset(needed)
@@ -250,6 +261,7 @@ def _caller(function: Function) -> Callable[[Mapping[str, Any]], Any]:
 def _score_of(value: Any) -> Score:
     if isinstance(value, Score):
         return value
-    if value is None or value != value:
+    if value is None:
         return Score(None, NO_VALUE)
-    return Score(float(value))
+    number = float(value)
+    return Score(number) if np.isfinite(number) else Score(None, f"the function gave {number}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from inspect import signature
@@ -148,14 +148,21 @@ def _infos(classes: Mapping[str, type[Metric]]) -> dict[str, ScoreInfo]:
     return {info.name: info for cls in classes.values() for info in getattr(cls, "infos", ())}
 
 
-def check(specs: Iterable[MetricSpec], *, has_ground_truth: bool, language: str | None = None) -> None:
+def check(
+    specs: Iterable[MetricSpec],
+    *,
+    has_ground_truth: bool,
+    language: str | None = None,
+    columns: Collection[str] | None = None,
+) -> None:
     """Refuse metrics that need what a dataset lacks, do not know its language, or cannot work here.
 
     Args:
         language: code of the language of predictions and ground truth; None where it is not known.
+        columns: names of the metadata columns; None does not look at them.
 
     Raises:
-        MissingFieldsError: a metric needs ground truth and there is none.
+        MissingFieldsError: a metric needs ground truth, or a metadata column, and there is none.
         InvalidInputError: a metric does not know the language, or two report a score of the same name.
         MissingExtraError, ConfigurationError: packages or data are missing.
     """
@@ -168,9 +175,19 @@ def check(specs: Iterable[MetricSpec], *, has_ground_truth: bool, language: str 
             f"upload it with ground_truth='…', or take metrics that do without: {', '.join(free)}",
         )
     for _, metric in chosen:
+        _check_columns(metric, columns)
         _check_language(metric, language)
         metric.prepare()
     _refuse_same_scores(chosen)
+
+
+def _check_columns(metric: Metric, columns: Collection[str] | None) -> None:
+    missing = [] if columns is None else [name for name in metric.columns if name not in columns]
+    if missing:
+        raise MissingFieldsError(
+            f"metric {metric.title!r} needs the column {missing[0]!r}, which the dataset does not have",
+            did_you_mean(missing[0], columns or ()) if columns else "give the examples' other columns: metadata=…",
+        )
 
 
 def _check_language(metric: Metric, language: str | None) -> None:

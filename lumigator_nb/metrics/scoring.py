@@ -52,7 +52,7 @@ def score(
     Raises:
         InvalidInputError: the lengths differ, a value is no text, or two metrics report the same score.
         UnknownMetricError: there is no such metric.
-        MissingFieldsError: a metric needs ground truth.
+        MissingFieldsError: a metric needs ground truth, or a column that is not in `metadata`.
         LumigatorError: no metric could be computed; with one metric, why.
     """
     import pandas as pd
@@ -62,7 +62,8 @@ def score(
         raise InvalidInputError("there are no predictions", "give the texts of at least one model")
     answers = {model: _texts("predictions", texts) for model, texts in by_model.items()}
     n = len(next(iter(answers.values())))
-    specs = _specs(metrics, has_ground_truth=ground_truth is not None, language=language)
+    columns = [] if metadata is None else [str(name) for name in metadata.columns]
+    specs = _specs(metrics, has_ground_truth=ground_truth is not None, language=language, columns=columns)
     truth = _references(ground_truth, n)
     inputs = [text or "" for text in _aligned("examples", examples, n)]
     others = _metadata(metadata, n)
@@ -86,13 +87,13 @@ def score(
     return frame
 
 
-def _specs(metrics: Any, *, has_ground_truth: bool, language: str | None) -> list[MetricSpec]:
+def _specs(metrics: Any, *, has_ground_truth: bool, language: str | None, columns: Sequence[str]) -> list[MetricSpec]:
     several = metrics if isinstance(metrics, (list, tuple, set)) else [metrics]
     specs: list[MetricSpec] = [parse(metric) for metric in several]
     if not specs:
         raise InvalidInputError("there is no metric", "name at least one: metrics=['rouge']")
     code = None if language is None else language_code(language)
-    check(specs, has_ground_truth=has_ground_truth, language=code)
+    check(specs, has_ground_truth=has_ground_truth, language=code, columns=columns)
     return specs
 
 

@@ -168,7 +168,8 @@ def _joined(before: Sequence[MetricSpec], added: Sequence[MetricSpec]) -> tuple[
 
 def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task) -> None:
     """Refuse metrics that cannot score this task on this dataset; see :func:`lumigator_nb.metrics.check`."""
-    metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target)
+    columns = dataset.profile["metadata"]
+    metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target, columns=columns)
 
 
 def _defaults(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:

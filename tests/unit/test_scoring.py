@@ -17,7 +17,7 @@ from varied import pairs
 
 import lumigator_nb as lm
 from lumigator_nb import metrics
-from lumigator_nb.errors import InvalidInputError, LumigatorError
+from lumigator_nb.errors import InvalidInputError, LumigatorError, MissingFieldsError
 from lumigator_nb.metrics import counting
 from lumigator_nb.metrics.base import NO_GROUND_TRUTH, NO_PREDICTION
 from lumigator_nb.metrics.rouge import NO_WORDS
@@ -200,6 +200,33 @@ def test_a_function_is_a_metric() -> None:
     assert frame.attrs["signatures"]["found"].startswith("function|name:found|code:")
     assert starts_alike("ab", "ac"), "it can be called as before"
     assert metrics.parse(explained) == metrics.parse("explained")
+
+
+def test_what_is_no_number_is_no_score() -> None:
+    @lm.metric(name="odd")
+    def odd(prediction):
+        return {"inf": float("inf"), "nan": float("nan"), "word": "many", "none": None}[prediction]
+
+    frame = lm.score(["inf", "nan", "word", "none"], metrics=[odd])
+    assert frame["odd"].isna().all()
+    assert set(frame.attrs["unscored"]["odd"]) == {
+        "the function gave inf",
+        "the function gave nan",
+        "ValueError: could not convert string to float: 'many'",
+        "the function gave no value",
+    }
+
+
+def test_a_column_that_a_function_needs_is_asked_for_beforehand() -> None:
+    @lm.metric(name="by_product")
+    def named(prediction, product, limit=3):
+        return product in prediction
+
+    with pytest.raises(MissingFieldsError, match="'by_product' needs the column 'product'"):
+        lm.score(["a"], metrics=[named])
+    with pytest.raises(MissingFieldsError, match="did you mean 'products'"):
+        lm.score(["a"], metrics=[named], metadata=pd.DataFrame({"products": ["a"]}))
+    assert lm.score(["a"], metrics=[named], metadata=pd.DataFrame({"product": ["a"]}))["by_product"].tolist() == [1]
 
 
 def test_a_function_that_cannot_go_along_is_refused() -> None:
