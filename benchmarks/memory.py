@@ -1,10 +1,10 @@
 """Whether a worker's memory stays flat over many examples.
 
-    python benchmarks/memory.py [--baseline 10000 100000] [--server 2000 20000]
+    python benchmarks/memory.py [--baseline 10000 100000] [--server 2000 20000] [--scoring 10000 100000]
 
-Each line is one worker process over that many examples, through `baseline/copy` or through a local server over HTTP
-(64 at once), and the most memory that it held. The last column compares with the line above: ten times the examples
-should take about the same memory.
+Each line is one worker process over that many examples, through `baseline/copy`, through a baseline and three metrics,
+or through a local server over HTTP (64 at once), and the most memory that it held. The last column compares with the
+line above: ten times the examples should take about the same memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,7 @@ from lumigator_nb.testing import ModelServer
 TEXT = "The parcel came late and one cup was broken. Support sent a new cup on Tuesday. All is well now. " * 5
 
 
-def measure(name: str, model: Model, examples: int) -> float:
+def measure(name: str, model: Model, examples: int, metrics: Sequence[str] = ("length",)) -> float:
     """Print one line; return the peak in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(StoreSpec(uri=Path(folder).as_uri()))
@@ -39,7 +40,7 @@ def measure(name: str, model: Model, examples: int) -> float:
             n_examples=examples,
             task=Summarization(),
             model=model,
-            metrics=(MetricSpec(name="length"),),
+            metrics=tuple(MetricSpec(name=each) for each in metrics),
             shard_size=shard_size(model, examples),
         )
         write_examples(store, spec)
@@ -59,7 +60,8 @@ def write_examples(store: Store, spec: WorkflowSpec) -> None:
         for start in range(0, spec.n_examples, 8192):
             count = min(8192, spec.n_examples - start)
             texts = [f"Case {start + n}. {TEXT}" for n in range(count)]
-            writer.write_table(pa.table({"example": texts, "ground_truth": ["All is well."] * count}, schema=schema))
+            truths = [f"Case {start + n}: the parcel was late, a cup was broken and replaced." for n in range(count)]
+            writer.write_table(pa.table({"example": texts, "ground_truth": truths}, schema=schema))
 
 
 def watched(command: list[str]) -> float:
@@ -75,10 +77,10 @@ def watched(command: list[str]) -> float:
     return peak / 2**20
 
 
-def series(name: str, model: Model, sizes: list[int]) -> None:
+def series(name: str, model: Model, sizes: list[int], metrics: Sequence[str] = ("length",)) -> None:
     before = None
     for size in sizes:
-        peak = measure(name, model, size)
+        peak = measure(name, model, size, metrics)
         print(f"   peak {peak:5.0f} MiB" + (f" = {peak / before:.2f} x" if before else ""))
         before = peak
 
@@ -87,8 +89,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baseline", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--server", type=int, nargs="*", default=[2_000, 20_000])
+    parser.add_argument("--scoring", type=int, nargs="*", default=[10_000, 100_000])
     given = parser.parse_args()
     series("baseline/copy", Model("baseline/copy"), given.baseline)
+    series("ROUGE, BLEU and chrF", Model("baseline/lead-3"), given.scoring, ("rouge", "bleu", "chrf"))
     with ModelServer(latency=0.02) as server:
         model = Model("lead-1", provider="openai", base_url=server.base_url, concurrency=64)
         series("local server", model, given.server)

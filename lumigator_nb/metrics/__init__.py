@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lumigator_nb.metrics import bertscore, functions, judge, length, matching, meteor, ngrams, rouge
+from lumigator_nb.metrics import bertscore, comet, functions, judge, length, matching, meteor, ngrams, rouge
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
 from lumigator_nb.metrics.functions import metric, replaces
 from lumigator_nb.metrics.judge import Judge, Judging
@@ -48,4 +48,4 @@ __all__ = [
 ]
 
 # Importing these registers them; none loads a heavy library.
-_BUILT_IN = (bertscore, functions, judge, length, matching, meteor, ngrams, rouge)
+_BUILT_IN = (bertscore, comet, functions, judge, length, matching, meteor, ngrams, rouge)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -33,7 +33,8 @@ class Judge:
             the best score where the answer is long, and the worst where it is short.
         malformed: share of answers that hold no verdict: cut-off JSON, prose without a number, an empty object.
         tie: share of what is left that is called equal.
-        noise: share of questions that are judged otherwise each time they are asked.
+        noise: share of questions that are judged anew each time they are asked, quality included: what two such
+            verdicts have in common is chance.
     """
 
     position: float = 0.0
@@ -54,16 +55,24 @@ def verdict(judge: Judge, turns: Sequence[tuple[str, str]]) -> str:
             ``<answer>``, or ``<answer_1>`` and ``<answer_2>``.
     """
     asked = "\n".join(text for role, text in turns if role != "system")
-    if judge.noise and _chance("noise", asked) < judge.noise:
-        asked += str(next(_asked))
+    mood = f"\0{next(_asked)}" if _chance("noise", asked) < judge.noise else ""
+    asked += mood
     if _chance("malformed", asked) < judge.malformed:
         return _malformed(asked)
-    users = [text for role, text in turns if role == "user"]
-    pair = next((found for text in reversed(users) if len(found := _between(text, r"answer_\d")) == 2), None)
-    if pair:
-        return json.dumps({"reason": "So it is.", "preference": _preference(judge, asked, *pair)})
-    (answer, *_) = next((found for text in reversed(users) if (found := _between(text, "answer"))), [""])
-    return json.dumps({"reason": "So it is.", "score": _score(judge, asked, answer)})
+    answers = _judged([text for role, text in turns if role == "user"])
+    if len(answers) == 2:
+        return json.dumps({"reason": "So it is.", "preference": _preference(judge, asked, mood, *answers)})
+    return json.dumps({"reason": "So it is.", "score": _score(judge, asked, mood, *answers)})
+
+
+def _judged(users: Sequence[str]) -> list[str]:
+    """Return the one or two texts of the latest turn that holds any: a retry does not repeat them."""
+    for text in reversed(users):
+        if len(pair := _between(text, r"answer_[12]")) == 2:
+            return pair
+        if single := _between(text, "answer"):
+            return single[:1]
+    return [""]
 
 
 def logprobs(text: str, alternatives: int) -> dict[str, Any]:
@@ -80,21 +89,21 @@ def _token(text: str, alternatives: int) -> dict[str, Any]:
     return {**shown[0], "top_logprobs": shown[:alternatives]}
 
 
-def _preference(judge: Judge, asked: str, first: str, second: str) -> int:
+def _preference(judge: Judge, asked: str, mood: str, first: str, second: str) -> int:
     if _chance("position", asked) < judge.position:
         return _FIRST
     if _chance("length", asked) < judge.length and len(first) != len(second):
         return _FIRST if len(first) > len(second) else _SECOND
     # What the answers deserve, and whether they deserve the same, does not depend on their order.
-    if _chance("tie", *sorted([first, second])) < judge.tie:
+    if first == second or _chance("tie", *sorted([first + mood, second + mood])) < judge.tie:
         return _NEITHER
-    return _FIRST if _chance("quality", first) > _chance("quality", second) else _SECOND
+    return _FIRST if _chance("quality", first + mood) > _chance("quality", second + mood) else _SECOND
 
 
-def _score(judge: Judge, asked: str, answer: str) -> int:
+def _score(judge: Judge, asked: str, mood: str, answer: str) -> int:
     if _chance("length", asked) < judge.length:
         return BEST if len(answer) > LONG else WORST
-    return WORST + int(_chance("quality", answer) * (BEST - WORST + 1))
+    return WORST + int(_chance("quality", answer + mood) * (BEST - WORST + 1))
 
 
 def _malformed(asked: str) -> str:
@@ -103,11 +112,7 @@ def _malformed(asked: str) -> str:
 
 
 def _between(text: str, tag: str) -> list[str]:
-    return [match[2].strip() for match in _tagged(text, tag)]
-
-
-def _tagged(text: str, tag: str) -> Iterator[re.Match[str]]:
-    return re.finditer(rf"<({tag})>\n?(.*?)\n?</\1>", text, re.DOTALL)
+    return [match[2].strip() for match in re.finditer(rf"<({tag})>(.*?)</\1>", text, re.DOTALL)]
 
 
 def _chance(*parts: str) -> float:

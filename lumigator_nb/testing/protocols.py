@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
@@ -155,6 +155,10 @@ class Mistral(OpenAI):
     def error(self, fault: Fault) -> dict[str, Any]:
         kind = {401: "unauthorized", 429: "rate_limited"}.get(fault.status, fault.code)
         return {"object": "error", "message": fault.message, "type": kind, "param": fault.param, "code": fault.code}
+
+    def answer(self, answer: Answer) -> dict[str, Any]:
+        # It tells no probabilities, whoever asks.
+        return super().answer(replace(answer, alternatives=None))
 
     def message(self, answer: Answer) -> dict[str, Any]:
         text: Any = answer.text
