@@ -1,62 +1,64 @@
-"""A metric whose package clashes with ours gets an environment of its own on the cluster."""
+"""A package that clashes with ours lives in an environment of its own; pip needs an index to build one."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import time
 
-import pandas as pd
 import pytest
 
-import lumigator_nb as lm
+from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.metrics import isolated
 
 pytestmark = pytest.mark.integration
 # Not installed here, and small; and another version of something that is.
-MODULE, REQUIREMENTS = "pyfiglet", ["pyfiglet==1.0.2", "iniconfig==2.0.0"]
+REQUIREMENTS = ["pyfiglet==1.0.2", "iniconfig==2.0.0"]
 
 
-@lm.metric(name="isolated")
-def isolated_metric(prediction):
-    import sys
-    import types
-
-    from lumigator_nb.metrics import isolated
-
-    # A module of our own making, since the function of a test is nowhere else to be imported from.
-    home = types.ModuleType("lumigator_probe")
-    code = (
-        "def look(payload):\n"
-        "    import importlib.metadata, pyfiglet\n"
-        "    return [pyfiglet.__version__, importlib.metadata.version('iniconfig'), payload['text']]\n"
-    )
-    exec(code, home.__dict__)
-    home.look.__module__ = home.__name__
-    sys.modules[home.__name__] = home
-    requirements = ["pyfiglet==1.0.2", "iniconfig==2.0.0"]
-    if prediction == "impossible":
-        requirements = ["pyfiglet==99.99"]
-    try:
-        found = isolated.call("the test", "pyfiglet", requirements, home.look, {"text": prediction})
-    except Exception as error:
-        return lm.Score(None, f"{type(error).__name__}: {error}")
+def look(payload):
     import importlib.metadata
 
-    return lm.Score(1.0, f"{found} beside {importlib.metadata.version('iniconfig')}")
+    import numpy
+    import pyfiglet
+
+    print("whatever a package prints is not the result")
+    if payload["text"] == "break":
+        raise ValueError("broken on purpose")
+    return [pyfiglet.__name__, importlib.metadata.version("iniconfig"), numpy.__version__, payload["text"]]
 
 
-def test_a_clashing_package_lives_in_an_environment_of_its_own(ws) -> None:
-    assert importlib.util.find_spec(MODULE) is None
-    ours = importlib.metadata.version("iniconfig")
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUMIGATOR_HOME", str(tmp_path))
+    return tmp_path / "environments"
+
+
+def test_a_clashing_package_lives_in_an_environment_of_its_own(home) -> None:
+    assert importlib.util.find_spec("pyfiglet") is None
+    ours, numpy = importlib.metadata.version("iniconfig"), importlib.metadata.version("numpy")
     assert ours != "2.0.0"
-    frame = pd.DataFrame({"example": ["possible", "again", "impossible"]})
-    dataset = ws.datasets.find("isolated") or ws.datasets.upload(frame, name="isolated")
-    experiment = ws.experiments.create("isolated", dataset=dataset, metrics=[isolated_metric])
-    ws.workflows.launch(experiment, "baseline/copy")
-    ws.wait(experiment, progress=False, check=True, timeout=500)
-    reasons = ws.compare(experiment).reasons("isolated")["baseline/copy"].tolist()
-    if "could be built" in reasons[0]:
-        pytest.skip(f"NO PACKAGE INDEX CAN BE REACHED FROM THE CLUSTER: {reasons[0]}")
-    assert reasons[0] == f"['1.0.2', '2.0.0', 'possible'] beside {ours}"
-    assert reasons[1] == f"['1.0.2', '2.0.0', 'again'] beside {ours}"
-    assert reasons[2].startswith("ConfigurationError: no environment could be built for the test (pyfiglet==99.99)")
-    assert "PIP_INDEX_URL" in reasons[2]
+    try:
+        found = isolated.call("the test", "pyfiglet", REQUIREMENTS, look, {"text": "möglich"})
+    except ConfigurationError as error:
+        pytest.skip(f"NO PACKAGE INDEX CAN BE REACHED: {error}")
+    assert found == ["pyfiglet", "2.0.0", numpy, "möglich"], "its own packages first, then ours"
+    assert importlib.metadata.version("iniconfig") == ours
+    started = time.monotonic()
+    assert isolated.call("the test", "pyfiglet", REQUIREMENTS, look, {"text": "again"})[3] == "again"
+    assert time.monotonic() - started < 20, "it is not built again"
+    with pytest.raises(ConfigurationError, match="the test failed in its environment: ValueError: broken on purpose"):
+        isolated.call("the test", "pyfiglet", REQUIREMENTS, look, {"text": "break"})
+    assert sum(path.is_dir() for path in home.iterdir()) == 1
+
+
+def test_what_cannot_be_installed_is_said_and_leaves_nothing(home) -> None:
+    with pytest.raises(ConfigurationError, match=r"(?s)no environment could be built.*PIP_INDEX_URL") as caught:
+        isolated.call("the test", "pyfiglet", ["pyfiglet==99.99"], look, {"text": ""})
+    assert "pyfiglet==99.99" in str(caught.value)
+    assert not any(path.is_dir() for path in home.iterdir())
+
+
+def test_what_is_installed_here_is_called_here(home) -> None:
+    assert isolated.call("the test", "json", ["nothing"], lambda payload: payload["text"], {"text": "here"}) == "here"
+    assert not home.exists()
