@@ -55,7 +55,8 @@ def call(what: str, module: str, requirements: Sequence[str], function: Function
     Raises:
         ConfigurationError: no environment could be built, or the function failed in it.
     """
-    if importlib.util.find_spec(module) is not None:
+    found = importlib.util.find_spec(module)
+    if found is not None and found.origin is not None:  # a folder of that name is no package
         return function(payload)
     return _execute(what, _environment(what, requirements), function, payload)
 
