@@ -74,6 +74,8 @@ def watched(command: list[str]) -> float:
         except psutil.NoSuchProcess:
             break
         time.sleep(0.05)
+    if process.wait():
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return peak / 2**20
 
 
