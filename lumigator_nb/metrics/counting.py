@@ -6,10 +6,11 @@ so that sorting brings equal n-grams of every shorter order together as well.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,19 @@ class Sequences:
 
 def number(left: Iterable[Sequence[Hashable]], right: Iterable[Sequence[Hashable]]) -> tuple[Sequences, Sequences]:
     """Number the symbols of each pair of sequences by themselves: the first is 0, the next that is new 1."""
-    sides: tuple[list[list[int]], list[list[int]]] = ([], [])
+    # Flat, as hundreds of thousands of small lists would keep Python's garbage collector busy.
+    symbols: tuple[array[int], array[int]] = (array("q"), array("q"))
+    lengths: tuple[list[int], list[int]] = ([], [])
     for pair in zip(left, right, strict=True):
         numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
-        for side, sequence in zip(sides, pair, strict=True):
-            side.append(list(map(numbers.__getitem__, sequence)))
-    return _joined(sides[0]), _joined(sides[1])
+        for side, sizes, sequence in zip(symbols, lengths, pair, strict=True):
+            side.extend(map(numbers.__getitem__, sequence))
+            sizes.append(len(sequence))
+    first, second = (
+        Sequences(np.array(side, dtype=np.int64), np.array(sizes, dtype=np.int64))
+        for side, sizes in zip(symbols, lengths, strict=True)
+    )
+    return first, second
 
 
 def characters(left: Sequence[str], right: Sequence[str]) -> tuple[Sequences, Sequences]:
@@ -150,11 +158,6 @@ def _order_by_order(
         both = np.minimum(in_right, np.bincount(gram, minlength=len(owner)) - in_right)
         counts[:, order] = np.bincount(owner, both, n)
     return counts
-
-
-def _joined(sequences: Sequence[Sequence[int]]) -> Sequences:
-    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-    return Sequences(np.fromiter(chain.from_iterable(sequences), np.int64, int(lengths.sum())), lengths)
 
 
 def _code_points(texts: Sequence[str]) -> IntArray:
