@@ -40,7 +40,7 @@ def evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact:
             continue
         progress.begin(0)
         if len(spec.metrics) > 1:
-            progress.note(f"metric {index + 1} of {len(spec.metrics)}: {metric.name.strip('_')}")
+            progress.note(f"metric {index + 1} of {len(spec.metrics)}: {metric.title}")
         found.append(_evaluate(metric, answers_of, spec, store, progress, redact))
         results.write_metric_result(store, spec.workflow_id, found[-1])
     return found
@@ -50,10 +50,9 @@ def _evaluate(
     asked: MetricSpec, answers_of: int, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor
 ) -> MetricResult:
     store.delete(layout.scores_folder(spec.workflow_id, asked))
-    started, title = time.monotonic(), asked.name
+    started, title = time.monotonic(), asked.title
     try:
         metric = metrics.create(asked)
-        title = metric.title
         metric.prepare()
         if isinstance(metric, (Judging, JuryMetric)):
             metric.ask = _asker(spec, store, progress, redact)

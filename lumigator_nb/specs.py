@@ -342,6 +342,14 @@ class MetricSpec(Value):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def title(self) -> str:
+        """What tables call it: a judge by its criterion and a function by its own name, else the metric's name."""
+        if self.name == "jury" and "name" not in self.options:
+            return MetricSpec.model_validate(self.options["judges"][0]).title
+        own = self.name in ("_function", "judge", "jury")
+        return str(self.options.get("name") or self.options.get("criterion")) if own else self.name
+
+    @property
     def key(self) -> str:
         """A name for files that no other metric or setting has; how a function was packed does not count."""
         options = {name: value for name, value in self.options.items() if name not in ("pickle", "python")}

@@ -135,8 +135,20 @@ def describe_launch(launch: Launch) -> str:
 
 
 def describe_metric(metric: MetricSpec) -> str:
-    """Return a metric's name with its options."""
-    return f"{metric.name}({settings(metric.options.items())})" if metric.options else metric.name
+    """Return a metric's name with its options; a function by its name, a judge by what it judges and who it is."""
+    options = metric.options
+    if metric.name == "_function":
+        return f"{metric.title} (a function)"
+    if metric.name == "judge":
+        return f"judge {metric.title} ({_judge(options)})"
+    if metric.name == "jury":
+        return f"jury {metric.title} ({', '.join(_judge(judge['options']) for judge in options['judges'])})"
+    return f"{metric.name}({settings(options.items())})" if options else metric.name
+
+
+def _judge(options: Mapping[str, Any]) -> str:
+    model = options.get("model", {})
+    return str(model.get("label")) if isinstance(model, Mapping) else str(model)
 
 
 def _shown(record: Any) -> _Shown:

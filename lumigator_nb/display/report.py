@@ -148,7 +148,7 @@ def _metrics(comparison: Comparison) -> Html:
     evaluations = [job for job in comparison.jobs if job.step is Step.EVALUATION]
     rows = []
     for metric in comparison.experiment.metrics:
-        signatures = _distinct(job.details.get("signatures", {}).get(metric.name) for job in evaluations)
+        signatures = _distinct(job.details.get("signatures", {}).get(metric.title) for job in evaluations)
         differing = " (models were scored with different signatures)" if len(signatures) > 1 else ""
         rows.append([describe_metric(metric), (" and ".join(signatures) or MISSING) + differing])
     scores = [[info.name, info.description] for info in comparison.scores]
@@ -200,6 +200,8 @@ def _yours_code(model: Model) -> str:
 
 
 def _metric_code(metric: MetricSpec) -> str:
+    if metric.name == "_function":
+        return metric.title  # what it does only its owner has
     return f"lm.MetricSpec(name={metric.name!r}, options={metric.options!r})" if metric.options else repr(metric.name)
 
 

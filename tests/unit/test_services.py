@@ -256,6 +256,11 @@ def test_metrics_are_added_later_without_asking_a_model(ws, experiment) -> None:
         after.summary()[after.summary()["score"] == "rougeL"].reset_index(drop=True),
         before.summary()[before.summary()["score"] == "rougeL"].reset_index(drop=True),
     )
+    assert "channel_named (a function)" in str(ws.experiments.get(experiment.id))
+    report = after.export("report.html").read_text()
+    assert "function|name:channel_named|code:" in report
+    assert "metrics=['rouge', 'bleu', channel_named]" in report.replace("&#x27;", "'").replace("&#39;", "'")
+    assert "pickle" not in report
     inferences = [job for job in ws.workflows.jobs(experiment) if job.step is Step.INFERENCE]
     assert [job.details["shards_reused"] for job in inferences] == [0, 0], "no model was asked again"
     ws.evaluate(experiment)
