@@ -52,5 +52,5 @@ def _title(judgements: Judgements) -> str:
 def _net(row: pd.Series) -> str:
     if math.isnan(row["net"]):
         return MISSING
-    bounds = "" if math.isnan(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-    return f"{row['net']:+.2f}{bounds}"
+    low, high = (passports.number(row[name], "+") for name in ("low", "high"))
+    return passports.number(row["net"], "+") + ("" if math.isnan(row["low"]) else f" [{low}, {high}]")

@@ -52,5 +52,13 @@ def _title(passport: Passport) -> str:
 def _value(finding: Finding) -> str:
     if math.isnan(finding.value):
         return f"{MISSING} too little to tell"
-    bounds = "" if math.isnan(finding.low) else f" [{finding.low:.2f}, {finding.high:.2f}]"
-    return f"{finding.value:.2f}{bounds}"
+    bounds = "" if math.isnan(finding.low) else f" [{number(finding.low)}, {number(finding.high)}]"
+    return f"{number(finding.value)}{bounds}"
+
+
+def number(value: float, sign: str = "") -> str:
+    """Return two decimals with a true minus, and no minus before zero; `sign` "+" marks what is above zero."""
+    shown = f"{abs(value):.2f}"
+    if float(shown) == 0:
+        return shown
+    return f"{'−' if value < 0 else sign}{shown}"
