@@ -7,6 +7,7 @@ from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References,
 from lumigator_nb.metrics.functions import metric, replaces
 from lumigator_nb.metrics.judge import Judge, Judging
 from lumigator_nb.metrics.jury import Jury, JuryMetric
+from lumigator_nb.metrics.localizing import localized
 from lumigator_nb.metrics.registry import (
     catalogue,
     check,
@@ -38,6 +39,7 @@ __all__ = [
     "create",
     "info",
     "known",
+    "localized",
     "metric",
     "metric_class",
     "models_of",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.metrics import parallel
 from lumigator_nb.metrics.base import Metric, References, Scores
+from lumigator_nb.metrics.localizing import localized
 from lumigator_nb.metrics.registry import check, create, parse
 from lumigator_nb.specs import MetricSpec, language_code
 
@@ -40,7 +41,7 @@ def score(
         metrics: names, :class:`MetricSpec` where one needs options, :class:`Judge`, functions made by ``@metric``; or
             one of these.
         language: of predictions and ground truth, by code or name; where it is known, a metric that does not know it
-            is refused.
+            is refused, and BERTScore's model and the words of BLEU and ROUGE are chosen for it.
 
     Returns:
         One row per prediction and one column per score, NaN where a row cannot be scored; judges add their reasons
@@ -93,6 +94,7 @@ def _specs(metrics: Any, *, has_ground_truth: bool, language: str | None, column
     if not specs:
         raise InvalidInputError("there is no metric", "name at least one: metrics=['rouge']")
     code = None if language is None else language_code(language)
+    specs = [localized(spec, code) for spec in specs]
     check(specs, has_ground_truth=has_ground_truth, language=code, columns=columns)
     return specs
 

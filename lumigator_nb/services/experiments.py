@@ -79,7 +79,7 @@ class Experiments:
         self._refuse_secrets(specs)
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            joined = _joined(record.metrics, specs)
+            joined = _joined(record.metrics, localized(specs, record.task))
             check_metrics(joined, work.datasets.get(record.dataset_id), record.task)
             record.metrics = joined
             return record
@@ -96,7 +96,7 @@ class Experiments:
         self._refuse_secrets(chosen or (), task)
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-            specs = _defaults(record, task) if chosen is None else chosen
+            specs = _defaults(record, task) if chosen is None else localized(chosen, task)
             check_metrics(specs, record, task)
             check_task(task, record.profile["metadata"])
             return work.experiments.add(
@@ -172,11 +172,16 @@ def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task) -> 
     metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target, columns=columns)
 
 
+def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]:
+    """Return metrics with the settings for the language of the task, where none were given and it is known."""
+    return tuple(metrics.localized(spec, task.target) for spec in specs)
+
+
 def _defaults(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
     """The usual metrics of a task, less those that this dataset, language or installation does not allow."""
     chosen = []
     for name in _DEFAULT_METRICS[task.kind]:
-        spec = metrics.parse(name)
+        spec = metrics.localized(metrics.parse(name), task.target)
         with suppress(LumigatorError):
             check_metrics([spec], dataset, task)
             chosen.append(spec)

@@ -247,6 +247,20 @@ def test_an_unknown_language_is_refused_only_where_it_is_known() -> None:
     assert lm.score(["a"], ["a"], metrics=["rouge"], language="de")["rouge1"][0] == 1
 
 
+def test_a_known_language_chooses_words_and_model() -> None:
+    japanese = ["会議は三時に始まります。"], ["会議は三時から始まります。"]
+    frame = lm.score(*japanese, metrics=["rouge", "bleu"], language="ja")
+    assert 0.5 < frame["rougeL"][0] < 1
+    assert frame["bleu"][0] > 40
+    assert "tok:characters" in frame.attrs["signatures"]["rouge"]
+    plain = lm.score(*japanese, metrics=["bleu"], language="German")
+    assert "tok:13a" in plain.attrs["signatures"]["bleu"]
+    given = lm.score(*japanese, metrics=[spec("bleu", tokenize="zh")], language="ja")
+    assert "tok:zh" in given.attrs["signatures"]["bleu"], "what was asked for stays"
+    assert metrics.localized(MetricSpec(name="bertscore"), "zh-Hant").options == {"language": "zh"}
+    assert metrics.localized(MetricSpec(name="bertscore"), None).options == {}
+
+
 def test_one_metric_that_fails_takes_no_other_with_it(monkeypatch) -> None:
     def broken(self, rows):
         raise LumigatorError("no dictionary")
