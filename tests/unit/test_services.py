@@ -17,6 +17,7 @@ from lumigator_nb.errors import (
     MissingFieldsError,
     NotFoundError,
     StoreNotSharedError,
+    StoreUnavailableError,
     UnknownMetricError,
     UnknownModelError,
     WaitTimeoutError,
@@ -298,6 +299,19 @@ def test_a_metric_that_fails_is_named_and_can_be_tried_again(ws, experiment, mon
     assert "length could not be computed for baseline/copy: RuntimeError: no dictionary" in str(ws.compare(experiment))
     ws.evaluate(experiment)
     assert "could not be computed" not in str(ws.compare(experiment))
+    assert {info.name for info in ws.compare(experiment).scores} >= {"rougeL", "words"}
+
+
+def test_a_store_that_goes_away_is_no_fault_of_a_metric(ws, experiment, monkeypatch) -> None:
+    def gone(*arguments):
+        raise StoreUnavailableError("the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "write_scores", gone)
+        workflow = ws.workflows.refresh(ws.workflows.launch(experiment, ["baseline/copy"]))[0]
+    assert workflow.status is Status.FAILED
+    assert "the store does not answer" in workflow.error
+    (workflow,) = ws.wait(ws.workflows.resume(workflow), progress=False, check=True)
     assert {info.name for info in ws.compare(experiment).scores} >= {"rougeL", "words"}
 
 
