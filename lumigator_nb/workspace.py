@@ -49,7 +49,7 @@ class Workspace:
         self.store = store
         self.cluster = cluster
         self.datasets = Datasets(database, store)
-        self.experiments = Experiments(database, store, settings)
+        self.experiments = Experiments(database, store, settings, computes_here=cluster.head is not None)
         self.workflows = Workflows(database, store, cluster, settings)
         self.models = Models(settings)
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)

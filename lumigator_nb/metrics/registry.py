@@ -9,12 +9,19 @@ from __future__ import annotations
 import base64
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lumigator_nb.errors import InvalidInputError, MissingFieldsError, UnknownMetricError, did_you_mean
+from lumigator_nb.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    MissingFieldsError,
+    UnknownMetricError,
+    did_you_mean,
+)
 from lumigator_nb.metrics.base import Metric, ScoreInfo
 from lumigator_nb.specs import MetricSpec, Model, language_name
 
@@ -154,12 +161,14 @@ def check(
     has_ground_truth: bool,
     language: str | None = None,
     columns: Collection[str] | None = None,
+    here: bool = True,
 ) -> None:
     """Refuse metrics that need what a dataset lacks, do not know its language, or cannot work here.
 
     Args:
         language: code of the language of predictions and ground truth; None where it is not known.
         columns: names of the metadata columns; None does not look at them.
+        here: whether this machine will score; another one may have the packages and data that are missing here.
 
     Raises:
         MissingFieldsError: a metric needs ground truth, or a metadata column, and there is none.
@@ -177,7 +186,8 @@ def check(
     for _, metric in chosen:
         _check_columns(metric, columns)
         _check_language(metric, language)
-        metric.prepare()
+        with suppress(*(() if here else (ConfigurationError,))):
+            metric.prepare()
     _refuse_same_scores(chosen)
 
 

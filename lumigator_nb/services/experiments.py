@@ -28,12 +28,17 @@ _DEFAULT_METRICS = {
 
 
 class Experiments:
-    """The experiments of a workspace."""
+    """The experiments of a workspace.
 
-    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
+    Args:
+        computes_here: whether metrics are computed with this machine's packages, so that a missing one is refused.
+    """
+
+    def __init__(self, database: Database, store: Store, settings: Settings, *, computes_here: bool = True) -> None:
         self._database = database
         self._store = store
         self._settings = settings
+        self._computes_here = computes_here
 
     def create(
         self,
@@ -80,7 +85,7 @@ class Experiments:
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             joined = _joined(record.metrics, localized(specs, record.task))
-            check_metrics(joined, work.datasets.get(record.dataset_id), record.task)
+            check_metrics(joined, work.datasets.get(record.dataset_id), record.task, here=self._computes_here)
             record.metrics = joined
             return record
 
@@ -97,7 +102,7 @@ class Experiments:
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
             specs = _defaults(record, task) if chosen is None else localized(chosen, task)
-            check_metrics(specs, record, task)
+            check_metrics(specs, record, task, here=self._computes_here)
             check_task(task, record.profile["metadata"])
             return work.experiments.add(
                 Experiment(name=checked_name(name), dataset_id=record.id, task=task, metrics=specs)
@@ -166,10 +171,10 @@ def _joined(before: Sequence[MetricSpec], added: Sequence[MetricSpec]) -> tuple[
     return tuple(kept)
 
 
-def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task) -> None:
+def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task, *, here: bool = True) -> None:
     """Refuse metrics that cannot score this task on this dataset; see :func:`lumigator_nb.metrics.check`."""
     columns = dataset.profile["metadata"]
-    metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target, columns=columns)
+    metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target, columns=columns, here=here)
 
 
 def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]:

@@ -17,7 +17,7 @@ from varied import pairs
 
 import lumigator_nb as lm
 from lumigator_nb import metrics
-from lumigator_nb.errors import InvalidInputError, LumigatorError, MissingFieldsError
+from lumigator_nb.errors import ConfigurationError, InvalidInputError, LumigatorError, MissingFieldsError
 from lumigator_nb.metrics import counting
 from lumigator_nb.metrics.base import NO_GROUND_TRUTH, NO_PREDICTION
 from lumigator_nb.metrics.rouge import NO_WORDS
@@ -259,6 +259,17 @@ def test_a_known_language_chooses_words_and_model() -> None:
     assert "tok:zh" in given.attrs["signatures"]["bleu"], "what was asked for stays"
     assert metrics.localized(MetricSpec(name="bertscore"), "zh-Hant").options == {"language": "zh"}
     assert metrics.localized(MetricSpec(name="bertscore"), None).options == {}
+
+
+def test_what_is_missing_here_may_be_there_where_it_is_computed(monkeypatch) -> None:
+    def missing(self):
+        raise ConfigurationError("no dictionary")
+
+    monkeypatch.setattr(metrics.length.Length, "prepare", missing)
+    specs = [metrics.parse("length")]
+    with pytest.raises(ConfigurationError, match="no dictionary"):
+        metrics.check(specs, has_ground_truth=True)
+    metrics.check(specs, has_ground_truth=True, here=False)
 
 
 def test_one_metric_that_fails_takes_no_other_with_it(monkeypatch) -> None:
