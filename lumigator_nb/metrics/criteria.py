@@ -137,27 +137,20 @@ def score_request(
 ) -> Request:
     """Return the question how good a prediction is."""
     low, high = scale
-    form = _SCORE_FORM.format(
-        name=asked.name,
-        description=asked.description,
-        material=_material(asked, example, truth),
-        prediction=prediction,
-        low=low,
-        high=high,
-    )
-    return Request(row=row, example=prediction, user=form, system=SYSTEM)
+    return _filled_in(_SCORE_FORM, row, asked, example, truth, prediction, prediction=prediction, low=low, high=high)
 
 
 def pair_request(row: int, asked: Criterion, example: str, truth: str | None, first: str, second: str) -> Request:
     """Return the question which of two predictions is better."""
-    form = _PAIR_FORM.format(
-        name=asked.name,
-        description=asked.description,
-        material=_material(asked, example, truth),
-        first=first,
-        second=second,
-    )
-    return Request(row=row, example=first, user=form, system=SYSTEM)
+    return _filled_in(_PAIR_FORM, row, asked, example, truth, first, first=first, second=second)
+
+
+def _filled_in(
+    form: str, row: int, asked: Criterion, example: str, truth: str | None, subject: str, **fields: object
+) -> Request:
+    material = _material(asked, example, truth)
+    user = form.format(name=asked.name, description=asked.description, material=material, **fields)
+    return Request(row=row, example=subject, user=user, system=SYSTEM)
 
 
 def again(request: Request, answer: str) -> Request:

@@ -191,8 +191,17 @@ class Comparison:
         Raises:
             InvalidInputError: a column is missing.
         """
-        if human is not None and (missing := [name for name in ("row", "model") if name not in human]):
+        if human is None:
+            return list(self._passports)
+        if missing := [name for name in ("row", "model") if name not in human]:
             raise InvalidInputError(f"the human labels have no column {missing[0]!r}", "row, model, and one per score")
+        return self._examined(human)
+
+    @cached_property
+    def _passports(self) -> list[Passport]:
+        return self._examined(None)
+
+    def _examined(self, human: pd.DataFrame | None) -> list[Passport]:
         judged = [pair for spec in self.experiment.metrics for pair in passports.judges_of(spec)]
         return [self._passport(name, judge, human) for name, judge in judged if name in self._scored]
 

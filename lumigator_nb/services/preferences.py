@@ -8,64 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import statistics
-from lumigator_nb.metrics import FloatArray
+from lumigator_nb.metrics import Aggregate, FloatArray
 from lumigator_nb.services.passports import Finding, Passport, family, human_agreement
 from lumigator_nb.specs import Model
-
-
-class _Measure:
-    """A number that follows from sums over verdicts, so that it can be resampled."""
-
-    def sums(self, table: pd.DataFrame) -> pd.DataFrame:
-        raise NotImplementedError
-
-    def value(self, totals: FloatArray, n: int) -> FloatArray:
-        raise NotImplementedError
-
-
-class _Place(_Measure):
-    def sums(self, table: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"won": table["preference"], "n": 1.0}, index=table.index)
-
-    def value(self, totals: FloatArray, n: int) -> FloatArray:
-        return totals[..., 0] / totals[..., 1]
-
-
-class _Same(_Measure):
-    def sums(self, table: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"same": table["forward"] == table["backward"], "n": 1.0}, index=table.index)
-
-    def value(self, totals: FloatArray, n: int) -> FloatArray:
-        return totals[..., 0] / totals[..., 1]
-
-
-class _Length(_Measure):
-    """With p the share that follows the place and q that of the rest that follows the length, the first answer is
-    preferred by p + (1 − |p|)·q where it is the longer, and by p − (1 − |p|)·q where it is the shorter.
-    """
-
-    def sums(self, table: pd.DataFrame) -> pd.DataFrame:
-        longer = (table["first_length"] > table["second_length"]).astype(float)
-        shorter = (table["first_length"] < table["second_length"]).astype(float)
-        won = table["preference"]
-        return pd.DataFrame({"a": won * longer, "na": longer, "b": won * shorter, "nb": shorter, "p": won, "n": 1.0})
-
-    def value(self, totals: FloatArray, n: int) -> FloatArray:
-        longer, shorter = totals[..., 0] / totals[..., 1], totals[..., 2] / totals[..., 3]
-        place = np.abs(totals[..., 4] / totals[..., 5])
-        share: FloatArray = np.clip((longer - shorter) / 2 / (1 - place), -1.0, 1.0)
-        return share
-
-
-class _Won(_Measure):
-    def sums(self, table: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"won": table["own"], "n": 1.0}, index=table.index)
-
-    def value(self, totals: FloatArray, n: int) -> FloatArray:
-        return totals[..., 0] / totals[..., 1]
-
-
-_place, _same, _length, _won = _Place(), _Same(), _Length(), _Won()
+from lumigator_nb.statistics import Interval
 
 
 def of_preferences(
@@ -99,12 +45,11 @@ def of_preferences(
     read = verdicts[verdicts["preference"].notna()]
     both = paired(read)
     findings = [
-        _interval_of(read, _place, "position", 0.0, len(read), options,
-                     "share of verdicts that follow the place: above 0 the first answer is preferred, else the second"),
-        _interval_of(both, _same, "agreement of both orders", 1.0, len(both), options,
-                     "share of pairs with the same winner in either order"),
-        _interval_of(read, _length, "length", 0.0, int((read["first_length"] != read["second_length"]).sum()), options,
-                     "share of the other verdicts that follow the length: above 0 the longer answer is preferred"),
+        _share("position", 0.0, read["row"], read["preference"], options,
+               "share of verdicts that follow the place: above 0 the first answer is preferred, else the second"),
+        _share("agreement of both orders", 1.0, both["row"], both["forward"] == both["backward"], options,
+               "share of pairs with the same winner in either order"),
+        _length(read, options),
     ]  # fmt: skip
     if len(retest):
         equal = sum(first == second for first, second in retest)
@@ -142,16 +87,47 @@ def paired(read: pd.DataFrame) -> pd.DataFrame:
     return wide.rename_axis(columns=None)
 
 
-def _interval_of(
-    table: pd.DataFrame, measure: _Measure, name: str, ideal: float, n: int, options: Mapping[str, float], meaning: str
+def _share(
+    name: str, ideal: float, rows: pd.Series, counted: pd.Series, options: Mapping[str, float], meaning: str
 ) -> Finding:
-    """Bootstrap a measure over examples: all verdicts on one example are drawn together."""
-    sums = measure.sums(table).groupby(table["row"].to_numpy()).sum().to_numpy(dtype=np.float64)
-    if len(sums) < 2:
-        return Finding(name, float("nan"), float("nan"), float("nan"), ideal, n, meaning)
+    """Return the mean of what is counted for each verdict."""
+
+    def share(totals: FloatArray, n: int) -> FloatArray:
+        return totals[..., 0] / totals[..., 1]
+
+    sums = pd.DataFrame({"counted": counted, "n": 1.0}, index=rows.index)
+    return Finding.of(name, _over_examples(rows, sums, share, options), ideal, len(rows), meaning)
+
+
+def _length(read: pd.DataFrame, options: Mapping[str, float]) -> Finding:
+    """Return how many of the verdicts that do not follow the place follow the length.
+
+    With p the share that follows the place and q that of the rest that follows the length, the first answer is
+    preferred by p + (1 − |p|)·q where it is the longer, and by p − (1 − |p|)·q where it is the shorter.
+    """
+
+    def share(totals: FloatArray, n: int) -> FloatArray:
+        longer, shorter = totals[..., 0] / totals[..., 1], totals[..., 2] / totals[..., 3]
+        place = np.abs(totals[..., 4] / totals[..., 5])
+        found: FloatArray = np.clip((longer - shorter) / 2 / (1 - place), -1.0, 1.0)
+        return found
+
+    longer = (read["first_length"] > read["second_length"]).astype(float)
+    shorter = (read["first_length"] < read["second_length"]).astype(float)
+    won = read["preference"]
+    sums = pd.DataFrame({"a": won * longer, "na": longer, "b": won * shorter, "nb": shorter, "p": won, "n": 1.0})
+    meaning = "share of the other verdicts that follow the length: above 0 the longer answer is preferred"
+    found = _over_examples(read["row"], sums, share, options)
+    return Finding.of("length", found, 0.0, int((longer + shorter).sum()), meaning)
+
+
+def _over_examples(rows: pd.Series, sums: pd.DataFrame, value: Aggregate, options: Mapping[str, float]) -> Interval:
+    """Bootstrap over examples what follows from sums over verdicts: those on one example are drawn together."""
+    totals = sums.groupby(rows.to_numpy()).sum().to_numpy(dtype=np.float64)
+    if len(totals) < 2:
+        return Interval(float("nan"), float("nan"), float("nan"))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = statistics.bootstrap_interval(sums, measure.value, **options)  # type: ignore[arg-type]
-    return Finding.of(name, found, ideal, n, meaning)
+        return statistics.bootstrap_interval(totals, value, **options)  # type: ignore[arg-type]
 
 
 def _own_family(
@@ -159,12 +135,12 @@ def _own_family(
 ) -> list[Finding]:
     mine = both["model"].map(families).eq(own)
     theirs = both["other"].map(families).eq(own)
-    mixed = both[mine != theirs].copy()
+    mixed = both[mine != theirs]
     if not len(mixed):
         return []
-    mixed["own"] = mixed["preference"].where(mine[mixed.index], -mixed["preference"])
+    won = mixed["preference"].where(mine[mixed.index], -mixed["preference"])
     meaning = f"wins of {own} models over others less their losses; they may deserve it"
-    return [_interval_of(mixed, _won, "own family", 0.0, len(mixed), options, meaning)]
+    return [_share("own family", 0.0, mixed["row"], won, options, meaning)]
 
 
 def _human_preferences(both: pd.DataFrame, human: pd.DataFrame, options: Mapping[str, float]) -> list[Finding]:
