@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -116,14 +116,13 @@ def _score_shards(
 def _shards(metric: Metric, spec: WorkflowSpec, store: Store) -> Iterator[tuple[list[str | None], pa.Table]]:
     """Yield predictions and the rows that they belong to, some thousands at once."""
     per_file = max(1, SCORED_ROWS_PER_FILE // spec.shard_size)
-    with store.reading(spec.dataset) as file:
-        columns = _columns(results.column_names(file), everything="metadata" in metric.needs)
+    columns = None if "metadata" in metric.needs else _is_text
     for index, table in enumerate(results.iter_shards(store, spec.dataset, columns, per_file * spec.shard_size)):
         yield _predictions(spec, store, range(index * per_file, (index + 1) * per_file)), table
 
 
-def _columns(names: Sequence[str], *, everything: bool) -> list[str]:
-    return [name for name in names if everything or name == "example" or is_ground_truth(name)]
+def _is_text(column: str) -> bool:
+    return column == "example" or is_ground_truth(column)
 
 
 def _predictions(spec: WorkflowSpec, store: Store, shards: range) -> list[str | None]:
@@ -140,7 +139,7 @@ def _references(table: pa.Table) -> list[tuple[str, ...]]:
 
 
 def _metadata(table: pa.Table) -> list[dict[str, Any]]:
-    kept = [name for name in table.column_names if name != "example" and not is_ground_truth(name)]
+    kept = [name for name in table.column_names if not _is_text(name)]
     return list(table.select(kept).to_pylist()) if kept else [{} for _ in range(len(table))]
 
 

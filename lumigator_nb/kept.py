@@ -88,7 +88,9 @@ class KeptAsking:
             else:
                 pending += [] if key in twins else [request]
                 twins.setdefault(key, []).append(request)
-        purse = Purse(model, self._launch.model_copy(update={"mode": "direct"}), answers, spent=self._spent(model))
+        # Adding up what others spent reads all predictions, so it is done only where there is a budget.
+        spent = self._spent(model) if self._launch.budget is not None else 0.0
+        purse = Purse(model, self._launch.model_copy(update={"mode": "direct"}), answers, spent=spent)
         source = iter(pending)
         while (first := next(source, None)) is not None:
             affordable = purse.within(first, source)

@@ -216,16 +216,21 @@ def read_shard(store: Store, workflow_id: str, step: Step, shard: int) -> pa.Tab
     return _read_table(store, layout.part(workflow_id, step, shard))
 
 
-def iter_shards(store: Store, name: str, columns: Sequence[str] | None, shard_size: int) -> Iterator[pa.Table]:
+def iter_shards(
+    store: Store, name: str, columns: Sequence[str] | Callable[[str], bool] | None, shard_size: int
+) -> Iterator[pa.Table]:
     """Yield consecutive tables of `shard_size` rows (the last may be shorter) of a Parquet file in the store.
 
     Args:
-        columns: those to read, as far as they are there; None reads all.
+        columns: those to read, as far as they are there, or what says of each name whether to; None reads all.
     """
     with store.reading(name) as file:
         parquet = pq.ParquetFile(file)
         names = parquet.schema_arrow.names
-        present = names if columns is None else [column for column in columns if column in names]
+        if callable(columns):
+            present = [name for name in names if columns(name)]
+        else:
+            present = names if columns is None else [column for column in columns if column in names]
         waiting: list[pa.Table] = []
         for batch in parquet.iter_batches(batch_size=max(shard_size, 1024), columns=present):
             waiting.append(pa.Table.from_batches([batch]))
@@ -236,11 +241,6 @@ def iter_shards(store: Store, name: str, columns: Sequence[str] | None, shard_si
         rest = pa.concat_tables(waiting) if waiting else None
         if rest is not None and len(rest):
             yield rest
-
-
-def column_names(file: Any) -> list[str]:
-    """Return the names of the columns of an open Parquet file."""
-    return list(pq.ParquetFile(file).schema_arrow.names)
 
 
 def write_spec(store: Store, spec: WorkflowSpec) -> None:
