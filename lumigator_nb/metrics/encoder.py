@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,11 +12,10 @@ import numpy as np
 
 from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
 from lumigator_nb.metrics.base import FloatArray
+from lumigator_nb.models import resolving
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-log = logging.getLogger(__name__)
 
 Tokens = tuple[int, ...]
 T = TypeVar("T")
@@ -25,7 +23,6 @@ T = TypeVar("T")
 # Tokens that go through the model together, padding included. More gained nothing on a CPU.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
 CACHE_BYTES = 512 * 2**20
-HUB_TIMEOUT_SECONDS = 5.0
 
 # Tokenizers that know no greatest length name 10^30.
 _NO_LIMIT = 10**9
@@ -249,26 +246,20 @@ def _device(wanted: str | None) -> str:
 
 def _place(name: str) -> tuple[str, str]:
     """Return folder or hub id, and revision: one request decides whether it is the hub or its cache."""
-    from huggingface_hub import model_info, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     if is_folder(name):
         return str(check_folder(name)), "main"
     try:
-        return name, str(model_info(name, timeout=HUB_TIMEOUT_SECONDS).sha)
+        validate_repo_id(name)
     except HFValidationError as error:
         raise UnknownModelError(f"{name!r} is neither a model on the Hugging Face hub nor a folder") from error
-    except RepositoryNotFoundError as error:
-        raise UnknownModelError(
-            f"there is no model {name!r} on the hub, or it is private",
-            "check the spelling; for a private model set HF_TOKEN where the metric is computed",
-        ) from error
-    except Exception as error:  # its HTTP library changes between versions, and so do the errors
-        obstacle = f"{type(error).__name__}: {error}".partition("\n")[0]
-        log.info("the hub cannot be reached: %s", obstacle)
-    config = try_to_load_from_cache(name, "config.json")
-    if isinstance(config, str):
-        return str(Path(config).parent), "main"
+    commit, obstacle = resolving.ask_hub(name, None)
+    if commit:
+        return name, commit
+    if folder := resolving.cached(name, None):
+        return str(folder), "main"
     raise UnavailableError(
         f"cannot get the model {name!r}: the hub cannot be reached ({obstacle}), and its cache does not have it",
         "download it where there is a network and give its folder: model='/absolute/path', num_layers=…",

@@ -81,10 +81,10 @@ def locate(name: str, revision: str | None, report: Report) -> Source:
     if _is_local(name):
         return _local(Path(name).expanduser())
     report("asking the hub")
-    commit, obstacle = _ask_hub(name, revision)
+    commit, obstacle = ask_hub(name, revision)
     if commit:
         return Source(name, "hub", commit)
-    if folder := _cached(name, revision):
+    if folder := cached(name, revision):
         return Source(str(folder), "hub cache", folder.name)
     shipped = packaged.find(name) if revision is None else None
     if shipped:
@@ -107,10 +107,10 @@ def identify(name: str, revision: str | None, report: Report) -> str:
         files = [path] if path.is_file() else sorted(each for each in path.iterdir() if _decides(each))
         return digest([[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files])
     report("asking the hub")
-    commit, _ = _ask_hub(name, revision)
+    commit, _ = ask_hub(name, revision)
     if commit:
         return commit
-    folder = _cached(name, revision)
+    folder = cached(name, revision)
     if folder:
         return folder.name
     return str(packaged.find(name) or "")
@@ -140,8 +140,12 @@ def _local(path: Path) -> Source:
     return Source(str(path), f"folder {path}")
 
 
-def _ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
-    """Return the commit, or None and what stood in the way."""
+def ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
+    """Return the commit of a model on the hub, or None and what stood in the way.
+
+    Raises:
+        UnknownModelError: the hub knows no such model or revision.
+    """
     from huggingface_hub import model_info
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -159,7 +163,8 @@ def _ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
         return None, f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
+def cached(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a model in the hub's cache; None where it is not there, or not whole."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(name, "config.json", revision=revision)
