@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lumigator_nb as lm
+from lumigator_nb.testing import ModelServer
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +54,21 @@ def tiny_model(tmp_path_factory) -> str:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return f"hf/{folder}"
+
+
+@pytest.fixture(scope="module")
+def running():
+    """A model server for a module's tests, which bring it back to how it was by a fixture `server` of their own."""
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    import openai
+
+    with openai.OpenAI(base_url=server.base_url, api_key="sk-mine", max_retries=0) as made:
+        yield made
 
 
 @pytest.fixture

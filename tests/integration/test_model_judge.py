@@ -21,23 +21,11 @@ PAIRS = 1000
 SHORT, LONG = "Short answer", "A long answer, and the more so as it goes on and on to well above sixty characters"
 
 
-@pytest.fixture(scope="module")
-def running():
-    with ModelServer() as server:
-        yield server
-
-
 @pytest.fixture
 def server(running):
     yield running
     running.configure(judge=None, reasoning=False)
     running.reset()
-
-
-@pytest.fixture
-def client(server):
-    with openai.OpenAI(base_url=server.base_url, api_key="sk-mine", max_retries=0) as made:
-        yield made
 
 
 def pair(first: str, second: str) -> str:

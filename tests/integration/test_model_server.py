@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from waiting import until
 
-from lumigator_nb.testing import ModelServer
 from lumigator_nb.testing.behaviour import count_tokens, cut, pattern
 
 openai = pytest.importorskip("openai")
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.integration
 TEXT = "The cat sat. The dog ran. A bird sang."
 
 
-@pytest.fixture(scope="module")
-def running():
-    with ModelServer() as server:
-        yield server
-
-
 @pytest.fixture
 def server(running):
     yield running
@@ -40,12 +33,6 @@ def server(running):
         api_key=None, models=None, quota=None, unsupported=(), reasoning=False,
     )  # fmt: skip
     running.reset()
-
-
-@pytest.fixture
-def client(server):
-    with openai.OpenAI(base_url=server.base_url, api_key="sk-mine", max_retries=0) as made:
-        yield made
 
 
 def ask(client, text=TEXT, model="lead-1", **more):
