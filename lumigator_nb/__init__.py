@@ -23,6 +23,7 @@ _HOMES = {
     "TextGeneration": "specs",
     "Shot": "specs",
     "estimate": "services.estimates",
+    "plan": "statistics",
     "MetricSpec": "specs",
     "Status": "specs",
     "Comparison": "services.comparisons",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         TextGeneration,
         Translation,
     )
+    from lumigator_nb.statistics import plan
     from lumigator_nb.workspace import Workspace, connect
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "estimate",
     "metric",
     "metrics",
+    "plan",
     "score",
     "statistics",
     "ui",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -45,6 +45,20 @@ def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Re
         return results.find_model_details(store, spec.workflow_id)
     with _Work(spec, store, progress, redact, finished - reopened, reopened) as work:
         return work.answer_all()
+
+
+def request_of(conversation: Conversation, redact: Redactor, row: int, values: Mapping[str, Any]) -> Request:
+    """Return what is asked about a row of the dataset; no secret and no ground truth goes along.
+
+    Raises:
+        InvalidInputError: the task's template cannot be filled in with it.
+    """
+    metadata = {
+        name: redact(value) if isinstance(value, str) else value
+        for name, value in values.items()
+        if name != "example" and not is_ground_truth(name)
+    }
+    return conversation.request(row, redact(values["example"]), metadata)
 
 
 def _has_gaps(store: Store, spec: WorkflowSpec, shard: int) -> bool:
@@ -175,13 +189,7 @@ class _Work:
         return self._answers is not None and self._spec.model.generation.temperature > 0
 
     def _request(self, row: int, values: dict[str, Any]) -> Request:
-        example = self._redact(values.pop("example"))
-        metadata = {
-            name: self._redact(value) if isinstance(value, str) else value
-            for name, value in values.items()
-            if not is_ground_truth(name)
-        }
-        return self._conversation.request(row, example, metadata)
+        return request_of(self._conversation, self._redact, row, values)
 
     def _key(self, request: Request) -> str:
         if self._answers is None:

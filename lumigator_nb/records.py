@@ -1,4 +1,4 @@
-"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job.
+"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job; and Label.
 
 SQLModel tables do not validate what they are given; the services do.
 """
@@ -194,3 +194,41 @@ class Job(_Record, table=True):
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     started_at: datetime | None = Field(default=None, sa_column=_time())
     finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class Label(SQLModel, table=True):
+    """What a person said of one answer, or of two; read as tables by :class:`lumigator_nb.services.labels.Labels`.
+
+    Attributes:
+        kind: "preference" or "rating".
+        criterion: what the person looked at.
+        row: of the dataset, from 0.
+        model, other: labels of models; of a preference in alphabetical order, so that a pair is one pair; `other` is
+            empty for a rating.
+        value: of a preference 1 (the model is better), −1 (the other) or 0 (neither); of a rating the number.
+        scale_low, scale_high: ends of a rating's scale.
+        seconds: how long the person looked at it.
+    """
+
+    __tablename__ = "label"
+    __table_args__ = (sa.UniqueConstraint("experiment_id", "kind", "criterion", "rater", "row", "model", "other"),)
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    experiment_id: str = Field(foreign_key="experiment.id", index=True, ondelete="CASCADE")
+    kind: str
+    criterion: str
+    rater: str
+    row: int
+    model: str
+    other: str = ""
+    value: float
+    scale_low: float | None = None
+    scale_high: float | None = None
+    comment: str | None = None
+    seconds: float | None = None
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+    @property
+    def subject(self) -> tuple[str, int, str, str]:
+        """Who said something of what; of one kind and criterion it is there once."""
+        return self.rater, self.row, self.model, self.other

@@ -11,7 +11,7 @@ from sqlmodel import Session, SQLModel, col, func, select
 
 from lumigator_nb.db import Database
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
-from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.records import Dataset, Experiment, Job, Label, Workflow
 from lumigator_nb.specs import Status
 
 T = TypeVar("T", bound=SQLModel)
@@ -141,6 +141,52 @@ class Jobs(Repository[Job]):
         return list(self.session.exec(select(Job).where(col(Job.workflow_id).in_(workflow_ids))))
 
 
+class Labels(Repository[Label]):
+    """Labels of people, by experiment."""
+
+    def of_experiment(self, experiment_id: str, kind: str, criterion: str) -> list[Label]:
+        """Return the labels of one kind on one criterion, by example and pair."""
+        query = select(Label).where(
+            Label.experiment_id == experiment_id, Label.kind == kind, Label.criterion == criterion
+        )
+        order = (col(each) for each in (Label.row, Label.model, Label.other, Label.rater))
+        return list(self.session.exec(query.order_by(*order)))
+
+    def of_rater(self, experiment_id: str, rater: str) -> list[Label]:
+        """Return all that one person said in an experiment."""
+        return list(self.session.exec(select(Label).where(Label.experiment_id == experiment_id, Label.rater == rater)))
+
+    def raters(self, experiment_id: str) -> list[str]:
+        """Return who said something in an experiment."""
+        query = select(Label.rater).where(Label.experiment_id == experiment_id).distinct()
+        return sorted(self.session.exec(query))
+
+    def scales(self, experiment_id: str, criterion: str) -> list[tuple[float | None, float | None]]:
+        """Return the scales on which answers were rated by a criterion."""
+        query = select(Label.scale_low, Label.scale_high).where(
+            Label.experiment_id == experiment_id, Label.kind == "rating", Label.criterion == criterion
+        )
+        return [(low, high) for low, high in self.session.exec(query.distinct())]
+
+    def put(self, labels: Sequence[Label]) -> None:
+        """Insert labels of one experiment, kind, criterion and rater; those on the same subject are replaced."""
+        rows = [label.row for label in labels]
+        query = select(Label).where(
+            Label.experiment_id == labels[0].experiment_id,
+            Label.kind == labels[0].kind,
+            Label.criterion == labels[0].criterion,
+            Label.rater == labels[0].rater,
+            col(Label.row).between(min(rows), max(rows)),
+        )
+        subjects = {label.subject for label in labels}
+        for old in self.session.exec(query):
+            if old.subject in subjects:
+                self.session.delete(old)
+        self.session.flush()  # or the new rows would come before the old ones are gone
+        self.session.add_all(labels)
+        self.session.flush()
+
+
 class UnitOfWork:
     """The repositories over one session."""
 
@@ -150,6 +196,7 @@ class UnitOfWork:
         self.experiments = Experiments(session, Experiment, "name")
         self.workflows = Workflows(session, Workflow)
         self.jobs = Jobs(session, Job)
+        self.labels = Labels(session, Label)
 
 
 @contextmanager

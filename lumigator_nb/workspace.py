@@ -14,19 +14,25 @@ from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display import records as shown
 from lumigator_nb.display.progress import say
-from lumigator_nb.errors import ClusterUnavailableError
+from lumigator_nb.errors import ClusterUnavailableError, InvalidInputError
 from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.repositories import reading
-from lumigator_nb.services import judgements
+from lumigator_nb.services import audit as audits
+from lumigator_nb.services import claims, judgements, selection, studies, trial
 from lumigator_nb.services.annotation import Annotator
+from lumigator_nb.services.audit import Audit
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.services.gathering import gather
 from lumigator_nb.services.judgements import Judgements
+from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
+from lumigator_nb.services.selection import Selection
+from lumigator_nb.services.studies import Study
+from lumigator_nb.services.trial import Question
 from lumigator_nb.services.workflows import Target, Workflows
-from lumigator_nb.specs import Launch, MetricSpec
+from lumigator_nb.specs import Launch, MetricSpec, Model
 from lumigator_nb.store import Store
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ class Workspace:
         experiments: create, look, delete.
         workflows: launch, wait, stop, resume, logs, estimate.
         models: the catalogue of models to choose from.
+        labels: what people say of answers: label blindly, add, read, agreement of raters.
     """
 
     def __init__(self, settings: Settings, database: Database, store: Store, cluster: Cluster) -> None:
@@ -52,6 +59,7 @@ class Workspace:
         self.experiments = Experiments(database, store, settings, computes_here=cluster.head is not None)
         self.workflows = Workflows(database, store, cluster, settings)
         self.models = Models(settings)
+        self.labels = Labels(database, store, self.datasets, self.workflows)
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
@@ -84,7 +92,8 @@ class Workspace:
 
         Args:
             experiment: record, name or id.
-            options: `confidence` (default 0.95), `n_resamples` (2000), `seed` (0) of the bootstrap.
+            options: `confidence` (default 0.95), `n_resamples` (2000), `seed` (0) of the bootstrap; `groups`, a
+                metadata column, where examples come in groups (such as a customer's) and are no independent witnesses.
 
         Raises:
             InvalidInputError: none has succeeded yet.
@@ -93,7 +102,8 @@ class Workspace:
         dataset = self.datasets.get(record.dataset_id)
         workflows = self.workflows.refresh(record)
         jobs = self.workflows.jobs(workflows)
-        return gather(self.store, record, dataset, self.datasets.to_pandas(dataset), workflows, jobs, **options)
+        examples, ratings = self.datasets.to_pandas(dataset), self.labels.ratings(record)
+        return gather(self.store, record, dataset, examples, workflows, jobs, ratings, **options)
 
     def judge(
         self,
@@ -140,6 +150,145 @@ class Workspace:
             models=models, sample=sample, retest=retest, launch=Launch(cache=cache, budget=budget), human=human,
             progress=progress, seed=seed,
         )  # fmt: skip
+
+    def plan(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model],
+        *,
+        metric: str | MetricSpec | None = None,
+        detect: float = 0.02,
+        power: float = 0.8,
+        confidence: float = 0.95,
+        pilot: int = 30,
+        budget: float | None = None,
+        cache: Literal["on", "off", "refresh"] = "on",
+        progress: bool = True,
+        seed: int = 0,
+    ) -> Study:
+        """Say how many examples it takes to tell models apart, and what they would cost; waits for a pilot.
+
+        The pilot's answers are kept: neither a race (:meth:`select`) nor a workflow asks for them again.
+
+        Args:
+            experiment: record, name or id.
+            models: two or more.
+            metric: the score to compare by, such as "rougeL", or a metric with one score; default the main score.
+            detect: the smallest difference that matters, in units of the score.
+            power: chance of detecting it where it is there.
+            confidence: of the comparison.
+            pilot: examples to ask first, drawn at random; 20 to 50 tell enough.
+            budget: dollars that the pilot may cost, for all models and judges.
+            cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
+            progress: show a display that updates.
+            seed: of the draw.
+
+        Raises:
+            InvalidInputError: a setting is out of range, there are not two models, or one cannot answer.
+            ConfigurationError: an API key is missing.
+            BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+        """
+        question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
+        return studies.study(
+            question, self.store, self.workflows.submitter,
+            pilot=pilot, detect=detect, power=power, confidence=confidence, progress=progress,
+        )  # fmt: skip
+
+    def select(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model],
+        *,
+        metric: str | MetricSpec | None = None,
+        confidence: float = 0.95,
+        indifference: float = 0.0,
+        budget: float | None = None,
+        cache: Literal["on", "off", "refresh"] = "on",
+        progress: bool = True,
+        seed: int = 0,
+    ) -> Selection:
+        """Let models race over the examples, and stop as soon as the best is certain; waits for it.
+
+        They answer the same examples in random order. A model that is shown to be worse than another is asked no more;
+        the race ends when one is left, or when those left are shown to differ by less than `indifference`. The
+        certainty holds although it is looked at again and again. Models are asked from this process. Their answers are
+        kept: what was cut off goes on where it ended, and a workflow of the winner asks only for the rest.
+
+        Args:
+            experiment: record, name or id.
+            models: two or more.
+            metric: the score to compare by, such as "rougeL", or a metric with one score; default the main score.
+                Where the overall score is no mean (BLEU), the mean of the examples' scores decides.
+            confidence: of the conclusion.
+            indifference: differences below it do not matter, in units of the score; 0 races on to the last example
+                where models are alike.
+            budget: dollars that all models and judges together may spend.
+            cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
+            progress: show a display that updates, with intervals that hold at every look.
+            seed: of the order.
+
+        Returns:
+            What was concluded, also where examples or money ran out before.
+
+        Raises:
+            InvalidInputError: a setting is out of range, or fewer than two models can answer.
+            ConfigurationError: an API key is missing.
+        """
+        question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
+        return selection.select(
+            question, self.store, self.workflows.submitter,
+            confidence=confidence, indifference=indifference, progress=progress,
+        )  # fmt: skip
+
+    def audit(
+        self,
+        experiment: Experiment | str,
+        ground_truth: str | Model | Sequence[str | None],
+        *,
+        metric: str | None = None,
+        budget: float | None = None,
+        progress: bool = True,
+        **options: Any,
+    ) -> Audit:
+        """Rank the models by another ground truth, and say whether the winner changes.
+
+        Ground truth that a model has written favours models that write alike; another author's shows how much.
+
+        Args:
+            experiment: record, name or id.
+            ground_truth: a model that writes it, asked from this process, its answers kept; or one text per example.
+            metric: the score to rank by; default the main score.
+            budget: dollars that the model may cost.
+            progress: show a display that updates.
+            options: as of :meth:`compare`.
+
+        Raises:
+            InvalidInputError: the score does not look at the ground truth, or nothing was answered.
+            BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+        """
+        comparison = self.compare(experiment, **options)
+        if not isinstance(ground_truth, (str, Model)):
+            return audits.audit(comparison, _one_for_each(ground_truth, comparison), "another author", metric)
+        launch = Launch(budget=budget)
+        question = self._question(comparison.experiment, [ground_truth], metric or comparison.main_score, launch, 0)
+        texts = trial.answers_of(question, self.store, self.workflows.submitter, progress)
+        return audits.audit(comparison, texts, question.labels[0], metric)
+
+    def _question(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model],
+        metric: str | MetricSpec | None,
+        launch: Launch,
+        seed: int,
+    ) -> Question:
+        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        dataset = self.datasets.get(record.dataset_id)
+        chosen = claims.checked_models(models, 1, launch, here=True)
+        claims.check_labels(chosen, ())
+        question = trial.question(self.store, record, dataset, chosen, metric, launch, seed)
+        self.workflows.submitter.check_keys(question.everybody)
+        return question
 
     def close(self) -> None:
         """Give the database connections back; the cluster and what works on it go on."""
@@ -208,3 +357,12 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
         database.close()
         raise
     return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, say))
+
+
+def _one_for_each(truth: Sequence[str | None], comparison: Comparison) -> list[str | None]:
+    texts = [text if isinstance(text, str) else None for text in truth]
+    if len(texts) != comparison.dataset.n_examples:
+        raise InvalidInputError(
+            f"{len(texts)} texts of ground truth for {comparison.dataset.n_examples} examples", "give one for each"
+        )
+    return texts

@@ -6,11 +6,12 @@ import sys
 
 import typer
 
-from lumigator_nb.cli import data, upkeep, work
+from lumigator_nb.cli import data, decide, upkeep, work
 from lumigator_nb.errors import LumigatorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
+app.add_typer(decide.app)
 app.add_typer(data.datasets, name="datasets")
 app.add_typer(data.experiments, name="experiments")
 app.add_typer(work.jobs, name="jobs")

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from lumigator_nb.metrics import ScoreInfo
 
 # On paper and in image files these are the colours; in a page each stands for a variable of the style sheet.
-_INK, _SOFT, _RULE, _ACCENT = "#1f2021", "#6b6c6d", "#d8d9da", "#1668b7"
-_VARIABLES = {_INK: "var(--lm-fg)", _SOFT: "var(--lm-soft)", _RULE: "var(--lm-line)", _ACCENT: "var(--lm-accent)"}
+INK, SOFT, RULE, ACCENT = "#1f2021", "#6b6c6d", "#d8d9da", "#1668b7"
+_VARIABLES = {INK: "var(--lm-fg)", SOFT: "var(--lm-soft)", RULE: "var(--lm-line)", ACCENT: "var(--lm-accent)"}
 
-_WIDTH, _ROW, _MARGIN = 5.4, 0.34, 0.75  # inches: of the figure, of a model, above and below the models
-_LONGEST_LABEL, _LETTER = 30, 0.078  # letters, inches of one at 9 points
+WIDTH, _ROW, _MARGIN = 5.4, 0.34, 0.75  # inches: of the figure, of a model, above and below the models
+LONGEST_LABEL, LETTER = 30, 0.078  # letters, inches of one at 9 points
 _VALUE_SPACE = 0.6  # inches, right of the whiskers
 
 
@@ -48,19 +48,19 @@ def interval_chart(standings: Sequence[Standing], info: ScoreInfo, confidence: f
         info: of the score.
         confidence: of the intervals, in (0, 1).
     """
-    labels = [elide(one.model, _LONGEST_LABEL) for one in standings]
+    labels = [elide(one.model, LONGEST_LABEL) for one in standings]
     height = _MARGIN + _ROW * len(standings)
-    left = min(0.45, (0.15 + _LETTER * max(map(len, labels), default=0)) / _WIDTH)
-    chart = Chart(figsize=(_WIDTH, height), facecolor="white")
-    bounds = (left, 0.32 / height, 1 - left - _VALUE_SPACE / _WIDTH, 1 - _MARGIN / height)
+    left = min(0.45, (0.15 + LETTER * max(map(len, labels), default=0)) / WIDTH)
+    chart = Chart(figsize=(WIDTH, height), facecolor="white")
+    bounds = (left, 0.32 / height, 1 - left - _VALUE_SPACE / WIDTH, 1 - _MARGIN / height)
     axes = chart.add_axes(bounds, facecolor="none")
-    chart.text(0.015, 1 - 0.1 / height, _title(info, confidence), va="top", fontsize=9, color=_SOFT, parse_math=False)
+    chart.text(0.015, 1 - 0.1 / height, _title(info, confidence), va="top", fontsize=9, color=SOFT, parse_math=False)
     _frame(axes, labels)
     show = figures(standings, info)
     for row, one in enumerate(standings):
         if math.isfinite(one.overall):
             leads = info.higher_is_better is not None and (one.best or one.tied)
-            _draw(axes, row, one, show.number(one.overall), _ACCENT if leads else _SOFT)
+            _draw(axes, row, one, show.number(one.overall), ACCENT if leads else SOFT)
     axes.set_xlim(*_limits(standings))
     return chart
 
@@ -88,8 +88,8 @@ def _frame(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks([])
     axes.locator_params(axis="x", nbins=5)
-    axes.tick_params(axis="x", length=0, labelsize=8, labelcolor=_SOFT, color=_RULE)
-    axes.grid(axis="x", color=_RULE, linewidth=0.6)
+    axes.tick_params(axis="x", length=0, labelsize=8, labelcolor=SOFT, color=RULE)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     for row, label in enumerate(labels):
         # A label may hold dollars, which are no formula.
@@ -102,7 +102,7 @@ def _frame(axes: Axes, labels: Sequence[str]) -> None:
             ha="right",
             va="center",
             fontsize=9,
-            color=_INK,
+            color=INK,
             parse_math=False,
         )
 
@@ -120,7 +120,7 @@ def _draw(axes: Axes, row: int, one: Standing, value: str, colour: str) -> None:
         textcoords="offset points",
         va="center",
         fontsize=9,
-        color=_INK,
+        color=INK,
         fontweight="bold" if one.best else "normal",
     )
 

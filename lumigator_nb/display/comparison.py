@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lumigator_nb.display import passports
@@ -20,12 +20,14 @@ from lumigator_nb.display.overview import (
     mark,
     notes,
     ordered_scores,
+    recommended,
     score_table,
     side_by_side,
 )
 from lumigator_nb.display.report import report
 from lumigator_nb.display.scores import Standing, figures, p_value, standings, verdict
 from lumigator_nb.display.text import MISSING, count, elide, one_line, percent
+from lumigator_nb.errors import InvalidInputError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,25 +36,70 @@ if TYPE_CHECKING:
 
     from lumigator_nb.metrics import ScoreInfo
     from lumigator_nb.services.comparisons import Comparison
+    from lumigator_nb.services.scored import Scored
 
-__all__ = ["as_html", "as_text", "interval_plot", "report", "verdict"]
+__all__ = ["as_html", "as_text", "plot", "report", "verdict"]
 
 SHOWN_EXAMPLES, SHOWN_CHARACTERS = 2, 3000
 # Columns of a terminal: where unknown; for a name, at most; for a score; for what is said about the main one; between.
 _WIDTH, _LABEL, _COLUMN, _MAIN, _GAP = 100, 36, 10, 64, 3
 
 
-def interval_plot(summary: pd.DataFrame, info: ScoreInfo, confidence: float) -> Figure:
-    """Draw each model's overall score with its interval, the best on top.
+def plot(comparison: Comparison, kind: str, scored: Scored, column: str | None) -> Figure:
+    """Draw one score; see :meth:`Comparison.plot`."""
+    drawers: dict[str, Callable[[], Figure]] = {
+        "intervals": lambda: _intervals(comparison, scored.info),
+        "pairwise": lambda: _pairwise(comparison, scored.info),
+        "pareto": lambda: _pareto(comparison, scored.info),
+        "slices": lambda: _slices(comparison, scored.info, column or "length"),
+        "distribution": lambda: _distribution(comparison, scored),
+    }
+    if kind not in drawers:
+        raise InvalidInputError(f"there is no chart {kind!r}", did_you_mean(kind, drawers))
+    return drawers[kind]()
 
-    Args:
-        summary: frame of :meth:`Comparison.summary`.
-        info: of the score.
-        confidence: of the intervals, in (0, 1).
-    """
+
+def _intervals(comparison: Comparison, info: ScoreInfo) -> Figure:
     from lumigator_nb.display.charts import interval_chart
 
-    return interval_chart(standings(summary, info), info, confidence)
+    return interval_chart(standings(comparison.summary(), info), info, comparison.confidence)
+
+
+def _pairwise(comparison: Comparison, info: ScoreInfo) -> Figure:
+    from lumigator_nb.display.decision_charts import pairwise_chart
+
+    if len(comparison.models) < 2:
+        raise InvalidInputError("there is one model, and no pair", "launch another")
+    return pairwise_chart(comparison.pairwise(info.name), _ordered(comparison, info), info)
+
+
+def _pareto(comparison: Comparison, info: ScoreInfo) -> Figure:
+    from lumigator_nb.display.decision_charts import pareto_chart
+
+    points = comparison.pareto(info.name)
+    priced = points["dollars_per_1000"].fillna(0).gt(0).any()
+    against = "dollars_per_1000" if priced else "seconds_p50"
+    if points[against].isna().all():
+        raise InvalidInputError("neither price nor latency of any model is known", "draw kind='intervals'")
+    return pareto_chart(points, info, against)
+
+
+def _slices(comparison: Comparison, info: ScoreInfo, column: str) -> Figure:
+    from lumigator_nb.display.decision_charts import slices_chart
+
+    return slices_chart(comparison.slices(column, info.name), _ordered(comparison, info), info, column)
+
+
+def _distribution(comparison: Comparison, scored: Scored) -> Figure:
+    from lumigator_nb.display.decision_charts import distribution_chart
+
+    order = _ordered(comparison, scored.info)
+    values = scored.values[[comparison.models.index(model) for model in order]]
+    return distribution_chart(values, order, scored.info)
+
+
+def _ordered(comparison: Comparison, info: ScoreInfo) -> list[str]:
+    return [one.model for one in standings(comparison.summary(), info)]
 
 
 def as_html(comparison: Comparison) -> str:
@@ -63,6 +110,7 @@ def as_html(comparison: Comparison) -> str:
     return fragment(
         tag("div", _title(comparison), class_="lm-title"),
         tag("div", verdict(comparison.summary(), info, comparison.confidence), class_="lm-verdict"),
+        *([tag("div", said, class_="lm-verdict")] if (said := recommended(comparison)) else []),
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
@@ -89,7 +137,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
     """
     columns = width or shutil.get_terminal_size((_WIDTH, 24)).columns
     said = verdict(comparison.summary(), main_info(comparison), comparison.confidence)
-    paragraphs = [_title(comparison), said]
+    paragraphs = [_title(comparison), said, *filter(None, [recommended(comparison)])]
     marks = (
         f"* best · {NOT_TOLD_APART} cannot be told apart from the best at {percent(comparison.confidence)} confidence"
     )
@@ -172,7 +220,7 @@ def _main_table(found: Sequence[Standing], info: ScoreInfo, confidence: float, l
     for one in found:
         difference = [
             MISSING if one.best else show.difference(one),
-            p_value(one.p_value).removeprefix("p ").removeprefix("= "),
+            p_value(one.p_adjusted).removeprefix("p ").removeprefix("= "),
         ]
         interval = show.interval(one.low, one.high)
         _add(table, [elide(one.model, label), _value(one, found, info), interval, *(difference if paired else [])])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lumigator_nb.display.costs import cost_legend, cost_table, remarks, unanswered
 from lumigator_nb.display.html import Html, escape, join, name, table, tag
+from lumigator_nb.display.recommendation import advice
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
 from lumigator_nb.metrics.base import NO_PREDICTION
@@ -79,7 +80,7 @@ def _difference(one: Standing, show: Figures) -> Html:
     if one.best:
         return escape(MISSING)
     interval = show.interval(one.difference_low, one.difference_high)
-    below = ", ".join(part for part in (interval, p_value(one.p_value)) if part)
+    below = ", ".join(part for part in (interval, p_value(one.p_adjusted)) if part)
     return join([show.signed(one.difference), " ", tag("span", below, class_="lm-sub")])
 
 
@@ -93,13 +94,23 @@ def cost_and_speed(comparison: Comparison) -> list[Html]:
     return [found, tag("div", below, class_="lm-note")] if below else [found]
 
 
+def recommended(comparison: Comparison) -> str:
+    """Return which model to take where that is not the best; else the verdict has said it."""
+    if len(comparison.models) < 2 or not comparison.decides or comparison.n_scored < 2:
+        return ""
+    found = comparison.recommend()
+    return "" if found.choice == found.best else advice(found)
+
+
 def legend(comparison: Comparison) -> str:
     """Return what the marks of the table mean."""
     certainty = percent(comparison.confidence)
     parts = [f"[ ] {certainty} interval"]
     if len(comparison.models) > 1:
         parts.insert(0, "bold: best")
-        parts.append(f"{NOT_TOLD_APART} cannot be told apart from the best (the difference may be 0)")
+        parts.append(f"{NOT_TOLD_APART} cannot be told apart from the best")
+        if (pairs := math.comb(len(comparison.models), 2)) > 1:
+            parts.append(f"p and {NOT_TOLD_APART} are corrected for {pairs} pairs of models, intervals are not")
     return " · ".join(parts)
 
 

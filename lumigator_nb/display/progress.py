@@ -39,6 +39,7 @@ class ProgressRow:
         stale: the cluster could not be asked, so `status` is the last that was known.
         failed: of `done` have no answer.
         cost: dollars spent in this attempt; None where nothing has a price.
+        result: what is known of its scores so far.
     """
 
     label: str
@@ -53,6 +54,7 @@ class ProgressRow:
     stale: bool = False
     failed: int = 0
     cost: float | None = None
+    result: str = ""
 
     @classmethod
     def of(
@@ -110,11 +112,11 @@ class ProgressRow:
 
     @property
     def remarks(self) -> list[str]:
-        """What else there is to say: staleness, note, failures, money, first line of the error."""
+        """What else there is to say: scores, staleness, note, failures, money, first line of the error."""
         note = "" if self.status.ended else one_line(self.note)
         failed = f"{self.failed:,} failed" if self.failed else ""
         spent = "" if self.cost is None or self.status.ended else f"{dollars(self.cost)} so far"
-        said = (STALE if self.stale else "", note, failed, spent, first_line(self.error or ""))
+        said = (self.result, STALE if self.stale else "", note, failed, spent, first_line(self.error or ""))
         return [text for text in said if text]
 
 

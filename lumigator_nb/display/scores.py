@@ -34,17 +34,20 @@ class Standing:
     difference_low: float
     difference_high: float
     p_value: float
+    p_adjusted: float
+    rank_low: float
+    rank_high: float
     n: int
 
     @property
     def tied(self) -> bool:
-        """Whether it cannot be told apart from the leading model: the interval of the difference holds 0, or is none.
+        """Whether it cannot be told apart from the best: rank 1 is possible, corrected for all pairs of models."""
+        return not self.best and not self.rank_low > 1
 
-        One example has no spread, so nothing can be told apart by it.
-        """
-        if self.best:
-            return False
-        return self.n < 2 or not (self.difference_low > 0 or self.difference_high < 0)
+    @property
+    def ranks(self) -> str:
+        """The possible ranks: ``1``, ``1–3``; nothing where there are none."""
+        return ranks(self.rank_low, self.rank_high)
 
     @property
     def same(self) -> bool:
@@ -97,6 +100,13 @@ def _decimals(info: ScoreInfo, values: Sequence[float]) -> int:
 def figures(standings: Sequence[Standing], info: ScoreInfo) -> Figures:
     """Return how to write the numbers of these standings."""
     return Figures(info, [standing.overall for standing in standings])
+
+
+def ranks(low: float, high: float) -> str:
+    """Return possible ranks: ``1``, ``1–3``; nothing where there are none."""
+    if math.isnan(low):
+        return ""
+    return f"{int(low)}" if low == high else f"{int(low)}–{int(high)}"
 
 
 def p_value(value: float) -> str:

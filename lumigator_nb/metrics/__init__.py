@@ -17,6 +17,7 @@ from lumigator_nb.metrics.registry import (
     metric_class,
     models_of,
     parse,
+    reporting,
     texts_of,
 )
 from lumigator_nb.metrics.scoring import score
@@ -45,6 +46,7 @@ __all__ = [
     "models_of",
     "parse",
     "replaces",
+    "reporting",
     "score",
     "texts_of",
 ]

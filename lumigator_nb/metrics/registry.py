@@ -150,6 +150,18 @@ def info(score: str) -> ScoreInfo:
     return infos[score]
 
 
+def reporting(score: str) -> MetricSpec:
+    """Return the metric, of those that need no options, that reports a score.
+
+    Raises:
+        UnknownMetricError: none does.
+    """
+    for name in known():
+        if score in _infos({name: _all()[name]}):
+            return MetricSpec(name=name)
+    raise UnknownMetricError(f"no metric reports the score {score!r}", did_you_mean(score, _infos(_all())))
+
+
 def _infos(classes: Mapping[str, type[Metric]]) -> dict[str, ScoreInfo]:
     # Metrics made from options know their scores only as instances.
     return {info.name: info for cls in classes.values() for info in getattr(cls, "infos", ())}

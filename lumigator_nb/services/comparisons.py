@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from lumigator_nb import metrics, statistics
 from lumigator_nb.display import comparison as shown
-from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
+from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.results import REASON_SUFFIX, STATISTICS_SUFFIX
-from lumigator_nb.services import passports
+from lumigator_nb.results import REASON_SUFFIX
+from lumigator_nb.services import decisions, exporting, passports, people, slicing
 from lumigator_nb.services.costs import costs
+from lumigator_nb.services.decisions import Recommendation
 from lumigator_nb.services.passports import Passport
-from lumigator_nb.specs import MetricResult, Model, is_ground_truth
+from lumigator_nb.services.scored import Resampling, Scored, main_score, scored_of
+from lumigator_nb.specs import MetricResult, Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT_COLUMNS = ("example", "ground_truth")
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """One score of all models on the examples that every model has it for.
-
-    Attributes:
-        rows: (n,) positions of those examples in the dataset.
-        values: (models, n) per-example scores.
-        statistics: (models, n, k) sufficient statistics.
-    """
-
-    info: ScoreInfo
-    rows: np.ndarray
-    values: FloatArray
-    statistics: FloatArray
+PlotKind = Literal["intervals", "pairwise", "pareto", "slices", "distribution"]
 
 
 class Comparison:
@@ -61,12 +44,15 @@ class Comparison:
         scores: per label, the frame of the evaluation's shards.
         evaluations: per label how the experiment's metrics went, as far as they were computed.
         pending: the other workflows of the experiment, which are only named.
+        labels: ratings by people: columns `row`, `model` (label), `rater`, `rating`.
+        groups: metadata column; examples with the same value in it, such as those of one customer, are no independent
+            witnesses and are resampled together.
         confidence: of all intervals.
         n_resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same numbers.
 
     Raises:
-        InvalidInputError: no example has a score from every model.
+        InvalidInputError: no example has a score from every model, or there is no such column.
     """
 
     def __init__(
@@ -81,6 +67,8 @@ class Comparison:
         *,
         evaluations: Mapping[str, Sequence[MetricResult]] | None = None,
         pending: Sequence[Workflow] = (),
+        labels: pd.DataFrame | None = None,
+        groups: str | None = None,
         confidence: float = 0.95,
         n_resamples: int = 2000,
         seed: int = 0,
@@ -91,14 +79,15 @@ class Comparison:
         self.workflows = tuple(workflows)
         self.jobs = tuple(jobs)
         self.pending = tuple(pending)
-        self.confidence, self.n_resamples, self.seed = confidence, n_resamples, seed
+        self.confidence, self.n_resamples, self.seed, self.groups = confidence, n_resamples, seed, groups
+        self._labels = labels
         self._examples = examples
         self._predictions = predictions
         self._evaluations = evaluations or {}
-        known = {**_stored_infos(self._evaluations), **_infos_of(experiment)}
         frames = [scores[label] for label in self.models]
-        found = [_scored(known.get(name) or metrics.info(name), frames) for name in _score_names(frames)]
-        self._scored = {scored.info.name: scored for scored in found if scored is not None}
+        resampling = Resampling(confidence, n_resamples, seed, _group_labels(examples, groups))
+        found = scored_of(experiment, frames, self._evaluations, resampling)
+        self._scored = {scored.info.name: scored for scored in found}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
             raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
@@ -111,9 +100,17 @@ class Comparison:
     @property
     def main_score(self) -> str:
         """The score that decides where none is named: the first of rougeL, bleu, chrf that there is, or the first."""
-        judged = [info.name for info in self.scores if info.higher_is_better is not None]
-        preferred = [name for name in ("rougeL", "bleu", "chrf") if name in judged]
-        return (preferred or judged or [info.name for info in self.scores])[0]
+        return str(main_score(self.scores))
+
+    @property
+    def decides(self) -> bool:
+        """Whether the main score has a better and a worse."""
+        return self._of(None).decides
+
+    @property
+    def n_scored(self) -> int:
+        """Examples that every model has the main score for."""
+        return self._of(None).n
 
     def best(self, score: str | None = None) -> str:
         """Return the label of the model with the best overall value.
@@ -121,24 +118,57 @@ class Comparison:
         Raises:
             InvalidInputError: there is no such score, or it has no better or worse (a length).
         """
-        scored = self._of(score)
-        if scored.info.higher_is_better is None:
-            raise InvalidInputError(f"{scored.info.name} only describes; no value of it is better", None)
-        return self.models[self._best_index(scored)]
+        return self.models[decisions.leader(self._of(score))]
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
-        rows = [row for scored in self._scored.values() for row in self._summary_rows(scored)]
-        return pd.DataFrame(rows)
+        return decisions.summary(self.models, list(self._scored.values()))
 
     def summary(self) -> pd.DataFrame:
         """Return one row per score and model.
 
-        Columns: `score`, `model`, `overall`, `low`, `high` (percentile-bootstrap interval of `overall`), `best`
-        (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired, to the leading
-        model; empty for the leader and for scores without better or worse), `n` (examples).
+        Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`), `best` (whether it
+        leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to the leading model;
+        empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all pairs of models on
+        this score), `p_adjusted_all` (for all pairs on all scores), `rank_low` and `rank_high` (which ranks are
+        possible: with rank 1 among them a model cannot be told apart from the best), `n` (examples).
         """
         return self._summary.copy()
+
+    def ranking(self, score: str | None = None) -> pd.DataFrame:
+        """Return the models by rank on one score, the best first.
+
+        Columns: `model`, `overall`, `rank_low`, `rank_high` (simultaneous interval of the rank), `best_set` (whether
+        it cannot be told apart from the best), `probability_best` (share of resamples in which it is best), `wins`,
+        `ties`, `losses` (over all examples and other models).
+
+        Raises:
+            InvalidInputError: there is no such score, or it has no better or worse.
+        """
+        return decisions.ranking(self.models, self._of(score))
+
+    def recommend(
+        self, score: str | None = None, *, margin: float | None = None, by: Literal["dollars", "seconds"] | None = None
+    ) -> Recommendation:
+        """Return which model to take: the best, those that may be as good, and the cheapest that is not worse.
+
+        Args:
+            score: default the main score.
+            margin: how much worse still counts as not worse, in units of the score; default 2% of its range.
+            by: what is saved, dollars or seconds of an answer; default dollars where prices are known.
+
+        Raises:
+            InvalidInputError: there is no such score, it has no better or worse, or the margin is not above 0.
+        """
+        return decisions.recommend(self.models, self._of(score), self._costs, margin, by)
+
+    def pareto(self, score: str | None = None) -> pd.DataFrame:
+        """Return quality, cost and latency side by side, one row per model.
+
+        Columns: `model`, `overall`, `low`, `high`, `dollars_per_1000`, `seconds_p50`, `front` (no other model is at
+        least as good in all three and better in one; what is not known of a model does not count for it).
+        """
+        return decisions.pareto(self.models, self._of(score), self._costs)
 
     @cached_property
     def _costs(self) -> pd.DataFrame:
@@ -156,11 +186,12 @@ class Comparison:
         return self._costs.copy()
 
     def pairwise(self, score: str | None = None) -> pd.DataFrame:
-        """Return one row per ordered pair of models: `difference` (model minus other), `low`, `high`, `p_value`."""
-        scored = self._of(score)
-        pairs = [(i, j) for i in range(len(self.models)) for j in range(len(self.models)) if i != j]
-        rows = [{"model": self.models[i], "other": self.models[j], **self._difference(scored, i, j)} for i, j in pairs]
-        return pd.DataFrame(rows).rename(columns={"difference_low": "low", "difference_high": "high"})
+        """Return one row per ordered pair of models.
+
+        Columns: `model`, `other`, `difference` (model minus other) with `low` and `high`, `p_value`, `p_adjusted`
+        (corrected for all pairs), `wins`, `ties`, `losses` (examples).
+        """
+        return decisions.pairwise(self.models, self._of(score))
 
     def examples(self, n: int | None = None) -> pd.DataFrame:
         """Return the texts side by side: `example`, `ground_truth` where known, one column per model."""
@@ -224,31 +255,104 @@ class Comparison:
             seed=self.seed,
         )
 
+    def trust(self, human: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return how far each metric and judge follows people's ratings on this data, the closest first.
+
+        Args:
+            human: ratings of answers: columns `row` (of the dataset, from 0), `model` (label), `rating`; with several
+                raters an answer counts with their mean. Default those stored in the experiment.
+
+        Returns:
+            Columns: `score`, `n` (answers), `kendall`, `spearman`, `pearson`, each with `_low` and `_high` (bootstrap
+            over examples). Scores where less is better are turned round.
+
+        Raises:
+            InvalidInputError: nobody has rated anything, or the ratings do not fit the comparison.
+        """
+        ratings = people.ratings_of(human, self._labels, self.models)
+        judging = {name: scored for name, scored in self._scored.items() if scored.decides}
+        return people.trust(self.models, judging, ratings, self.confidence, self.seed)
+
+    def prediction_powered(self, score: str, human: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return what people would rate the models on all examples, from few ratings and many scores of a judge.
+
+        Unbiased whatever the judge; the closer it follows people, the narrower the interval.
+
+        Args:
+            score: of the judge, or of any metric.
+            human: as of :meth:`trust`; on a random part of the examples.
+
+        Returns:
+            One row per model: `estimate`, `low`, `high`; `human_only`, `human_low`, `human_high` (from the ratings
+            alone); `weight` (how much the judge counts, in [0, 1] mostly), `n_labels`, `n`.
+
+        Raises:
+            InvalidInputError: a model has fewer than two rated answers.
+        """
+        ratings = people.ratings_of(human, self._labels, self.models)
+        return people.prediction_powered(self.models, self._of(score), ratings, self.confidence)
+
+    def next_to_label(self, score: str | None = None, n: int = 10, *, seed: int = 0) -> pd.DataFrame:
+        """Return the examples whose rating by people would tell most.
+
+        Drawn at random, those more often on which the models' scores lie apart; the `probability` of each makes an
+        estimate from them unbiased (:func:`lumigator_nb.statistics.prediction_powered_mean`).
+
+        Returns:
+            `n` rows: `row` (of the dataset) and `probability`.
+        """
+        rated = set() if self._labels is None else set(self._labels["row"])
+        return people.next_to_label(self._of(score), sorted(rated), n, seed)
+
+    def rescored(self, score: Callable[[str, pd.DataFrame], pd.DataFrame]) -> Comparison:
+        """Return the same answers compared by other scores.
+
+        Args:
+            score: from a model's label and its frame of scores (one row per example) to another such frame.
+        """
+        frames = {label: score(label, frame).rename_axis("row") for label, frame in self._scores.items()}
+        return Comparison(
+            self.experiment, self.dataset, self._examples, self.workflows, self.jobs, self._predictions,
+            {label: frame.reset_index() for label, frame in frames.items()},
+            groups=self.groups, confidence=self.confidence, n_resamples=self.n_resamples, seed=self.seed,
+        )  # fmt: skip
+
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
         """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
         scored = self._of(score)
-        index = self._model_index(model or self.best(scored.info.name))
+        index = self._model_index(model or self.best(score))
         order = np.argsort(scored.values[index] * (-1 if scored.info.higher_is_better is False else 1), kind="stable")
         worst = self.examples().loc[scored.rows[order[:n]]]
         worst.insert(0, scored.info.name, scored.values[index][order[:n]])
         return worst
 
-    def slices(self, column: str, score: str | None = None) -> pd.DataFrame:
-        """Return the overall score per value of a metadata column: one row per value, one column per model, and `n`.
+    def disagreements(self, score: str | None = None, n: int = 5) -> pd.DataFrame:
+        """Return the `n` examples on which the models' scores lie furthest apart, side by side, with every score."""
+        scored = self._of(score)
+        order = np.argsort(-np.ptp(scored.values, axis=0), kind="stable")[:n]
+        texts = self.examples().loc[scored.rows[order]]
+        for index, label in enumerate(self.models):
+            texts.insert(index, f"{scored.info.name} of {label}", scored.values[index][order])
+        return texts
+
+    def slices(self, column: str | None = None, score: str | None = None) -> pd.DataFrame:
+        """Return how the models do on parts of the dataset, one row per slice.
+
+        Args:
+            column: a metadata column; "length" and "language" part the examples by themselves. Default all metadata
+                columns that part them, and the length; the index then holds column and slice.
+            score: default the main score.
+
+        Returns:
+            Columns: `n`, one per model (overall score), `leader`, and for the model that leads here against the one
+            that leads over all: `difference`, `low`, `high`, `p_adjusted` (corrected for all slices looked at),
+            `flips` (another model is better here), `too_small` (fewer examples than could show such a thing).
 
         Raises:
             InvalidInputError: the dataset has no such column.
+            MissingExtraError: telling languages apart needs packages.
         """
-        scored = self._of(score)
-        metadata = [name for name in self._examples.columns if name != "example" and not is_ground_truth(name)]
-        if column not in metadata:
-            raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, metadata))
-        groups = self._examples.loc[scored.rows, column].reset_index(drop=True)
-        rows = {}
-        for value, members in groups.groupby(groups, dropna=False).groups.items():
-            overall = scored.info.aggregate(scored.statistics[:, members].sum(axis=1), len(members))
-            rows[value] = {"n": len(members), **dict(zip(self.models, overall, strict=True))}
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(column)
+        return slicing.slices(self.models, self._of(score), self._examples, column)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per example and model: `row`, `model`, texts, metadata, token counts and all scores."""
@@ -261,24 +365,32 @@ class Comparison:
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
-    def plot(self, score: str | None = None) -> Figure:
-        """Draw each model's overall score with its interval, the best on top."""
-        return shown.interval_plot(self._summary, self._of(score).info, self.confidence)
+    def plot(self, kind: PlotKind = "intervals", score: str | None = None, *, column: str | None = None) -> Figure:
+        """Draw one score.
+
+        Args:
+            kind: "intervals" (overall scores), "pairwise" (differences of all pairs), "pareto" (against cost, or
+                latency where nothing has a price), "slices" (by `column`), "distribution" (over the examples).
+            score: default the main score.
+            column: of the slices; default "length".
+
+        Raises:
+            InvalidInputError: there is no such kind, or nothing to draw.
+        """
+        return shown.plot(self, kind, self._of(score), column)
 
     def export(self, path: str | Path) -> Path:
-        """Write a report (`.html`: one file, nothing loaded from elsewhere) or all rows (`.csv`); return its path.
+        """Write the comparison and return the path.
+
+        Args:
+            path: ending in `.html` (a report in one file, nothing loaded from elsewhere), `.xlsx` (a workbook),
+                `.csv` (all rows) or `.md` (the findings, for a wiki).
 
         Raises:
             InvalidInputError: another ending.
+            MissingExtraError: a workbook needs packages that are not installed.
         """
-        target = Path(path).expanduser()
-        if target.suffix == ".csv":
-            self.to_pandas().to_csv(target, index=False)
-        elif target.suffix in (".html", ".htm"):
-            target.write_text(shown.report(self), encoding="utf-8")
-        else:
-            raise InvalidInputError(f"cannot write a {target.suffix or 'nameless'} file", "end it in .html or .csv")
-        return target
+        return exporting.export(self, path)
 
     def verdict(self, score: str | None = None) -> str:
         """Say in one or two sentences which model leads and which cannot be told apart from it."""
@@ -292,96 +404,26 @@ class Comparison:
     def _repr_html_(self) -> str:
         return shown.as_html(self)
 
-    def _summary_rows(self, scored: _Scored) -> list[dict[str, Any]]:
-        rows = []
-        best = None if scored.info.higher_is_better is None else self._best_index(scored)
-        for index, label in enumerate(self.models):
-            compared = _NO_DIFFERENCE if best is None or best == index else self._difference(scored, index, best)
-            interval = statistics.bootstrap_interval(scored.statistics[index], scored.info.aggregate, **self._bootstrap)
-            row = {
-                "score": scored.info.name,
-                "model": label,
-                "overall": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
-                "best": index == best,
-            }
-            rows.append({**row, **compared, "n": len(scored.rows)})
-        return rows
-
-    def _difference(self, scored: _Scored, index: int, other: int) -> dict[str, float]:
-        found = statistics.paired_difference(
-            scored.statistics[index], scored.statistics[other], scored.info.aggregate, **self._bootstrap
-        )
-        return {
-            "difference": found.estimate,
-            "difference_low": found.low,
-            "difference_high": found.high,
-            "p_value": found.p_value,
-        }
-
-    @property
-    def _bootstrap(self) -> dict[str, Any]:
-        return {"confidence": self.confidence, "n_resamples": self.n_resamples, "seed": self.seed}
-
-    def _best_index(self, scored: _Scored) -> int:
-        overall = scored.info.aggregate(scored.statistics.sum(axis=1), len(scored.rows))
-        return int(np.argmax(overall) if scored.info.higher_is_better else np.argmin(overall))
-
     def _model_index(self, label: str) -> int:
         if label not in self.models:
             raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
         return self.models.index(label)
 
-    def _of(self, score: str | None) -> _Scored:
+    def _of(self, score: str | None) -> Scored:
         name = score or self.main_score
         if name not in self._scored:
             raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))
         return self._scored[name]
 
 
-_NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), float("nan"))
-
-
-def _infos_of(experiment: Experiment) -> dict[str, ScoreInfo]:
-    found: dict[str, ScoreInfo] = {}
-    for spec in experiment.metrics:
-        with suppress(LumigatorError):  # of a package that is not installed any more
-            found |= {info.name: info for info in metrics.create(spec).infos}
-    return found
-
-
-def _stored_infos(evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str, ScoreInfo]:
-    """What the evaluation noted of scores that only it came to know: a function's keys, an uninstalled metric's."""
-    found = {}
-    for result in chain.from_iterable(evaluations.values()):
-        for name, score in result.scores.items():
-            low, high = score.range
-            bounds = (-np.inf if low is None else low, np.inf if high is None else high)
-            found[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
-    return found
-
-
-def _score_names(frames: Sequence[pd.DataFrame]) -> list[str]:
-    """The scores that all models have, in the order of the metrics."""
-    others = [set(frame.columns) for frame in frames[1:]]
-    return [
-        name
-        for name in frames[0].columns
-        if name != "row"
-        and not name.endswith((STATISTICS_SUFFIX, REASON_SUFFIX))
-        and all(name in columns for columns in others)
-    ]
-
-
-def _scored(info: ScoreInfo, frames: Sequence[pd.DataFrame]) -> _Scored | None:
-    columns = [frame.set_index("row")[info.name].to_numpy(dtype=float) for frame in frames]
-    common = np.flatnonzero(~np.isnan(np.stack(columns)).any(axis=0))
-    if not len(common):
+def _group_labels(examples: pd.DataFrame, column: str | None) -> np.ndarray | None:
+    """(rows,) codes of the groups; an example without one stands for itself."""
+    if column is None:
         return None
-    values = np.stack(columns)[:, common]
-    stored = info.name + STATISTICS_SUFFIX
-    if stored in frames[0]:
-        kept = [np.stack(list(frame.set_index("row")[stored].iloc[common])) for frame in frames]
-        return _Scored(info, common, values, np.stack(kept))
-    return _Scored(info, common, values, values[:, :, None])
+    known = slicing.metadata_columns(examples)
+    if column not in known:
+        raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, known))
+    codes, _ = pd.factorize(examples[column])
+    alone = np.flatnonzero(codes < 0)
+    codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
+    return codes

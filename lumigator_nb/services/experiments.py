@@ -128,7 +128,7 @@ class Experiments:
             return work.experiments.list(limit=limit, offset=offset)
 
     def delete(self, experiment: Experiment | str) -> None:
-        """Remove an experiment, its workflows and their files.
+        """Remove an experiment, its workflows and their files, and what people said of its answers.
 
         Raises:
             InUseError: a workflow has not ended.

@@ -22,9 +22,13 @@ def gather(
     examples: pd.DataFrame,
     workflows: Sequence[Workflow],
     jobs: Sequence[Job],
+    labels: pd.DataFrame,
     **options: Any,
 ) -> Comparison:
     """Collect what the succeeded workflows left in the store.
+
+    Args:
+        labels: ratings by people; see :class:`Comparison`.
 
     Raises:
         InvalidInputError: no workflow has succeeded yet.
@@ -46,6 +50,7 @@ def gather(
         {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
         evaluations={workflow.label: _metric_results(store, workflow, experiment) for workflow in done},
         pending=pending,
+        labels=labels,
         **options,
     )
 

@@ -107,6 +107,14 @@ class Judgements:
         columns = ["model", "other", "wins", "ties", "losses", "net", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns).sort_values("net", ascending=False, ignore_index=True)
 
+    def ranking(self) -> pd.DataFrame:
+        """Return one row per model, the strongest first; see :func:`lumigator_nb.services.preferences.ranked`.
+
+        Columns: `model`, `strength` (log-odds of being preferred to an average model) with `low` and `high`, `wins`,
+        `ties`, `losses`, `n`.
+        """
+        return preferences.ranked(self._paired, confidence=self.confidence, seed=self.seed)
+
     def passports(self) -> list[Passport]:
         """Return what was measured of each judge."""
         families = {label: passports.family(model) for label, model in self.models.items()}

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import statistics
+from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import Aggregate, FloatArray
 from lumigator_nb.services.passports import Finding, Passport, family, human_agreement
 from lumigator_nb.specs import Model
-from lumigator_nb.statistics import Interval
+from lumigator_nb.statistics import BradleyTerryIntervals, Interval
 
 
 def of_preferences(
@@ -85,6 +86,48 @@ def paired(read: pd.DataFrame) -> pd.DataFrame:
     wide = wide.reindex(columns=["forward", "backward"]).dropna().reset_index()
     wide["preference"] = wide["forward"].where(wide["forward"] == wide["backward"], 0.0)
     return wide.rename_axis(columns=None)
+
+
+def ranked(votes: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """Rank models by who was preferred to whom, after Bradley and Terry.
+
+    Args:
+        votes: one row per vote: `row`, `model`, `other`, `preference`: 1 the model is better, −1 the other, 0 neither.
+        confidence, seed: of the intervals; examples are resampled, not single votes.
+
+    Returns:
+        One row per model, the strongest first: `model`, `strength` (log-odds against an average model) with `low` and
+        `high`, `wins`, `ties`, `losses`, `n`. A model that only won or only lost has a finite strength by half a win
+        and half a loss that everyone is given.
+    """
+    models = sorted({*votes["model"], *votes["other"]})
+    codes = {model: code for code, model in enumerate(models)}
+    first, second = (votes[name].map(codes).to_numpy(dtype=np.int64) for name in ("model", "other"))
+    outcome = votes["preference"].to_numpy(dtype=np.float64)
+    rows = votes["row"].to_numpy()
+    try:
+        found = _strengths(first, second, outcome, rows, len(models), 0.0, confidence, seed)
+    except InvalidInputError:  # somebody only won, or only lost
+        found = _strengths(first, second, outcome, rows, len(models), 0.5, confidence, seed)
+    counts = {
+        name: (
+            np.bincount(first, outcome == sign, len(models)) + np.bincount(second, outcome == -sign, len(models))
+        ).astype(np.int64)
+        for name, sign in (("wins", 1), ("ties", 0), ("losses", -1))
+    }
+    strengths = {"strength": found.strengths, "low": found.low, "high": found.high}
+    frame = pd.DataFrame({"model": models, **strengths, **counts})
+    frame["n"] = frame[["wins", "ties", "losses"]].sum(axis=1)
+    return frame.sort_values("strength", ascending=False, ignore_index=True)
+
+
+def _strengths(
+    first: np.ndarray, second: np.ndarray, outcome: FloatArray, rows: np.ndarray, n: int, prior: float,
+    confidence: float, seed: int,
+) -> BradleyTerryIntervals:  # fmt: skip
+    return statistics.bradley_terry_intervals(
+        first, second, outcome, n, units=rows, regularization=prior, confidence=confidence, seed=seed
+    )
 
 
 def _share(

@@ -160,10 +160,10 @@ def shard_size(model: Model, n_examples: int) -> int:
     """Return how many predictions go into one file: few where each takes long, so that they are soon to be seen."""
     if n_examples > MANY_EXAMPLES:
         return LARGE_SHARD
-    return MEDIUM_SHARD if n_examples > SOME_EXAMPLES or _waits(model) else SMALL_SHARD
+    return MEDIUM_SHARD if n_examples > SOME_EXAMPLES or waits(model) else SMALL_SHARD
 
 
-def _waits(model: Model) -> bool:
+def waits(model: Model) -> bool:
     """Whether the model is asked elsewhere, so that the worker mostly waits."""
     return models.keeps_answers(model) and not models.uses_all_cores(model)
 
@@ -171,4 +171,4 @@ def _waits(model: Model) -> bool:
 def _cpus(workflow: Workflow) -> float:
     if workflow.launch.mode == "batch":
         return BATCH_CPUS
-    return API_CPUS if _waits(workflow.model) else 1.0
+    return API_CPUS if waits(workflow.model) else 1.0

@@ -1,4 +1,4 @@
-"""Statistics over scores, as pure functions over arrays."""
+"""Statistics over scores, as pure functions over arrays; docs/statistics.md says when each is valid."""
 
 from lumigator_nb.statistics.agreement import (
     Statistic,
@@ -9,23 +9,91 @@ from lumigator_nb.statistics.agreement import (
     wilson_interval,
 )
 from lumigator_nb.statistics.bootstrap import (
+    Aggregate,
     Difference,
+    FloatArray,
     Interval,
     bootstrap_interval,
     paired_difference,
     resampled_totals,
 )
+from lumigator_nb.statistics.bradley_terry import (
+    BradleyTerry,
+    BradleyTerryIntervals,
+    bradley_terry,
+    bradley_terry_intervals,
+)
+from lumigator_nb.statistics.corrections import holm, romano_wolf
+from lumigator_nb.statistics.hypotheses import RandomizationTest, approximate_randomization, mcnemar, wilcoxon
+from lumigator_nb.statistics.intervals import difference, intervals, pseudo_values, resampled_scores
+from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
+from lumigator_nb.statistics.planning import Plan, detectable_difference, examples_needed, plan
+from lumigator_nb.statistics.prediction_powered import (
+    LabelDraw,
+    PredictionPowered,
+    next_to_label,
+    prediction_powered_mean,
+)
+from lumigator_nb.statistics.racing import Race, RaceStandings, looks, race, race_standings
+from lumigator_nb.statistics.ranking import RankSet, pairwise_p_values, probability_best, rank_sets, wins
+from lumigator_nb.statistics.sequences import betting_sequence, normal_sequence
+from lumigator_nb.statistics.slicing import Slice, slice_flips
+from lumigator_nb.statistics.trust import Trust, compare_trust, trust
 
 __all__ = [
+    "Aggregate",
+    "BradleyTerry",
+    "BradleyTerryIntervals",
     "Difference",
+    "FloatArray",
     "Interval",
+    "LabelDraw",
+    "NotWorse",
+    "Plan",
+    "PredictionPowered",
+    "Race",
+    "RaceStandings",
+    "RandomizationTest",
+    "RankSet",
+    "Slice",
     "Statistic",
+    "Trust",
     "agreement_rate",
+    "approximate_randomization",
+    "betting_sequence",
     "bootstrap_agreement",
     "bootstrap_interval",
+    "bradley_terry",
+    "bradley_terry_intervals",
+    "compare_trust",
+    "detectable_difference",
+    "difference",
+    "examples_needed",
+    "holm",
+    "intervals",
     "kendall_tau",
     "krippendorff_alpha",
+    "looks",
+    "mcnemar",
+    "next_to_label",
+    "normal_sequence",
+    "not_worse_than_best",
     "paired_difference",
+    "pairwise_p_values",
+    "pareto_front",
+    "plan",
+    "prediction_powered_mean",
+    "probability_best",
+    "pseudo_values",
+    "race",
+    "race_standings",
+    "rank_sets",
+    "resampled_scores",
     "resampled_totals",
+    "romano_wolf",
+    "slice_flips",
+    "trust",
+    "wilcoxon",
     "wilson_interval",
+    "wins",
 ]

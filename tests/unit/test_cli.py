@@ -102,8 +102,8 @@ def test_the_doctor_says_what_is_wrong(cli, monkeypatch) -> None:
 
 def test_the_schema_by_command(cli) -> None:
     assert "none" in cli("db", "current")
-    assert "is at revision 0002" in cli("db", "upgrade")
-    assert "0002 (current)" in cli("db", "current")
+    assert "is at revision 0003" in cli("db", "upgrade")
+    assert "0003 (current)" in cli("db", "current")
     assert "0001" in cli("db", "history")
 
 

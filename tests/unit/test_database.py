@@ -30,7 +30,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "later", "{head}", None, None
 
 
 def upgrade() -> None:
@@ -189,17 +189,18 @@ def test_an_older_sqlite_database_is_copied_and_then_upgraded(tmp_path, monkeypa
     assert database.prepare() is None
     with writing(database) as work:
         work.datasets.add(dataset())
+    head = head_revision()
     scripts = tmp_path / "migrations"
     shutil.copytree(db.alembic_config().get_main_option("script_location"), scripts)
-    (scripts / "versions" / "0003_later.py").write_text(LATER)
+    (scripts / "versions" / "later.py").write_text(LATER.format(head=head))
     config = db.alembic_config()
     config.set_main_option("script_location", str(scripts))
     monkeypatch.setattr(db, "alembic_config", lambda: config)
     copy = database.prepare()
-    assert database.revision() == "0003"
+    assert database.revision() == "later"
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT name FROM dataset").fetchall() == [("tickets",)]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (head,)
     connection.close()
     with reading(database) as work:
         assert work.datasets.get("tickets")

@@ -160,6 +160,9 @@ def rows_of(*models, info=ROUGE, n=40) -> pd.DataFrame:
             "difference_low": low,
             "difference_high": high,
             "p_value": 0.02,
+            "p_adjusted": 0.03,
+            "rank_low": 1 if index == 0 or n < 2 or not (low > 0 or high < 0) else 2,
+            "rank_high": len(models),
             "n": n,
         }
         for index, (label, overall, difference, low, high) in enumerate(models)
@@ -343,7 +346,7 @@ def test_the_recipe_is_python_that_makes_the_same_models() -> None:
 
 
 def test_the_chart_has_the_best_on_top_and_follows_the_theme(comparison) -> None:
-    chart = comparison.plot("rougeL")
+    chart = comparison.plot(score="rougeL")
     axes = chart.axes[0]
     dots = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o"]
     labels = [note.get_text() for note in axes.texts]
@@ -364,8 +367,10 @@ def test_charts_leave_pyplot_alone(comparison) -> None:
 
 
 def test_a_chart_without_spread_or_values_can_be_drawn() -> None:
+    from lumigator_nb.display.charts import interval_chart
+
     lonely = rows_of(("A", 0.5, NAN, NAN, NAN), ("B", NAN, NAN, NAN, NAN)).assign(low=NAN, high=NAN)
-    assert "0.500" in shown.interval_plot(lonely, ROUGE, 0.95)._repr_html_()
+    assert "0.500" in interval_chart(standings(lonely, ROUGE), ROUGE, 0.95)._repr_html_()
 
 
 @pytest.mark.parametrize(

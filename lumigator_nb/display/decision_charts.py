@@ -1,0 +1,178 @@
+"""Charts that help to decide: pairs of models, quality against cost, slices, and the spread over examples.
+
+Imports matplotlib, so import this module only inside the function that draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lumigator_nb.display.charts import ACCENT, INK, LETTER, LONGEST_LABEL, RULE, SOFT, WIDTH, Chart
+from lumigator_nb.display.costs import dollars, seconds
+from lumigator_nb.display.scores import Figures
+from lumigator_nb.display.text import elide
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from lumigator_nb.metrics import FloatArray, ScoreInfo
+
+# Told apart by lightness too, and legible on light and on dark pages.
+COLOURS = ("#1668b7", "#d1782b", "#2f9468", "#9a62c7", "#c24a58", "#7a7b7c")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_CELL, _ROW = 0.62, 0.36  # inches: of a pair, of a row
+_SIGNIFICANT = 0.05
+
+
+def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo) -> Chart:
+    """Draw a grid of differences, row minus column; a dot marks those that remain after correction.
+
+    Args:
+        pairs: frame of :meth:`Comparison.pairwise`.
+        models: the order of rows and columns, best first.
+        info: of the score.
+    """
+    labels = [elide(model, LONGEST_LABEL) for model in models]
+    left, side = 0.3 + LETTER * max(map(len, labels)), _CELL * len(models)
+    width, height = left + side + 0.2, side + 1.15
+    chart = Chart(figsize=(width, height), facecolor="white")
+    axes = chart.add_axes((left / width, 0.1 / height, side / width, side / height), facecolor="none")
+    at = {model: place for place, model in enumerate(models)}
+    largest = max(pairs["difference"].abs().max(), 1e-12)
+    show = Figures(info, [largest])
+    for pair in pairs.to_dict("records"):
+        x, y = at[pair["other"]], at[pair["model"]]
+        _pair(axes, x, y, pair["difference"], largest, pair["p_adjusted"], show, info)
+    axes.set_xlim(-0.5, len(models) - 0.5)
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    axes.set_xticks(range(len(models)), [elide(model, 12) for model in models], rotation=35, ha="left")
+    axes.set_yticks(range(len(models)), labels)
+    axes.xaxis.tick_top()
+    _bare(axes)
+    title = f"{info.name}: row minus column; ● differs, corrected for {len(pairs) // 2} pairs"
+    _title(chart, height, title)
+    return chart
+
+
+def _pair(
+    axes: Axes, x: int, y: int, difference: float, largest: float, p: float, show: Figures, info: ScoreInfo
+) -> None:
+    better = difference > 0 if info.higher_is_better is not False else difference < 0
+    shade = 0.12 + 0.5 * abs(difference) / largest if difference else 0.0
+    axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=ACCENT if better else SOFT, alpha=shade, lw=0)
+    mark = " ●" if p < _SIGNIFICANT else ""
+    axes.text(x, y, show.signed(difference) + mark, ha="center", va="center", fontsize=7.5, color=INK)
+
+
+def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
+    """Draw quality against cost or latency; what no other model beats on both is coloured and joined.
+
+    Args:
+        points: frame of :meth:`Comparison.pareto`.
+        info: of the score.
+        against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`.
+    """
+    known = points[points[against].notna()].sort_values(against)
+    height = 3.2
+    chart = Chart(figsize=(WIDTH, height), facecolor="white")
+    axes = chart.add_axes((0.13, 0.15, 0.83, 0.7), facecolor="none")
+    front = known[known["front"]]
+    axes.plot(front[against], front["overall"], color=ACCENT, linewidth=1, alpha=0.5)
+    for point in known.to_dict("records"):
+        x, y, colour = point[against], point["overall"], ACCENT if point["front"] else SOFT
+        if math.isfinite(point["low"]):
+            axes.plot([x, x], [point["low"], point["high"]], color=colour, linewidth=1.4, solid_capstyle="round")
+        axes.plot([x], [y], marker="o", markersize=6, color=colour, markeredgewidth=0)
+        label = elide(point["model"], LONGEST_LABEL)
+        axes.annotate(label, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8, color=INK,
+                      parse_math=False)  # fmt: skip
+    positive = known[against][known[against] > 0]
+    if len(positive) == len(known) and len(known) > 1 and positive.max() > 20 * positive.min():
+        axes.set_xscale("log")
+    axes.margins(x=0.25, y=0.15)
+    cost = against.startswith("dollars")
+    axes.xaxis.set_major_formatter(lambda value, _: dollars(value) if cost else seconds(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    _bare(axes, grid="both")
+    _title(chart, height, f"{info.name} against {'dollars per 1,000 answers' if cost else 'median latency'}")
+    return chart
+
+
+def slices_chart(slices: pd.DataFrame, models: Sequence[str], info: ScoreInfo, title: str) -> Chart:
+    """Draw the overall score of every model in every slice; slices where another model leads are marked.
+
+    Args:
+        slices: frame of :meth:`Comparison.slices`, of one column.
+        models: best first.
+        info: of the score.
+        title: what the slices are.
+    """
+    labels = [f"{elide(str(value), 24)} (n = {n:,})" for value, n in zip(slices.index, slices["n"], strict=True)]
+    left = 0.3 + LETTER * max(map(len, labels))
+    legend_rows = -(-len(models) // 2)
+    height = 0.75 + _ROW * len(slices) + 0.22 * legend_rows
+    width = left + 4
+    chart = Chart(figsize=(width, height), facecolor="white")
+    bottom = 0.3 + 0.22 * legend_rows
+    axes = chart.add_axes((left / width, bottom / height, 3.8 / width, _ROW * len(slices) / height), facecolor="none")
+    for place, model in enumerate(models):
+        colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place % len(_MARKERS)]
+        axes.plot(slices[model], range(len(slices)), linestyle="", marker=marker, color=colour, markersize=6,
+                  markeredgewidth=0, alpha=0.9, label=elide(model, LONGEST_LABEL))  # fmt: skip
+    marks = [" ▲" if flips else "" for flips in slices["flips"]]
+    axes.set_yticks(range(len(slices)), [label + mark for label, mark in zip(labels, marks, strict=True)])
+    axes.set_ylim(len(slices) - 0.5, -0.5)
+    _bare(axes, grid="x")
+    legend = chart.legend(loc="lower left", bbox_to_anchor=(0.01, 0.0), ncols=2, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_color(INK)
+        text.set_parse_math(False)
+    _title(chart, height, f"{info.name} by {title}" + ("; ▲ another model is better here" if any(marks) else ""))
+    return chart
+
+
+def distribution_chart(values: FloatArray, models: Sequence[str], info: ScoreInfo) -> Chart:
+    """Draw how each model's scores spread over the examples: density, middle half, median.
+
+    Args:
+        values: (models, n) per-example scores.
+        models: best first, in the order of `values`.
+        info: of the score.
+    """
+    labels = [elide(model, LONGEST_LABEL) for model in models]
+    left, row = 0.3 + LETTER * max(map(len, labels)), 0.55
+    width, height = left + 3.9, 0.8 + row * len(models)
+    chart = Chart(figsize=(width, height), facecolor="white")
+    axes = chart.add_axes((left / width, 0.35 / height, 3.7 / width, row * len(models) / height), facecolor="none")
+    edges = np.linspace(values.min(), values.max() + 1e-9, 41)
+    for place, scores in enumerate(values):
+        counts = np.histogram(scores, edges)[0]
+        shape = 0.42 * counts / max(counts.max(), 1)
+        axes.fill_between(edges[:-1], place - shape, place + shape, step="mid", color=ACCENT, alpha=0.3, lw=0)
+        low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75))
+        axes.plot([low, high], [place, place], color=ACCENT, linewidth=3, solid_capstyle="round")
+        axes.plot([middle], [place], marker="o", markersize=5, color=INK, markeredgewidth=0)
+    axes.set_yticks(range(len(models)), labels)
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    _bare(axes, grid="x")
+    _title(chart, height, f"{info.name} per example: spread, middle half, median")
+    return chart
+
+
+def _bare(axes: Axes, grid: Literal["x", "both"] | None = None) -> None:
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK, color=RULE)
+    for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
+        label.set_parse_math(False)
+    if grid:
+        axes.grid(axis=grid, color=RULE, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+
+def _title(chart: Chart, height: float, text: str) -> None:
+    chart.text(0.015, 1 - 0.08 / height, text, va="top", fontsize=9, color=SOFT, parse_math=False)

@@ -1,0 +1,261 @@
+"""What a comparison decides: summary, pairs, ranks, the trade against cost, and a recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from lumigator_nb import statistics
+from lumigator_nb.display import recommendation as shown
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.metrics import FloatArray, ScoreInfo
+from lumigator_nb.services.scored import Scored
+
+By = Literal["dollars", "seconds"]
+COLUMNS: dict[By, str] = {"dollars": "dollars_per_1000", "seconds": "seconds_p50"}
+# Of the range of a score, where nobody says what difference matters.
+_MARGIN = 0.02
+_NAN = float("nan")
+_NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), _NAN)
+
+
+@dataclass(frozen=True, repr=False)
+class Recommendation:
+    """Which model to take.
+
+    Attributes:
+        info: of the score that decides.
+        best: the model with the best overall score.
+        best_set: the models that cannot be told apart from it, itself included.
+        choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
+            there is none, or where nothing is known about what is saved.
+        by: what is saved; None where nothing is known about it.
+        margin: in units of the score.
+        confidence: of these statements.
+        saved: share of what the best takes that the choice saves; None where they are the same.
+        table: one row per model: `model`, `overall`, `rank_low`, `rank_high`, `worse_by_at_most` (than the best),
+            `not_worse`, `dollars_per_1000`, `seconds_p50`.
+    """
+
+    info: ScoreInfo
+    best: str
+    best_set: tuple[str, ...]
+    choice: str
+    by: By | None
+    margin: float
+    confidence: float
+    saved: float | None
+    n: int
+    table: pd.DataFrame
+
+    def __str__(self) -> str:
+        return shown.sentence(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
+
+
+def leader(scored: Scored) -> int:
+    """Return the index of the best model.
+
+    Raises:
+        InvalidInputError: no value of the score is better than another.
+    """
+    if scored.best is None:
+        raise InvalidInputError(f"{scored.info.name} only describes; no value of it is better", None)
+    return scored.best
+
+
+def summary(models: Sequence[str], found: Sequence[Scored]) -> pd.DataFrame:
+    """See :meth:`Comparison.summary`."""
+    everywhere = _adjusted_everywhere([scored for scored in found if scored.decides])
+    rows = []
+    for scored in found:
+        for index, label in enumerate(models):
+            interval = scored.intervals[index]
+            rows.append(
+                {
+                    "score": scored.info.name,
+                    "model": label,
+                    "overall": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "best": index == scored.best,
+                    **_against_best(scored, index, everywhere),
+                    "n": scored.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _against_best(scored: Scored, index: int, everywhere: dict[tuple[str, int, int], float]) -> dict[str, Any]:
+    best = scored.best
+    ranks = {"rank_low": _NAN, "rank_high": _NAN}
+    if best is not None:
+        ranks = {"rank_low": scored.ranks[index].low, "rank_high": scored.ranks[index].high}
+    if best is None or best == index:
+        return {**_NO_DIFFERENCE, "p_adjusted": _NAN, "p_adjusted_all": _NAN, **ranks}
+    return {
+        **_difference(scored, index, best),
+        "p_adjusted": scored.p_adjusted[index, best],
+        "p_adjusted_all": everywhere[scored.info.name, min(index, best), max(index, best)],
+        **ranks,
+    }
+
+
+def _difference(scored: Scored, index: int, other: int) -> dict[str, float]:
+    found = scored.difference(index, other)
+    return {
+        "difference": found.estimate,
+        "difference_low": found.low,
+        "difference_high": found.high,
+        "p_value": found.p_value,
+    }
+
+
+def _adjusted_everywhere(found: Sequence[Scored]) -> dict[tuple[str, int, int], float]:
+    """The p-value of each pair of models on each score, corrected for all of them.
+
+    Scores of the same examples share their resamples, so that it counts once what they have in common.
+    """
+    keys, estimates, replicates, sizes = [], [], [], []
+    for scored in found:
+        for i, j in combinations(range(len(scored.overall)), 2):
+            keys.append((scored.info.name, i, j))
+            estimates.append(scored.overall[i] - scored.overall[j])
+            replicates.append(scored.replicates[i] - scored.replicates[j])
+            sizes.append(scored.n_units)
+    if not keys:
+        return {}
+    p_values = statistics.romano_wolf(np.array(estimates), np.stack(replicates), n=np.array(sizes))
+    return dict(zip(keys, map(float, p_values), strict=True))
+
+
+def pairwise(models: Sequence[str], scored: Scored) -> pd.DataFrame:
+    """See :meth:`Comparison.pairwise`."""
+    wins, ties = scored.wins if scored.decides else (None, None)
+    rows = []
+    for i, j in ((i, j) for i in range(len(models)) for j in range(len(models)) if i != j):
+        row = {"model": models[i], "other": models[j], **_difference(scored, i, j)}
+        if wins is not None and ties is not None:
+            row |= {"p_adjusted": scored.p_adjusted[i, j]}
+            row |= {"wins": int(wins[i, j]), "ties": int(ties[i, j]), "losses": int(wins[j, i])}
+        rows.append(row)
+    return pd.DataFrame(rows).rename(columns={"difference_low": "low", "difference_high": "high"})
+
+
+def ranking(models: Sequence[str], scored: Scored) -> pd.DataFrame:
+    """See :meth:`Comparison.ranking`."""
+    leader(scored)
+    better = bool(scored.info.higher_is_better)
+    wins, ties = scored.wins
+    frame = pd.DataFrame(
+        {
+            "model": models,
+            "overall": scored.overall,
+            "rank_low": [rank.low for rank in scored.ranks],
+            "rank_high": [rank.high for rank in scored.ranks],
+            "best_set": [rank.low == 1 for rank in scored.ranks],
+            "probability_best": statistics.probability_best(scored.replicates, higher_is_better=better),
+            "wins": wins.sum(axis=1),
+            "ties": ties.sum(axis=1),
+            "losses": wins.sum(axis=0),
+        }
+    )
+    # The leading model comes first among equals too.
+    frame["leads"] = np.arange(len(models)) == scored.best
+    ordered = frame.sort_values(["leads", "overall"], ascending=[False, not better], ignore_index=True, kind="stable")
+    return ordered.drop(columns="leads")
+
+
+def pareto(models: Sequence[str], scored: Scored, costs: pd.DataFrame) -> pd.DataFrame:
+    """See :meth:`Comparison.pareto`."""
+    leader(scored)
+    frame = pd.DataFrame(
+        {
+            "model": models,
+            "overall": [interval.estimate for interval in scored.intervals],
+            "low": [interval.low for interval in scored.intervals],
+            "high": [interval.high for interval in scored.intervals],
+            **_prices(models, costs),
+        }
+    )
+    values = frame[["overall", *COLUMNS.values()]].to_numpy(dtype=np.float64)
+    frame["front"] = statistics.pareto_front(values, (bool(scored.info.higher_is_better), False, False))
+    return frame
+
+
+def _prices(models: Sequence[str], costs: pd.DataFrame) -> dict[str, FloatArray]:
+    known = costs.set_index("model").reindex(list(models))
+    return {column: known[column].to_numpy(dtype=np.float64) for column in COLUMNS.values()}
+
+
+def recommend(
+    models: Sequence[str], scored: Scored, costs: pd.DataFrame, margin: float | None, by: By | None
+) -> Recommendation:
+    """See :meth:`Comparison.recommend`."""
+    best = leader(scored)
+    if margin is not None and not margin > 0:
+        raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
+    tolerated = _default_margin(scored) if margin is None else margin
+    prices = _prices(models, costs)
+    chosen_by = by or next((name for name, column in COLUMNS.items() if np.isfinite(prices[column]).any()), None)
+    if chosen_by is not None and chosen_by not in COLUMNS:
+        raise InvalidInputError(f"nothing is saved by {chosen_by!r}", f"by is one of {', '.join(COLUMNS)}")
+    found = statistics.not_worse_than_best(
+        scored.overall,
+        scored.replicates,
+        margin=tolerated,
+        higher_is_better=bool(scored.info.higher_is_better),
+        confidence=scored.resampling.confidence,
+        n=scored.n_units,
+    )
+    price = prices[COLUMNS[chosen_by]] if chosen_by else np.full(len(models), _NAN)
+    choice = _cheapest(price, found.not_worse, best)
+    table = pd.DataFrame(
+        {
+            "model": models,
+            "overall": scored.overall,
+            "rank_low": [rank.low for rank in scored.ranks],
+            "rank_high": [rank.high for rank in scored.ranks],
+            "worse_by_at_most": found.worse_by_at_most,
+            "not_worse": found.not_worse,
+            **prices,
+        }
+    )
+    return Recommendation(
+        info=scored.info,
+        best=models[best],
+        best_set=tuple(model for model, rank in zip(models, scored.ranks, strict=True) if rank.low == 1),
+        choice=models[choice],
+        by=chosen_by,
+        margin=tolerated,
+        confidence=scored.resampling.confidence,
+        saved=None if choice == best else float(1 - price[choice] / price[best]),
+        n=scored.n,
+        table=table.sort_values("overall", ascending=not scored.info.higher_is_better, ignore_index=True),
+    )
+
+
+def _default_margin(scored: Scored) -> float:
+    low, high = scored.info.range
+    # What has no bounds is measured by what the best reaches.
+    extent = high - low if np.isfinite(high - low) else abs(float(scored.overall[leader(scored)]))
+    return _MARGIN * (extent or 1.0)
+
+
+def _cheapest(price: FloatArray, not_worse: np.ndarray, best: int) -> int:
+    """The cheapest of the models that are not worse; the best where it is no dearer, or no price is known."""
+    if not np.isfinite(price[best]):
+        return best
+    offered = np.where(not_worse & np.isfinite(price), price, np.inf)
+    offered[best] = price[best]
+    cheapest = int(np.argmin(offered))
+    return cheapest if offered[cheapest] < price[best] else best

@@ -1,0 +1,117 @@
+"""Not the best, but not worse by more than matters; and what no other beats in everything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.bootstrap import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class NotWorse:
+    """How far each model may be behind the best of the others.
+
+    Attributes:
+        worse_by_at_most: (m,) upper bounds, in units of the score, below 0 for a model that is surely ahead; NaN with
+            fewer than two examples.
+        not_worse: (m,) whether that is less than the margin.
+    """
+
+    worse_by_at_most: FloatArray
+    not_worse: NDArray[np.bool_]
+
+
+def not_worse_than_best(
+    estimates: FloatArray,
+    replicates: FloatArray,
+    *,
+    margin: float,
+    higher_is_better: bool = True,
+    confidence: float = 0.95,
+    n: int | None = None,
+) -> NotWorse:
+    """Say which models are worse than the best by less than a margin, whichever model is the best.
+
+    A model is only called not worse where each of the others is shown to exceed it by less than the margin; that takes
+    no correction for how many others there are (intersection-union: Berger 1982, Technometrics 24(4)), and allows for
+    the best having been found by the same data, as multiple comparisons with the best do (Hsu 1984, Annals of
+    Statistics 12(3)). For asking about every model at once the error is shared out over m - 1 of them, as
+    the best one cannot be called so wrongly. One-sided, as non-inferiority is: Piaggio et al. 2012, JAMA 308(24). From
+    some 50 examples on.
+
+    Args:
+        estimates: (m,) overall scores.
+        replicates: (m, r) of them, on shared draws.
+        margin: above 0, in units of the score.
+        higher_is_better: False where the lowest score is best.
+        confidence: that no model is called not worse wrongly, in (0, 1).
+        n: examples, or groups where groups were drawn: Student's t in place of the normal distribution.
+
+    Raises:
+        InvalidInputError: shapes do not fit together, or a setting is out of range.
+    """
+    estimates, replicates = np.asarray(estimates, dtype=np.float64), np.asarray(replicates, dtype=np.float64)
+    if estimates.ndim != 1 or replicates.ndim != 2 or len(replicates) != len(estimates):
+        raise InvalidInputError(
+            f"replicates of shape {replicates.shape} for scores of shape {estimates.shape}",
+            "give one row of replicates per score",
+        )
+    if not margin > 0:
+        raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    sign = 1.0 if higher_is_better else -1.0
+    reach = _quantile(1 - (1 - confidence) / max(1, len(estimates) - 1), n)
+    bounds = np.full(len(estimates), -math.inf)
+    for other, (score, draws) in enumerate(zip(estimates, replicates, strict=True)):
+        behind = sign * (score - estimates)
+        spread = np.std(draws - replicates, axis=1)
+        upper = behind + np.where(spread > 0, reach * spread, 0.0)
+        upper[other] = -math.inf
+        bounds = np.maximum(bounds, upper)
+    return NotWorse(bounds, np.asarray(bounds < margin))
+
+
+def _quantile(level: float, n: int | None) -> float:
+    from scipy.special import ndtri, stdtrit
+
+    if n is None:
+        return float(ndtri(level))
+    # Bootstrap replicates spread by the factor of the root less than the error that t is about.
+    return float(stdtrit(n - 1, level) * math.sqrt(n / (n - 1))) if n >= 2 else math.nan
+
+
+def pareto_front(values: FloatArray, higher_is_better: Sequence[bool]) -> NDArray[np.bool_]:
+    """Return which models no other dominates: at least as good in everything, and better in something.
+
+    A model is judged by what is known of it, and can only be dominated by models of which the same is known; so one
+    without a price is dominated by quality and speed alone, and dominates none that has one. Equal models both stay.
+
+    Args:
+        values: (m, criteria); NaN where not known.
+        higher_is_better: one per criterion.
+
+    Returns:
+        (m,); False for a model of which nothing is known.
+
+    Raises:
+        InvalidInputError: there is not one direction per criterion.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(higher_is_better):
+        raise InvalidInputError(
+            f"values of shape {values.shape} for {len(higher_is_better)} criteria", "give one column per criterion"
+        )
+    upward = values * np.where(list(higher_is_better), 1.0, -1.0)
+    known = ~np.isnan(upward)
+    # A comparison with NaN is False, which is right for what the dominating model lacks.
+    as_good = (upward[:, None] >= upward) | ~known
+    better = upward[:, None] > upward
+    dominated = (as_good.all(axis=2) & better.any(axis=2)).any(axis=0)
+    return np.asarray(~dominated & known.any(axis=1))

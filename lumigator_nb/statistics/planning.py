@@ -1,0 +1,251 @@
+"""How many examples a comparison needs, and what the examples there are can show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.bootstrap import FloatArray
+
+FEW_IN_PILOT = 20
+_MOST = 100_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many examples it takes to see a difference between models that answer the same ones.
+
+    Attributes:
+        detect: the difference, in units of the score.
+        power: chance of seeing it where it is there.
+        confidence: of the comparison, for all pairs of models at once.
+        comparisons: pairs of models.
+        sd: standard deviation of the paired differences, of the pair that needs most examples; `sd_low` and `sd_high`
+            bound what it may be as far as the pilot tells (95%), and equal it where it was stated.
+        needed: examples; `needed_low` and `needed_high` for the bounds of `sd`.
+        n_pilot: examples of the pilot; None where `sd` was stated.
+        n_available: examples there are, if known.
+        detectable: the smallest difference that those can show with this power; None where they are not known.
+        power_available: chance that they show `detect`; None likewise.
+    """
+
+    detect: float
+    power: float
+    confidence: float
+    comparisons: int
+    sd: float
+    sd_low: float
+    sd_high: float
+    needed: int
+    needed_low: int
+    needed_high: int
+    n_pilot: int | None = None
+    n_available: int | None = None
+    detectable: float | None = None
+    power_available: float | None = None
+
+    def __str__(self) -> str:
+        return " ".join(_sentences(self))
+
+
+def plan(
+    pilot: FloatArray | None = None,
+    *,
+    detect: float,
+    sd: float | None = None,
+    models: int = 2,
+    power: float = 0.8,
+    confidence: float = 0.95,
+    n_available: int | None = None,
+) -> Plan:
+    """Say how many examples a comparison of models needs.
+
+    A two-sided paired t-test of every pair, Bonferroni's correction for all pairs. The pair whose differences spread
+    most decides. How well a pilot knows that spread: Bonett 2006, "Approximate confidence interval for standard
+    deviation of nonnormal distributions", Computational Statistics & Data Analysis 50(3).
+
+    Args:
+        pilot: (models, n) scores of the same examples, two or more, 20 to 50 for a useful answer. For an overall score
+            that is no mean, :func:`~lumigator_nb.statistics.intervals.pseudo_values`.
+        detect: the smallest difference that matters, in units of the score.
+        sd: standard deviation of the paired differences, in place of a pilot; and how many `models` there are.
+        power: chance of seeing the difference where it is there, in (0, 1).
+        confidence: of the comparison, in (0, 1).
+        n_available: examples there are.
+
+    Raises:
+        InvalidInputError: neither or both of `pilot` and `sd` are given, the pilot is too small, or a setting is out of
+            range.
+    """
+    if (pilot is None) == (sd is None):
+        raise InvalidInputError(
+            "a plan needs a pilot or a standard deviation", "give scores of 20 to 50 examples, or sd="
+        )
+    if pilot is not None:
+        pilot = np.asarray(pilot, dtype=np.float64)
+        _check_pilot(pilot)
+        models = len(pilot)
+    comparisons = math.comb(models, 2)
+    known = (float(sd or 0.0),) * 3 if pilot is None else _widest(pilot)
+    needed = [
+        examples_needed(each, detect, power=power, confidence=confidence, comparisons=comparisons) for each in known
+    ]
+    some = n_available is not None and n_available >= 2
+    return Plan(
+        detect=detect,
+        power=power,
+        confidence=confidence,
+        comparisons=comparisons,
+        sd=known[0],
+        sd_low=known[1],
+        sd_high=known[2],
+        needed=needed[0],
+        needed_low=needed[1],
+        needed_high=needed[2],
+        n_pilot=None if pilot is None else pilot.shape[1],
+        n_available=n_available,
+        detectable=detectable_difference(
+            known[0], n_available or 0, power=power, confidence=confidence, comparisons=comparisons
+        )
+        if some
+        else None,
+        power_available=_power(known[0], n_available or 0, detect, confidence, comparisons) if some else None,
+    )
+
+
+def examples_needed(
+    sd: float, detect: float, *, power: float = 0.8, confidence: float = 0.95, comparisons: int = 1
+) -> int:
+    """Return how many examples a paired t-test needs to see a difference.
+
+    Exact by the noncentral t distribution, for differences that are near normal.
+
+    Args:
+        sd: standard deviation of the paired differences, 0 or more.
+        detect: the difference, above 0.
+        power: chance of seeing it, in (0, 1).
+        confidence: of all tests together, in (0, 1).
+        comparisons: tests; the error is shared out over them (Bonferroni).
+
+    Returns:
+        2 or more.
+
+    Raises:
+        InvalidInputError: a value is out of range, or more than 100 million examples are needed.
+    """
+    _check(sd, power, confidence, comparisons)
+    if not detect > 0:
+        raise InvalidInputError(
+            f"a difference of {detect} cannot be detected", "give what matters, such as detect=0.02"
+        )
+    low, high = 1, 2
+    while _power(sd, high, detect, confidence, comparisons) < power:
+        low, high = high, 2 * high
+        if high > _MOST:
+            raise InvalidInputError(
+                f"a difference of {detect} takes more than {_MOST:,} examples", "detect a larger one"
+            )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _power(sd, middle, detect, confidence, comparisons) < power:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def detectable_difference(
+    sd: float, n: int, *, power: float = 0.8, confidence: float = 0.95, comparisons: int = 1
+) -> float:
+    """Return the smallest difference that n examples can show; arguments as of :func:`examples_needed`."""
+    from scipy.optimize import brentq
+
+    _check(sd, power, confidence, comparisons)
+    if n < 2:
+        raise InvalidInputError(f"{n} examples show no difference", "two are the least")
+    if sd == 0:
+        return 0.0
+
+    def missing(sds: float) -> float:
+        return _power(1.0, n, sds, confidence, comparisons) - power
+
+    most = 1.0
+    while missing(most) < 0:
+        most *= 2
+    return float(sd * brentq(missing, 0.0, most))
+
+
+def _power(sd: float, n: int, detect: float, confidence: float, comparisons: int) -> float:
+    from scipy.special import nctdtr, stdtrit
+
+    if sd == 0:
+        return 1.0
+    critical = stdtrit(n - 1, 1 - (1 - confidence) / (2 * comparisons))
+    # The other tail, a significant difference of the wrong sign, is left out.
+    return float(1 - nctdtr(n - 1, min(detect / sd * math.sqrt(n), 1e3), critical))
+
+
+def _widest(pilot: FloatArray) -> tuple[float, float, float]:
+    """The largest spread of the differences of a pair, with its bounds."""
+    pairs = [pilot[i] - pilot[j] for i, j in combinations(range(len(pilot)), 2)]
+    return _spread(max(pairs, key=np.std))
+
+
+def _spread(values: FloatArray) -> tuple[float, float, float]:
+    from scipy.special import ndtri
+    from scipy.stats import trim_mean
+
+    n, sd = len(values), float(np.std(values, ddof=1))
+    if n < 5 or sd == 0:
+        return sd, 0.0 if n < 5 else sd, sd if n >= 5 else 5 * sd
+    z = float(ndtri(0.975))
+    trimmed = trim_mean(values, 1 / (2 * math.sqrt(n - 4)))
+    kurtosis = n * np.sum((values - trimmed) ** 4) / np.sum((values - values.mean()) ** 2) ** 2
+    widened = n / (n - z)
+    half = z * widened * math.sqrt((kurtosis - (n - 3) / n) / (n - 1))
+    middle = math.log(widened * sd**2)
+    return sd, math.exp((middle - half) / 2), math.exp((middle + half) / 2)
+
+
+def _sentences(found: Plan) -> list[str]:
+    percent = f"{found.power:.0%} power, {found.confidence:.0%} confidence"
+    pairs = f" for all {found.comparisons} pairs of models" if found.comparisons > 1 else ""
+    between = (
+        "" if found.n_pilot is None else f" ({found.needed_low:,} to {found.needed_high:,} as far as the pilot tells)"
+    )
+    said = [f"To see a difference of {found.detect:g} takes {found.needed:,} examples{between}, with {percent}{pairs}."]
+    if found.n_available is not None and found.detectable is not None and found.power_available is not None:
+        enough = "enough" if found.n_available >= found.needed else "too few"
+        said.append(
+            f"{found.n_available:,} are there, which is {enough}: they show differences from {found.detectable:.3g} "
+            f"on, and one of {found.detect:g} with a chance of {found.power_available:.0%}."
+        )
+    if found.n_pilot is not None and found.n_pilot < FEW_IN_PILOT:
+        said.append(f"A pilot of {found.n_pilot} examples tells little of their spread; take 20 to 50.")
+    if found.sd == 0:
+        said.append("All models scored alike on every example of the pilot, so nothing is known of their spread.")
+    return said
+
+
+def _check_pilot(pilot: FloatArray) -> None:
+    if pilot.ndim != 2 or len(pilot) < 2 or pilot.shape[1] < 2:
+        raise InvalidInputError(
+            f"a pilot of shape {pilot.shape} shows no spread", "give (models, examples), two or more of each"
+        )
+    if not np.isfinite(pilot).all():
+        model, example = np.argwhere(~np.isfinite(pilot))[0]
+        raise InvalidInputError(f"pilot, model {model}, example {example}: no score", "leave such examples out")
+
+
+def _check(sd: float, power: float, confidence: float, comparisons: int) -> None:
+    for name, value in (("power", power), ("confidence", confidence)):
+        if not 0 < value < 1:
+            raise InvalidInputError(f"{name} cannot be {value}", "it lies between 0 and 1, such as 0.8 or 0.95")
+    if not (sd >= 0 and math.isfinite(sd)):
+        raise InvalidInputError(f"a standard deviation cannot be {sd}", "give 0 or more, in units of the score")
+    if comparisons < 1:
+        raise InvalidInputError(f"{comparisons} comparisons", "two models are one, three are three")

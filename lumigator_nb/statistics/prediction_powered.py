@@ -1,0 +1,310 @@
+"""Few human labels and many scores of a judge, put together so that the judge need not be right.
+
+The judge is used for what it explains of the human labels, and no more: a biased or useless judge costs precision, not
+validity. What has to be true instead is that the labelled examples were drawn at random, with known probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.bootstrap import FloatArray, Interval
+
+_NAN = float("nan")
+
+# Below, a weight learned from the labels is noise.
+_FEWEST_TO_TUNE = 4
+
+
+@dataclass(frozen=True)
+class PredictionPowered(Interval):
+    """A mean of human labels, with the judge's help.
+
+    Attributes:
+        weight: λ, how far the judge is believed: 0 leaves it out, 1 takes its differences at face value, below 0 turns
+            it round. A judge on another scale than the humans has a weight on that scale.
+        human_only: the mean and interval of the human labels alone.
+        n_labels: number of human labels.
+    """
+
+    weight: float
+    human_only: Interval
+    n_labels: int
+
+    @property
+    def narrower(self) -> float:
+        """By which share the interval is narrower than with human labels alone; below 0 where it is wider."""
+        alone = self.human_only.high - self.human_only.low
+        return 1 - (self.high - self.low) / alone if alone > 0 else _NAN
+
+    @property
+    def effective_labels(self) -> float:
+        """How many human labels alone would give as narrow an interval."""
+        kept = 1 - self.narrower
+        return self.n_labels / kept**2 if kept != 0 else math.inf
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labelled examples with `weights` of mean 1; the judge's mean over the others or over all is at `centre`."""
+
+    human: FloatArray
+    judge: FloatArray
+    weights: FloatArray
+    centre: float
+
+
+def prediction_powered_mean(
+    human: FloatArray,
+    judge_labelled: FloatArray,
+    judge_unlabelled: FloatArray,
+    *,
+    probabilities: FloatArray | None = None,
+    weight: float | None = None,
+    confidence: float = 0.95,
+) -> PredictionPowered:
+    """Return the mean that humans would give all examples, from labels of some and a judge's scores of all.
+
+    Sources: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023, "Prediction-powered inference", Science 382;
+    Angelopoulos, Duchi and Zrnic 2023, "PPI++" (https://arxiv.org/abs/2311.01453), for the weight; with
+    `probabilities`, Zrnic and Candès 2024, "Active statistical inference" (https://arxiv.org/abs/2403.03208).
+
+    Unlike there, the weight for an example is learned from the other labels, since the same few labels cannot show both
+    the weight and its error: that leaves no bias of order 1 / n, and residuals as large as those of new examples. With
+    Student's t, intervals of 95 % so hold from some 30 labels on. Two-valued labels need every combination of label and
+    judgement some five times, or the labels show too little of the judge's errors. The weight is not held within
+    [0, 1], since judge and humans may use different scales.
+
+    The difference between two models a and b on the same examples is the mean of differences::
+
+        prediction_powered_mean(human_a - human_b, judge_a - judge_b, unlabelled_a - unlabelled_b)
+
+    Several labels of one example, or several examples of one document, are not independent: average them first.
+
+    Args:
+        human: (n,) labels.
+        judge_labelled: (n,) the judge's scores of the same examples.
+        judge_unlabelled: (N,) its scores of the examples without a label.
+        probabilities: (n,) with which each labelled example was drawn, in (0, 1], as :func:`next_to_label` gives them;
+            all equal where left out. Examples that were labelled already, by whatever choice, have 1 and speak for
+            themselves only. Examples weigh the inverse, relative to the sum of all weights: that leaves a bias of
+            order 1 / n, but gains precision.
+        weight: λ, of the judge's score less its mean over the examples without a label, or over all with unequal
+            `probabilities`; left out, it is tuned, and 0 with fewer than 4 labels or 2 examples without one.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        The bounds are NaN with one label, and where all labels are equal: nothing then shows how far they spread.
+
+    Raises:
+        InvalidInputError: arrays do not fit together, hold NaN, or a setting is out of range.
+    """
+    _check(human, judge_labelled, judge_unlabelled, probabilities, weight, confidence)
+    alike = probabilities is None or np.ptp(probabilities) == 0
+    n, rest = len(human), len(judge_unlabelled)
+    everyone = np.concatenate([judge_labelled, judge_unlabelled])
+    others = judge_unlabelled if alike and rest else everyone
+    inverse = np.ones(n) if probabilities is None or alike else 1 / probabilities
+    labels = _Labels(human, judge_labelled, inverse / inverse.mean(), float(others.mean()))
+    tunable = n >= _FEWEST_TO_TUNE and rest >= 2
+    if weight is not None:
+        used, each = weight, np.full(n, weight)
+    elif not tunable:
+        used, each = 0.0, np.zeros(n)
+    else:
+        used, each = _slopes(judge_labelled, human, np.ones(n) if alike else inverse * (inverse - 1))
+        share = rest / len(everyone) if alike else 1.0
+        used, each = used * share, each * share
+    spread = _spread_alike if alike else _spread_active
+    estimate = spread(labels, judge_unlabelled, used, each, confidence)
+    alone = spread(labels, judge_unlabelled, 0.0, np.zeros(n), confidence)
+    return PredictionPowered(estimate.estimate, estimate.low, estimate.high, used, alone, n)
+
+
+def _slopes(x: FloatArray, y: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
+    """Return the weighted least-squares slope of y on x, and (n,) those without one example each; 0 if undefined.
+
+    With weights w (w - 1), where 1 / w is the probability of being drawn, it minimises the variance due to the drawing.
+    """
+    total = weights.sum()
+    if total == 0:
+        return 0.0, np.zeros_like(x)
+    # Scores that differ by rounding errors alone are equal.
+    noise = total * (1e-12 * np.abs(x).max()) ** 2
+    x, y = x - weights @ x / total, y - weights @ y / total
+    others = total - weights
+    lost = weights * np.divide(total, others, out=np.zeros_like(others), where=others > 0)
+    xx, xy = weights @ (x * x), weights @ (x * y)
+    rest = xx - lost * x * x
+    # A remainder that is a rounding error comes from scores that are equal but for this one.
+    left_out = np.divide(xy - lost * x * y, rest, out=np.zeros_like(rest), where=rest > max(1e-9 * xx, noise))
+    return float(xy / xx) if xx > noise else 0.0, left_out
+
+
+def _spread_alike(
+    labels: _Labels, judge_unlabelled: FloatArray, used: float, each: FloatArray, confidence: float
+) -> Interval:
+    """Return the interval where labelled and unlabelled examples are two independent random samples."""
+    n, rest = len(labels.human), len(judge_unlabelled)
+    rectified = labels.human - each * (labels.judge - labels.centre)
+    if n < 2 or np.ptp(labels.human) == 0:
+        return Interval(float(rectified.mean()), _NAN, _NAN)
+    own = rectified.var(ddof=1) / n
+    imputed = used**2 * judge_unlabelled.var(ddof=1) / rest if used != 0 else 0.0
+    variance = own + imputed
+    share = own / variance if variance > 0 else 1.0
+    # Welch and Satterthwaite: the judge's own spread is known from many more examples.
+    freedom = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / max(rest - 1, 1))
+    return _student(float(rectified.mean()), variance, freedom, confidence)
+
+
+def _spread_active(
+    labels: _Labels, judge_unlabelled: FloatArray, used: float, each: FloatArray, confidence: float
+) -> Interval:
+    """Return the interval where all examples are a random sample, and labels a draw from it with unequal chances."""
+    n, total = len(labels.human), len(labels.human) + len(judge_unlabelled)
+    rectified = labels.human - each * (labels.judge - labels.centre)
+    estimate = float(labels.weights @ rectified / n)
+    if n < 2 or np.ptp(labels.human) == 0:
+        return Interval(estimate, _NAN, _NAN)
+    errors = labels.weights * (rectified - estimate) * total / n * math.sqrt(n / (n - 1))
+    # What each example adds to the estimate, whether it was drawn or not.
+    added = used * (np.concatenate([labels.judge, judge_unlabelled]) - labels.centre)
+    added[:n] += errors
+    return _student(estimate, float(added.var()) / total, n - 1, confidence)
+
+
+def _student(estimate: float, variance: float, freedom: float, confidence: float) -> Interval:
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    return Interval(estimate, estimate - half, estimate + half)
+
+
+def _check(
+    human: FloatArray,
+    judge_labelled: FloatArray,
+    judge_unlabelled: FloatArray,
+    probabilities: FloatArray | None,
+    weight: float | None,
+    confidence: float,
+) -> None:
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    if human.ndim != 1 or human.shape != judge_labelled.shape or judge_unlabelled.ndim != 1 or not len(human):
+        raise InvalidInputError(
+            f"labels of shape {human.shape}, judge's scores of shape {judge_labelled.shape} and "
+            f"{judge_unlabelled.shape} do not fit together",
+            "give at least one label, one score for each label, and one for each example without a label",
+        )
+    for name, array in (("labels", human), ("the judge's scores", judge_labelled), ("its others", judge_unlabelled)):
+        if not np.isfinite(array).all():
+            raise InvalidInputError(f"{name} hold NaN or infinity", "move what has no label to the unlabelled examples")
+    if weight is not None and (not math.isfinite(weight) or (weight != 0 and len(judge_unlabelled) < 2)):
+        raise InvalidInputError(f"weight {weight} with {len(judge_unlabelled)} examples without a label", "tune it")
+    if probabilities is not None and not (
+        probabilities.shape == human.shape and np.all((probabilities > 0) & (probabilities <= 1))
+    ):
+        raise InvalidInputError("probabilities are one per label, above 0 and at most 1", "use those of the draw")
+    if probabilities is not None and np.all(probabilities == 1) and len(judge_unlabelled):
+        raise InvalidInputError(
+            "all labels have probability 1: examples chosen without chance say nothing of the others",
+            "leave probabilities out where the labelled examples are a random sample",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelDraw:
+    """Examples to label, in a random order.
+
+    The first j of them are a draw too, with j / k times the probabilities: stop early where need be, but not because of
+    what the labels say.
+
+    Attributes:
+        indices: (k,) of the examples.
+        probabilities: (k,) with which each was drawn, for :func:`prediction_powered_mean`.
+    """
+
+    indices: NDArray[np.int64]
+    probabilities: FloatArray
+
+
+def next_to_label(
+    uncertainty: FloatArray,
+    n_labels: int,
+    *,
+    labelled: NDArray[np.bool_] | None = None,
+    uniform: float = 0.3,
+    seed: int = 0,
+) -> LabelDraw:
+    """Draw which examples humans should label next: more often those on which the judge is likely to be wrong.
+
+    Source: Zrnic and Candès 2024, "Active statistical inference" (https://arxiv.org/abs/2403.03208): probabilities in
+    proportion to the judge's expected error give the narrowest interval; mixed with equal ones, examples on which the
+    judge is wrong without knowing keep a chance, and weights stay bounded. Exactly `n_labels` are drawn, with exactly
+    these probabilities, by systematic sampling in random order (Madow 1949, Annals of Mathematical Statistics 20).
+
+    Draw all labels that you can afford at once. A second draw stands for the examples left over by the first only; the
+    labels of the first then count with probability 1.
+
+    Args:
+        uncertainty: (n,) how far the judge is expected to be off, 0 or more, such as the standard deviation of repeated
+            judgements; or (judges, n) scores of several judges, whose standard deviation is taken.
+        n_labels: how many to draw.
+        labelled: (n,) True where a label is there already; these are not drawn.
+        uniform: the part of the probability that is spread equally, in (0, 1]; 1 ignores the uncertainty.
+        seed: the same seed and arguments give the same draw.
+
+    Raises:
+        InvalidInputError: arrays do not fit together, there are not as many examples left, or a setting is wrong.
+    """
+    expected = uncertainty.std(axis=0) if uncertainty.ndim == 2 else uncertainty
+    labelled = np.zeros(expected.shape, dtype=bool) if labelled is None else labelled
+    if expected.ndim != 1 or labelled.shape != expected.shape or labelled.dtype != bool:
+        raise InvalidInputError(
+            f"uncertainty of shape {uncertainty.shape} and labelled of shape {labelled.shape} do not fit together",
+            "give one value per example, and True or False for each",
+        )
+    if not np.all(np.isfinite(expected) & (expected >= 0)):
+        raise InvalidInputError("uncertainty is below 0, NaN or infinite", "give an expected error per example")
+    if not 0 < uniform <= 1:
+        raise InvalidInputError(f"uniform cannot be {uniform}", "it lies above 0 and up to 1, such as 0.3")
+    left = np.flatnonzero(~labelled)
+    if not 1 <= n_labels <= len(left):
+        raise InvalidInputError(
+            f"{n_labels} labels of {len(left)} examples", "draw at least one, and no more than left"
+        )
+    probabilities = _inclusion(expected[left], n_labels, uniform)
+    drawn = _systematic(probabilities, n_labels, np.random.default_rng(seed))
+    return LabelDraw(left[drawn], probabilities[drawn])
+
+
+def _inclusion(expected: FloatArray, n_labels: int, uniform: float) -> FloatArray:
+    """Return (n,) probabilities that sum to `n_labels`; what would exceed 1 goes to the others in proportion."""
+    scale = expected.max()
+    wanted = expected / scale if scale > 0 else np.ones_like(expected)
+    wanted = (1 - uniform) * wanted / wanted.sum() + uniform / len(wanted)
+    certain = np.zeros(len(wanted), dtype=bool)
+    while True:
+        shares = np.where(certain, 0.0, wanted)
+        total = shares.sum()
+        probabilities = np.where(certain, 1.0, shares * ((n_labels - certain.sum()) / total if total else 0.0))
+        beyond = (probabilities >= 1) & ~certain
+        if not beyond.any():
+            return probabilities
+        certain |= beyond
+
+
+def _systematic(probabilities: FloatArray, n_labels: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    shuffled = generator.permutation(len(probabilities))
+    # Every mark falls on one example, since no probability exceeds 1.
+    marks = np.arange(n_labels) + generator.random()
+    edges = np.cumsum(probabilities[shuffled])
+    edges *= n_labels / edges[-1]
+    edges[-1] = np.inf
+    return generator.permutation(shuffled[np.searchsorted(edges, marks, side="right")])

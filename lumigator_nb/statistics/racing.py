@@ -1,0 +1,236 @@
+"""Races: which model is the best, decided as soon as the examples seen so far allow it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.sequences import betting_sequence, first_shown, normal_sequence
+
+_FIRST_LOOK, _LOOKS_PER_DOUBLING = 20, 4
+
+
+@dataclass(frozen=True)
+class Race:
+    """How a race stands, or how it ended.
+
+    Attributes:
+        conclusion: "best": one model is left, each of the others is worse than some model; "equivalent": the means of
+            those left lie within `indifference` of the leading one's; "undecided": neither, so far.
+        leader: the model with the best mean among those left.
+        remaining: the models that were not dropped, the best mean first.
+        dropped_at: per model after how many examples it was dropped, and `dropped_by` which; None where it was not.
+        stopped_at: after how many examples the race ended; None while it goes on.
+        used: examples that each model was needed for.
+    """
+
+    conclusion: Literal["best", "equivalent", "undecided"]
+    leader: int
+    remaining: tuple[int, ...]
+    dropped_at: tuple[int | None, ...]
+    dropped_by: tuple[int | None, ...]
+    stopped_at: int | None
+    used: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RaceStandings:
+    """Means so far and their confidence sequences, for (models,).
+
+    Attributes:
+        mean, low, high: of each model's scores; each interval holds at every look by itself.
+        difference, difference_low, difference_high: to the leading model, on the examples that both have.
+    """
+
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+    difference: FloatArray
+    difference_low: FloatArray
+    difference_high: FloatArray
+
+
+def race(
+    scores: FloatArray,
+    *,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = 0.95,
+    indifference: float = 0.0,
+    higher_is_better: bool = True,
+) -> Race:
+    """Let models race over examples in random order, looking after each.
+
+    That one model is better than another is shown where a bettor against it would have gained too much
+    (:mod:`~lumigator_nb.statistics.sequences`), at an error of α / (2 (m - 1)) for each ordered pair, α being
+    1 - confidence. The best model is wrongly dropped only by one of m - 1 others, so with a probability of at most
+    α / 2. Where all are equal, a winner needs m - 1 of the m dropped, each with a probability of at most α / 2, so that
+    one is named with a probability of at most α / 2 · m / (m - 1) ≤ α. "Equivalent" is claimed wrongly only
+    where one of the m - 1 pairs with the leader is: at most α for a given leader.
+
+    The verdict at an example depends on no later one. So a race may be called again with more examples, in lots of any
+    size, and models that were dropped need no more scores.
+
+    Args:
+        scores: (models, n); NaN where an example has none, or was not asked any more. Columns in random order.
+        bounds: the least and the greatest possible score: the race is exact for any distribution. None: asymptotic.
+        confidence: of the conclusion, in (0, 1).
+        indifference: differences below it do not matter, in units of the score; 0 never calls models equivalent.
+        higher_is_better: False where the lowest score is best.
+
+    Raises:
+        InvalidInputError: fewer than two models, scores out of bounds, or a setting out of range.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    _check(scores, bounds, confidence, indifference)
+    upward = scores if higher_is_better else -scores
+    level = (1 - confidence) / (2 * (len(scores) - 1))
+    reach = None if bounds is None else bounds[1] - bounds[0]
+    beats = _pairs(upward, 0.0, level, reach)
+    near = _pairs(upward, -indifference, level, reach) if indifference > 0 else np.full_like(beats, math.inf)
+    return _Walk(upward, beats, np.maximum(near, near.T)).result()
+
+
+def _pairs(upward: FloatArray, above: float, level: float, reach: float | None) -> FloatArray:
+    """(m, m) after how many examples the model of the row is shown to exceed that of the column by `above`."""
+    found = np.stack([first_shown(one - upward, above, level, reach) for one in upward])
+    np.fill_diagonal(found, math.inf)
+    return found
+
+
+class _Walk:
+    """Goes through the moments at which something is shown."""
+
+    def __init__(self, upward: FloatArray, beats: FloatArray, alike: FloatArray) -> None:
+        self._beats, self._alike = beats, alike
+        known = ~np.isnan(upward)
+        counts = np.cumsum(known, axis=1)
+        with np.errstate(invalid="ignore"):
+            means = np.cumsum(np.where(known, upward, 0.0), axis=1) / counts
+        self._means = np.where(counts > 0, means, -math.inf)
+        self._n = upward.shape[1]
+        self._left = list(range(len(upward)))
+        self._dropped_at: list[int | None] = [None] * len(upward)
+        self._dropped_by: list[int | None] = [None] * len(upward)
+
+    def result(self) -> Race:
+        at = 0
+        while len(self._left) > 1:
+            shown = min(self._beats[i, j] for i in self._left for j in self._left if i != j)
+            alike_at = self._alike_before(at, shown)
+            if alike_at is not None:
+                return self._ended("equivalent", alike_at)
+            if math.isinf(shown):
+                return self._ended("undecided", None)
+            at = int(shown)
+            self._drop(at)
+        return self._ended("best", at)
+
+    def _drop(self, at: int) -> None:
+        beaten = {j: [i for i in self._left if self._beats[i, j] <= at] for j in self._left}
+        losers = [j for j in self._left if beaten[j]]
+        if len(losers) == len(self._left):  # each is worse than another: within the error, but somebody has to stay
+            losers.remove(max(losers, key=lambda j: self._means[j, at - 1]))
+        for j in losers:
+            self._dropped_at[j] = at
+            self._dropped_by[j] = max(beaten[j], key=lambda i: self._means[i, at - 1])
+        self._left = [j for j in self._left if j not in losers]
+
+    def _alike_before(self, after: int, before: float) -> int | None:
+        """The first moment, before the next is dropped, at which all are near the one that leads then."""
+        left = np.array(self._left)
+        pairs = self._alike[np.ix_(left, left)].copy()
+        np.fill_diagonal(pairs, 0)
+        ready = pairs.max(axis=1)
+        first, last = max(after, 1, ready.min()), min(before - 1, self._n)
+        if first > last:
+            return None
+        moments = np.arange(int(first), int(last) + 1)
+        leaders = self._means[np.ix_(left, moments - 1)].argmax(axis=0)
+        found = np.flatnonzero(ready[leaders] <= moments)
+        return int(moments[found[0]]) if len(found) else None
+
+    def _ended(self, conclusion: Literal["best", "equivalent", "undecided"], at: int | None) -> Race:
+        seen = self._n if at is None else at
+        # Stable, so that the first of equals leads.
+        order = sorted(self._left, key=lambda j: -self._means[j, seen - 1]) if seen else self._left
+        return Race(
+            conclusion=conclusion,
+            leader=order[0],
+            remaining=tuple(order),
+            dropped_at=tuple(self._dropped_at),
+            dropped_by=tuple(self._dropped_by),
+            stopped_at=at,
+            used=tuple(seen if dropped is None else dropped for dropped in self._dropped_at),
+        )
+
+
+def race_standings(
+    scores: FloatArray,
+    verdict: Race,
+    *,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = 0.95,
+) -> RaceStandings:
+    """Return how models stand, with intervals that hold at every look.
+
+    Args:
+        scores, bounds, confidence: as of :func:`race`.
+        verdict: what it returned for them.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    cut = [row[:used] for row, used in zip(scores, verdict.used, strict=True)]
+    own = np.array([_last(row, bounds, confidence) for row in cut])
+    best = scores[verdict.leader]
+    reach = None if bounds is None else bounds[1] - bounds[0]
+    both = None if reach is None else (-reach, reach)
+    others = np.array([_last(row - best[: len(row)], both, confidence) for row in cut])
+    others[verdict.leader] = 0.0
+    return RaceStandings(*own.T, *others.T)
+
+
+def _last(values: FloatArray, bounds: tuple[float, float] | None, confidence: float) -> tuple[float, float, float]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return (math.nan,) * 3
+    if bounds is None:
+        lows, highs = normal_sequence(known, confidence=confidence)
+    else:
+        lows, highs = betting_sequence(known, *bounds, confidence=confidence)
+    return float(known.mean()), float(lows[-1]), float(highs[-1])
+
+
+def looks(n: int) -> list[int]:
+    """Return after how many examples to look: first after 20, then four times per doubling, last after all n."""
+    found, seen = [], float(_FIRST_LOOK)
+    while seen < n:
+        found.append(round(seen))
+        seen *= 2 ** (1 / _LOOKS_PER_DOUBLING)
+    return [*found, n]
+
+
+def _check(scores: FloatArray, bounds: tuple[float, float] | None, confidence: float, indifference: float) -> None:
+    if scores.ndim != 2 or len(scores) < 2:
+        raise InvalidInputError(
+            f"scores of shape {scores.shape} are no race", "give one row each for two models or more"
+        )
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    if not indifference >= 0:
+        raise InvalidInputError(f"indifference cannot be {indifference}", "give 0 or more, in units of the score")
+    if bounds is None:
+        return
+    low, high = bounds
+    if not (low < high and math.isfinite(high - low)):
+        raise InvalidInputError(f"bounds {low} and {high} hold no scores", "give the least and the greatest score")
+    outside = np.argwhere((scores < low - 1e-9) | (scores > high + 1e-9))
+    if len(outside):
+        model, example = outside[0]
+        raise InvalidInputError(
+            f"model {model}, example {example}: {scores[model, example]} lies outside of {low} … {high}",
+            "give the bounds of the metric",
+        )

@@ -1,0 +1,159 @@
+"""Confidence sequences: intervals for a mean that hold at every look at once, however often one looks.
+
+An ordinary 95% interval that is looked at after every example misses the mean at some look far more often than in 5% of
+all studies. These do not, so that one may stop as soon as they say enough.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.bootstrap import FloatArray
+
+# What share of the most that may be staked is staked: every bettor keeps to one share, and their capital is averaged.
+_SHARES = np.geomspace(0.005, 0.98, 14)
+# Means that are tried between the bounds of a score; a bound lies on this grid, on the safe side.
+_GRID = 1000
+_CELLS = 4_000_000
+# Asymptotic sequences say nothing before, and are narrowest around the second number.
+_FIRST, _TUNED_FOR = 40, 200
+
+
+def betting_sequence(
+    values: FloatArray, low: float, high: float, *, confidence: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    """Return the bounds, after each example, of a confidence sequence for the mean of scores that have bounds.
+
+    Exact for any distribution on [low, high]: where m were the mean, nobody could expect to gain by betting on the
+    scores, so a bettor's capital hardly grows; an m at which the capital has ever grown by 2 / (1 - confidence) is
+    ruled out (Ville's inequality). Source: Waudby-Smith and Ramdas 2024, "Estimating means of bounded random
+    variables by betting", JRSS B 86(1); the capital is the average over bettors who
+    each stake a fixed share of what they may.
+
+    Args:
+        values: (t,) scores of examples in random order.
+        low, high: the least and the greatest possible score.
+        confidence: that the mean lies within the bounds after every example, in (0, 1).
+
+    Returns:
+        Two arrays of (t,): the best lower and upper bound so far, to a thousandth of the range on the safe side.
+
+    Raises:
+        InvalidInputError: a value is missing or out of bounds, or a setting is out of range.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _check(values, confidence)
+    if not low < high or not math.isfinite(high - low):
+        raise InvalidInputError(f"bounds {low} and {high} hold no scores", "give the least and the greatest score")
+    if values.size and (values.min() < low or values.max() > high):
+        raise InvalidInputError(f"a score lies outside of {low} … {high}", "give the bounds of the metric")
+    scaled = (values - low) / (high - low)
+    threshold = math.log(2 / (1 - confidence))
+    lows, highs = _lower_path(scaled, threshold), 1 - _lower_path(1 - scaled, threshold)
+    return low + lows * (high - low), low + highs * (high - low)
+
+
+def _lower_path(scaled: FloatArray, threshold: float) -> FloatArray:
+    """(t,) the greatest mean on the grid that is ruled out after each example, in [0, 1]."""
+    means = np.arange(1, _GRID) / _GRID
+    found = np.zeros(len(scaled))
+    step = max(1, _CELLS // max(1, len(scaled) * len(_SHARES)))
+    for start in range(0, len(means), step):
+        some = means[start : start + step]
+        ruled_out = np.maximum.accumulate(_log_capital(scaled[None, :], some[:, None]), axis=1) >= threshold
+        # The capital falls as the mean grows, so those ruled out come first.
+        count = ruled_out.sum(axis=0)
+        found = np.where(count > 0, some[count - 1], found)
+    return found
+
+
+def _log_capital(scaled: FloatArray, mean: FloatArray | float) -> FloatArray:
+    """(…, t) the logarithm of the bettors' average capital against a mean of at most `mean`; NaN pays nothing."""
+    gain = scaled / mean - 1
+    steps = np.log1p(_SHARES * np.nan_to_num(gain)[..., None])
+    paths = np.cumsum(steps, axis=-2)
+    highest = paths.max(axis=-1)
+    average: FloatArray = highest + np.log(np.mean(np.exp(paths - highest[..., None]), axis=-1))
+    return average
+
+
+def normal_sequence(
+    values: FloatArray, *, confidence: float = 0.95, first: int = _FIRST, tuned_for: int = _TUNED_FOR
+) -> tuple[FloatArray, FloatArray]:
+    """Return the bounds, after each example, of a confidence sequence for the mean of scores that have no bounds.
+
+    Asymptotic: it holds at all looks from `first` on, as well as the mean of `first` examples is normal. Not for scores
+    that nearly always are the same; those have bounds mostly, so use :func:`betting_sequence`. Source: Waudby-Smith,
+    Arbour, Sinha, Kennedy and Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence sequences",
+    Annals of Statistics 52(6), normal mixture.
+
+    Args:
+        values: (t,) scores of examples in random order.
+        confidence: that the mean lies within the bounds after every example, in (0, 1).
+        first: examples before which nothing is said: minus and plus infinity.
+        tuned_for: number of examples for which the bounds are narrowest.
+
+    Returns:
+        Two arrays of (t,): the best lower and upper bound so far.
+
+    Raises:
+        InvalidInputError: a value is missing, or a setting is out of range.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _check(values, confidence)
+    if first < 2 or tuned_for < 1:
+        raise InvalidInputError(f"a first look after {first} examples, tuned for {tuned_for}", "look after 2 or more")
+    means, radius = _means_and_radius(values[None, :], (1 - confidence) / 2, first, tuned_for)
+    return np.maximum.accumulate((means - radius)[0]), np.minimum.accumulate((means + radius)[0])
+
+
+def _means_and_radius(
+    values: FloatArray, level: float, first: int = _FIRST, tuned_for: int = _TUNED_FOR
+) -> tuple[FloatArray, FloatArray]:
+    """(p, t) running means and half widths; `level` is the error of one side. NaN does not count."""
+    known = ~np.isnan(values)
+    n = np.cumsum(known, axis=1)
+    filled = np.where(known, values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.cumsum(filled, axis=1) / n
+        variance = np.maximum(np.cumsum(filled**2, axis=1) / n - means**2, 0) * n / (n - 1)
+        alpha = min(2 * level, 0.5)
+        rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tuned_for
+        scale = 2 * (n * rho2 + 1) / (n**2 * rho2) * np.log(np.sqrt(n * rho2 + 1) / alpha)
+        radius = np.sqrt(variance * scale)
+    return means, np.where((n >= first) & (variance > 0), radius, np.inf)
+
+
+def first_shown(values: FloatArray, above: float, level: float, reach: float | None) -> NDArray[np.float64]:
+    """Return after how many examples it is shown that a mean exceeds a number.
+
+    Args:
+        values: (p, t) scores or differences in random order; NaN does not count.
+        above: the number.
+        level: probability of ever showing it where it is false.
+        reach: values lie in ±reach; None where they have no bounds.
+
+    Returns:
+        (p,) positions from 1, infinite where it is not shown.
+    """
+    if not values.shape[1]:
+        return np.full(len(values), np.inf)
+    if reach is not None:
+        if above <= -reach:
+            return np.ones(len(values))
+        shown = _log_capital((values + reach) / (2 * reach), (above + reach) / (2 * reach)) >= -math.log(level)
+    else:
+        means, radius = _means_and_radius(values, level)
+        shown = means - radius > above
+    return np.where(shown.any(axis=1), shown.argmax(axis=1) + 1.0, np.inf)
+
+
+def _check(values: FloatArray, confidence: float) -> None:
+    if values.ndim != 1 or np.isnan(values).any():
+        raise InvalidInputError(f"scores of shape {values.shape} are no sequence", "give one score per example, no NaN")
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")

@@ -1,0 +1,247 @@
+"""How far metrics can stand in for human labels: correlation and pairwise accuracy, with intervals and comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.agreement import kendall_tau
+from lumigator_nb.statistics.bootstrap import Difference, FloatArray, Interval
+
+Measure = Literal["kendall", "spearman", "pearson", "pairwise_accuracy"]
+
+_MEASURES: tuple[Measure, ...] = get_args(Measure)
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far one metric agrees with humans, over the `n` answers where both are known.
+
+    Attributes:
+        kendall: Kendall's tau-b, for the order.
+        spearman: the rank correlation.
+        pearson: the linear correlation.
+        pairwise_accuracy: the share of pairs of answers that the metric orders, or ties, as humans do.
+        n: answers.
+    """
+
+    kendall: Interval
+    spearman: Interval
+    pearson: Interval
+    pairwise_accuracy: Interval
+    n: int
+
+
+def trust(
+    scores: FloatArray,
+    human: FloatArray,
+    *,
+    groups: NDArray[Any] | None = None,
+    higher_is_better: Sequence[bool] | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Trust]:
+    """Return, per metric, how far it agrees with human labels, with percentile-bootstrap intervals over groups.
+
+    Pairwise accuracy is that of Deutsch, Foster and Freitag 2023, "Ties Matter" (https://arxiv.org/abs/2305.14324),
+    without their calibration: a metric whose scores never tie errs on all pairs that humans tie, so compare it among
+    metrics of one kind. All answers are compared with all, also across examples. The intervals are a little too narrow
+    below some 50 groups.
+
+    Args:
+        scores: (metrics, n) of the same answers, NaN where missing.
+        human: (n,) labels, NaN where missing; higher is better.
+        groups: (n,) labels. Answers of one group, such as those of several models to one example, are drawn together.
+        higher_is_better: (metrics,) False turns the sign of a metric of which less is better; all True if left out.
+        confidence: of each interval, in (0, 1).
+        n_resamples: how often as many groups as there are are drawn with replacement.
+        seed: the same seed and number of groups give the same draws.
+
+    Returns:
+        One per metric. Values are NaN where a metric or the labels are constant, and bounds with fewer than two groups.
+
+    Raises:
+        InvalidInputError: arrays do not fit together or hold infinity, or a setting is out of range.
+    """
+    scores, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
+    found = []
+    for metric in scores:
+        answers, codes = _known(np.stack([human, metric]), members)
+        replicates = _resampled(answers, codes, _MEASURES, n_resamples, seed)[:, 0]
+        kendall, spearman, pearson, accuracy = (
+            Interval(value, *_bounds(column, confidence))
+            for value, column in zip(_agreement(answers[0], answers[1], _MEASURES), replicates.T, strict=True)
+        )
+        found.append(Trust(kendall, spearman, pearson, accuracy, answers.shape[1]))
+    return found
+
+
+def compare_trust(
+    scores: FloatArray,
+    human: FloatArray,
+    *,
+    measure: Measure = "kendall",
+    groups: NDArray[Any] | None = None,
+    higher_is_better: Sequence[bool] | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[int, list[Difference]]:
+    """Return which metric agrees best with humans, and by how much it exceeds each one.
+
+    A paired bootstrap over groups, on the answers that both metrics score; p-values as of
+    :func:`~lumigator_nb.statistics.bootstrap.paired_difference`. The best was chosen on the same labels, so that
+    they flatter it a little, the more so the more metrics there are.
+
+    Args:
+        scores, human, groups, higher_is_better, confidence, n_resamples, seed: as of :func:`trust`.
+        measure: of agreement.
+
+    Returns:
+        The index of the best metric, and per metric the best's value less its own; 0 with p-value 1 for the best
+        itself, NaN where a value is undefined.
+
+    Raises:
+        InvalidInputError: as :func:`trust`, or `measure` is unknown, or undefined for all metrics.
+    """
+    if measure not in _MEASURES:
+        raise InvalidInputError(f"there is no measure {measure!r}", f"measures are {', '.join(_MEASURES)}")
+    scores, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
+    pairs = [_known(np.stack([human, metric]), members)[0] for metric in scores]
+    values = np.array([_agreement(pair[0], pair[1], [measure])[0] for pair in pairs])
+    if np.isnan(values).all():
+        raise InvalidInputError("no metric has a defined agreement with the labels", "label more answers")
+    best = int(np.nanargmax(values))
+    differences = []
+    for index, metric in enumerate(scores):
+        answers, codes = _known(np.stack([human, scores[best], metric]), members)
+        first, second = (_agreement(answers[0], one, [measure])[0] for one in answers[1:])
+        rounds = 0 if index == best or math.isnan(second) else n_resamples
+        replicates = _resampled(answers, codes, [measure], rounds, seed)[:, :, 0]
+        differences.append(_difference(first - second, replicates[:, 0] - replicates[:, 1], confidence))
+    differences[best] = Difference(0.0, 0.0, 0.0, 1.0)
+    return best, differences
+
+
+def _agreement(human: FloatArray, metric: FloatArray, measures: Sequence[Measure], copies: int = 0) -> list[float]:
+    """Return one value per measure; `copies` pairs are one answer drawn twice and show nothing."""
+    if len(human) < 2 or np.ptp(human) == 0 or np.ptp(metric) == 0:
+        return [_NAN] * len(measures)
+    values: dict[Measure, float] = {}
+    if "pearson" in measures:
+        values["pearson"] = _pearson(human, metric)
+    if {"kendall", "spearman", "pairwise_accuracy"} & set(measures):
+        x, y = (np.unique(rated, return_inverse=True)[1] for rated in (human, metric))
+        values["spearman"] = _pearson(_mid_ranks(x), _mid_ranks(y))
+        if set(measures) != {"spearman"}:
+            values["kendall"] = tau = kendall_tau(human, metric)
+            values["pairwise_accuracy"] = _accuracy(tau, x, y, copies)
+    return [values[measure] for measure in measures]
+
+
+def _accuracy(tau: float, x: NDArray[np.int64], y: NDArray[np.int64], copies: int) -> float:
+    """Return the share of pairs that x and y order or tie alike; tau-b tells how many are concordant."""
+    pairs = len(x) * (len(x) - 1) // 2
+    x_ties, y_ties, both = _ties(x), _ties(y), _ties(np.unique(x * len(x) + y, return_inverse=True)[1])
+    surplus = tau * math.sqrt((pairs - x_ties) * (pairs - y_ties))
+    concordant = (pairs - x_ties - y_ties + both + surplus) / 2
+    return (concordant + both - copies) / (pairs - copies)
+
+
+def _ties(codes: NDArray[np.int64]) -> int:
+    counts = np.bincount(codes)
+    return int(np.sum(counts * (counts - 1) // 2))
+
+
+def _mid_ranks(codes: NDArray[np.int64]) -> FloatArray:
+    counts = np.bincount(codes)
+    ranks: FloatArray = np.cumsum(counts) - counts / 2
+    return ranks[codes]
+
+
+def _pearson(x: FloatArray, y: FloatArray) -> float:
+    x, y = _standard(x), _standard(y)
+    return min(1.0, max(-1.0, float(x @ y) / math.sqrt(float(x @ x) * float(y @ y))))
+
+
+def _standard(x: FloatArray) -> FloatArray:
+    # Scaled before they are squared, so that tiny scores do not vanish and huge ones do not overflow.
+    x = x - x.mean()
+    return np.asarray(x / np.abs(x).max())
+
+
+def _resampled(
+    answers: FloatArray, codes: NDArray[np.int64], measures: Sequence[Measure], n_resamples: int, seed: int
+) -> FloatArray:
+    """Return (n_resamples, metrics, measures) values for (1 + metrics, n) answers, humans first; none for one group."""
+    n_groups = int(codes.max(initial=-1)) + 1
+    rows = n_resamples if n_groups >= 2 else 0
+    replicates = np.empty((rows, len(answers) - 1, len(measures)))
+    generator = np.random.default_rng(seed)
+    for row in replicates:
+        times = np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)[codes]
+        human, *metrics = np.repeat(answers, times, axis=1)
+        copies = int(np.sum(times * (times - 1) // 2))
+        row[:] = [_agreement(human, metric, measures, copies) for metric in metrics]
+    return replicates
+
+
+def _difference(estimate: float, replicates: FloatArray, confidence: float) -> Difference:
+    defined = replicates[~np.isnan(replicates)]
+    if not defined.size or np.isnan(estimate):
+        return Difference(estimate, _NAN, _NAN, _NAN)
+    extreme = np.count_nonzero(np.abs(defined - defined.mean()) >= abs(estimate) - 1e-12)
+    return Difference(estimate, *_bounds(defined, confidence), float((extreme + 1) / (len(defined) + 1)))
+
+
+def _bounds(replicates: FloatArray, confidence: float) -> tuple[float, float]:
+    defined = replicates[~np.isnan(replicates)]
+    if not defined.size:
+        return _NAN, _NAN
+    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
+
+
+def _known(ratings: FloatArray, members: NDArray[np.int64]) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return the ratings of answers that all raters rated, and the codes of their groups."""
+    known = ~np.isnan(ratings).any(axis=0)
+    return ratings[:, known], np.unique(members[known], return_inverse=True)[1]
+
+
+def _checked(
+    scores: FloatArray,
+    human: FloatArray,
+    groups: NDArray[Any] | None,
+    higher_is_better: Sequence[bool] | None,
+    confidence: float,
+    n_resamples: int,
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return the scores turned so that higher is better, and (n,) codes of the groups."""
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    if n_resamples < 1:
+        raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "draw at least once; 1000 is usual")
+    if scores.ndim != 2 or human.shape != scores.shape[1:]:
+        raise InvalidInputError(
+            f"scores of shape {scores.shape} for labels of shape {human.shape}",
+            "give one row per metric, with one score per label",
+        )
+    if np.isinf(scores).any() or np.isinf(human).any():
+        raise InvalidInputError("scores or labels hold infinity", "leave what is unknown as NaN")
+    upward = [True] * len(scores) if higher_is_better is None else list(higher_is_better)
+    if len(upward) != len(scores):
+        raise InvalidInputError(f"{len(upward)} directions for {len(scores)} metrics", "say it for each metric")
+    members = np.arange(len(human)) if groups is None else np.asarray(groups)
+    if members.shape != human.shape:
+        raise InvalidInputError(
+            f"groups of shape {members.shape} for {len(human)} answers", "give one label per answer"
+        )
+    return np.where(upward, 1.0, -1.0)[:, None] * scores, np.unique(members, return_inverse=True)[1]
