@@ -30,8 +30,12 @@ def sentence(audit: Audit) -> str:
             "neither is clearly worse by the other's."
         )
     correlation = audit.rank_correlation
-    alike = "" if math.isnan(correlation) else f" Both orders correlate by {correlation:.2f} (Kendall's tau-b)."
-    return f"{said}{alike}"
+    value = f"{correlation:.2f}".replace("-", "−")
+    alike = "" if math.isnan(correlation) else f" Both orders correlate by {value} (Kendall's tau-b)."
+    own = (
+        f" {audit.other_author} is judged by what it wrote itself." if audit.other_author in audit.before.models else ""
+    )
+    return f"{said}{alike}{own}"
 
 
 def as_text(audit: Audit) -> str:

@@ -15,6 +15,7 @@ from lumigator_nb.display.charts import ACCENT, INK, LETTER, LONGEST_LABEL, RULE
 from lumigator_nb.display.costs import dollars, seconds
 from lumigator_nb.display.scores import Figures
 from lumigator_nb.display.text import elide
+from lumigator_nb.statistics import pareto_front
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +71,7 @@ def _pair(
 
 
 def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
-    """Draw quality against cost or latency; what no other model beats on both is coloured and joined.
+    """Draw quality against cost or latency; what no other model beats in these two is coloured and joined.
 
     Args:
         points: frame of :meth:`Comparison.pareto`.
@@ -81,16 +82,19 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
     height = 3.2
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     axes = chart.add_axes((0.13, 0.15, 0.83, 0.7), facecolor="none")
-    front = known[known["front"]]
+    flat = known[["overall", against]].to_numpy(dtype=np.float64)
+    # In this plane alone: what is on the front for its speed only is not on the line.
+    on_line = pareto_front(flat, (info.higher_is_better is not False, False))
+    front = known[on_line]
     axes.plot(front[against], front["overall"], color=ACCENT, linewidth=1, alpha=0.5)
-    for point in known.to_dict("records"):
-        x, y, colour = point[against], point["overall"], ACCENT if point["front"] else SOFT
+    for place, (point, best) in enumerate(zip(known.to_dict("records"), on_line, strict=True)):
+        x, y, colour = point[against], point["overall"], ACCENT if best else SOFT
         if math.isfinite(point["low"]):
             axes.plot([x, x], [point["low"], point["high"]], color=colour, linewidth=1.4, solid_capstyle="round")
         axes.plot([x], [y], marker="o", markersize=6, color=colour, markeredgewidth=0)
         label = elide(point["model"], LONGEST_LABEL)
-        axes.annotate(label, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8, color=INK,
-                      parse_math=False)  # fmt: skip
+        beside = (6, -11 if place % 2 else 5)  # labels of neighbours lie above and below
+        axes.annotate(label, (x, y), beside, textcoords="offset points", fontsize=8, color=INK, parse_math=False)
     positive = known[against][known[against] > 0]
     if len(positive) == len(known) and len(known) > 1 and positive.max() > 20 * positive.min():
         axes.set_xscale("log")

@@ -118,6 +118,7 @@ def notes(comparison: Comparison) -> list[str]:
     """Return what a reader must know besides the figures: what is left out, what failed, and how little there is."""
     costs = comparison.costs()
     return [
+        *_generated(comparison),
         *_pending(comparison),
         *unanswered(costs),
         *_not_computed(comparison),
@@ -125,6 +126,17 @@ def notes(comparison: Comparison) -> list[str]:
         *_left_out(comparison),
         *remarks(costs),
         *_few_examples(comparison),
+    ]
+
+
+def _generated(comparison: Comparison) -> list[str]:
+    author = comparison.dataset.generated.get("model")
+    if not author:
+        return []
+    own = " It is itself among the models compared." if author in comparison.models else ""
+    return [
+        f"The ground truth was written by {author}, which favours models that write alike.{own} "
+        "ws.audit(experiment, another_model) says whether the winner changes with another author."
     ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lumigator_nb.display.costs import dollars
-from lumigator_nb.display.html import Html, fragment, join, name, status_chip, tag
+from lumigator_nb.display.html import Html, chip, fragment, join, name, status_chip, tag
 from lumigator_nb.display.text import duration, elide, first_line, one_line
 from lumigator_nb.specs import Progress, Status, Step
 
@@ -82,6 +82,8 @@ class ProgressRow:
     @property
     def state(self) -> str:
         """Status and step in words."""
+        if self.status is Status.STOPPED and self.result:
+            return "dropped"  # from a race
         return f"{self.status}, {self.step}" if self.step and not self.status.ended else str(self.status)
 
     @property
@@ -141,7 +143,7 @@ def _html_row(row: ProgressRow) -> Html:
     bar = tag("span", filled, class_="lm-bar", role="progressbar", aria_valuenow=round(100 * row.share))
     cells = (
         tag("td", name(row.label)),
-        tag("td", status_chip(row.status, row.state)),
+        tag("td", chip(row.state) if row.state == "dropped" else status_chip(row.status, row.state)),
         tag("td", bar),
         tag("td", row.counted, class_="lm-n"),
         tag("td", row.speed, class_="lm-n"),

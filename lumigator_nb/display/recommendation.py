@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.display.costs import dollars, seconds
-from lumigator_nb.display.html import fragment, name, table, tag
+from lumigator_nb.display.html import Html, fragment, name, table, tag
 from lumigator_nb.display.scores import Figures, ranks
 from lumigator_nb.display.text import MISSING, count, joined, percent
 
@@ -36,11 +36,11 @@ def advice(found: Recommendation) -> str:
     }[found.by or "dollars"]
     price = f"{written(choice[column])} instead of {written(best[column])} {unit}"
     less = "less" if found.by == "dollars" else "less time"
+    behind = show.number(max(0.0, choice["worse_by_at_most"]))
     return (
         f"Take {found.choice}: it takes {found.saved or 0:.0%} {less} than {found.best} ({price}), and with "
         f"{percent(found.confidence)} confidence its {found.info.name} ({show.number(choice['overall'])}) is at most "
-        f"{show.number(found.margin)} worse than that of any other model; {found.best} has {score}, "
-        f"{show.number(best['overall'])}."
+        f"{behind} worse than that of any other model; {found.best} has {score}, {show.number(best['overall'])}."
     )
 
 
@@ -67,6 +67,11 @@ def _by_model(found: Recommendation) -> dict[str, Mapping[Any, Any]]:
 
 
 def as_html(found: Recommendation) -> str:
+    """Return the recommendation and what it rests on, for a notebook."""
+    return fragment(*body(found))
+
+
+def body(found: Recommendation) -> list[Html]:
     """Return the recommendation and what it rests on."""
     show = Figures(found.info, [])
     rows = [
@@ -84,11 +89,11 @@ def as_html(found: Recommendation) -> str:
         f"✓ not worse than the best by more than {show.number(found.margin)}, whichever model that is "
         f"({percent(found.confidence)} confidence, for all models at once)"
     )
-    return fragment(
+    return [
         tag("div", sentence(found), class_="lm-verdict"),
         table(_HEADERS, rows, numeric=range(1, len(_HEADERS))),
         tag("div", note, class_="lm-note"),
-    )
+    ]
 
 
 def _known(written: Any, value: float) -> str:

@@ -48,17 +48,24 @@ _YOURS = {
 
 def report(comparison: Comparison) -> str:
     """Return the whole report as an HTML document."""
+    from lumigator_nb.display import decisions
+
+    main = main_info(comparison)
     return page(
         comparison.experiment.name,
         tag("h1", comparison.experiment.name),
         tag("div", f"{count(len(comparison.models), 'model')} compared, {moment(now())}", class_="lm-soft"),
-        tag("div", verdict(comparison.summary(), main_info(comparison), comparison.confidence), class_="lm-verdict"),
+        tag("div", verdict(comparison.summary(), main, comparison.confidence), class_="lm-verdict"),
+        *decisions.decision(comparison, main),
         tag("h2", "Scores"),
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
         tag("div", *(chart(comparison, info) for info in ordered_scores(comparison)), class_="lm-plots"),
         *_cost_section(comparison),
+        *decisions.trade(comparison, main),
+        *decisions.slices(comparison, main),
+        *decisions.people(comparison),
         tag("h2", "What was compared"),
         card("Experiment", _facts(comparison)),
         tag("h2", "Models"),
@@ -84,7 +91,8 @@ def _cost_section(comparison: Comparison) -> list[Html]:
 
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:
     dataset, task = comparison.dataset, comparison.experiment.task
-    bootstrap = f"{percent(comparison.confidence)} percentile intervals of a paired bootstrap over examples"
+    drawn = f"groups of {comparison.groups}" if comparison.groups else "examples"
+    bootstrap = f"{percent(comparison.confidence)} BCa intervals of a paired bootstrap over {drawn}"
     return [
         ("Dataset", f"{dataset.name} ({dataset.filename}, {size(dataset.size_bytes)})"),
         ("SHA-256", dataset.content_hash),
@@ -93,7 +101,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
         ("Prompt", clipped(task.instruction, 600)),
         *([("Template", clipped(task.template, 600))] if task.template else []),
         ("Intervals", f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}"),
-        ("P-values", "paired, of each model against the best, not corrected for several comparisons"),
+        ("P-values", "paired bootstrap, corrected for all pairs of models (Romano and Wolf, step-down)"),
         ("Versions", _versions(comparison.jobs)),
     ]
 
@@ -172,7 +180,11 @@ def recipe(comparison: Comparison) -> str:
     launched = [workflow.model for workflow in comparison.workflows if workflow.model.provider not in _YOURS]
     models = "".join(f"    {_model_code(model)},\n" for model in launched)
     yours = "".join(_yours_code(workflow.model) for workflow in comparison.workflows)
-    bootstrap = settings((name, getattr(comparison, name)) for name in ("confidence", "n_resamples", "seed"))
+    bootstrap = settings(
+        (name, getattr(comparison, name))
+        for name in ("confidence", "n_resamples", "seed", "groups")
+        if getattr(comparison, name) is not None
+    )
     return (
         "import lumigator_nb as lm\n\n"
         "ws = lm.connect()\n"

@@ -83,7 +83,7 @@ def as_text(selection: Selection) -> str:
 
 def as_html(selection: Selection) -> str:
     """Return the certificate and a table of the models."""
-    rows = [_row(row, selection.info) for row in selection.summary().to_dict("records")]
+    rows = [_row(row, selection.info, selection.best) for row in selection.summary().to_dict("records")]
     return fragment(
         tag("div", f"{selection.experiment}: race on {selection.info.name}", class_="lm-title"),
         tag("div", certificate(selection), class_="lm-verdict"),
@@ -92,7 +92,7 @@ def as_html(selection: Selection) -> str:
     )
 
 
-def _row(row: Mapping[Any, Any], info: ScoreInfo) -> list[object]:
+def _row(row: Mapping[Any, Any], info: ScoreInfo, leading: str) -> list[object]:
     show = Figures(info, [])
     beaten = name(row["beaten_by"]) if isinstance(row["beaten_by"], str) else ""
     return [
@@ -101,7 +101,7 @@ def _row(row: Mapping[Any, Any], info: ScoreInfo) -> list[object]:
         f"{int(row['examples']):,}",
         _with_interval(show.number, show, row, "mean", "low", "high"),
         MISSING
-        if row["state"] == "leads"
+        if row["model"] == leading
         else _with_interval(show.signed, show, row, "difference", "difference_low", "difference_high"),
         beaten,
         dollars(row["dollars"]) if _known(row["dollars"]) else MISSING,

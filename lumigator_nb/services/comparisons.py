@@ -108,6 +108,11 @@ class Comparison:
         return self._of(None).decides
 
     @property
+    def rated(self) -> bool:
+        """Whether people have rated answers of these models."""
+        return self._labels is not None and bool(self._labels["model"].isin(self.models).any())
+
+    @property
     def n_scored(self) -> int:
         """Examples that every model has the main score for."""
         return self._of(None).n
@@ -283,11 +288,11 @@ class Comparison:
             human: as of :meth:`trust`; on a random part of the examples.
 
         Returns:
-            One row per model: `estimate`, `low`, `high`; `human_only`, `human_low`, `human_high` (from the ratings
-            alone); `weight` (how much the judge counts, in [0, 1] mostly), `n_labels`, `n`.
+            One row per model of which two answers or more are rated: `estimate`, `low`, `high`; `human_only`,
+            `human_low`, `human_high` (from the ratings alone); `weight` (how much the judge counts), `n_labels`, `n`.
 
         Raises:
-            InvalidInputError: a model has fewer than two rated answers.
+            InvalidInputError: there is no such model.
         """
         ratings = people.ratings_of(human, self._labels, self.models)
         return people.prediction_powered(self.models, self._of(score), ratings, self.confidence)

@@ -62,8 +62,8 @@ def _workbook(comparison: Comparison, path: Path) -> None:
     with pd.ExcelWriter(path, engine="openpyxl") as book:
         for name, frame in _sheets(comparison):
             title = elide(name, _LONGEST_SHEET)
-            frame.to_excel(book, sheet_name=title, index=False)
-            _tidy(book.sheets[title], frame)
+            frame.map(_readable).rename(columns=_readable).to_excel(book, sheet_name=title, index=False)
+            _tidy(book.sheets[title])
 
 
 def _sheets(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -75,14 +75,15 @@ def _sheets(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "Examples", comparison.to_pandas()
 
 
-def _tidy(sheet: Any, frame: pd.DataFrame) -> None:
-    """Write texts as texts: what a model or a user wrote is no formula, and not every character is one for Excel."""
-    for column, name in enumerate(frame.columns, start=1):
-        sheet.cell(1, column).value = plain(name)
-        sheet.column_dimensions[sheet.cell(1, column).column_letter].width = min(60, max(10, len(str(name)) + 2))
-        for row, value in enumerate(frame.iloc[:, column - 1], start=2):
-            if isinstance(value, str):
-                cell = sheet.cell(row, column)
-                cell.value = plain(value)[:_LONGEST_CELL]
-                cell.data_type = "s"
+def _readable(value: Any) -> Any:
+    """Not every character is one for Excel, and no text may be longer than a cell."""
+    return plain(value)[:_LONGEST_CELL] if isinstance(value, str) else value
+
+
+def _tidy(sheet: Any) -> None:
+    for column in sheet.columns:
+        sheet.column_dimensions[column[0].column_letter].width = min(60, max(10, len(str(column[0].value)) + 2))
+        for cell in column:
+            if cell.data_type == "f":
+                cell.data_type = "s"  # what a model or a user wrote is no formula
     sheet.freeze_panes = "A2"

@@ -31,6 +31,8 @@ def ratings_of(human: pd.DataFrame | None, stored: pd.DataFrame | None, models: 
         raise InvalidInputError("nobody has rated an answer yet", _RATE)
     if missing := [name for name in ("row", "model", "rating") if name not in given]:
         raise InvalidInputError(f"the ratings have no column {missing[0]!r}", "row, model, rating; and rater, if known")
+    # Stored ratings may be of models that are not compared now; those given by hand are meant.
+    given = given[given["model"].isin(models)] if human is None else given
     if unknown := sorted(set(given["model"]) - set(models)):
         raise InvalidInputError(f"the ratings name the model {unknown[0]!r}, which is not compared", None)
     grouped = given.dropna(subset=["rating"]).groupby(["row", "model"])["rating"]
@@ -77,7 +79,7 @@ def prediction_powered(models: Sequence[str], scored: Scored, ratings: pd.DataFr
         mine = ratings[ratings["model"] == label].set_index("row")["rating"]
         known = np.isin(scored.rows, mine.index)
         if known.sum() < 2:
-            raise InvalidInputError(f"people rated {known.sum()} scored answers of {label}", "rate two or more of each")
+            continue
         found = statistics.prediction_powered_mean(
             mine.loc[scored.rows[known]].to_numpy(dtype=np.float64),
             scored.values[index][known],
@@ -98,6 +100,8 @@ def prediction_powered(models: Sequence[str], scored: Scored, ratings: pd.DataFr
                 "n": scored.n,
             }
         )
+    if not rows:
+        raise InvalidInputError(f"of no model did people rate two answers that have a {scored.info.name}", _RATE)
     return pd.DataFrame(rows)
 
 

@@ -33,8 +33,9 @@ def slices(models: Sequence[str], scored: Scored, examples: pd.DataFrame, column
 
 def _ways(rows: pd.DataFrame) -> list[str]:
     """The columns that part the examples, but not into single ones; and the length."""
-    parting = [name for name in metadata_columns(rows) if 1 < len(set(_parts(rows, name))) <= MOST_VALUES]
-    return [*parting, *([LENGTH] if LENGTH not in parting else [])]
+    ways = dict.fromkeys([*metadata_columns(rows), LENGTH])
+    parting = [name for name in ways if 1 < len(set(_parts(rows, name))) <= MOST_VALUES]
+    return parting or [LENGTH]
 
 
 def _parts(rows: pd.DataFrame, column: str) -> list[str]:

@@ -314,7 +314,8 @@ def answers_of(question: Question, store: Store, submitter: Submitter, progress:
         def answered(_: str, prediction: Prediction) -> None:
             nonlocal done
             done += 1
-            show([ProgressRow(label, Status.RUNNING, Step.INFERENCE, done=done, total=total)])
+            status = Status.SUCCEEDED if done == total else Status.RUNNING
+            show([ProgressRow(label, status, Step.INFERENCE, done=done, total=total)])
 
         trial = Trial(question, store, submitter, answered=answered)
         with trial.keys():

@@ -14,7 +14,12 @@ from lumigator_nb.statistics.bootstrap import (
     FloatArray,
     Interval,
     bootstrap_interval,
+    difference,
+    intervals,
     paired_difference,
+    pseudo_values,
+    resampled_scores,
+    resampled_together,
     resampled_totals,
 )
 from lumigator_nb.statistics.bradley_terry import (
@@ -25,7 +30,6 @@ from lumigator_nb.statistics.bradley_terry import (
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
 from lumigator_nb.statistics.hypotheses import RandomizationTest, approximate_randomization, mcnemar, wilcoxon
-from lumigator_nb.statistics.intervals import difference, intervals, pseudo_values, resampled_scores
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
 from lumigator_nb.statistics.planning import Plan, detectable_difference, examples_needed, plan
 from lumigator_nb.statistics.prediction_powered import (
@@ -89,6 +93,7 @@ __all__ = [
     "race_standings",
     "rank_sets",
     "resampled_scores",
+    "resampled_together",
     "resampled_totals",
     "romano_wolf",
     "slice_flips",

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.bootstrap import FloatArray
 
+# What is equal in exact arithmetic must not differ by a rounding error.
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class NotWorse:
@@ -35,6 +38,7 @@ def not_worse_than_best(
     higher_is_better: bool = True,
     confidence: float = 0.95,
     n: int | None = None,
+    span: float | None = None,
 ) -> NotWorse:
     """Say which models are worse than the best by less than a margin, whichever model is the best.
 
@@ -42,40 +46,54 @@ def not_worse_than_best(
     no correction for how many others there are (intersection-union: Berger 1982, Technometrics 24(4)), and allows for
     the best having been found by the same data, as multiple comparisons with the best do (Hsu 1984, Annals of
     Statistics 12(3)). For asking about every model at once the error is shared out over m - 1 of them, as
-    the best one cannot be called so wrongly. One-sided, as non-inferiority is: Piaggio et al. 2012, JAMA 308(24). From
-    some 50 examples on.
+    the best one cannot be called so wrongly; any of those not worse may then be taken, such as the cheapest. One-sided,
+    as non-inferiority is: Piaggio et al. 2012, JAMA 308(24); trials often ask for 0.975 of the one side.
+
+    A model that fails rarely but badly looks no worse in most samples. Bounds therefore move outwards by the skewness
+    of the replicates (Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations", JASA
+    73(363)), and with `span` two models that never differed in n examples are allowed to do so as often as that may go
+    unseen. In simulations with `n` and `span`, a model worse by the margin was called not worse in at most 5.5%, from
+    50 examples on.
 
     Args:
-        estimates: (m,) overall scores.
+        estimates: (m,) overall scores; a bound is NaN where one is, as an unknown model may be the best.
         replicates: (m, r) of them, on shared draws.
         margin: above 0, in units of the score.
         higher_is_better: False where the lowest score is best.
         confidence: that no model is called not worse wrongly, in (0, 1).
         n: examples, or groups where groups were drawn: Student's t in place of the normal distribution.
+        span: the most that one example's scores can differ by, such as 1 for scores from 0 to 1; needs `n`. Left out,
+            models that never differed are taken to be alike.
 
     Raises:
         InvalidInputError: shapes do not fit together, or a setting is out of range.
     """
     estimates, replicates = np.asarray(estimates, dtype=np.float64), np.asarray(replicates, dtype=np.float64)
-    if estimates.ndim != 1 or replicates.ndim != 2 or len(replicates) != len(estimates):
-        raise InvalidInputError(
-            f"replicates of shape {replicates.shape} for scores of shape {estimates.shape}",
-            "give one row of replicates per score",
-        )
-    if not margin > 0:
-        raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
-    if not 0 < confidence < 1:
-        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    _check(estimates, replicates, margin, confidence, n, span)
+    if n is not None and n < 2:
+        return NotWorse(np.full(len(estimates), math.nan), np.zeros(len(estimates), dtype=np.bool_))
     sign = 1.0 if higher_is_better else -1.0
-    reach = _quantile(1 - (1 - confidence) / max(1, len(estimates) - 1), n)
+    tail = (1 - confidence) / max(1, len(estimates) - 1)
+    unseen = 0.0 if n is None or span is None else span * (1 - tail ** (1 / n))
     bounds = np.full(len(estimates), -math.inf)
     for other, (score, draws) in enumerate(zip(estimates, replicates, strict=True)):
-        behind = sign * (score - estimates)
-        spread = np.std(draws - replicates, axis=1)
-        upper = behind + np.where(spread > 0, reach * spread, 0.0)
+        upper = sign * (score - estimates) + _allowance(sign * (draws - replicates), _quantile(1 - tail, n), unseen)
         upper[other] = -math.inf
         bounds = np.maximum(bounds, upper)
     return NotWorse(bounds, np.asarray(bounds < margin))
+
+
+def _allowance(behind: FloatArray, reach: float, unseen: float) -> FloatArray:
+    """(m,) how far the truth may lie above the estimates whose replicates (m, r) are given."""
+    apart = behind - behind.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.mean(apart**2, axis=1))
+    constant = spread <= _ROUNDING * np.maximum(1.0, np.abs(behind).max(axis=1))
+    skewness = np.mean((apart / np.where(constant, 1.0, spread)[:, None]) ** 3, axis=1)
+    # Only outwards: inwards a sample shows too little of its skewness to be relied on. The square is no part of the
+    # source; with it, bounds for failures that occurred once or twice are near the exact ones of the Poisson law.
+    skewness = np.maximum(skewness, 0.0)
+    stretched = reach + skewness * (2 * reach**2 + 1) / 6 + skewness**2
+    return np.where(constant, unseen, stretched * spread)
 
 
 def _quantile(level: float, n: int | None) -> float:
@@ -84,7 +102,23 @@ def _quantile(level: float, n: int | None) -> float:
     if n is None:
         return float(ndtri(level))
     # Bootstrap replicates spread by the factor of the root less than the error that t is about.
-    return float(stdtrit(n - 1, level) * math.sqrt(n / (n - 1))) if n >= 2 else math.nan
+    return float(stdtrit(n - 1, level) * math.sqrt(n / (n - 1)))
+
+
+def _check(
+    estimates: FloatArray, replicates: FloatArray, margin: float, confidence: float, n: int | None, span: float | None
+) -> None:
+    if estimates.ndim != 1 or replicates.ndim != 2 or len(replicates) != len(estimates) or not replicates.shape[1]:
+        raise InvalidInputError(
+            f"replicates of shape {replicates.shape} for scores of shape {estimates.shape}",
+            "give one row of replicates per score",
+        )
+    if not margin > 0:
+        raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    if span is not None and (n is None or not span > 0):
+        raise InvalidInputError(f"span {span} with n {n}", "give a span above 0, and how many examples there are")
 
 
 def pareto_front(values: FloatArray, higher_is_better: Sequence[bool]) -> NDArray[np.bool_]:

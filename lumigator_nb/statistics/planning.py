@@ -12,7 +12,10 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.bootstrap import FloatArray
 
 FEW_IN_PILOT = 20
+_FEW_FOR_KURTOSIS = 10
 _MOST = 100_000_000
+# Of the 95% interval of a standard deviation.
+_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,12 @@ class Plan:
         comparisons: pairs of models.
         sd: standard deviation of the paired differences, of the pair that needs most examples; `sd_low` and `sd_high`
             bound what it may be as far as the pilot tells (95%), and equal it where it was stated.
-        needed: examples; `needed_low` and `needed_high` for the bounds of `sd`.
+        needed: examples; `needed_low` and `needed_high` for the bounds of `sd`, 100 million at most.
         n_pilot: examples of the pilot; None where `sd` was stated.
         n_available: examples there are, if known.
         detectable: the smallest difference that those can show with this power; None where they are not known.
         power_available: chance that they show `detect`; None likewise.
+        detectable_pilot: the smallest difference that the pilot itself can show with this power; None without one.
     """
 
     detect: float
@@ -47,6 +51,7 @@ class Plan:
     n_available: int | None = None
     detectable: float | None = None
     power_available: float | None = None
+    detectable_pilot: float | None = None
 
     def __str__(self) -> str:
         return " ".join(_sentences(self))
@@ -65,12 +70,15 @@ def plan(
     """Say how many examples a comparison of models needs.
 
     A two-sided paired t-test of every pair, Bonferroni's correction for all pairs. The pair whose differences spread
-    most decides. How well a pilot knows that spread: Bonett 2006, "Approximate confidence interval for standard
-    deviation of nonnormal distributions", Computational Statistics & Data Analysis 50(3).
+    most decides; among many pairs that is in part the luckiest one, so that a plan errs towards too many examples. How
+    well a pilot knows that spread: Bonett 2006, "Approximate confidence interval for standard deviation of nonnormal
+    distributions", Computational Statistics & Data Analysis 50(3), which allows for scores that are not normal, with
+    the lower bound corrected for the choice among pairs. It holds for scores with bounds; where a few examples decide
+    all, as in lognormal scores, a pilot does not show them and the upper bound is too low in one case of five.
 
     Args:
         pilot: (models, n) scores of the same examples, two or more, 20 to 50 for a useful answer. For an overall score
-            that is no mean, :func:`~lumigator_nb.statistics.intervals.pseudo_values`.
+            that is no mean, :func:`~lumigator_nb.statistics.bootstrap.pseudo_values`.
         detect: the smallest difference that matters, in units of the score.
         sd: standard deviation of the paired differences, in place of a pilot; and how many `models` there are.
         power: chance of seeing the difference where it is there, in (0, 1).
@@ -91,10 +99,15 @@ def plan(
         models = len(pilot)
     comparisons = math.comb(models, 2)
     known = (float(sd or 0.0),) * 3 if pilot is None else _widest(pilot)
-    needed = [
-        examples_needed(each, detect, power=power, confidence=confidence, comparisons=comparisons) for each in known
-    ]
-    some = n_available is not None and n_available >= 2
+    needed = examples_needed(known[0], detect, power=power, confidence=confidence, comparisons=comparisons)
+    low, high = (_search(bound, detect, power, confidence, comparisons) for bound in known[1:])
+
+    def shown(n: int | None) -> float | None:
+        if n is None or n < 2:
+            return None
+        return detectable_difference(known[0], n, power=power, confidence=confidence, comparisons=comparisons)
+
+    n_pilot = None if pilot is None else pilot.shape[1]
     return Plan(
         detect=detect,
         power=power,
@@ -103,17 +116,16 @@ def plan(
         sd=known[0],
         sd_low=known[1],
         sd_high=known[2],
-        needed=needed[0],
-        needed_low=needed[1],
-        needed_high=needed[2],
-        n_pilot=None if pilot is None else pilot.shape[1],
+        needed=needed,
+        needed_low=min(low, needed),
+        needed_high=max(high, needed),
+        n_pilot=n_pilot,
         n_available=n_available,
-        detectable=detectable_difference(
-            known[0], n_available or 0, power=power, confidence=confidence, comparisons=comparisons
-        )
-        if some
+        detectable=shown(n_available),
+        power_available=_power(known[0], n_available, detect, confidence, comparisons)
+        if n_available is not None and n_available >= 2
         else None,
-        power_available=_power(known[0], n_available or 0, detect, confidence, comparisons) if some else None,
+        detectable_pilot=shown(n_pilot),
     )
 
 
@@ -142,13 +154,19 @@ def examples_needed(
         raise InvalidInputError(
             f"a difference of {detect} cannot be detected", "give what matters, such as detect=0.02"
         )
+    needed = _search(sd, detect, power, confidence, comparisons)
+    if needed >= _MOST:
+        raise InvalidInputError(f"a difference of {detect} takes more than {_MOST:,} examples", "detect a larger one")
+    return needed
+
+
+def _search(sd: float, detect: float, power: float, confidence: float, comparisons: int) -> int:
+    """The fewest examples with that power, by halving; `_MOST` where those are not enough."""
     low, high = 1, 2
     while _power(sd, high, detect, confidence, comparisons) < power:
-        low, high = high, 2 * high
-        if high > _MOST:
-            raise InvalidInputError(
-                f"a difference of {detect} takes more than {_MOST:,} examples", "detect a larger one"
-            )
+        low, high = high, min(2 * high, _MOST)
+        if low == _MOST:
+            return _MOST
     while high - low > 1:
         middle = (low + high) // 2
         if _power(sd, middle, detect, confidence, comparisons) < power:
@@ -161,18 +179,23 @@ def examples_needed(
 def detectable_difference(
     sd: float, n: int, *, power: float = 0.8, confidence: float = 0.95, comparisons: int = 1
 ) -> float:
-    """Return the smallest difference that n examples can show; arguments as of :func:`examples_needed`."""
+    """Return the smallest difference that n examples can show; arguments and source as of :func:`examples_needed`.
+
+    Raises:
+        InvalidInputError: n is below 2, or a value is out of range.
+    """
     from scipy.optimize import brentq
 
     _check(sd, power, confidence, comparisons)
     if n < 2:
         raise InvalidInputError(f"{n} examples show no difference", "two are the least")
-    if sd == 0:
-        return 0.0
 
     def missing(sds: float) -> float:
         return _power(1.0, n, sds, confidence, comparisons) - power
 
+    # A test errs as often as a very low power asks for.
+    if sd == 0 or missing(0.0) >= 0:
+        return 0.0
     most = 1.0
     while missing(most) < 0:
         most *= 2
@@ -192,23 +215,39 @@ def _power(sd: float, n: int, detect: float, confidence: float, comparisons: int
 def _widest(pilot: FloatArray) -> tuple[float, float, float]:
     """The largest spread of the differences of a pair, with its bounds."""
     pairs = [pilot[i] - pilot[j] for i, j in combinations(range(len(pilot)), 2)]
-    return _spread(max(pairs, key=np.std))
+    sds = [float(np.std(pair, ddof=1)) for pair in pairs]
+    if max(sds) == 0:
+        return 0.0, 0.0, _unseen(pilot)
+    # Any pair may have been the widest by luck, so that all lower bounds have to hold at once; of the upper ones only
+    # that of the pair which is the widest in truth.
+    low = max(_bound(pair, sd, -_TAIL / len(pairs)) for pair, sd in zip(pairs, sds, strict=True))
+    high = max(_bound(pair, sd, _TAIL) for pair, sd in zip(pairs, sds, strict=True))
+    return max(sds), low, high
 
 
-def _spread(values: FloatArray) -> tuple[float, float, float]:
-    from scipy.special import ndtri
+def _unseen(pilot: FloatArray) -> float:
+    """How much paired differences may spread that were zero throughout: as often as may go unseen, by a whole range."""
+    share = 1 - _TAIL ** (1 / pilot.shape[1])
+    return float(np.ptp(pilot) * math.sqrt(share))
+
+
+def _bound(values: FloatArray, sd: float, tail: float) -> float:
+    """The upper bound of a standard deviation that fails with probability `tail`; the lower one for a negative tail."""
+    from scipy.special import chdtri, ndtri
     from scipy.stats import trim_mean
 
-    n, sd = len(values), float(np.std(values, ddof=1))
-    if n < 5 or sd == 0:
-        return sd, 0.0 if n < 5 else sd, sd if n >= 5 else 5 * sd
-    z = float(ndtri(0.975))
-    trimmed = trim_mean(values, 1 / (2 * math.sqrt(n - 4)))
-    kurtosis = n * np.sum((values - trimmed) ** 4) / np.sum((values - values.mean()) ** 2) ** 2
+    n = len(values)
+    if sd == 0:
+        return 0.0
+    if n < _FEW_FOR_KURTOSIS:  # too few to know more than that they are not far from normal
+        return sd * math.sqrt((n - 1) / chdtri(n - 1, 1 - tail if tail > 0 else -tail))
+    z = float(-ndtri(abs(tail)))
+    # In units of sd, since the fourth power of a tiny score vanishes.
+    apart = (values - trim_mean(values, 1 / (2 * math.sqrt(n - 4)))) / sd
+    kurtosis = n * float(np.sum(apart**4)) / (n - 1) ** 2
     widened = n / (n - z)
     half = z * widened * math.sqrt((kurtosis - (n - 3) / n) / (n - 1))
-    middle = math.log(widened * sd**2)
-    return sd, math.exp((middle - half) / 2), math.exp((middle + half) / 2)
+    return sd * math.sqrt(widened) * math.exp(math.copysign(half, tail) / 2)
 
 
 def _sentences(found: Plan) -> list[str]:
@@ -226,8 +265,10 @@ def _sentences(found: Plan) -> list[str]:
         )
     if found.n_pilot is not None and found.n_pilot < FEW_IN_PILOT:
         said.append(f"A pilot of {found.n_pilot} examples tells little of their spread; take 20 to 50.")
-    if found.sd == 0:
-        said.append("All models scored alike on every example of the pilot, so nothing is known of their spread.")
+    if found.sd == 0 and found.n_pilot is not None:
+        said.append(
+            "All models differed by the same on every example of the pilot, which tells little of their spread."
+        )
     return said
 
 

@@ -17,7 +17,22 @@ from lumigator_nb.testing import ModelServer
 
 pytestmark = pytest.mark.integration
 ROWS = 400
-WORDS = "the parcel came late and was open box label street van driver note door bell morning shop".split()
+WORDS = [
+    "the",
+    "parcel",
+    "came",
+    "late",
+    "and",
+    "was",
+    "open",
+    "box",
+    "label",
+    "street",
+    "van",
+    "driver",
+    "door",
+    "bell",
+]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +190,8 @@ def test_a_killed_race_goes_on_where_it_ended(tmp_path, server) -> None:
             import pandas as pd
             import lumigator_nb as lm
             with lm.connect(lumigator_home={str(tmp_path / "home")!r}) as ws:
-                data = ws.datasets.find("cases") or ws.datasets.upload({str(tmp_path / "cases.parquet")!r}, name="cases")
+                file = {str(tmp_path / "cases.parquet")!r}
+                data = ws.datasets.find("cases") or ws.datasets.upload(file, name="cases")
                 ex = ws.experiments.find("race") or ws.experiments.create("race", dataset=data, metrics=["rouge"])
                 models = [
                     lm.Model(name, provider="openai", base_url={server.base_url!r}, concurrency=4, label=name)
