@@ -306,9 +306,9 @@ def difference(
     The p-value is (c + 1) / (R + 1), where c counts those of the R resamples whose difference lies at least as far from
     the mean of all resampled differences as the observed difference lies from zero. Moving the resampled differences to
     the centre zero stands for the hypothesis that the systems do not differ (Efron and Tibshirani 1993, section 16.4;
-    resampling as Koehn 2004; the 1 after Davison and Hinkley 1997, section 4.2). Sacrebleu's paired bootstrap does the
-    same but leaves out resamples that are exactly as far; counting them gives two systems that answer alike the p-value
-    1.
+    resampling as Koehn 2004; the 1 after Davison and Hinkley 1997, section 4.2). Resamples that are exactly as far
+    count, which gives two systems that answer alike the p-value 1. Sacrebleu's paired bootstrap takes absolute
+    differences before it centres them and so counts one tail: its p-values are about half of these.
 
     Args:
         estimate: the difference.
@@ -437,14 +437,16 @@ def _bca(tails: FloatArray, estimate: float, draws: FloatArray, units: FloatArra
     skewness, excess = _shape(units)
     # A few far out values must not blow up the interval: they skew it already.
     freedom = max(2 / (max(excess, 0) / n + 2 / (n - 1)), (n - 1) / 4)
-    near = _ROUNDING * np.ptp(draws)
+    # Where all examples score alike, everything equals the estimate but for rounding.
+    near = max(_ROUNDING * np.ptp(draws), 1e-12 * abs(estimate))
     below = np.mean(draws < estimate - near) + np.mean(np.abs(draws - estimate) <= near) / 2
     bias = float(ndtri(below)) if 0 < below < 1 else 0.0
     moved = bias + math.sqrt(n / (n - 1)) * stdtrit(freedom, tails)
     shrink = 1 - skewness / (6 * math.sqrt(n)) * moved
     # Beyond the pole a level would come back from the other side.
     moved = np.where(shrink > 0, moved / np.where(shrink > 0, shrink, 1), np.copysign(np.inf, moved))
-    low, high = _quantiles(draws, ndtr(bias + moved), near)
+    found = _quantiles(draws, ndtr(bias + moved), near)
+    low, high = np.where(np.abs(found - estimate) <= near, estimate, found)
     return float(low), float(high)
 
 

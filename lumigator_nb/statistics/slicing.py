@@ -181,7 +181,7 @@ def _checked(values: FloatArray, labels: NDArray[Any], models: Sequence[int]) ->
 
 def _unknown(label: Any) -> bool:
     # By name, as pandas need not be loaded for its NA and NaT.
-    return math.isnan(label) if isinstance(label, float) else type(label).__name__ in _NO_LABEL
+    return math.isnan(label) if isinstance(label, float | np.floating) else type(label).__name__ in _NO_LABEL
 
 
 def _parts(way: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
@@ -202,7 +202,8 @@ def _p_values(ahead: FloatArray, smallest: float) -> FloatArray:
         t = np.where(errors > 0, means / errors, 0.0)
     tails: FloatArray = np.where((errors == 0) & (means > 0), 0.0, stdtr(n - 1, -t))
     differing = np.count_nonzero(np.abs(ahead) > smallest, axis=1)
-    return np.maximum(tails, 0.5**differing)
+    floored: FloatArray = np.maximum(tails, 0.5**differing)
+    return floored
 
 
 def _slice(

@@ -129,6 +129,17 @@ def test_tasks_models_and_estimates_by_command(cli) -> None:
     assert "text generation needs a prompt" in cli(*words[:-1], "text-generation", code=1)
 
 
+def test_plans_races_and_recommendations_by_command(cli) -> None:
+    cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
+    cli("experiments", "create", "tickets", "--dataset", "tickets")
+    both = ["-m", "baseline/lead-1", "-m", "baseline/copy"]
+    assert "To see a difference of 0.1 takes" in cli("plan", "tickets", *both, "--detect", "0.1", "--pilot", "2")
+    assert "Undecided: all 2 examples were asked" in cli("select", "tickets", *both, "--score", "rougeL")
+    assert "nothing to compare yet" in cli("recommend", "tickets", code=1)
+    assert "nothing to compare yet" in cli("audit", "tickets", "-m", "baseline/lead-2", code=1)
+    assert "two models or more" in cli("select", "tickets", "-m", "baseline/copy", code=1)
+
+
 def test_a_missing_key_is_named_by_command(cli, monkeypatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")

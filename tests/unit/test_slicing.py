@@ -1,0 +1,192 @@
+"""Slices: flips of the leader, and one test whether the slice matters."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.planning import detectable_difference
+from lumigator_nb.statistics.slicing import interaction, slice_flips
+
+
+@pytest.fixture
+def crossed():
+    """Model 0 leads in "long", by far the larger slice; model 1 leads in "short"."""
+    rng = np.random.default_rng(0)
+    labels = np.array(["long"] * 160 + ["short"] * 40)
+    lead = np.where(labels == "long", 0.3, -0.5)
+    return np.stack([lead, np.zeros(200), np.full(200, -2.0)]) + rng.normal(0, 0.4, size=(3, 200)), labels
+
+
+def test_a_slice_in_which_another_model_leads_flips(crossed):
+    long, short = slice_flips(*crossed, leader=0)
+    assert (long.label, long.n, long.leader, long.flips, long.difference) == ("long", 160, 0, False, 0.0)
+    assert math.isnan(long.p_adjusted)
+    assert math.isnan(long.low)
+    assert (short.label, short.n, short.leader, short.flips, short.too_small) == ("short", 40, 1, True, False)
+    assert short.low < short.difference < short.high
+
+
+def test_p_values_and_intervals_are_those_of_paired_t_tests_with_holm(crossed):
+    values, labels = crossed
+    parts = [values[:, labels == label] for label in ("long", "short")]
+    raw = [stats.ttest_rel(part[other], part[0], alternative="greater").pvalue for part in parts for other in (1, 2)]
+    adjusted = multipletests(raw, method="holm")[1]
+    short = slice_flips(values, labels, leader=0, confidence=0.9)[1]
+    assert short.p_adjusted == pytest.approx(adjusted[2])
+    bounds = stats.ttest_rel(parts[1][1], parts[1][0]).confidence_interval(0.9)
+    assert (short.low, short.high) == pytest.approx((bounds.low, bounds.high))
+    spread = np.std(parts[1][1] - parts[1][0], ddof=1)
+    assert short.detectable == pytest.approx(detectable_difference(spread, 40))
+
+
+def test_lower_scores_turn_everything_round(crossed):
+    values, labels = crossed
+    assert slice_flips(-values, labels, leader=0, higher_is_better=False)[1] == slice_flips(values, labels, leader=0)[1]
+
+
+def test_several_ways_to_part_are_corrected_for_together(crossed):
+    values, labels = crossed
+    both = np.stack([labels.astype(object), np.arange(200) % 2], axis=1)
+    one, two = slice_flips(values, labels, leader=0), slice_flips(values, both, leader=0)
+    assert [each.label for each in two] == ["long", "short", 0, 1]
+    assert two[1].p_adjusted > one[1].p_adjusted
+
+
+@pytest.mark.parametrize("unknown", [math.nan, np.float32("nan"), None, pd.NA, pd.NaT])
+def test_examples_without_a_label_are_a_slice_of_their_own(unknown):
+    labels = np.array(["a", unknown, "a", unknown, unknown], dtype=object)
+    found = slice_flips(np.random.default_rng(1).random((2, 5)), labels, leader=0)
+    assert [(each.label, each.n) for each in found] == [("a", 2), ("missing", 3)]
+
+
+def test_numbers_as_labels_may_be_missing_too():
+    found = slice_flips(np.random.default_rng(1).random((2, 4)), np.array([1.0, math.nan, 2.0, math.nan]), leader=0)
+    assert [(each.label, each.n) for each in found] == [(1.0, 1), ("missing", 2), (2.0, 1)]
+
+
+def test_three_wins_without_a_loss_are_no_flip():
+    values = np.zeros((2, 22))
+    values[1, :3] = 1
+    (found,) = slice_flips(values, np.zeros(22), leader=0)
+    assert found.p_adjusted == pytest.approx(1 / 8)
+    assert stats.ttest_rel(values[1], values[0], alternative="greater").pvalue < 0.05
+
+
+def test_a_constant_difference_is_worth_as_many_signs_as_examples():
+    values = np.stack([np.zeros(10), np.full(10, 0.1)])
+    (found,) = slice_flips(values, np.zeros(10), leader=0)
+    assert (found.p_adjusted, found.flips) == (0.5**10, True)
+    assert math.isnan(found.detectable)
+
+
+def test_differences_by_rounding_are_none():
+    values = np.stack([np.full(50, 0.3), np.full(50, 0.1 + 0.2)])
+    (found,) = slice_flips(values, np.zeros(50), leader=0)
+    assert (found.leader, found.flips) == (0, False)
+
+
+def test_slices_of_one_example_show_nothing():
+    found = slice_flips(np.array([[0.0, 0.0], [1.0, 1.0]]), np.array(["a", "b"]), leader=0)
+    assert [(each.leader, each.flips, each.too_small) for each in found] == [(1, False, True)] * 2
+    assert all(math.isnan(each.p_adjusted) and math.isnan(each.detectable) for each in found)
+
+
+def test_a_single_model_leads_everywhere():
+    (found,) = slice_flips(np.random.default_rng(0).random((1, 30)), np.zeros(30), leader=0)
+    assert (found.leader, found.flips, found.difference) == (0, False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": np.zeros(9)}, "shape (9, 1)"),
+        ({"values": np.zeros((2, 0)), "labels": np.zeros(0)}, "shape (0, 1)"),
+        ({"values": np.array([[0.0] * 10, [0.0] * 9 + [math.nan]])}, "model 1, example 9"),
+        ({"leader": 2}, "no model 2"),
+        ({"leader": -1}, "no model -1"),
+        ({"confidence": 0}, "confidence"),
+    ],
+)
+def test_what_cannot_be_sliced_is_refused(change, said):
+    settings = {"values": np.zeros((2, 10)), "labels": np.zeros(10), "leader": 0} | change
+    with pytest.raises(InvalidInputError) as caught:
+        slice_flips(**settings)
+    assert said in caught.value.message
+
+
+def _normal(rng, n):
+    return rng.normal(size=(4, n)) + rng.normal(size=n)
+
+
+def _binary(rng, n):
+    return (rng.random((4, n)) < 0.8).astype(float)
+
+
+@pytest.mark.parametrize("draw", [_normal, _binary])
+@pytest.mark.parametrize("chosen", ["by the same data", "beforehand"])
+def test_without_interaction_flips_are_rarely_claimed(draw, chosen):
+    rng, wrong = np.random.default_rng(2), []
+    for _ in range(150):
+        values = draw(rng, 150)
+        leader = int(values.mean(axis=1).argmax()) if chosen == "by the same data" else 0
+        wrong.append(any(each.flips for each in slice_flips(values, rng.integers(6, size=150), leader=leader)))
+    assert np.mean(wrong) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
+
+
+def test_interaction_agrees_with_the_f_test_of_normal_differences():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(4, size=120)
+    values = rng.normal(size=(2, 120)) + np.outer([0.15, 0], labels)
+    apart = values[0] - values[1]
+    reference = stats.f_oneway(*(apart[labels == label] for label in range(4))).pvalue
+    found = interaction(values, labels, leader=0, runner_up=1, n_resamples=20_000)
+    assert found == pytest.approx(reference, abs=0.01)
+    assert 0.001 < reference < 0.5
+
+
+def test_interaction_agrees_with_all_permutations():
+    values = np.array([[3.0, 1.0, 4.0, 1.0, 5.0, 9.0], [2.0, 7.0, 1.0, 8.0, 2.0, 8.0]])
+    labels = np.array(["a", "a", "a", "b", "b", "b"])
+    reference = stats.permutation_test(
+        ((values[0] - values[1])[:3], (values[0] - values[1])[3:]), lambda x, y: x.mean() - y.mean()
+    ).pvalue
+    assert interaction(values, labels, leader=0, runner_up=1, n_resamples=40_000) == pytest.approx(reference, abs=0.01)
+
+
+def test_interaction_of_crossed_models_is_certain_and_repeatable(crossed):
+    assert interaction(*crossed, leader=0, runner_up=1) == 1 / 2001
+    few = [interaction(crossed[0][:, :50], np.arange(50) % 3, leader=0, runner_up=1, seed=seed) for seed in (5, 5, 6)]
+    assert few[0] == few[1] != few[2]
+
+
+def test_interaction_has_its_level():
+    rng = np.random.default_rng(4)
+    draws = ((rng.beta(0.6, 0.6, size=(2, 60)), rng.integers(5, size=60)) for _ in range(300))
+    found = [interaction(values, labels, leader=0, runner_up=1, n_resamples=199) for values, labels in draws]
+    assert np.mean(np.array(found) <= 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+def test_interaction_of_a_constant_difference_or_a_single_slice():
+    values = np.stack([np.arange(10.0), np.arange(10.0) + 0.1])
+    assert interaction(values, np.arange(10) % 2, leader=0, runner_up=1) == 1.0
+    assert math.isnan(interaction(values, np.zeros(10), leader=0, runner_up=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": np.zeros((10, 2))}, "2 ways"),
+        ({"runner_up": 2}, "no model 2"),
+        ({"n_resamples": 0}, "n_resamples"),
+    ],
+)
+def test_interaction_refuses_settings_out_of_range(change, said):
+    settings = {"values": np.zeros((2, 10)), "labels": np.zeros(10), "leader": 0, "runner_up": 1} | change
+    with pytest.raises(InvalidInputError) as caught:
+        interaction(**settings)
+    assert said in caught.value.message
