@@ -54,6 +54,8 @@ def _taken(selection: Selection) -> str:
     said = f"It took {count(selection.answers, 'answer')} on {selection.n_seen:,} of {selection.n_examples:,} examples"
     if selection.dollars is not None:
         said += f" and {dollars(selection.dollars)}"
+        if selection.dollars_now < 0.999 * selection.dollars:
+            said += f" ({dollars(selection.dollars_now)} of it now, the rest was there)"
     if not selection.answers_saved:
         return f"{said}; nothing was saved."
     money = "" if selection.dollars_saved is None else f" and about {dollars(selection.dollars_saved)}"

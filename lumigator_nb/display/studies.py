@@ -24,7 +24,9 @@ def _title(study: Study) -> str:
 def as_text(study: Study) -> str:
     """Return the plan and a line per model."""
     lines = [
-        f"  {row['model']}: {_time(row['needed_seconds'])} and {_money(row['needed_dollars'])} for the examples "
+        f"  {row['model']}: neither time nor price is known"
+        if math.isnan(row["seconds"]) and math.isnan(row["dollars"])
+        else f"  {row['model']}: {_time(row['needed_seconds'])} and {_money(row['needed_dollars'])} for the examples "
         f"needed, {_time(row['all_seconds'])} and {_money(row['all_dollars'])} for all"
         for row in study.quotes().to_dict("records")
     ]

@@ -216,6 +216,7 @@ def recommend(
         higher_is_better=bool(scored.info.higher_is_better),
         confidence=scored.resampling.confidence,
         n=scored.n_units,
+        span=_span(scored),
     )
     price = prices[COLUMNS[chosen_by]] if chosen_by else np.full(len(models), _NAN)
     choice = _cheapest(price, found.not_worse, best)
@@ -245,10 +246,14 @@ def recommend(
 
 
 def _default_margin(scored: Scored) -> float:
-    low, high = scored.info.range
     # What has no bounds is measured by what the best reaches.
-    extent = high - low if np.isfinite(high - low) else abs(float(scored.overall[leader(scored)]))
+    extent = _span(scored) or abs(float(scored.overall[leader(scored)]))
     return _MARGIN * (extent or 1.0)
+
+
+def _span(scored: Scored) -> float | None:
+    low, high = scored.info.range
+    return high - low if np.isfinite(high - low) else None
 
 
 def _cheapest(price: FloatArray, not_worse: np.ndarray, best: int) -> int:

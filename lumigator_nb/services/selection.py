@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import Prediction
 from lumigator_nb.services.submission import Submitter
 from lumigator_nb.services.trial import Question, Trial
-from lumigator_nb.specs import Progress, Status, Step, now
+from lumigator_nb.specs import Status, Step
 from lumigator_nb.statistics import Race
 from lumigator_nb.store import Store
 
@@ -40,7 +40,8 @@ class Selection:
         indifference: differences below it do not matter.
         n_examples: that could be scored; `n_seen` of them were asked.
         answers: asked for; `answers_saved` more would have made the full grid.
-        dollars: of those answers and their judges, when they were first given; None without a price.
+        dollars: of those answers and their judges, when they were first given; None without a price. `dollars_now` of
+            them were paid in this call, the others before.
         dollars_saved: what the other answers would have cost at the same price each.
         ended_by: what ended the race.
         failed: per model why it could answer no further example.
@@ -59,6 +60,7 @@ class Selection:
     answers: int
     answers_saved: int
     dollars: float | None
+    dollars_now: float
     dollars_saved: float | None
     ended_by: Reason
     failed: dict[str, str]
@@ -220,6 +222,7 @@ class _Heat:
             answers=sum(answers.values()),
             answers_saved=sum(saved.values()),
             dollars=self.trial.dollars,
+            dollars_now=self.trial.dollars_now,
             dollars_saved=self._dollars_saved(saved),
             ended_by=ended_by,
             failed=dict(self.trial.failed),
@@ -263,31 +266,24 @@ class _Watch:
 
     def __init__(self, labels: Sequence[str], total: int, show: Show) -> None:
         self._show, self._lock = show, threading.Lock()
-        started = now()
-        start = Progress(step=Step.INFERENCE, attempt=1, done=0, total=total, started_at=started, updated_at=started)
-        self._rows = {label: ProgressRow.of(label, Status.RUNNING, start) for label in labels}
-        self._progress = dict.fromkeys(labels, start)
+        # Without a rate: who waits for the others is not slow.
+        self._rows = {label: ProgressRow(label, Status.RUNNING, Step.INFERENCE, total=total) for label in labels}
 
     def answered(self, label: str, prediction: Prediction) -> None:
         """Count an answer."""
         with self._lock:
-            before = self._progress[label]
-            cost = before.cost if prediction.cost is None else (before.cost or 0.0) + prediction.cost
-            failed = before.failed + (prediction.text is None)
-            self._update(label, done=before.done + 1, failed=failed, cost=cost, note="")
+            row = self._rows[label]
+            cost = row.cost if prediction.cost is None else (row.cost or 0.0) + prediction.cost
+            self._update(label, done=row.done + 1, failed=row.failed + (prediction.text is None), cost=cost, note="")
 
     def note(self, label: str, text: str) -> None:
         """Say what a model is doing besides; judges are no contenders."""
         with self._lock:
-            if label in self._progress:
+            if label in self._rows:
                 self._update(label, note=text)
 
-    def _update(self, label: str, **changes: object) -> None:
-        self._progress[label] = self._progress[label].model_copy(update={**changes, "updated_at": now()})
-        row = self._rows[label]
-        self._rows[label] = replace(
-            ProgressRow.of(label, row.status, self._progress[label], error=row.error), result=row.result
-        )
+    def _update(self, label: str, **changes: Any) -> None:
+        self._rows[label] = replace(self._rows[label], **changes)
         self._show(list(self._rows.values()))
 
     def look(self, heat: _Heat) -> None:

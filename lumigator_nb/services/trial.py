@@ -6,6 +6,7 @@ paid for twice: neither by a trial that was cut off and is made again, nor by a 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -212,6 +213,11 @@ class Trial:
         judged = self._metric.cost
         return sum(paid) + (judged or 0.0) if paid or judged is not None else None
 
+    @property
+    def dollars_now(self) -> float:
+        """What was paid since this trial began."""
+        return self._ledger.paid
+
     @contextmanager
     def keys(self) -> Iterator[None]:
         """Have the API keys in the environment for as long as models and judges are asked."""
@@ -331,17 +337,21 @@ class _Ledger:
 
     Attributes:
         counts: whether there is a budget.
+        paid: dollars since it was opened.
     """
 
     def __init__(self, question: Question, store: Store) -> None:
         self.counts = question.launch.budget is not None
+        self.paid = 0.0
+        self._lock = threading.Lock()
         self._spent: dict[str, float] = {}
         for model in question.everybody if self.counts else ():
             self._spent[model.fingerprint] = _spent_before(store, model, question)
 
     def add(self, fingerprint: str, cost: float | None) -> None:
         """Note what an answer cost."""
-        if self.counts:
+        with self._lock:
+            self.paid += cost or 0.0
             self._spent[fingerprint] = self._spent.get(fingerprint, 0.0) + (cost or 0.0)
 
     def of_others(self, model: Model) -> float:

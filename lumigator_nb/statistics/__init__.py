@@ -40,8 +40,8 @@ from lumigator_nb.statistics.prediction_powered import (
 )
 from lumigator_nb.statistics.racing import Race, RaceStandings, looks, race, race_standings
 from lumigator_nb.statistics.ranking import RankSet, pairwise_p_values, probability_best, rank_sets, wins
-from lumigator_nb.statistics.sequences import betting_sequence, normal_sequence
-from lumigator_nb.statistics.slicing import Slice, slice_flips
+from lumigator_nb.statistics.sequences import betting_bounds, betting_sequence, normal_sequence
+from lumigator_nb.statistics.slicing import Slice, interaction, slice_flips
 from lumigator_nb.statistics.trust import Trust, compare_trust, trust
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "Trust",
     "agreement_rate",
     "approximate_randomization",
+    "betting_bounds",
     "betting_sequence",
     "bootstrap_agreement",
     "bootstrap_interval",
@@ -74,6 +75,7 @@ __all__ = [
     "difference",
     "examples_needed",
     "holm",
+    "interaction",
     "intervals",
     "kendall_tau",
     "krippendorff_alpha",

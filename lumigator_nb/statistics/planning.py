@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -86,13 +87,10 @@ def plan(
         n_available: examples there are.
 
     Raises:
-        InvalidInputError: neither or both of `pilot` and `sd` are given, the pilot is too small, or a setting is out of
-            range.
+        InvalidInputError: not one of `pilot` and `sd` is given, the pilot is too small, or a setting is out of range.
     """
     if (pilot is None) == (sd is None):
-        raise InvalidInputError(
-            "a plan needs a pilot or a standard deviation", "give scores of 20 to 50 examples, or sd="
-        )
+        raise InvalidInputError("a plan needs a pilot or a standard deviation", "give scores of 20 to 50, or sd=")
     if pilot is not None:
         pilot = np.asarray(pilot, dtype=np.float64)
         _check_pilot(pilot)
@@ -101,13 +99,8 @@ def plan(
     known = (float(sd or 0.0),) * 3 if pilot is None else _widest(pilot)
     needed = examples_needed(known[0], detect, power=power, confidence=confidence, comparisons=comparisons)
     low, high = (_search(bound, detect, power, confidence, comparisons) for bound in known[1:])
-
-    def shown(n: int | None) -> float | None:
-        if n is None or n < 2:
-            return None
-        return detectable_difference(known[0], n, power=power, confidence=confidence, comparisons=comparisons)
-
-    n_pilot = None if pilot is None else pilot.shape[1]
+    shown = partial(detectable_difference, known[0], power=power, confidence=confidence, comparisons=comparisons)
+    some = n_available if n_available is not None and n_available >= 2 else None
     return Plan(
         detect=detect,
         power=power,
@@ -119,13 +112,11 @@ def plan(
         needed=needed,
         needed_low=min(low, needed),
         needed_high=max(high, needed),
-        n_pilot=n_pilot,
+        n_pilot=None if pilot is None else pilot.shape[1],
         n_available=n_available,
-        detectable=shown(n_available),
-        power_available=_power(known[0], n_available, detect, confidence, comparisons)
-        if n_available is not None and n_available >= 2
-        else None,
-        detectable_pilot=shown(n_pilot),
+        detectable=None if some is None else shown(some),
+        power_available=None if some is None else _power(known[0], some, detect, confidence, comparisons),
+        detectable_pilot=None if pilot is None else shown(pilot.shape[1]),
     )
 
 
@@ -251,6 +242,8 @@ def _bound(values: FloatArray, sd: float, tail: float) -> float:
 
 
 def _sentences(found: Plan) -> list[str]:
+    if found.sd == 0 and found.n_pilot is not None:
+        return [_sentence_without_spread(found)]
     percent = f"{found.power:.0%} power, {found.confidence:.0%} confidence"
     pairs = f" for all {found.comparisons} pairs of models" if found.comparisons > 1 else ""
     between = (
@@ -265,11 +258,17 @@ def _sentences(found: Plan) -> list[str]:
         )
     if found.n_pilot is not None and found.n_pilot < FEW_IN_PILOT:
         said.append(f"A pilot of {found.n_pilot} examples tells little of their spread; take 20 to 50.")
-    if found.sd == 0 and found.n_pilot is not None:
-        said.append(
-            "All models differed by the same on every example of the pilot, which tells little of their spread."
-        )
     return said
+
+
+def _sentence_without_spread(found: Plan) -> str:
+    if found.sd_high == 0:
+        return "All scores of the pilot are the same, which tells nothing of their spread."
+    return (
+        f"The models differed by the same on each of the {found.n_pilot:,} examples of the pilot, which tells little "
+        f"of their spread: a difference of {found.detect:g} takes up to {found.needed_high:,} examples. "
+        "Take a larger pilot."
+    )
 
 
 def _check_pilot(pilot: FloatArray) -> None:

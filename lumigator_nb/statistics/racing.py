@@ -10,7 +10,7 @@ import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.bootstrap import FloatArray
-from lumigator_nb.statistics.sequences import betting_sequence, first_shown, normal_sequence
+from lumigator_nb.statistics.sequences import betting_bounds, first_shown, normal_sequence
 
 _FIRST_LOOK, _LOOKS_PER_DOUBLING = 20, 4
 
@@ -199,9 +199,8 @@ def _last(values: FloatArray, bounds: tuple[float, float] | None, confidence: fl
         return (math.nan,) * 3
     if bounds is None:
         lows, highs = normal_sequence(known, confidence=confidence)
-    else:
-        lows, highs = betting_sequence(known, *bounds, confidence=confidence)
-    return float(known.mean()), float(lows[-1]), float(highs[-1])
+        return float(known.mean()), float(lows[-1]), float(highs[-1])
+    return float(known.mean()), *betting_bounds(known, *bounds, confidence=confidence)
 
 
 def looks(n: int) -> list[int]:

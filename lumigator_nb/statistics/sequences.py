@@ -48,16 +48,39 @@ def betting_sequence(
     Raises:
         InvalidInputError: a value is missing or out of bounds, or a setting is out of range.
     """
+    scaled, threshold = _scaled(values, low, high, confidence)
+    lows, highs = _lower_path(scaled, threshold), 1 - _lower_path(1 - scaled, threshold)
+    return low + lows * (high - low), low + highs * (high - low)
+
+
+def betting_bounds(values: FloatArray, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the last bounds of :func:`betting_sequence`, a hundred times sooner; arguments as there."""
+    scaled, threshold = _scaled(values, low, high, confidence)
+    below, above = _lower_bound(scaled, threshold), 1 - _lower_bound(1 - scaled, threshold)
+    return low + below * (high - low), low + above * (high - low)
+
+
+def _scaled(values: FloatArray, low: float, high: float, confidence: float) -> tuple[FloatArray, float]:
+    """The scores in [0, 1], and the logarithm of the capital that rules a mean out."""
     values = np.asarray(values, dtype=np.float64)
     _check(values, confidence)
     if not low < high or not math.isfinite(high - low):
         raise InvalidInputError(f"bounds {low} and {high} hold no scores", "give the least and the greatest score")
     if values.size and (values.min() < low or values.max() > high):
         raise InvalidInputError(f"a score lies outside of {low} … {high}", "give the bounds of the metric")
-    scaled = (values - low) / (high - low)
-    threshold = math.log(2 / (1 - confidence))
-    lows, highs = _lower_path(scaled, threshold), 1 - _lower_path(1 - scaled, threshold)
-    return low + lows * (high - low), low + highs * (high - low)
+    return (values - low) / (high - low), math.log(2 / (1 - confidence))
+
+
+def _lower_bound(scaled: FloatArray, threshold: float) -> float:
+    """The greatest mean on the grid that was ever ruled out, found by halving."""
+    ruled_out, open_ = 0, _GRID
+    while open_ - ruled_out > 1 and len(scaled):
+        middle = (ruled_out + open_) // 2
+        if _log_capital(scaled, middle / _GRID).max() >= threshold:
+            ruled_out = middle
+        else:
+            open_ = middle
+    return ruled_out / _GRID
 
 
 def _lower_path(scaled: FloatArray, threshold: float) -> FloatArray:

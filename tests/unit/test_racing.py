@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lumigator_nb import statistics
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics import race
+
+N = 800
+
+
+def scores(seed: int, leads=(0.25, 0, 0, 0, 0), n: int = N) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    common, own = random.normal(size=n), random.normal(size=(len(leads), n))
+    return np.clip(0.5 + 0.15 * (np.sqrt(0.5) * (common + own) + np.array(leads)[:, None]), 0, 1)
+
+
+def test_the_best_is_found_with_half_the_answers_or_fewer() -> None:
+    found = [race(scores(seed), bounds=(0, 1)) for seed in range(60)]
+    assert [(each.conclusion, each.leader) for each in found] == [("best", 0)] * 60
+    assert np.mean([sum(each.used) for each in found]) < 0.5 * 5 * N
+
+
+def test_equal_models_make_no_winner() -> None:
+    found = [race(scores(seed, (0,) * 5, 400), bounds=(0, 1)) for seed in range(100)]
+    assert sum(each.conclusion == "best" for each in found) <= 5
+
+
+def test_equal_models_are_equivalent_where_small_differences_do_not_matter() -> None:
+    found = [race(scores(seed, (0, 0, 0)), bounds=(0, 1), indifference=0.04) for seed in range(20)]
+    assert all(each.conclusion == "equivalent" and len(each.remaining) == 3 for each in found)
+    assert all(each.stopped_at is not None and each.stopped_at < N for each in found)
+
+
+def test_equivalence_is_not_claimed_of_models_that_differ_by_more() -> None:
+    found = [race(scores(seed, (0.4, 0)), bounds=(0, 1), indifference=0.03) for seed in range(50)]
+    assert sum(each.conclusion == "equivalent" for each in found) <= 2
+
+
+def test_the_verdict_depends_on_no_later_example_and_not_on_the_lots() -> None:
+    whole = scores(3)
+    end = race(whole, bounds=(0, 1))
+    for seen in range(0, N, 37):
+        part = race(whole[:, :seen], bounds=(0, 1))
+        expected = [at if at is not None and at <= seen else None for at in end.dropped_at]
+        assert list(part.dropped_at) == expected
+        assert part.stopped_at == (end.stopped_at if end.stopped_at and end.stopped_at <= seen else None)
+
+
+def test_what_losers_would_have_scored_later_changes_nothing() -> None:
+    whole = scores(5)
+    end = race(whole, bounds=(0, 1))
+    asked = whole.copy()
+    for model, used in enumerate(end.used):
+        asked[model, used:] = np.nan
+    assert race(asked, bounds=(0, 1)) == end
+
+
+def test_lower_is_better_turns_it_round_and_names_do_not_matter() -> None:
+    whole = scores(7)
+    up = race(whole, bounds=(0, 1))
+    down = race(1 - whole, bounds=(0, 1), higher_is_better=False)
+    assert (down.leader, down.dropped_at) == (up.leader, up.dropped_at)
+    order = [3, 1, 4, 0, 2]
+    turned = race(whole[order], bounds=(0, 1))
+    assert order[turned.leader] == up.leader
+    assert [turned.dropped_at[order.index(model)] for model in range(5)] == list(up.dropped_at)
+
+
+def test_failed_answers_neither_help_nor_hurt() -> None:
+    whole = scores(9, (0.6, 0, 0))
+    holes = np.random.default_rng(0).random(whole.shape) < 0.1
+    found = race(np.where(holes, np.nan, whole), bounds=(0, 1))
+    assert (found.conclusion, found.leader) == ("best", 0)
+    silent = whole.copy()
+    silent[2] = np.nan
+    assert race(silent, bounds=(0, 1)).conclusion == "undecided", "of a model without answers nothing is known"
+
+
+def test_scores_without_bounds_race_too() -> None:
+    found = [race(30 * scores(seed, (0.5, 0, 0)) ** 3) for seed in range(20)]
+    assert all((each.conclusion, each.leader) == ("best", 0) for each in found)
+
+
+def test_models_that_always_tie_are_not_told_apart_nor_equal_for_free() -> None:
+    zeros = np.zeros((2, 40))
+    assert race(zeros, bounds=(0, 1)).conclusion == "undecided"
+    assert race(zeros, bounds=(0, 1), indifference=0.01).conclusion == "undecided"
+    assert race(np.zeros((2, 2000)), bounds=(0, 1), indifference=0.01).conclusion == "equivalent"
+    assert race(np.zeros((2, 2000)), indifference=0.01).conclusion == "undecided", "without bounds nothing is known"
+
+
+def test_standings_hold_the_means_and_shrink() -> None:
+    whole = scores(11)
+    verdict = race(whole, bounds=(0, 1))
+    found = statistics.race_standings(whole, verdict, bounds=(0, 1))
+    assert found.difference[verdict.leader] == 0
+    assert (found.low < found.mean).all()
+    assert (found.mean < found.high).all()
+    losers = [model for model in range(5) if model != verdict.leader]
+    assert (found.difference[losers] < 0).all()
+    early = race(whole[:, :30], bounds=(0, 1))
+    before = statistics.race_standings(whole[:, :30], early, bounds=(0, 1))
+    assert (found.high - found.low)[verdict.leader] < (before.high - before.low)[verdict.leader]
+
+
+def test_looks_come_often_and_end_with_all() -> None:
+    assert statistics.looks(10) == [10]
+    found = statistics.looks(1000)
+    assert found[0] == 20
+    assert found[-1] == 1000
+    assert all(1 < later / sooner < 1.3 for sooner, later in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "said"),
+    [
+        (np.zeros((1, 5)), {}, "two models or more"),
+        (np.zeros(5), {}, "no race"),
+        (np.zeros((2, 5)), {"confidence": 0}, "confidence cannot be 0"),
+        (np.zeros((2, 5)), {"indifference": -1}, "indifference cannot be -1"),
+        (np.zeros((2, 5)), {"bounds": (1, 0)}, "hold no scores"),
+        (np.array([[0.0, 0.0], [0.0, 2.0]]), {"bounds": (0, 1)}, "model 1, example 1: 2.0 lies outside"),
+    ],
+)
+def test_a_race_that_cannot_be_is_refused(values, options, said) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        race(values, **options)
+    assert said in f"{caught.value.message} {caught.value.hint}"
