@@ -25,14 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: threads of a busy
 import numpy as np
 
 from lumigator_nb.metrics.ngrams import bleu
-from lumigator_nb.statistics.bootstrap import (
-    Aggregate,
-    FloatArray,
-    difference,
-    intervals,
-    pseudo_values,
-    resampled_together,
-)
+from lumigator_nb.statistics.bootstrap import difference, intervals
+from lumigator_nb.statistics.resampling import Aggregate, FloatArray, pseudo_values, resampled_together
 
 Result = TypeVar("Result")
 

@@ -18,10 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import lumigator_nb as lm
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.models import predict
+from lumigator_nb.statistics.resampling import FloatArray
 
 EXAMPLES = 1_200
+SYLLABLES = ("ba", "ke", "li", "mo", "nu", "pa", "re", "si", "to", "vu")
 Draw = Callable[[np.random.Generator], FloatArray]
+Bounds = tuple[float, float] | None
 
 
 def simulated(leads: tuple[float, ...], *, bounded: bool, correlation: float) -> Draw:
@@ -36,9 +39,9 @@ def simulated(leads: tuple[float, ...], *, bounded: bool, correlation: float) ->
 
 
 def recorded() -> FloatArray:
-    """(models, examples) rougeL of real answers: the first N sentences against a blurred summary of the first two."""
+    """(models, examples) rougeL of real answers: the first N sentences, against a blurred summary of the first two."""
     random = np.random.default_rng(0)
-    words = [f"{a}{b}" for a in "ba ke li mo nu pa re si to vu".split() for b in "n r s t l m k d".split()]
+    words = [f"{start}{end}" for start in SYLLABLES for end in "nrstlmkd"]
 
     def sentence() -> str:
         return " ".join(random.choice(words, random.integers(4, 14))).capitalize() + "."
@@ -49,24 +52,17 @@ def recorded() -> FloatArray:
         kept = [word for word in " ".join(sentences[:2]).split() if random.random() > 0.3]
         texts.append(" ".join(sentences))
         truths.append(" ".join(kept))
-    answers = {
-        f"lead-{n}": [each.text for each in lm_predict(f"baseline/lead-{n}", texts)] for n in (1, 2, 3, 4, 6)
-    }
+    answers = {f"lead-{n}": [each.text for each in predict(f"baseline/lead-{n}", texts)] for n in (1, 2, 3, 4, 6)}
     frame = lm.score(answers, truths, metrics=["rouge"])
     return np.stack([frame.loc[frame["model"] == name, "rougeL"].to_numpy() for name in answers])
-
-
-def lm_predict(model: str, texts: list[str]):
-    from lumigator_nb.models import predict
-
-    return predict(model, texts)
 
 
 def shuffled(scores: FloatArray) -> Draw:
     return lambda random: scores[:, random.permutation(scores.shape[1])]
 
 
-def run(name: str, draw: Draw, races: int, *, best: set[int] | None, bounds, indifference: float = 0.0) -> bool:
+def run(name: str, draw: Draw, races: int, *, best: set[int] | None, bounds: Bounds,
+        indifference: float = 0.0) -> bool:  # fmt: skip
     ends, wrong, used = Counter(), 0, 0.0
     for number in range(races):
         scores = draw(np.random.default_rng(number))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from lumigator_nb.statistics.bootstrap import FloatArray, Interval, Method, intervals, pseudo_values, resampled_scores
+from lumigator_nb.statistics.bootstrap import Interval, Method, intervals
+from lumigator_nb.statistics.resampling import FloatArray, pseudo_values, resampled_scores
 
 Row = tuple[str, float, str]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], FloatArray]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lumigator_nb.statistics.bootstrap import FloatArray
 from lumigator_nb.statistics.bradley_terry import bradley_terry_intervals
 from lumigator_nb.statistics.prediction_powered import PredictionPowered, next_to_label, prediction_powered_mean
+from lumigator_nb.statistics.resampling import FloatArray
 
 Row = tuple[str, float, str]
 Draw = Callable[[np.random.Generator, int], tuple[FloatArray, FloatArray]]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lumigator_nb.statistics.bootstrap import FloatArray, resampled_totals
 from lumigator_nb.statistics.noninferiority import not_worse_than_best
 from lumigator_nb.statistics.planning import examples_needed, plan
+from lumigator_nb.statistics.resampling import FloatArray, resampled_totals
 from lumigator_nb.statistics.slicing import interaction, slice_flips
 
 Row = tuple[str, float, str]

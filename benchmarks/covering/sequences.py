@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray
 from lumigator_nb.statistics.sequences import betting_sequence, first_shown, normal_sequence
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], FloatArray]
@@ -44,7 +44,9 @@ def table(repeats: int, seed: int = 0) -> list[tuple[str, float, str]]:
         "asymptotic": normal_sequence(values, confidence=CONFIDENCE),
     }.items():
         usual = 2 * 1.96 * values.std(ddof=1) / np.sqrt(LENGTH)
-        rows.append((f"{name}: width after {LENGTH:,} beta scores, fixed-n interval = 1", (highs - lows)[-1] / usual, ""))
+        rows.append(
+            (f"{name}: width after {LENGTH:,} beta scores, fixed-n interval = 1", (highs - lows)[-1] / usual, "")
+        )
     return rows
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import ttest_1samp
 
-from lumigator_nb.statistics.bootstrap import FloatArray, resampled_totals
 from lumigator_nb.statistics.corrections import holm, romano_wolf
 from lumigator_nb.statistics.ranking import rank_sets
+from lumigator_nb.statistics.resampling import FloatArray, resampled_totals
 
 Row = tuple[str, float, str]
 Shape = Callable[[FloatArray], FloatArray]

@@ -9,18 +9,12 @@ from lumigator_nb.statistics.agreement import (
     wilson_interval,
 )
 from lumigator_nb.statistics.bootstrap import (
-    Aggregate,
     Difference,
-    FloatArray,
     Interval,
     bootstrap_interval,
     difference,
     intervals,
     paired_difference,
-    pseudo_values,
-    resampled_scores,
-    resampled_together,
-    resampled_totals,
 )
 from lumigator_nb.statistics.bradley_terry import (
     BradleyTerry,
@@ -40,6 +34,14 @@ from lumigator_nb.statistics.prediction_powered import (
 )
 from lumigator_nb.statistics.racing import Race, RaceStandings, looks, race, race_standings
 from lumigator_nb.statistics.ranking import RankSet, pairwise_p_values, probability_best, rank_sets, wins
+from lumigator_nb.statistics.resampling import (
+    Aggregate,
+    FloatArray,
+    pseudo_values,
+    resampled_scores,
+    resampled_together,
+    resampled_totals,
+)
 from lumigator_nb.statistics.sequences import betting_bounds, betting_sequence, normal_sequence
 from lumigator_nb.statistics.slicing import Slice, interaction, slice_flips
 from lumigator_nb.statistics.trust import Trust, compare_trust, trust

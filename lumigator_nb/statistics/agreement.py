@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray, Interval
+from lumigator_nb.statistics.bootstrap import Interval
+from lumigator_nb.statistics.resampling import FloatArray
 
 Level = Literal["nominal", "ordinal", "interval"]
 Statistic = Callable[[FloatArray], float]

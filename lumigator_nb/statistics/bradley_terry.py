@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray, resampled_totals
+from lumigator_nb.statistics.resampling import FloatArray, resampled_totals
 
 _BoolArray = NDArray[np.bool_]
 _IntArray = NDArray[np.int64]
@@ -118,7 +118,7 @@ def bradley_terry_intervals(
             comparison is drawn by itself.
         regularization: as of :func:`bradley_terry`.
         confidence: of each interval, in (0, 1).
-        n_resamples, seed: as of :func:`~lumigator_nb.statistics.bootstrap.resampled_totals`.
+        n_resamples, seed: as of :func:`~lumigator_nb.statistics.resampling.resampled_totals`.
 
     Raises:
         InvalidInputError: as :func:`bradley_terry`, or comparisons or settings are malformed.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray
 
 # What is equal in exact arithmetic must not differ by a rounding error: relative to the scale, at least to 1.
 _ROUNDING = 1e-12

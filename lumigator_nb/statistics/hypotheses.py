@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import Aggregate, FloatArray
+from lumigator_nb.statistics.resampling import Aggregate, FloatArray
 
 # Swaps of this many cells are worked on at once (64 MB), so that memory stays flat however many examples there are.
 _CELLS = 8_000_000

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray
 
 # What is equal in exact arithmetic must not differ by a rounding error.
 _ROUNDING = 1e-12

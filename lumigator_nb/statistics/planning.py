@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray
 
 FEW_IN_PILOT = 20
 _FEW_FOR_KURTOSIS = 10
@@ -79,7 +79,7 @@ def plan(
 
     Args:
         pilot: (models, n) scores of the same examples, two or more, 20 to 50 for a useful answer. For an overall score
-            that is no mean, :func:`~lumigator_nb.statistics.bootstrap.pseudo_values`.
+            that is no mean, :func:`~lumigator_nb.statistics.resampling.pseudo_values`.
         detect: the smallest difference that matters, in units of the score.
         sd: standard deviation of the paired differences, in place of a pilot; and how many `models` there are.
         power: chance of seeing the difference where it is there, in (0, 1).

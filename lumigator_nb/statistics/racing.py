@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray
 from lumigator_nb.statistics.sequences import betting_bounds, first_shown, normal_sequence
 
 _FIRST_LOOK, _LOOKS_PER_DOUBLING = 20, 4

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
 from lumigator_nb.statistics.corrections import romano_wolf
+from lumigator_nb.statistics.resampling import FloatArray
 
 _IntArray = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray
 
 # What share of the most that may be staked is staked: every bettor keeps to one share, and their capital is averaged.
 _SHARES = np.geomspace(0.005, 0.98, 14)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import FloatArray
 from lumigator_nb.statistics.corrections import holm
 from lumigator_nb.statistics.planning import detectable_difference
+from lumigator_nb.statistics.resampling import FloatArray
 
 FEW_IN_SLICE = 20
 MISSING = "missing"
@@ -73,7 +73,7 @@ def slice_flips(
 
     Args:
         values: (models, n) scores, or contributions to an overall score
-            (:func:`~lumigator_nb.statistics.bootstrap.pseudo_values`).
+            (:func:`~lumigator_nb.statistics.resampling.pseudo_values`).
         labels: (n,) the slice of each example, or (n, ways) for several ways to part them, which are corrected for
             together. None and NaN are a slice "missing".
         leader: the model that leads over all.

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.agreement import kendall_tau
-from lumigator_nb.statistics.bootstrap import Difference, FloatArray, Interval
+from lumigator_nb.statistics.bootstrap import Difference, Interval
+from lumigator_nb.statistics.resampling import FloatArray
 
 Measure = Literal["kendall", "spearman", "pearson", "pairwise_accuracy"]
 

@@ -13,9 +13,10 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.metrics.ngrams import bleu
 from lumigator_nb.specs import MetricSpec
-from lumigator_nb.statistics.bootstrap import paired_difference, resampled_totals
+from lumigator_nb.statistics.bootstrap import paired_difference
 from lumigator_nb.statistics.corrections import holm, romano_wolf
 from lumigator_nb.statistics.hypotheses import approximate_randomization, mcnemar, wilcoxon
+from lumigator_nb.statistics.resampling import resampled_totals
 
 RNG = np.random.default_rng(11)
 WORDS = ["the", "a", "cat", "dog", "bird", "sat", "ran", "flew", "on", "over", "under", "mat", "sun", "tree", "house"]

@@ -11,17 +11,9 @@ from lumigator_nb import metrics
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.ngrams import bleu
 from lumigator_nb.specs import MetricSpec
-from lumigator_nb.statistics import bootstrap
-from lumigator_nb.statistics.bootstrap import (
-    bootstrap_interval,
-    difference,
-    intervals,
-    paired_difference,
-    pseudo_values,
-    resampled_scores,
-    resampled_together,
-    resampled_totals,
-)
+from lumigator_nb.statistics import resampling
+from lumigator_nb.statistics.bootstrap import bootstrap_interval, difference, intervals, paired_difference
+from lumigator_nb.statistics.resampling import pseudo_values, resampled_scores, resampled_together, resampled_totals
 
 RNG = np.random.default_rng(11)
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "over", "mat", "sun", "tree", "house", "quickly", "and", "then"]
@@ -339,7 +331,7 @@ def test_arrays_that_do_not_fit_together_are_refused() -> None:
 def test_memory_stays_flat(monkeypatch) -> None:
     import tracemalloc
 
-    monkeypatch.setattr(bootstrap, "_KEPT_CELLS", 0)
+    monkeypatch.setattr(resampling, "_KEPT_CELLS", 0)
     peaks = []
     for n_resamples in (500, 5000):
         tracemalloc.start()

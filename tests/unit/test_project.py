@@ -47,7 +47,19 @@ def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
     options, listed = pip["pip"][:2], pip["pip"][2:]
     assert options == ["--constraint constraints.txt", "--editable ."]
     assert len(listed) == len(set(listed))
-    extras = ("hf", "api", "anthropic", "mistral", "llamacpp", "dashboard", "lab", "s3", "postgres", "excel", "languages")
+    extras = (
+        "hf",
+        "api",
+        "anthropic",
+        "mistral",
+        "llamacpp",
+        "dashboard",
+        "lab",
+        "s3",
+        "postgres",
+        "excel",
+        "languages",
+    )
     assert set(listed) == requirements(*extras)
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.bootstrap import resampled_totals
 from lumigator_nb.statistics.corrections import romano_wolf
 from lumigator_nb.statistics.ranking import RankSet, pairwise_p_values, probability_best, rank_sets, wins
+from lumigator_nb.statistics.resampling import resampled_totals
 
 NAN = float("nan")
 

@@ -71,8 +71,8 @@ def test_resampled_corpus_scores_are_those_of_resampled_corpora() -> None:
 def test_the_same_seed_gives_the_same_numbers_and_pieces_do_not_matter(monkeypatch) -> None:
     values = column(RNG.normal(size=50))
     whole = statistics.resampled_totals(values, n_resamples=100, seed=5)
-    monkeypatch.setattr("lumigator_nb.statistics.bootstrap._CELLS", 50 * 7)
-    monkeypatch.setattr("lumigator_nb.statistics.bootstrap._KEPT_CELLS", 0)
+    monkeypatch.setattr("lumigator_nb.statistics.resampling._CELLS", 50 * 7)
+    monkeypatch.setattr("lumigator_nb.statistics.resampling._KEPT_CELLS", 0)
     pieces = statistics.resampled_totals(values, n_resamples=100, seed=5)
     np.testing.assert_allclose(whole, pieces, rtol=1e-12)
     assert not np.array_equal(whole, statistics.resampled_totals(values, n_resamples=100, seed=6))

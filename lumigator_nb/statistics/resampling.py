@@ -1,0 +1,210 @@
+"""Examples drawn with replacement, and what each contributes: the raw material of every interval, test and rank.
+
+Overall scores such as corpus BLEU are no means. What is resampled is therefore each example's sufficient statistics,
+as Koehn 2004 (https://aclanthology.org/W04-3250) does; `aggregate` turns their sums into the overall score. One set of
+draws serves all models, pairs, ranks and corrections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigator_nb.errors import InvalidInputError
+
+FloatArray = NDArray[np.float64]
+# Of sums and the number of examples: one number, or one for each sum.
+Aggregate = Callable[[FloatArray, Any], FloatArray]
+
+Weights = NDArray[np.uint8]
+
+# Weights of this many cells are worked on at once (16 MB), so that memory stays flat however many examples there are.
+_CELLS = 2_000_000
+# Weights of up to this many cells (20 MB) are kept: a comparison asks for the same ones for every model and score.
+_KEPT_CELLS = 20_000_000
+
+
+def resampled_totals(statistics: FloatArray, *, n_resamples: int = 2000, seed: int = 0) -> FloatArray:
+    """Sum the statistics of examples drawn with replacement, again and again.
+
+    Args:
+        statistics: (…, n, k) sufficient statistics; leading axes (such as models) share the same draws, which keeps
+            them paired.
+        n_resamples: how often n examples are drawn.
+        seed: the same seed and n give the same draws.
+
+    Returns:
+        (…, n_resamples, k) sums.
+
+    Raises:
+        InvalidInputError: there is no example, or `n_resamples` is below 1.
+    """
+    return _models_first(_draw(_columns(statistics), n_resamples, seed), statistics)
+
+
+def resampled_scores(
+    statistics: FloatArray,
+    aggregate: Aggregate,
+    *,
+    groups: NDArray[Any] | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> FloatArray:
+    """Return overall scores of examples drawn with replacement, again and again.
+
+    With `groups` whole groups are drawn, as many as there are (cluster bootstrap: Davison and Hinkley 1997, section
+    3.8; Field and Welsh 2007, "Bootstrapping clustered data", JRSS B 69(3)): examples of one group, such as one
+    customer's, are no independent witnesses.
+
+    Args:
+        statistics: (…, n, k) sufficient statistics, without NaN; leading axes (such as models) share the draws.
+        aggregate: (…, k) sums and the number of examples -> (…) overall scores. The number is n, or with `groups`
+            an array of (n_resamples,), since groups differ in size.
+        groups: (n,) labels. Left out, each example is drawn by itself.
+        n_resamples: how often as many examples, or groups, as there are are drawn.
+        seed: the same seed and number of examples, or groups, give the same draws.
+
+    Returns:
+        (…, n_resamples).
+
+    Raises:
+        InvalidInputError: there is no example, not one label for each, or `n_resamples` is below 1.
+    """
+    return resampled_together([(statistics, aggregate)], groups=groups, n_resamples=n_resamples, seed=seed)[0]
+
+
+def resampled_together(
+    scores: Sequence[tuple[FloatArray, Aggregate]],
+    *,
+    groups: NDArray[Any] | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> list[FloatArray]:
+    """Return what :func:`resampled_scores` returns for each of several scores of the same examples.
+
+    Drawing takes longer than adding up where examples and resamples are many; here it is done once for all scores.
+
+    Args:
+        scores: statistics and aggregate of each, as of :func:`resampled_scores`; the same n.
+        groups, n_resamples, seed: as of :func:`resampled_scores`.
+
+    Raises:
+        InvalidInputError: as :func:`resampled_scores`, or the scores are not of equally many examples.
+    """
+    tables = [_columns(statistics) for statistics, _ in scores]
+    n = len(tables[0])
+    if any(len(table) != n for table in tables):
+        raise InvalidInputError(
+            f"scores of {', '.join(str(len(table)) for table in tables)} examples cannot share draws",
+            "take the examples that have all scores",
+        )
+    drawn: int | FloatArray = n
+    if groups is None:
+        totals = _draw(np.hstack(tables), n_resamples, seed)
+    else:
+        totals = _draw(group_sums(np.hstack([*tables, np.ones((n, 1))]), group_codes(groups, n)), n_resamples, seed)
+        drawn = totals[:, -1]
+    ends = np.cumsum([table.shape[1] for table in tables])
+    parts = [totals[:, end - table.shape[1] : end] for table, end in zip(tables, ends, strict=True)]
+    return [
+        aggregate(_models_first(part, statistics), drawn)
+        for part, (statistics, aggregate) in zip(parts, scores, strict=True)
+    ]
+
+
+def _columns(statistics: FloatArray) -> FloatArray:
+    """(…, n, k) -> (n, …·k), so that all sums come from one product."""
+    if statistics.ndim < 2 or not statistics.size:
+        raise InvalidInputError(f"statistics of shape {statistics.shape} hold no score", "give one row per example")
+    return _summing_exactly(np.moveaxis(statistics, -2, 0)).reshape(statistics.shape[-2], -1)
+
+
+def _summing_exactly(statistics: FloatArray) -> FloatArray:
+    """Round (n, …, k) in the last of 53 bits of n times the largest, after which n of them add up without error.
+
+    Otherwise a sum would hang on its place in the product and on the number of threads, and models that answer alike
+    would not tie in every resample. Whole numbers stay as they are.
+    """
+    largest = np.abs(statistics).max(axis=tuple(range(statistics.ndim - 1)))
+    bits = 53 - np.frexp(largest * len(statistics))[1]
+    rounded: FloatArray = np.ldexp(np.rint(np.ldexp(statistics, bits)), -bits)
+    return rounded
+
+
+def _models_first(totals: FloatArray, statistics: FloatArray) -> FloatArray:
+    """(r, …·k) -> (…, r, k)."""
+    *leading, _, k = statistics.shape
+    return np.moveaxis(totals.reshape(len(totals), *leading, k), 0, -2)
+
+
+def _draw(columns: FloatArray, n_resamples: int, seed: int) -> FloatArray:
+    """Return (n_resamples, columns) sums over the rows drawn."""
+    if n_resamples < 1:
+        raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "draw at least once; 2000 is usual")
+    n = len(columns)
+    kept = n * n_resamples <= _KEPT_CELLS
+    pieces = _kept_weights(n, n_resamples, seed) if kept else _weights(n, n_resamples, seed)
+    return np.concatenate([weights.astype(np.float64) @ columns for weights in pieces])
+
+
+def _weights(n: int, n_resamples: int, seed: int) -> Iterator[Weights]:
+    # How often each example is drawn says as much as which were drawn, and turns the sums into one product.
+    generator = np.random.default_rng(seed)
+    step = max(1, _CELLS // n)
+    for start in range(0, n_resamples, step):
+        rows = min(step, n_resamples - start)
+        cells = generator.integers(n, size=(rows, n))
+        cells += n * np.arange(rows)[:, None]
+        # One byte is enough: a count above 255 has a probability of less than one in 255 factorial.
+        yield np.bincount(cells.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _kept_weights(n: int, n_resamples: int, seed: int) -> tuple[Weights, ...]:
+    return tuple(_weights(n, n_resamples, seed))
+
+
+def group_codes(groups: NDArray[Any], n: int) -> NDArray[np.int64]:
+    """(n,) numbers of the groups from 0."""
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise InvalidInputError(f"groups of shape {labels.shape} for {n} examples", "give one label per example")
+    # NaN is the only value that differs from itself.
+    missing = [row for row, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise InvalidInputError(f"example {missing[0]} has no group", "label each; one by itself is its own group")
+    return np.unique(labels.astype(str) if labels.dtype == object else labels, return_inverse=True)[1]
+
+
+def group_sums(values: FloatArray, codes: NDArray[np.int64]) -> FloatArray:
+    """(n, c) -> (groups, c)."""
+    order = np.argsort(codes, kind="stable")
+    sums: FloatArray = np.add.reduceat(values[order], np.unique(codes[order], return_index=True)[1])
+    return sums
+
+
+def pseudo_values(statistics: FloatArray, aggregate: Aggregate) -> FloatArray:
+    """Return what each example contributes to an overall score: the jackknife's pseudo-values.
+
+    n·θ - (n - 1)·θ without the example; for a mean that is the example's own score. Their mean is near the overall
+    score, and their spread tells its error, whatever smooth function of the sums it is. Source: Tukey 1958, "Bias and
+    confidence in not-quite large samples", Annals of Mathematical Statistics 29(2); Efron and Tibshirani 1993,
+    chapter 11.
+
+    Args:
+        statistics: (…, n, k) sufficient statistics, without NaN.
+        aggregate: as of :func:`resampled_scores`.
+
+    Returns:
+        (…, n); NaN with fewer than two examples.
+    """
+    n = statistics.shape[-2]
+    if n < 2:
+        return np.full(statistics.shape[:-1], np.nan)
+    totals = statistics.sum(axis=-2, keepdims=True)
+    values: FloatArray = n * aggregate(totals, n) - (n - 1) * aggregate(totals - statistics, n - 1)
+    return values
