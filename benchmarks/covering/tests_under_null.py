@@ -30,7 +30,7 @@ _SHAPES: dict[str, Shape] = {
 def table(repeats: int, seed: int = 0) -> list[Row]:
     """Return what was simulated, the share found, and what is required of it (± two standard errors of the share)."""
     generator = np.random.default_rng(seed)
-    alarms_at_most = f"≤ 0.055 (± {2 * np.sqrt(_ALPHA * (1 - _ALPHA) / repeats):.3f})"
+    alarms_at_most = f"≤ 0.055 ± {2 * np.sqrt(_ALPHA * (1 - _ALPHA) / repeats):.3f}"
     rows = []
     for name, shape in _SHAPES.items():
         for n in _SIZES:

@@ -27,5 +27,6 @@ def test_the_python_of_the_readme_works_from_top_to_bottom(tmp_path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 0
 
 
-def test_the_python_of_the_metrics_page_works(tmp_path) -> None:
-    execute("docs/metrics.md", tmp_path)
+@pytest.mark.parametrize("page", ["metrics", "statistics"])
+def test_the_python_of_a_page_works(tmp_path, page) -> None:
+    execute(f"docs/{page}.md", tmp_path)
