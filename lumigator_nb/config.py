@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         lumigator_home: folder of the embedded database and store and of the local Ray head's state.
         sqlalchemy_database_url: database; empty means SQLite inside `lumigator_home`.
         lumigator_store: any fsspec URL; empty means `s3://S3_BUCKET`, or a folder inside `lumigator_home`.
+        lumigator_cache_gb: how large the kept answers of models may grow, in 10⁹ bytes; empty means without limit.
         s3_bucket, s3_endpoint_url: bucket, and the server's address where it is not AWS.
+        s3_path_style: address the bucket in the path, as many servers besides AWS ask for, and not in the host's name.
         aws_access_key_id, aws_secret_access_key, aws_default_region: S3 credentials; empty leaves them to the
             ordinary AWS chain (profile, instance role).
         ray_head_node_host: host of a Ray head that runs already; empty means that the package starts its own here.
@@ -31,7 +33,8 @@ class Settings(BaseSettings):
         ray_worker_gpus: GPUs that each workflow asks of the cluster; fractions share one.
         hf_home: folder of Hugging Face's caches.
         deployment_type: "local", "development", "staging" or "production".
-        lumigator_secret_key: what a remote cluster's nodes share with this machine, so that API keys travel encrypted.
+        lumigator_secret_key: seals the secrets in the database, and API keys on their way to a remote cluster, whose
+            nodes share it; empty means a key file in `lumigator_home`, or the operating system's keyring.
     """
 
     model_config = SettingsConfigDict(
@@ -41,8 +44,10 @@ class Settings(BaseSettings):
     lumigator_home: Path = Path("~/.lumigator")
     sqlalchemy_database_url: SecretStr | None = None
     lumigator_store: str | None = None
+    lumigator_cache_gb: float | None = Field(default=None, gt=0)
     s3_bucket: str | None = None
     s3_endpoint_url: str | None = None
+    s3_path_style: bool = False
     aws_access_key_id: str | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_default_region: str | None = None

@@ -115,10 +115,11 @@ class Database:
         self.engine.dispose()
 
     def _migrate(self, action: Any, target: str) -> None:
-        with self.engine.connect() as connection:
+        with self.engine.connect() as connection, _foreign_keys_aside(connection):
             config = alembic_config()
             config.attributes["connection"] = connection
             action(config, target)
+            _refuse_dangling_rows(connection)
             connection.commit()
 
     def _require_head(self) -> None:
@@ -140,6 +141,33 @@ class Database:
     def _sqlite_lock(self) -> Any:
         path = self.engine.url.database
         return FileLock(f"{path}.lock") if path and path != ":memory:" else nullcontext()
+
+
+@contextmanager
+def _foreign_keys_aside(connection: sa.Connection) -> Iterator[None]:
+    """Let SQLite drop and rebuild a table without the rows that refer to it going too."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    # Within a transaction the pragma does nothing, so it must not go through SQLAlchemy, which would begin one.
+    driver.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _refuse_dangling_rows(connection: sa.Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        return
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        raise DatabaseUnavailableError(
+            f"{len(broken)} rows of table {broken[0][0]} and others refer to rows that are gone; nothing was migrated",
+            "see them with: PRAGMA foreign_key_check",
+        )
 
 
 def alembic_config() -> Config:

@@ -1,4 +1,4 @@
-"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job; and Label.
+"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job; and Label, Secret.
 
 SQLModel tables do not validate what they are given; the services do.
 """
@@ -70,8 +70,8 @@ def _enum(kind: type[StrEnum], *, index: bool = False) -> Any:
     return sa.Column(column_type, nullable=False, index=index)
 
 
-def _time(nullable: bool = True) -> Any:
-    return sa.Column(UtcDateTime(), nullable=nullable)
+def _time(nullable: bool = True, index: bool = False) -> Any:
+    return sa.Column(UtcDateTime(), nullable=nullable, index=index)
 
 
 def _later_json(kind: Any = None) -> Any:
@@ -92,27 +92,36 @@ class Dataset(_Record, table=True):
     """Examples, with or without ground truth, plus metadata columns.
 
     Attributes:
+        version: 1, and one more for each later content under the same name.
         filename: as the user named the source; only a label, never a path.
         content_hash: SHA-256 of the bytes as uploaded, in hex.
+        data_hash: SHA-256 of the normalised Parquet file, in hex; empty for what was uploaded before it was noted.
         columns: which source columns became `example` and `ground_truth`.
         profile: counts, lengths in words and the first rows, as :func:`lumigator_nb.tables.profile` gives them.
         notes: what was noticed on upload.
         generated: where the ground truth was generated: the `model` and the `workflow_id` that did it.
+        derived: where it was drawn from another dataset: its `dataset_id`, and how.
+        archived_at: since when lists leave it out.
     """
 
     __tablename__ = "dataset"
+    __table_args__ = (sa.UniqueConstraint("name", "version"),)
 
     id: str = Field(default_factory=_id, primary_key=True)
-    name: str = Field(unique=True, index=True)
+    name: str = Field(index=True)
+    version: int = 1
     filename: str
     content_hash: str = Field(index=True)
+    data_hash: str = ""
     size_bytes: int = Field(sa_type=sa.BigInteger)
     n_examples: int
     columns: dict[str, str] = Field(sa_column=sa.Column(sa.JSON, nullable=False))
     profile: dict[str, Any] = Field(sa_column=sa.Column(sa.JSON, nullable=False))
     notes: list[str] = Field(default_factory=list, sa_column=sa.Column(sa.JSON, nullable=False))
     generated: dict[str, str] = Field(default_factory=dict, sa_column=_later_json())
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    derived: dict[str, Any] = Field(default_factory=dict, sa_column=_later_json())
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False, index=True))
+    archived_at: datetime | None = Field(default=None, sa_column=_time())
 
     @property
     def has_ground_truth(self) -> bool:
@@ -121,7 +130,11 @@ class Dataset(_Record, table=True):
 
 
 class Experiment(_Record, table=True):
-    """A dataset, a task and the metrics by which models are compared on it."""
+    """A dataset, a task and the metrics by which models are compared on it.
+
+    Attributes:
+        archived_at: since when lists leave it out.
+    """
 
     __tablename__ = "experiment"
 
@@ -130,7 +143,8 @@ class Experiment(_Record, table=True):
     dataset_id: str = Field(foreign_key="dataset.id", index=True)
     task: Task = Field(sa_column=sa.Column(JsonValue(Task), nullable=False))
     metrics: tuple[MetricSpec, ...] = Field(sa_column=sa.Column(JsonValue(tuple[MetricSpec, ...]), nullable=False))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False, index=True))
+    archived_at: datetime | None = Field(default=None, sa_column=_time())
 
 
 class Workflow(_Record, table=True):
@@ -143,6 +157,7 @@ class Workflow(_Record, table=True):
         attempt: 1, and one more for each resume; begun at `attempted_at`.
         stale: the cluster could not be asked, so `status` is the last that was known.
         error: why it failed.
+        provenance: who launched it, when, where and with what; see :mod:`lumigator_nb.services.provenance`.
     """
 
     __tablename__ = "workflow"
@@ -161,7 +176,8 @@ class Workflow(_Record, table=True):
     attempt: int = 1
     stale: bool = False
     error: str | None = None
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    provenance: dict[str, Any] = Field(default_factory=dict, sa_column=_later_json())
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False, index=True))
     attempted_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=_time())
 
@@ -232,3 +248,27 @@ class Label(SQLModel, table=True):
     def subject(self) -> tuple[str, int, str, str]:
         """Who said something of what; of one kind and criterion it is there once."""
         return self.rater, self.row, self.model, self.other
+
+
+class Secret(SQLModel, table=True):
+    """A secret such as an API key, encrypted; only :class:`lumigator_nb.services.secrets.Secrets` opens it.
+
+    Attributes:
+        name: in capitals, as the environment variable that it stands for.
+        sealed: the encrypted value, as text.
+        key_id: which key sealed it: the beginning of that key's SHA-256.
+    """
+
+    __tablename__ = "secret"
+
+    name: str = Field(primary_key=True)
+    sealed: str
+    key_id: str
+    description: str | None = None
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    updated_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+    def __repr__(self) -> str:
+        return f"Secret({self.name!r})"
+
+    __str__ = __repr__

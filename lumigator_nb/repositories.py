@@ -8,10 +8,11 @@ from typing import Generic, TypeVar, cast
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from lumigator_nb.db import Database
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
-from lumigator_nb.records import Dataset, Experiment, Job, Label, Workflow
+from lumigator_nb.records import Dataset, Experiment, Job, Label, Secret, Workflow
 from lumigator_nb.specs import Status
 
 T = TypeVar("T", bound=SQLModel)
@@ -25,12 +26,15 @@ class Repository(Generic[T]):
         session: to ask through.
         table: the record's class; it has `id` and `created_at`.
         name_column: the column besides `id` by which a row may be asked for; None where there is none.
+        lock: keep others from changing the rows that are looked up until the transaction ends, so that what was read
+            is still true when it is written. SQLite has one writer at a time anyway.
     """
 
-    def __init__(self, session: Session, table: type[T], name_column: str | None = None) -> None:
+    def __init__(self, session: Session, table: type[T], name_column: str | None = None, *, lock: bool = False) -> None:
         self.session = session
         self.table = table
         self.name_column = name_column
+        self.lock = lock
         self.kind = table.__name__.lower()
 
     def add(self, record: T) -> T:
@@ -53,7 +57,7 @@ class Repository(Generic[T]):
         Raises:
             InvalidInputError: several ids begin like that.
         """
-        row = self.session.get(self.table, key) or self.named(key)
+        row = self.session.get(self.table, key, with_for_update=self.lock or None) or self.named(key)
         if row is None and len(key) >= MIN_ID_PREFIX:
             row = self._by_prefix(key)
         return row
@@ -73,12 +77,16 @@ class Repository(Generic[T]):
         """Return the row with exactly that name, or None."""
         if not self.name_column:
             return None
-        return self.session.exec(select(self.table).where(col(getattr(self.table, self.name_column)) == name)).first()
+        query = select(self.table).where(col(getattr(self.table, self.name_column)) == name)
+        return self.session.exec(self._locked(query)).first()
 
-    def list(self, *, limit: int = 100, offset: int = 0) -> list[T]:
-        """Return rows, newest first."""
+    def list(self, *, limit: int = 100, offset: int = 0, archived: bool = True) -> list[T]:
+        """Return rows, newest first; without `archived` those that are put away are left out."""
         created = col(getattr(self.table, "created_at"))  # noqa: B009 - T has no such attribute for the type checker
-        return list(self.session.exec(select(self.table).order_by(created.desc()).offset(offset).limit(limit)))
+        query = select(self.table).order_by(created.desc(), col(getattr(self.table, "id")))  # noqa: B009
+        if not archived:
+            query = query.where(col(getattr(self.table, "archived_at")).is_(None))  # noqa: B009
+        return list(self.session.exec(query.offset(offset).limit(limit)))
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -90,10 +98,14 @@ class Repository(Generic[T]):
 
     def _by_prefix(self, prefix: str) -> T | None:
         column = col(getattr(self.table, "id"))  # noqa: B009
-        rows = self.session.exec(select(self.table).where(column.startswith(prefix, autoescape=True)).limit(2)).all()
+        query = select(self.table).where(column.startswith(prefix, autoescape=True)).limit(2)
+        rows = self.session.exec(self._locked(query)).all()
         if len(rows) > 1:
             raise InvalidInputError(f"several {self.kind}s have an id that begins with {prefix!r}", "write more of it")
         return rows[0] if rows else None
+
+    def _locked(self, query: SelectOfScalar[T]) -> SelectOfScalar[T]:
+        return query.with_for_update() if self.lock else query
 
     def _known_names(self) -> str | None:
         if not self.name_column:
@@ -103,12 +115,31 @@ class Repository(Generic[T]):
 
 
 class Datasets(Repository[Dataset]):
-    """Datasets, by name."""
+    """Datasets, by name: the newest version, or that of ``name@version``."""
+
+    def named(self, name: str) -> Dataset | None:
+        """Return the newest version of that name, or the one that is asked for; None where there is none."""
+        found = self.session.exec(self._locked(_newest_first(name))).first()
+        if found is not None:
+            return found
+        plain, _, version = name.rpartition("@")
+        if not plain or not version.isdecimal():
+            return None
+        query = _newest_first(plain).where(Dataset.version == int(version))
+        return self.session.exec(self._locked(query)).first()
+
+    def versions(self, name: str) -> list[Dataset]:
+        """Return all versions of a name, newest first."""
+        return list(self.session.exec(_newest_first(name)))
 
     def with_content(self, content_hash: str) -> list[Dataset]:
         """Return the datasets that were uploaded from the same bytes, oldest first."""
         query = select(Dataset).where(Dataset.content_hash == content_hash).order_by(col(Dataset.created_at))
         return list(self.session.exec(query))
+
+
+def _newest_first(name: str) -> SelectOfScalar[Dataset]:
+    return select(Dataset).where(Dataset.name == name).order_by(col(Dataset.version).desc())
 
 
 class Experiments(Repository[Experiment]):
@@ -124,8 +155,15 @@ class Workflows(Repository[Workflow]):
 
     def of_experiment(self, experiment_id: str) -> list[Workflow]:
         """Return the workflows of an experiment, in the order of their launch."""
-        query = select(Workflow).where(Workflow.experiment_id == experiment_id)
-        return list(self.session.exec(query.order_by(col(Workflow.created_at), col(Workflow.label))))
+        return self._in_order(select(Workflow).where(Workflow.experiment_id == experiment_id))
+
+    def of_ids(self, ids: Sequence[str]) -> list[Workflow]:
+        """Return those of the workflows that are still there, in the order of their launch."""
+        return self._in_order(select(Workflow).where(col(Workflow.id).in_(ids)))
+
+    def _in_order(self, query: SelectOfScalar[Workflow]) -> list[Workflow]:
+        # Whoever locks several does so in this order, so that no two wait for each other.
+        return list(self.session.exec(self._locked(query.order_by(col(Workflow.created_at), col(Workflow.label)))))
 
     def unfinished(self) -> list[Workflow]:
         """Return the workflows that are not known to have ended."""
@@ -187,16 +225,29 @@ class Labels(Repository[Label]):
         self.session.flush()
 
 
+class Secrets(Repository[Secret]):
+    """Encrypted secrets, by name."""
+
+    def find(self, key: str) -> Secret | None:
+        """Return the secret of that name; None where there is none."""
+        return self.session.get(Secret, key, with_for_update=self.lock or None)
+
+    def all(self) -> list[Secret]:
+        """Return all secrets, by name."""
+        return list(self.session.exec(select(Secret).order_by(col(Secret.name))))
+
+
 class UnitOfWork:
     """The repositories over one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, lock: bool = False) -> None:
         self.session = session
-        self.datasets = Datasets(session, Dataset, "name")
-        self.experiments = Experiments(session, Experiment, "name")
-        self.workflows = Workflows(session, Workflow)
-        self.jobs = Jobs(session, Job)
-        self.labels = Labels(session, Label)
+        self.datasets = Datasets(session, Dataset, "name", lock=lock)
+        self.experiments = Experiments(session, Experiment, "name", lock=lock)
+        self.workflows = Workflows(session, Workflow, lock=lock)
+        self.jobs = Jobs(session, Job, lock=lock)
+        self.labels = Labels(session, Label, lock=lock)
+        self.secrets = Secrets(session, Secret, lock=lock)
 
 
 @contextmanager
@@ -208,6 +259,10 @@ def reading(database: Database) -> Iterator[UnitOfWork]:
 
 @contextmanager
 def writing(database: Database) -> Iterator[UnitOfWork]:
-    """Open the repositories for one action: one commit when the block ends well, nothing at all otherwise."""
+    """Open the repositories for one action: one commit when the block ends well, nothing at all otherwise.
+
+    Rows that are looked up are locked until then. Whoever needs several tables looks them up in the order dataset,
+    experiment, workflow, so that no two actions wait for each other.
+    """
     with database.session(write=True) as session:
-        yield UnitOfWork(session)
+        yield UnitOfWork(session, lock=True)

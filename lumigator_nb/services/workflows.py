@@ -206,7 +206,7 @@ class Workflows:
     ) -> builtins.list[Workflow]:
         ids = [workflow.id for workflow in self.of(target)]
         with writing(self._database) as work:
-            workflows = [work.workflows.get(key) for key in ids]
+            workflows = work.workflows.of_ids(ids)
             self.submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
             for workflow in filter(chosen, workflows):
                 if budget is not None:
@@ -227,10 +227,11 @@ class Workflows:
         if waiting:
             states, reachable = self._ask_cluster(waiting)
             found = {workflow.id: self._results(workflow.id) for workflow in waiting}
+            seen = {workflow.id: workflow for workflow in waiting}
             with writing(self._database) as work:
-                for workflow in waiting:
-                    state = states.get(workflow.submission_id)
-                    _record(work, workflow, found[workflow.id], state, reachable)
+                for workflow in work.workflows.of_ids(list(seen)):
+                    state = states.get(seen[workflow.id].submission_id)
+                    _record(work, workflow, seen[workflow.id], found[workflow.id], state, reachable)
         return self.of(workflows)
 
     def wait(
@@ -326,7 +327,8 @@ class Workflows:
 
     def _mark_submitted(self, workflow: Workflow) -> None:
         with writing(self._database) as work:
-            _record(work, workflow, {}, JobState(Status.PENDING), reachable=True)
+            for current in work.workflows.of_ids([workflow.id]):
+                _record(work, current, workflow, {}, JobState(Status.PENDING), reachable=True)
 
     def _ask_cluster(self, workflows: Sequence[Workflow]) -> tuple[dict[str, JobState | None], bool]:
         try:
@@ -346,8 +348,9 @@ class Workflows:
         return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)
 
 
-def _record(work: UnitOfWork, seen: Workflow, found: Results, state: JobState | None, reachable: bool) -> None:
-    workflow = work.workflows.get(seen.id)
+def _record(
+    work: UnitOfWork, workflow: Workflow, seen: Workflow, found: Results, state: JobState | None, reachable: bool
+) -> None:
     if workflow.attempt != seen.attempt:
         return  # somebody resumed it meanwhile: what was seen is about the attempt before
     verdict = derive_status(workflow, found, state, reachable=reachable, time=now())

@@ -3,13 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 from krippendorff import alpha
 
-from lumigator_nb.db import Database
 from lumigator_nb.errors import InvalidInputError, NotFoundError
-from lumigator_nb.records import Dataset
-from lumigator_nb.repositories import reading, writing
+from lumigator_nb.repositories import reading
 
 N = 20
 COPY, FIRST, SECOND = "baseline/copy", "baseline/lead-1", "baseline/lead-2"
@@ -393,23 +390,3 @@ def test_agreement_is_krippendorffs_alpha_over_what_raters_share(ws) -> None:
 def test_no_label_at_all_is_no_agreement(ws) -> None:
     assert np.isnan(ws.labels.agreement("e").estimate)
     assert np.isnan(ws.labels.agreement("e", "rating").estimate)
-
-
-def test_a_database_without_labels_keeps_its_rows_when_they_join(database_url) -> None:
-    database = Database(database_url)
-    database.upgrade("0002")
-    with writing(database) as work:
-        work.datasets.add(
-            Dataset(
-                name="old", filename="f", content_hash="0" * 64, size_bytes=1, n_examples=1, columns={},
-                profile={"has_ground_truth": False},
-            )
-        )  # fmt: skip
-    database.upgrade()
-    with reading(database) as work:
-        assert (work.datasets.get("old").n_examples, work.labels.count()) == (1, 0)
-    database.downgrade("0002")
-    assert "label" not in sa.inspect(database.engine).get_table_names()
-    with database.engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT name FROM dataset")).scalar() == "old"
-    database.close()

@@ -59,6 +59,9 @@ def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
         "postgres",
         "excel",
         "languages",
+        "datasets",
+        "keyring",
+        "mlflow",
     )
     assert set(listed) == requirements(*extras)
 
