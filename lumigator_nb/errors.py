@@ -112,6 +112,14 @@ class InUseError(LumigatorError):
     """Something else depends on what should be deleted."""
 
 
+class SecretError(LumigatorError):
+    """A secret cannot be sealed or opened; no message holds a value."""
+
+
+class DamagedError(LumigatorError):
+    """A file is not what was written: cut short, altered, or of a version that this one does not know."""
+
+
 class UnavailableError(LumigatorError):
     """A service that the work needs does not answer."""
 
