@@ -18,9 +18,17 @@ from filelock import FileLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlmodel import Session
 
-from lumigator_nb.errors import ConfigurationError, DatabaseUnavailableError, MissingExtraError
+from lumigator_nb.errors import (
+    ConfigurationError,
+    DatabaseUnavailableError,
+    InvalidInputError,
+    MissingExtraError,
+    did_you_mean,
+)
 
 BUSY_TIMEOUT_S = 30
+# Any number that no other program on the server is likely to lock.
+_MIGRATION_LOCK = 0x6C756D69
 
 
 class Database:
@@ -92,16 +100,45 @@ class Database:
             return backup
 
     def upgrade(self, target: str = "head") -> None:
-        """Bring the schema forward to `target`."""
+        """Bring the schema forward to `target`, all of it or nothing.
+
+        Raises:
+            DatabaseUnavailableError: a newer version of the package wrote it.
+        """
+        self._require_known(self.revision())
         self._migrate(command.upgrade, target)
 
     def downgrade(self, target: str) -> None:
-        """Take the schema back to `target` ("base" empties the database)."""
+        """Take the schema back to `target` ("base" empties the database), all of the way or not at all."""
+        self._require_known(self.revision())
         self._migrate(command.downgrade, target)
 
+    def stamp(self, target: str) -> None:
+        """Note that the schema is at revision `target`, without changing it."""
+        self._migrate(command.stamp, target)
+
+    def drift(self) -> list[str]:
+        """Return how the schema differs from what this version's records expect, one difference per line."""
+        from alembic.autogenerate import compare_metadata
+        from sqlmodel import SQLModel
+
+        from lumigator_nb import records  # noqa: F401 - fills the metadata
+
+        with self.session() as session:
+            found = compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata)
+        return [str(each) for each in found]
+
     def backup(self) -> Path:
-        """Copy an SQLite database beside itself and return the copy's path; safe while others write."""
-        source = Path(str(self.engine.url.database))
+        """Copy an SQLite database beside itself and return the copy's path; safe while others write.
+
+        Raises:
+            InvalidInputError: the database is no SQLite file.
+        """
+        if not self.is_sqlite or not self.engine.url.database:
+            raise InvalidInputError(
+                f"{self.label} is not a file that could be copied", "use the server's own tool, such as pg_dump"
+            )
+        source = Path(self.engine.url.database)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         target = source.with_name(f"{source.name}.{self.revision()}.{stamp}.backup")
         with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
@@ -115,12 +152,18 @@ class Database:
         self.engine.dispose()
 
     def _migrate(self, action: Any, target: str) -> None:
-        with self.engine.connect() as connection, _foreign_keys_aside(connection):
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            action(config, target)
-            _refuse_dangling_rows(connection)
-            connection.commit()
+        if target not in ("head", "base") and target not in dict(revisions()):
+            raise InvalidInputError(f"there is no revision {target!r}", did_you_mean(target, dict(revisions())))
+        with self.engine.connect() as plain, _foreign_keys_aside(plain):
+            connection = plain.execution_options(immediate=True)
+            with connection.begin():  # Alembic joins it, and leaves the commit to us
+                if not self.is_sqlite:
+                    # Of two who migrate at once the second finds it done.
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                action(config, target)
+                _refuse_dangling_rows(connection)
 
     def _require_head(self) -> None:
         revision = self.revision()
@@ -155,7 +198,6 @@ def _foreign_keys_aside(connection: sa.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.rollback()
         driver.execute("PRAGMA foreign_keys = ON")
 
 

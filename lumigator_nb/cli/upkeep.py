@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,8 @@ from lumigator_nb.cli.common import connected
 
 if TYPE_CHECKING:
     from lumigator_nb.db import Database
+
+Target = Annotated[str, typer.Argument(help="A revision, or head.")]
 
 app = typer.Typer()
 database = common.group("Look after the database's schema.")
@@ -24,13 +28,21 @@ def version() -> None:
 
 
 @database.command("upgrade")
-def db_upgrade(target: str = "head") -> None:
+def db_upgrade(target: Target = "head") -> None:
     """Bring the schema to this version of the code (an SQLite database is copied first)."""
-    db = _database()
-    if db.is_sqlite and db.revision():
-        typer.echo(f"copied to {db.backup()}")
-    db.upgrade(target)
-    typer.echo(f"{db.label} is at revision {db.revision()}")
+    with _database() as db:
+        _copy_first(db)
+        db.upgrade(target)
+        typer.echo(f"{db.label} is at revision {db.revision()}")
+
+
+@database.command("downgrade")
+def db_downgrade(target: Annotated[str, typer.Argument(help="A revision; base removes all tables.")]) -> None:
+    """Take the schema back to an earlier revision (an SQLite database is copied first)."""
+    with _database() as db:
+        _copy_first(db)
+        db.downgrade(target)
+        typer.echo(f"{db.label} is at revision {db.revision() or 'none'}")
 
 
 @database.command("current")
@@ -38,7 +50,8 @@ def db_current() -> None:
     """Print the schema's revision."""
     from lumigator_nb.db import head_revision
 
-    revision = _database().revision()
+    with _database() as db:
+        revision = db.revision()
     remark = "(current)" if revision == head_revision() else f"(this version needs {head_revision()})"
     typer.echo(f"{revision or 'none'} {remark}")
 
@@ -49,6 +62,32 @@ def db_history() -> None:
     from lumigator_nb.db import revisions
 
     common.print_table(("revision", "what it changed"), revisions())
+
+
+@database.command("stamp")
+def db_stamp(target: Annotated[str, typer.Argument(help="A revision, or head.")]) -> None:
+    """Note a revision without changing the schema, where it was made by other means."""
+    with _database() as db:
+        db.stamp(target)
+        typer.echo(f"{db.label} is noted to be at revision {db.revision() or 'none'}")
+
+
+@database.command("check")
+def db_check() -> None:
+    """Compare the schema with what this version of the code expects; the exit status is 1 where they differ."""
+    with _database() as db:
+        differences = db.drift()
+    for line in differences:
+        typer.echo(line)
+    typer.echo(f"{len(differences)} differences" if differences else "the schema is as this version expects it")
+    raise typer.Exit(int(bool(differences)))
+
+
+@database.command("backup")
+def db_backup() -> None:
+    """Copy an SQLite database beside itself, also while others write."""
+    with _database() as db:
+        typer.echo(f"copied to {db.backup()}")
 
 
 @app.command()
@@ -112,8 +151,18 @@ def quickstart() -> None:
     typer.echo("  lumigator-nb run YOUR.csv --example COLUMN --ground-truth COLUMN -m baseline/lead-2 -m hf/NAME")
 
 
-def _database() -> Database:
+@contextmanager
+def _database() -> Iterator[Database]:
     from lumigator_nb.config import load
     from lumigator_nb.db import Database
 
-    return Database(load().database_url)
+    db = Database(load().database_url)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _copy_first(db: Database) -> None:
+    if db.is_sqlite and db.revision():
+        typer.echo(f"copied to {db.backup()}")

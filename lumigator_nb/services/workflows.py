@@ -232,7 +232,10 @@ class Workflows:
                 for workflow in work.workflows.of_ids(list(seen)):
                     state = states.get(seen[workflow.id].submission_id)
                     _record(work, workflow, seen[workflow.id], found[workflow.id], state, reachable)
-        return self.of(workflows)
+        with reading(self._database) as work:
+            current = {workflow.id: workflow for workflow in work.workflows.of_ids([each.id for each in workflows])}
+        # Some may have been deleted meanwhile.
+        return [current[workflow.id] for workflow in workflows if workflow.id in current]
 
     def wait(
         self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
@@ -351,8 +354,8 @@ class Workflows:
 def _record(
     work: UnitOfWork, workflow: Workflow, seen: Workflow, found: Results, state: JobState | None, reachable: bool
 ) -> None:
-    if workflow.attempt != seen.attempt:
-        return  # somebody resumed it meanwhile: what was seen is about the attempt before
+    if (workflow.attempt, workflow.status) != (seen.attempt, seen.status):
+        return  # somebody resumed or refreshed it meanwhile: what was asked may be older than what is recorded
     verdict = derive_status(workflow, found, state, reachable=reachable, time=now())
     apply(workflow, work.jobs.of_workflows([workflow.id]), verdict, found, now())
 
