@@ -323,7 +323,8 @@ def test_the_report_tells_everything_and_needs_no_other_file(comparison) -> None
     missing = [fact for fact in (*facts, "0.1.0", "device cpu", "strong says 19") if fact not in page.text]
     assert missing == []
     assert "strong says 20" not in page.text
-    assert sum(name == "svg" for name, _ in page.tags) == len(comparison.scores)
+    # A chart for each score, and one of the pairs.
+    assert sum(name == "svg" for name, _ in page.tags) == len(comparison.scores) + 1
 
 
 def test_the_report_says_when_models_were_scored_by_different_rules() -> None:
