@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from lumigator_nb.db import Database, head_revision
 from lumigator_nb.specs import Model, Summarization
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW, SECOND = datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=1)
 
 
 @contextmanager
@@ -58,13 +58,20 @@ def fill(database: Database, jobs: int) -> None:
              "columns": {}, "profile": {"has_ground_truth": True}, "notes": [], "created_at": NOW},
         )  # fmt: skip
         experiments = [
-            {"id": f"e{n}", "name": f"e{n}", "dataset_id": "d", "task": task, "metrics": [], "created_at": NOW}
+            {
+                "id": f"e{n}",
+                "name": f"e{n}",
+                "dataset_id": "d",
+                "task": task,
+                "metrics": [],
+                "created_at": NOW + n * SECOND,
+            }
             for n in range(max(jobs // 20, 1))
         ]
         connection.execute(sa.insert(tables["experiment"]), experiments)
         workflows = [
             {"id": f"w{n}", "experiment_id": f"e{n // 10}", "label": f"m{n}", "fingerprint": f"m{n}", "model": model,
-             "status": "succeeded", "attempt": 1, "stale": False, "created_at": NOW, "attempted_at": NOW}
+             "status": "succeeded", "attempt": 1, "stale": False, "created_at": NOW + n * SECOND, "attempted_at": NOW}
             for n in range(jobs // 2)
         ]  # fmt: skip
         connection.execute(sa.insert(tables["workflow"]), workflows)

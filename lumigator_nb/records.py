@@ -70,8 +70,8 @@ def _enum(kind: type[StrEnum], *, index: bool = False) -> Any:
     return sa.Column(column_type, nullable=False, index=index)
 
 
-def _time(nullable: bool = True, index: bool = False) -> Any:
-    return sa.Column(UtcDateTime(), nullable=nullable, index=index)
+def _time(nullable: bool = True) -> Any:
+    return sa.Column(UtcDateTime(), nullable=nullable)
 
 
 def _later_json(kind: Any = None) -> Any:
@@ -105,7 +105,7 @@ class Dataset(_Record, table=True):
     """
 
     __tablename__ = "dataset"
-    __table_args__ = (sa.UniqueConstraint("name", "version"),)
+    __table_args__ = (sa.UniqueConstraint("name", "version"), sa.Index(None, "created_at", "id"))
 
     id: str = Field(default_factory=_id, primary_key=True)
     name: str = Field(index=True)
@@ -120,7 +120,7 @@ class Dataset(_Record, table=True):
     notes: list[str] = Field(default_factory=list, sa_column=sa.Column(sa.JSON, nullable=False))
     generated: dict[str, str] = Field(default_factory=dict, sa_column=_later_json())
     derived: dict[str, Any] = Field(default_factory=dict, sa_column=_later_json())
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False, index=True))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     archived_at: datetime | None = Field(default=None, sa_column=_time())
 
     @property
@@ -137,13 +137,14 @@ class Experiment(_Record, table=True):
     """
 
     __tablename__ = "experiment"
+    __table_args__ = (sa.Index(None, "created_at", "id"),)
 
     id: str = Field(default_factory=_id, primary_key=True)
     name: str = Field(unique=True, index=True)
     dataset_id: str = Field(foreign_key="dataset.id", index=True)
     task: Task = Field(sa_column=sa.Column(JsonValue(Task), nullable=False))
     metrics: tuple[MetricSpec, ...] = Field(sa_column=sa.Column(JsonValue(tuple[MetricSpec, ...]), nullable=False))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False, index=True))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     archived_at: datetime | None = Field(default=None, sa_column=_time())
 
 
@@ -164,6 +165,7 @@ class Workflow(_Record, table=True):
     __table_args__ = (
         sa.UniqueConstraint("experiment_id", "label"),
         sa.UniqueConstraint("experiment_id", "fingerprint"),
+        sa.Index(None, "created_at", "id"),
     )
 
     id: str = Field(default_factory=_id, primary_key=True)
@@ -177,7 +179,7 @@ class Workflow(_Record, table=True):
     stale: bool = False
     error: str | None = None
     provenance: dict[str, Any] = Field(default_factory=dict, sa_column=_later_json())
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False, index=True))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     attempted_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=_time())
 

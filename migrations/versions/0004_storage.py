@@ -37,7 +37,7 @@ def upgrade() -> None:
     op.add_column("experiment", _time("archived_at", nullable=True))
     op.add_column("workflow", _json("provenance"))
     for table_name in LISTED:
-        op.create_index(f"ix_{table_name}_created_at", table_name, ["created_at"])
+        op.create_index(f"ix_{table_name}_created_at_id", table_name, ["created_at", "id"])
     op.create_table(
         "secret",
         sa.Column("name", sa.String(), nullable=False),
@@ -53,7 +53,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("secret")
     for table_name in LISTED:
-        op.drop_index(f"ix_{table_name}_created_at", table_name)
+        op.drop_index(f"ix_{table_name}_created_at_id", table_name)
     with op.batch_alter_table("workflow") as table:
         table.drop_column("provenance")
     with op.batch_alter_table("experiment") as table:
