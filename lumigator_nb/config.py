@@ -6,14 +6,28 @@ Nothing is read at import: :func:`load` is called by :func:`lumigator_nb.connect
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.specs import StoreSpec
+
+
+class StoredSecrets(Protocol):
+    """Secrets that are kept elsewhere than in variables."""
+
+    def names(self) -> list[str]:
+        """Return what there is, without opening it."""
+
+    def value(self, name: str) -> str | None:
+        """Return the secret of that name; None where there is none."""
+
+    def opened(self) -> dict[str, str]:
+        """Return all that can be opened here, by name."""
 
 
 class Settings(BaseSettings):
@@ -25,7 +39,8 @@ class Settings(BaseSettings):
         lumigator_store: any fsspec URL; empty means `s3://S3_BUCKET`, or a folder inside `lumigator_home`.
         lumigator_cache_gb: how large the kept answers of models may grow, in 10⁹ bytes; empty means without limit.
         s3_bucket, s3_endpoint_url: bucket, and the server's address where it is not AWS.
-        s3_path_style: address the bucket in the path, as many servers besides AWS ask for, and not in the host's name.
+        s3_path_style: whether the bucket is named in the path of the address, or in the host's name; empty means the
+            host's name on AWS, and the path elsewhere.
         aws_access_key_id, aws_secret_access_key, aws_default_region: S3 credentials; empty leaves them to the
             ordinary AWS chain (profile, instance role).
         ray_head_node_host: host of a Ray head that runs already; empty means that the package starts its own here.
@@ -47,7 +62,7 @@ class Settings(BaseSettings):
     lumigator_cache_gb: float | None = Field(default=None, gt=0)
     s3_bucket: str | None = None
     s3_endpoint_url: str | None = None
-    s3_path_style: bool = False
+    s3_path_style: bool | None = None
     aws_access_key_id: str | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_default_region: str | None = None
@@ -60,10 +75,39 @@ class Settings(BaseSettings):
 
     # Where `.env` was found; it may hold API keys besides the fields above.
     _env_file: Path | None = PrivateAttr(default=None)
+    _stored: StoredSecrets | None = PrivateAttr(default=None)
 
     def variable(self, name: str) -> str | None:
-        """Return a variable of the environment or else of `.env`, such as an API key; None where neither has it."""
+        """Return what goes by a name, such as an API key: in the environment, else in `.env`, else in the database.
+
+        Raises:
+            SecretError: the database has it, and it cannot be opened here.
+        """
+        return self.configured(name) or (self._stored.value(name) if self._stored else None)
+
+    def configured(self, name: str) -> str | None:
+        """Return a variable of the environment or else of `.env`; None where neither has it."""
         return os.environ.get(name) or self.env_file_variables.get(name)
+
+    def having(self, names: Iterable[str]) -> set[str]:
+        """Return those of the names for which :meth:`variable` has something; no secret is opened."""
+        stored = set(self._stored.names()) if self._stored else set()
+        return {name for name in names if name in stored or self.configured(name)}
+
+    def look_in(self, stored: StoredSecrets) -> None:
+        """Have :meth:`variable` look there last."""
+        self._stored = stored
+
+    @property
+    def stored_secrets(self) -> dict[str, str]:
+        """Value by name of the secrets in the database that can be opened here: for redacting only."""
+        return self._stored.opened() if self._stored else {}
+
+    @property
+    def node_secret(self) -> str | None:
+        """What a remote cluster's nodes share with us; what lies in a keyring of this machine they do not."""
+        text = self.lumigator_secret_key and self.lumigator_secret_key.get_secret_value()
+        return None if not text or text.strip() == "keyring:" else text
 
     @property
     def env_file_variables(self) -> dict[str, str]:
@@ -86,6 +130,11 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.home / 'lumigator.db'}"
 
     @property
+    def cache_limit(self) -> int | None:
+        """Bytes that kept answers may take; None is no bound."""
+        return None if self.lumigator_cache_gb is None else round(self.lumigator_cache_gb * 1e9)
+
+    @property
     def store_spec(self) -> StoreSpec:
         """Where the store is; without credentials."""
         if self.lumigator_store:
@@ -96,19 +145,26 @@ class Settings(BaseSettings):
             uri = (self.home / "store").as_uri()
         if "://" not in uri:
             uri = Path(uri).expanduser().resolve().as_uri()
-        return StoreSpec(uri=uri.rstrip("/"), endpoint_url=self.s3_endpoint_url)
+        return StoreSpec(uri=uri.rstrip("/"), endpoint_url=self.s3_endpoint_url, path_style=self.s3_path_style)
 
     @property
     def store_credentials(self) -> dict[str, Any]:
-        """Arguments for s3fs where `.env` holds the credentials; empty leaves it to the ordinary AWS chain."""
-        if not (self.aws_access_key_id and self.aws_secret_access_key):
-            return {}
-        client = {"region_name": self.aws_default_region} if self.aws_default_region else {}
-        return {
-            "key": self.aws_access_key_id,
-            "secret": self.aws_secret_access_key.get_secret_value(),
-            "client_kwargs": client,
-        }
+        """Arguments for s3fs, as far as they are set; what is not is left to the ordinary AWS chain."""
+        found: dict[str, Any] = {}
+        if self.aws_default_region:
+            found["client_kwargs"] = {"region_name": self.aws_default_region}
+        if self.aws_access_key_id and self.aws_secret_access_key:
+            found |= {"key": self.aws_access_key_id, "secret": self.aws_secret_access_key.get_secret_value()}
+            if self._session_token:
+                found["token"] = self._session_token
+        return found
+
+    @property
+    def _session_token(self) -> str | None:
+        """AWS_SESSION_TOKEN of the place that has the access key: another key's would spoil this one."""
+        places = (os.environ, self.env_file_variables)
+        mine = (place for place in places if place.get("AWS_ACCESS_KEY_ID") == self.aws_access_key_id)
+        return next((place.get("AWS_SESSION_TOKEN") or None for place in mine), None)
 
     @property
     def node_environment(self) -> dict[str, str]:
@@ -116,6 +172,7 @@ class Settings(BaseSettings):
         values = {
             "AWS_ACCESS_KEY_ID": self.aws_access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.aws_secret_access_key and self.aws_secret_access_key.get_secret_value(),
+            "AWS_SESSION_TOKEN": self.aws_access_key_id and self._session_token,
             "AWS_DEFAULT_REGION": self.aws_default_region,
             "HF_HOME": self.hf_home and str(self.hf_home.expanduser().resolve()),
         }

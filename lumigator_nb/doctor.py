@@ -13,6 +13,7 @@ from lumigator_nb.cluster import connect_cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database, head_revision
 from lumigator_nb.errors import LumigatorError
+from lumigator_nb.services.inspection import Inspection, Report, inspect
 from lumigator_nb.store import Store
 
 
@@ -45,6 +46,24 @@ def examine() -> list[Finding]:
         except LumigatorError as error:
             findings.append(Finding(part, "wrong", error.message, error.hint))
     return [*findings, *_models(settings)]
+
+
+def examine_deeply(report: Report) -> Inspection:
+    """Read all data and results and compare them with what the database says; see :func:`inspection.inspect`.
+
+    Args:
+        report: told how far it is: what is looked at, how many are done, how many there are.
+
+    Raises:
+        DatabaseUnavailableError: the database does not answer, or is of another version.
+    """
+    settings = config.load()
+    database = Database(settings.database_url)
+    try:
+        database.prepare()
+        return inspect(database, Store(settings.store_spec, settings.store_credentials), report)
+    finally:
+        database.close()
 
 
 def _database(settings: Settings) -> Finding:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lumigator_nb import layout, metrics, results
-from lumigator_nb.errors import LumigatorError, StoreUnavailableError
+from lumigator_nb.errors import DamagedError, LumigatorError, StoreUnavailableError
 from lumigator_nb.kept import KeptAsking
 from lumigator_nb.keys import Redactor
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores, parallel
@@ -68,7 +68,7 @@ def _evaluate(
             details=metric.details,
             seconds=time.monotonic() - started,
         )
-    except StoreUnavailableError:
+    except (StoreUnavailableError, DamagedError):
         raise  # no fault of the metric's: the step fails, and is resumed
     except Exception as error:  # whatever a metric's own library raises
         message = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"

@@ -54,8 +54,10 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Attach UTC where the engine dropped it."""
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        """Attach UTC where the engine dropped it, and bring a server's own zone to UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _id() -> str:

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from lumigator_nb import layout
+from lumigator_nb.errors import DamagedError
 from lumigator_nb.metrics import Scores
 from lumigator_nb.models import Prediction
 from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Step, StepResult, Value, WorkflowSpec, now
@@ -224,8 +227,7 @@ def iter_shards(
     Args:
         columns: those to read, as far as they are there, or what says of each name whether to; None reads all.
     """
-    with store.reading(name) as file:
-        parquet = pq.ParquetFile(file)
+    with open_table(store, name) as parquet:
         names = parquet.schema_arrow.names
         if callable(columns):
             present = [name for name in names if columns(name)]
@@ -253,8 +255,10 @@ def read_spec(store: Store, workflow_id: str) -> WorkflowSpec:
 
     Raises:
         NotFoundError: there is none.
+        DamagedError: it is not what was written.
     """
-    return WorkflowSpec.model_validate_json(store.read(layout.spec(workflow_id)))
+    name = layout.spec(workflow_id)
+    return _parsed(store, name, store.read(name), WorkflowSpec)
 
 
 def write_result(store: Store, workflow_id: str, result: StepResult) -> None:
@@ -279,8 +283,12 @@ def write_model_details(store: Store, workflow_id: str, details: dict[str, Any])
 
 def find_model_details(store: Store, workflow_id: str) -> dict[str, Any]:
     """Return what an earlier attempt loaded; empty where none did."""
-    data = store.find(layout.model_details(workflow_id))
-    return {} if data is None else dict(json.loads(data))
+    name = layout.model_details(workflow_id)
+    data = store.find(name)
+    try:
+        return {} if data is None else dict(json.loads(data))
+    except ValueError as error:
+        raise _damaged(store, name, str(error)) from error
 
 
 class ProgressWriter:
@@ -334,14 +342,51 @@ def _write_value(store: Store, name: str, value: Value) -> None:
 
 def _find_value(store: Store, name: str, kind: type[V]) -> V | None:
     data = store.find(name)
-    return None if data is None else kind.model_validate_json(data)
+    return None if data is None else _parsed(store, name, data, kind)
+
+
+def _parsed(store: Store, name: str, data: bytes, kind: type[V]) -> V:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise _damaged(store, name, f"it is no {kind.__name__}: {error.errors()[0]['msg']}") from error
 
 
 def _write_table(store: Store, name: str, table: pa.Table) -> None:
     with store.writing(name) as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def _read_table(store: Store, name: str) -> pa.Table:
+    with open_table(store, name) as parquet:
+        return parquet.read()
+
+
+@contextmanager
+def open_table(store: Store, name: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file of the store, whose pages are checked as they are read where they have checksums.
+
+    Raises:
+        NotFoundError: nothing has that name.
+        DamagedError: the file is cut short or altered; also from within the block, while it reads.
+    """
     with store.reading(name) as file:
-        return pq.read_table(file)
+        try:
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+        except pa.ArrowException as error:
+            raise _damaged(store, name, str(error)) from error
+        except OSError as error:
+            # Arrow's own have no number; those of the file itself have one, or are explained already.
+            if type(error) is not OSError or error.errno is not None:
+                raise
+            raise _damaged(store, name, str(error)) from error
+
+
+def _damaged(store: Store, name: str, reason: str) -> DamagedError:
+    if name.startswith("datasets/"):
+        remedy = "restore it from a backup, or upload the dataset again"
+    else:
+        remedy = (
+            f"restore it from a backup; or ws.store.delete({name!r}) and resume the workflow, which computes it again"
+        )
+    return DamagedError(f"{store.url(name)} is damaged: {' '.join(reason.split())[:200]}", remedy)

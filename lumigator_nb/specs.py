@@ -362,10 +362,13 @@ class StoreSpec(Value):
     Attributes:
         uri: ``file:///…``, ``s3://bucket/prefix``, ``memory://…``.
         endpoint_url: of an S3-compatible server; None means AWS.
+        path_style: whether the bucket is named in the path of the server's address, or in its host's name; None means
+            the host's name on AWS, and the path on other servers.
     """
 
     uri: str
     endpoint_url: str | None = None
+    path_style: bool | None = None
 
 
 class Launch(Value):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lumigator_nb import __version__, config, metrics
+from lumigator_nb import __version__, config, keys, metrics
 from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -18,13 +19,16 @@ from lumigator_nb.errors import ClusterUnavailableError, InvalidInputError
 from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services import audit as audits
-from lumigator_nb.services import claims, judgements, selection, studies, trial
+from lumigator_nb.services import claims, garbage, inspection, judgements, mlflow, selection, sharing, studies, trial
 from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.audit import Audit
+from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.services.garbage import Garbage
 from lumigator_nb.services.gathering import gather
+from lumigator_nb.services.inspection import Inspection
 from lumigator_nb.services.judgements import Judgements
 from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
@@ -48,6 +52,7 @@ class Workspace:
         workflows: launch, wait, stop, resume, logs, estimate.
         models: the catalogue of models to choose from.
         labels: what people say of answers: label blindly, add, read, agreement of raters.
+        cache: the kept answers of models: how much they take, trim, clear.
     """
 
     def __init__(self, settings: Settings, database: Database, store: Store, cluster: Cluster) -> None:
@@ -60,6 +65,8 @@ class Workspace:
         self.workflows = Workflows(database, store, cluster, settings)
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
+        self.cache = Cache(database, store, settings.cache_limit)
+        self.experiments.stopper = self.workflows.stop
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
@@ -273,6 +280,92 @@ class Workspace:
         question = self._question(comparison.experiment, [ground_truth], metric or comparison.main_score, launch, 0)
         texts = trial.answers_of(question, self.store, self.workflows.submitter, progress)
         return audits.audit(comparison, texts, question.labels[0], metric)
+
+    def export(
+        self,
+        experiment: Experiment | str,
+        path: str | Path,
+        *,
+        data: Literal["full", "hash"] = "full",
+        progress: bool = True,
+    ) -> Path:
+        """Write an experiment, with all that its comparison needs, into one file for a colleague.
+
+        No API key is in it, and no code; :meth:`load` takes it in. The same experiment gives the same bytes.
+
+        Args:
+            experiment: record, name or id.
+            path: of the file, such as "tickets.lumi.zip"; one that is there is replaced once the new one is whole.
+            data: "full", or "hash" to leave the examples out: whoever loads the file then needs the dataset.
+            progress: show how far it is, where it takes longer.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            InvalidInputError: the path cannot be written, or a setting holds a secret.
+            DamagedError: what is stored is not what was written.
+        """
+        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        self.workflows.refresh(record)
+        secrets = keys.secrets_in(self.settings.env_file_variables)
+        return sharing.export(self.database, self.store, record, path, data=data, secrets=secrets, progress=progress)
+
+    def load(self, path: str | Path, *, name: str | None = None, progress: bool = True) -> Experiment:
+        """Take in an experiment that :meth:`export` wrote, all of it or nothing; nothing of the file is executed.
+
+        Args:
+            path: of the file.
+            name: of the experiment; default the one that it had, with a number where that is taken.
+            progress: show how far it is, where it takes longer.
+
+        Raises:
+            DamagedError: the file is not what was written, or of a version that this one does not know.
+            NotFoundError: the file is without data, and the dataset is not here.
+            ConflictError: the name is taken.
+        """
+        return sharing.load(self.database, self.store, path, name=name, progress=progress)
+
+    def to_mlflow(
+        self, experiment: Experiment | str, *, tracking_uri: str | None = None, experiment_name: str | None = None
+    ) -> dict[str, str]:
+        """Log the comparison of an experiment to an MLflow server, one run per workflow; again brings them up to date.
+
+        Args:
+            experiment: record, name or id.
+            tracking_uri: the server's address; default MLFLOW_TRACKING_URI of the environment.
+            experiment_name: MLflow's experiment; default the experiment's name.
+
+        Returns:
+            The id of the run of each model, by its label.
+
+        Raises:
+            MissingExtraError: MLflow's client is not installed.
+            ConfigurationError, UnavailableError: no server is named, or none answers.
+        """
+        comparison = self.compare(experiment)
+        return mlflow.to_mlflow(comparison, tracking_uri=tracking_uri, experiment_name=experiment_name)
+
+    def gc(self, *, dry_run: bool = False, older_than: timedelta = garbage.OLDER_THAN, force: bool = False) -> Garbage:
+        """Remove what belongs to nobody: files without a row, uploads that were cut off, old copies of the database.
+
+        Args:
+            dry_run: only say what would go.
+            older_than: what was written later is left alone, since an upload puts its files before its row.
+            force: also where the database knows none of the many folders in the store.
+
+        Raises:
+            InvalidInputError: `older_than` is negative, or the store seems to belong to another database.
+        """
+        if dry_run:
+            return garbage.find(self.database, self.store, older_than)
+        return garbage.collect(self.database, self.store, older_than, force=force)
+
+    def inspect(self, *, progress: bool = True) -> Inspection:
+        """Read all datasets and results and compare them with what the database says; nothing is changed.
+
+        Returns:
+            The faults, each with its remedy; empty where everything is as it was written.
+        """
+        return inspection.inspect(self.database, self.store)
 
     def _question(
         self,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lumigator_nb.cli import data, decide, upkeep, work
+from lumigator_nb.cli import data, decide, share, storage, upkeep, work
 from lumigator_nb.errors import LumigatorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -17,6 +17,8 @@ app.add_typer(data.experiments, name="experiments")
 app.add_typer(work.jobs, name="jobs")
 app.add_typer(work.models, name="models")
 app.add_typer(upkeep.database, name="db")
+app.add_typer(share.app)
+app.add_typer(storage.app)
 app.add_typer(upkeep.app)
 
 

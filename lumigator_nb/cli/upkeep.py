@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,9 +115,11 @@ def status() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Read all data and results too, and compare them.")] = False,
+) -> None:
     """Check settings, database, store, cluster and models, and say how to mend each."""
-    from lumigator_nb.doctor import examine
+    from lumigator_nb.doctor import examine, examine_deeply
 
     findings = examine()
     for finding in findings:
@@ -124,7 +127,12 @@ def doctor() -> None:
         typer.echo(f"{typer.style(f'{finding.state:>5}', fg=colour)}  {finding.part}: {finding.message}")
         if finding.hint:
             typer.echo(f"       {finding.hint}")
-    raise typer.Exit(int(any(finding.state == "wrong" for finding in findings)))
+    wrong = any(finding.state == "wrong" for finding in findings)
+    if deep and not wrong:
+        inspection = examine_deeply(_counting())
+        typer.echo(inspection)
+        wrong = bool(inspection.faults)
+    raise typer.Exit(int(wrong))
 
 
 @app.command()
@@ -166,3 +174,14 @@ def _database() -> Iterator[Database]:
 def _copy_first(db: Database) -> None:
     if db.is_sqlite and db.revision():
         typer.echo(f"copied to {db.backup()}")
+
+
+def _counting() -> Callable[[str, int, int], None]:
+    """Return what shows how far something is, on a terminal; a file or a pipe needs no such lines."""
+    shown = sys.stderr.isatty()
+
+    def show(what: str, done: int, total: int) -> None:
+        if shown:
+            typer.echo(f"\r{what} {done:,} of {total:,}\033[K" + ("\n" if done == total else ""), nl=False, err=True)
+
+    return show

@@ -219,6 +219,11 @@ class FunctionMetric(Metric):
                 found = getattr(found, part)
             function: Function = getattr(found, "__wrapped__", found)
             return function
+        if self._pickle is None:
+            raise ConfigurationError(
+                f"the function of metric {self._title!r} is not here: it was loaded, and code does not travel",
+                "define it again, and give it to ws.evaluate(experiment, …)",
+            )
         here = ".".join(platform.python_version_tuple()[:2])
         if here != self._python:
             raise ConfigurationError(
@@ -227,7 +232,7 @@ class FunctionMetric(Metric):
             )
         import cloudpickle
 
-        pickled: Function = cloudpickle.loads(base64.b64decode(self._pickle or ""))
+        pickled: Function = cloudpickle.loads(base64.b64decode(self._pickle))
         return pickled
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
-from lumigator_nb import layout, metrics
+from lumigator_nb import metrics
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
-from lumigator_nb.errors import InUseError, InvalidInputError, LumigatorError
+from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.keys import redactor, refuse_secrets, secrets_in
 from lumigator_nb.models.conversation import check as check_task
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.repositories import reading, writing
+from lumigator_nb.services import deletion
+from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
-from lumigator_nb.specs import MetricSpec, Summarization, Task
+from lumigator_nb.specs import MetricSpec, Summarization, Task, now
 from lumigator_nb.store import Store
 
 # What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
@@ -32,6 +35,9 @@ class Experiments:
 
     Args:
         computes_here: whether metrics are computed with this machine's packages, so that a missing one is refused.
+
+    Attributes:
+        stopper: ends workflows that are under way; a workspace sets it.
     """
 
     def __init__(self, database: Database, store: Store, settings: Settings, *, computes_here: bool = True) -> None:
@@ -39,6 +45,7 @@ class Experiments:
         self._store = store
         self._settings = settings
         self._computes_here = computes_here
+        self.stopper: Stop | None = None
 
     def create(
         self,
@@ -122,32 +129,45 @@ class Experiments:
         with reading(self._database) as work:
             return work.experiments.find(key)
 
-    def list(self, *, limit: int = 100, offset: int = 0) -> builtins.list[Experiment]:
-        """Return experiments, newest first."""
+    def list(self, *, limit: int = 100, offset: int = 0, archived: bool = False) -> builtins.list[Experiment]:
+        """Return experiments, newest first; with `archived` those that were put away too."""
         with reading(self._database) as work:
-            return work.experiments.list(limit=limit, offset=offset)
+            return work.experiments.list(limit=limit, offset=offset, archived=archived)
 
-    def delete(self, experiment: Experiment | str) -> None:
-        """Remove an experiment, its workflows and their files, and what people said of its answers.
+    def archive(self, experiment: Experiment | str) -> Experiment:
+        """Put an experiment away: lists leave it out, and it still opens by its name; nothing is lost."""
+        return self._archived(experiment, now())
 
-        Raises:
-            InUseError: a workflow has not ended.
-        """
+    def restore(self, experiment: Experiment | str) -> Experiment:
+        """Undo :meth:`archive`."""
+        return self._archived(experiment, None)
+
+    def _archived(self, experiment: Experiment | str, since: datetime | None) -> Experiment:
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            workflows = work.workflows.of_experiment(record.id)
-            active = [workflow.label for workflow in workflows if not workflow.status.ended]
-            if active:
-                raise InUseError(
-                    f"experiment {record.name!r} has workflows under way: {', '.join(active)}",
-                    "wait for them, or stop them: ws.workflows.stop(experiment)",
-                )
-            for workflow in workflows:
-                work.workflows.delete(workflow)
-            work.session.flush()
-            work.experiments.delete(record)
-        for workflow in workflows:
-            self._store.delete(layout.workflow_folder(workflow.id))
+            # Archiving again does not make it younger.
+            record.archived_at = since and (record.archived_at or since)
+            return record
+
+    def delete(self, experiment: Experiment | str, *, dry_run: bool = False, stop: bool = False) -> Deletion:
+        """Remove an experiment, its workflows and their files, and what people said of its answers.
+
+        Answers that models gave are kept for other experiments; ``ws.cache`` shows and removes them.
+
+        Args:
+            experiment: record, name or id.
+            dry_run: only say what would go; nothing happens.
+            stop: end workflows that are under way first, and wait for their end.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            InUseError: a workflow has not ended.
+            WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
+            ClusterUnavailableError: the cluster, which must stop one, does not answer.
+        """
+        key = experiment if isinstance(experiment, str) else experiment.id
+        stopper = required(self.stopper) if stop else None
+        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper)
 
 
 def parsed(given: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:
@@ -166,7 +186,9 @@ def parsed(given: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:
 def _joined(before: Sequence[MetricSpec], added: Sequence[MetricSpec]) -> tuple[MetricSpec, ...]:
     kept = list(before)
     for spec in added:
-        if spec.key not in {each.key for each in kept}:
+        # A function that was loaded without its code gets it back.
+        kept = [spec if each.key == spec.key else each for each in kept]
+        if spec not in kept:
             kept = [each for each in kept if not metrics.replaces(spec, each)] + [spec]
     return tuple(kept)
 

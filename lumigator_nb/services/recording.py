@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from lumigator_nb import layout, results, tables
 from lumigator_nb.errors import DatasetError, did_you_mean
@@ -28,8 +27,8 @@ def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str)
     Raises:
         DatasetError: a row is missing, doubled, or belongs to no example; or there is no such file or column.
     """
-    with store.reading(layout.examples(dataset.id)) as file:
-        examples: pd.DataFrame = pq.read_table(file).to_pandas()
+    with results.open_table(store, layout.examples(dataset.id)) as parquet:
+        examples: pd.DataFrame = parquet.read().to_pandas()
     frame = _frame(predictions, examples)
     if "prediction" not in frame:
         raise DatasetError(

@@ -14,6 +14,7 @@ from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import InvalidInputError, StoreNotSharedError
 from lumigator_nb.records import Workflow
 from lumigator_nb.repositories import reading
+from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.specs import Model, Progress, Status, Step, WorkflowSpec
 from lumigator_nb.store import Store
 
@@ -79,7 +80,7 @@ class Submitter:
         """
         functions = {model.fingerprint: model for model in given if model.function is not None}
         for workflow in workflows:
-            if models.runs_here(workflow.model) and workflow.fingerprint not in functions:
+            if self._asks_here(workflow) and workflow.fingerprint not in functions:
                 raise InvalidInputError(
                     f"the function of {workflow.label!r} is not in this process",
                     "launch it again with lm.Model.from_function(f); what it answered is kept",
@@ -88,7 +89,7 @@ class Submitter:
         for workflow in sorted(workflows, key=lambda workflow: models.uses_all_cores(workflow.model)):
             spec = self._spec(workflow)
             results.write_spec(self._store, spec)
-            if models.runs_here(workflow.model):
+            if self._asks_here(workflow):
                 self._infer_here(spec.model_copy(update={"model": functions[workflow.fingerprint]}))
             self._seal_keys(workflow, spec)
             self._hand_over(workflow, spec)
@@ -96,32 +97,45 @@ class Submitter:
 
     @contextmanager
     def keys_in_environment(self, model: Model) -> Iterator[None]:
-        """Put a model's API key from `.env` into the environment for as long as it is asked here."""
+        """Put a model's API key from `.env` or the database into the environment for as long as it is asked here."""
         found = models.key(model)
-        value = self._settings.variable(found.name) if found else None
-        if found is None or value is None or found.name in os.environ:
+        # No variable holds the value while the model is asked: a traceback may show the variables.
+        if found is None or os.environ.get(found.name) or not self._put_into_environment(found.name):
             yield
             return
-        os.environ[found.name] = value
         try:
             yield
         finally:
             del os.environ[found.name]
 
+    def _put_into_environment(self, name: str) -> bool:
+        value = self._settings.variable(name)
+        if value:
+            os.environ[name] = value
+        return bool(value)
+
     @property
     def redact(self) -> keys.Redactor:
-        """Takes out the secrets that this process and `.env` hold."""
-        return keys.redactor(keys.secrets_in(self._settings.env_file_variables))
+        """Takes out the secrets that this process, `.env` and the database hold."""
+        return redactor_of(self._settings)
 
     def _hand_over(self, workflow: Workflow, spec: WorkflowSpec) -> None:
         store = self._store.spec
         endpoint = ["--endpoint-url", store.endpoint_url] if store.endpoint_url else []
+        style = [] if store.path_style is None else ["--path-style" if store.path_style else "--no-path-style"]
         self._cluster.submit(
             workflow.submission_id,
-            [store.uri, workflow.id, *endpoint],
+            [store.uri, workflow.id, *endpoint, *style],
             all_cores=any(map(models.uses_all_cores, [workflow.model, *metrics.models_of(spec.metrics)])),
             cpus=_cpus(workflow),
         )
+
+    def _asks_here(self, workflow: Workflow) -> bool:
+        """Whether a function of this process is still to answer."""
+        if not models.runs_here(workflow.model):
+            return False
+        answered = results.find_result(self._store, workflow.id, Step.INFERENCE)
+        return answered is None or answered.status is not Status.SUCCEEDED
 
     def _infer_here(self, spec: WorkflowSpec) -> None:
         with live_progress() as show:
@@ -133,11 +147,12 @@ class Submitter:
 
     def _seal_keys(self, workflow: Workflow, spec: WorkflowSpec) -> None:
         asked = [workflow.model, *metrics.models_of(spec.metrics)]
-        names = {key.name for key in map(models.key, asked) if key}
-        values = {name: value for name in names if (value := self._settings.variable(name))}
-        secret = self._cluster.secret() if values else None
+        names = self._settings.having(key.name for key in map(models.key, asked) if key)
+        secret = self._cluster.secret() if names else None
         if secret:
-            self._store.write(layout.sealed_keys(workflow.id), keys.seal(values, secret))
+            # No variable holds the values while they are written: a traceback may show the variables.
+            sealed = keys.seal({name: self._settings.variable(name) or "" for name in names}, secret)
+            self._store.write(layout.sealed_keys(workflow.id), sealed)
 
     def _spec(self, workflow: Workflow) -> WorkflowSpec:
         with reading(self._database) as work:

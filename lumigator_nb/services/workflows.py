@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
     ClusterUnavailableError,
     JobFailedError,
+    NotFoundError,
     WaitTimeoutError,
 )
 from lumigator_nb.models import RECORDED
@@ -229,13 +231,14 @@ class Workflows:
             found = {workflow.id: self._results(workflow.id) for workflow in waiting}
             seen = {workflow.id: workflow for workflow in waiting}
             with writing(self._database) as work:
-                for workflow in work.workflows.of_ids(list(seen)):
-                    state = states.get(seen[workflow.id].submission_id)
-                    _record(work, workflow, seen[workflow.id], found[workflow.id], state, reachable)
+                current = work.workflows.of_ids(list(seen))
+                jobs = _by_workflow(work.jobs.of_workflows(list(seen)))
+                for workflow in current:
+                    before = seen[workflow.id]
+                    state = states.get(before.submission_id)
+                    _record(workflow, jobs[workflow.id], before, found[workflow.id], state, reachable)
         with reading(self._database) as work:
-            current = {workflow.id: workflow for workflow in work.workflows.of_ids([each.id for each in workflows])}
-        # Some may have been deleted meanwhile.
-        return [current[workflow.id] for workflow in workflows if workflow.id in current]
+            return _present(work, workflows)  # some may have been deleted meanwhile
 
     def wait(
         self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
@@ -331,7 +334,8 @@ class Workflows:
     def _mark_submitted(self, workflow: Workflow) -> None:
         with writing(self._database) as work:
             for current in work.workflows.of_ids([workflow.id]):
-                _record(work, current, workflow, {}, JobState(Status.PENDING), reachable=True)
+                jobs = work.jobs.of_workflows([workflow.id])
+                _record(current, jobs, workflow, {}, JobState(Status.PENDING), reachable=True)
 
     def _ask_cluster(self, workflows: Sequence[Workflow]) -> tuple[dict[str, JobState | None], bool]:
         try:
@@ -352,12 +356,30 @@ class Workflows:
 
 
 def _record(
-    work: UnitOfWork, workflow: Workflow, seen: Workflow, found: Results, state: JobState | None, reachable: bool
+    workflow: Workflow,
+    jobs: builtins.list[Job],
+    seen: Workflow,
+    found: Results,
+    state: JobState | None,
+    reachable: bool,
 ) -> None:
     if (workflow.attempt, workflow.status) != (seen.attempt, seen.status):
         return  # somebody resumed or refreshed it meanwhile: what was asked may be older than what is recorded
     verdict = derive_status(workflow, found, state, reachable=reachable, time=now())
-    apply(workflow, work.jobs.of_workflows([workflow.id]), verdict, found, now())
+    apply(workflow, jobs, verdict, found, now())
+
+
+def _by_workflow(jobs: Sequence[Job]) -> dict[str, builtins.list[Job]]:
+    found: dict[str, builtins.list[Job]] = defaultdict(list)
+    for job in jobs:
+        found[job.workflow_id].append(job)
+    return found
+
+
+def _present(work: UnitOfWork, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
+    """Those that are still there, as they are recorded now, in the order given."""
+    current = {workflow.id: workflow for workflow in work.workflows.of_ids([each.id for each in workflows])}
+    return [current[workflow.id] for workflow in workflows if workflow.id in current]
 
 
 def _resolve(work: UnitOfWork, target: Target) -> builtins.list[Workflow]:
@@ -366,8 +388,12 @@ def _resolve(work: UnitOfWork, target: Target) -> builtins.list[Workflow]:
         return [work.workflows.get(target)] if experiment is None else work.workflows.of_experiment(experiment.id)
     if isinstance(target, Experiment):
         return work.workflows.of_experiment(target.id)
-    chosen = [target] if isinstance(target, Workflow) else target
-    return [work.workflows.get(workflow.id) for workflow in chosen]
+    chosen = [target] if isinstance(target, Workflow) else list(target)
+    found = _present(work, chosen)
+    if len(found) < len(chosen):
+        gone = {each.id for each in chosen} - {each.id for each in found}
+        raise NotFoundError("workflow", min(gone), "it was deleted")
+    return found
 
 
 def _raise_failures(workflows: Sequence[Workflow]) -> None:

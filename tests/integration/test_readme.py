@@ -27,6 +27,6 @@ def test_the_python_of_the_readme_works_from_top_to_bottom(tmp_path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 0
 
 
-@pytest.mark.parametrize("page", ["metrics", "statistics"])
+@pytest.mark.parametrize("page", ["metrics", "sharing", "statistics"])
 def test_the_python_of_a_page_works(tmp_path, page) -> None:
     execute(f"docs/{page}.md", tmp_path)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import fsspec
 import pandas as pd
 import pytest
 from inferring import Bench, examples, kill_after, server_model
+from s3_server import KEY, SECRET, left, plain_client, s3_server
 from waiting import until
 
 import lumigator_nb as lm
@@ -20,36 +17,19 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def s3_settings(free_port, monkeypatch):
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(free_port)]
-    settings = {
-        "s3_bucket": "lumigator",
-        "s3_endpoint_url": f"http://127.0.0.1:{free_port}",
-        "aws_access_key_id": "someone",
-        "aws_secret_access_key": "hunter2",
-        "aws_default_region": "us-east-1",
-    }
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        until(lambda: _answers(free_port), 30, "the S3 server answers")
-        yield settings
-        server.terminate()
-
-
-def _answers(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def s3_settings(free_port):
+    with s3_server(free_port) as address:
+        yield {
+            "s3_bucket": "lumigator",
+            "s3_endpoint_url": address,
+            "aws_access_key_id": KEY,
+            "aws_secret_access_key": SECRET,
+            "aws_default_region": "us-east-1",
+        }
 
 
 def _make_bucket(settings: dict[str, str]) -> None:
-    files = fsspec.filesystem(
-        "s3",
-        key=settings["aws_access_key_id"],
-        secret=settings["aws_secret_access_key"],
-        endpoint_url=settings["s3_endpoint_url"],
-    )
-    files.mkdir("lumigator")
+    plain_client(settings["s3_endpoint_url"]).mkdir("lumigator")
 
 
 def test_the_main_job_with_an_s3_store(s3_settings, tmp_path_factory) -> None:
@@ -63,7 +43,7 @@ def test_the_main_job_with_an_s3_store(s3_settings, tmp_path_factory) -> None:
             ws.wait(experiment, timeout=120, check=True)
             comparison = ws.compare(experiment)
             assert comparison.best("rougeL") == "baseline/lead-1"
-            assert "hunter2" not in "".join(ws.workflows.logs(workflow) for workflow in comparison.workflows)
+            assert SECRET not in "".join(ws.workflows.logs(workflow) for workflow in comparison.workflows)
             ws.experiments.delete(experiment)
             ws.datasets.delete("s3")
             assert ws.store.list("") == []
@@ -78,6 +58,7 @@ def test_a_write_that_fails_publishes_nothing(s3_settings, tmp_path) -> None:
             file.write(b"half")
             raise RuntimeError
         assert ws.store.list("") == []
+    assert left(s3_settings["s3_endpoint_url"], "lumigator") == []
 
 
 def test_a_server_that_does_not_answer_is_explained(s3_settings, tmp_path) -> None:
@@ -90,10 +71,13 @@ def test_a_server_that_does_not_answer_is_explained(s3_settings, tmp_path) -> No
 
 def test_a_missing_bucket_is_explained(s3_settings, tmp_path) -> None:
     with lm.connect(lumigator_home=tmp_path, **s3_settings) as ws:
-        with pytest.raises(StoreUnavailableError, match="lumigator") as caught:
-            ws.datasets.upload(pd.DataFrame({"example": ["x"]}))
-        assert "S3_BUCKET" in caught.value.hint
-        assert ws.datasets.list() == []
+        frame = pd.DataFrame({"example": ["x"]})
+        asking = (lambda: ws.datasets.upload(frame), lambda: ws.store.find("x"), lambda: ws.store.list(""))
+        for ask in (*asking, lambda: ws.store.exists("x"), lambda: ws.store.delete("x"), ws.store.check):
+            with pytest.raises(StoreUnavailableError, match="there is no bucket 'lumigator'") as caught:
+                ask()
+            assert "S3_BUCKET" in caught.value.hint
+        assert len(ws.datasets.list()) == 0
 
 
 def test_a_killed_worker_loses_few_answers_with_an_s3_store(s3_settings, tmp_path, monkeypatch) -> None:

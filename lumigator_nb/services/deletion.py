@@ -1,0 +1,262 @@
+"""Deleting experiments and datasets, with all that hangs on them, and a preview of it.
+
+Rows go first, in one transaction, files after: whoever finds a row finds its files, and a process that is killed in
+between leaves files without a row, which :mod:`lumigator_nb.services.garbage` collects. So do shards that a worker
+writes after its workflow has been deleted, because it had not noticed its end yet.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlmodel import col, func, select
+
+from lumigator_nb import layout, models
+from lumigator_nb.db import Database
+from lumigator_nb.display import lifecycle as shown
+from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
+from lumigator_nb.records import Dataset, Experiment, Label, Workflow
+from lumigator_nb.repositories import UnitOfWork, reading, writing
+from lumigator_nb.specs import Status
+from lumigator_nb.store import Store
+
+# Ends what is under way and returns how it stands then, as `Workflows.stop` does.
+Stop = Callable[[Sequence[Workflow]], list[Workflow]]
+# Longer than a workflow that never reached the cluster takes to be recognised as such.
+STOP_TIMEOUT_S = 150.0
+_POLL_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What went, or would go.
+
+    Attributes:
+        done: False for a preview.
+        datasets, experiments: names.
+        workflows: how many, by status.
+        labels: what people said of answers.
+        n_files, n_bytes: in the store.
+        keeps: models whose answers stay for other experiments.
+        problems: files that could not be removed now, and why; ``lumigator-nb gc`` removes them.
+    """
+
+    done: bool
+    datasets: tuple[str, ...] = ()
+    experiments: tuple[str, ...] = ()
+    workflows: dict[Status, int] = field(default_factory=dict)
+    labels: int = 0
+    n_files: int = 0
+    n_bytes: int = 0
+    keeps: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return shown.deletion_text(self)
+
+    def _repr_html_(self) -> str:
+        return shown.deletion_html(self)
+
+
+@dataclass(frozen=True)
+class _Doomed:
+    datasets: Sequence[Dataset]
+    experiments: Sequence[Experiment]
+    workflows: Sequence[Workflow]
+    labels: int
+
+    @property
+    def folders(self) -> list[str]:
+        """Workflows first: without their dataset they are worth less than it is without them."""
+        return [
+            *(layout.workflow_folder(workflow.id) for workflow in self.workflows),
+            *(layout.dataset_folder(dataset.id) for dataset in self.datasets),
+        ]
+
+
+def of_experiment(
+    database: Database, store: Store, key: str, *, dry_run: bool = False, stop: Stop | None = None
+) -> Deletion:
+    """Remove an experiment, its workflows and their files, and what people said of its answers.
+
+    Args:
+        key: name or id.
+        dry_run: only say what would go.
+        stop: ends workflows that are under way; without it they forbid the deletion.
+
+    Raises:
+        NotFoundError: there is no such experiment.
+        InUseError: a workflow has not ended.
+        WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
+    """
+    return _delete(database, store, lambda work: _of_experiments(work, [], [work.experiments.get(key)]), dry_run, stop)
+
+
+def of_dataset(
+    database: Database,
+    store: Store,
+    key: str,
+    *,
+    cascade: bool = False,
+    dry_run: bool = False,
+    stop: Stop | None = None,
+) -> Deletion:
+    """Remove a dataset (of several versions the one that is named) and its files.
+
+    Args:
+        key: name, ``name@version`` or id.
+        cascade: the experiments on it go too; without it they forbid the deletion.
+        dry_run, stop: as of :func:`of_experiment`.
+
+    Raises:
+        InUseError: experiments use it, or one of their workflows has not ended.
+        NotFoundError, WaitTimeoutError: as of :func:`of_experiment`.
+    """
+
+    def find(work: UnitOfWork) -> _Doomed:
+        dataset = work.datasets.get(key)
+        users = work.experiments.of_dataset(dataset.id)
+        if users and not cascade:
+            raise InUseError(
+                f"dataset {dataset.name!r} is used by: {', '.join(each.name for each in users)}",
+                "delete those experiments first, or cascade=True deletes them too",
+            )
+        # Looked up one by one, they are locked, so that nobody launches on one meanwhile.
+        locked = [work.experiments.find(user.id) for user in sorted(users, key=lambda user: user.id)]
+        return _of_experiments(work, [dataset], [each for each in locked if each is not None])
+
+    return _delete(database, store, find, dry_run, stop)
+
+
+def required(stop: Stop | None) -> Stop:
+    """Return what ends workflows.
+
+    Raises:
+        ConfigurationError: nobody gave it, as outside a workspace.
+    """
+    if stop is None:
+        raise ConfigurationError("stopping workflows needs a workspace", "lm.connect().experiments.delete(…)")
+    return stop
+
+
+def _delete(
+    database: Database, store: Store, find: Callable[[UnitOfWork], _Doomed], dry_run: bool, stop: Stop | None
+) -> Deletion:
+    with reading(database) as work:
+        doomed = find(work)
+    if stop is None:
+        _refuse_active(doomed)
+    elif not dry_run:
+        _stop(doomed.workflows, stop)
+    report = _report(store, doomed, done=not dry_run)
+    if dry_run:
+        return report
+    with writing(database) as work:
+        doomed = find(work)
+        _refuse_active(doomed)
+        _remove_rows(work, doomed)
+    problems = _remove_files(store, doomed)
+    for problem in problems:
+        warnings.warn(f"{problem}; lumigator-nb gc removes it later", stacklevel=4)
+    return _counted(report, doomed, problems)
+
+
+def _of_experiments(work: UnitOfWork, datasets: Sequence[Dataset], experiments: Sequence[Experiment]) -> _Doomed:
+    ids = [experiment.id for experiment in experiments]
+    workflows = [workflow for each in ids for workflow in work.workflows.of_experiment(each)]
+    query = select(func.count()).select_from(Label).where(col(Label.experiment_id).in_(ids))
+    return _Doomed(datasets, experiments, workflows, work.session.exec(query).one())
+
+
+def _refuse_active(doomed: _Doomed) -> None:
+    active = [workflow for workflow in doomed.workflows if not workflow.status.ended]
+    if active:
+        names = {experiment.id: experiment.name for experiment in doomed.experiments}
+        owners = ", ".join(dict.fromkeys(repr(names[workflow.experiment_id]) for workflow in active))
+        raise InUseError(
+            f"experiment {owners} has workflows under way: {', '.join(workflow.label for workflow in active)}",
+            "wait for them, or stop them first: ws.workflows.stop(experiment), or delete(…, stop=True)",
+        )
+
+
+def _stop(workflows: Sequence[Workflow], stop: Stop) -> None:
+    """A worker that has ended writes nothing more; one that had not begun ends when its turn comes."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    active = [workflow for workflow in workflows if not workflow.status.ended]
+    while active := [workflow for workflow in (stop(active) if active else []) if not workflow.status.ended]:
+        if time.monotonic() > deadline:
+            raise WaitTimeoutError(
+                f"{active[0].label} is still {active[0].status} {STOP_TIMEOUT_S:g} s after it was stopped",
+                "nothing was deleted: look at ws.cluster.info(), and delete again",
+                job_id=active[0].id,
+            )
+        time.sleep(_POLL_INTERVAL_S)
+
+
+def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
+    """Jobs and labels go with what they belong to."""
+    for workflow in doomed.workflows:
+        work.workflows.delete(workflow)
+    work.session.flush()
+    for experiment in doomed.experiments:
+        work.experiments.delete(experiment)
+    work.session.flush()
+    for dataset in doomed.datasets:
+        work.datasets.delete(dataset)
+
+
+def _remove_files(store: Store, doomed: _Doomed) -> list[str]:
+    """Remove what no row points to any more; what cannot be removed now does not keep the rest from going."""
+    keys = [layout.sealed_keys(workflow.id) for workflow in doomed.workflows]
+    problems = []
+    # API keys first: should this process be killed now, they are not what stays.
+    for name in [*keys, *doomed.folders]:
+        try:
+            _remove(store, name)
+        except LumigatorError as error:
+            problems.append(f"{name} could not be removed: {error.message}")
+    return problems
+
+
+def _remove(store: Store, name: str) -> None:
+    try:
+        store.delete(name)
+    except LumigatorError:
+        # A worker that has not noticed its end yet wrote another file while the folder was being emptied.
+        store.delete(name)
+
+
+def _report(store: Store, doomed: _Doomed, *, done: bool) -> Deletion:
+    sizes = [entry.size for folder in doomed.folders for entry in store.entries(folder)]
+    return _counted(Deletion(done, n_files=len(sizes), n_bytes=sum(sizes)), doomed)
+
+
+def _counted(report: Deletion, doomed: _Doomed, problems: Sequence[str] = ()) -> Deletion:
+    return Deletion(
+        report.done,
+        datasets=tuple(_title(dataset) for dataset in doomed.datasets),
+        experiments=tuple(experiment.name for experiment in doomed.experiments),
+        workflows=dict(Counter(workflow.status for workflow in doomed.workflows)),
+        labels=doomed.labels,
+        n_files=report.n_files,
+        n_bytes=report.n_bytes,
+        keeps=tuple(dict.fromkeys(each.label for each in doomed.workflows if _leaves_answers(each))),
+        problems=tuple(problems),
+    )
+
+
+def _title(dataset: Dataset) -> str:
+    return dataset.name if dataset.version == 1 else f"{dataset.name}@{dataset.version}"
+
+
+def _leaves_answers(workflow: Workflow) -> bool:
+    if workflow.launch.cache == "off":
+        return False
+    try:
+        return models.keeps_answers(workflow.model)
+    except LumigatorError:  # a provider that is no longer installed
+        return True
