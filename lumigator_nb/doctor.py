@@ -14,6 +14,7 @@ from lumigator_nb.config import Settings
 from lumigator_nb.db import Database, head_revision
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.services.inspection import Inspection, Report, inspect
+from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.store import Store
 
 
@@ -37,6 +38,7 @@ def examine() -> list[Finding]:
     findings = [Finding("settings", "ok", f"read from {file} and the environment" if file else "no .env: defaults")]
     checks: dict[str, Callable[[Settings], Finding]] = {
         "database": _database,
+        "secrets": _secrets,
         "store": _store,
         "cluster": _cluster,
     }
@@ -76,6 +78,18 @@ def _database(settings: Settings) -> Finding:
         return Finding("database", "note", message, "it is brought up to date at the next connect")
     database.prepare()
     return Finding("database", "ok", database.label)
+
+
+def _secrets(settings: Settings) -> Finding:
+    database = Database(settings.database_url)
+    try:
+        if database.revision() != head_revision():
+            return Finding("secrets", "ok", "none are stored")
+        secrets = Secrets(database, settings)
+        names = [name for name in secrets.names() if secrets.value(name)]
+    finally:
+        database.close()
+    return Finding("secrets", "ok", f"can be opened: {', '.join(names)}" if names else "none are stored")
 
 
 def _store(settings: Settings) -> Finding:

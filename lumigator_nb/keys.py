@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 import os
@@ -11,6 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
+from lumigator_nb import vault
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # Only variables with such names are taken for secrets, and only values that are too long to occur by chance.
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)S?($|_)")
 _SHORTEST = 8
+_LONGEST_NAME = 128
 # What the cluster's nodes share with whoever submits to them, by which sealed keys are opened there.
 _NODE_SECRETS = ("LUMIGATOR_SECRET_KEY", "RAY_AUTH_TOKEN")
 
@@ -111,8 +114,24 @@ def check_name(name: str) -> None:
         )
 
 
+def plain_name(name: str) -> str:
+    """Return the name of a secret in capitals: `openai_api_key` is OPENAI_API_KEY.
+
+    Raises:
+        InvalidInputError: it is none, and most likely the secret itself; it is not repeated.
+    """
+    # What is not ASCII could turn into letters that are.
+    capitals = name.upper() if isinstance(name, str) and name.isascii() else ""
+    if len(capitals) > _LONGEST_NAME or not NAME.fullmatch(capitals):
+        raise InvalidInputError(
+            f"the name of a secret is that of a variable: letters, digits and _, at most {_LONGEST_NAME} characters",
+            "such as OPENAI_API_KEY; the value is never part of it",
+        )
+    return capitals
+
+
 def seal(keys: Mapping[str, str], secret: str) -> bytes:
-    """Return keys encrypted (Fernet: AES-128-CBC with HMAC-SHA256) for whoever has `secret`."""
+    """Return keys encrypted (Fernet: AES-128-CBC with HMAC-SHA256) for whoever has `secret`, stretched by scrypt."""
     return _cipher(secret).encrypt(json.dumps(dict(keys)).encode())
 
 
@@ -141,4 +160,5 @@ def unseal(sealed: bytes) -> dict[str, str]:
 def _cipher(secret: str) -> Fernet:
     from cryptography.fernet import Fernet
 
-    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret.encode()).digest()))
+    # The same text may seal the database's secrets: what lies in the store must not make it easier to guess.
+    return Fernet(base64.urlsafe_b64encode(vault.derived(SecretStr(secret), "keys on their way")))

@@ -32,6 +32,7 @@ from lumigator_nb.services.inspection import Inspection
 from lumigator_nb.services.judgements import Judgements
 from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
+from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.services.selection import Selection
 from lumigator_nb.services.studies import Study
 from lumigator_nb.services.trial import Question
@@ -60,6 +61,8 @@ class Workspace:
         self.database = database
         self.store = store
         self.cluster = cluster
+        self.secrets = Secrets(database, settings)
+        settings.look_in(self.secrets)
         self.datasets = Datasets(database, store)
         self.experiments = Experiments(database, store, settings, computes_here=cluster.head is not None)
         self.workflows = Workflows(database, store, cluster, settings)
@@ -306,7 +309,7 @@ class Workspace:
         """
         record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
         self.workflows.refresh(record)
-        secrets = keys.secrets_in(self.settings.env_file_variables)
+        secrets = {**keys.secrets_in(self.settings.env_file_variables), **self.settings.stored_secrets}
         return sharing.export(self.database, self.store, record, path, data=data, secrets=secrets, progress=progress)
 
     def load(self, path: str | Path, *, name: str | None = None, progress: bool = True) -> Experiment:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lumigator_nb.cli import data, decide, share, storage, upkeep, work
+from lumigator_nb.cli import data, decide, secrets, share, storage, upkeep, work
 from lumigator_nb.errors import LumigatorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -16,6 +16,7 @@ app.add_typer(data.datasets, name="datasets")
 app.add_typer(data.experiments, name="experiments")
 app.add_typer(work.jobs, name="jobs")
 app.add_typer(work.models, name="models")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(upkeep.database, name="db")
 app.add_typer(share.app)
 app.add_typer(storage.app)

@@ -288,11 +288,10 @@ def connect_cluster(settings: Settings, report: Report | None = None) -> Cluster
     host = settings.ray_head_node_host
     _refuse_other_address(host, settings.ray_dashboard_port)
     address = f"http://[{host}]" if ":" in host else f"http://{host}"
-    secret = settings.lumigator_secret_key
     return Cluster(
         f"{address}:{settings.ray_dashboard_port}",
         gpus=settings.ray_worker_gpus,
-        secret=secret.get_secret_value() if secret else None,
+        secret=settings.node_secret,
         report=report,
     )
 

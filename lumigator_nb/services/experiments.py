@@ -12,13 +12,14 @@ from lumigator_nb import metrics
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.keys import redactor, refuse_secrets, secrets_in
+from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.models.conversation import check as check_task
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.repositories import reading, writing
 from lumigator_nb.services import deletion
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.specs import MetricSpec, Summarization, Task, now
 from lumigator_nb.store import Store
 
@@ -102,7 +103,7 @@ class Experiments:
         texts += [("few-shot example", text) for shot in shots for text in (shot.example, shot.answer)]
         for spec in specs:
             texts += [(f"metric {metrics.create(spec).title!r}", text) for text in metrics.texts_of(spec)]
-        refuse_secrets(texts, redactor(secrets_in(self._settings.env_file_variables)))
+        refuse_secrets(texts, redactor_of(self._settings))
 
     def _add(self, name: str, dataset: Dataset | str, task: Task, chosen: tuple[MetricSpec, ...] | None) -> Experiment:
         self._refuse_secrets(chosen or (), task)

@@ -83,8 +83,8 @@ class Models:
             for model in self._all().values()
             if (kind is None or kind in model.tasks) and provider in (None, model.provider)
         ]
-        variables = {model.api_key: self._settings.variable(model.api_key) for model in found if model.api_key}
-        return Catalogue(found, {name: value for name, value in variables.items() if value})
+        names = self._settings.having(model.api_key for model in found if model.api_key)
+        return Catalogue(found, dict.fromkeys(names, "set"))
 
     def get(self, name: str) -> CatalogueModel:
         """Return what is known about a model.

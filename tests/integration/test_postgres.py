@@ -16,7 +16,8 @@ UNIT = Path(__file__).parent.parent / "unit"
 
 
 def test_the_database_suites_pass_on_postgresql(postgres_url) -> None:
-    suites = [str(UNIT / f"test_{name}.py") for name in ("database", "services", "labels")]
+    names = ("database", "migrations", "concurrency", "services", "labels", "secrets", "sharing", "deletion", "garbage")
+    suites = [str(UNIT / f"test_{name}.py") for name in names]
     environment = os.environ | {"SQLALCHEMY_DATABASE_URL": postgres_url}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 
 import pytest
+from cryptography.fernet import Fernet, InvalidToken
 
 from lumigator_nb import keys
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
@@ -20,6 +23,21 @@ def test_sealed_keys_open_with_the_nodes_secret_alone(monkeypatch) -> None:
     monkeypatch.setenv("LUMIGATOR_SECRET_KEY", "another")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "shared")
     assert keys.unseal(sealed) == {"OPENAI_API_KEY": SECRET}
+
+
+def test_the_secret_that_seals_is_stretched_before_it_is_used() -> None:
+    sealed = keys.seal({"OPENAI_API_KEY": SECRET}, "shared")
+    bare = base64.urlsafe_b64encode(hashlib.sha256(b"shared").digest())
+    with pytest.raises(InvalidToken):
+        Fernet(bare).decrypt(sealed)
+
+
+def test_names_of_secrets_are_the_same_in_capitals_or_not() -> None:
+    assert keys.plain_name("openai_Api_key") == keys.plain_name("OPENAI_API_KEY") == "OPENAI_API_KEY"
+    for name in ("", "sk-abc", "ı_KEY", "_MY_KEY", "A B", f"A{'B' * 128}", None):
+        with pytest.raises(InvalidInputError, match="the name of a secret is that of a variable") as caught:
+            keys.plain_name(name)
+        assert not name or name not in str(caught.value)
 
 
 def test_secrets_are_taken_out_longest_first() -> None:

@@ -1,0 +1,102 @@
+"""Fifty kills at random moments, on both databases and both stores: what was promised is there, the rest is tidied."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import killing
+import pandas as pd
+import pytest
+from s3_server import KEY, SECRET, plain_client, s3_server
+
+from lumigator_nb.db import Database
+from lumigator_nb.specs import Status
+
+pytestmark = pytest.mark.integration
+# How many, and after how many seconds at the latest: with S3 a round of all verbs takes longer.
+KILLS = {
+    ("sqlite", "local"): (15, 1.2),
+    ("postgres", "local"): (15, 1.2),
+    ("sqlite", "s3"): (10, 4),
+    ("postgres", "s3"): (10, 4),
+}
+
+
+@pytest.fixture
+def url(request, kind, tmp_path):
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'x.db'}"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def uri(place, tmp_path, free_port, monkeypatch):
+    if place == "local":
+        yield (tmp_path / "store").as_uri()
+        return
+    with s3_server(free_port) as address:
+        plain_client(address).mkdir("killed")
+        for name, value in {
+            "S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        yield "s3://killed"
+
+
+@pytest.mark.parametrize(("kind", "place"), [pytest.param(*case, id="-".join(case)) for case in KILLS])
+def test_nothing_promised_is_lost_and_nothing_half_done_stays(kind, place, url, uri, tmp_path) -> None:
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    journal = killing.Journal(tmp_path / "journal")
+    command = [sys.executable, killing.__file__, url, uri, str(journal.path), *map(str, KILLS[kind, place])]
+    search = os.pathsep.join([str(Path(killing.__file__).parents[2]), *sys.path])
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = journal.lines()
+    assert [line for line in lines if line["kind"] == "broke"] == []
+    kinds = {line["kind"] for line in lines}
+    assert {"uploaded", "succeeded", "exported", "deleting"} <= kinds
+    try:
+        check(url, uri, lines)
+    finally:
+        empty(url, uri)
+
+
+def check(url: str, uri: str, lines: list[dict]) -> None:
+    with killing.workspace(url, uri) as ws:
+        ws.workflows.refresh()
+        ws.gc(older_than=timedelta(0))
+        assert ws.inspect().unmended == []
+        deleting = {line["name"] for line in lines if line["kind"] == "deleting"}
+        for line in lines:
+            if line["kind"] == "uploaded" and line["name"] not in deleting:
+                dataset = ws.datasets.get(line["name"])
+                assert dataset.data_hash == line["data_hash"]
+                read = ws.datasets.to_pandas(dataset).astype(object)
+                pd.testing.assert_frame_equal(read, killing.frame(line["name"]).astype(object))
+            if line["kind"] == "succeeded" and line["experiment"] not in deleting:
+                check_workflow(ws, line)
+
+
+def check_workflow(ws, line: dict) -> None:
+    workflow = ws.workflows.get(line["id"])
+    assert workflow.status is Status.SUCCEEDED
+    assert {str(job.step): job.scores for job in ws.workflows.jobs(workflow)} == line["scores"]
+    assert ws.workflows.predictions(workflow)["prediction"].notna().sum() == len(killing.frame(""))
+
+
+def empty(url: str, uri: str) -> None:
+    """The server is shared by the other cases."""
+    with killing.workspace(url, uri) as ws:
+        ws.store.delete("datasets")
+        ws.store.delete("workflows")
+        ws.store.delete("predictions")
+    database = Database(url)
+    database.downgrade("base")
+    database.close()
