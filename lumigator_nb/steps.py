@@ -6,20 +6,35 @@ import logging
 import platform
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from lumigator_nb import __version__, evaluation, inference, results
+from lumigator_nb import __version__, evaluation, inference, metrics, results
 from lumigator_nb.errors import BudgetReachedError, LumigatorError
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.results import ProgressWriter
-from lumigator_nb.specs import Progress, Status, Step, StepResult, WorkflowSpec, now
+from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, StepResult, WorkflowSpec, now
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
 
 Ended = Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
+
+# Packages that take part in an answer or a score, by provider and by metric.
+_ALWAYS = ("ray", "numpy", "pyarrow")
+_OF_PROVIDERS = {"hf": ("torch", "transformers", "tokenizers", "huggingface_hub"), "baseline": (), "recorded": ()}
+_OF_OTHER_PROVIDERS = ("any-llm-sdk",)
+_OF_METRICS = {
+    "bertscore": ("torch", "transformers"),
+    "bleu": ("sacrebleu",),
+    "chrf": ("sacrebleu",),
+    "edit_distance": ("rapidfuzz",),
+    "meteor": ("nltk",),
+    "ter": ("sacrebleu",),
+    "token_length": ("transformers", "tokenizers"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +82,45 @@ def execute(
         n_failed=outcome.n_failed,
         error=outcome.error,
         scores=outcome.scores,
-        details={**outcome.details, "lumigator_nb": __version__, "python": platform.python_version()},
+        details={**outcome.details, **_surroundings(step, spec)},
     )
     results.write_result(store, spec.workflow_id, result)
     log.info("%s ended: %s", step, result.status)
     return result
+
+
+def versions(models: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, str]:
+    """Return the versions of the packages by which models answer and metrics score, as far as they are installed."""
+    names = list(_ALWAYS)
+    for model in [*models, *metrics.models_of(specs)]:
+        names += _packages_of(model)
+    names += [name for spec in specs for name in _OF_METRICS.get(spec.name, ())]
+    found = {name: _version(name) for name in dict.fromkeys(names)}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _packages_of(model: Model) -> Sequence[str]:
+    if model.provider == "function":
+        # Most modules are called as the package that brings them.
+        return [str(model.options.get("import") or "").partition(":")[0].partition(".")[0]]
+    return _OF_PROVIDERS.get(model.provider, _OF_OTHER_PROVIDERS)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except (PackageNotFoundError, ValueError):  # ValueError: it has no name
+        return None
+
+
+def _surroundings(step: Step, spec: WorkflowSpec) -> dict[str, Any]:
+    infers = step is Step.INFERENCE
+    return {
+        "lumigator_nb": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions([spec.model], ()) if infers else versions((), spec.metrics),
+    }
 
 
 def _infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> _Outcome:

@@ -69,7 +69,7 @@ class Workspace:
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
         self.cache = Cache(database, store, settings.cache_limit)
-        self.experiments.stopper = self.workflows.stop
+        self.datasets.stopper = self.experiments.stopper = self.workflows.stop
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork
+from lumigator_nb.services.provenance import Circumstances
 from lumigator_nb.specs import Launch, Model, Status, Step, now
 
 
@@ -61,19 +62,21 @@ def check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
             )
 
 
-def claim(work: UnitOfWork, experiment: Experiment, model: Model, launch: Launch) -> Workflow:
+def claim(work: UnitOfWork, experiment: Experiment, model: Model, launch: Launch, known: Circumstances) -> Workflow:
     workflow = Workflow(
         experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model, launch=launch
     )
+    workflow.provenance = known.of(workflow)
     work.workflows.add(workflow)
     for step in Step:
         work.jobs.add(Job(workflow_id=workflow.id, step=step))
     return workflow
 
 
-def begin_attempt(work: UnitOfWork, workflow: Workflow) -> None:
+def begin_attempt(work: UnitOfWork, workflow: Workflow, known: Circumstances) -> None:
     workflow.attempt += 1
     workflow.status, workflow.error, workflow.stale = Status.CREATED, None, False
     workflow.attempted_at, workflow.finished_at = now(), None
+    workflow.provenance = known.of(workflow)
     for job in work.jobs.of_workflows([workflow.id]):
         job.status, job.error = Status.CREATED, None

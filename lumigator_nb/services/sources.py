@@ -47,9 +47,13 @@ def fetched(source: Source) -> Iterator[LocalCopy]:
     with TemporaryDirectory(prefix="lumigator-upload-") as folder:
         path = Path(folder) / "original"
         filename = _copy(source, path)
-        with path.open("rb") as file:
-            content_hash = hashlib.file_digest(file, "sha256").hexdigest()
-        yield LocalCopy(path, filename, content_hash, path.stat().st_size)
+        yield LocalCopy(path, filename, file_hash(path), path.stat().st_size)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy(source: Source, target: Path) -> str:

@@ -25,7 +25,7 @@ from lumigator_nb.errors import (
 from lumigator_nb.models import RECORDED
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import claims, estimates, recording
+from lumigator_nb.services import claims, estimates, provenance, recording
 from lumigator_nb.services.status import Results, apply, derive_status
 from lumigator_nb.services.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
@@ -88,16 +88,19 @@ class Workflows:
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
         self.submitter.check([*chosen, *metrics.models_of(record.metrics)])
+        noted = provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
             record = work.experiments.get(record.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             claims.check_labels(chosen, known.values())
-            workflows = [known.get(model.fingerprint) or claims.claim(work, record, model, launch) for model in chosen]
+            workflows = [
+                known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted) for model in chosen
+            ]
             for workflow, model in zip(workflows, chosen, strict=True):
                 if workflow.status in (Status.FAILED, Status.STOPPED):
                     # Same answers, but perhaps another pace.
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
-                    claims.begin_attempt(work, workflow)
+                    claims.begin_attempt(work, workflow, noted)
         self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
         return self.of(workflows)
 
@@ -174,12 +177,13 @@ class Workflows:
             dataset = work.datasets.get(record.dataset_id)
         rows = recording.read(self._store, dataset, predictions)
         model = Model(name, provider=RECORDED, label=name, options={"digest": recording.content_digest(rows)})
+        launch, noted = Launch(max_failed=1.0), provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             claims.check_labels([model], known.values())
-            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, Launch(max_failed=1.0))
+            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted)
             if workflow.status in (Status.FAILED, Status.STOPPED):
-                claims.begin_attempt(work, workflow)
+                claims.begin_attempt(work, workflow, noted)
         if workflow.status is Status.CREATED:
             recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
             self.submitter.submit([workflow])
@@ -206,14 +210,15 @@ class Workflows:
     def _again(
         self, target: Target, budget: float | None, chosen: Callable[[Workflow], bool]
     ) -> builtins.list[Workflow]:
-        ids = [workflow.id for workflow in self.of(target)]
+        known = self.of(target)
+        noted = provenance.circumstances(self._database, {workflow.experiment_id for workflow in known})
         with writing(self._database) as work:
-            workflows = work.workflows.of_ids(ids)
+            workflows = work.workflows.of_ids([workflow.id for workflow in known])
             self.submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
             for workflow in filter(chosen, workflows):
                 if budget is not None:
                     workflow.launch = workflow.launch.model_copy(update={"budget": budget})
-                claims.begin_attempt(work, workflow)
+                claims.begin_attempt(work, workflow, noted)
         self.submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,15 +23,17 @@ class Raw:
     """What a reader of one format hands over.
 
     Attributes:
-        table: all columns under the file's own, distinct names.
+        names: all columns under the file's own, distinct names.
         columns: which of them is "example", which "ground_truth", and, where there are several references, which are
             "ground_truth_2" and so on.
         notes: what the reader decided by itself.
+        tables: yields the rows in order, a few at a time, all with these columns and the same types.
     """
 
-    table: pa.Table
+    names: Sequence[str]
     columns: dict[str, str]
     notes: tuple[str, ...]
+    tables: Callable[[], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True)
@@ -142,28 +144,45 @@ def refuse_nested(row: int | None, name: str, filename: str) -> None:
         )
 
 
-def assemble(raw: Raw, filename: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """Bring what a reader found into the common shape: see :class:`lumigator_nb.tables.Examples`.
+class Assembly:
+    """Brings what a reader found into the common shape: see :class:`lumigator_nb.tables.Examples`.
 
-    Raises:
-        DatasetError: there are no rows, or a text has a NUL character.
+    Attributes:
+        notes: which columns were renamed.
     """
-    if not len(raw.table):
-        raise DatasetError(f"{filename} names its columns but has no rows", "add at least one example")
-    fields = {"example": _filled(raw.table[raw.columns["example"]])}
-    for field in raw.columns:
-        if is_ground_truth(field):
-            fields[field] = _emptied(raw.table[raw.columns[field]])
-    notes = []
-    for name in raw.table.column_names:
-        if name not in raw.columns.values():
-            reserved = {name} if is_ground_truth(name) else set()
-            kept = free_name(name, {*fields, *RESERVED, *reserved}, raw.table.column_names)
-            fields[kept] = raw.table[name]
-            notes += [f"column {name!r} renamed {kept!r}"] if kept != name else []
-    table = pa.table(fields)
-    _refuse_nul(table, filename)
-    return table, tuple(notes)
+
+    def __init__(self, raw: Raw, filename: str) -> None:
+        self._raw, self._filename = raw, filename
+        self._fields = dict(raw.columns)  # the file's column, by the name that it gets
+        notes = []
+        for name in raw.names:
+            if name not in raw.columns.values():
+                reserved = {name} if is_ground_truth(name) else set()
+                kept = free_name(name, {*self._fields, *RESERVED, *reserved}, raw.names)
+                self._fields[kept] = name
+                notes += [f"column {name!r} renamed {kept!r}"] if kept != name else []
+        self.notes = tuple(notes)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the rows in order, a few at a time.
+
+        Raises:
+            DatasetError: there are no rows, or a text has a NUL character.
+        """
+        first = 1
+        for raw in self._raw.tables():
+            table = pa.table({field: self._column(raw, field) for field in self._fields})
+            _refuse_nul(table, self._filename, first)
+            first += len(table)
+            yield table
+        if first == 1:
+            raise DatasetError(f"{self._filename} names its columns but has no rows", "add at least one example")
+
+    def _column(self, raw: pa.Table, field: str) -> pa.ChunkedArray:
+        column = raw[self._fields[field]]
+        if field == "example":
+            return _filled(column)
+        return _emptied(column) if field in self._raw.columns else column
 
 
 def free_name(name: str, taken: set[str], others: Sequence[str]) -> str:
@@ -187,12 +206,12 @@ def _emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
-def _refuse_nul(table: pa.Table, filename: str) -> None:
+def _refuse_nul(table: pa.Table, filename: str, first_row: int) -> None:
     for name in table.column_names:
         if pa.types.is_string(table[name].type):
             found = pc.match_substring(table[name], "\0")
             if pc.any(found).as_py():
-                row = pc.index(found, True).as_py() + 1
+                row = pc.index(found, True).as_py() + first_row
                 raise DatasetError(
                     f"{filename}, row {row}, column {name!r}: there is a NUL character", "remove it: text has none"
                 )

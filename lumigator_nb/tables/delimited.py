@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.columns import Raw, Wanted, free_name, shortened
-from lumigator_nb.tables.numeric import numbers_if_lossless
-from lumigator_nb.tables.text import TextFile, in_batches
+from lumigator_nb.tables.numeric import LosslessNumbers, as_numbers
+from lumigator_nb.tables.spool import Spool
+from lumigator_nb.tables.text import Report, TextFile, in_batches
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 _USUAL = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -25,7 +26,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _UNNAMED_INDEX = "index"
 
 
-def read_delimited(path: Path, wanted: Wanted) -> Raw:
+def read_delimited(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Raw:
     """Read a file of delimited text; the delimiter is found from its content.
 
     Raises:
@@ -38,12 +39,23 @@ def read_delimited(path: Path, wanted: Wanted) -> Raw:
     delimiter = find_delimiter(text.sample(_SAMPLE_CHARACTERS), wanted, usual)
     records = _Records(text, delimiter)
     columns = wanted.among(records.names)
-    table = _as_text(records)
-    for index, name in enumerate(records.names):
-        if name not in columns.values():
-            table = table.set_column(index, name, numbers_if_lossless(table[name]))
-    found = (f"columns are separated by {_DELIMITERS[delimiter]}",) if delimiter != usual else ()
-    return Raw(table, columns, (*text.notes, *found, *records.notes))
+    found = {name: LosslessNumbers() for name in records.names if name not in columns.values()}
+    for table in _as_text(records):
+        spool.add(table)
+        for name, numbers in found.items():
+            numbers.add(table[name])
+        report(text.position)
+    spool.close()
+    types = {name: numbers.type for name, numbers in found.items() if numbers.type is not None}
+    separated = (f"columns are separated by {_DELIMITERS[delimiter]}",) if delimiter != usual else ()
+    notes = (*text.notes, *separated, *records.notes)
+    return Raw(records.names, columns, notes, lambda: (_with_numbers(table, types) for table in spool.tables()))
+
+
+def _with_numbers(table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
+    for name, kind in types.items():
+        table = table.set_column(table.column_names.index(name), name, as_numbers(table[name], kind))
+    return table
 
 
 def find_delimiter(sample: str, wanted: Wanted, usual: str) -> str:
@@ -70,13 +82,10 @@ def _shape(sample: str, delimiter: str) -> tuple[list[str], list[int]]:
     return rows[0] if rows else [], [len(row) for row in rows[1:]]
 
 
-def _as_text(records: _Records) -> pa.Table:
-    schema = pa.schema([(name, pa.string()) for name in records.names])
-    batches = [
-        pa.record_batch([pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)], schema=schema)
-        for rows in in_batches((row, sum(map(len, row))) for row in records.rows())
-    ]
-    return pa.Table.from_batches(batches, schema)
+def _as_text(records: _Records) -> Iterator[pa.Table]:
+    for rows in in_batches((row, sum(map(len, row))) for row in records.rows()):
+        columns = [pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)]
+        yield pa.table(columns, names=records.names)
 
 
 class _Records:

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.columns import Raw, Wanted, refuse_nested, shortened
-from lumigator_nb.tables.numeric import json_numbers
-from lumigator_nb.tables.text import TextFile, in_batches
+from lumigator_nb.tables.numeric import JsonNumbers
+from lumigator_nb.tables.spool import Spool
+from lumigator_nb.tables.text import Report, TextFile, in_batches
 
 _KINDS = {list: "a list", str: "a string", bool: "true or false", NoneType: "null"}
 _SURROGATE = re.compile(r"\\u[dD]")
@@ -33,7 +34,7 @@ class _RepeatedKeyError(ValueError):
     pass
 
 
-def read_jsonl(path: Path, wanted: Wanted) -> Raw:
+def read_jsonl(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Raw:
     """Read JSON Lines; blank lines are passed over.
 
     Metadata keep their types; nested values, and columns with values of several types, become JSON text.
@@ -47,64 +48,67 @@ def read_jsonl(path: Path, wanted: Wanted) -> Raw:
     if not first:
         raise DatasetError(f"{wanted.filename} has no values", _ONE_OBJECT)
     example = wanted.example_among(list(first))
-    every = chain([(first, size)], rows)
-    columns = _gather(_with_key(every, example, wanted.filename))
+    columns: dict[str, _Column] = {}
+    done = 0
+    for batch in in_batches(_with_key(chain([(first, size)], rows), example, wanted.filename)):
+        for row in batch:
+            if not row.keys() <= columns.keys():
+                columns |= {key: _Column() for key in row if key not in columns}
+        pieces = {key: column.piece([row.get(key) for row in batch], done) for key, column in columns.items()}
+        spool.add(pa.table(pieces))
+        done += len(batch)
+        report(text.position)
+    spool.close()
     mapped = wanted.with_ground_truth(example, list(columns))
     for name in mapped.values():
         refuse_nested(columns[name].nested_row, name, wanted.filename)
-    metadata = [name for name in columns if name not in mapped.values()]
-    notes = [f"column {name!r} kept as JSON text" for name in metadata if columns[name].is_mixed]
-    fields = {name: column.typed() if name in metadata else column.text() for name, column in columns.items()}
-    return Raw(pa.table(fields), mapped, (*text.notes, *notes))
+    metadata = {name: column for name, column in columns.items() if name not in mapped.values()}
+    notes = [f"column {name!r} kept as JSON text" for name, column in metadata.items() if column.is_mixed]
+    types = {name: column.type for name, column in metadata.items() if column.type is not None}
+    return Raw(list(columns), mapped, (*text.notes, *notes), lambda: (_typed(table, types) for table in spool.tables()))
+
+
+def _typed(table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
+    for name, kind in types.items():
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+    return table
 
 
 class _Column:
-    """One key's values as text, with what is needed to give them their type at the end.
+    """What is to be known of all values of a key, to give them their type at the end.
 
     Attributes:
         nested_row: the first row (from 1) with an object or a list, if any.
     """
 
-    def __init__(self, n_missing: int) -> None:
-        self._length = n_missing
-        self._chunks = [pa.nulls(n_missing, pa.string())]
+    def __init__(self) -> None:
         self._kinds: set[type] = set()
+        self._numbers = JsonNumbers()
         self.nested_row: int | None = None
 
-    def append(self, values: list[Any]) -> None:
+    def piece(self, values: list[Any], done: int) -> pa.Array:
+        """Return the next values as text; `done` came before."""
         kinds = set(map(type, values)) - {NoneType}
         if self.nested_row is None and kinds & {dict, list}:
-            self.nested_row = self._length + 1 + next(i for i, v in enumerate(values) if isinstance(v, (dict, list)))
+            self.nested_row = done + 1 + next(i for i, v in enumerate(values) if isinstance(v, (dict, list)))
         if not kinds <= {str, _Number}:
             values = [value if value is None or isinstance(value, str) else _json(value) for value in values]
-        self._chunks.append(pa.array(values, pa.string()))
         self._kinds |= kinds
-        self._length += len(values)
+        found = pa.array(values, pa.string())
+        if self._kinds == {_Number}:
+            self._numbers.add(pa.chunked_array([found]))
+        return found
 
     @property
     def is_mixed(self) -> bool:
         return len(self._kinds) > 1 or self.nested_row is not None
 
-    def text(self) -> pa.ChunkedArray:
-        return pa.chunked_array(self._chunks, pa.string())
-
-    def typed(self) -> pa.ChunkedArray:
+    @property
+    def type(self) -> pa.DataType | None:
+        """The type that the text becomes; None where it stays text."""
         if self._kinds == {_Number}:
-            return json_numbers(self.text())
-        return self.text().cast(pa.bool_()) if self._kinds == {bool} else self.text()
-
-
-def _gather(rows: Iterator[tuple[dict[str, Any], int]]) -> dict[str, _Column]:
-    columns: dict[str, _Column] = {}
-    length = 0
-    for batch in in_batches(rows):
-        for row in batch:
-            if not row.keys() <= columns.keys():
-                columns |= {key: _Column(length) for key in row if key not in columns}
-        for key, column in columns.items():
-            column.append([row.get(key) for row in batch])
-        length += len(batch)
-    return columns
+            return self._numbers.type
+        return pa.bool_() if self._kinds == {bool} else None
 
 
 def _with_key(

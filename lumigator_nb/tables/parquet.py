@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,63 +13,86 @@ import pyarrow.parquet as pq
 
 from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.columns import Raw, Wanted, free_name, refuse_nested
-from lumigator_nb.tables.numeric import plain_text
+from lumigator_nb.tables.numeric import WholeNumbers, plain_text
+from lumigator_nb.tables.spool import Spool
+from lumigator_nb.tables.text import BATCH_ROWS, Report
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _SAVE_AGAIN = "write it again, for example with DataFrame.to_parquet, or fetch it again if it was cut off"
 
 
-def read_parquet(path: Path, wanted: Wanted) -> Raw:
+def read_parquet(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Raw:
     """Read a Parquet file.
 
     Raises:
         DatasetError, MissingFieldsError: as :func:`lumigator_nb.tables.read_examples`.
     """
+    with _explained(wanted.filename), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        columns = wanted.among(schema.names)
+        floats = {name: WholeNumbers() for name in columns.values() if pa.types.is_floating(schema.field(name).type)}
+        for table in _row_groups(file, list(floats)) if floats else ():
+            for name, numbers in floats.items():
+                numbers.add(table[name])
+    names, notes = _with_named_index(schema.names, columns)
+    shorten = {name for name, numbers in floats.items() if numbers.shorten}
+    size = path.stat().st_size
+
+    def tables() -> Iterator[pa.Table]:
+        row = 0
+        with _explained(wanted.filename), pq.ParquetFile(path) as file:
+            total = max(file.metadata.num_rows, 1)
+            for table in _row_groups(file):
+                found = [_column(table[name], name, columns, shorten, wanted.filename, row) for name in schema.names]
+                row += len(table)
+                report(size * row // total)
+                yield pa.table(found, names=names)
+
+    return Raw(names, columns, notes, tables)
+
+
+@contextmanager
+def _explained(filename: str) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            columns = wanted.among(file.schema_arrow.names)
-            table = file.read()
+        yield
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise DatasetError(f"{wanted.filename} is not a readable Parquet file: {reason}", _SAVE_AGAIN) from error
-    fields = {
-        name: _as_text(table[name], name, wanted.filename)
-        if name in columns.values()
-        else _metadata(table[name], name, wanted.filename)
-        for name in table.column_names
-    }
-    fields, notes = _with_named_index(fields, columns)
-    return Raw(pa.table(fields), columns, notes)
+        raise DatasetError(f"{filename} is not a readable Parquet file: {reason}", _SAVE_AGAIN) from error
 
 
-def _as_text(column: pa.ChunkedArray, name: str, filename: str) -> pa.ChunkedArray:
-    column = _metadata(column, name, filename)
-    kind = column.type
-    if pa.types.is_string(kind):
+def _row_groups(file: pq.ParquetFile, names: list[str] | None = None) -> Iterator[pa.Table]:
+    for batch in file.iter_batches(BATCH_ROWS, columns=names):
+        yield pa.Table.from_batches([batch])
+
+
+def _column(
+    column: pa.ChunkedArray, name: str, columns: dict[str, str], shorten: set[str], filename: str, row: int
+) -> pa.ChunkedArray:
+    column = _metadata(column, name, filename, row)
+    if name not in columns.values() or pa.types.is_string(column.type):
         return column
-    if pa.types.is_nested(kind):
-        refuse_nested(max(pc.index(pc.is_valid(column), True).as_py(), 0) + 1, name, filename)
-    if "binary" in str(kind):
+    if pa.types.is_nested(column.type):
+        refuse_nested(row + max(pc.index(pc.is_valid(column), True).as_py(), 0) + 1, name, filename)
+    if "binary" in str(column.type):
         raise DatasetError(
-            f"{filename}, column {name!r} holds bytes ({kind}), not text",
+            f"{filename}, column {name!r} holds bytes ({column.type}), not text",
             f"decode it first: frame[{name!r}] = frame[{name!r}].str.decode('utf-8')",
         )
-    return plain_text(column)
+    return plain_text(column, shorten=name in shorten)
 
 
-def _metadata(column: pa.ChunkedArray, name: str, filename: str) -> pa.ChunkedArray:
+def _metadata(column: pa.ChunkedArray, name: str, filename: str, row: int) -> pa.ChunkedArray:
     """Return `column` with one type for all kinds of text, and categories written out."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        _refuse_broken_text(column, name, filename)
+        _refuse_broken_text(column, name, filename, row)
     return column
 
 
-def _refuse_broken_text(column: pa.ChunkedArray, name: str, filename: str) -> None:
-    row = 0
+def _refuse_broken_text(column: pa.ChunkedArray, name: str, filename: str, row: int) -> None:
     for chunk in column.chunks:
         try:
             chunk.validate(full=True)
@@ -79,15 +104,13 @@ def _refuse_broken_text(column: pa.ChunkedArray, name: str, filename: str) -> No
         row += len(chunk)
 
 
-def _with_named_index(
-    fields: dict[str, pa.ChunkedArray], columns: dict[str, str]
-) -> tuple[dict[str, pa.ChunkedArray], tuple[str, ...]]:
+def _with_named_index(names: Sequence[str], columns: dict[str, str]) -> tuple[list[str], tuple[str, ...]]:
     """Give the index that pandas writes without a name the name that it has in a CSV file, too."""
-    named: dict[str, pa.ChunkedArray] = {}
+    named: list[str] = []
     notes = []
-    for name, column in fields.items():
+    for name in names:
         is_index = _PANDAS_INDEX.fullmatch(name) and name not in columns.values()
-        kept = free_name("index", {*named}, list(fields)) if is_index else name
+        kept = free_name("index", set(named), names) if is_index else name
         notes += [f"column {name!r} renamed {kept!r}"] if is_index else []
-        named[kept] = column
+        named.append(kept)
     return named, tuple(notes)

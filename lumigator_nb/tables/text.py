@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lumigator_nb.errors import DatasetError
 
 Row = TypeVar("Row")
+# Called with the bytes of a file that have been read.
+Report = Callable[[int], None]
 
 # The longer marks first: UTF-32's begins with UTF-16's.
 _BOMS = {
@@ -28,6 +30,7 @@ _COMMON_ENCODINGS = [
 BATCH_ROWS = 4096
 BATCH_CHARACTERS = 8_000_000
 _CHUNK = 1 << 20
+_LINES_BETWEEN_LOOKS = 1024
 
 
 def bom_of(head: bytes) -> bytes:
@@ -41,9 +44,13 @@ class TextFile:
     Args:
         path: a local file.
         filename: how messages call it.
+
+    Attributes:
+        position: bytes of it that have been read, for showing.
     """
 
     def __init__(self, path: Path, filename: str) -> None:
+        self.position = 0
         self.path = path
         self.filename = filename
         with path.open("rb") as file:
@@ -64,10 +71,13 @@ class TextFile:
             DatasetError: a byte is not of the encoding, or NUL.
         """
         with self._open() as file:
+            raw: Any = file.buffer
             try:
                 for number, line in enumerate(file, start=1):
                     if "\0" in line:
                         self._refuse_nul(number)
+                    if not number % _LINES_BETWEEN_LOOKS:
+                        self.position = raw.tell()
                     yield line
             except UnicodeDecodeError:
                 self._refuse_encoding()

@@ -371,7 +371,7 @@ DAMAGES = {
     "predictions missing": ({PREDICTIONS: None}, "20 predictions for 36 examples"),
     "no Parquet": ({PREDICTIONS: b"PAR1" * 100}, "cannot be read"),
     "other columns": ({PREDICTIONS: table_of(pd.DataFrame({"row": [0]}))}, "the column 'prediction'"),
-    "other examples": ({"dataset/data.parquet": table_of(FRAME.head(3))}, "3 rows, and the dataset 36"),
+    "other examples": ({"dataset/data.parquet": table_of(FRAME.head(3))}, "not what the dataset's hash says"),
     "another original": ({"dataset/original/dataframe.parquet": b"x"}, "not what the dataset's hash says"),
     "a workflow left out": ({"workflows/00001/workflow.json": None}, "workflow.json is missing"),
     "a label's row": ({"labels.jsonl": lambda c: c.replace(b'"row":7', b'"row":99')}, "row 99"),

@@ -13,9 +13,9 @@ from typing import IO, TypeVar
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lumigator_nb.display.meter import Meter
 from lumigator_nb.errors import DamagedError, InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.services.sharing import manifest as parts
-from lumigator_nb.services.sharing.meter import Meter
 
 V = TypeVar("V", bound=BaseModel)
 

@@ -27,12 +27,12 @@ from sqlmodel import col, select
 
 from lumigator_nb import __version__, layout
 from lumigator_nb.db import Database
+from lumigator_nb.display.meter import Meter, metered
 from lumigator_nb.errors import DamagedError, InvalidInputError, NotFoundError
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.records import Dataset, Experiment, Job, Label, Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services.sharing import manifest as parts
-from lumigator_nb.services.sharing.meter import Meter, metered
 from lumigator_nb.services.sharing.safety import refuse_secret_fields, refuse_secret_values, without_code
 from lumigator_nb.specs import MetricResult, Step, Value
 from lumigator_nb.store import Store

@@ -24,7 +24,11 @@ class Meter:
 
     def add(self, count: int) -> None:
         """`count` more bytes are done."""
-        self._done += count
+        self.reach(self._done + count)
+
+    def reach(self, done: int) -> None:
+        """So many bytes are done."""
+        self._done = done
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _INTERVAL_S
             self._draw(Status.RUNNING)
