@@ -117,7 +117,7 @@ def convert(
             if writer is not None:
                 writer.close()
         report(size)
-    values = found.values
+    values = found.values()
     return Converted(values["n_examples"], raw.columns, (*raw.notes, *assembly.notes), values)
 
 
