@@ -1,9 +1,9 @@
-"""``python killing.py URL STORE JOURNAL KILLS SECONDS``: work on a workspace that is killed again and again.
+"""``python killing.py URL STORE JOURNAL KILLS``: work on a workspace that is killed again and again.
 
 A parent that has everything imported forks a child for each round, lets it upload, launch, refresh, export and delete,
-and kills it after a random time of up to SECONDS (SIGKILL: nothing can be tidied up). The child notes in the journal
-what the verbs have promised, one JSON line after each return, flushed to the disk; and what it is about to delete,
-before it does.
+and kills it after a random time (SIGKILL: nothing can be tidied up), of up to what a round takes that is left in peace.
+The child notes in the journal what the verbs have promised, one JSON line after each return, flushed to the disk; and
+what it is about to delete, before it does.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def frame(name: str) -> pd.DataFrame:
     return pd.DataFrame({"example": texts, "ground_truth": [f"{name} {n}." for n in range(200)], "part": "a"})
 
 
-def work(url: str, uri: str, journal: Journal, number: int) -> None:
+def work(url: str, uri: str, journal: Journal, number: int, turns: int) -> None:
     """All verbs, over and over, with names that no other round has; every other time all is deleted."""
     with workspace(url, uri) as ws:
-        for turn in range(1000):
+        for turn in range(turns):
             mine = f"k{number}-{turn}"
             dataset = ws.datasets.upload(frame(mine), name=mine)
             journal.note("uploaded", name=mine, data_hash=dataset.data_hash)
@@ -83,24 +83,29 @@ def work(url: str, uri: str, journal: Journal, number: int) -> None:
                 ws.datasets.delete(dataset)
 
 
-def killed(url: str, uri: str, journal: Journal, number: int, seconds: float) -> None:
+def begun(url: str, uri: str, journal: Journal, number: int, turns: int = 1) -> int:
+    """Return the process of a round."""
     child = os.fork()
     if child == 0:
         try:
-            work(url, uri, journal, number)
+            work(url, uri, journal, number, turns)
         except BaseException as error:
             journal.note("broke", error=repr(error))
-        os._exit(1)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+        os._exit(0)
+    return child
 
 
 def main() -> None:
-    url, uri, path, kills, longest = sys.argv[1:]
-    moments = random.Random(0)
-    for number in range(int(kills)):
-        killed(url, uri, Journal(Path(path)), number, moments.uniform(0.05, float(longest)))
+    url, uri, path, kills = sys.argv[1:]
+    journal, moments = Journal(Path(path)), random.Random(0)
+    start = time.monotonic()
+    os.waitpid(begun(url, uri, journal, 0, turns=2), 0)
+    longest = (time.monotonic() - start) / 2
+    for number in range(1, int(kills) + 1):
+        child = begun(url, uri, journal, number)
+        time.sleep(moments.uniform(0.02, longest))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

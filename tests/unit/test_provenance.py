@@ -118,7 +118,7 @@ def test_a_git_that_hangs_is_not_waited_for(tmp_path, monkeypatch) -> None:
         ("https://s3cr3t@example.org:8443/a?key=s3cr3t#s3cr3t", "https://example.org:8443/a"),
         ("ssh://git@example.org:22/a/b", "ssh://example.org:22/a/b"),
         ("git@example.org:a/b.git", "example.org:a/b.git"),
-        ("user:s3cr3t@example.org:a/b.git", None),
+        ("user:s3cr3t@example.org:a/b.git", "example.org:a/b.git"),
         ("/home/ann/b.git", None),
         ("../b.git", None),
         ("file:///home/ann/b.git", None),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb.errors import ClusterUnavailableError, InvalidInputError, JobFailedError
+from lumigator_nb.errors import ClusterUnavailableError, InvalidInputError, JobFailedError, NotFoundError
 from lumigator_nb.repositories import writing
 from lumigator_nb.services import reproduction
 from lumigator_nb.services.provenance import Change
@@ -107,7 +107,7 @@ def test_what_has_changed_since_is_said(inline_ws, experiment) -> None:
 def test_kept_answers_are_not_taken_and_the_money_is_bounded(inline_ws, experiment, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-key-for-tests")
     with ModelServer() as server:
-        model = lm.Model("openai/tiny", base_url=server.base_url, price={"input": 1.0, "output": 1.0})
+        model = lm.Model("openai/tiny", base_url=server.base_url, price={"prompt": 1.0, "completion": 1.0})
         workflow = launched(inline_ws, experiment, model)
         asked = server.stats().calls
         assert asked == N
@@ -181,9 +181,11 @@ def test_what_has_not_succeeded_is_refused(inline_ws, experiment, cluster) -> No
 
 
 @pytest.mark.usefixtures("leaves_nothing")
-def test_nothing_is_left_where_the_cluster_does_not_answer(inline_ws, experiment, cluster) -> None:
+def test_where_the_cluster_does_not_answer_the_error_is_its_own(inline_ws, experiment, cluster, monkeypatch) -> None:
     workflow = launched(inline_ws, experiment, "baseline/copy")
     cluster.reachable = False
+    stop = cluster.stop
+    monkeypatch.setattr(cluster, "stop", lambda key: cluster.statuses([key]) and stop(key))
     with pytest.warns(UserWarning, match="could not be removed"), pytest.raises(ClusterUnavailableError):
         reproduce(inline_ws, workflow)
     cluster.reachable = True
@@ -197,9 +199,15 @@ def test_a_name_that_is_taken_is_not_touched(inline_ws, experiment) -> None:
     assert {each.id for each in inline_ws.experiments.list()} == {experiment.id, own.id}
 
 
+def test_an_experiment_is_not_taken_for_its_first_workflow(inline_ws, experiment) -> None:
+    launched(inline_ws, experiment, "baseline/copy")
+    with pytest.raises(NotFoundError, match="workflow"):
+        reproduce(inline_ws, "e")
+
+
 def test_an_experiment_without_metrics_compares_predictions_alone(inline_ws) -> None:
     inline_ws.datasets.upload(FRAME, name="d")
-    made = inline_ws.datasets.annotate("d", "baseline/lead-1", name="annotated", progress=False)
+    made = inline_ws.datasets.annotate("d", model="baseline/lead-1", name="annotated", progress=False)
     found = reproduce(inline_ws, made.generated["workflow_id"])
     assert found.reproduced
     assert found.scores == ()
@@ -214,7 +222,7 @@ def test_an_experiment_without_metrics_compares_predictions_alone(inline_ws) -> 
         (0.0, 1e-12, "close", "x 0 ≈ 1e-12"),
         (1e6, 1e6 + 1e-4, "close", "x 1e+06 ≈ 1e+06"),
         (0.412, 0.398, "differs", "x 0.412 → 0.398"),
-        (0.41234, 0.41236, "differs", "x 0.41234 → 0.41236"),
+        (0.41231, 0.41233, "differs", "x 0.41231 → 0.41233"),
         (0.412, None, "missing", "x 0.412 → –"),
         (float("nan"), float("nan"), "equal", "x nan = nan"),
     ],
