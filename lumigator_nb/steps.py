@@ -32,6 +32,7 @@ _OF_METRICS = {
     "chrf": ("sacrebleu",),
     "edit_distance": ("rapidfuzz",),
     "meteor": ("nltk",),
+    "rouge": ("rapidfuzz",),
     "ter": ("sacrebleu",),
     "token_length": ("transformers", "tokenizers"),
 }

@@ -19,7 +19,17 @@ from lumigator_nb.errors import ClusterUnavailableError, InvalidInputError
 from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services import audit as audits
-from lumigator_nb.services import claims, garbage, inspection, judgements, mlflow, selection, sharing, studies, trial
+from lumigator_nb.services import (
+    claims,
+    garbage,
+    inspection,
+    judgements,
+    mlflow,
+    selection,
+    sharing,
+    studies,
+    trial,
+)
 from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.audit import Audit
 from lumigator_nb.services.cache import Cache

@@ -1,16 +1,16 @@
-"""Where a result comes from, and whether it came out again: as cards and as aligned lines."""
+"""Where a result comes from, and whether it came out again: as tables and as aligned lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lumigator_nb.display.html import card, chip, clipped, fragment, table, tag, unfolding
-from lumigator_nb.display.text import MISSING, count, one_line
+from lumigator_nb.display.html import chip, clipped, fragment, table, tag, unfolding
+from lumigator_nb.display.text import MISSING, count, joined, one_line
 
 if TYPE_CHECKING:
     from lumigator_nb.services.provenance import Provenance
-    from lumigator_nb.services.reproduction import Reproduction
+    from lumigator_nb.services.reproduction import Again, Reproduction
 
 _SECTIONS = {
     "launch": "Launched",
@@ -22,7 +22,10 @@ _SECTIONS = {
     "evaluation": "Evaluation",
     "metrics": "Metrics",
 }
+_VERBATIM = ("lumigator_nb",)
 _HASH_LENGTH = 16
+_MOST_SAID = 3
+_SIGNS = {"equal": "=", "close": "≈", "differs": "→", "missing": "→"}
 
 
 def as_text(provenance: Provenance) -> str:
@@ -36,12 +39,14 @@ def as_text(provenance: Provenance) -> str:
 
 
 def as_html(provenance: Provenance) -> str:
-    """Return where a result comes from as a card."""
-    rows = [
-        (heading, table(["", ""], [[label, clipped(text)] for label, text in facts]))
-        for heading, facts in _sections(provenance)
+    """Return where a result comes from as tables that unfold."""
+    parts = [
+        unfolding(
+            heading, table(["What", "Value"], [[label, clipped(text)] for label, text in facts]), open_=number < 4
+        )
+        for number, (heading, facts) in enumerate(_sections(provenance))
     ]
-    return fragment(card(_title(provenance), rows))
+    return fragment(tag("div", _title(provenance), class_="lm-title"), *parts)
 
 
 def _title(provenance: Provenance) -> str:
@@ -51,18 +56,21 @@ def _title(provenance: Provenance) -> str:
 
 def _sections(provenance: Provenance) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for name, heading in _SECTIONS.items():
-        facts = list(_facts(getattr(provenance, name)))
+        section = getattr(provenance, name)
+        facts = list(_facts({"versions": section} if name in ("versions", "metrics") else section))
         if facts:
             yield heading, facts
     if provenance.earlier:
         yield "Earlier", [(f"attempt {each.get('attempt', '?')}", _launch(each)) for each in provenance.earlier]
 
 
-def _facts(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _facts(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     for name, value in section.items():
-        label = f"{prefix}{name}".replace("_", " ") if not prefix else f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from _facts(value, f"{label} " if name != "versions" else "")
+        label = before + (name if name in _VERBATIM else name.replace("_", " "))
+        if name == "versions":
+            yield from ((package, str(number)) for package, number in value.items())
+        elif isinstance(value, Mapping):
+            yield from _facts(value, f"{label} ")
         else:
             yield label, value_text(value)
 
@@ -90,13 +98,13 @@ def value_text(value: object) -> str:
 def reproduction_text(found: Reproduction) -> str:
     """Return whether a result came out again, with scores and what has changed since."""
     lines = [_heading(found), f"  {found.sentence}"]
-    lines += [f"  {' '.join(row)}" for row in _score_rows(found)]
-    lines += [f"  {what}: {before} -> {after}" for what, before, after in _change_rows(found)]
+    lines += [f"  {score_text(each)} ({each.verdict})" for each in found.scores]
+    lines += [f"  {what}: {before} → {after}" for what, before, after in _change_rows(found)]
     return "\n".join(lines)
 
 
 def reproduction_html(found: Reproduction) -> str:
-    """As :func:`reproduction_text`, as a card with tables."""
+    """As :func:`reproduction_text`, with tables."""
     title = chip(_heading(found), "good" if found.reproduced else "bad")
     scores, changed = _score_rows(found), _change_rows(found)
     rows = [
@@ -105,10 +113,54 @@ def reproduction_html(found: Reproduction) -> str:
     return fragment(
         tag("div", title, class_="lm-title"),
         tag("div", found.sentence, class_="lm-verdict"),
-        table(["Score", "Before", "", "After", ""], scores, numeric=(1, 3)) if scores else None,
+        table(["Score", "Before", "Now", ""], scores, numeric=(1, 2)) if scores else None,
         table(["Changed since", "Before", "Now"], changed) if changed else None,
         unfolding(count(len(rows), "answer") + " that differ", table(["Row", "Before", "Now"], rows)) if rows else None,
     )
+
+
+def score_text(score: Again) -> str:
+    """Return a score before and now: "rougeL 0.412 = 0.412"; as many digits as it takes to see a difference."""
+    before, after = _figures(score)
+    return f"{score.name} {before} {_SIGNS[score.verdict]} {after}"
+
+
+def _figures(score: Again) -> tuple[str, str]:
+    if score.after is None:
+        return f"{score.before:.4g}", MISSING
+    for digits in range(4, 18):
+        texts = f"{score.before:.{digits}g}", f"{score.after:.{digits}g}"
+        if score.agrees or texts[0] != texts[1]:
+            break
+    return texts
+
+
+def sentence(found: Reproduction) -> str:
+    """Return in words whether predictions and scores are the same, and where they are not, what may be the reason."""
+    differing = found.n - found.identical
+    same = f"the predictions of {found.identical:,} of {count(found.n, 'example')} are identical"
+    said = [f"{differing:,} of {found.n:,} predictions differ" if differing else same]
+    notable = [score for score in found.scores if not score.agrees] or found.scores[:1]
+    said += [score_text(score) for score in notable[:_MOST_SAID]]
+    return "; ".join([*said, *([] if found.reproduced else _reasons(found))])
+
+
+def _reasons(found: Reproduction) -> Iterator[str]:
+    if found.changes:
+        told = [f"{each.what} went from {_short(each.before)} to {_short(each.after)}" for each in found.changes]
+        more = [f"{len(told) - _MOST_SAID} more changed"] if len(told) > _MOST_SAID else []
+        yield f"since then {joined([*told[:_MOST_SAID], *more])}"
+    if found.identical == found.n:
+        return
+    if found.temperature > 0:
+        yield f"temperature is {found.temperature:g}: sampled answers differ by nature"
+    elif not found.changes:
+        who = "the service answers in another way" if found.remote else "the model answers in another way each time"
+        yield f"nothing that was noted has changed: {who}"
+
+
+def _short(value: object) -> str:
+    return one_line(value_text(value), 60)
 
 
 def _heading(found: Reproduction) -> str:
@@ -116,7 +168,7 @@ def _heading(found: Reproduction) -> str:
 
 
 def _score_rows(found: Reproduction) -> list[Sequence[str]]:
-    return [(each.name, each.texts[0], each.sign, each.texts[1], each.verdict) for each in found.scores]
+    return [(each.name, *_figures(each), each.verdict) for each in found.scores]
 
 
 def _change_rows(found: Reproduction) -> list[Sequence[str]]:

@@ -200,7 +200,8 @@ def _tags(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
         "lumigator.fingerprint": workflow.fingerprint,
         "lumigator.main_score": comparison.main_score,
         **{f"signature.{_name(name)}": text for name, text in signatures.items()},
-        **{f"provenance.{_name(name)}": value for name, value in workflow.provenance.items()},
+        # Earlier attempts may be more than a tag takes.
+        **{f"provenance.{_name(name)}": value for name, value in workflow.provenance.items() if name != "earlier"},
     }
     return {name: _text(value) for name, value in known.items()}
 

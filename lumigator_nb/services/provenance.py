@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lumigator_nb import __version__, steps
@@ -32,7 +33,7 @@ MOST_EARLIER = 20
 # Of what the worker noted, what counts answers or says how fast they came, and not by what.
 _COUNTS = TALLIED | {
     "shards_reused", "retries", "most_at_once", "n_scored", "unscored", "n_empty", "failed_metrics", "priced",
-    "traceback", "converted",
+    "traceback",
 }  # fmt: skip
 
 
@@ -95,15 +96,16 @@ class Circumstances:
     def of(self, workflow: Workflow) -> dict[str, Any]:
         """Return what is to be recorded of the workflow's current attempt; earlier ones are kept in short."""
         experiment, dataset = self._subjects[workflow.experiment_id]
-        return {
+        noted = {
             "attempt": workflow.attempt,
             "launch": self._launch,
             "git": self._git,
             "dataset": _dataset(dataset),
-            "asked": _asked(workflow.model, experiment.task),
+            "asked": _without_home(_asked(workflow.model, experiment.task)),
             "versions": versions_here(workflow.model, experiment),
-            "earlier": [*_earlier(workflow.provenance)],
+            "earlier": _earlier(workflow.provenance),
         }
+        return {name: value for name, value in noted.items() if value}
 
 
 def circumstances(database: Database, experiment_ids: Collection[str]) -> Circumstances:
@@ -179,7 +181,7 @@ def _git(*arguments: str) -> str | None:
     # No lock that would disturb the user's own git, and no program that a repository's settings name.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words
+        done = subprocess.run(
             command, capture_output=True, stdin=subprocess.DEVNULL, timeout=GIT_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.SubprocessError):
@@ -220,11 +222,19 @@ def _asked(model: Model, task: Task) -> dict[str, Any]:
     }
 
 
-def _earlier(before: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _without_home(value: Any) -> Any:
+    """Write the user's home folder as ~, as in the name of a model that lies there."""
+    if isinstance(value, Mapping):
+        return {name: _without_home(inner) for name, inner in value.items()}
+    home = str(Path.home())
+    return value.replace(home, "~") if isinstance(value, str) and len(home) > 1 else value
+
+
+def _earlier(before: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = [*before.get("earlier", ())]
     if "launch" in before:
         kept.append({name: before[name] for name in ("attempt", "launch", "git", "versions") if before.get(name)})
-    yield from kept[-MOST_EARLIER:]
+    return kept[-MOST_EARLIER:]
 
 
 def _joined(record: Workflow, experiment: Experiment, dataset: Dataset, jobs: Mapping[Step, Job]) -> Provenance:
@@ -260,7 +270,7 @@ def _comparable(known: Provenance) -> Iterator[tuple[str, Any]]:
     yield from (
         (f"dataset {name}", known.dataset[name]) for name in ("content_hash", "data_hash") if name in known.dataset
     )
-    yield from ((name, known.asked[name]) for name in ("prompt", "fingerprint", "seed") if name in known.asked)
+    yield from ((name, known.asked[name]) for name in ("prompt",) if name in known.asked)
     yield from ((f"signature of {title}", text) for title, text in known.metrics.items())
     yield from ((f"git {name}", known.git[name]) for name in ("commit", "dirty") if name in known.git)
     yield from ((name, known.launch[name]) for name in ("host",) if name in known.launch)
