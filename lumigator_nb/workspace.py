@@ -25,6 +25,8 @@ from lumigator_nb.services import (
     inspection,
     judgements,
     mlflow,
+    provenance,
+    reproduction,
     selection,
     sharing,
     studies,
@@ -42,6 +44,8 @@ from lumigator_nb.services.inspection import Inspection
 from lumigator_nb.services.judgements import Judgements
 from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
+from lumigator_nb.services.provenance import Provenance
+from lumigator_nb.services.reproduction import Reproduction
 from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.services.selection import Selection
 from lumigator_nb.services.studies import Study
@@ -356,6 +360,40 @@ class Workspace:
         """
         comparison = self.compare(experiment)
         return mlflow.to_mlflow(comparison, tracking_uri=tracking_uri, experiment_name=experiment_name)
+
+    def provenance(self, workflow: Workflow | str) -> Provenance:
+        """Say where a result comes from: who, when, on what data, with what model, code and versions.
+
+        Args:
+            workflow: record or id.
+        """
+        record = self.workflows.get(workflow if isinstance(workflow, str) else workflow.id)
+        return provenance.of(self.database, self.workflows.refresh([record])[0])
+
+    def reproduce(
+        self,
+        workflow: Workflow | str,
+        *,
+        model: Model | None = None,
+        budget: float | None = None,
+        progress: bool = True,
+    ) -> Reproduction:
+        """Ask a workflow's model again, without kept answers, and say whether the numbers agree; waits for it.
+
+        Args:
+            workflow: record or id.
+            model: where it is a function of a notebook, which no database keeps: that function again.
+            budget: dollars that it may cost; default the workflow's own.
+            progress: show a display that updates.
+
+        Raises:
+            InvalidInputError: the predictions were recorded, or are those of a function that is not given.
+            JobFailedError: too many examples have no answer.
+        """
+        return reproduction.reproduce(
+            self.database, self.store, self.experiments, self.workflows, workflow,
+            model=model, budget=budget, progress=progress,
+        )  # fmt: skip
 
     def gc(self, *, dry_run: bool = False, older_than: timedelta = garbage.OLDER_THAN, force: bool = False) -> Garbage:
         """Remove what belongs to nobody: files without a row, uploads that were cut off, old copies of the database.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.resources
 import uuid
 import warnings
@@ -268,7 +269,7 @@ class Datasets:
             raise ConflictError("dataset", name, hint)
         return newest.version + 1
 
-    def _twins(self, copy: LocalCopy, name: str | None) -> list[Dataset]:
+    def _twins(self, copy: LocalCopy, name: str | None) -> builtins.list[Dataset]:
         with reading(self._database) as work:
             return [twin for twin in work.datasets.with_content(copy.content_hash) if name in (None, twin.name)]
 
