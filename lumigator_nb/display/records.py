@@ -188,7 +188,8 @@ def _dataset(record: Dataset) -> _Shown:
         *(("Note", note) for note in record.notes),
         ("Id", record.id),
     )
-    return _Shown(f"Dataset {record.name}", facts, _preview(profile["preview"]))
+    version = f" (version {record.version})" if record.version > 1 else ""
+    return _Shown(f"Dataset {record.name}{version}", facts, _preview(profile["preview"]))
 
 
 def _peculiar(profile: Mapping[str, Any]) -> str:

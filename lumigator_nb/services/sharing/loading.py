@@ -261,5 +261,5 @@ def _warn(archive: Archive, taken: Sequence[str]) -> None:
         warnings.warn(
             f"{archive.path.name} is loaded with all its numbers; what could run code or send a key was left out, "
             f"so that some of it cannot be run again: {'; '.join(taken)}",
-            stacklevel=3,
+            stacklevel=4,
         )
