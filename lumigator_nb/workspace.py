@@ -34,7 +34,6 @@ from lumigator_nb.services import (
 )
 from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.audit import Audit
-from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
@@ -82,7 +81,7 @@ class Workspace:
         self.workflows = Workflows(database, store, cluster, settings)
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
-        self.cache = Cache(database, store, settings.cache_limit)
+        self.cache = self.workflows.cache
         self.datasets.stopper = self.experiments.stopper = self.workflows.stop
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 

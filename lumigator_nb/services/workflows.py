@@ -26,6 +26,7 @@ from lumigator_nb.models import RECORDED
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services import claims, estimates, provenance, recording
+from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.status import Results, apply, derive_status
 from lumigator_nb.services.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
@@ -40,12 +41,14 @@ class Workflows:
 
     Attributes:
         submitter: gives workers what they need, API keys above all.
+        cache: the kept answers of models; held within its limit at every launch.
     """
 
     def __init__(self, database: Database, store: Store, cluster: Cluster, settings: Settings) -> None:
         self._database = database
         self._store = store
         self._cluster = cluster
+        self.cache = Cache(database, store, settings.cache_limit)
         self.submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
 
     def launch(
@@ -102,6 +105,7 @@ class Workflows:
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
                     claims.begin_attempt(work, workflow, noted)
         self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
+        self.cache.keep_to_limit()
         return self.of(workflows)
 
     def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:

@@ -238,3 +238,11 @@ def test_what_stays_is_within_the_limit_and_the_newest(place, sizes, limit) -> N
     assert len(gone) == trimmed.n_files
     # Nothing more than needed: with the last that went it would have been too much.
     assert not gone or trimmed.left + max(entry.size for entry in gone) > limit
+
+
+def test_a_launch_keeps_the_cache_within_its_limit(inline_ws, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(inline_ws.cache, "keep_to_limit", lambda: asked.append(len(inline_ws.workflows.list())))
+    dataset = inline_ws.datasets.upload(pd.DataFrame({"example": ["One. Two."]}), name="limited")
+    inline_ws.workflows.launch(inline_ws.experiments.create("e", dataset=dataset, metrics="length"), ["baseline/copy"])
+    assert asked == [1]
