@@ -34,9 +34,10 @@ up: $(RUNTIME) .env ## Start the local Ray head
 down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 	$(BIN)/lumigator-nb down
 
-# One call of pytest, so that its closing line counts everything and comes last.
+# One call of pytest, so that its closing line counts everything and comes last. Tests with services mostly wait, so that
+# a second worker does the others meanwhile.
 test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
-	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900
+	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadgroup
 
 test-unit: $(DEV) ## Test what needs no service
 	$(BIN)/pytest tests/unit
