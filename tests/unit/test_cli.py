@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from lumigator_nb.cli import app
+from lumigator_nb.db import head_revision
 
 README = Path(__file__).parents[2] / "README.md"
 CSV = "body,summary\nThe bus is late. It rains.,Late bus.\nWe walk. It is far.,A walk.\n"
@@ -102,9 +103,15 @@ def test_the_doctor_says_what_is_wrong(cli, monkeypatch) -> None:
 
 def test_the_schema_by_command(cli) -> None:
     assert "none" in cli("db", "current")
-    assert "is at revision 0003" in cli("db", "upgrade")
-    assert "0003 (current)" in cli("db", "current")
+    assert f"is at revision {head_revision()}" in cli("db", "upgrade")
+    assert f"{head_revision()} (current)" in cli("db", "current")
     assert "0001" in cli("db", "history")
+    assert "as this version expects it" in cli("db", "check")
+    assert Path(re.search(r"copied to (.*)", cli("db", "backup"))[1]).stat().st_size > 0
+    assert "is at revision 0002" in cli("db", "downgrade", "0002")
+    assert "label" in cli("db", "check", code=1)
+    assert "noted to be at revision 0003" in cli("db", "stamp", "0003")
+    assert "did you mean '0003'" in cli("db", "upgrade", "003", code=1)
 
 
 def test_the_catalogue_by_command(cli) -> None:
