@@ -63,7 +63,8 @@ def examine_deeply(report: Report) -> Inspection:
     database = Database(settings.database_url)
     try:
         database.prepare()
-        return inspect(database, Store(settings.store_spec, settings.store_credentials), report)
+        store = Store(settings.store_spec, settings.store_credentials)
+        return inspect(database, store, report, secrets=Secrets(database, settings))
     finally:
         database.close()
 

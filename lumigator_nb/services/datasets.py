@@ -29,6 +29,9 @@ from lumigator_nb.services.sources import LocalCopy, Source, fetched, file_hash
 from lumigator_nb.specs import Model, Shot, Task, now
 from lumigator_nb.store import Store
 
+# Of others who add a version at the same moment, so many are waited for.
+_VERSION_ATTEMPTS = 10
+
 
 class Datasets:
     """The datasets of a workspace."""
@@ -46,44 +49,49 @@ class Datasets:
         name: str | None = None,
         example: str | None = None,
         ground_truth: str | Sequence[str] | None = None,
+        sheet: str | None = None,
         new_version: bool = False,
         progress: bool = True,
     ) -> Dataset:
         """Read, check and keep a dataset; memory does not grow with its size.
 
         Args:
-            source: path, URL (any that fsspec opens), open file or DataFrame; CSV (any delimiter), JSON Lines or
-                Parquet.
+            source: path, URL (any that fsspec opens), open file, pandas DataFrame or Hugging Face Dataset, or
+                "hf://datasets/ORG/NAME?split=train"; files are CSV (any delimiter), JSON Lines, JSON arrays of
+                objects, Parquet or Excel workbooks, also packed as .gz or alone in a .zip.
             name: to find it by; default the file's name without its ending.
             example: the column with the inputs; default the one named "example" or "examples".
             ground_truth: the column with the references, or a list of columns where an example has several; default
                 those named "ground_truth", "ground_truth_2" and so on, if any.
+            sheet: of an Excel workbook; default the first.
             new_version: where the name is taken by other content, keep this as its next version. The name then means
                 the newest, and "name@1" the first.
             progress: show how far it is, where it takes longer.
 
         Returns:
-            The dataset. Where the same bytes with the same columns are here already, that one, with a warning,
-            unless another `name` is asked for.
+            The dataset. Where the newest version of one has the same bytes with the same columns, that one, with a
+            warning, unless another `name` is asked for.
 
         Raises:
             DatasetError: the file breaks a rule; the message names file, row and column. Nothing is kept.
             MissingFieldsError: the file has no such column.
             ConflictError: the name is taken by other content.
+            MissingExtraError: the source needs a package that is not installed.
+            StoreUnavailableError: the store, or the folder for temporary files, is full or out of reach.
         """
         with fetched(source) as copy:
             title = checked_name(name) if name is not None else _name_from(copy.filename)
             twins = self._twins(copy, name)
             if not twins:
                 self._next_version(title, new_version)  # refused before a large file is read
-            with self._converted(copy, example, ground_truth, progress) as (found, data):
-                twin = next((twin for twin in twins if twin.columns == found.columns), None)
+            with self._converted(copy, example, ground_truth, progress, sheet) as (found, data):
+                twin = next((twin for twin in twins if _is_twin(twin, found)), None)
                 if twin is not None:
                     warnings.warn(f"the same content is here already, as dataset {twin.name!r}", stacklevel=2)
                     return twin
                 dataset = _described(copy, found, data, title)
                 dataset.version = self._next_version(title, new_version)
-                return self._keep(dataset, copy.path, data)
+                return self._keep(dataset, copy.path, data, new_version)
 
     def sample(self, name: str = "dialogues") -> Dataset:
         """Return a dataset that ships with the package, uploading it the first time.
@@ -244,7 +252,12 @@ class Datasets:
 
     @contextmanager
     def _converted(
-        self, copy: LocalCopy, example: str | None, ground_truth: str | Sequence[str] | None, progress: bool
+        self,
+        copy: LocalCopy,
+        example: str | None,
+        ground_truth: str | Sequence[str] | None,
+        progress: bool,
+        sheet: str | None = None,
     ) -> Iterator[tuple[tables.Converted, Path]]:
         """Write the examples into a file that ends with the block."""
         with (
@@ -253,7 +266,13 @@ class Datasets:
         ):
             data, meter.total = Path(folder) / "data.parquet", copy.size_bytes
             found = tables.convert(
-                copy.path, data, filename=copy.filename, example=example, ground_truth=ground_truth, report=meter.reach
+                copy.path,
+                data,
+                filename=copy.filename,
+                example=example,
+                ground_truth=ground_truth,
+                sheet=sheet,
+                report=meter.reach,
             )
             yield found, data
 
@@ -262,6 +281,8 @@ class Datasets:
             newest = work.datasets.named(name)
         if newest is None:
             return 1
+        if newest.name != name:  # such as "tickets@1"
+            raise ConflictError("dataset", name, "give another name=")
         if not wanted:
             hint = (
                 f"give another name=, delete the old one, or new_version=True keeps it as version {newest.version + 1}"
@@ -271,18 +292,29 @@ class Datasets:
 
     def _twins(self, copy: LocalCopy, name: str | None) -> builtins.list[Dataset]:
         with reading(self._database) as work:
-            return [twin for twin in work.datasets.with_content(copy.content_hash) if name in (None, twin.name)]
+            twins = work.datasets.with_content(copy.content_hash)
+            newest = [twin for twin in twins if twin.version == work.datasets.versions(twin.name)[0].version]
+        return [twin for twin in newest if name in (None, twin.name)]
 
-    def _keep(self, dataset: Dataset, original: Path, data: Path) -> Dataset:
+    def _keep(self, dataset: Dataset, original: Path, data: Path, new_version: bool = False) -> Dataset:
         """Files first, the row last: whoever finds the row finds everything."""
         try:
             self._store.copy_in(data, layout.examples(dataset.id))
             self._store.copy_in(original, layout.original(dataset.id, dataset.filename))
-            with writing(self._database) as work:
-                return work.datasets.add(dataset)
+            return self._added(dataset, new_version)
         except BaseException:
             self._store.delete(layout.dataset_folder(dataset.id))
             raise
+
+    def _added(self, dataset: Dataset, new_version: bool) -> Dataset:
+        for _ in range(_VERSION_ATTEMPTS):
+            try:
+                with writing(self._database) as work:
+                    return work.datasets.add(dataset)
+            except ConflictError:
+                # Somebody else's came in between; without new_version this is refused, with a hint.
+                dataset.version = self._next_version(dataset.name, new_version)
+        raise ConflictError("dataset", dataset.name, "others keep adding versions: try again")
 
 
 def _described(copy: LocalCopy, found: tables.Converted, data: Path, name: str) -> Dataset:
@@ -300,6 +332,14 @@ def _described(copy: LocalCopy, found: tables.Converted, data: Path, name: str) 
     )
 
 
+def _is_twin(dataset: Dataset, found: tables.Converted) -> bool:
+    # The rows, too: another sheet of the same workbook may have the same columns.
+    preview = found.profile["preview"]
+    return (dataset.columns, dataset.n_examples) == (found.columns, found.n_examples) and (
+        dataset.profile["preview"] == preview
+    )
+
+
 def _name_from(filename: str) -> str:
-    stem = Path(layout.safe_filename(filename)).stem
+    stem = Path(layout.safe_filename(filename).removesuffix(".gz")).stem
     return stem or "dataset"

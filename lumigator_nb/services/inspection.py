@@ -18,12 +18,20 @@ from lumigator_nb import layout, results
 from lumigator_nb.db import Database
 from lumigator_nb.display import lifecycle as shown
 from lumigator_nb.display.text import one_line
-from lumigator_nb.errors import DamagedError, LumigatorError, NotFoundError, StoreUnavailableError
+from lumigator_nb.errors import (
+    ConfigurationError,
+    DamagedError,
+    LumigatorError,
+    NotFoundError,
+    SecretError,
+    StoreUnavailableError,
+)
 from lumigator_nb.records import Dataset, Experiment, Workflow
 from lumigator_nb.repositories import Repository, reading
 from lumigator_nb.services import garbage
 from lumigator_nb.services.faults import Fault, Mends, faults_of_rows
 from lumigator_nb.services.recounting import Totals, same_scores
+from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.services.status import SUBMISSION_GRACE, derive_status
 from lumigator_nb.specs import MetricSpec, Status, Step, StepResult, now
 from lumigator_nb.store import Store
@@ -73,6 +81,7 @@ def inspect(
     report: Report = lambda what, done, total: None,
     *,
     older_than: timedelta = garbage.OLDER_THAN,
+    secrets: Secrets | None = None,
 ) -> Inspection:
     """Read all datasets and results and compare them with what the database says; nothing is changed.
 
@@ -81,6 +90,7 @@ def inspect(
     Args:
         report: told how far it is.
         older_than: what belongs to nobody and was written later is not mentioned, since it may be at work.
+        secrets: to be opened, each once, with the keys that are here; no value is shown.
     """
     looked_at, inspector = _count(database), _Inspector(store)
     inspector.faults += faults_of_rows(database)
@@ -96,6 +106,7 @@ def inspect(
                 inspector.workflow(workflow, experiments[workflow.experiment_id], scores.get(workflow.id, {}))
             report("workflow", next(numbers), looked_at["workflow"])
     inspector.faults += _orphans(database, store, older_than)
+    inspector.faults += _sealed(secrets) if secrets else ()
     return Inspection(tuple(inspector.faults), looked_at)
 
 
@@ -316,6 +327,16 @@ def _surroundings(
         by_id = {experiment.id: experiment for experiment in experiments}
         jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
     return by_id, {job.workflow_id: job.scores for job in jobs if job.step is Step.EVALUATION}
+
+
+def _sealed(secrets: Secrets) -> Iterator[Fault]:
+    for name in secrets.names():
+        try:
+            secrets.value(name)
+        except (ConfigurationError, SecretError) as error:
+            yield Fault(
+                f"secret {name}", error.message, error.hint or f"lumigator-nb secrets delete {name}, set it anew"
+            )
 
 
 def _orphans(database: Database, store: Store, older_than: timedelta) -> Iterator[Fault]:

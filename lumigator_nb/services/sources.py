@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import urllib.parse
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ import pandas as pd
 from lumigator_nb import tables
 from lumigator_nb.errors import DatasetError
 
-Source = str | Path | pd.DataFrame | IO[Any]
+# Besides these a Dataset of Hugging Face's library, of which no type is known here.
+Source = str | Path | pd.DataFrame | IO[Any] | Any
 URL_TIMEOUT_S = 30
 
 
@@ -39,14 +41,17 @@ class LocalCopy:
 
 @contextmanager
 def fetched(source: Source) -> Iterator[LocalCopy]:
-    """Copy the bytes of a path, URL, file object or DataFrame into a temporary file that ends with the block.
+    """Copy the bytes of a path, URL, file object, DataFrame or Dataset into a temporary file that ends with the block.
 
     Raises:
-        DatasetError: there is nothing to read at the source; the message says what was found instead.
+        DatasetError: there is nothing to read at the source; the message says what was found instead. Or the file
+            changed while it was read.
+        StoreUnavailableError: the folder for temporary files is full.
     """
     with TemporaryDirectory(prefix="lumigator-upload-") as folder:
         path = Path(folder) / "original"
-        filename = _copy(source, path)
+        with tables.enough_room(path.parent):
+            filename = _copy(source, path)
         yield LocalCopy(path, filename, file_hash(path), path.stat().st_size)
 
 
@@ -60,12 +65,17 @@ def _copy(source: Source, target: Path) -> str:
     if isinstance(source, pd.DataFrame):
         target.write_bytes(tables.frame_to_bytes(source))
         return "dataframe.parquet"
+    if tables.is_hub_dataset(source):
+        return tables.save_hub_dataset(source, target)
+    if isinstance(source, str) and tables.is_hub_id(source):
+        return tables.save_hub_id(source, target)
     if isinstance(source, (str, Path)):
         return _copy_url(str(source), target) if "://" in str(source) else _copy_path(Path(source), target)
     if hasattr(source, "read"):
         return _copy_file(source, target)
     raise DatasetError(
-        f"a {type(source).__name__} is not a dataset", "give a path, a URL, an open file or a pandas DataFrame"
+        f"a {type(source).__name__} is not a dataset",
+        "give a path, a URL, an open file, a pandas DataFrame or a Hugging Face Dataset",
     )
 
 
@@ -74,21 +84,41 @@ def _copy_path(path: Path, target: Path) -> str:
     if path.is_dir():
         raise DatasetError(f"{path} is a folder, not a file", "name the file inside it")
     try:
-        shutil.copyfile(path, target)
+        with path.open("rb") as file:
+            before = _state(file)
+            _write(file, target)
+            if _state(file) != before:
+                raise DatasetError(
+                    f"{path} changed while it was read", "upload it again when whatever writes it has finished"
+                )
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}", f"the current folder is {Path.cwd()}") from None
     except OSError as error:
+        if tables.is_full(error):
+            raise
         raise DatasetError(f"{path} cannot be read: {error.strerror}", "check the file's permissions") from error
     return path.name
+
+
+def _state(file: IO[bytes]) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
+
+
+def _write(source: IO[bytes], target: Path) -> None:
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def _copy_url(url: str, target: Path) -> str:
     options = {"client_kwargs": {"timeout": _http_timeout()}} if url.startswith("http") else {}
     shown = _without_query(url)
     try:
-        with fsspec.open(url, "rb", **options) as remote, target.open("wb") as file:
-            shutil.copyfileobj(remote, file, 1 << 20)
+        with fsspec.open(url, "rb", **options) as remote:
+            _write(remote, target)
     except Exception as error:  # what an fsspec backend raises is its own affair
+        if isinstance(error, OSError) and tables.is_full(error):
+            raise
         # For HTTP, fsspec's "file not found" also stands for a host that cannot be reached; the first cause tells.
         cause: BaseException = error
         while cause.__cause__ is not None:

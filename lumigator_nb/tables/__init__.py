@@ -6,9 +6,9 @@ is looked at twice, a few rows at a time: once to find its types, and once to wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,22 +16,47 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lumigator_nb.errors import DatasetError
+from lumigator_nb.tables.archives import unpack_gzip, unpack_zip
 from lumigator_nb.tables.columns import Assembly, Raw, Wanted
 from lumigator_nb.tables.delimited import read_delimited
+from lumigator_nb.tables.excel import read_excel
 from lumigator_nb.tables.formats import Format, detect
 from lumigator_nb.tables.frames import frame_to_bytes
-from lumigator_nb.tables.jsonl import read_jsonl
+from lumigator_nb.tables.hub import is_hub_dataset, is_hub_id, save_hub_dataset, save_hub_id
+from lumigator_nb.tables.jsonl import read_json_array, read_jsonl
 from lumigator_nb.tables.parquet import read_parquet
+from lumigator_nb.tables.personal import PersonalData
 from lumigator_nb.tables.profiles import Profile, profile
-from lumigator_nb.tables.spool import Spool
+from lumigator_nb.tables.spool import Spool, enough_room, grouped, is_full
 from lumigator_nb.tables.text import Report
 
-__all__ = ["Converted", "Examples", "Report", "convert", "frame_to_bytes", "profile", "read_examples"]
+__all__ = [
+    "Converted",
+    "Examples",
+    "Report",
+    "convert",
+    "enough_room",
+    "frame_to_bytes",
+    "is_full",
+    "is_hub_dataset",
+    "is_hub_id",
+    "profile",
+    "read_examples",
+    "save_hub_dataset",
+    "save_hub_id",
+]
 
 ROW_GROUP_SIZE = 8192
 # So that a row group of long texts stays small in memory.
 _ROW_GROUP_BYTES = 64 << 20
-_READERS = {Format.DELIMITED: read_delimited, Format.JSONL: read_jsonl, Format.PARQUET: read_parquet}
+_READERS = {
+    Format.DELIMITED: read_delimited,
+    Format.JSONL: read_jsonl,
+    Format.JSON_ARRAY: read_json_array,
+    Format.PARQUET: read_parquet,
+}
+_UNPACKERS = {Format.GZIP: unpack_gzip, Format.ZIP: unpack_zip}
 
 
 @dataclass(frozen=True)
@@ -61,9 +86,17 @@ class Converted:
 
 
 def read_examples(
-    path: Path, *, filename: str, example: str | None = None, ground_truth: str | Sequence[str] | None = None
+    path: Path,
+    *,
+    filename: str,
+    example: str | None = None,
+    ground_truth: str | Sequence[str] | None = None,
+    sheet: str | None = None,
 ) -> Examples:
-    """Read CSV (comma, semicolon, tab or pipe), JSON Lines or Parquet into memory.
+    """Read a file into memory.
+
+    That is CSV (comma, semicolon, tab or pipe), JSON Lines, a JSON array of objects, Parquet, an Excel workbook, or
+    one of them packed with gzip or alone in a zip archive.
 
     Args:
         path: a local file.
@@ -71,13 +104,16 @@ def read_examples(
         example: the column with the inputs; default the one named "example" or "examples", in any case.
         ground_truth: the column with the references, or several where an example has more than one; default those
             named "ground_truth", "ground_truth_2" and so on, if any.
+        sheet: of an Excel workbook; default the first.
 
     Raises:
         DatasetError: the file breaks a rule; the message names file, row and column.
         MissingFieldsError: the file lacks a column that was asked for.
+        MissingExtraError: the file is an Excel workbook, and openpyxl is not installed.
+        StoreUnavailableError: the folder for temporary files is full.
     """
-    with _opened(path, filename, example, ground_truth, lambda done: None) as raw:
-        assembly = Assembly(raw, filename)
+    with _opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: None) as raw:
+        assembly = Assembly(raw, raw.filename)
         table = pa.concat_tables(assembly.tables())
         return Examples(table, raw.columns, (*raw.notes, *assembly.notes))
 
@@ -89,56 +125,98 @@ def convert(
     filename: str,
     example: str | None = None,
     ground_truth: str | Sequence[str] | None = None,
+    sheet: str | None = None,
     report: Report = lambda done: None,
 ) -> Converted:
-    """Write the examples of a file as Parquet; memory does not grow with the file.
+    """Write the examples of a file as Parquet; memory does not grow with the file, but for 8 bytes per example.
 
     Args:
-        path, filename, example, ground_truth: as of :func:`read_examples`.
+        path, filename, example, ground_truth, sheet: as of :func:`read_examples`.
         target: the file to write, with checksums of its pages; where an error is raised it is not to be used.
         report: told how many bytes of `path` have been worked on.
 
     Raises:
-        DatasetError, MissingFieldsError: as :func:`read_examples`.
+        DatasetError, MissingFieldsError, MissingExtraError, StoreUnavailableError: as :func:`read_examples`.
     """
-    found = Profile()
+    found, personal = Profile(), PersonalData()
+    size = path.stat().st_size
     # Reading a file takes about as long as writing it.
-    with _opened(path, filename, example, ground_truth, lambda done: report(done // 2)) as raw:
-        assembly = Assembly(raw, filename)
-        half, size = path.stat().st_size // 2, path.stat().st_size
-        report(half)
-        writer: pq.ParquetWriter | None = None
-        try:
-            for table in _grouped(assembly.tables()):
-                writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd", write_page_checksum=True)
-                writer.write_table(table, row_group_size=ROW_GROUP_SIZE)
+    with _opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: report(done // 2)) as raw:
+        assembly = Assembly(raw, raw.filename)
+        report(size // 2)
+        with _writer(target) as write:
+            for table in grouped(assembly.tables(), ROW_GROUP_SIZE, _ROW_GROUP_BYTES):
+                write(table)
                 found.add(table)
-        finally:
-            if writer is not None:
-                writer.close()
+                personal.add(table)
         report(size)
     values = found.values()
-    return Converted(values["n_examples"], raw.columns, (*raw.notes, *assembly.notes), values)
+    notes = (*raw.notes, *assembly.notes, *_content_notes(values), *personal.notes)
+    return Converted(values["n_examples"], raw.columns, notes, values)
+
+
+def _wanted(filename: str, example: str | None, ground_truth: str | Sequence[str] | None) -> Wanted:
+    truths = [ground_truth] if isinstance(ground_truth, str) else list(ground_truth or ())
+    return Wanted(filename, example, truths[0] if truths else None, tuple(truths[1:]))
 
 
 @contextmanager
-def _opened(
-    path: Path, filename: str, example: str | None, ground_truth: str | Sequence[str] | None, report: Report
-) -> Iterator[Raw]:
-    read = _READERS[detect(path, filename)]
-    truths = [ground_truth] if isinstance(ground_truth, str) else list(ground_truth or ())
-    wanted = Wanted(filename, example, truths[0] if truths else None, tuple(truths[1:]))
-    with TemporaryDirectory(prefix="lumigator-spool-") as folder:
-        yield read(path, wanted, Spool(Path(folder)), report)
+def _opened(path: Path, wanted: Wanted, sheet: str | None, report: Report) -> Iterator[Raw]:
+    with TemporaryDirectory(prefix="lumigator-spool-") as temporary, enough_room(Path(temporary)):
+        spool = Spool(Path(temporary) / "spool")
+        kind = detect(path, wanted.filename)
+        notes: tuple[str, ...] = ()
+        if kind in _UNPACKERS:
+            path, wanted, notes, report = _unpacked(path, kind, wanted, Path(temporary), report)
+            kind = detect(path, wanted.filename)
+        if kind in _UNPACKERS:
+            raise DatasetError(f"{wanted.filename} is another archive in an archive", "unpack it, and upload the file")
+        if kind is Format.EXCEL:
+            raw = read_excel(path, wanted, spool, report, sheet)
+        elif sheet is not None:
+            raise DatasetError(f"{wanted.filename} has no sheets", "leave sheet= out: it is for Excel workbooks")
+        else:
+            raw = _READERS[kind](path, wanted, spool, report)
+        yield replace(raw, filename=wanted.filename, notes=(*notes, *raw.notes))
 
 
-def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Join tables to row groups."""
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(map(len, waiting)) >= ROW_GROUP_SIZE or sum(each.nbytes for each in waiting) >= _ROW_GROUP_BYTES:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
+def _unpacked(
+    path: Path, kind: Format, wanted: Wanted, folder: Path, report: Report
+) -> tuple[Path, Wanted, tuple[str, ...], Report]:
+    """Unpack the file in an archive; what is read of it is reported as bytes of the archive."""
+    inside = folder / "unpacked"
+    name = _UNPACKERS[kind](path, wanted.filename, inside)
+    packed, size = path.stat().st_size, max(inside.stat().st_size, 1)
+    note = f"unpacked {name!r} from a {kind} archive"
+    return inside, replace(wanted, filename=name), (note,), lambda done: report(done * packed // size)
+
+
+@contextmanager
+def _writer(target: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield a function that writes a table as the next row group."""
+    writer: pq.ParquetWriter | None = None
+
+    def write(table: pa.Table) -> None:
+        nonlocal writer
+        writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd", write_page_checksum=True)
+        writer.write_table(table, row_group_size=ROW_GROUP_SIZE)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _content_notes(values: dict[str, Any]) -> tuple[str, ...]:
+    """What the numbers of a profile say that somebody should know."""
+    notes = []
+    if twice := values["n_duplicate_examples"]:
+        notes.append(f"{_examples(twice)} the same text as an earlier one")
+    if empty := values["n_empty_examples"]:
+        notes.append(f"{_examples(empty)} no text")
+    return tuple(notes)
+
+
+def _examples(count: int) -> str:
+    return "1 example has" if count == 1 else f"{count:,} examples have"

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from lumigator_nb.errors import DatasetError, MissingFieldsError, did_you_mean
 from lumigator_nb.specs import is_ground_truth
 
+MAX_COLUMNS = 10_000
 RESERVED = ("example", "ground_truth")
 _DEFAULT_EXAMPLES = ("example", "examples")
 _DEFAULT_GROUND_TRUTHS = ("ground_truth",)
@@ -28,12 +29,14 @@ class Raw:
             "ground_truth_2" and so on.
         notes: what the reader decided by itself.
         tables: yields the rows in order, a few at a time, all with these columns and the same types.
+        filename: how messages call the file that the rows are in.
     """
 
     names: Sequence[str]
     columns: dict[str, str]
     notes: tuple[str, ...]
     tables: Callable[[], Iterator[pa.Table]]
+    filename: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,23 @@ class Wanted:
 
 
 def refuse_duplicates(names: Sequence[str], filename: str) -> None:
-    """Raise DatasetError where a column name occurs twice."""
+    """Raise DatasetError where a column name occurs twice, or there are too many columns."""
+    refuse_too_many(len(names), filename)
     for name, count in Counter(names).items():
         if count > 1:
             places = ", ".join(str(index) for index, other in enumerate(names, start=1) if other == name)
             raise DatasetError(
                 f"{filename}: {count} columns are named {name!r} (columns {places})", "give every column its own name"
             )
+
+
+def refuse_too_many(n_columns: int, filename: str) -> None:
+    """Raise DatasetError where a file has more columns than examples may have."""
+    if n_columns > MAX_COLUMNS:
+        raise DatasetError(
+            f"{filename} has {n_columns:,} columns, and examples may have {MAX_COLUMNS:,}",
+            "keep the columns that matter; if rows and columns are interchanged, transpose the table",
+        )
 
 
 def refuse_nested(row: int | None, name: str, filename: str) -> None:
@@ -155,11 +168,12 @@ class Assembly:
         self._raw, self._filename = raw, filename
         self._fields = dict(raw.columns)  # the file's column, by the name that it gets
         notes = []
+        taken = {*self._fields, *RESERVED}
         for name in raw.names:
             if name not in raw.columns.values():
-                reserved = {name} if is_ground_truth(name) else set()
-                kept = free_name(name, {*self._fields, *RESERVED, *reserved}, raw.names)
+                kept = free_name(name, taken | {name} if is_ground_truth(name) else taken, raw.names)
                 self._fields[kept] = name
+                taken.add(kept)
                 notes += [f"column {name!r} renamed {kept!r}"] if kept != name else []
         self.notes = tuple(notes)
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.columns import Raw, Wanted, free_name, shortened
-from lumigator_nb.tables.numeric import LosslessNumbers, as_numbers
+from lumigator_nb.tables.numeric import LosslessNumbers, with_types
+from lumigator_nb.tables.plain import NotPlainError, PlainRows
 from lumigator_nb.tables.spool import Spool
 from lumigator_nb.tables.text import Report, TextFile, in_batches
 
@@ -39,23 +40,46 @@ def read_delimited(path: Path, wanted: Wanted, spool: Spool, report: Report) -> 
     delimiter = find_delimiter(text.sample(_SAMPLE_CHARACTERS), wanted, usual)
     records = _Records(text, delimiter)
     columns = wanted.among(records.names)
-    found = {name: LosslessNumbers() for name in records.names if name not in columns.values()}
-    for table in _as_text(records):
+    metadata = [name for name in records.names if name not in columns.values()]
+    try:
+        types = _look(_plain(text, records, report), metadata, spool)
+    except NotPlainError:
+        spool.clear()
+        types = _look(_carefully(text, records, report), metadata, spool)
+    separated = (f"columns are separated by {_DELIMITERS[delimiter]}",) if delimiter != usual else ()
+    notes = (*text.notes, *separated, *_on_blank_lines(records.n_blank))
+    return Raw(records.names, columns, notes, lambda: (with_types(table, types) for table in spool.tables()))
+
+
+def _look(tables: Iterator[pa.Table], metadata: list[str], spool: Spool) -> dict[str, pa.DataType]:
+    """Put the rows aside, and return the types of the columns that are numbers."""
+    found = {name: LosslessNumbers() for name in metadata}
+    for table in tables:
         spool.add(table)
         for name, numbers in found.items():
             numbers.add(table[name])
-        report(text.position)
     spool.close()
-    types = {name: numbers.type for name, numbers in found.items() if numbers.type is not None}
-    separated = (f"columns are separated by {_DELIMITERS[delimiter]}",) if delimiter != usual else ()
-    notes = (*text.notes, *separated, *records.notes)
-    return Raw(records.names, columns, notes, lambda: (_with_numbers(table, types) for table in spool.tables()))
+    return {name: numbers.type for name, numbers in found.items() if numbers.type is not None}
 
 
-def _with_numbers(table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
-    for name, kind in types.items():
-        table = table.set_column(table.column_names.index(name), name, as_numbers(table[name], kind))
-    return table
+def _plain(text: TextFile, records: _Records, report: Report) -> Iterator[pa.Table]:
+    if text.encoding != "utf-8":
+        raise NotPlainError
+    with text.path.open("rb") as file:
+        file.seek(text.start_of_line(records.first_line))
+        rows = PlainRows(file, records.names, records.delimiter)
+        yield from rows.tables(report)
+        records.n_blank = rows.n_blank
+
+
+def _carefully(text: TextFile, records: _Records, report: Report) -> Iterator[pa.Table]:
+    for rows in in_batches((row, len(row) + sum(map(len, row))) for row in records.rows()):
+        yield pa.table([pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)], names=records.names)
+        report(text.position)
+
+
+def _on_blank_lines(count: int) -> tuple[str, ...]:
+    return (f"{count} blank {'line' if count == 1 else 'lines'} skipped",) if count else ()
 
 
 def find_delimiter(sample: str, wanted: Wanted, usual: str) -> str:
@@ -82,29 +106,26 @@ def _shape(sample: str, delimiter: str) -> tuple[list[str], list[int]]:
     return rows[0] if rows else [], [len(row) for row in rows[1:]]
 
 
-def _as_text(records: _Records) -> Iterator[pa.Table]:
-    for rows in in_batches((row, sum(map(len, row))) for row in records.rows()):
-        columns = [pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)]
-        yield pa.table(columns, names=records.names)
-
-
 class _Records:
     """The rows of a file, each as long as the header.
 
     Attributes:
         names: the header's cells, without white space around them.
-        notes: what was passed over.
+        delimiter: between the cells.
+        first_line: of the file (from 1), behind the header.
+        n_blank: lines behind the header that were passed over; known at the end.
     """
 
     def __init__(self, text: TextFile, delimiter: str) -> None:
         self._text = text
-        self._delimiter = delimiter
+        self.delimiter = delimiter
         self._cells = csv.reader(text.lines(), delimiter=delimiter, strict=True)
         self._line = 0  # the last line of the row before
         self._row = 0  # 0 is the header, then data rows from 1
-        self.notes: tuple[str, ...] = ()
+        self.n_blank = 0
         self.names: list[str] = []
         self.names = self._header()
+        self.first_line = self._line + 1
 
     def rows(self) -> Iterator[list[str]]:
         """Yield the data rows.
@@ -112,17 +133,16 @@ class _Records:
         Raises:
             DatasetError: a row is longer or shorter than the header, or its quotes do not pair.
         """
-        blank = 0
+        self.n_blank = 0
         for row in self._raw_rows():
             self._row += 1
             if len(row) == len(self.names):
                 yield row
             elif len(row) <= 1 and not "".join(row).strip():
                 self._row -= 1
-                blank += 1
+                self.n_blank += 1
             else:
                 raise self._ragged(row)
-        self.notes = (f"{blank} blank {'line' if blank == 1 else 'lines'} skipped",) if blank else ()
 
     def _header(self) -> list[str]:
         header = next((row for row in self._raw_rows() if "".join(row).strip()), None)
@@ -136,7 +156,7 @@ class _Records:
             column = names.index("") + 1
             raise DatasetError(
                 f"{self._text.filename}, line {self._line}: column {column} of {len(names)} has no name",
-                f"name it in the header, or remove the delimiter {self._delimiter!r} that begins it from every line",
+                f"name it in the header, or remove the delimiter {self.delimiter!r} that begins it from every line",
             )
         return names
 
@@ -162,9 +182,9 @@ class _Records:
                 "add what is missing; if a cell holds a line break, put the cell in double quotes",
             )
         if any(cell.lstrip().startswith('"') for cell in row):
-            hint = f"remove the space between {self._delimiter!r} and the opening quote, which makes the quote text"
+            hint = f"remove the space between {self.delimiter!r} and the opening quote, which makes the quote text"
         else:
-            hint = f"put a cell that holds {self._delimiter!r} in double quotes"
+            hint = f"put a cell that holds {self.delimiter!r} in double quotes"
         return DatasetError(f"{message}; the first cell too many is {shortened(row[expected])!r}", hint)
 
     def _broken(self, error: csv.Error) -> DatasetError:
@@ -189,7 +209,7 @@ class _Records:
 
     def _unpaired_quote(self, last_line: int) -> _Quote | None:
         text = "".join(islice(self._text.lines(), self._line, last_line))
-        delimiter = re.escape(self._delimiter)
+        delimiter = re.escape(self.delimiter)
         quoted = re.compile(rf'"[^"]*+(?:""[^"]*+)*+"(?=[{delimiter}\r\n]|\Z)')
         plain = re.compile(rf"[^{delimiter}\r\n]*+")
         position = cell = 0

@@ -13,10 +13,14 @@ HEAD_BYTES = 4096
 
 
 class Format(StrEnum):
-    """The three ways in which rows are stored."""
+    """The ways in which rows are stored, and in which files are packed."""
 
     DELIMITED = "delimited"
     JSONL = "jsonl"
+    JSON_ARRAY = "JSON array"
+    EXCEL = "Excel"
+    GZIP = "gzip"
+    ZIP = "zip"
     PARQUET = "parquet"
 
 
@@ -27,10 +31,16 @@ _BY_ENDING = {
     ".jsonl": (Format.JSONL, "JSON Lines"),
     ".ndjson": (Format.JSONL, "JSON Lines"),
     ".parquet": (Format.PARQUET, "Parquet"),
+    ".xlsx": (Format.EXCEL, "an Excel workbook"),
+    ".xlsm": (Format.EXCEL, "an Excel workbook"),
+    ".gz": (Format.GZIP, "a gzip archive"),
+    ".zip": (Format.ZIP, "a zip archive"),
 }
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _EXPORT = "export the table as CSV (UTF-8), JSON Lines or Parquet"
 _UNPACK = "unpack it and upload the file inside"
 _NOT_A_TABLE = "upload the CSV, JSON Lines or Parquet file that holds the examples"
+_PACKED = (Format.EXCEL, Format.GZIP, Format.ZIP)
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "a PNG picture", _NOT_A_TABLE),
     (b"\xff\xd8\xff", "a JPEG picture", _NOT_A_TABLE),
@@ -65,13 +75,31 @@ def detect(path: Path, filename: str) -> Format:
     if not text:
         raise DatasetError(f"{filename} is empty", "check that it was saved completely")
     expected, label = _BY_ENDING.get(PurePath(filename).suffix.lower(), (None, None))
+    found = _packed(path, head)
+    if found is not None and expected in (None, found):
+        return found
     _refuse_other_content(path, head, filename, label)
     found = _by_content(head, text)
     if expected is None:
         return found
+    if expected in _PACKED:
+        raise DatasetError(f"{filename} is not {label}, as its name says", "correct the ending of its name")
     if found is not expected and (Format.PARQUET in (found, expected) or text.startswith(b'{"')):
         raise _misnamed(filename, found, expected)
     return expected
+
+
+def _packed(path: Path, head: bytes) -> Format | None:
+    if head.startswith(_GZIP):
+        return Format.GZIP
+    if not head.startswith(_ZIP):
+        return None
+    names = _names_in(path)
+    if any(name.startswith("xl/") for name in names):
+        return Format.EXCEL
+    # Other documents of Microsoft's and OpenDocument are zip archives, too.
+    is_document = {"[Content_Types].xml", "mimetype"} & names or any(name.startswith("word/") for name in names)
+    return None if is_document or not names else Format.ZIP
 
 
 def _refuse_other_content(path: Path, head: bytes, filename: str, label: str | None) -> None:
@@ -95,27 +123,43 @@ def _foreign(path: Path, head: bytes) -> tuple[str, str] | None:
 
 
 def _kind_of_zip(path: Path) -> tuple[str, str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        names = []
+    names = _names_in(path)
     if any(name.startswith("xl/") for name in names):
-        return "an Excel workbook", "save the sheet as 'CSV UTF-8' and upload that"
+        return "an Excel workbook", "rename it so that it ends in .xlsx"
     if any(name.startswith("word/") for name in names):
         return "a Word document", _EXPORT
     return "a zip archive", _UNPACK
 
 
+def _names_in(path: Path) -> set[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return set()
+
+
 def _by_content(head: bytes, text: bytes) -> Format:
     if head.startswith(b"PAR1"):
         return Format.PARQUET
-    return Format.JSONL if text.startswith((b"{", b"[")) else Format.DELIMITED
+    if text.startswith(b"["):
+        return Format.JSON_ARRAY
+    return Format.JSONL if text.startswith(b"{") else Format.DELIMITED
 
 
 def _misnamed(filename: str, found: Format, expected: Format) -> DatasetError:
-    names = {Format.DELIMITED: "delimited text", Format.JSONL: "JSON Lines", Format.PARQUET: "a Parquet file"}
-    endings = {Format.DELIMITED: ".csv", Format.JSONL: ".jsonl", Format.PARQUET: ".parquet"}
+    names = {
+        Format.DELIMITED: "delimited text",
+        Format.JSONL: "JSON Lines",
+        Format.JSON_ARRAY: "a JSON array",
+        Format.PARQUET: "a Parquet file",
+    }
+    endings = {
+        Format.DELIMITED: ".csv",
+        Format.JSONL: ".jsonl",
+        Format.JSON_ARRAY: ".json",
+        Format.PARQUET: ".parquet",
+    }
     return DatasetError(
         f"{filename} looks like {names[found]}, not {names[expected]}",
         f"rename it so that it ends in {endings[found]}",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 # Whole floats below it are written without an exponent.
 _PLAIN_FLOATS = 10**15
+# From here on Arrow may write an exponent where Python does not.
+_ALIKE_BELOW = 1e9
 
 
 class LosslessNumbers:
@@ -57,6 +59,16 @@ class LosslessNumbers:
         floats = _cast(present, pa.float64())
         if floats is None or not pc.all(pc.is_finite(floats)).as_py():
             self._floats = False
+            return
+        size = pc.abs(floats)
+        alike = pc.and_(pc.less(size, _ALIKE_BELOW), pc.or_(pc.greater_equal(size, 1e-4), pc.equal(size, 0)))
+        if pc.all(alike).as_py():
+            # Here Arrow writes a float as Python does, but for the final `.0`.
+            short = floats.cast(pa.string())
+            whole = pc.equal(floats, pc.round(floats))
+            full = pc.if_else(whole, pc.binary_join_element_wise(short, ".0", ""), short)
+            self._full = self._full and pc.all(pc.equal(present, full)).as_py()
+            self._short = self._short and pc.all(pc.equal(present, short)).as_py()
             return
         for text, value in zip(present.to_pylist(), floats.to_pylist(), strict=True):
             written = repr(value)
@@ -106,8 +118,15 @@ class WholeNumbers:
         return self._missing and self._whole
 
 
-def as_numbers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return a piece of a column of text as numbers; empty cells become null."""
+def with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """Return a table of text with some columns as numbers or truth values; their empty cells become null."""
+    if not types:
+        return table
+    columns = (_typed(table[name], types[name]) if name in types else table[name] for name in table.column_names)
+    return pa.table(list(columns), names=table.column_names)
+
+
+def _typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column).cast(kind)
 
 

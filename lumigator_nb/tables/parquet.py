@@ -15,7 +15,7 @@ from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.columns import Raw, Wanted, free_name, refuse_nested
 from lumigator_nb.tables.numeric import WholeNumbers, plain_text
 from lumigator_nb.tables.spool import Spool
-from lumigator_nb.tables.text import BATCH_ROWS, Report
+from lumigator_nb.tables.text import BATCH_CHARACTERS, BATCH_ROWS, Report
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _SAVE_AGAIN = "write it again, for example with DataFrame.to_parquet, or fetch it again if it was cut off"
@@ -61,7 +61,9 @@ def _explained(filename: str) -> Iterator[None]:
 
 
 def _row_groups(file: pq.ParquetFile, names: list[str] | None = None) -> Iterator[pa.Table]:
-    for batch in file.iter_batches(BATCH_ROWS, columns=names):
+    size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
+    long_rows = BATCH_CHARACTERS * max(file.metadata.num_rows, 1) // max(size, 1)
+    for batch in file.iter_batches(max(1, min(BATCH_ROWS, long_rows)), columns=names):
         yield pa.Table.from_batches([batch])
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lumigator_nb.specs import is_ground_truth
 from lumigator_nb.tables.columns import shortened
+from lumigator_nb.tables.words import word_counts
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 200
@@ -86,7 +87,8 @@ class _WordCounts:
 
     def add(self, column: pa.ChunkedArray) -> None:
         for chunk in column.chunks:
-            self._texts.update(len(text.split()) for text in chunk.to_pylist())
+            counts, texts = np.unique(word_counts(chunk), return_counts=True)
+            self._texts.update(dict(zip(counts.tolist(), texts.tolist(), strict=True)))
 
     @property
     def n(self) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+
+from lumigator_nb.errors import StoreUnavailableError
 
 
 class Spool:
@@ -33,6 +37,11 @@ class Spool:
         assert self._writer is not None
         self._writer.write_table(table)
 
+    def clear(self) -> None:
+        """Forget all tables."""
+        self.close()
+        self._schemas = []
+
     def close(self) -> None:
         """All tables are there."""
         if self._writer is not None:
@@ -49,6 +58,47 @@ class Spool:
 
     def _part(self, number: int) -> str:
         return str(self._folder / f"{number}.arrow")
+
+
+def grouped(tables: Iterator[pa.Table], rows: int, size: int) -> Iterator[pa.Table]:
+    """Cut and join tables so that each has `rows` rows, or fewer where these have more than `size` bytes."""
+    waiting: list[pa.Table] = []
+    n_rows = n_bytes = 0
+    for table in tables:
+        while n_rows + len(table) >= rows:
+            yield pa.concat_tables([*waiting, table.slice(0, rows - n_rows)])
+            table = table.slice(rows - n_rows)
+            waiting, n_rows, n_bytes = [], 0, 0
+        waiting.append(table)
+        n_rows, n_bytes = n_rows + len(table), n_bytes + table.nbytes
+        if n_rows and n_bytes >= size:
+            yield pa.concat_tables(waiting)
+            waiting, n_rows, n_bytes = [], 0, 0
+    if n_rows:
+        yield pa.concat_tables(waiting)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, a quota or a limit of the process is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def enough_room(folder: Path) -> Iterator[None]:
+    """Explain where a disk with temporary files is full.
+
+    Raises:
+        StoreUnavailableError: it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise StoreUnavailableError(
+            f"there is no room for temporary files in {folder.parent}: {error.strerror or error}",
+            "free some space there, or set TMPDIR to a folder with more; an upload needs up to three times its size",
+        ) from error
 
 
 def _with_all(table: pa.Table, names: list[str]) -> pa.Table:

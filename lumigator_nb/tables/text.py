@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +31,7 @@ _COMMON_ENCODINGS = [
 BATCH_ROWS = 4096
 BATCH_CHARACTERS = 8_000_000
 _CHUNK = 1 << 20
+UTF8_BOM = codecs.BOM_UTF8
 _LINES_BETWEEN_LOOKS = 1024
 
 
@@ -81,6 +83,26 @@ class TextFile:
                     yield line
             except UnicodeDecodeError:
                 self._refuse_encoding()
+
+    def pieces(self) -> Iterator[str]:
+        """Yield the text in pieces of about a million characters; errors as in :meth:`lines`."""
+        line = 1
+        with self._open() as file:
+            raw: Any = file.buffer
+            try:
+                while piece := file.read(_CHUNK):
+                    if "\0" in piece:
+                        self._refuse_nul(line + piece[: piece.index("\0")].count("\n"))
+                    line += piece.count("\n")
+                    self.position = raw.tell()
+                    yield piece
+            except UnicodeDecodeError:
+                self._refuse_encoding()
+
+    def start_of_line(self, number: int) -> int:
+        """Return where a line (from 1) begins, in bytes; the lines before must have been read without an error."""
+        before = islice(self.lines(), number - 1)
+        return len(self._bom) + sum(len(line.encode(self.encoding)) for line in before)
 
     def sample(self, characters: int) -> str:
         """Return the beginning; errors as in :meth:`lines`."""
