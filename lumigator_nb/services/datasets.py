@@ -21,8 +21,9 @@ from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
 from lumigator_nb.records import Dataset
 from lumigator_nb.repositories import reading, writing
-from lumigator_nb.services import deletion
+from lumigator_nb.services import dataset_versions, deletion, drawing
 from lumigator_nb.services.annotation import Annotator
+from lumigator_nb.services.dataset_versions import DatasetDiff
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.services.sources import LocalCopy, Source, fetched, file_hash
@@ -214,6 +215,96 @@ class Datasets:
         with results.open_table(self._store, layout.examples(record.id)) as parquet:
             frame: pd.DataFrame = parquet.read().to_pandas()
         return frame
+
+    def history(self, name: str) -> pd.DataFrame:
+        """Return the versions of a dataset, oldest first, each with the rows that it added, removed and changed.
+
+        Columns: `version`, `id`, `created_at`, `n_examples`, `size_bytes`, `content_hash`, `added`, `removed`,
+        `changed`.
+
+        Raises:
+            NotFoundError: there is no such dataset.
+        """
+        return dataset_versions.history(self._database, self._store, name)
+
+    def differences(self, new: Dataset | str, old: Dataset | str, *, on: str | None = None) -> DatasetDiff:
+        """Compare two datasets, such as "tickets" and "tickets@1", row by row.
+
+        Args:
+            new, old: record, name or id.
+            on: a column that names each row; default the text of the example.
+
+        Raises:
+            InvalidInputError: a dataset lacks the column, or its values do not tell rows apart.
+        """
+        return dataset_versions.differences(self.to_pandas(old), self.to_pandas(new), on)
+
+    def split(
+        self,
+        dataset: Dataset | str,
+        parts: Mapping[str, float],
+        *,
+        by: str | None = None,
+        groups: str | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> dict[str, Dataset]:
+        """Divide a dataset: ``split("tickets", {"train": 0.8, "test": 0.2})``; examples that repeat stay together.
+
+        Args:
+            dataset: record, name or id.
+            parts: the share of each part by its name; they sum to 1. Datasets are named "tickets-train" and so on.
+            by: a column whose proportions every part keeps.
+            groups: a column whose values are never divided, such as an author.
+            seed: the same one gives the same parts, which are returned where they are there already.
+            name: what the names begin with; default the dataset's.
+
+        Raises:
+            InvalidInputError: shares do not sum to 1, there is no such column, or a part would be empty.
+            ConflictError: a name is taken by something else.
+        """
+        return drawing.split(self._record(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
+
+    def draw(
+        self,
+        dataset: Dataset | str,
+        n_or_share: float,
+        *,
+        by: str | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Dataset:
+        """Draw rows of a dataset at random into one of their own.
+
+        Args:
+            dataset: record, name or id.
+            n_or_share: how many (200), or a share (0.1).
+            by: a column whose proportions are kept.
+            seed: the same one draws the same rows.
+            name: of the new dataset; default "tickets-200".
+
+        Raises:
+            InvalidInputError: more are asked for than there are, or there is no such column.
+            ConflictError: the name is taken by something else.
+        """
+        return drawing.draw(self._record(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
+
+    def _record(self, dataset: Dataset | str) -> Dataset:
+        return self.get(dataset if isinstance(dataset, str) else dataset.id)
+
+    def _parts(self) -> drawing.Tools:
+        return {"read": self.to_pandas, "versions": self._versions, "keep": self._keep_derived}
+
+    def _versions(self, name: str) -> Sequence[Dataset]:
+        with reading(self._database) as work:
+            return work.datasets.versions(name)
+
+    def _keep_derived(self, frame: pd.DataFrame, name: str, derived: dict[str, Any], notes: Sequence[str]) -> Dataset:
+        with fetched(frame) as copy, self._converted(copy, None, None, False) as (found, data):
+            dataset = _described(copy, found, data, name)
+            dataset.version = self._next_version(name, True)
+            dataset.derived, dataset.notes = derived, [*notes, *dataset.notes]
+            return self._keep(dataset, copy.path, data, True)
 
     def archive(self, dataset: Dataset | str) -> Dataset:
         """Put a dataset away: lists leave it out, and it still opens by its name; nothing is lost."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,16 @@ Shares = npt.NDArray[np.float64]
 Keep = Callable[[pd.DataFrame, str, dict[str, Any], Sequence[str]], Dataset]
 # All versions of a name.
 Versions = Callable[[str], Sequence[Dataset]]
+
+
+class Tools(TypedDict):
+    """What drawing needs of the datasets: how to read one, its versions, and how to keep a part."""
+
+    read: Callable[[Dataset], pd.DataFrame]
+    versions: Versions
+    keep: Keep
+
+
 _TOLERANCE = 1e-6
 _MOST_STRATA = 5
 

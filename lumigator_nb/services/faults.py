@@ -1,4 +1,4 @@
-"""What does not fit together, and the part of it that the database alone tells."""
+"""What does not fit together, and the part of it that the database alone tells: rows and secrets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
 from lumigator_nb.db import Database
+from lumigator_nb.errors import ConfigurationError, SecretError
 from lumigator_nb.records import Dataset, Experiment, Job, Label, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading
+from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.specs import Step
 
 Mends = Literal["gc", "refresh", "resume", "evaluate", ""]
@@ -79,3 +81,14 @@ _REFERENCES: tuple[tuple[type[SQLModel], Any, type[SQLModel]], ...] = (
     (Job, Job.workflow_id, Workflow),
     (Label, Label.experiment_id, Experiment),
 )
+
+
+def faults_of_secrets(secrets: Secrets) -> Iterator[Fault]:
+    """Yield the secrets that do not open with the keys that are here; no value is shown."""
+    for name in secrets.names():
+        try:
+            secrets.value(name)
+        except (ConfigurationError, SecretError) as error:
+            yield Fault(
+                f"secret {name}", error.message, error.hint or f"lumigator-nb secrets delete {name}; set it anew"
+            )

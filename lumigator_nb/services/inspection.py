@@ -19,17 +19,15 @@ from lumigator_nb.db import Database
 from lumigator_nb.display import lifecycle as shown
 from lumigator_nb.display.text import one_line
 from lumigator_nb.errors import (
-    ConfigurationError,
     DamagedError,
     LumigatorError,
     NotFoundError,
-    SecretError,
     StoreUnavailableError,
 )
 from lumigator_nb.records import Dataset, Experiment, Workflow
 from lumigator_nb.repositories import Repository, reading
 from lumigator_nb.services import garbage
-from lumigator_nb.services.faults import Fault, Mends, faults_of_rows
+from lumigator_nb.services.faults import Fault, Mends, faults_of_rows, faults_of_secrets
 from lumigator_nb.services.recounting import Totals, same_scores
 from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.services.status import SUBMISSION_GRACE, derive_status
@@ -106,7 +104,7 @@ def inspect(
                 inspector.workflow(workflow, experiments[workflow.experiment_id], scores.get(workflow.id, {}))
             report("workflow", next(numbers), looked_at["workflow"])
     inspector.faults += _orphans(database, store, older_than)
-    inspector.faults += _sealed(secrets) if secrets else ()
+    inspector.faults += faults_of_secrets(secrets) if secrets else ()
     return Inspection(tuple(inspector.faults), looked_at)
 
 
@@ -327,16 +325,6 @@ def _surroundings(
         by_id = {experiment.id: experiment for experiment in experiments}
         jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
     return by_id, {job.workflow_id: job.scores for job in jobs if job.step is Step.EVALUATION}
-
-
-def _sealed(secrets: Secrets) -> Iterator[Fault]:
-    for name in secrets.names():
-        try:
-            secrets.value(name)
-        except (ConfigurationError, SecretError) as error:
-            yield Fault(
-                f"secret {name}", error.message, error.hint or f"lumigator-nb secrets delete {name}, set it anew"
-            )
 
 
 def _orphans(database: Database, store: Store, older_than: timedelta) -> Iterator[Fault]:

@@ -306,9 +306,9 @@ def test_secrets_that_the_key_does_not_open(ws, tmp_path) -> None:
     def secrets(key: str) -> Secrets:
         return Secrets(ws.database, Settings(lumigator_home=tmp_path, lumigator_secret_key=key))
 
-    secrets("the first key").set("OPENAI_API_KEY", "sk-something-secret")
-    assert inspect(ws.database, ws.store, secrets=secrets("the first key")).faults == ()
-    (fault,) = inspect(ws.database, ws.store, secrets=secrets("another key")).faults
+    secrets("the first of two keys").set("OPENAI_API_KEY", "sk-something-secret")
+    assert inspect(ws.database, ws.store, secrets=secrets("the first of two keys")).faults == ()
+    (fault,) = inspect(ws.database, ws.store, secrets=secrets("the second of two keys")).faults
     assert (fault.where, fault.mended_by) == ("secret OPENAI_API_KEY", "")
     assert "which is not here" in fault.what
     assert "something" not in str(fault)
