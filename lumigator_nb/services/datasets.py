@@ -227,11 +227,11 @@ class Datasets:
         """
         return dataset_versions.history(self._database, self._store, name)
 
-    def differences(self, new: Dataset | str, old: Dataset | str, *, on: str | None = None) -> DatasetDiff:
-        """Compare two datasets, such as "tickets" and "tickets@1", row by row.
+    def differences(self, old: Dataset | str, new: Dataset | str, *, on: str | None = None) -> DatasetDiff:
+        """Compare two datasets, such as "tickets@1" and "tickets", row by row.
 
         Args:
-            new, old: record, name or id.
+            old, new: record, name or id.
             on: a column that names each row; default the text of the example.
 
         Raises:
