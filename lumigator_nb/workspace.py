@@ -409,13 +409,16 @@ class Workspace:
             return garbage.find(self.database, self.store, older_than)
         return garbage.collect(self.database, self.store, older_than, force=force)
 
-    def inspect(self, *, progress: bool = True) -> Inspection:
+    def inspect(self, report: inspection.Report = inspection.silent) -> Inspection:
         """Read all datasets and results and compare them with what the database says; nothing is changed.
+
+        Args:
+            report: told how far it is: what is looked at, how many are done, how many there are.
 
         Returns:
             The faults, each with its remedy; empty where everything is as it was written.
         """
-        return inspection.inspect(self.database, self.store)
+        return inspection.inspect(self.database, self.store, report, secrets=self.secrets)
 
     def _question(
         self,

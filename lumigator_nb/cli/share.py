@@ -1,4 +1,4 @@
-"""Handing experiments on: as a file, and taking one in."""
+"""Handing experiments on: as a file, and taking one in; where a result comes from, and whether it comes again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lumigator_nb.cli.common import connected
+from lumigator_nb.cli.common import Budget, connected
 
 app = typer.Typer()
 
@@ -34,3 +34,17 @@ def load(
     """Take in an experiment from a file; nothing of the file is executed."""
     with connected() as ws:
         typer.echo(ws.load(file, name=name))
+
+
+@app.command()
+def provenance(workflow: Annotated[str, typer.Argument(help="Id, or its beginning.")]) -> None:
+    """Say where a result comes from: who, when, on what data, with what model, code and versions."""
+    with connected() as ws:
+        typer.echo(ws.provenance(workflow))
+
+
+@app.command()
+def reproduce(workflow: Annotated[str, typer.Argument(help="Id, or its beginning.")], budget: Budget = None) -> None:
+    """Ask a workflow's model again, and say whether the numbers agree."""
+    with connected() as ws:
+        typer.echo(ws.reproduce(workflow, budget=budget))

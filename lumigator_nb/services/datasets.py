@@ -21,7 +21,8 @@ from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
 from lumigator_nb.records import Dataset
 from lumigator_nb.repositories import reading, writing
-from lumigator_nb.services import dataset_versions, deletion, drawing
+from lumigator_nb.services import dataset_versions, deletion
+from lumigator_nb.services import parts as parts_of
 from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.dataset_versions import DatasetDiff
 from lumigator_nb.services.deletion import Deletion, Stop, required
@@ -263,7 +264,7 @@ class Datasets:
             InvalidInputError: shares do not sum to 1, there is no such column, or a part would be empty.
             ConflictError: a name is taken by something else.
         """
-        return drawing.split(self._record(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
+        return parts_of.split(self._record(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
 
     def draw(
         self,
@@ -287,12 +288,12 @@ class Datasets:
             InvalidInputError: more are asked for than there are, or there is no such column.
             ConflictError: the name is taken by something else.
         """
-        return drawing.draw(self._record(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
+        return parts_of.draw(self._record(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
 
     def _record(self, dataset: Dataset | str) -> Dataset:
         return self.get(dataset if isinstance(dataset, str) else dataset.id)
 
-    def _parts(self) -> drawing.Tools:
+    def _parts(self) -> parts_of.Tools:
         return {"read": self.to_pandas, "versions": self._versions, "keep": self._keep_derived}
 
     def _versions(self, name: str) -> Sequence[Dataset]:

@@ -44,6 +44,10 @@ _AGAIN = "restore the file from a backup of the store, or launch in a new experi
 _DAMAGED = (DamagedError, ValueError, OSError, KeyError, pa.ArrowException)
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """A report that nobody reads."""
+
+
 @dataclass(frozen=True)
 class Inspection:
     """What was found.
@@ -76,7 +80,7 @@ class Inspection:
 def inspect(
     database: Database,
     store: Store,
-    report: Report = lambda what, done, total: None,
+    report: Report = silent,
     *,
     older_than: timedelta = garbage.OLDER_THAN,
     secrets: Secrets | None = None,

@@ -8,7 +8,7 @@ not.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,3 +138,155 @@ def _luhn(digits: Sequence[int]) -> int:
     """The sum of ISO/IEC 7812-1, annex B: every second digit from the right counts twice, as the sum of its digits."""
     doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
     return sum(digits[-1::-2]) + sum(doubled)
+
+
+# Each column by itself, with bank accounts, and more issuers of cards.
+
+_MOST_SHOWN = 5
+_FEWEST_IBAN_DIGITS = 7
+_DINERS = r"3[068]\d{2}[ -]?\d{6}[ -]?\d{4}"
+_ANY_CARD = rf"{_CARD}|{_DINERS}"
+_ANY_CARD_FOUND = re.compile(rf"(?<![\w+#./:=-])(?<!\d[ -])({_ANY_CARD})(?![\w/=-])(?! \d)")
+# JCB, Diners Club and UnionPay, as _ISSUERS.
+_MORE_ISSUERS = (
+    (re.compile(r"35(?:2[89]|[3-8])"), (16,)),
+    (re.compile(r"3(?:0[0-5]|[689])"), (14,)),
+    (re.compile(r"62"), (16, 17, 18, 19)),
+)
+_IBAN = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"
+_IBAN_FOUND = re.compile(_IBAN, re.ASCII)
+# The IBAN registry of ISO 13616: how many characters an account number has in which country.
+_IBAN_LENGTHS = {
+    country: length
+    for length, countries in (
+        (15, "NO"),
+        (16, "BE"),
+        (18, "DK FI FO GL NL"),
+        (19, "MK SI"),
+        (20, "AT BA EE KZ LT LU XK"),
+        (21, "CH HR LI LV"),
+        (22, "BG BH CR DE GB GE IE ME RS VA"),
+        (23, "AE GI IL IQ TL"),
+        (24, "AD CZ ES MD PK RO SA SE SK TN VG"),
+        (25, "LY PT ST"),
+        (26, "IS TR"),
+        (27, "FR GR IT MC MR SM"),
+        (28, "AL AZ BY CY DO GT HU LB PL SV"),
+        (29, "BR EG PS QA UA"),
+        (30, "JO KW MU"),
+        (31, "MT SC"),
+        (32, "LC"),
+    )
+    for country in countries.split()
+}
+
+
+@dataclass
+class _Seen:
+    """How many texts of one column have something, and the first of their rows (from 1)."""
+
+    n: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def add(self, places: _Places, first_row: int) -> None:
+        self.n += len(places)
+        self.rows += (places[: _MOST_SHOWN - len(self.rows)] + first_row).tolist()
+
+
+class Personal:
+    """Counts texts with e-mail addresses, phone, card and bank account numbers, column by column, piece by piece.
+
+    All columns of strings are looked at: examples, ground truths and metadata. Card numbers count where issuer, length
+    and Luhn's sum fit, IBANs where country, length and checksum do.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, _Seen]] = {}
+
+    def add(self, table: pa.Table, first_row: int) -> None:
+        """Look at the next rows.
+
+        Args:
+            table: columns of strings; others are left out.
+            first_row: the number of its first row, counted from 1 over all pieces.
+        """
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+                continue
+            row = first_row
+            for texts in column.cast(pa.string()).chunks:
+                for kind, places in _sights(texts).items():
+                    if len(places):
+                        self._seen.setdefault(kind, {}).setdefault(name, _Seen()).add(places, row)
+                row += len(texts)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return one note for each kind that was found, with the first rows of each column; never a value."""
+        return tuple(_note(kind, self._seen[kind]) for kind in _KINDS if kind in self._seen)
+
+
+_KINDS = ("e-mail addresses", "phone numbers", "payment card numbers", "bank account numbers (IBAN)")
+
+
+def _note(kind: str, columns: dict[str, _Seen]) -> str:
+    parts = [_told(name, seen) for name, seen in columns.items()]
+    places = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    holds = "holds" if sum(seen.n for seen in columns.values()) == 1 else "hold"
+    # Metadata are never part of what a model is asked.
+    sent = any(name == "example" or is_ground_truth(name) for name in columns)
+    where = "be kept here, and sent to a provider" if sent else "be kept here"
+    return f"{places} {holds} what looks like {kind}: check whether they may {where}"
+
+
+def _told(name: str, seen: _Seen) -> str:
+    noun = "example" if name == "example" else "ground truth" if name == "ground_truth" else "value"
+    column = "" if noun != "value" else f" of {name!r}"
+    rows = ", ".join(f"{row:,}" for row in seen.rows)
+    more = ", …" if seen.n > len(seen.rows) else ""
+    return f"{seen.n:,} {noun}{'' if seen.n == 1 else 's'}{column} ({'row' if seen.n == 1 else 'rows'} {rows}{more})"
+
+
+def _sights(texts: pa.StringArray) -> dict[str, _Places]:
+    """Return where what is, by kind; what is quick to know says where the slow patterns may match."""
+    digits = digit_counts(texts)
+    mails = np.flatnonzero(pc.match_substring(texts, "@").fill_null(False).to_numpy(zero_copy_only=False))
+    phones, cards = np.flatnonzero(digits >= _FEWEST_PHONE_DIGITS), np.flatnonzero(digits >= _FEWEST_CARD_DIGITS)
+    ibans = np.flatnonzero(digits >= _FEWEST_IBAN_DIGITS)
+    found = (
+        _matching(texts, mails, _EMAIL),
+        _matching(texts, phones, _PHONE),
+        _holding(texts, _matching(texts, cards, _ANY_CARD), _has_any_card),
+        _holding(texts, _matching(texts, ibans, _IBAN), _has_iban),
+    )
+    return dict(zip(_KINDS, found, strict=True))
+
+
+def _holding(texts: pa.StringArray, places: _Places, check: Callable[[str], bool]) -> _Places:
+    return places[[check(texts[int(place)].as_py()) for place in places]] if len(places) else places
+
+
+def _has_any_card(text: str) -> bool:
+    return any(is_card(match[1]) or _is_other_card(match[1]) for match in _ANY_CARD_FOUND.finditer(text))
+
+
+def _is_other_card(text: str) -> bool:
+    number = "".join(character for character in text if character.isdigit())
+    issued = any(begin.match(number) and len(number) in lengths for begin, lengths in _MORE_ISSUERS)
+    return issued and _luhn([int(digit) for digit in number]) % 10 == 0
+
+
+def _has_iban(text: str) -> bool:
+    return any(is_iban(match[0][:end]) for match in _IBAN_FOUND.finditer(text) for end in _word_ends(match[0]))
+
+
+def _word_ends(text: str) -> list[int]:
+    # Words of capitals may follow a number, and look like its next groups.
+    return [match.end() for match in re.finditer(r"[A-Z0-9](?= |$)", text)]
+
+
+def is_iban(text: str) -> bool:
+    """Whether characters, perhaps with blanks between, are an IBAN: by country, length and checksum (ISO 7064, 97-10)."""
+    compact = text.replace(" ", "")
+    if len(compact) != _IBAN_LENGTHS.get(compact[:2]):
+        return False
+    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1

@@ -101,6 +101,22 @@ def test_the_doctor_says_what_is_wrong(cli, monkeypatch) -> None:
     assert "hunter2" not in printed
 
 
+def test_versions_parts_archives_and_deletion_by_command(cli, tmp_path) -> None:
+    columns = ("--example", "body", "--ground-truth", "summary")
+    cli("datasets", "upload", "tickets.csv", *columns)
+    (tmp_path / "tickets.csv").write_text(CSV + "It snows. We ski.,Skiing.\n", encoding="utf-8")
+    assert "version 2" in cli("datasets", "upload", "tickets.csv", *columns, "--new-version")
+    assert re.search(r"2 +3 +1 +0 +0", cli("datasets", "history", "tickets"))
+    assert "1 added" in cli("datasets", "differences", "tickets@1", "tickets")
+    assert "tickets-a" in cli("datasets", "split", "tickets", "--part", "a=0.5", "--part", "b=0.5", "--groups", "ground_truth")
+    assert "2 of 3 examples" in cli("datasets", "draw", "tickets", "2")
+    cli("datasets", "archive", "tickets-2")
+    assert "tickets-2" not in cli("datasets", "list")
+    cli("experiments", "create", "e", "--dataset", "tickets", "--metric", "length")
+    assert "Would be deleted" in cli("datasets", "delete", "tickets", "--cascade", "--dry-run")
+    assert "Deleted" in cli("datasets", "delete", "tickets", "--cascade")
+
+
 def test_the_schema_by_command(cli) -> None:
     assert "none" in cli("db", "current")
     assert f"is at revision {head_revision()}" in cli("db", "upgrade")

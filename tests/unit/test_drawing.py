@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lumigator_nb.errors import ConflictError, InvalidInputError
 from lumigator_nb.records import Dataset
-from lumigator_nb.services.drawing import draw, draw_rows, split, split_rows, strata_notes
+from lumigator_nb.services.drawing import draw_rows, split_rows, strata_notes
+from lumigator_nb.services.parts import draw, split
 
 HALVES = {"train": 0.8, "test": 0.2}
 THIRDS = {"train": 0.7, "test": 0.2, "dev": 0.1}
