@@ -35,7 +35,7 @@ down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 	$(BIN)/lumigator-nb down
 
 # One call of pytest, so that its closing line counts everything and comes last. Tests with services mostly wait, so that
-# a second worker does the others meanwhile.
+# a second worker does others meanwhile; each takes one test after the other, since some take minutes.
 test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
 	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadgroup
 

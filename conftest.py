@@ -48,14 +48,6 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a Ray head, where pytest has several workers."""
-    for item in items:
-        folder = item.path.parent.name
-        if folder in ("integration", "notebooks"):
-            item.add_marker(pytest.mark.xdist_group(folder))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     # A notebook executes on a copy, from which the checkout's .env is out of sight.
     if getattr(item, "nbmake", False):
