@@ -35,9 +35,9 @@ down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 	$(BIN)/lumigator-nb down
 
 # One call of pytest, so that its closing line counts everything and comes last. Tests with services mostly wait, so that
-# a second worker does others meanwhile; each takes one test after the other, since some take minutes.
+# a second worker does others meanwhile; tests of one file stay together and share what takes long to set up.
 test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
-	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadgroup
+	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadfile
 
 test-unit: $(DEV) ## Test what needs no service
 	$(BIN)/pytest tests/unit

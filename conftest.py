@@ -133,6 +133,12 @@ class InlineCluster:
             raise ClusterUnavailableError("the cluster does not answer")
 
 
+@pytest.fixture(scope="session")
+def inline_cluster() -> type[InlineCluster]:
+    """The class, for those who make a workspace of their own; "conftest" names another file in other folders."""
+    return InlineCluster
+
+
 @pytest.fixture
 def cluster() -> InlineCluster:
     return InlineCluster()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import sys
 import traceback
 from pathlib import Path
@@ -12,7 +13,6 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from conftest import InlineCluster
 from lumigator_nb import layout, metrics
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -22,13 +22,17 @@ from lumigator_nb.specs import Status, Step, StoreSpec
 from lumigator_nb.store import Store
 from lumigator_nb.workspace import Workspace
 
+# Not by name, which other folders have, too; the processes that are started import this module.
+conftest = runpy.run_path(str(Path(__file__).parents[2] / "conftest.py"))
 PROCESSES, ROUNDS = 10, 2
 MODELS = ["baseline/lead-1", "baseline/copy"]
 FRAME = pd.DataFrame({"example": ["One. Two.", "Three."], "ground_truth": ["One.", "Three."]})
 
 
 def workspace(url: str, folder: str) -> Workspace:
-    return Workspace(Settings(), Database(url), Store(StoreSpec(uri=Path(folder).as_uri())), InlineCluster())
+    return Workspace(
+        Settings(), Database(url), Store(StoreSpec(uri=Path(folder).as_uri())), conftest["InlineCluster"]()
+    )
 
 
 def work(url: str, folder: str, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import gzip
 import io
@@ -373,3 +374,53 @@ def test_a_bad_id_of_the_hub_is_refused(ws, url, message) -> None:
 def test_ids_of_the_hub_and_files_in_it_are_told_apart(url, is_id) -> None:
     assert tables.is_hub_id(url) == is_id
     assert not tables.is_hub_dataset(pd.DataFrame({"example": ["a"]}))
+
+
+# What holds for any table
+
+TEXTS_OF_XML = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], include_characters="\t\n"))
+CELLS = {
+    "text": TEXTS_OF_XML.filter(lambda value: value and not value.startswith("=")),
+    "whole": st.integers(-(2**53), 2**53),
+    "share": st.floats(allow_nan=False, allow_infinity=False),
+    "sure": st.booleans(),
+    "day": st.dates(dt.date(1901, 1, 1), dt.date(2999, 12, 31)),
+}
+SHEET = st.lists(
+    st.tuples(CELLS["text"], *(st.none() | cells for cells in CELLS.values())), min_size=1, max_size=5
+)  # fmt: skip
+SLOW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@SLOW
+@given(sheet=SHEET, n_blank=st.integers(0, 3))
+def test_a_workbook_is_read_as_it_was_written(read, sheet, n_blank) -> None:
+    names = ["example", *CELLS]
+    examples = read(workbook(names, *sheet, *[[None, ""]] * n_blank), "data.xlsx")
+    expected = [[cell.isoformat() if isinstance(cell, dt.date) else cell for cell in row] for row in sheet]
+    assert [list(row.values()) for row in rows(examples)] == expected
+    assert {type(row["sure"]) for row in rows(examples)} <= {bool, type(None)}
+
+
+def outcome(read, content, filename):
+    """Return the table with what is said about it, or what is said against it."""
+    try:
+        examples = read(content, filename)
+    except DatasetError as error:
+        return str(error)
+    return examples.table, examples.columns, [note for note in examples.notes if not note.startswith("unpacked '")]
+
+
+@SLOW
+@given(
+    cells=st.lists(st.tuples(TEXTS, TEXTS), max_size=5),
+    delimiter=st.sampled_from(",;\t|"),
+    tail=st.sampled_from(["", "\n", '"', "a,b,c,d\n"]),
+)
+def test_a_packed_file_is_read_as_the_file_itself(read, cells, delimiter, tail) -> None:
+    sink = io.StringIO()
+    csv.writer(sink, delimiter=delimiter).writerows([("example", "more"), *cells])
+    content = (sink.getvalue() + tail).encode()
+    plain = outcome(read, content, "data.csv")
+    assert outcome(read, gzip.compress(content), "data.csv.gz") == plain
+    assert outcome(read, packed(**{"folder/data.csv": content}), "data.zip") == plain

@@ -52,14 +52,12 @@ def counted(prediction, example):
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory):
+def origin(tmp_path_factory, inline_cluster):
     """A whole experiment, and the file that was written of it; only to be read."""
-    from conftest import InlineCluster
-
     folder = tmp_path_factory.mktemp("origin")
     database = Database(f"sqlite:///{folder / 'origin.db'}")
     database.upgrade()
-    ws = Workspace(Settings(), database, Store(StoreSpec(uri=(folder / "store").as_uri())), InlineCluster())
+    ws = Workspace(Settings(), database, Store(StoreSpec(uri=(folder / "store").as_uri())), inline_cluster())
     dataset = ws.datasets.upload(FRAME, name="tickets")
     own = lm.metric(name="counted", range=(0, 1))(counted)
     experiment = ws.experiments.create(
