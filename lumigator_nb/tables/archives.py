@@ -28,7 +28,7 @@ def unpack_gzip(path: Path, filename: str, target: Path) -> str:
             _copy(cast(IO[bytes], source), target, filename, path.stat().st_size)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DatasetError(f"{filename} is a gzip archive that cannot be read: {error}", _PACK_AGAIN) from error
-    return filename.removesuffix(".gz").removesuffix(".GZ")
+    return filename[:-3] if filename.lower().endswith(".gz") else filename
 
 
 def unpack_zip(path: Path, filename: str, target: Path) -> str:
@@ -41,7 +41,9 @@ def unpack_zip(path: Path, filename: str, target: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             member = _only_file(archive, filename)
             with archive.open(member) as source:
-                _copy(source, target, filename, max(member.compress_size, 1))
+                # What the archive says of the size of its files may be wrong.
+                packed = min(member.compress_size, path.stat().st_size)
+                _copy(source, target, filename, max(packed, 1))
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
         raise DatasetError(f"{filename} is a zip archive that cannot be read: {error}", _PACK_AGAIN) from error
     return PurePosixPath(member.filename).name
@@ -74,8 +76,10 @@ def _refuse_path(name: str, filename: str) -> None:
 
 
 def _is_clutter(name: str) -> bool:
-    """What macOS and Windows put beside the files."""
-    return name.startswith("__MACOSX/") or PurePosixPath(name).name in (".DS_Store", "Thumbs.db", "desktop.ini")
+    """Hidden files and folders, and what macOS and Windows put beside the files."""
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return hidden or parts[0] == "__MACOSX" or parts[-1] in ("Thumbs.db", "desktop.ini")
 
 
 def _copy(source: IO[bytes], target: Path, filename: str, packed: int) -> None:

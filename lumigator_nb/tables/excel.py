@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xml.etree.ElementTree import ParseError
 
 from lumigator_nb.errors import DatasetError, MissingExtraError, did_you_mean
@@ -18,6 +19,8 @@ from lumigator_nb.tables.rows import Number, Row, collect
 from lumigator_nb.tables.spool import Spool
 from lumigator_nb.tables.text import Report
 
+_FORMULA = re.compile(rb"<(?:\w+:)?f[ />]")
+_FORMULA_BYTES = 64
 _SAVE_AGAIN = "open it in Excel and save it again, or export the sheet as 'CSV UTF-8'"
 
 
@@ -25,7 +28,7 @@ def read_excel(path: Path, wanted: Wanted, spool: Spool, report: Report, sheet: 
     """Read a sheet of an .xlsx workbook; its first row with values names the columns.
 
     Numbers and truth values keep their types, dates become ISO text, and of a formula the value counts that Excel
-    saved. Columns with values of several types become text.
+    saved; one without is refused. Columns with values of several types become text.
 
     Args:
         sheet: its name; default the first.
@@ -46,12 +49,46 @@ def read_excel(path: Path, wanted: Wanted, spool: Spool, report: Report, sheet: 
             name, notes = _chosen([found.title for found in book.worksheets], sheet, wanted.filename)
             page = book[name]
             page.reset_dimensions()  # what the file says of them may be wrong
+            if _has_formulas(path):
+                _refuse_unsaved(file, page, f"{wanted.filename}, sheet {name!r}")
             rows = _Rows(page.iter_rows(values_only=True), f"{wanted.filename}, sheet {name!r}")
             refuse_duplicates(rows.names, wanted.filename)
             raw = collect(rows.rows(), wanted, spool, lambda: report(min(file.tell(), size)), "text")
         finally:
             book.close()
     return replace(raw, notes=(*notes, *rows.notes, *raw.notes))
+
+
+def _has_formulas(path: Path) -> bool:
+    """Whether any sheet has one, which is far quicker to say than which cells they are in."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if not name.startswith("xl/worksheets/"):
+                continue
+            with archive.open(name) as file:
+                rest = b""
+                while chunk := file.read(1 << 20):
+                    if _FORMULA.search(rest + chunk):
+                        return True
+                    rest = chunk[-_FORMULA_BYTES:]
+    return False
+
+
+def _refuse_unsaved(file: IO[bytes], page: Any, place: str) -> None:
+    """Refuse formulas without a value, as programs write them that cannot count: they would be read as empty cells."""
+    import openpyxl
+
+    book = openpyxl.load_workbook(file, read_only=True, data_only=False)
+    try:
+        formulas = book[page.title]
+        formulas.reset_dimensions()
+        for written, found in zip(formulas.iter_rows(), page.iter_rows(), strict=True):
+            for cell, value in zip(written, found, strict=True):
+                # A formula whose value is the empty text has none either, but says that it is text.
+                if cell.data_type == "f" and value.value is None and value.data_type != "str":
+                    raise DatasetError(f"{place}, cell {cell.coordinate}: the formula has no saved value", _SAVE_AGAIN)
+    finally:
+        book.close()
 
 
 @contextmanager

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lumigator_nb.errors import DatasetError, MissingExtraError
+from lumigator_nb.tables.spool import is_full
 
 _BATCH_ROWS = 1000
+_MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
 _OPTIONS = ("split", "name", "revision")
 # A third part is a file in the repository, which is read as any other URL.
 _ID = re.compile(r"hf://datasets/([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+))?/?(?:\?(.*))?")
@@ -52,8 +55,11 @@ def save_hub_id(url: str, target: Path) -> str:
 def save_hub_dataset(source: Any, target: Path, what: str = "the Hugging Face dataset") -> str:
     """Write a dataset as Parquet, a thousand rows at a time, and return a name for it.
 
+    A column of class labels becomes their names; those inside of nested values stay numbers.
+
     Raises:
-        DatasetError: it is several splits, has no rows, or its rows have no common type.
+        DatasetError: it is several splits, has no rows, holds pictures or the like, its rows have no common type, or
+            it breaks off.
     """
     splits = _splits(source)
     if splits:
@@ -84,13 +90,14 @@ def _splits(source: object) -> list[str]:
 
 
 def _tables(source: Any, what: str) -> Iterator[pa.Table]:
+    features = source.features or {}
+    _refuse_media(features, what)
     schema = source.features.arrow_schema.remove_metadata() if source.features else None
     row = 1
-    for batch in source.with_format("arrow").iter(batch_size=_BATCH_ROWS):
-        table = batch if isinstance(batch, pa.Table) else pa.table(batch)
+    for table in _batches(source, what):
         schema = schema or table.schema.remove_metadata()
         try:
-            yield table.select(schema.names).cast(schema)
+            yield _with_label_names(_cast(table, schema), features)
         except (pa.ArrowException, KeyError, ValueError) as error:
             rows = f"rows {row} to {row + len(table) - 1}"
             raise DatasetError(
@@ -98,6 +105,63 @@ def _tables(source: Any, what: str) -> Iterator[pa.Table]:
                 "give all rows the same types: dataset.cast(features)",
             ) from error
         row += len(table)
+
+
+def _batches(source: Any, what: str) -> Iterator[pa.Table]:
+    batches = iter(source.with_format("arrow").iter(batch_size=_BATCH_ROWS))
+    row = 1
+    while True:
+        try:
+            batch = next(batches, None)
+        except Exception as error:  # what the library, or a generator behind it, raises is its own affair
+            if isinstance(error, OSError) and is_full(error):
+                raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise DatasetError(
+                f"{what} cannot be read from row {row} on: {reason}",
+                "check the network; where rows differ in their types, give all the same: dataset.cast(features)",
+            ) from None
+        if batch is None:
+            return
+        table = batch if isinstance(batch, pa.Table) else pa.table(batch)
+        yield table
+        row += len(table)
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    late = [name for name in table.column_names if name not in schema.names]
+    if late:
+        raise ValueError(f"column {late[0]!r} is new")
+    return table.select(schema.names).cast(schema)
+
+
+def _with_label_names(table: pa.Table, features: Mapping[str, Any]) -> pa.Table:
+    for index, name in enumerate(table.column_names):
+        names = getattr(features.get(name), "names", None)
+        if names:
+            labels = table[name]
+            known = pc.if_else(pc.greater_equal(labels, 0), labels, None)  # -1 stands for no label
+            table = table.set_column(index, name, pc.take(pa.array(names, pa.string()), known))
+    return table
+
+
+def _refuse_media(features: Mapping[str, Any], what: str) -> None:
+    found = {name: kind for name, feature in features.items() if (kind := _media(feature))}
+    if found:
+        name, kind = next(iter(found.items()))
+        raise DatasetError(
+            f"{what}, column {name!r}: a feature of type {kind} is not text",
+            f"leave it out: upload(dataset.remove_columns({list(found)}), …)",
+        )
+
+
+def _media(feature: Any) -> str | None:
+    """Return what a feature holds that is no text, however deep."""
+    if type(feature).__name__ in _MEDIA:
+        return type(feature).__name__
+    inner = feature.values() if isinstance(feature, Mapping) else feature if isinstance(feature, list) else ()
+    nested = getattr(feature, "feature", None)
+    return next(filter(None, map(_media, (*inner, *([nested] if nested is not None else [])))), None)
 
 
 def _loaded(url: str, name: str, options: dict[str, str]) -> Any:

@@ -378,16 +378,16 @@ def test_ids_of_the_hub_and_files_in_it_are_told_apart(url, is_id) -> None:
 
 # What holds for any table
 
-TEXTS_OF_XML = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], include_characters="\t\n"))
+TEXTS_OF_XML = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"], include_characters="\t\n"))
 CELLS = {
     "text": TEXTS_OF_XML.filter(lambda value: value and not value.startswith("=")),
     "whole": st.integers(-(2**53), 2**53),
-    "share": st.floats(allow_nan=False, allow_infinity=False),
+    "share": st.integers(-(10**12), 10**12).map(lambda n: n / 1000),  # a workbook has no more than 15 digits
     "sure": st.booleans(),
     "day": st.dates(dt.date(1901, 1, 1), dt.date(2999, 12, 31)),
 }
 SHEET = st.lists(
-    st.tuples(CELLS["text"], *(st.none() | cells for cells in CELLS.values())), min_size=1, max_size=5
+    st.tuples(CELLS["text"], *(st.none() | cells for cells in CELLS.values())), min_size=1, max_size=4
 )  # fmt: skip
 SLOW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -424,3 +424,87 @@ def test_a_packed_file_is_read_as_the_file_itself(read, cells, delimiter, tail) 
     plain = outcome(read, content, "data.csv")
     assert outcome(read, gzip.compress(content), "data.csv.gz") == plain
     assert outcome(read, packed(**{"folder/data.csv": content}), "data.zip") == plain
+
+
+# What must not be lost or let in without a word
+
+
+@pytest.mark.parametrize("clutter", [".hidden", "._data.csv", ".git/config", "__MACOSX/x"])
+def test_hidden_files_in_an_archive_do_not_count(read, clutter) -> None:
+    assert rows(read(packed(**{"data.csv": CSV, clutter: b"\0\1"}), "data.zip")) == ROWS
+
+
+def test_an_archive_that_lies_about_its_size_is_refused(read, monkeypatch) -> None:
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1_000_000)
+    content = bytearray(packed(**{"data.csv": b"example\n" + b"a" * 5_000_000}))
+    for start in (18, content.rindex(b"PK\x01\x02") + 20):
+        content[start : start + 4] = (2**32 - 16).to_bytes(4, "little")
+    with pytest.raises(DatasetError, match="swells to more than 100 times its size"):
+        read(bytes(content), "data.zip")
+
+
+@pytest.mark.parametrize("formula", ["=1+1", '=A2&"x"'])
+def test_a_formula_without_a_saved_value_is_refused_with_its_cell(read, formula) -> None:
+    with pytest.raises(DatasetError, match="data.xlsx, sheet 'Data', cell B3: the formula has no saved value"):
+        read(workbook(["example", "n"], ["a", 1], ["b", formula]), "data.xlsx")
+
+
+def test_a_formula_counts_by_its_saved_value(read) -> None:
+    sink = io.BytesIO()
+    book = io.BytesIO(workbook(["example", "n"], ["a", 777], ["b", 778]))
+    with zipfile.ZipFile(book) as old, zipfile.ZipFile(sink, "w") as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b"<v>777</v>", b"<f>1+1</f><v>2</v>")
+            empty = b'<c r="B3" t="str"><f>""</f><v></v></c>'
+            new.writestr(name, content.replace(b'<c r="B3" t="n"><v>778</v></c>', empty))
+    assert [row["n"] for row in rows(read(sink.getvalue(), "data.xlsx"))] == [2, None]
+
+
+def labelled(feature, **columns):
+    names = {"example": datasets.Value("string"), **dict.fromkeys(columns, feature)}
+    length = len(next(iter(columns.values())))
+    return datasets.Dataset.from_dict({"example": ["x"] * length, **columns}, features=datasets.Features(names))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_class_labels_become_their_names(ws, streamed) -> None:
+    source = labelled(datasets.ClassLabel(names=["bad", "good"]), ground_truth=[1, 0, -1, None])
+    dataset = ws.datasets.upload(source.to_iterable_dataset() if streamed else source, name="x")
+    truths = ws.datasets.to_pandas(dataset)["ground_truth"].astype(object)
+    assert truths.where(truths.notna(), None).tolist() == ["good", "bad", None, None]
+
+
+def test_pictures_are_refused_with_their_columns(ws) -> None:
+    source = labelled(datasets.Image(decode=False), a=[{"bytes": b"\x89PNG", "path": None}])
+    with pytest.raises(DatasetError, match="column 'a': a feature of type Image is not text") as caught:
+        ws.datasets.upload(source, name="x")
+    assert "remove_columns(['a'])" in caught.value.hint
+    assert ws.datasets.list() == []
+
+
+def broken():
+    yield from ({"example": str(number)} for number in range(1200))
+    raise ConnectionError("the network went away")
+
+
+def late():
+    yield from ({"example": str(number), **({"late": 1} if number >= 1000 else {})} for number in range(1500))
+
+
+def mixed():
+    yield from ({"example": str(number), "n": None if number < 1200 else 1} for number in range(1500))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (broken, "cannot be read from row 1001 on: ConnectionError: the network went away"),
+        (late, "rows 1001 to 1500: other columns or types than before: column 'late' is new"),
+        (mixed, "cannot be read from row 1001 on: ArrowInvalid"),
+    ],
+)  # fmt: skip
+def test_a_stream_that_breaks_off_or_changes_leaves_nothing(ws, rows, message) -> None:
+    with pytest.raises(DatasetError, match=message) as caught:
+        ws.datasets.upload(datasets.IterableDataset.from_generator(rows), name="x")
+    assert caught.value.hint
+    assert ws.datasets.list() == []
