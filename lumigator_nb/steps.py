@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from lumigator_nb import __version__, evaluation, inference, metrics, results
@@ -83,7 +85,7 @@ def execute(
         n_failed=outcome.n_failed,
         error=outcome.error,
         scores=outcome.scores,
-        details={**outcome.details, **_surroundings(step, spec)},
+        details=without_home({**outcome.details, **_surroundings(step, spec)}),
     )
     results.write_result(store, spec.workflow_id, result)
     log.info("%s ended: %s", step, result.status)
@@ -98,6 +100,23 @@ def versions(models: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, 
     names += [name for spec in specs for name in _OF_METRICS.get(spec.name, ())]
     found = {name: _version(name) for name in dict.fromkeys(names)}
     return {name: text for name, text in found.items() if text is not None}
+
+
+def without_home(value: Any) -> Any:
+    """Write this user's home folder as ~ wherever texts name it, such as a model that lies there."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # a user without a name and HOME, as in some containers
+        return value
+    return _replaced(value, re.compile(rf"(?<![\w.-]){re.escape(home)}(?![\w.-])")) if len(home) > 1 else value
+
+
+def _replaced(value: Any, home: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return home.sub("~", value)
+    if isinstance(value, Mapping):
+        return {name: _replaced(inner, home) for name, inner in value.items()}
+    return [_replaced(inner, home) for inner in value] if isinstance(value, list) else value
 
 
 def _packages_of(model: Model) -> Sequence[str]:

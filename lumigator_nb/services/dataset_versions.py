@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from pandas.api.types import is_numeric_dtype
 
 from lumigator_nb import layout, results
@@ -29,6 +30,11 @@ from lumigator_nb.store import Store
 Positions = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 _FACTS = ("version", "id", "created_at", "n_examples", "size_bytes", "content_hash")
+_WHOLE = {
+    pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype(), pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +117,20 @@ def _changes(store: Store, versions: Sequence[Dataset]) -> list[tuple[int, int, 
         if old.data_hash and old.data_hash == new.data_hash:
             found.append((0, 0, 0))
             continue  # `before` stays what both of them hold
-        before = _read(store, old) if before is None else before
-        after = _read(store, new)
+        before = read(store, old) if before is None else before
+        after = read(store, new)
         found.append(_counts(before, after))
         before = after
     return found
 
 
-def _read(store: Store, dataset: Dataset) -> pd.DataFrame:
+def read(store: Store, dataset: Dataset) -> pd.DataFrame:
+    """Return the rows of a dataset with the types they have: whole numbers stay whole where others are missing.
+
+    Otherwise pandas would make floating-point numbers of them, of which large ones, such as ids, look alike.
+    """
     with results.open_table(store, layout.examples(dataset.id)) as parquet:
-        frame: pd.DataFrame = parquet.read().to_pandas()
+        frame: pd.DataFrame = parquet.read().to_pandas(types_mapper=_WHOLE.get, integer_object_nulls=True)
     return frame
 
 
@@ -137,7 +147,7 @@ def differences(old: pd.DataFrame, new: pd.DataFrame, on: str | None = None) -> 
     """Compare two frames of examples row by row; the order of rows and columns does not matter.
 
     Args:
-        old, new: columns `example`, ground truth where there is one, and metadata, as `ws.datasets.to_pandas` gives.
+        old, new: columns `example`, ground truth where there is one, and metadata, as :func:`read` gives.
         on: a column that names each row, such as an id, by which rows are matched. Without it the text of the example
             is; where it occurs several times, rows that are alike are matched first, the others in their order. A
             row whose example was edited then counts as one removed and one added.

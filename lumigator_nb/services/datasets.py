@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -238,7 +239,8 @@ class Datasets:
         Raises:
             InvalidInputError: a dataset lacks the column, or its values do not tell rows apart.
         """
-        return dataset_versions.differences(self.to_pandas(old), self.to_pandas(new), on)
+        before, after = (dataset_versions.read(self._store, self._record(each)) for each in (old, new))
+        return dataset_versions.differences(before, after, on)
 
     def split(
         self,
@@ -294,7 +296,8 @@ class Datasets:
         return self.get(dataset if isinstance(dataset, str) else dataset.id)
 
     def _parts(self) -> parts_of.Tools:
-        return {"read": self.to_pandas, "versions": self._versions, "keep": self._keep_derived}
+        read = partial(dataset_versions.read, self._store)
+        return {"read": read, "versions": self._versions, "keep": self._keep_derived}
 
     def _versions(self, name: str) -> Sequence[Dataset]:
         with reading(self._database) as work:

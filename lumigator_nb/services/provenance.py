@@ -15,7 +15,6 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lumigator_nb import __version__, steps
@@ -101,7 +100,7 @@ class Circumstances:
             "launch": self._launch,
             "git": self._git,
             "dataset": _dataset(dataset),
-            "asked": _without_home(_asked(workflow.model, experiment.task)),
+            "asked": steps.without_home(_asked(workflow.model, experiment.task)),
             "versions": versions_here(workflow.model, experiment),
             "earlier": _earlier(workflow.provenance),
         }
@@ -222,14 +221,6 @@ def _asked(model: Model, task: Task) -> dict[str, Any]:
     }
 
 
-def _without_home(value: Any) -> Any:
-    """Write the user's home folder as ~, as in the name of a model that lies there."""
-    if isinstance(value, Mapping):
-        return {name: _without_home(inner) for name, inner in value.items()}
-    home = str(Path.home())
-    return value.replace(home, "~") if isinstance(value, str) and len(home) > 1 else value
-
-
 def _earlier(before: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = [*before.get("earlier", ())]
     if "launch" in before:
@@ -239,11 +230,12 @@ def _earlier(before: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _joined(record: Workflow, experiment: Experiment, dataset: Dataset, jobs: Mapping[Step, Job]) -> Provenance:
     noted = record.provenance
-    inference, evaluation = (jobs[step].details if step in jobs else {} for step in Step)
+    # What earlier versions noted may name the home folder.
+    inference, evaluation = (steps.without_home(jobs[step].details) if step in jobs else {} for step in Step)
     return Provenance(
         workflow={
             "id": record.id,
-            "label": record.label,
+            "label": steps.without_home(record.label),
             "experiment": experiment.name,
             "attempt": record.attempt,
             "status": str(record.status),

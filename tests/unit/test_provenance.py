@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import __version__
+from lumigator_nb import __version__, inference, results, steps
 from lumigator_nb.errors import NotFoundError
 from lumigator_nb.repositories import reading, writing
 from lumigator_nb.services import provenance
@@ -139,6 +140,55 @@ def test_a_model_in_the_home_folder_is_told_without_it(inline_ws, experiment, tm
     noted = provenance.circumstances(inline_ws.database, [experiment.id]).of(workflow)
     assert noted["asked"]["model"] == "hf/~/models/mine"
     assert str(tmp_path) not in json.dumps(noted)
+
+
+def test_what_the_worker_noted_and_the_label_are_told_without_the_home(inline_ws, experiment, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    workflow = launched(inline_ws, experiment, lm.Model("baseline/copy", label="hf//home/ann/mine"))
+    with writing(inline_ws.database) as work:
+        work.workflows.get(workflow.id).provenance = {}
+        for job in work.jobs.of_workflows([workflow.id]):
+            job.details = {**job.details, "source": "folder /home/ann/mine", "notes": ["read /home/ann/a, /home/ann"]}
+    known = provenance.of(inline_ws.database, workflow)
+    assert "/home/ann" not in json.dumps(known.to_dict())
+    assert known.workflow["label"] == "hf/~/mine"
+    assert known.inference["source"] == "folder ~/mine"
+    assert known.inference["notes"] == ["read ~/a, ~"]
+
+
+def test_a_worker_notes_no_home_folder(inline_ws, experiment, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "infer", lambda *_: {"source": "folder /home/ann/mine"})
+    monkeypatch.setattr(results, "tally", lambda *_: results.Tally())
+    monkeypatch.setenv("HOME", "/home/ann")
+    workflow = launched(inline_ws, experiment, "baseline/copy")
+    # Somebody else, whose home is another, reads it.
+    monkeypatch.setenv("HOME", "/home/bob")
+    assert provenance.of(inline_ws.database, workflow).inference["source"] == "folder ~/mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/home/ann", "~"),
+        ("file:///home/ann/x", "file://~/x"),
+        ("/home/anna/x", "/home/anna/x"),
+        ("/home/ann-old/x", "/home/ann-old/x"),
+        ("/mnt/home/ann/x", "/mnt/home/ann/x"),
+    ],
+)
+def test_only_the_home_folder_itself_is_taken_out(text, told, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert steps.without_home({"a": [text]}) == {"a": [told]}
+
+
+@pytest.mark.parametrize("home", ["/", None])
+def test_where_there_is_no_home_folder_nothing_fails(home, monkeypatch) -> None:
+    def nobody(_number: int) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.setenv("HOME", home) if home else monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert steps.without_home("/srv/a") == "/srv/a"
 
 
 def test_no_option_that_looks_like_a_secret_is_noted(inline_ws, experiment) -> None:

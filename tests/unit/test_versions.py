@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumigator_nb.errors import InvalidInputError, NotFoundError
-from lumigator_nb.services.dataset_versions import coded, differences, history
+from lumigator_nb.services.dataset_versions import coded, differences, history, read
 
 if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace
@@ -168,3 +171,31 @@ def test_history_counts_against_the_version_before(inline_ws: Workspace) -> None
     assert left[["version", "added", "removed", "changed"]].iloc[1].tolist() == [3, 0, 0, 0]
     with pytest.raises(NotFoundError):
         history(datasets._database, datasets._store, "nobody")
+
+
+def test_whole_numbers_beside_missing_ones_are_compared_and_kept_exactly(inline_ws: Workspace, tmp_path: Path) -> None:
+    large = 2**53  # from here on floating-point numbers leave some out
+    numbers = [[large + 1, None, large + 2], [large, None, large + 2]]
+    for values in numbers:
+        nested = pa.array([[value, None] for value in values], pa.list_(pa.int64()))
+        columns = {"example": list("abc"), "parent": pa.array(values, pa.int64()), "nested": nested}
+        pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+        inline_ws.datasets.upload(tmp_path / "t.parquet", name="t", new_version=True, progress=False)
+    found = history(inline_ws.database, inline_ws.store, "t")
+    assert found[["added", "removed", "changed"]].iloc[1].tolist() == [0, 0, 1]
+    old, new = (read(inline_ws.store, inline_ws.datasets.get(name)) for name in ("t@1", "t"))
+    diff = differences(old, new)
+    assert diff.changed["column"].tolist() == ["parent", "nested"]
+    assert cells(diff.changed.query("column == 'parent'")) == [(0, 0, "parent", large + 1, large)]
+    assert diff.notes == ()
+    kept = inline_ws.datasets.upload(new.iloc[[0, 1]], name="part")
+    assert read(inline_ws.store, kept)["parent"].tolist() == [large, pd.NA]
+
+
+def test_a_value_that_went_missing_changes_no_type(inline_ws: Workspace) -> None:
+    datasets = inline_ws.datasets
+    for values in ([1, 2], [1, None]):
+        frame = pd.DataFrame({"example": list("ab"), "n": pd.array(values, dtype="Int64")})
+        datasets.upload(frame, name="t", new_version=True)
+    diff = differences(*(read(inline_ws.store, datasets.get(name)) for name in ("t@1", "t")))
+    assert (diff.n_changed, diff.notes) == (1, ())
