@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -17,6 +21,14 @@ from lumigator_nb.specs import Status
 
 T = TypeVar("T", bound=SQLModel)
 MIN_ID_PREFIX = 6
+
+Order = Literal["newest", "oldest", "name", "-name", "size", "-size"]
+# By column, and whether the greatest comes first. Only datasets have a size.
+_ORDERS: dict[str, tuple[str, bool]] = {
+    "newest": ("created_at", True), "oldest": ("created_at", False),
+    "name": ("name", False), "-name": ("name", True),
+    "size": ("n_examples", True), "-size": ("n_examples", False),
+}  # fmt: skip
 
 
 class Repository(Generic[T]):
@@ -80,17 +92,39 @@ class Repository(Generic[T]):
         query = select(self.table).where(col(getattr(self.table, self.name_column)) == name)
         return self.session.exec(self._locked(query)).first()
 
-    def list(self, *, limit: int = 100, offset: int = 0, archived: bool = True) -> list[T]:
-        """Return rows, newest first; without `archived` those that are put away are left out."""
-        created = col(getattr(self.table, "created_at"))  # noqa: B009 - T has no such attribute for the type checker
-        query = select(self.table).order_by(created.desc(), col(getattr(self.table, "id")).desc())  # noqa: B009
-        if not archived:
-            query = query.where(col(getattr(self.table, "archived_at")).is_(None))  # noqa: B009
+    def list(
+        self, *conditions: ColumnElement[bool], limit: int = 100, offset: int = 0, order: Order = "newest"
+    ) -> list[T]:
+        """Return the rows for which all conditions hold."""
+        query = select(self.table).where(*conditions).order_by(*self._order(order))
         return list(self.session.exec(query.offset(offset).limit(limit)))
 
-    def count(self) -> int:
-        """Return the number of rows."""
-        return self.session.exec(select(func.count()).select_from(self.table)).one()
+    def count(self, *conditions: ColumnElement[bool]) -> int:
+        """Return the number of rows for which all conditions hold."""
+        return self.session.exec(select(func.count()).select_from(self.table).where(*conditions)).one()
+
+    def names(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the names of rows by their ids, in one query; ids without a row are left out."""
+        key, name = self._column("id"), self._column(self.name_column or "id")
+        return dict(self.session.exec(select(key, name).where(key.in_(ids))).all())
+
+    def shown(self, *, archived: bool, search: str | None = None) -> builtins.list[ColumnElement[bool]]:
+        """Return the conditions of a list: whether rows that were put away belong to it, what names must contain."""
+        conditions = [] if archived else [self._column("archived_at").is_(None)]
+        if search and search.strip():
+            name = func.lower(self._column(self.name_column or "id"))
+            conditions.append(name.contains(search.strip().lower(), autoescape=True))
+        return conditions
+
+    def _order(self, order: Order) -> tuple[Any, ...]:
+        if order not in _ORDERS:
+            raise InvalidInputError(f"there is no order {order!r}", f"known: {', '.join(_ORDERS)}")
+        name, descending = _ORDERS[order]
+        columns = self._column(name), self._column("id")
+        return tuple(column.desc() for column in columns) if descending else columns
+
+    def _column(self, name: str) -> Any:
+        return col(getattr(self.table, name))
 
     def delete(self, record: T) -> None:
         """Remove a row."""
@@ -149,9 +183,25 @@ class Experiments(Repository[Experiment]):
         """Return the experiments on a dataset."""
         return list(self.session.exec(select(Experiment).where(Experiment.dataset_id == dataset_id)))
 
+    def having(self, status: Status) -> ColumnElement[bool]:
+        """Return the condition that an experiment has a workflow of that status."""
+        return sa.exists().where(col(Workflow.experiment_id) == col(Experiment.id), col(Workflow.status) == status)
+
 
 class Workflows(Repository[Workflow]):
     """Workflows, by id."""
+
+    def counts(self, experiment_ids: Sequence[str]) -> dict[str, Counter[Status]]:
+        """Return how many workflows of each status experiments have, in one query."""
+        query = (
+            select(Workflow.experiment_id, Workflow.status, func.count())
+            .where(col(Workflow.experiment_id).in_(experiment_ids))
+            .group_by(col(Workflow.experiment_id), col(Workflow.status))
+        )
+        found: dict[str, Counter[Status]] = {key: Counter() for key in experiment_ids}
+        for key, status, number in self.session.exec(query):
+            found[key][Status(status)] = number
+        return found
 
     def of_experiment(self, experiment_id: str) -> list[Workflow]:
         """Return the workflows of an experiment, in the order of their launch."""
@@ -238,6 +288,15 @@ class Secrets(Repository[Secret]):
         return list(self.session.exec(select(Secret).order_by(col(Secret.name))))
 
 
+# What tells of a table's rows that one was added, changed or deleted, besides how many there are.
+_MARKS: tuple[tuple[Any, ...], ...] = (
+    (Dataset, func.max(col(Dataset.created_at)), func.count(col(Dataset.archived_at))),
+    (Experiment, func.max(col(Experiment.created_at)), func.count(col(Experiment.archived_at))),
+    (Label, func.max(col(Label.created_at)), func.sum(col(Label.value))),
+    (Secret, func.max(col(Secret.updated_at))),
+)
+
+
 class UnitOfWork:
     """The repositories over one session."""
 
@@ -249,6 +308,17 @@ class UnitOfWork:
         self.jobs = Jobs(session, Job, lock=lock)
         self.labels = Labels(session, Label, lock=lock)
         self.secrets = Secrets(session, Secret, lock=lock)
+
+    def state(self) -> str:
+        """Return a text that is another one after a dataset, experiment, workflow, label or secret has changed."""
+        counted = [
+            tuple(self.session.exec(sa.select(func.count(), *marks).select_from(table)).one())  # type: ignore[call-overload]
+            for table, *marks in _MARKS
+        ]
+        groups = col(Workflow.status), col(Workflow.stale)
+        marks = func.count(), func.max(col(Workflow.attempted_at)), func.sum(col(Workflow.attempt))
+        workflows = self.session.exec(sa.select(*groups, *marks).group_by(*groups))  # type: ignore[call-overload]
+        return repr((counted, sorted(map(str, workflows))))
 
 
 @contextmanager

@@ -436,6 +436,14 @@ class Workspace:
         self.workflows.submitter.check_keys(question.everybody)
         return question
 
+    def state(self) -> str:
+        """Return a text that is another one after anything was added, changed or deleted, in whatever process.
+
+        It costs a look at the database, and says nothing about progress within a job.
+        """
+        with reading(self.database) as work:
+            return work.state()
+
     def close(self) -> None:
         """Give the database connections back; the cluster and what works on it go on."""
         self.database.close()

@@ -80,13 +80,17 @@ class CatalogueModel(Value):
         defaults = self.defaults.get(task.kind, {}) if task else {}
         return Model(self.name, base_url=settings.pop("base_url", self.base_url), **{**defaults, **settings})
 
+    @property
+    def lacks(self) -> str | None:
+        """What to install with pip before it can be used here; None where all is there."""
+        if all(_is_installed(name) for name in _PACKAGES.get(self.needs or "", ())):
+            return None
+        return f"any-llm-sdk[{self.needs}]" if self.needs == "gemini" else f"lumigator-nb[{self.needs}]"
+
     def obstacle(self, environment: Mapping[str, str]) -> str | None:
         """Return why it cannot be used here and now; None where nothing is known to stand in the way."""
-        missing = [name for name in _PACKAGES.get(self.needs or "", ()) if not _is_installed(name)]
-        if missing:
-            extra = self.needs if self.needs != "gemini" else None
-            package = f"lumigator-nb[{extra}]" if extra else f"any-llm-sdk[{self.needs}]"
-            return f"pip install '{package}'"
+        if self.lacks:
+            return f"pip install '{self.lacks}'"
         if self.api_key and not environment.get(self.api_key):
             return f"{self.api_key} is not set"
         return f"needs a server at {self.base_url}" if self.base_url else None

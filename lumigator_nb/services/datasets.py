@@ -21,7 +21,7 @@ from lumigator_nb.db import Database
 from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
 from lumigator_nb.records import Dataset
-from lumigator_nb.repositories import reading, writing
+from lumigator_nb.repositories import Order, reading, writing
 from lumigator_nb.services import dataset_versions, deletion
 from lumigator_nb.services import parts as parts_of
 from lumigator_nb.services.annotation import Annotator
@@ -206,10 +206,36 @@ class Datasets:
         with reading(self._database) as work:
             return work.datasets.find(key)
 
-    def list(self, *, limit: int = 100, offset: int = 0, archived: bool = False) -> list[Dataset]:
-        """Return datasets, newest first; with `archived` those that were put away too."""
+    def list(
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        archived: bool = False,
+        search: str | None = None,
+        order: Order = "newest",
+    ) -> builtins.list[Dataset]:
+        """Return datasets.
+
+        Args:
+            limit, offset: how many, and how many to leave out before them.
+            archived: also those that were put away.
+            search: what their names contain, in any case.
+            order: "newest", "oldest", "name" or "size" (most examples) first; "-name" and "-size" turn it round.
+        """
         with reading(self._database) as work:
-            return work.datasets.list(limit=limit, offset=offset, archived=archived)
+            conditions = work.datasets.shown(archived=archived, search=search)
+            return work.datasets.list(*conditions, limit=limit, offset=offset, order=order)
+
+    def count(self, *, archived: bool = False, search: str | None = None) -> int:
+        """Return how many datasets there are that :meth:`list` would return without a limit."""
+        with reading(self._database) as work:
+            return work.datasets.count(*work.datasets.shown(archived=archived, search=search))
+
+    def names(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the names of datasets by their ids; those that were deleted are left out."""
+        with reading(self._database) as work:
+            return work.datasets.names(ids)
 
     def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
         """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""

@@ -8,6 +8,9 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import ColumnElement
+from sqlmodel import col
+
 from lumigator_nb import metrics
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -15,12 +18,12 @@ from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.models.conversation import check as check_task
 from lumigator_nb.records import Dataset, Experiment
-from lumigator_nb.repositories import reading, writing
+from lumigator_nb.repositories import Order, UnitOfWork, reading, writing
 from lumigator_nb.services import deletion
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.services.secrets import redactor_of
-from lumigator_nb.specs import MetricSpec, Summarization, Task, now
+from lumigator_nb.specs import MetricSpec, Status, Summarization, Task, now
 from lumigator_nb.store import Store
 
 # What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
@@ -130,10 +133,48 @@ class Experiments:
         with reading(self._database) as work:
             return work.experiments.find(key)
 
-    def list(self, *, limit: int = 100, offset: int = 0, archived: bool = False) -> builtins.list[Experiment]:
-        """Return experiments, newest first; with `archived` those that were put away too."""
+    def list(
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        archived: bool = False,
+        search: str | None = None,
+        status: Status | None = None,
+        dataset: Dataset | str | None = None,
+        order: Order = "newest",
+    ) -> builtins.list[Experiment]:
+        """Return experiments.
+
+        Args:
+            limit, offset: how many, and how many to leave out before them.
+            archived: also those that were put away.
+            search: what their names contain, in any case.
+            status: those with a workflow of that status, as it was last recorded.
+            dataset: those on that dataset.
+            order: "newest", "oldest" or "name" first; "-name" turns it round.
+        """
         with reading(self._database) as work:
-            return work.experiments.list(limit=limit, offset=offset, archived=archived)
+            conditions = _shown(work, archived=archived, search=search, status=status, dataset=dataset)
+            return work.experiments.list(*conditions, limit=limit, offset=offset, order=order)
+
+    def count(
+        self,
+        *,
+        archived: bool = False,
+        search: str | None = None,
+        status: Status | None = None,
+        dataset: Dataset | str | None = None,
+    ) -> int:
+        """Return how many experiments there are that :meth:`list` would return without a limit."""
+        with reading(self._database) as work:
+            conditions = _shown(work, archived=archived, search=search, status=status, dataset=dataset)
+            return work.experiments.count(*conditions)
+
+    def names(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the names of experiments by their ids; those that were deleted are left out."""
+        with reading(self._database) as work:
+            return work.experiments.names(ids)
 
     def archive(self, experiment: Experiment | str) -> Experiment:
         """Put an experiment away: lists leave it out, and it still opens by its name; nothing is lost."""
@@ -169,6 +210,18 @@ class Experiments:
         key = experiment if isinstance(experiment, str) else experiment.id
         stopper = required(self.stopper) if stop else None
         return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper)
+
+
+def _shown(
+    work: UnitOfWork, *, archived: bool, search: str | None, status: Status | None, dataset: Dataset | str | None
+) -> builtins.list[ColumnElement[bool]]:
+    conditions = work.experiments.shown(archived=archived, search=search)
+    if status is not None:
+        conditions.append(work.experiments.having(status))
+    if dataset is not None:
+        key = work.datasets.get(dataset).id if isinstance(dataset, str) else dataset.id
+        conditions.append(col(Experiment.dataset_id) == key)
+    return conditions
 
 
 def parsed(given: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:

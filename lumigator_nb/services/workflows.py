@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from sqlalchemy import ColumnElement
+from sqlmodel import col
 
 from lumigator_nb import layout, metrics, results
 from lumigator_nb.cluster import Cluster, JobState
@@ -319,10 +321,24 @@ class Workflows:
         with reading(self._database) as work:
             return work.workflows.get(key)
 
-    def list(self, *, limit: int = 100, offset: int = 0) -> builtins.list[Workflow]:
-        """Return workflows, newest first."""
+    def list(self, *, limit: int = 100, offset: int = 0, status: Status | None = None) -> builtins.list[Workflow]:
+        """Return workflows, newest first; with `status` those that were last recorded with it."""
         with reading(self._database) as work:
-            return work.workflows.list(limit=limit, offset=offset)
+            return work.workflows.list(*_of_status(status), limit=limit, offset=offset)
+
+    def count(self, *, status: Status | None = None) -> int:
+        """Return how many workflows there are; with `status` those that were last recorded with it."""
+        with reading(self._database) as work:
+            return work.workflows.count(*_of_status(status))
+
+    def counts(self, experiments: Sequence[Experiment | str]) -> dict[str, Counter[Status]]:
+        """Return how many workflows of each status experiments have, as last recorded, by the experiments' ids.
+
+        Args:
+            experiments: records or ids.
+        """
+        with reading(self._database) as work:
+            return work.workflows.counts([each if isinstance(each, str) else each.id for each in experiments])
 
     def jobs(self, target: Target) -> builtins.list[Job]:
         """Return the jobs of workflows, in the order of workflows and steps."""
@@ -339,6 +355,18 @@ class Workflows:
         `truncated`, `finish`; see :class:`lumigator_nb.models.Prediction`.
         """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
+
+    def scores(self, workflow: Workflow | str, metrics: Sequence[MetricSpec] | None = None) -> pd.DataFrame:
+        """Return the examples' scores so far: `row` (from 0), and a column for each score.
+
+        Args:
+            metrics: those to read; default all of the experiment.
+        """
+        record = self.of(workflow)[0]
+        if metrics is None:
+            with reading(self._database) as work:
+                metrics = work.experiments.get(record.experiment_id).metrics
+        return results.read_scores(self._store, record.id, metrics)
 
     def _mark_submitted(self, workflow: Workflow) -> None:
         with writing(self._database) as work:
@@ -383,6 +411,10 @@ def _by_workflow(jobs: Sequence[Job]) -> dict[str, builtins.list[Job]]:
     for job in jobs:
         found[job.workflow_id].append(job)
     return found
+
+
+def _of_status(status: Status | None) -> builtins.list[ColumnElement[bool]]:
+    return [] if status is None else [col(Workflow.status) == status]
 
 
 def _present(work: UnitOfWork, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:

@@ -1,0 +1,317 @@
+"""The frame around all pages of the dashboard: navigation, routing, messages; one per browser session."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
+from typing import Any, TypeVar
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.io.state import set_curdoc
+
+from lumigator_nb.dashboards.parts import html, sheet, show
+from lumigator_nb.display.html import Html, join, tag
+from lumigator_nb.errors import LumigatorError, NotFoundError
+from lumigator_nb.presentation.markup import button, empty, link
+from lumigator_nb.presentation.routes import Route
+from lumigator_nb.presentation.watcher import Watcher
+from lumigator_nb.workspace import Workspace
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# What lasts runs here, so that one session's work keeps no other waiting.
+_POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lumigator-dashboard")
+
+# By the first part of the route and how many follow: the module and the page in it, imported at the first visit.
+_PAGES: dict[tuple[str, int], str] = {
+    ("datasets", 0): "datasets:DatasetsPage",
+    ("datasets", 1): "datasets:DatasetPage",
+    ("upload", 0): "datasets:UploadPage",
+    ("experiments", 0): "experiments:ExperimentsPage",
+    ("experiments", 1): "experiments:ExperimentPage",
+    ("experiments", 2): "comparison:ComparisonPage",
+    ("launch", 0): "launch:LaunchPage",
+    ("models", 0): "models:ModelsPage",
+    ("jobs", 0): "jobs:JobsPage",
+    ("jobs", 1): "jobs:JobPage",
+    ("settings", 0): "settings:SettingsPage",
+}
+_PLACES = (
+    ("datasets", "Datasets", "table_rows"),
+    ("experiments", "Experiments", "science"),
+    ("models", "Models", "smart_toy"),
+    ("jobs", "Jobs", "list_alt"),
+    ("settings", "Settings", "settings"),
+)
+_BELONGS = {"": "experiments", "upload": "datasets", "launch": "experiments"}
+_THEME = {
+    "light": {
+        "palette": {
+            "primary": {"main": "#1558a0", "contrastText": "#ffffff"},
+            "background": {"default": "#ffffff", "paper": "#ffffff"},
+        }
+    },
+    "dark": {
+        "palette": {
+            "primary": {"main": "#8ab4f8", "contrastText": "#10243f"},
+            "background": {"default": "#16181c", "paper": "#1d2025"},
+        }
+    },
+}
+
+
+class Context:
+    """What a page may use of its browser session.
+
+    Attributes:
+        ws: workspace.
+        watcher: tells of changes; one per process.
+    """
+
+    def __init__(self, ws: Workspace, watcher: Watcher, toasts: pn.pane.HTML) -> None:
+        self.ws, self.watcher = ws, watcher
+        self._toasts = toasts
+        self._document = pn.state.curdoc
+        self._location = pn.state.location
+        self.closed = False
+        self._at_end: list[Callable[[], None]] = []
+
+    def go(self, route: Route) -> None:
+        """Open another place; the browser's back button returns."""
+        if self._location is not None:
+            self._location.hash = str(route)
+
+    def notify(self, text: str, kind: str = "success") -> None:
+        """Show a message that goes away by itself; `kind` is "success", "error" or "info"."""
+        role = "alert" if kind == "error" else "status"
+        # A new element each time, so that the same message shows twice.
+        self._toasts.object = ""
+        show(self._toasts, tag("div", text, class_=f"lm-toast lm-{kind}", role=role))
+
+    def later(self, act: Callable[[], None]) -> None:
+        """Have something done in this session; from any thread."""
+
+        def run() -> None:
+            if self.closed:
+                return
+            with set_curdoc(self._document):
+                act()
+
+        if self._document is None or self._document.session_context is None:
+            act()
+        elif not self.closed:
+            self._document.add_next_tick_callback(run)
+
+    def background(
+        self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[Exception], None] | None = None
+    ) -> None:
+        """Do what lasts in a thread, and what follows in this session.
+
+        Args:
+            work: called in a thread; must not touch the page.
+            then: called with its result, unless the session has ended.
+            failed: called with what it raised; default a message.
+        """
+
+        def run() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                if not isinstance(error, LumigatorError):
+                    log.exception("work for a page failed")
+                self.later(partial(failed or self._say, error))
+            else:
+                self.later(partial(then, result))
+
+        _POOL.submit(run)
+
+    def at_end(self, act: Callable[[], None]) -> None:
+        """Have something done when the session ends."""
+        self._at_end.append(act)
+
+    def end(self) -> None:
+        """Let go of what the session holds."""
+        self.closed = True
+        for act in self._at_end:
+            try:
+                act()
+            except Exception:
+                log.exception("ending a session failed")
+
+    def _say(self, error: Exception) -> None:
+        self.notify(in_words(error), "error")
+
+
+class Page:
+    """A page of the dashboard; made anew for each visit.
+
+    Attributes:
+        title: for the browser's tab.
+        layout: what is shown.
+    """
+
+    title = "Lumigator"
+    layout: Any = None
+
+    def __init__(self, context: Context, route: Route) -> None:
+        self.context, self.route = context, route
+
+    def refresh(self) -> None:
+        """Draw what has changed in the workspace; called in the session."""
+
+    def reroute(self, route: Route) -> bool:
+        """Show the same place with other choices; False where the page has to be made anew."""
+        return False
+
+
+class Shell:
+    """Shows the page of the current route, and tells it of changes."""
+
+    def __init__(self, ws: Workspace, watcher: Watcher) -> None:
+        self._toasts = html(stylesheets=[sheet("toasts.css")], sizing_mode=None)
+        self._banner = html()
+        self._navigation = html(stylesheets=[sheet("navigation.css")], sizing_mode=None)
+        self._main = pn.Column(
+            sizing_mode="stretch_width", stylesheets=[sheet("main.css")], css_classes=["lm-main"], margin=0
+        )
+        self._page: Page | None = None
+        self._place: tuple[str, ...] | None = None
+        self._redraw_is_due = False
+        self.context = Context(ws, watcher, self._toasts)
+
+    def open(self, route: Route) -> None:
+        """Show a place."""
+        self._navigation.object = _navigation(_BELONGS.get(route.head, route.head))
+        if self._page is not None and route.path == self._place and self._rerouted(route):
+            return
+        self._place = route.path
+        self._page = self._made(route)
+        self._main[:] = [self._page.layout]
+        if pn.state.curdoc:
+            pn.state.curdoc.title = (
+                f"{self._page.title} · Lumigator" if self._page.title != "Lumigator" else "Lumigator"
+            )
+
+    def _rerouted(self, route: Route) -> bool:
+        try:
+            return self._page is not None and self._page.reroute(route)
+        except LumigatorError:
+            return False  # making it anew says what is wrong
+
+    def _made(self, route: Route) -> Page:
+        try:
+            return _page_class(route)(self.context, route)
+        except NotFoundError as error:
+            return _Missing(self.context, route, in_words(error))
+        except LumigatorError as error:
+            return _Missing(self.context, route, in_words(error), "This page cannot be shown")
+        except Exception as error:
+            log.exception("the page %s failed", route)
+            return _Missing(self.context, route, in_words(error), "This page has failed")
+
+    def changed(self) -> None:
+        """Have the page drawn anew soon; from any thread, as often as one likes."""
+        if not self._redraw_is_due:
+            self._redraw_is_due = True
+            self.context.later(self._redraw)
+
+    def _redraw(self) -> None:
+        self._redraw_is_due = False
+        problem = self.context.watcher.problem
+        show(self._banner, tag("div", problem, class_="lm-banner", role="alert") if problem else "")
+        if self._page is None:
+            return
+        try:
+            self._page.refresh()
+        except LumigatorError as error:
+            # What the page shows may have been deleted.
+            if isinstance(error, NotFoundError):
+                self.open(Route.parse(pn.state.location.hash if pn.state.location else ""))
+        except Exception:
+            log.exception("drawing %s anew failed", self._page.route)
+
+    def view(self) -> pmui.Page:
+        """Return the whole window."""
+        return pmui.Page(
+            title="Lumigator",
+            meta_description="Compare language models on your own data",
+            favicon=_ICON,
+            logo=_ICON,
+            site_url="#/experiments",
+            main=[pn.Column(self._navigation, self._banner, self._main, self._toasts, sizing_mode="stretch_width")],
+            theme_config=_THEME,
+            sidebar=[],
+            busy_indicator=None,
+        )
+
+
+def session(ws: Workspace, watcher: Watcher) -> pmui.Page:
+    """Return the dashboard of one browser session; its route stands behind the # of the address."""
+    shell = Shell(ws, watcher)
+    shell.context.at_end(watcher.subscribe(shell.changed))
+    if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
+        pn.state.on_session_destroyed(lambda _: shell.context.end())
+    location = pn.state.location
+
+    def arrive(*_: object) -> None:
+        # What comes before the browser has drawn the frame would be lost.
+        if pn.state.loaded:
+            shell.open(Route.parse(location.hash if location else ""))
+
+    if location is not None:
+        location.param.watch(arrive, "hash")
+    pn.state.onload(lambda: shell.context.later(arrive))
+    return shell.view()
+
+
+def in_words(error: Exception) -> str:
+    """Return an error as a reader of a page wants it: what was wrong, and what to do."""
+    if isinstance(error, LumigatorError):
+        return str(error)
+    return f"{type(error).__name__}: {error}; the server's log has more"
+
+
+def _page_class(route: Route) -> type[Page]:
+    head = route.head or "experiments"
+    place = _PAGES.get((head, len(route.path[1:])))
+    if place is None or (len(route.path) == 3 and route.path[2] != "comparison"):
+        raise NotFoundError("page", str(route), "choose one on the left")
+    module, name = place.split(":")
+    found: type[Page] = getattr(import_module(f"lumigator_nb.dashboards.{module}"), name)
+    return found
+
+
+class _Missing(Page):
+    def __init__(self, context: Context, route: Route, text: str, title: str = "There is nothing here") -> None:
+        super().__init__(context, route)
+        back = Route((_BELONGS.get(route.head, route.head),))
+        known: Mapping[str, str] = {head: name for head, name, _ in _PLACES}
+        home = back if back.head in known else Route(("experiments",))
+        self.title = title
+        self.layout = html(empty(title, text, button(home, f"To {known[home.head].lower()}")))
+
+
+def _navigation(current: str) -> str:
+    def item(head: str, name: str, icon: str) -> Html:
+        here = "page" if head == current else None
+        return link(
+            Route((head,)),
+            tag("span", icon, class_="lm-icon", aria_hidden="true"),
+            tag("span", name),
+            class_="lm-place",
+            aria_current=here,
+        )
+
+    return str(tag("div", tag("nav", join(item(*place) for place in _PLACES), aria_label="Main"), class_="lm"))
+
+
+_ICON = (
+    "data:image/svg+xml;utf8,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'>"
+    "<rect width='32' height='32' rx='7' fill='%231558a0'/><path d='M9 7v18h14' fill='none' stroke='white' "
+    "stroke-width='3'/><circle cx='20' cy='12' r='4' fill='%23ffd166'/></svg>"
+)
