@@ -49,19 +49,23 @@ _PLACES = (
     ("settings", "Settings", "settings"),
 )
 _BELONGS = {"": "experiments", "upload": "datasets", "launch": "experiments"}
+
+
+def _palette(accent: str, on_accent: str, ground: str, paper: str, bar: str) -> dict[str, Any]:
+    # The title is white whatever the theme says.
+    dark = {"backgroundColor": bar, "color": "#ffffff", "boxShadow": "none"}
+    return {
+        "palette": {
+            "primary": {"main": accent, "contrastText": on_accent},
+            "background": {"default": ground, "paper": paper},
+        },
+        "components": {"MuiAppBar": {"styleOverrides": {"root": dark, "colorPrimary": dark}}},
+    }
+
+
 _THEME = {
-    "light": {
-        "palette": {
-            "primary": {"main": "#1558a0", "contrastText": "#ffffff"},
-            "background": {"default": "#ffffff", "paper": "#ffffff"},
-        }
-    },
-    "dark": {
-        "palette": {
-            "primary": {"main": "#8ab4f8", "contrastText": "#10243f"},
-            "background": {"default": "#16181c", "paper": "#1d2025"},
-        }
-    },
+    "light": _palette("#1558a0", "#ffffff", "#ffffff", "#ffffff", "#10294a"),
+    "dark": _palette("#8ab4f8", "#10243f", "#16181c", "#1d2025", "#1d2a3d"),
 }
 
 
@@ -272,8 +276,8 @@ def session(ws: Workspace, watcher: Watcher) -> pmui.Page:
 def in_words(error: Exception) -> str:
     """Return an error as a reader of a page wants it: what was wrong, and what to do."""
     if isinstance(error, LumigatorError):
-        return str(error)
-    return f"{type(error).__name__}: {error}; the server's log has more"
+        return error.message + (f"\n{error.hint[:1].upper()}{error.hint[1:]}." if error.hint else "")
+    return f"{type(error).__name__}: {error}\nThe server's log has more."
 
 
 def _page_class(route: Route) -> type[Page]:
