@@ -35,9 +35,10 @@ down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 	$(BIN)/lumigator-nb down
 
 # One call of pytest, so that its closing line counts everything and comes last. Tests with services mostly wait, so that
-# a second worker does others meanwhile; tests of one file stay together and share what takes long to set up.
+# a second worker does others meanwhile; tests of one file stay together and share what takes long to set up, and the
+# longest come first.
 test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
-	$(BIN)/pytest tests notebooks --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 test-unit: $(DEV) ## Test what needs no service
 	$(BIN)/pytest tests/unit

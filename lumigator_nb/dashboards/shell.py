@@ -13,6 +13,7 @@ import panel as pn
 import panel_material_ui as pmui
 from panel.io.state import set_curdoc
 
+from lumigator_nb.dashboards.address import Address
 from lumigator_nb.dashboards.parts import html, sheet, show
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.errors import LumigatorError, NotFoundError
@@ -77,18 +78,16 @@ class Context:
         watcher: tells of changes; one per process.
     """
 
-    def __init__(self, ws: Workspace, watcher: Watcher, toasts: pn.pane.HTML) -> None:
+    def __init__(self, ws: Workspace, watcher: Watcher, address: Address, toasts: pn.pane.HTML) -> None:
         self.ws, self.watcher = ws, watcher
-        self._toasts = toasts
+        self._address, self._toasts = address, toasts
         self._document = pn.state.curdoc
-        self._location = pn.state.location
         self.closed = False
         self._at_end: list[Callable[[], None]] = []
 
     def go(self, route: Route) -> None:
         """Open another place; the browser's back button returns."""
-        if self._location is not None:
-            self._location.hash = str(route)
+        self._address.fragment = str(route)
 
     def notify(self, text: str, kind: str = "success") -> None:
         """Show a message that goes away by itself; `kind` is "success", "error" or "info"."""
@@ -159,7 +158,7 @@ class Page:
         layout: what is shown.
     """
 
-    title = "Lumigator"
+    title = ""
     layout: Any = None
 
     def __init__(self, context: Context, route: Route) -> None:
@@ -186,7 +185,9 @@ class Shell:
         self._page: Page | None = None
         self._place: tuple[str, ...] | None = None
         self._redraw_is_due = False
-        self.context = Context(ws, watcher, self._toasts)
+        self._address = Address(width=0, height=0, margin=0)
+        self._address.param.watch(lambda event: self.open(Route.parse(event.new)), "fragment")
+        self.context = Context(ws, watcher, self._address, self._toasts)
 
     def open(self, route: Route) -> None:
         """Show a place."""
@@ -196,10 +197,7 @@ class Shell:
         self._place = route.path
         self._page = self._made(route)
         self._main[:] = [self._page.layout]
-        if pn.state.curdoc:
-            pn.state.curdoc.title = (
-                f"{self._page.title} · Lumigator" if self._page.title != "Lumigator" else "Lumigator"
-            )
+        self._address.title = f"{self._page.title} · Lumigator"
 
     def _rerouted(self, route: Route) -> bool:
         try:
@@ -235,7 +233,7 @@ class Shell:
         except LumigatorError as error:
             # What the page shows may have been deleted.
             if isinstance(error, NotFoundError):
-                self.open(Route.parse(pn.state.location.hash if pn.state.location else ""))
+                self.open(self._page.route)
         except Exception:
             log.exception("drawing %s anew failed", self._page.route)
 
@@ -247,7 +245,11 @@ class Shell:
             favicon=_ICON,
             logo=_ICON,
             site_url="#/experiments",
-            main=[pn.Column(self._navigation, self._banner, self._main, self._toasts, sizing_mode="stretch_width")],
+            main=[
+                pn.Column(
+                    self._address, self._navigation, self._banner, self._main, self._toasts, sizing_mode="stretch_width"
+                )
+            ],
             theme_config=_THEME,
             sidebar=[],
             busy_indicator=None,
@@ -260,16 +262,6 @@ def session(ws: Workspace, watcher: Watcher) -> pmui.Page:
     shell.context.at_end(watcher.subscribe(shell.changed))
     if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
         pn.state.on_session_destroyed(lambda _: shell.context.end())
-    location = pn.state.location
-
-    def arrive(*_: object) -> None:
-        # What comes before the browser has drawn the frame would be lost.
-        if pn.state.loaded:
-            shell.open(Route.parse(location.hash if location else ""))
-
-    if location is not None:
-        location.param.watch(arrive, "hash")
-    pn.state.onload(lambda: shell.context.later(arrive))
     return shell.view()
 
 

@@ -1,0 +1,33 @@
+"""The browser's address and the title of its tab."""
+
+from __future__ import annotations
+
+import panel as pn
+import param
+
+
+class Address(pn.custom.JSComponent):  # type: ignore[misc]
+    """Keeps the fragment of the address and the title as the session has them, and the other way round.
+
+    Panel's own location adds an entry to the browser's history for each link that is followed, so that going back
+    would take two steps.
+
+    Attributes:
+        fragment: what stands behind the address, # included; empty until the browser has told it.
+        title: of the tab.
+    """
+
+    fragment = param.String()
+    title = param.String()
+
+    _esm = """
+    export function render({model}) {
+      const read = () => { model.fragment = window.location.hash || "#/" }
+      window.addEventListener("hashchange", read)
+      model.on("fragment", () => {
+        if (window.location.hash !== model.fragment && model.fragment) window.location.hash = model.fragment
+      })
+      model.on("title", () => { document.title = model.title })
+      read()
+    }
+    """
