@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.testing import ModelServer, screens
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +73,48 @@ def client(server):
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return screens.free_port()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser for a module's tests."""
+    if not screens.chromium():
+        pytest.skip("no browser is installed (Debian: apt-get install chromium)")
+    with screens.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def watched():
+    """What goes wrong in the pages that a test opens; there must be nothing at its end."""
+    found = screens.Watched()
+    yield found
+    assert found.problems == []
+    assert found.elsewhere == set()
+
+
+@pytest.fixture
+def new_page(chromium, watched, request):
+    """Opens a page in a browser session of its own; what they show in the end is kept under build/screens."""
+    pages = []
+
+    def opened(width: int = 1280, height: int = 800, **options):
+        page = chromium.new_context(viewport={"width": width, "height": height}, **options).new_page()
+        page.set_default_timeout(30_000)
+        pages.append(watched.watch(page))
+        return page
+
+    yield opened
+    folder = request.config.rootpath / "build" / "screens"
+    for number, page in enumerate(pages):
+        page.screenshot(path=folder / f"{request.node.name}-{number}.png")
+        page.context.close()
+
+
+@pytest.fixture
+def page(new_page):
+    return new_page()
 
 
 @pytest.fixture(scope="session")

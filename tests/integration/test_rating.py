@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 
 import pandas as pd
 import pytest
-from waiting import until
 
 import lumigator_nb as lm
 from lumigator_nb.errors import DatabaseUnavailableError, InvalidInputError, NotFoundError
+from lumigator_nb.testing import screens
 from lumigator_nb.widgets import rating
 
 pytestmark = pytest.mark.integration
@@ -198,7 +192,6 @@ def test_an_answer_that_could_not_be_stored_is_told_and_asked_again(ws, monkeypa
 
 
 CELL = 'import lumigator_nb as lm\nws = lm.connect(lumigator_home={home!r})\nlm.ui.rate(ws, "e", "ana")'
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture
@@ -221,43 +214,12 @@ def shared_home(tmp_path, cluster):
 
 
 @pytest.fixture
-def lab(tmp_path, free_port, shared_home):
-    """JupyterLab with one notebook of one cell, its own settings, and nothing of the developer's."""
+def lab(tmp_path, shared_home):
+    """JupyterLab with one notebook of one cell."""
     pytest.importorskip("jupyterlab", reason="pip install 'lumigator-nb[lab]'")
-    cell = {"cell_type": "code", "id": "one", "source": CELL.format(home=str(shared_home.settings.home))}
-    cell |= {"metadata": {}, "outputs": [], "execution_count": None}
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    (tmp_path / "label.ipynb").write_text(json.dumps(notebook))
-    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    options = ["--no-browser", "--allow-root", f"--ServerApp.port={free_port}", "--IdentityProvider.token="]
-    command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={tmp_path}"]
-    address = f"http://127.0.0.1:{free_port}"
-    environment = os.environ | {name: str(tmp_path / name.lower()) for name in folders}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        until(lambda: _answers(f"{address}/api"), 60, "JupyterLab answers")
-        yield f"{address}/lab/tree/label.ipynb"
-        server.terminate()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return urllib.request.urlopen(address, timeout=2).status == 200
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
-
-
-@pytest.fixture
-def page():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no browser is installed (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page(viewport={"width": 1280, "height": 900})
-        browser.close()
+    screens.notebook(tmp_path / "label.ipynb", [CELL.format(home=str(shared_home.settings.home))])
+    with screens.jupyterlab(tmp_path) as address:
+        yield f"{address}label.ipynb"
 
 
 def test_keys_label_in_jupyterlab_and_touch_no_cell(shared_home, lab, page) -> None:

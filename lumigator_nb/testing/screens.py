@@ -1,0 +1,153 @@
+"""A real browser, a served dashboard and a JupyterLab of their own: for tests, pictures and benchmarks of the screens.
+
+Needs playwright and an installed Chromium. Nothing of the developer's settings is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+_LOCAL = ("127.0.0.1", "localhost", "")
+_FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+
+
+def chromium() -> str | None:
+    """Return the path of the installed browser, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Watched:
+    """What went wrong in pages of a browser: errors on the console, and hosts elsewhere that were asked."""
+
+    problems: list[str] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)
+
+    def watch(self, page: Any) -> Any:
+        """Write down what goes wrong in a page from now on; returns the page."""
+        page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", lambda request: self._request(request.url))
+        page.on("websocket", lambda opened: self._request(opened.url))
+        return page
+
+    def _request(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        host = rest.split("/")[0].rsplit(":", 1)[0]
+        if scheme in ("http", "https", "ws", "wss") and host not in _LOCAL:
+            self.elsewhere.add(host)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Open a headless browser, as playwright's `Browser`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium(), args=list(_FLAGS))
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+@contextmanager
+def dashboard(home: Path, *options: str, log: Path | None = None) -> Iterator[str]:
+    """Serve the dashboard of a workspace's folder in a process of its own; gives its address.
+
+    Args:
+        home: the workspace's folder.
+        options: more of the command's.
+        log: file for what it prints.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "lumigator_nb.cli", "dashboard", "--port", str(port), "--no-show", *options]
+    address = f"http://127.0.0.1:{port}/"
+    with _process(command, {"LUMIGATOR_HOME": str(home)}, log, home):
+        wait_for(address)
+        yield address
+
+
+@contextmanager
+def jupyterlab(folder: Path, variables: Mapping[str, str] | None = None, log: Path | None = None) -> Iterator[str]:
+    """Serve JupyterLab on a folder, with settings of its own; gives the address of its files, such as ".../lab/tree/".
+
+    Args:
+        folder: the notebooks'.
+        variables: of the environment.
+        log: file for what it prints.
+    """
+    port = free_port()
+    options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--IdentityProvider.token="]
+    command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
+    own = {name: str(folder / f".{name.lower()}") for name in _FOLDERS}
+    with _process(command, {**own, **(variables or {})}, log, folder):
+        wait_for(f"http://127.0.0.1:{port}/api")
+        yield f"http://127.0.0.1:{port}/lab/tree/"
+
+
+def notebook(path: Path, cells: Sequence[str]) -> None:
+    """Write a notebook of code cells."""
+    blank: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    written = [{**blank, "id": f"cell-{number}", "source": source} for number, source in enumerate(cells)]
+    content = {"cells": written, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def wait_for(address: str, seconds: float = 90) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    deadline = time.monotonic() + seconds
+    while not _answers(address):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{address} does not answer within {seconds:g} s")
+        time.sleep(0.1)
+
+
+@contextmanager
+def _process(command: Sequence[str], variables: Mapping[str, str], log: Path | None, folder: Path) -> Iterator[None]:
+    sink = log.open("ab") if log else subprocess.DEVNULL
+    # In a folder without a .env above it.
+    process = subprocess.Popen(command, env=os.environ | dict(variables), stdout=sink, stderr=sink, cwd=folder)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310 - only called with our own
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
