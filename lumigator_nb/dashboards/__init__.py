@@ -19,8 +19,16 @@ def serve(*, port: int = 5006, show: bool = True) -> None:
     """
     if find_spec("panel") is None:
         raise MissingExtraError("the dashboard", "dashboard")
-    from lumigator_nb.dashboards.app import page, serve_pages
+    import panel as pn
+
+    from lumigator_nb.dashboards.shell import session
+    from lumigator_nb.presentation.watcher import watcher_of
     from lumigator_nb.workspace import connect
 
     workspace = connect()
-    serve_pages(lambda: page(workspace), port=port, show=show)
+    watcher = watcher_of(workspace)
+    origins = [f"{host}:{port}" if port else host for host in ("127.0.0.1", "localhost")]
+    pn.serve(
+        {"/": lambda: session(workspace, watcher)},
+        port=port, address="127.0.0.1", websocket_origin=origins, show=show, title="Lumigator", location=False,
+    )  # fmt: skip

@@ -23,7 +23,8 @@ def style() -> str:
 
 def link(route: Route, *children: object, **attributes: object) -> Html:
     """Return a link to a place of the dashboard."""
-    return tag("a", *children, href=str(route), **attributes)
+    # Browsers pass over the space; Panel takes what begins with # for an element to scroll to.
+    return tag("a", *children, href=f" {route}", **attributes)
 
 
 def button(route: Route, text: str, *, primary: bool = False) -> Html:

@@ -131,7 +131,7 @@ def wait_for(address: str, seconds: float = 90) -> None:
 
 @contextmanager
 def _process(command: Sequence[str], variables: Mapping[str, str], log: Path | None, folder: Path) -> Iterator[None]:
-    sink = log.open("ab") if log else subprocess.DEVNULL
+    sink: Any = log.open("ab") if log else subprocess.DEVNULL
     # In a folder without a .env above it.
     process = subprocess.Popen(command, env=os.environ | dict(variables), stdout=sink, stderr=sink, cwd=folder)
     try:
@@ -143,6 +143,8 @@ def _process(command: Sequence[str], variables: Mapping[str, str], log: Path | N
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if log:
+            sink.close()
 
 
 def _answers(address: str) -> bool:

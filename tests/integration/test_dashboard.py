@@ -1,73 +1,78 @@
-"""The served dashboard in a real browser."""
+"""The served dashboard in a real browser: whole ways through it, as people go them."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import urllib.error
-import urllib.request
+import re
 
 import pandas as pd
 import pytest
-from waiting import until
+
+from lumigator_nb.testing import screens
 
 pytestmark = pytest.mark.integration
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FRAME = pd.DataFrame(
+    {
+        "example": ["The parcel never came. I want my money back.", "The app crashes. It began on Monday."],
+        "ground_truth": ["A customer wants a refund.", "The app has crashed since Monday."],
+    }
+)
 
 
-@pytest.fixture
-def url(home, free_port):
-    command = [sys.executable, "-m", "lumigator_nb.cli", "dashboard", "--port", str(free_port), "--no-show"]
-    address = f"http://127.0.0.1:{free_port}/"
-    with subprocess.Popen(command, env=os.environ | {"LUMIGATOR_HOME": str(home)}) as server:
-        until(lambda: _answers(address), 60, "the dashboard answers")
+@pytest.fixture(scope="module")
+def url(home, tmp_path_factory):
+    log = tmp_path_factory.mktemp("dashboard") / "log.txt"
+    with screens.dashboard(home, log=log) as address:
         yield address
-        server.terminate()
+    # A browser that was closed is told once more at times.
+    printed = log.read_text().replace("WebSocketClosedError", "")
+    assert "lumigator_nb/dashboards" not in printed
+    assert "lumigator_nb/presentation" not in printed
 
 
-def _answers(address: str) -> bool:
-    try:
-        return urllib.request.urlopen(address, timeout=2).status == 200
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
+@pytest.fixture(scope="module")
+def compared(home):
+    """An experiment whose models have answered, with a name that no page may take for markup."""
+    import lumigator_nb as lm
 
-
-@pytest.fixture
-def page():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no browser is installed (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page(viewport={"width": 1280, "height": 800})
-        browser.close()
-
-
-def test_experiments_are_chosen_and_compared(ws, url, page) -> None:
-    frame = pd.DataFrame({"example": ["One. Two.", "Three. Four."], "ground_truth": ["One.", "Three."]})
-    dataset = ws.datasets.upload(frame, name="dashboard")
-    for name in ("first <script>", "second"):
-        experiment = ws.experiments.create(name, dataset=dataset, metrics=["rouge"])
+    with lm.connect(lumigator_home=home) as ws:
+        dataset = ws.datasets.upload(FRAME, name="dashboard")
+        experiment = ws.experiments.create("first <script>", dataset=dataset, metrics=["rouge"])
         ws.workflows.launch(experiment, ["baseline/lead-1", "baseline/copy"])
-    problems, hosts = [], set()
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+        ws.wait(experiment, progress=False)
+    return experiment
 
-    page.goto(f"{url}?experiment=first+%3Cscript%3E")
-    page.locator(".lm-title", has_text="first <script>").wait_for(timeout=60_000)
-    assert page.get_by_label("Experiment").input_value() == "first <script>"
-    page.get_by_label("Experiment").select_option("second")
-    page.wait_for_url("**experiment=*second*")
-    title = page.locator(".lm-title", has_text="second")
+
+def test_a_deep_link_opens_reloads_and_steps_back(url, page, compared) -> None:
+    page.goto(f"{url}#/experiments/first%20%3Cscript%3E")
+    title = page.get_by_role("heading", name="first <script>")
     title.wait_for(timeout=60_000)
     page.reload()
-    title.wait_for(timeout=60_000)
-    assert page.get_by_label("Experiment").input_value() == "second"
-    assert problems == []
-    assert hosts <= {"127.0.0.1", ""}
+    title.wait_for()
+    assert page.title() == "first <script> · Lumigator"
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Jobs").click()
+    page.get_by_role("heading", name="Jobs").wait_for()
+    page.go_back()
+    title.wait_for()
+    page.go_forward()
+    page.get_by_role("heading", name="Jobs").wait_for()
+
+
+def test_a_change_made_elsewhere_appears_in_every_browser(url, new_page, ws, compared) -> None:
+    pages = [new_page(), new_page(390, 844)]
+    for each in pages:
+        each.goto(f"{url}#/experiments")
+        each.get_by_role("link", name="first <script>").wait_for(timeout=60_000)
+    ws.experiments.create("made in a notebook", dataset="dashboard", metrics=["rouge"])
+    for each in pages:
+        each.get_by_role("link", name="made in a notebook").wait_for(timeout=5_000)
+    ws.experiments.delete("made in a notebook")
+    for each in pages:
+        each.get_by_role("link", name="made in a notebook").wait_for(timeout=5_000, state="detached")
+
+
+def test_a_page_that_is_not_there_says_so(url, page) -> None:
+    page.goto(f"{url}#/experiments/nobody")
+    page.get_by_text("there is no experiment 'nobody'").wait_for(timeout=60_000)
+    page.get_by_role("link", name="To experiments").click()
+    page.wait_for_url(re.compile("#/experiments$"))
