@@ -12,7 +12,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from lumigator_nb.dashboards.parts import html, show
-from lumigator_nb.dashboards.progress import ProgressPanel
+from lumigator_nb.dashboards.progress import ProgressPanel, dialog
 from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import size
@@ -31,9 +31,7 @@ _STATUSES = {ANY: "", **{word(status).capitalize(): str(status) for status in St
 
 def status_filter(route: Route) -> pmui.Select:
     """Return a field that chooses a status; its value stands in the route's query as `status`."""
-    return pmui.Select(
-        label="Status", options=_STATUSES, value=route.query.get("status", ""), width=180, margin=0, size="small"
-    )
+    return pmui.Select(label="Status", options=_STATUSES, value=route.query.get("status", ""), width=180, margin=0)
 
 
 class ExperimentsPage(Page):
@@ -44,9 +42,7 @@ class ExperimentsPage(Page):
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
         query = route.query
-        self.search = pmui.TextInput(
-            label="Search by name", value=query.get("search", ""), width=260, margin=0, size="small"
-        )
+        self.search = pmui.TextInput(label="Search by name", value=query.get("search", ""), width=260, margin=0)
         self.status = status_filter(route)
         self.archived = pmui.Switch(label="Show archived", value="archived" in query, margin=(8, 0))
         self.search.param.watch(lambda event: self._draw(self._with(search=event.new)), "value_input")
@@ -54,7 +50,9 @@ class ExperimentsPage(Page):
         self.status.param.watch(lambda event: self._go(status=event.new), "value")
         self.archived.param.watch(lambda event: self._go(archived="1" if event.new else None), "value")
         self._list = html()
-        self._filters = pn.FlexBox(self.search, self.status, self.archived, gap="16px", align_items="center")
+        self._filters = pn.FlexBox(
+            self.search, self.status, self.archived, gap="16px", align_items="center", margin=(16, 0, 8, 0)
+        )
         new = button(Route(("launch",)), "New experiment", primary=True)
         self.layout = pn.Column(
             html(heading("Experiments", new)), self._filters, self._list, sizing_mode="stretch_width"
@@ -100,7 +98,7 @@ class ExperimentPage(Page):
         super().__init__(context, route)
         self.facts = shown.experiment_facts(context.ws, route.path[1])
         self.title = self.facts.experiment.name
-        self._head, self._about, self._nothing = html(), html(), html()
+        self._head, self._about, self._nothing = html(), html(margin=(24, 0, 0, 0)), html()
         self.progress = ProgressPanel(context, self.facts.experiment, route, self._draw)
         self.export = ExportDialog(context, self.facts.experiment)
         self.deletion = DeleteDialog(context, self.facts.experiment)
@@ -129,7 +127,7 @@ class ExperimentPage(Page):
         way = crumbs(link(Route(("experiments",)), "Experiments"), record.name)
         show(self._head, join([way, heading(record.name, *actions, under=shown.under_title(self.facts))]))
         show(self._nothing, _nothing_launched(record.name) if not view.models else "")
-        show(self._about, join([tag("h2", "Experiment"), shown.facts_markup(self.facts)]))
+        show(self._about, shown.facts_markup(self.facts))
 
     def refresh(self) -> None:
         """Draw what has changed."""
@@ -167,20 +165,14 @@ class ExportDialog:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         context.at_end(self._clean)
         text = "A file with everything that the comparison needs, and no API keys. A colleague takes it in with"
-        self.data = pmui.Switch(label="With the examples of the dataset", value=True)
+        self.data = pmui.Switch(label="With the examples of the dataset", value=True, margin=(8, 0))
         self.problem = html()
-        self.make = pmui.Button(label="Make the file", variant="contained", on_click=lambda _: self._make())
-        self.download = pmui.FileDownload(label="Download", variant="contained", visible=False, auto=True)
+        self.make = pmui.Button(label="Make the file", variant="contained", margin=0, on_click=lambda _: self._make())
+        self.download = pmui.FileDownload(label="Download", variant="contained", visible=False, auto=True, margin=0)
         self.data.param.watch(lambda _: self._ready(None), "value")
-        close = pmui.Button(label="Close", variant="text", on_click=lambda _: self.close())
-        self.dialog = pmui.Dialog(
-            html(tag("p", text, " ", tag("code", "ws.load(…)"), ".")),
-            self.data,
-            self.problem,
-            pn.Row(close, self.make, self.download),
-            title="Export",
-            open=False,
-        )
+        close = pmui.Button(label="Close", variant="text", margin=0, on_click=lambda _: self.close())
+        said = html(tag("p", text, " ", tag("code", "ws.load(…)"), "."))
+        self.dialog = dialog("Export", said, self.data, self.problem, buttons=[close, self.make, self.download])
 
     def open(self) -> None:
         """Ask what the file shall hold."""
@@ -225,19 +217,16 @@ class DeleteDialog:
         self._context, self._experiment = context, experiment
         self._preview = html()
         self.confirm = pmui.Button(
-            label="Delete", color="error", variant="contained", on_click=lambda _: self._delete()
+            label="Delete", color="error", variant="contained", margin=0, on_click=lambda _: self._delete()
         )
-        cancel = pmui.Button(label="Cancel", variant="text", on_click=lambda _: self.close())
+        cancel = pmui.Button(label="Cancel", variant="text", margin=0, on_click=lambda _: self.close())
         title = f"Delete {experiment.name}?"
-        self.dialog = pmui.Dialog(self._preview, pn.Row(cancel, self.confirm), title=title, open=False)
+        self.dialog = dialog(title, self._preview, buttons=[cancel, self.confirm])
 
     def open(self) -> None:
         """Find out what would go, and ask."""
-        show(self._preview, tag("p", "Looking what would go…", class_="lm-soft"))
-        self.confirm.param.update(disabled=True, label="Delete")
-        self.dialog.open = True
         work = partial(self._context.ws.experiments.delete, self._experiment, dry_run=True, stop=True)
-        self._context.background(work, self._previewed, self._failed)
+        self._context.background(work, self._previewed)
 
     def close(self) -> None:
         """Put the dialog away; nothing has happened."""
@@ -245,7 +234,8 @@ class DeleteDialog:
 
     def _previewed(self, deletion: Deletion) -> None:
         show(self._preview, shown.deletion_markup(deletion))
-        self.confirm.disabled = False
+        self.confirm.param.update(disabled=False, label="Delete")
+        self.dialog.open = True
 
     def _delete(self) -> None:
         self.confirm.param.update(disabled=True, label="Deleting…")

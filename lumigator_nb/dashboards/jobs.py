@@ -16,7 +16,7 @@ from lumigator_nb.display.html import join, tag
 from lumigator_nb.presentation import jobs as shown
 from lumigator_nb.presentation.markup import crumbs, heading, link
 from lumigator_nb.presentation.progress_markup import done_words, model_block
-from lumigator_nb.presentation.progressing import ModelProgress, perform
+from lumigator_nb.presentation.progressing import ModelProgress, perform_all
 from lumigator_nb.presentation.routes import Route
 
 
@@ -29,6 +29,7 @@ class JobsPage(Page):
         super().__init__(context, route)
         self.status = status_filter(route)
         self.status.param.watch(lambda event: self._go(event.new), "value")
+        self.status.margin = (16, 0, 8, 0)
         self._list = html()
         under = "One for each model of an experiment, newest first."
         self.layout = pn.Column(
@@ -138,7 +139,7 @@ class JobPage(Page):
             self.refresh()
 
         self.context.background(
-            lambda: perform(self.context.ws, act, [model.workflow], budget=budget),
+            partial(perform_all, self.context.ws, act, [model], budget),
             lambda _: ended(done_words(act, 1), "success"),
             lambda error: ended(in_words(error), "error"),
         )

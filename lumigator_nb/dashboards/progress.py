@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
@@ -20,7 +21,7 @@ from lumigator_nb.presentation.progressing import (
     ModelProgress,
     ProgressView,
     detailed,
-    perform,
+    perform_all,
     progress_view,
 )
 from lumigator_nb.presentation.routes import Route
@@ -34,6 +35,12 @@ _ROW = {
     "gap": "0 16px",
 }
 _BLOCK = ":host { flex: 1 1 280px; min-width: 0; } .lm .lm-model { border-top: 0; }"
+
+
+def dialog(title: str, *content: Any, buttons: Sequence[Any]) -> pmui.Dialog:
+    """Return a dialog that is closed, with its buttons at the right below what it says."""
+    below = pn.FlexBox(*buttons, gap="8px", justify_content="end", margin=(16, 0, 0, 0))
+    return pmui.Dialog(pn.Column(*content, below, sizing_mode="stretch_width", margin=8), title=title, open=False)
 
 
 class ActButton:
@@ -69,18 +76,19 @@ class BudgetDialog:
     def __init__(self) -> None:
         self._then: Callable[[float | None], None] = lambda _: None
         self._text = html()
-        self.field = pmui.FloatInput(label="New budget in dollars, for each model", start=0, step=0.1, width=300)
-        cancel = pmui.Button(label="Cancel", variant="text", on_click=lambda _: self.close())
-        self.resume = pmui.Button(label="Resume", variant="contained", on_click=lambda _: self._go())
-        self.dialog = pmui.Dialog(
-            self._text, self.field, pn.Row(cancel, self.resume), title="Raise the budget?", open=False
+        self.field = pmui.FloatInput(
+            label="New budget in dollars, for each model", start=0, step=0.1, width=300, margin=(8, 0)
         )
+        cancel = pmui.Button(label="Cancel", variant="text", margin=0, on_click=lambda _: self.close())
+        self.resume = pmui.Button(label="Resume", variant="contained", margin=0, on_click=lambda _: self._go())
+        self.dialog = dialog("Raise the budget?", self._text, self.field, buttons=[cancel, self.resume])
 
     def ask(self, models: Sequence[ModelProgress], then: Callable[[float | None], None]) -> None:
         """Ask, and go on with what is answered."""
         spent = max(model.budget or 0.0 for model in models)
         self._then = then
-        show(self._text, tag("p", f"They stopped because their budget of {dollars(spent)} was used up."))
+        stopped = "1 model was stopped" if len(models) == 1 else f"{len(models):,} models were stopped"
+        show(self._text, tag("p", f"{stopped} because the budget of {dollars(spent)} was used up."))
         self.field.value = round(2 * spent, 4)
         self.dialog.open = True
 
@@ -116,7 +124,7 @@ class ProgressPanel:
         self.view = self._read(None)
         self.layout = pn.Column(
             self._summary,
-            pn.FlexBox(*self.buttons.values(), gap="8px", margin=(0, 0, 8, 0)),
+            pn.FlexBox(*self.buttons.values(), gap="8px", margin=(0, 0, 16, 0)),
             self._list,
             self._pager,
             self._budget.dialog,
@@ -133,6 +141,7 @@ class ProgressPanel:
             variant="outlined",
             size="small",
             visible=False,
+            margin=0,
             on_click=lambda _: self._ask(act, self.view.able(act)),
         )
 
@@ -196,8 +205,9 @@ class ProgressPanel:
     def _ask(self, act: Act, models: Sequence[ModelProgress]) -> None:
         if not models:
             return
-        if act == "resume" and any(model.budget is not None for model in models):
-            self._budget.ask(models, lambda budget: self._start(act, models, budget))
+        short = [model for model in models if model.budget is not None]
+        if act == "resume" and short:
+            self._budget.ask(short, lambda budget: self._start(act, models, budget))
         else:
             self._start(act, models)
 
@@ -212,9 +222,8 @@ class ProgressPanel:
             self._draw(self.view)
             self.update()
 
-        workflows = [model.workflow for model in models]
         self._context.background(
-            lambda: perform(self._context.ws, act, workflows, budget=budget),
+            partial(perform_all, self._context.ws, act, models, budget),
             lambda _: ended(shown.done_words(act, len(models)), "success"),
             lambda error: ended(in_words(error), "error"),
         )
@@ -226,5 +235,5 @@ class _Row:
         self.layout = pn.FlexBox(self._block, self._act.widget, styles=_ROW, sizing_mode="stretch_width", margin=0)
 
     def show(self, model: ModelProgress, busy: set[str]) -> None:
-        show(self._block, shown.model_block(model))
+        show(self._block, shown.model_block(model, Route(("jobs", model.workflow.id))))
         self._act.show(model, busy=model.workflow.id in busy)

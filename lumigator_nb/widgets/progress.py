@@ -19,7 +19,7 @@ from lumigator_nb.presentation.progressing import (
     ModelProgress,
     ProgressView,
     detailed,
-    perform,
+    perform_all,
     progress_view,
 )
 from lumigator_nb.presentation.watcher import watcher_of
@@ -174,7 +174,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
     ) -> None:
         self._follow()
         try:
-            perform(self._ws, act, [model.workflow for model in models], budget=budget)
+            perform_all(self._ws, act, models, budget)
             said = shown.done_words(act, len(models))
         except LumigatorError as error:
             said = str(error)
