@@ -1,7 +1,7 @@
 """What the dashboard's pages take in a browser: ``python benchmarks/screens.py [--upload-mb 200]``.
 
 A headless Chromium opens a served dashboard on this machine and waits until what a reader came for is to be seen. The
-reference of each page is the dashboard's emptiest one (a page that does not exist) in the same run: what the browser, the
+reference of each page is its emptiest one (a page that does not exist) in the same run: what the browser, the
 frame and the connection take, whatever is shown. Needs playwright and Chromium.
 """
 

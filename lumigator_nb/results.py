@@ -7,8 +7,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,6 +48,7 @@ PREDICTION_SCHEMA = pa.schema(
 )
 # The fields of a prediction, besides its text, under their own names.
 _FIELDS = [name for name in PREDICTION_SCHEMA.names if name not in ("row", "prediction")]
+_READERS = 8  # files that are read at once
 STATISTICS_SUFFIX, REASON_SUFFIX = ".statistics", ".reason"
 
 
@@ -179,10 +182,9 @@ def read_scores(store: Store, workflow_id: str, metrics: Sequence[MetricSpec]) -
     names = store.list(layout.step_folder(workflow_id, Step.EVALUATION))
     for metric in metrics:
         folder = layout.scores_folder(workflow_id, metric)
-        parts = [_read_table(store, name) for name in names if name.startswith(f"{folder}/part-")]
+        parts = [name for name in names if name.startswith(f"{folder}/part-")]
         if parts:
-            # A column of reasons is only in the files that have some.
-            frames.append(pa.concat_tables(parts, promote_options="default").to_pandas())
+            frames.append(_read_tables(store, parts).to_pandas())
     filled = [frame.set_index("row") for frame in frames if len(frame)]
     if not filled:
         return pd.DataFrame({"row": []})
@@ -202,8 +204,8 @@ def read_step(store: Store, workflow_id: str, step: Step) -> pd.DataFrame:
     names = [layout.part(workflow_id, step, shard) for shard in sorted(finished_shards(store, workflow_id, step))]
     if not names:
         return pd.DataFrame(columns=PREDICTION_SCHEMA.names)
-    frames: list[pd.DataFrame] = [_read_table(store, name).to_pandas() for name in names]
-    return pd.concat(frames, ignore_index=True)
+    frame: pd.DataFrame = _read_tables(store, names).to_pandas()
+    return frame
 
 
 def _complete(table: pa.Table) -> pa.Table:
@@ -359,7 +361,16 @@ def _write_table(store: Store, name: str, table: pa.Table) -> None:
 
 def _read_table(store: Store, name: str) -> pa.Table:
     with open_table(store, name) as parquet:
-        return parquet.read()
+        # For a few hundred rows threads cost more than they bring.
+        return parquet.read(use_threads=False)
+
+
+def _read_tables(store: Store, names: Sequence[str]) -> pa.Table:
+    """Read many small files at once, most of all for a store with a way to it, and put them one after the other."""
+    with ThreadPoolExecutor(min(_READERS, len(names))) as readers:
+        tables = list(readers.map(partial(_read_table, store), names))
+    # A column such as reasons is only in the files that have some.
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 
+import lumigator_nb as lm
 from lumigator_nb.testing import screens
 
 pytestmark = pytest.mark.integration
@@ -33,8 +34,6 @@ def url(home, tmp_path_factory):
 @pytest.fixture(scope="module")
 def compared(home):
     """An experiment whose models have answered, with a name that no page may take for markup."""
-    import lumigator_nb as lm
-
     with lm.connect(lumigator_home=home) as ws:
         dataset = ws.datasets.upload(FRAME, name="dashboard")
         experiment = ws.experiments.create("first <script>", dataset=dataset, metrics=["rouge"])
@@ -76,3 +75,25 @@ def test_a_page_that_is_not_there_says_so(url, page) -> None:
     page.get_by_text("there is no experiment 'nobody'").wait_for(timeout=60_000)
     page.get_by_role("link", name="To experiments").click()
     page.wait_for_url(re.compile("#/experiments$"))
+
+
+def test_two_browsers_watch_a_model_that_is_stopped_and_resumed(url, new_page, ws, running) -> None:
+    running.configure(latency=0.5)
+    texts = pd.DataFrame({"example": [f"Case {n} came in. It is open." for n in range(60)]})
+    dataset = ws.datasets.upload(texts, name="slow cases")
+    experiment = ws.experiments.create("slowly", dataset=dataset, metrics=["length"])
+    model = lm.Model("lead-1", provider="openai", base_url=running.base_url, concurrency=1)
+    ws.workflows.launch(experiment, [model])
+    pages = [new_page(), new_page(390, 844)]
+    for each in pages:
+        each.goto(f"{url}#/experiments/slowly")
+        each.get_by_text("answering").wait_for(timeout=60_000)
+    pages[0].get_by_role("button", name="Stop").first.click()
+    for each in pages:
+        each.get_by_text("stopped").first.wait_for(timeout=30_000)
+    running.configure(latency=0.01)
+    pages[1].get_by_role("button", name="Resume").first.click()
+    for each in pages:
+        each.get_by_text("succeeded").first.wait_for(timeout=60_000)
+    assert running.stats().answered < 2 * len(texts), "what was answered before is not asked again"
+    assert not ws.workflows.predictions(ws.workflows.of(experiment)[0])["prediction"].isna().any()
