@@ -126,6 +126,7 @@ class ExperimentPage(Page):
         actions = _actions(record.name, view)
         way = crumbs(link(Route(("experiments",)), "Experiments"), record.name)
         show(self._head, join([way, heading(record.name, *actions, under=shown.under_title(self.facts))]))
+        self._nothing.visible = not view.models
         show(self._nothing, _nothing_launched(record.name) if not view.models else "")
         show(self._about, shown.facts_markup(self.facts))
 

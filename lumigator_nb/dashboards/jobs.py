@@ -15,7 +15,7 @@ from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.display.html import join, tag
 from lumigator_nb.presentation import jobs as shown
 from lumigator_nb.presentation.markup import crumbs, heading, link
-from lumigator_nb.presentation.progress_markup import done_words, model_block
+from lumigator_nb.presentation.progress_markup import done_words, own_block
 from lumigator_nb.presentation.progressing import ModelProgress, perform_all
 from lumigator_nb.presentation.routes import Route
 
@@ -66,7 +66,7 @@ class JobPage(Page):
         self.view = shown.job_view(context.ws, route.path[1])
         self.title = self.view.workflow.label
         self._reading = self._due = self._busy = False
-        self._head, self._model, self._steps, self._log = html(), html(), html(), html()
+        self._head, self._model, self._steps, self._log = html(), html(), html(margin=(16, 0, 0, 0)), html()
         self._act, self._budget = ActButton(self._ask), BudgetDialog()
         self.download = pmui.FileDownload(
             label="Download the log", variant="text", size="small", callback=self._whole_log, auto=True,
@@ -85,12 +85,12 @@ class JobPage(Page):
     def _draw(self, view: shown.JobView) -> None:
         self.view = view
         record = view.workflow
-        way = crumbs(link(Route(("jobs",)), "Jobs"), record.label)
-        show(self._head, join([way, heading(record.label, under=shown.status_line(view))]))
-        show(self._model, model_block(view.progress.models[0]))
+        experiment = view.experiment.name
+        way = crumbs(link(Route(("jobs",)), "Jobs"), link(Route(("experiments", experiment)), experiment))
+        show(self._head, join([way, heading(record.label)]))
+        show(self._model, own_block(view.progress.models[0]))
         self._act.show(view.progress.models[0], busy=self._busy)
-        facts = tag("div", shown.facts_markup(view), *shown.steps_markup(view), class_="lm-cards")
-        show(self._steps, join([tag("h2", "Steps"), facts]))
+        show(self._steps, tag("div", *shown.steps_markup(view), shown.facts_markup(view), class_="lm-cards"))
         show(self._log, shown.log_markup(view))
 
     def refresh(self) -> None:

@@ -196,6 +196,7 @@ class ProgressPanel:
             self._list[:] = layouts
         long = len(view.models) > PER_PAGE
         show(self._pager, pager(self._route, self._page(view), PER_PAGE, len(view.models), "model") if long else "")
+        self.layout.visible = bool(view.models)
         self._drawn(view)
 
     def _one(self, model: ModelProgress) -> None:

@@ -112,7 +112,7 @@ class Experiments:
         self._refuse_secrets(chosen or (), task)
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-            specs = _defaults(record, task) if chosen is None else localized(chosen, task)
+            specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
             check_metrics(specs, record, task, here=self._computes_here)
             check_task(task, record.profile["metadata"])
             return work.experiments.add(
@@ -258,8 +258,8 @@ def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]
     return tuple(metrics.localized(spec, task.target) for spec in specs)
 
 
-def _defaults(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
-    """The usual metrics of a task, less those that this dataset, language or installation does not allow."""
+def default_metrics(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
+    """Return the usual metrics of a task, less those that this dataset, language or installation does not allow."""
     chosen = []
     for name in _DEFAULT_METRICS[task.kind]:
         spec = metrics.localized(metrics.parse(name), task.target)

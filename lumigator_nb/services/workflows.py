@@ -386,7 +386,8 @@ class Workflows:
 
     def _progress_row(self, workflow: Workflow) -> ProgressRow:
         current = None
-        if not workflow.status.ended:
+        # Of those that failed or were stopped, too: how far they came, and for what money.
+        if workflow.status is not Status.SUCCEEDED:
             steps = (results.find_progress(self._store, workflow.id, step) for step in reversed(Step))
             current = next((step for step in steps if step is not None and step.attempt == workflow.attempt), None)
         return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)

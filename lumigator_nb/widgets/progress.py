@@ -62,7 +62,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         self._unsubscribe: Callable[[], None] | None = None
         self._busy: set[str] = set()
         self.view = progress_view(ws, target)
-        self.head, self.message, self.foot = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.head, self.problem, self.message, self.foot = (ipywidgets.HTML() for _ in range(4))
         self.buttons = {act: _button() for act in ACTS}
         for act, button in self.buttons.items():
             button.on_click(lambda _, act=act: self._start(act, self.view.able(act), button=self.buttons[act]))
@@ -71,7 +71,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         self.rows: dict[str, _Row] = {}
         self._list = ipywidgets.VBox()
         self.children = [
-            self.head, _line(*self.buttons.values()), self.message, self._list, self.more, self.foot,
+            self.head, self.problem, _line(*self.buttons.values()), self.message, self._list, self.more, self.foot,
         ]  # fmt: skip
         self._draw(self.view)
         self._changed()
@@ -103,8 +103,9 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
             try:
                 self._due.clear()
                 self._draw(self._read())
+                self._problem("")
             except LumigatorError as error:
-                self._say(str(error))  # a service that does not answer now may answer the next time
+                self._problem(str(error))  # a service that does not answer now may answer the next time
             finally:
                 self._drawing.release()
         if self.view.ended and not self._busy:
@@ -187,6 +188,11 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
     def _say(self, text: str) -> None:
         _put(self.message, tag("div", tag("div", text, class_="lm-note lm-text", role="status"), class_="lm"))
 
+    def _problem(self, text: str) -> None:
+        """What keeps the display from being read; it goes away by itself."""
+        warning = tag("div", text, class_="lm-banner", role="alert") if text else Html("")
+        _put(self.problem, tag("div", warning, class_="lm"))
+
     def __repr__(self) -> str:
         # The default lists everything inside.
         states = ", ".join(f"{number} {shown.word(status)}" for status, number in self.view.counts.items())
@@ -216,7 +222,9 @@ class _Row(ipywidgets.HBox):  # type: ignore[misc]
         self.button.on_click(lambda _: self._press(pressed))
         super().__init__(
             [self.block, self.budget, self.button],
-            layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center", width="100%"),
+            layout=ipywidgets.Layout(
+                flex_flow="row wrap", align_items="center", width="100%", border_top="1px solid var(--jp-border-color2)"
+            ),
         )
 
     def show(self, model: ModelProgress, *, busy: bool) -> None:
@@ -225,7 +233,7 @@ class _Row(ipywidgets.HBox):  # type: ignore[misc]
         if model.budget is not None and model.budget != asked_before:
             self.budget.value = 2 * model.budget
         self.model = model
-        _put(self.block, tag("div", shown.model_block(model), class_="lm"))
+        _put(self.block, tag("div", shown.model_block(model), class_="lm lm-bare"))
         self.budget.layout.display = "none" if model.budget is None else ""
         self.button.layout.display = "none" if model.act is None else ""
         if model.act is not None:
