@@ -15,10 +15,12 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
     Attributes:
         fragment: what stands behind the address, # included; empty until the browser has told it.
         title: of the tab.
+        visits: pages that were opened; each begins at its top.
     """
 
     fragment = param.String()
     title = param.String()
+    visits = param.Integer()
 
     _esm = """
     export function render({model}) {
@@ -27,6 +29,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
       model.on("fragment", () => {
         if (window.location.hash !== model.fragment && model.fragment) window.location.hash = model.fragment
       })
+      model.on("visits", () => { window.scrollTo(0, 0) })
       model.on("title", () => { document.title = model.title })
       read()
     }

@@ -197,7 +197,7 @@ class Shell:
         self._place = route.path
         self._page = self._made(route)
         self._main[:] = [self._page.layout]
-        self._address.title = f"{self._page.title} · Lumigator"
+        self._address.param.update(title=f"{self._page.title} · Lumigator", visits=self._address.visits + 1)
 
     def _rerouted(self, route: Route) -> bool:
         try:
