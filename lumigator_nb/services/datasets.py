@@ -6,7 +6,7 @@ import builtins
 import importlib.resources
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from lumigator_nb import layout, results, tables
 from lumigator_nb.db import Database
@@ -54,7 +55,7 @@ class Datasets:
         ground_truth: str | Sequence[str] | None = None,
         sheet: str | None = None,
         new_version: bool = False,
-        progress: bool = True,
+        progress: bool | Callable[[int, int], None] = True,
     ) -> Dataset:
         """Read, check and keep a dataset; memory does not grow with its size.
 
@@ -69,7 +70,8 @@ class Datasets:
             sheet: of an Excel workbook; default the first.
             new_version: where the name is taken by other content, keep this as its next version. The name then means
                 the newest, and "name@1" the first.
-            progress: show how far it is, where it takes longer.
+            progress: show how far it is, where it takes longer; or a function that is told how many bytes of how many
+                are done.
 
         Returns:
             The dataset. Where the newest version of one has the same bytes with the same columns, that one, with a
@@ -244,6 +246,30 @@ class Datasets:
             frame: pd.DataFrame = parquet.read().to_pandas()
         return frame
 
+    def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
+        """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`."""
+        record = self.get(dataset) if isinstance(dataset, str) else dataset
+        with results.open_table(self._store, layout.examples(record.id)) as parquet:
+            parts, first = [], 0
+            for group in range(parquet.num_row_groups):
+                n = parquet.metadata.row_group(group).num_rows
+                if first < offset + limit and first + n > offset:
+                    start = max(offset - first, 0)
+                    parts.append(parquet.read_row_group(group).slice(start, offset + limit - first - start))
+                first += n
+            table = pa.concat_tables(parts) if parts else parquet.schema_arrow.empty_table()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame.set_index(pd.RangeIndex(offset, offset + len(frame)))
+
+    def original(self, dataset: Dataset | str) -> bytes:
+        """Return the bytes as they were uploaded.
+
+        Raises:
+            NotFoundError: there is no such dataset.
+        """
+        record = self.get(dataset) if isinstance(dataset, str) else dataset
+        return self._store.read(layout.original(record.id, record.filename))
+
     def history(self, name: str) -> pd.DataFrame:
         """Return the versions of a dataset, oldest first, each with the rows that it added, removed and changed.
 
@@ -377,15 +403,16 @@ class Datasets:
         copy: LocalCopy,
         example: str | None,
         ground_truth: str | Sequence[str] | None,
-        progress: bool,
+        progress: bool | Callable[[int, int], None],
         sheet: str | None = None,
     ) -> Iterator[tuple[tables.Converted, Path]]:
         """Write the examples into a file that ends with the block."""
         with (
             TemporaryDirectory(prefix="lumigator-upload-") as folder,
-            metered(copy.filename, enabled=progress) as meter,
+            metered(copy.filename, enabled=progress is True) as meter,
         ):
             data, meter.total = Path(folder) / "data.parquet", copy.size_bytes
+            tell = progress if callable(progress) else lambda done, _: meter.reach(done)
             found = tables.convert(
                 copy.path,
                 data,
@@ -393,7 +420,7 @@ class Datasets:
                 example=example,
                 ground_truth=ground_truth,
                 sheet=sheet,
-                report=meter.reach,
+                report=lambda done: tell(done, copy.size_bytes),
             )
             yield found, data
 

@@ -25,6 +25,7 @@ from lumigator_nb.tables.formats import Format, detect
 from lumigator_nb.tables.frames import frame_to_bytes
 from lumigator_nb.tables.hub import is_hub_dataset, is_hub_id, save_hub_dataset, save_hub_id
 from lumigator_nb.tables.jsonl import read_json_array, read_jsonl
+from lumigator_nb.tables.look import Look, look
 from lumigator_nb.tables.parquet import read_parquet
 from lumigator_nb.tables.personal import PersonalData
 from lumigator_nb.tables.profiles import Profile, profile
@@ -34,6 +35,7 @@ from lumigator_nb.tables.text import Report
 __all__ = [
     "Converted",
     "Examples",
+    "Look",
     "Report",
     "convert",
     "enough_room",
@@ -41,6 +43,7 @@ __all__ = [
     "is_full",
     "is_hub_dataset",
     "is_hub_id",
+    "look",
     "profile",
     "read_examples",
     "save_hub_dataset",
@@ -112,7 +115,7 @@ def read_examples(
         MissingExtraError: the file is an Excel workbook, and openpyxl is not installed.
         StoreUnavailableError: the folder for temporary files is full.
     """
-    with _opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: None) as raw:
+    with opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: None) as raw:
         assembly = Assembly(raw, raw.filename)
         table = pa.concat_tables(assembly.tables())
         return Examples(table, raw.columns, (*raw.notes, *assembly.notes))
@@ -141,7 +144,7 @@ def convert(
     found, personal = Profile(), PersonalData()
     size = path.stat().st_size
     # Reading a file takes about as long as writing it.
-    with _opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: report(done // 2)) as raw:
+    with opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: report(done // 2)) as raw:
         assembly = Assembly(raw, raw.filename)
         report(size // 2)
         with _writer(target) as write:
@@ -161,7 +164,8 @@ def _wanted(filename: str, example: str | None, ground_truth: str | Sequence[str
 
 
 @contextmanager
-def _opened(path: Path, wanted: Wanted, sheet: str | None, report: Report) -> Iterator[Raw]:
+def opened(path: Path, wanted: Wanted, sheet: str | None, report: Report) -> Iterator[Raw]:
+    """Yield what the reader of a file's format hands over; its rows can be read within the block."""
     with TemporaryDirectory(prefix="lumigator-spool-") as temporary, enough_room(Path(temporary)):
         spool = Spool(Path(temporary) / "spool")
         kind = detect(path, wanted.filename)
