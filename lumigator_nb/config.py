@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         deployment_type: "local", "development", "staging" or "production".
         lumigator_secret_key: seals the secrets in the database, and API keys on their way to a remote cluster, whose
             nodes share it; empty means a key file in `lumigator_home`, or the operating system's keyring.
+        lumigator_dashboard_password_file, lumigator_dashboard_token: who may open the served dashboard; empty means
+            everybody on this machine, and that it listens nowhere else.
+        lumigator_dashboard_oauth_provider, ..._key, ..._secret, ..._users, ..._redirect_uri: log in at a provider
+            instead; `users` have commas between them.
+        lumigator_max_upload_mb: how large a file may be that is uploaded through a screen, in 10⁶ bytes.
     """
 
     model_config = SettingsConfigDict(
@@ -72,6 +77,14 @@ class Settings(BaseSettings):
     hf_home: Path | None = None
     deployment_type: Literal["local", "development", "staging", "production"] = "local"
     lumigator_secret_key: SecretStr | None = None
+    lumigator_dashboard_password_file: Path | None = None
+    lumigator_dashboard_token: SecretStr | None = None
+    lumigator_dashboard_oauth_provider: str | None = None
+    lumigator_dashboard_oauth_key: str | None = None
+    lumigator_dashboard_oauth_secret: SecretStr | None = None
+    lumigator_dashboard_oauth_users: str | None = None
+    lumigator_dashboard_oauth_redirect_uri: str | None = None
+    lumigator_max_upload_mb: int = Field(default=2000, ge=1)
 
     # Where `.env` was found; it may hold API keys besides the fields above.
     _env_file: Path | None = PrivateAttr(default=None)

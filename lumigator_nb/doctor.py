@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 from lumigator_nb import config
-from lumigator_nb.cluster import connect_cluster
+from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database, head_revision
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.services.inspection import Inspection, Report, inspect
 from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.store import Store
+from lumigator_nb.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,34 @@ def examine() -> list[Finding]:
         return [Finding("settings", "wrong", error.message, error.hint)]
     file = config.find_env_file()
     findings = [Finding("settings", "ok", f"read from {file} and the environment" if file else "no .env: defaults")]
-    checks: dict[str, Callable[[Settings], Finding]] = {
-        "database": _database,
-        "secrets": _secrets,
-        "store": _store,
-        "cluster": _cluster,
+    checks: dict[str, Callable[[], Finding]] = {
+        "database": lambda: _database(Database(settings.database_url)),
+        "secrets": lambda: _secrets(settings),
+        "store": lambda: _store(Store(settings.store_spec, settings.store_credentials)),
+        "cluster": lambda: _cluster(connect_cluster(settings)),
     }
+    return [*findings, *_findings(checks), *_models(settings)]
+
+
+def connections(ws: Workspace) -> list[Finding]:
+    """Check what an open workspace is connected to: database, store, cluster; nothing is started."""
+    return _findings(
+        {
+            "database": lambda: _database(ws.database),
+            "store": lambda: _store(ws.store),
+            "cluster": lambda: _cluster(ws.cluster),
+        }
+    )
+
+
+def _findings(checks: Mapping[str, Callable[[], Finding]]) -> list[Finding]:
+    found = []
     for part, check in checks.items():
         try:
-            findings.append(check(settings))
+            found.append(check())
         except LumigatorError as error:
-            findings.append(Finding(part, "wrong", error.message, error.hint))
-    return [*findings, *_models(settings)]
+            found.append(Finding(part, "wrong", error.message, error.hint))
+    return found
 
 
 def examine_deeply(report: Report) -> Inspection:
@@ -69,8 +86,7 @@ def examine_deeply(report: Report) -> Inspection:
         database.close()
 
 
-def _database(settings: Settings) -> Finding:
-    database = Database(settings.database_url)
+def _database(database: Database) -> Finding:
     revision = database.revision()
     if revision == head_revision():
         return Finding("database", "ok", f"{database.label} at revision {revision}")
@@ -93,14 +109,13 @@ def _secrets(settings: Settings) -> Finding:
     return Finding("secrets", "ok", f"can be opened: {', '.join(names)}" if names else "none are stored")
 
 
-def _store(settings: Settings) -> Finding:
-    store = Store(settings.store_spec, settings.store_credentials)
+def _store(store: Store) -> Finding:
     store.check()
     return Finding("store", "ok", f"{store.spec.uri} can be written and read")
 
 
-def _cluster(settings: Settings) -> Finding:
-    info = connect_cluster(settings).info()
+def _cluster(cluster: Cluster) -> Finding:
+    info = cluster.info()
     if info is None:
         return Finding("cluster", "note", "no local Ray head", "it starts with the first launch, or: lumigator-nb up")
     return Finding("cluster", "ok", str(info))

@@ -1,4 +1,4 @@
-"""The database's schema, the local Ray head, the doctor, the dashboard."""
+"""The database's schema, the local Ray head, the doctor."""
 
 from __future__ import annotations
 
@@ -133,14 +133,6 @@ def doctor(
         typer.echo(inspection)
         wrong = bool(inspection.faults)
     raise typer.Exit(int(wrong))
-
-
-@app.command()
-def dashboard(port: Annotated[int, typer.Option(help="0 takes a free one.")] = 5006, show: bool = True) -> None:
-    """Serve the dashboard on this machine."""
-    from lumigator_nb.dashboards import serve
-
-    serve(port=port, show=show)
 
 
 @app.command()

@@ -16,11 +16,13 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         fragment: what stands behind the address, # included; empty until the browser has told it.
         title: of the tab.
         visits: pages that were opened; each begins at its top.
+        seen: the visits that the browser has answered.
     """
 
     fragment = param.String()
     title = param.String()
     visits = param.Integer()
+    seen = param.Integer()
 
     _esm = """
     export function render({model}) {
@@ -29,7 +31,12 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
       model.on("fragment", () => {
         if (window.location.hash !== model.fragment && model.fragment) window.location.hash = model.fragment
       })
-      model.on("visits", () => { window.scrollTo(0, 0) })
+      model.on("visits", () => {
+        window.scrollTo(0, 0)
+        // Bokeh sends the definitions of all components that are new along with the first event that one of them sends,
+        // and fails where they hold a function; an event of one that it knows makes the others known.
+        setTimeout(() => { model.seen = model.visits })
+      })
       model.on("title", () => { document.title = model.title })
       read()
     }

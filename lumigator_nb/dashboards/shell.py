@@ -76,10 +76,13 @@ class Context:
     Attributes:
         ws: workspace.
         watcher: tells of changes; one per process.
+        local: whether only this machine reaches the server, so that its files are the reader's own.
     """
 
-    def __init__(self, ws: Workspace, watcher: Watcher, address: Address, toasts: pn.pane.HTML) -> None:
-        self.ws, self.watcher = ws, watcher
+    def __init__(
+        self, ws: Workspace, watcher: Watcher, address: Address, toasts: pn.pane.HTML, *, local: bool = True
+    ) -> None:
+        self.ws, self.watcher, self.local = ws, watcher, local
         self._address, self._toasts = address, toasts
         self._document = pn.state.curdoc
         self.closed = False
@@ -175,7 +178,7 @@ class Page:
 class Shell:
     """Shows the page of the current route, and tells it of changes."""
 
-    def __init__(self, ws: Workspace, watcher: Watcher) -> None:
+    def __init__(self, ws: Workspace, watcher: Watcher, *, local: bool = True) -> None:
         self._toasts = html(stylesheets=[sheet("toasts.css")], sizing_mode=None)
         self._banner = html()
         self._navigation = html(stylesheets=[sheet("navigation.css")], sizing_mode=None)
@@ -187,7 +190,7 @@ class Shell:
         self._redraw_is_due = False
         self._address = Address(width=0, height=0, margin=0)
         self._address.param.watch(lambda event: self.open(Route.parse(event.new)), "fragment")
-        self.context = Context(ws, watcher, self._address, self._toasts)
+        self.context = Context(ws, watcher, self._address, self._toasts, local=local)
 
     def open(self, route: Route) -> None:
         """Show a place."""
@@ -256,9 +259,15 @@ class Shell:
         )
 
 
-def session(ws: Workspace, watcher: Watcher) -> pmui.Page:
-    """Return the dashboard of one browser session; its route stands behind the # of the address."""
-    shell = Shell(ws, watcher)
+def session(ws: Workspace, watcher: Watcher, *, local: bool = True) -> pmui.Page:
+    """Return the dashboard of one browser session; its route stands behind the # of the address.
+
+    Args:
+        ws: workspace.
+        watcher: of the workspace.
+        local: whether only this machine reaches the server.
+    """
+    shell = Shell(ws, watcher, local=local)
     shell.context.at_end(watcher.subscribe(shell.changed))
     if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
         pn.state.on_session_destroyed(lambda _: shell.context.end())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +21,8 @@ from lumigator_nb.specs import Model, Status, Step, Task
 if TYPE_CHECKING:
     from lumigator_nb.records import Dataset
     from lumigator_nb.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 # Their length stands for that of all: reading a whole dataset again for every key press would take too long.
 LOOKED_AT = 200
@@ -201,3 +205,37 @@ def _figures(found: LaunchEstimate) -> Html:
         for each in found.models
     ]
     return table(("Model", "Tokens in", "Tokens out", "Cost", "At most", "Time"), rows, numeric=range(1, 6))
+
+
+class Debounced:
+    """Does work in a thread once nobody has asked for more of it for a moment; only the newest result counts.
+
+    Args:
+        then: called with the result, from that thread.
+        wait: seconds without a further question.
+    """
+
+    def __init__(self, then: Callable[[Html], None], wait: float = 0.3) -> None:
+        self._then, self._wait = then, wait
+        self._timer: threading.Timer | None = None
+        self._number = 0
+
+    def ask(self, work: Callable[[], Html]) -> None:
+        """Have `work` done soon, in the place of what was asked before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._number += 1
+        self._timer = threading.Timer(self._wait, self._do, (self._number, work))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _do(self, number: int, work: Callable[[], Html]) -> None:
+        try:
+            found = work()
+        except Exception as error:
+            # An estimate is a service: without it one can launch all the same.
+            log.info("no estimate: %s", error)
+            reason = error.message if isinstance(error, LumigatorError) else type(error).__name__
+            found = tag("div", f"The cost cannot be told now: {reason}", class_="lm-soft")
+        if number == self._number:
+            self._then(found)

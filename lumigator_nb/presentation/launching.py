@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from lumigator_nb import metrics, models
+from lumigator_nb.display.html import Html, card
+from lumigator_nb.display.text import MISSING, count
 from lumigator_nb.errors import (
     ConflictError,
     InvalidInputError,
@@ -21,6 +23,7 @@ from lumigator_nb.models.catalogue import TASKS
 from lumigator_nb.presentation import launch_checks as checks
 from lumigator_nb.presentation import models as catalogue
 from lumigator_nb.presentation.estimating import LaunchEstimate, estimate_launch
+from lumigator_nb.presentation.markup import tiles
 from lumigator_nb.presentation.metrics import MetricView, key_of, metric_views
 from lumigator_nb.presentation.models import ModelView
 from lumigator_nb.records import Dataset, Experiment
@@ -33,6 +36,7 @@ from lumigator_nb.specs import (
     Task,
     TextGeneration,
     Translation,
+    language_name,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +66,8 @@ class LaunchForm:
         metrics: keys of those that are chosen, as of :class:`MetricView`; `judges` are those with settings.
         sample: how many examples are drawn at random; empty takes all.
         budget: dollars that each model may spend.
-        experiment: one that is there already and gets more models; None makes a new one.
+        experiment: one that is there already and gets more models, beside those that were `launched`; None makes a
+            new one.
         errors: by field what the last :meth:`submit` found; "" is the whole form.
     """
 
@@ -87,6 +92,9 @@ class LaunchForm:
         self.record: Dataset | None = None
         self.added: dict[str, Model] = {}
         self.judges: dict[str, MetricSpec] = {}
+        self.launched: dict[str, str] = {}
+        self.datasets: list[str] = []
+        self._catalogue: dict[str, ModelView] = {}
         self._basis: Task | None = None
         self._entered: set[str] = set()
         self.refresh()
@@ -103,6 +111,7 @@ class LaunchForm:
         form._take(experiment)
         form.record = ws.datasets.get(experiment.dataset_id)
         form.dataset, form.name = form.record.name, experiment.name
+        form.launched = {each.label: str(each.status) for each in ws.workflows.of(experiment)}
         return form
 
     @classmethod
@@ -136,10 +145,13 @@ class LaunchForm:
             found.append(spec.name if plain else key_of(spec))
         self.metrics = tuple(found)
 
-    def refresh(self) -> None:
-        """Look again at what there is to choose: datasets, models, keys."""
-        self.datasets = [each.name for each in self.ws.datasets.list(limit=MOST_DATASETS)]
-        self._catalogue = {each.name: each for each in catalogue.catalogue(self.ws)}
+    def refresh(self) -> bool:
+        """Look again at what there is to choose, datasets, models, keys; return whether it is something else."""
+        datasets = [each.name for each in self.ws.datasets.list(limit=MOST_DATASETS)]
+        found = {each.name: each for each in catalogue.catalogue(self.ws)}
+        changed = (datasets, found) != (self.datasets, self._catalogue)
+        self.datasets, self._catalogue = datasets, found
+        return changed
 
     @property
     def model_views(self) -> list[ModelView]:
@@ -332,6 +344,11 @@ class LaunchForm:
             dataset = self.ws.datasets.draw(dataset, number)
         return self.ws.experiments.create(self.name, dataset=dataset, task=self.built_task(), metrics=self.specs)
 
+    @property
+    def summary(self) -> str:
+        """What would be launched, in a line."""
+        return f"{self.dataset or 'no dataset'}, {count(len(self.models), 'model')}"
+
     def _stays(self, record: Experiment) -> bool:
         """Take a new experiment away again where nothing of it has begun; else go on with it next time."""
         with suppress(LumigatorError):
@@ -360,3 +377,32 @@ def _told_apart(chosen: Sequence[Model], known: dict[str, str]) -> list[Model]:
             model = model.model_copy(update={"label": f"{model.label} ({settings})"})
         found.append(model)
     return found
+
+
+def facts_html(form: LaunchForm) -> Html:
+    """Return what is settled where models are added to an experiment: dataset, task, metrics."""
+    record, dataset = form.experiment, form.record
+    if record is None or dataset is None:
+        return Html("")
+    task = catalogue.TASK_TITLES[record.task.kind]
+    if record.task.kind == "translation":
+        task = f"{task}: {language_name(record.task.source)} to {language_name(record.task.target)}"
+    return tiles([
+        ("Dataset", f"{dataset.name}, {count(dataset.n_examples, 'example')}"),
+        ("Task", task),
+        ("Metrics", ", ".join(spec.title for spec in record.metrics)),
+    ])  # fmt: skip
+
+
+def launch_summary(form: LaunchForm, experiment: Experiment | None) -> Html:
+    """Return what stands in the place of the form where there is no kernel."""
+    facts = [
+        ("Dataset", form.dataset or MISSING),
+        ("Task", catalogue.TASK_TITLES[form.task]),
+        ("Models", ", ".join(form.models) or MISSING),
+        ("Metrics", ", ".join(view.title for view in form.metric_views if view.key in form.metrics) or MISSING),
+    ]
+    title = f"Launched: {experiment.name}" if experiment else "Launch models"
+    return card(
+        title, facts, "Launched from here; run the cell for another." if experiment else "Run the cell to launch."
+    )

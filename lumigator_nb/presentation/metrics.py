@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lumigator_nb import metrics
+from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.errors import LumigatorError, MissingExtraError, MissingFieldsError
 from lumigator_nb.services.experiments import check_metrics, default_metrics, localized
 from lumigator_nb.specs import MetricSpec, Task
@@ -40,6 +41,12 @@ class MetricView:
     text: str
     problem: str | None = None
     usual: bool = False
+
+
+def metric_line(metric: MetricView) -> Html:
+    """Return what stands under a metric's title where it is chosen."""
+    text = tag("span", metric.text)
+    return join([text, tag("span", metric.problem, class_="lm-sub lm-error")]) if metric.problem else text
 
 
 def key_of(spec: MetricSpec) -> str:

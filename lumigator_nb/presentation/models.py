@@ -15,7 +15,7 @@ from lumigator_nb.display.html import name as breaking
 from lumigator_nb.display.text import MISSING, joined, one_line
 from lumigator_nb.models import packaged, resolving
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
-from lumigator_nb.presentation.markup import button, empty, link, listing, sortable
+from lumigator_nb.presentation.markup import PER_PAGE, button, empty, link, listing, pager, sortable
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.specs import Model
 
@@ -244,6 +244,10 @@ def magnitude(number: int | None) -> str:
     return str(number)
 
 
+def _tokens(number: int | None) -> str:
+    return f"{number:,}" if number is not None and number < 10_000 else magnitude(number)
+
+
 def ordered(found: Sequence[ModelView], sort: str) -> list[ModelView]:
     """Return models by "name", "size" or "price", with "-" in front the greatest first; others keep their order.
 
@@ -291,6 +295,24 @@ def remedy(missing: Missing) -> Html:
     return join([missing.remedy, *command])
 
 
+def model_line(model: ModelView, standing: str = "") -> Html:
+    """Return what stands under a model's title where it is chosen: name, facts, and what is missing.
+
+    Args:
+        model: who.
+        standing: how it stands in the experiment already, such as "succeeded".
+    """
+    lines = [join([breaking(model.name), " · ", model.facts])]
+    if standing:
+        lines.append(tag("span", f"Already in this experiment: {standing}.", class_="lm-sub"))
+    if model.missing is not None:
+        what = tag("span", f"{model.missing.text}.", class_="lm-error" if model.missing.blocks else None)
+        lines.append(tag("span", what, " ", remedy(model.missing), class_="lm-sub"))
+    elif model.notes:
+        lines.append(tag("span", one_line(model.notes), class_="lm-sub"))
+    return join(lines)
+
+
 def models_list(found: Sequence[ModelView], route: Route) -> Html:
     """Return the models as a list, in the order that the route asks for; an empty one says how to see more."""
     if not found:
@@ -299,20 +321,23 @@ def models_list(found: Sequence[ModelView], route: Route) -> Html:
         sortable(route, "name", "Model"), "Good for", sortable(route, "size", "Parameters"), "Context",
         sortable(route, "price", "Price per 1M tokens"), "Runs", "State",
     )  # fmt: skip
-    return listing(headers, [_row(each, route) for each in ordered(found, route.query.get("sort", ""))], numeric=(2, 3))
+    page = route.number("page")
+    shown = ordered(found, route.query.get("sort", ""))[(page - 1) * PER_PAGE : page * PER_PAGE]
+    rows = listing(headers, [_row(each, route) for each in shown], numeric=(2, 3))
+    return join([rows, pager(route, page, PER_PAGE, len(found), "model")])
 
 
 def _row(model: ModelView, route: Route) -> tuple[object, ...]:
     title = tag("a", model.title, href=model.link, target="_blank", rel="noopener") if model.link else model.title
-    under = join([breaking(model.name), *([" · ", one_line(model.notes)] if model.notes else [])])
+    under = join([breaking(model.name), " · ", model.place])
+    notes = [tag("span", one_line(model.notes), class_="lm-sub")] if model.notes else []
     price = f"{dollars(model.price[0])} in, {dollars(model.price[1])} out" if model.price else MISSING
     launch = link(route.to("launch", model=model.name), "Launch it", aria_label=f"Launch {model.title}")
     return (
-        join([title, tag("span", under, class_="lm-sub")]),
-        joined([TASK_TITLES[task].lower() for task in model.tasks]),
+        join([title, tag("span", under, class_="lm-sub"), *notes]),
+        "all tasks" if len(model.tasks) == len(TASKS) else joined([TASK_TITLES[task].lower() for task in model.tasks]),
         magnitude(model.parameters),
-        magnitude(model.context_tokens),
+        _tokens(model.context_tokens),
         price,
-        model.place,
         join([state(model), tag("span", launch, class_="lm-sub")]) if model.usable else state(model),
     )

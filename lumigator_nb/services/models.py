@@ -11,8 +11,8 @@ import pandas as pd
 
 from lumigator_nb.config import Settings
 from lumigator_nb.display import catalogue as shown
-from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_mean
-from lumigator_nb.models import catalogue
+from lumigator_nb.errors import InvalidInputError, NotFoundError, UnknownModelError, did_you_mean
+from lumigator_nb.models import catalogue, checking
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
 from lumigator_nb.specs import Task
 
@@ -114,6 +114,26 @@ class Models:
             new = catalogue.load(Path(source).expanduser())
         self._added |= {model.name: model for model in new}
         return Catalogue(new, {})
+
+    def check_key(self, name: str) -> checking.KeyCheck:
+        """Ask a provider whether it takes an API key, by listing its models, which costs nothing.
+
+        Args:
+            name: of the key, such as OPENAI_API_KEY.
+
+        Raises:
+            NotFoundError: there is no such key.
+            ConfigurationError: the provider refuses it.
+            InvalidInputError: nobody is known whose key it is, or who could be asked for nothing.
+            UnavailableError: the provider does not answer.
+        """
+        value = self._settings.variable(name)
+        if not value:
+            raise NotFoundError("key", name, "ws.secrets.set() stores one")
+        providers = checking.providers_of(name, self._all().values())
+        if not providers:
+            raise InvalidInputError(f"nobody is known whose key {name} is", "it is checked by the first question")
+        return checking.check(providers[0], name, value)
 
     def _all(self) -> dict[str, CatalogueModel]:
         file = self._settings.home / FILE
