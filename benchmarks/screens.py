@@ -46,8 +46,12 @@ def large(ws: lm.Workspace) -> None:
     chance = np.random.default_rng(0)
     words = np.array([f"word{n}" for n in range(400)])
     truths = [" ".join(chance.choice(words, 12)) for _ in range(N_EXAMPLES)]
-    frame = pd.DataFrame({"example": [f"{text} and more of it, {n}" for n, text in enumerate(truths)],
-                          "ground_truth": truths, "product": chance.choice(["shop", "app", "web"], N_EXAMPLES)})  # fmt: skip
+    columns = {
+        "example": [f"{text} and more of it, {n}" for n, text in enumerate(truths)],
+        "ground_truth": truths,
+        "product": chance.choice(["shop", "app", "web"], N_EXAMPLES),
+    }
+    frame = pd.DataFrame(columns)
     dataset = ws.datasets.upload(frame, name="large", progress=False)
     experiment = ws.experiments.create("large", dataset=dataset, metrics=["rouge", "length"])
     for model in range(N_MODELS):
@@ -107,7 +111,7 @@ def pages(browser: Any, url: str) -> None:
     report("the same again", opened(page, comparison, "table >> text=model-9"), reference, 3)
     report("its examples", opened(page, f"{comparison}?tab=examples", "text=and more of it"), reference, 3)
     report(
-        "filtered by a text", opened(page, f"{comparison}?tab=examples&q=it%2C+4321", "text=it, 4321"), reference, 0.3
+        "filtered by a text", opened(page, f"{comparison}?tab=examples&search=it%2C+4321", "text=it, 4321"), reference, 0.3
     )
     report("its 100th page", opened(page, f"{comparison}?tab=examples&page=100", "text=of 10,000"), reference, 0.3)
     page.close()
@@ -135,8 +139,8 @@ def uploading(browser: Any, url: str, server: psutil.Process, folder: Path, mega
     seconds = time.perf_counter() - begun
     copied = timed(lambda: (folder / "copy.csv").write_bytes(path.read_bytes()))
     print(
-        f"{megabytes} MB through the browser: {seconds:.1f} s, {megabytes / seconds:.0f} MB/s ({seconds / copied:.0f} x a copy "
-        f"on disk); the server's memory grew by {(most - before) / 2**20:.0f} MiB"
+        f"{megabytes} MB through the browser: {seconds:.1f} s, {megabytes / seconds:.0f} MB/s "
+        f"({seconds / copied:.0f} x a copy on disk); the server's memory grew by {(most - before) / 2**20:.0f} MiB"
     )
     page.close()
 

@@ -319,7 +319,7 @@ def models_list(found: Sequence[ModelView], route: Route) -> Html:
         return empty("No model fits", "Search for less, or take a filter away.", button(route.to("models"), "Show all"))
     headers = (
         sortable(route, "name", "Model"), "Good for", sortable(route, "size", "Parameters"), "Context",
-        sortable(route, "price", "Price per 1M tokens"), "Runs", "State",
+        sortable(route, "price", "Price per 1M tokens"), "State",
     )  # fmt: skip
     page = route.number("page")
     shown = ordered(found, route.query.get("sort", ""))[(page - 1) * PER_PAGE : page * PER_PAGE]

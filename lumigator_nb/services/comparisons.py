@@ -205,6 +205,16 @@ class Comparison:
             texts[label] = self._predictions[label].set_index("row")["prediction"]
         return texts.head(n) if n is not None else texts
 
+    def values(self, score: str | None = None) -> pd.DataFrame:
+        """Return the score of each example: one row per example of the dataset, one column per model, NaN for none."""
+        scored = self._of(score)
+        found = pd.DataFrame(scored.values.T, index=scored.rows, columns=list(self.models))
+        return found.reindex(range(len(self._examples)))
+
+    def metadata(self) -> pd.DataFrame:
+        """Return the metadata of the examples, in the dataset's order."""
+        return self._examples[slicing.metadata_columns(self._examples)]
+
     def reasons(self, score: str) -> pd.DataFrame:
         """Return why each example has its score, or none: one row per example, one column per model.
 
