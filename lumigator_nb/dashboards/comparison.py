@@ -31,7 +31,11 @@ from lumigator_nb.presentation.markup import button, crumbs, empty, heading, lin
 from lumigator_nb.presentation.routes import Route
 
 _REPORTS = {"Report": ".html", "Workbook": ".xlsx", "CSV": ".csv"}
-_WIDE: dict[str, Any] = {"margin": 0, "styles": {"flex": "1 1 168px", "min-width": "0"}}
+_WIDE: dict[str, Any] = {
+    "margin": 0,
+    "sizing_mode": "stretch_width",
+    "styles": {"flex": "1 1 168px", "min-width": "0"},
+}
 _FIELD: dict[str, Any] = {**_WIDE, "size": "small"}
 
 
@@ -53,8 +57,8 @@ class ComparisonPage(Page):
         self.sides = Sides(self._choose)
         self.reports = [self._report(label, ending) for label, ending in _REPORTS.items()]
         self.bar = pn.FlexBox(
-            self.score, *self.filters.fields, *self.sides.fields, gap="16px", align_items="center", margin=(0, 0, 16, 0),
-            sizing_mode="stretch_width", visible=False,
+            self.score, *self.filters.fields, *self.sides.fields, gap="16px", align_items="center",
+            margin=(0, 0, 16, 0), sizing_mode="stretch_width", visible=False,
         )  # fmt: skip
         self.take = pn.FlexBox(*self.reports, gap="8px", margin=(24, 0, 0, 0), visible=False)
         self.layout = pn.Column(self._head, self._tabs, self.bar, self._body, self.take, sizing_mode="stretch_width")
@@ -142,9 +146,11 @@ class ComparisonPage(Page):
         elif tab == "charts":
             self._show_charts(found, self._turn)
         else:
-            make = shown.summary if tab == "summary" else shown.slices
-            show(self._body, shown.first_look(found, self.score.value, tab))
-            self._later(self._turn, partial(make, found, self.score.value), partial(show, self._body))
+            score = self.score.value
+            summary = partial(shown.summary, found, score, route)
+            make = summary if tab == "summary" else partial(shown.slices, found, score)
+            show(self._body, shown.first_look(found, score, tab))
+            self._later(self._turn, make, partial(show, self._body))
 
     def _tab(self) -> str:
         query = self.route.query
@@ -268,7 +274,9 @@ class Sides:
     """
 
     def __init__(self, choose: Callable[..., None]) -> None:
-        self.models = pmui.MultiChoice(label="Models", options=[], margin=0, styles={"flex": "1 1 320px"})
+        self.models = pmui.MultiChoice(
+            label="Models", options=[], margin=0, sizing_mode="stretch_width", styles={"flex": "3 1 320px"}
+        )
         self.against = pmui.Select(label="Held against", options=[], **_FIELD)
         self.models.param.watch(lambda event: choose(models=self._named(event.new)), "value")
         self.against.param.watch(lambda event: choose(against=event.new), "value")

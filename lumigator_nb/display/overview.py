@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lumigator_nb.display.costs import cost_legend, cost_table, remarks, unanswered
@@ -29,9 +29,9 @@ def main_info(comparison: Comparison) -> ScoreInfo:
     return next(info for info in comparison.scores if info.name == comparison.main_score)
 
 
-def ordered_scores(comparison: Comparison) -> list[ScoreInfo]:
-    """Return all scores, the main one first."""
-    return sorted(comparison.scores, key=lambda info: info.name != comparison.main_score)
+def ordered_scores(comparison: Comparison, first: str | None = None) -> list[ScoreInfo]:
+    """Return all scores, the one named `first` or else the main one at the beginning."""
+    return sorted(comparison.scores, key=lambda info: info.name != (first or comparison.main_score))
 
 
 def mark(one: Standing, standings: Sequence[Standing]) -> str:
@@ -39,14 +39,24 @@ def mark(one: Standing, standings: Sequence[Standing]) -> str:
     return NOT_TOLD_APART if one.tied and any(other.best for other in standings) else ""
 
 
-def score_table(comparison: Comparison) -> Html:
-    """Return models by scores, best first on the main score, whose paired differences stand beside it."""
+def score_table(
+    comparison: Comparison, by: str | None = None, titled: Callable[[str, Html], Html] = lambda _, title: title
+) -> Html:
+    """Return models by scores, best first on one of them, whose paired differences stand beside it.
+
+    Args:
+        comparison: what is shown.
+        by: the score that orders; default the main one.
+        titled: makes a header of a score's name and title.
+    """
     summary = comparison.summary()
-    infos = ordered_scores(comparison)
+    infos = ordered_scores(comparison, by)
     found = {info.name: standings(summary, info) for info in infos}
-    main = found[comparison.main_score]
+    main = found[infos[0].name]
     paired = len(main) > 1 and any(one.best for one in main)
-    headers: list[object] = ["Model", *(_header(info, found[info.name], comparison) for info in infos)]
+    headers: list[object] = [
+        "Model", *(titled(info.name, _header(info, found[info.name], comparison)) for info in infos)
+    ]  # fmt: skip
     rows: list[list[object]] = [
         [name(one.model), *(_cell(info, found[info.name], one.model) for info in infos)] for one in main
     ]

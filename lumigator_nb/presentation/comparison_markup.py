@@ -74,13 +74,22 @@ def first_look(found: Examined, score: str, tab: str = "summary") -> Html:
     return join([table(["Model", f"{info.name}, mean of the examples"], rows, numeric=[1]), working])
 
 
-def summary(found: Examined, score: str) -> Html:
-    """Return what a comparison says: the verdict, all scores with intervals, how sure that is, and what it costs."""
+def summary(found: Examined, score: str, route: Route | None = None) -> Html:
+    """Return what a comparison says: the verdict, all scores with intervals, how sure that is, and what it costs.
+
+    Args:
+        score: by which models are ordered.
+        route: where it stands, so that headers order by their score; None where there are no links.
+    """
     comparison, info = found.comparison, found.info(score)
+
+    def titled(each: str, title: Html) -> Html:
+        return title if route is None or each == info.name else link(route.with_(score=each), title, class_="lm-sort")
+
     parts: list[Html | str] = [
         tag("p", comparison.verdict(info.name), class_="lm-verdict"),
         tag("p", said, class_="lm-verdict") if (said := recommended(comparison)) else "",
-        score_table(comparison),
+        score_table(comparison, info.name, titled),
         tag("p", legend(comparison), class_="lm-note"),
         *(tag("p", note, class_="lm-note") for note in notes(comparison)),
         _ranked(comparison, info),

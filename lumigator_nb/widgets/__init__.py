@@ -1,6 +1,10 @@
 """Widgets for JupyterLab, as ``lm.ui``. They draw and bind; every act is a call of the workspace."""
 
+from lumigator_nb.widgets.compare import compare
+from lumigator_nb.widgets.embedded import dashboard
+from lumigator_nb.widgets.launch import launch
 from lumigator_nb.widgets.progress import progress
 from lumigator_nb.widgets.rating import rate
+from lumigator_nb.widgets.settings import settings
 
-__all__ = ["progress", "rate"]
+__all__ = ["compare", "dashboard", "launch", "progress", "rate", "settings"]

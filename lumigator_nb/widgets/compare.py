@@ -1,0 +1,298 @@
+"""The comparison of an experiment in a cell: what it says, charts, examples side by side, slices."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectMultiple, Text, ToggleButtons, VBox
+
+from lumigator_nb.display.html import Html, fragment, join, tag
+from lumigator_nb.display.text import one_line
+from lumigator_nb.errors import LumigatorError
+from lumigator_nb.presentation import comparison_markup as shown
+from lumigator_nb.presentation.comparing import (
+    ONLY,
+    PER_PAGE,
+    SORTS,
+    Examined,
+    ExamplePage,
+    Query,
+    can_compare,
+    examined,
+    slice_key,
+    slice_of,
+    state_of,
+)
+from lumigator_nb.presentation.markup import empty, style
+from lumigator_nb.presentation.watcher import watcher_of
+from lumigator_nb.records import Experiment
+from lumigator_nb.workspace import Workspace
+
+_LIST = "All examples of this page"
+# Beside a list of one page there is no room for more.
+_MODELS_SHOWN = 6
+
+
+def compare(ws: Workspace, experiment: Experiment | str) -> Compare:
+    """Show the comparison of an experiment: summary, charts, examples and slices.
+
+    Charts and tests are worked out in a thread, so that the kernel stays free; a model that succeeds later appears by
+    itself.
+
+    Args:
+        ws: workspace.
+        experiment: record, name or id.
+
+    Raises:
+        NotFoundError: there is no such experiment.
+    """
+    return Compare(ws, experiment)
+
+
+class Compare(VBox):  # type: ignore[misc]
+    """The comparison in a cell; made by :func:`compare`.
+
+    Attributes:
+        found: the comparison, and its examples; None until it is read, and where no model has succeeded.
+        page: the examples that are listed.
+    """
+
+    def __init__(self, ws: Workspace, experiment: Experiment | str) -> None:
+        super().__init__(layout=Layout(width="100%"))
+        self._ws = ws
+        self._experiment = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        self.found: Examined | None = None
+        self.page: ExamplePage | None = None
+        self._state: object = None
+        self._turn, self._filling = 0, False
+        self._reading = threading.Lock()
+        self._make()
+        self._read_soon()
+        self._unsubscribe: Callable[[], None] | None = watcher_of(ws).subscribe(self._read_soon)
+
+    def close(self) -> None:
+        """Take the display away."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        super().close()
+
+    # --- Its parts ---
+
+    def _make(self) -> None:
+        self.head, self.body = HTML(), HTML(layout=Layout(overflow="auto"))
+        self.tab = ToggleButtons(
+            options=[(title, key) for key, title in shown.TABS.items()], style={"button_width": "auto"}
+        )
+        self.score = _dropdown("Score")
+        self.search = Text(placeholder="Search texts", description="Search", layout=Layout(width="260px"))
+        self.sort = _dropdown("Order", [(title, key) for key, title in SORTS.items()], "260px")
+        self.only = _dropdown("Show", [(title, key) for key, title in ONLY.items()], "260px")
+        self.slice = _dropdown("Slice", [("All", "")])
+        self.against = _dropdown("Against")
+        self.models = SelectMultiple(description="Models", rows=3, layout=Layout(width="360px"))
+        self.example = _dropdown("Example", [(_LIST, None)], "420px")
+        self.before, self.after = (
+            Button(description="Previous", icon="arrow-left"),
+            Button(description="Next", icon="arrow-right"),
+        )
+        self.filters = _line(self.search, self.sort, self.only, self.slice)
+        self.sides = _line(self.against, self.models)
+        self.way = _line(self.example, self.before, self.after)
+        for field in (self.tab, self.score, self.against, self.models, self.example):
+            field.observe(lambda _: self._draw(), "value")
+        for field in (self.search, self.sort, self.only, self.slice):
+            field.observe(lambda _: self._filter(), "value")
+        self.before.on_click(lambda _: self._step(-1))
+        self.after.on_click(lambda _: self._step(1))
+        self._number = 1
+        self._below = VBox([self.tab, self.score, self.filters, self.way, self.sides, self.body])
+        self._below.layout.display = "none"
+        self.children = [self.head, self._below]
+        _put(self.head, self._titled(tag("p", "Reading answers and scores…", class_="lm-note", role="status")))
+
+    def _titled(self, below: Html) -> Html:
+        return join([tag("h1", f"Comparison of {self._experiment.name}"), below])
+
+    # --- Reading it ---
+
+    def _read_soon(self) -> None:
+        threading.Thread(target=self._read, name="lumigator-compare", daemon=True).start()
+
+    def _read(self) -> None:
+        with self._reading:
+            try:
+                record = self._ws.experiments.get(self._experiment.id)
+                state = state_of(self._ws, record)
+                if state == self._state:
+                    return
+                found = examined(self._ws, record) if can_compare(self._ws, record) else None
+                self._state, self._experiment = state, record
+            except LumigatorError as error:
+                _put(self.head, self._titled(_alert(error)))
+                return
+            self._arrived(found)
+
+    def _arrived(self, found: Examined | None) -> None:
+        self.found = found
+        if found is None:
+            _put(self.head, self._titled(_nothing(self._experiment)))
+            return
+        _put(self.head, self._titled(tag("p", shown.title_of(found.comparison), class_="lm-soft")))
+        comparison, chosen = found.comparison, self.score.value
+        self._filling = True
+        try:
+            self.score.options = [info.name for info in comparison.scores]
+            self.score.value = found.score(chosen or "")
+            parts = [
+                (f"{column}: {value}", slice_key(column, value))
+                for column, values in found.columns.items()
+                for value in values
+            ]
+            self.slice.options = [("All", ""), *parts]
+            self.against.options = list(shown.standards(found).items())
+            self.models.options = comparison.models
+            self.models.value = comparison.models[:_MODELS_SHOWN]
+        finally:
+            self._filling = False
+        self._below.layout.display = ""
+        self._filter()
+
+    # --- What a reader does ---
+
+    @property
+    def query(self) -> Query:
+        """Which examples are looked for."""
+        part = {name: value or "" for name, value in slice_of(self.slice.value).items()}
+        return Query(
+            score=self.score.value or "", search=self.search.value, sort=self.sort.value, only=self.only.value,
+            page=self._number, **part,
+        )  # fmt: skip
+
+    def open(self, row: int) -> None:
+        """Show one example side by side.
+
+        Args:
+            row: of the dataset, from 0.
+        """
+        self.tab.value = "examples"
+        if row not in [value for _, value in self.example.options]:
+            self.example.options = [*self.example.options, (str(row), row)]
+        self.example.value = row
+
+    def _filter(self) -> None:
+        if not self._filling:
+            self._number = 1
+            self._turn_page()
+
+    def _turn_page(self) -> None:
+        """List the examples of the page, to choose one from."""
+        if self.found is None:
+            return
+        self.page = self.found.page(self.query)
+        texts = self.page.texts["example"]
+        rows = [
+            (f"{row}  {one_line(text, 60)}", int(row)) for row, text in zip(self.page.rows, texts, strict=True)
+        ]
+        self._filling = True
+        try:
+            self.example.options = [(_LIST, None), *rows]
+            self.example.value = None
+        finally:
+            self._filling = False
+        self._draw()
+
+    def _step(self, by: int) -> None:
+        """Go to the example or the page before or after."""
+        if self.found is None or self.page is None:
+            return
+        row = self.example.value
+        if row is None:
+            last = max(1, -(-self.page.total // PER_PAGE))
+            self._number = min(max(1, self._number + by), last)
+            self._turn_page()
+            return
+        order = self.page.order.tolist()
+        place = order.index(row) + by if row in order else 0
+        if 0 <= place < len(order):
+            self.open(order[place])
+
+    # --- What is shown ---
+
+    def _draw(self) -> None:
+        if self._filling or self.found is None:
+            return
+        self._turn += 1
+        found, tab, row, score = self.found, self.tab.value, self.example.value, self.score.value
+        examples = tab == "examples"
+        _visible(self.filters, examples and row is None)
+        _visible(self.way, examples)
+        _visible(self.sides, examples and row is not None)
+        if examples:
+            _put(self.body, self._examples(found, row))
+        else:
+            _put(self.body, shown.first_look(found, score, tab))
+            work = {"summary": shown.summary, "charts": _charts, "slices": shown.slices}[tab]
+            threading.Thread(target=self._work, args=(self._turn, partial(work, found, score)), daemon=True).start()
+
+    def _examples(self, found: Examined, row: int | None) -> Html:
+        query = self.query
+        if row is None:
+            return shown.example_list(found, found.page(query), None)
+        return shown.example_view(found, row, list(self.models.value), self.against.value, query, None)
+
+    def _work(self, turn: int, work: Callable[[], Html]) -> None:
+        try:
+            made = work()
+        except LumigatorError as error:
+            made = _alert(error)
+        if turn == self._turn:
+            _put(self.body, made)
+
+    def __repr__(self) -> str:
+        return f"Compare({self._experiment.name!r})"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+        return {**bundle, "text/html": self._static(), "text/plain": repr(self)}
+
+    def _static(self) -> str:
+        """All that the comparison says, for a reader without a kernel."""
+        self._read()
+        return shown.static(self.found.comparison) if self.found else fragment(_nothing(self._experiment))
+
+
+def _charts(found: Examined, score: str) -> Html:
+    return tag("div", *(shown.chart(found, score, kind) for kind in shown.CHARTS), class_="lm-charts")
+
+
+def _nothing(experiment: Experiment) -> Html:
+    code = tag("code", f"lm.ui.progress(ws, {experiment.name!r})")
+    return empty("Nothing to compare yet", join(["A model has to have succeeded first: ", code]))
+
+
+def _alert(error: LumigatorError) -> Html:
+    return tag("div", str(error), class_="lm-error lm-text", role="alert")
+
+
+def _dropdown(label: str, options: list[tuple[str, Any]] | tuple[()] = (), width: str = "220px") -> Dropdown:
+    return Dropdown(description=label, options=options, layout=Layout(width=width))
+
+
+def _line(*widgets: Any) -> HBox:
+    return HBox(widgets, layout=Layout(flex_flow="row wrap"))
+
+
+def _visible(widget: Any, wanted: bool) -> None:
+    display = None if wanted else "none"
+    if widget.layout.display != display:
+        widget.layout.display = display
+
+
+def _put(view: HTML, markup: Html) -> None:
+    framed = str(tag("div", Html(f"<style>{style()}</style>"), markup, class_="lm"))
+    if view.value != framed:
+        view.value = framed
