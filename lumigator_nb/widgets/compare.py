@@ -31,7 +31,7 @@ from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.records import Experiment
 from lumigator_nb.workspace import Workspace
 
-_LIST = "All examples of this page"
+_LIST = ("All that are listed", -1)
 # Beside a list of one page there is no room for more.
 _MODELS_SHOWN = 6
 
@@ -94,7 +94,7 @@ class Compare(VBox):  # type: ignore[misc]
         self.slice = _dropdown("Slice", [("All", "")])
         self.against = _dropdown("Against")
         self.models = SelectMultiple(description="Models", rows=3, layout=Layout(width="360px"))
-        self.example = _dropdown("Example", [(_LIST, None)], "420px")
+        self.example = _dropdown("Example", [_LIST], "420px")
         self.before, self.after = (
             Button(description="Previous", icon="arrow-left"),
             Button(description="Next", icon="arrow-right"),
@@ -154,6 +154,7 @@ class Compare(VBox):  # type: ignore[misc]
             ]
             self.slice.options = [("All", ""), *parts]
             self.against.options = list(shown.standards(found).items())
+            self.against.value = next(iter(shown.standards(found).values()))
             self.models.options = comparison.models
             self.models.value = comparison.models[:_MODELS_SHOWN]
         finally:
@@ -172,7 +173,7 @@ class Compare(VBox):  # type: ignore[misc]
             page=self._number, **part,
         )  # fmt: skip
 
-    def open(self, row: int) -> None:
+    def show_example(self, row: int) -> None:
         """Show one example side by side.
 
         Args:
@@ -199,8 +200,8 @@ class Compare(VBox):  # type: ignore[misc]
         ]
         self._filling = True
         try:
-            self.example.options = [(_LIST, None), *rows]
-            self.example.value = None
+            self.example.options = [_LIST, *rows]
+            self.example.value = -1
         finally:
             self._filling = False
         self._draw()
@@ -210,7 +211,7 @@ class Compare(VBox):  # type: ignore[misc]
         if self.found is None or self.page is None:
             return
         row = self.example.value
-        if row is None:
+        if row < 0:
             last = max(1, -(-self.page.total // PER_PAGE))
             self._number = min(max(1, self._number + by), last)
             self._turn_page()
@@ -218,7 +219,7 @@ class Compare(VBox):  # type: ignore[misc]
         order = self.page.order.tolist()
         place = order.index(row) + by if row in order else 0
         if 0 <= place < len(order):
-            self.open(order[place])
+            self.show_example(order[place])
 
     # --- What is shown ---
 
@@ -228,9 +229,9 @@ class Compare(VBox):  # type: ignore[misc]
         self._turn += 1
         found, tab, row, score = self.found, self.tab.value, self.example.value, self.score.value
         examples = tab == "examples"
-        _visible(self.filters, examples and row is None)
+        _visible(self.filters, examples and row < 0)
         _visible(self.way, examples)
-        _visible(self.sides, examples and row is not None)
+        _visible(self.sides, examples and row >= 0)
         if examples:
             _put(self.body, self._examples(found, row))
         else:
@@ -238,9 +239,9 @@ class Compare(VBox):  # type: ignore[misc]
             work = {"summary": shown.summary, "charts": _charts, "slices": shown.slices}[tab]
             threading.Thread(target=self._work, args=(self._turn, partial(work, found, score)), daemon=True).start()
 
-    def _examples(self, found: Examined, row: int | None) -> Html:
+    def _examples(self, found: Examined, row: int) -> Html:
         query = self.query
-        if row is None:
+        if row < 0:
             return shown.example_list(found, found.page(query), None)
         return shown.example_view(found, row, list(self.models.value), self.against.value, query, None)
 
