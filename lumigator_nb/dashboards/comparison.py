@@ -211,7 +211,7 @@ class ComparisonPage(Page):
 
     def _report(self, label: str, ending: str) -> pmui.FileDownload:
         return pmui.FileDownload(
-            label=label, filename=f"{self.record.name}{ending}", variant="outlined", margin=0, size="small", auto=True,
+            label=label, filename=f"{self.record.name}{ending}", margin=0, size="small", auto=True,
             callback=partial(self._exported, ending), embed=False,
         )  # fmt: skip
 

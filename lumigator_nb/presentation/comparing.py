@@ -236,7 +236,9 @@ class Examined:
         else:
             lower_is_better = self.info(query.score).higher_is_better is False
             means = _mean(values)[rows]
-            keys = means if (query.sort == "worst") is not lower_is_better else -means
+            # Those without any score stay last.
+            rising = (query.sort == "worst") is not lower_is_better
+            keys = means if rising else np.where(np.isinf(means), means, -means)
         return rows[np.argsort(keys, kind="stable")].astype(np.int64)
 
 
