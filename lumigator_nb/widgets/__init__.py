@@ -6,5 +6,6 @@ from lumigator_nb.widgets.launch import launch
 from lumigator_nb.widgets.progress import progress
 from lumigator_nb.widgets.rating import rate
 from lumigator_nb.widgets.settings import settings
+from lumigator_nb.widgets.upload import upload
 
-__all__ = ["compare", "dashboard", "launch", "progress", "rate", "settings"]
+__all__ = ["compare", "dashboard", "launch", "progress", "rate", "settings", "upload"]

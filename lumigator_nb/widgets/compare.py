@@ -26,9 +26,10 @@ from lumigator_nb.presentation.comparing import (
     slice_of,
     state_of,
 )
-from lumigator_nb.presentation.markup import empty, style
+from lumigator_nb.presentation.markup import empty
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.records import Experiment
+from lumigator_nb.widgets.parts import alert, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
 _LIST = ("All that are listed", -1)
@@ -112,10 +113,10 @@ class Compare(VBox):  # type: ignore[misc]
         self._below = VBox([self.tab, self.score, self.filters, self.way, self.sides, self.body])
         self._below.layout.display = "none"
         self.children = [self.head, self._below]
-        _put(self.head, self._titled(tag("p", "Reading answers and scores…", class_="lm-note", role="status")))
+        put(self.head, self._titled(tag("p", "Reading answers and scores…", class_="lm-note", role="status")))
 
     def _titled(self, below: Html) -> Html:
-        return join([tag("h1", f"Comparison of {self._experiment.name}"), below])
+        return join([sheet(), tag("h1", f"Comparison of {self._experiment.name}"), below])
 
     # --- Reading it ---
 
@@ -132,16 +133,16 @@ class Compare(VBox):  # type: ignore[misc]
                 found = examined(self._ws, record) if can_compare(self._ws, record) else None
                 self._state, self._experiment = state, record
             except LumigatorError as error:
-                _put(self.head, self._titled(_alert(error)))
+                put(self.head, self._titled(alert(str(error))))
                 return
             self._arrived(found)
 
     def _arrived(self, found: Examined | None) -> None:
         self.found = found
         if found is None:
-            _put(self.head, self._titled(_nothing(self._experiment)))
+            put(self.head, self._titled(_nothing(self._experiment)))
             return
-        _put(self.head, self._titled(tag("p", shown.title_of(found.comparison), class_="lm-soft")))
+        put(self.head, self._titled(tag("p", shown.title_of(found.comparison), class_="lm-soft")))
         comparison, chosen = found.comparison, self.score.value
         self._filling = True
         try:
@@ -195,9 +196,7 @@ class Compare(VBox):  # type: ignore[misc]
             return
         self.page = self.found.page(self.query)
         texts = self.page.texts["example"]
-        rows = [
-            (f"{row}  {one_line(text, 60)}", int(row)) for row, text in zip(self.page.rows, texts, strict=True)
-        ]
+        rows = [(f"{row}  {one_line(text, 60)}", int(row)) for row, text in zip(self.page.rows, texts, strict=True)]
         self._filling = True
         try:
             self.example.options = [_LIST, *rows]
@@ -229,13 +228,13 @@ class Compare(VBox):  # type: ignore[misc]
         self._turn += 1
         found, tab, row, score = self.found, self.tab.value, self.example.value, self.score.value
         examples = tab == "examples"
-        _visible(self.filters, examples and row < 0)
-        _visible(self.way, examples)
-        _visible(self.sides, examples and row >= 0)
+        visible(self.filters, examples and row < 0)
+        visible(self.way, examples)
+        visible(self.sides, examples and row >= 0)
         if examples:
-            _put(self.body, self._examples(found, row))
+            put(self.body, self._examples(found, row))
         else:
-            _put(self.body, shown.first_look(found, score, tab))
+            put(self.body, shown.first_look(found, score, tab))
             work = {"summary": shown.summary, "charts": _charts, "slices": shown.slices}[tab]
             threading.Thread(target=self._work, args=(self._turn, partial(work, found, score)), daemon=True).start()
 
@@ -249,9 +248,9 @@ class Compare(VBox):  # type: ignore[misc]
         try:
             made = work()
         except LumigatorError as error:
-            made = _alert(error)
+            made = alert(str(error))
         if turn == self._turn:
-            _put(self.body, made)
+            put(self.body, made)
 
     def __repr__(self) -> str:
         return f"Compare({self._experiment.name!r})"
@@ -275,25 +274,9 @@ def _nothing(experiment: Experiment) -> Html:
     return empty("Nothing to compare yet", join(["A model has to have succeeded first: ", code]))
 
 
-def _alert(error: LumigatorError) -> Html:
-    return tag("div", str(error), class_="lm-error lm-text", role="alert")
-
-
 def _dropdown(label: str, options: list[tuple[str, Any]] | tuple[()] = (), width: str = "220px") -> Dropdown:
     return Dropdown(description=label, options=options, layout=Layout(width=width))
 
 
 def _line(*widgets: Any) -> HBox:
     return HBox(widgets, layout=Layout(flex_flow="row wrap"))
-
-
-def _visible(widget: Any, wanted: bool) -> None:
-    display = None if wanted else "none"
-    if widget.layout.display != display:
-        widget.layout.display = display
-
-
-def _put(view: HTML, markup: Html) -> None:
-    framed = str(tag("div", Html(f"<style>{style()}</style>"), markup, class_="lm"))
-    if view.value != framed:
-        view.value = framed

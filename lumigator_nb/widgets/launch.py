@@ -10,19 +10,19 @@ from functools import partial
 from typing import Any
 
 import ipywidgets
-from ipywidgets import HTML, Box, Button, Checkbox, Combobox, Dropdown, HBox, Layout, Text, Textarea, VBox
+from ipywidgets import HTML, Box, Button, Checkbox, Combobox, Dropdown, Layout, Text, Textarea, VBox
 
-from lumigator_nb.display.html import Html, join, tag
+from lumigator_nb.display.html import Html, tag
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation import models as catalogue
 from lumigator_nb.presentation.estimating import Debounced, estimate_html
 from lumigator_nb.presentation.launch_checks import LABELS, in_words, mend
 from lumigator_nb.presentation.launching import CRITERIA, LANGUAGES, LaunchForm, facts_html, launch_summary
-from lumigator_nb.presentation.markup import style
 from lumigator_nb.presentation.metrics import MetricView, metric_line
 from lumigator_nb.presentation.models import Filter, ModelView, model_line
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.records import Dataset, Experiment
+from lumigator_nb.widgets.parts import alert, heading, labelled, line, put, sheet
 from lumigator_nb.workspace import Workspace
 
 # A browser slows down with many checkboxes; the search finds the others.
@@ -33,13 +33,6 @@ _PLACEHOLDERS = {
     "prompt": "empty takes the task's own", "sample": "all", "budget": "no bound", "temperature": "default",
     "max_new_tokens": "default", "seed": "default", "source": "such as English", "target": "such as German",
 }  # fmt: skip
-
-
-_STYLE = """
-.lm-stacked.lm-stacked { flex-direction: column; align-items: stretch; height: auto; }
-.lm-stacked.lm-stacked > .widget-label { width: auto; text-align: left; height: 22px; line-height: 22px; }
-.lm-stacked.lm-stacked > :is(input, select, textarea) { width: 100%; flex: none; box-sizing: border-box; }
-"""
 
 
 def launch(
@@ -93,7 +86,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
         self.estimate, self.after = HTML(), VBox()
         self.button = Button(description="Launch", button_style="primary", icon="play", layout=Layout(width="12em"))
         self.button.on_click(lambda _: self._launch())
-        self._estimates = Debounced(lambda found: _put(self.estimate, found))
+        self._estimates = Debounced(lambda found: put(self.estimate, found))
         self._unsubscribe: Callable[[], None] | None = watcher_of(form.ws).subscribe(self._refresh)
         self.children = self._laid_out()
         self._draw()
@@ -143,20 +136,20 @@ class LaunchWidget(VBox):  # type: ignore[misc]
 
     def _laid_out(self) -> list[ipywidgets.Widget]:
         new, part = self.form.experiment is None, self._part
-        self._languages = _line(part("source"), part("target"))
+        self._languages = line(part("source"), part("target"))
         self._about = HTML()
-        data = [_line(part("dataset"), part("name")), _line(part("task"), part("sample")), self._languages,
-                _line(part("prompt"))]  # fmt: skip
-        other = _line(_labelled("Another model", self.other), _labelled("Server address (optional)", self.base_url),
+        data = [line(part("dataset"), part("name")), line(part("task"), part("sample")), self._languages,
+                line(part("prompt"))]  # fmt: skip
+        other = line(labelled("Another model", self.other), labelled("Server address (optional)", self.base_url),
                       self.add_model)  # fmt: skip
-        judge = _line(_labelled("Criterion", self.criterion), _labelled("Judge's model", self.judge), self.add_judge)
+        judge = line(labelled("Criterion", self.criterion), labelled("Judge's model", self.judge), self.add_judge)
         filters = [("Search models", self.search), *zip(("Provider", "Size"), self.filters.values(), strict=True)]
-        settings = _line(part("temperature"), part("max_new_tokens"), part("seed"))
+        settings = line(part("temperature"), part("max_new_tokens"), part("seed"))
         return [
-            HTML(str(tag("div", Html(f"<style>{style()}{_STYLE}</style>"), tag("h1", self._title()), class_="lm"))),
+            HTML(str(tag("div", sheet(), tag("h1", self._title()), class_="lm"))),
             *([*data] if new else [self._about]),
-            _heading("Models"),
-            _line(*(_labelled(name, field) for name, field in filters)),
+            heading("Models"),
+            line(*(labelled(name, field) for name, field in filters)),
             self.chosen,
             self.models,
             self.hidden,
@@ -164,10 +157,10 @@ class LaunchWidget(VBox):  # type: ignore[misc]
             other,
             self._problems["other"],
             _folded("Generation settings", settings),
-            *([_heading("Metrics"), self.metrics, self._problems["metrics"],
+            *([heading("Metrics"), self.metrics, self._problems["metrics"],
                _folded("Add a judge", VBox([judge, self._problems["judge"]]))] if new else []),
-            _heading("What it takes"),
-            _line(part("budget"), VBox(layout=Layout(flex="1 1 14em"))),
+            heading("What it takes"),
+            line(part("budget"), VBox(layout=Layout(flex="1 1 14em"))),
             self.estimate,
             self.button,
             self._problems[""],
@@ -179,7 +172,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
         return "New experiment" if record is None else f"More models for {record.name}"
 
     def _part(self, name: str) -> VBox:
-        return _labelled(LABELS[name], self.fields[name], self._problems[name])
+        return labelled(LABELS[name], self.fields[name], self._problems[name])
 
     # --- What a reader does ---
 
@@ -197,7 +190,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
             return
         found = self.form.validate(*(name for name in values if name != "task"))
         for name in values:
-            _put(self._problems[name], _alert(found.get(name)))
+            put(self._problems[name], alert(found.get(name)))
         if values.keys().isdisjoint(("dataset", "task", "source", "target")):
             self._draw_chosen()
         else:
@@ -222,7 +215,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
     def _in_thread(self, pressed: Button, name: str, work: Callable[[], object], done: Callable[[], None]) -> None:
         def run() -> None:
             said = _attempted(work)
-            _put(self._problems[name], _alert(said))
+            put(self._problems[name], alert(said))
             pressed.disabled = False
             if said is None:
                 done()
@@ -296,7 +289,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
     def _say(self, errors: dict[str, str]) -> None:
         """Put each error beside its field."""
         for name, view in self._problems.items():
-            _put(view, _alert(mend(errors) if name == "" else errors.get(name)))
+            put(view, alert(mend(errors) if name == "" else errors.get(name)))
 
     def _draw(self) -> None:
         """Show what the form holds."""
@@ -306,7 +299,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
                 if widget.value != getattr(form, name):
                     widget.value = getattr(form, name)
             self._languages.layout.display = "" if form.task == "translation" else "none"
-            _put(self._about, facts_html(form))
+            put(self._about, facts_html(form))
             views = form.metric_views
             self.metrics.children = [self._metric(view) for view in views]
         self._draw_models()
@@ -328,7 +321,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
             self.models.children = [self._model(view) for view in fitting[:MOST_MODELS]]
         more = len(fitting) - MOST_MODELS
         said = "No model fits the search." if not fitting else f"{more} more: search for them." if more > 0 else ""
-        _put(self.hidden, tag("div", said, class_="lm-note"))
+        put(self.hidden, tag("div", said, class_="lm-note"))
         self._draw_chosen()
 
     def _model(self, view: ModelView) -> _Choice:
@@ -341,7 +334,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
         titles = {view.name: view.title for view in self.form.model_views}
         said = ", ".join(titles.get(key, key) for key in self.form.models)
         text = f"{len(self.form.models)} chosen: {said}" if said else "None chosen yet"
-        _put(self.chosen, tag("div", text, class_="lm-note"))
+        put(self.chosen, tag("div", text, class_="lm-note"))
 
     def __repr__(self) -> str:
         # The default lists everything inside.
@@ -349,7 +342,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        body = tag("div", Html(f"<style>{style()}</style>"), launch_summary(self.form, self.experiment), class_="lm")
+        body = tag("div", sheet(), launch_summary(self.form, self.experiment), class_="lm")
         return {**bundle, "text/html": str(body), "text/plain": repr(self)}
 
 
@@ -374,7 +367,7 @@ class _Choice(VBox):  # type: ignore[misc]
         for name, value in (("description", title), ("disabled", off), ("value", on)):
             if getattr(self.box, name) != value:
                 setattr(self.box, name, value)
-        _put(self.text, tag("div", line, class_="lm-soft", style="font-size: 12px"))
+        put(self.text, tag("div", line, class_="lm-soft", style="font-size: 12px"))
 
 
 def _attempted(work: Callable[[], object]) -> str | None:
@@ -388,34 +381,5 @@ def _attempted(work: Callable[[], object]) -> str | None:
     return None
 
 
-def _labelled(label: str, field: ipywidgets.DOMWidget, *below: ipywidgets.Widget) -> VBox:
-    # Real labels, for screen readers, above their fields: beside them they would be too narrow for words.
-    field.description = label
-    field.add_class("lm-stacked")
-    return VBox([field, *below], layout=Layout(flex="1 1 14em", min_width="0", margin="0 16px 4px 0"))
-
-
-def _line(*widgets: ipywidgets.Widget) -> HBox:
-    for widget in widgets:
-        if isinstance(widget, Button):
-            widget.layout.margin = "24px 0 0"  # beside the fields, below their labels
-    return HBox(widgets, layout=Layout(flex_flow="row wrap", align_items="flex-start"))
-
-
-def _heading(title: str) -> HTML:
-    return HTML(str(tag("div", tag("h2", title), class_="lm")))
-
-
 def _folded(title: str, inside: ipywidgets.Widget) -> ipywidgets.Accordion:
     return ipywidgets.Accordion([inside], titles=[title], selected_index=None)
-
-
-def _alert(text: str | None) -> Html:
-    return tag("div", text, class_="lm-error", role="alert") if text else join([])
-
-
-def _put(view: HTML, markup: Html) -> None:
-    """Send markup where it differs, so that nothing flickers."""
-    framed = str(tag("div", markup, class_="lm")) if markup else ""
-    if view.value != framed:
-        view.value = framed

@@ -14,6 +14,7 @@ from lumigator_nb.presentation import settings as shown
 from lumigator_nb.presentation.markup import style
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.services.cache import CacheSize
+from lumigator_nb.widgets.parts import heading, put
 from lumigator_nb.workspace import Workspace
 
 _WIDE = {"description_width": "7em"}
@@ -51,12 +52,12 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self.connections, self.kept = ipywidgets.HTML(), ipywidgets.HTML()
         self.look = _button("Look at the connections", "plug", self._look)
         self.children = [
-            self.sheet, _title("API keys"), self.key_list,
+            self.sheet, heading("API keys"), self.key_list,
             self.name, self._problems["name"], self.value, self._problems["value"],
             self.description, self._problems["description"],
             ipywidgets.HBox([self.save, self.check, self.delete], layout=_BOX(flex_flow="row wrap")), self.said,
-            _title("Connections"), self.connections, self.look,
-            _title("Kept answers"), self.kept, self._make_trim(),
+            heading("Connections"), self.connections, self.look,
+            heading("Kept answers"), self.kept, self._make_trim(),
         ]  # fmt: skip
         self._draw()
         self._measure()
@@ -114,7 +115,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
 
     def _draw(self) -> None:
         view = self._chosen_key
-        _put(self.key_list, shown.keys_markup(self._keys))
+        put(self.key_list, shown.keys_markup(self._keys))
         self.name.options = tuple(each.name for each in self._keys)
         self.save.description = "Replace" if view.stored else "Save"
         self.check.disabled, self.delete.disabled = not view.source, not view.stored
@@ -162,24 +163,24 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self.delete.button_style = "danger" if asked else ""
 
     def _look(self) -> None:
-        _put(self.connections, shown.connections_markup(None))
+        put(self.connections, shown.connections_markup(None))
         self.look.disabled = True
         self._start(
             lambda: shown.connections(self._ws),
-            lambda found: _put(self.connections, shown.connections_markup(found)),
+            lambda found: put(self.connections, shown.connections_markup(found)),
             button=self.look,
         )
 
     def _measure(self) -> None:
-        _put(self.kept, shown.cache_markup(None))
+        put(self.kept, shown.cache_markup(None))
         self._start(
             lambda: self._ws.cache.size(count=False),
             self._measured,
-            lambda error: _put(self.kept, tag("p", shown.sentence(error), class_="lm-error")),
+            lambda error: put(self.kept, tag("p", shown.sentence(error), class_="lm-error")),
         )
 
     def _measured(self, size: CacheSize) -> None:
-        _put(self.kept, shown.cache_markup(size))
+        put(self.kept, shown.cache_markup(size))
         # By which nothing is removed.
         self.gigabytes.value = shown.all_gigabytes(size)
         self.gigabytes.layout.display = self.trim.layout.display = "" if size.folders else "none"
@@ -225,12 +226,12 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
     def _mark(self, errors: dict[str, str]) -> None:
         for name, place in self._problems.items():
             text = errors.get(name, "")
-            _put(place, tag("div", text, class_="lm-error", role="alert") if text else "")
+            put(place, tag("div", text, class_="lm-error", role="alert") if text else "")
         self._say(errors.get("", ""), wrong=True)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
         kind, role = ("lm-error", "alert") if wrong else ("lm-note", "status")
-        _put(self.said, tag("div", text, class_=kind, role=role) if text else "")
+        put(self.said, tag("div", text, class_=kind, role=role) if text else "")
 
     def __repr__(self) -> str:
         # The default lists everything inside.
@@ -244,17 +245,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         return {**bundle, "text/html": str(body), "text/plain": repr(self)}
 
 
-def _title(text: str) -> ipywidgets.HTML:
-    return ipywidgets.HTML(str(tag("div", tag("h2", text), class_="lm")))
-
-
 def _button(text: str, icon: str, act: Callable[[], None], look: str = "") -> ipywidgets.Button:
     made = ipywidgets.Button(description=text, icon=icon, button_style=look, layout=_BOX(width="auto"))
     made.on_click(lambda _: act())
     return made
-
-
-def _put(place: ipywidgets.HTML, markup: Html | str) -> None:
-    value = str(tag("div", Html(markup), class_="lm")) if markup else ""
-    if place.value != value:
-        place.value = value
