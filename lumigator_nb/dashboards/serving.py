@@ -93,6 +93,7 @@ class Serving:
         behind_proxy: believe what a proxy says of the browser's address and of https.
         certificate, private_key: files in PEM, for https without a proxy.
         secret_file: signs the cookies; made where it is not there.
+        embedded: in a notebook, by whose kernel it is served.
 
     Raises:
         ConfigurationError: everybody who reaches the address could come in, or settings contradict each other.
@@ -123,6 +124,12 @@ class Serving:
         for file in (self.certificate, self.private_key):
             if file is not None and not file.is_file():
                 raise ConfigurationError(f"there is no file {file}", "--certificate and --private-key take PEM files")
+
+    @property
+    def local(self) -> bool:
+        """Whether its readers sit at this machine, so that its files are theirs."""
+        others = self.gate or self.origins or self.path or self.behind_proxy
+        return self.embedded or (is_loopback(self.address) and not others)
 
     @property
     def path(self) -> str:
@@ -213,7 +220,7 @@ def started(ws: Workspace, serving: Serving, **options: Any) -> Any:
     try:
         with _own_handlers():
             server = get_server(
-                {"/": lambda: session(ws, watcher)},
+                {"/": lambda: session(ws, watcher, local=serving.local)},
                 port=serving.port, address=serving.address, title="Lumigator", location=False,
                 **_security(serving, key), **options,
             )  # fmt: skip

@@ -12,6 +12,7 @@ _STACKED = """
 .lm-stacked.lm-stacked { flex-direction: column; align-items: stretch; height: auto; }
 .lm-stacked.lm-stacked > .widget-label { width: auto; text-align: left; height: 22px; line-height: 22px; }
 .lm-stacked.lm-stacked > :is(input, select, textarea) { width: 100%; flex: none; box-sizing: border-box; }
+.lm-stacked.lm-stacked > select { min-height: var(--jp-widgets-inline-height); }
 """
 
 

@@ -21,7 +21,6 @@ from lumigator_nb.workspace import Workspace
 
 # JupyterLab closes the connection to the kernel where one message is larger.
 MOST_MEGABYTES = 10
-_WIDE = Layout(width="auto")
 _PLACEHOLDER = "tickets.csv, https://…, s3://…, hf://datasets/ORG/NAME"
 
 
@@ -68,10 +67,10 @@ class Upload(VBox):  # type: ignore[misc]
         self.problems = {name: HTML() for name in ("source", "name", "example", "ground_truth")}
         self.chooser = FileUpload(description="Choose a file", multiple=False, layout=Layout(width="14em"))
         self.chooser.tooltip = "CSV, TSV, JSON, JSON lines, Parquet or Excel; also zipped"
-        self.address = Text(placeholder=_PLACEHOLDER, layout=_WIDE, continuous_update=False)
+        self.address = Text(placeholder=_PLACEHOLDER, layout=_wide(), continuous_update=False)
         self.look = Button(description="Look", icon="search", layout=Layout(width="7em"))
         self.chooser.observe(lambda _: self._chose(), "value")
-        self.address.observe(lambda change: change["new"].strip() and self._look(change["new"]), "value")
+        self.address.observe(lambda change: self._look(change["new"]), "value")
         self.look.on_click(lambda _: self._look(self.address.value))
         hint = tag("div", f"CSV, JSON, Parquet or Excel, up to about {MOST_MEGABYTES} MB; name larger ones below.",
                    class_="lm-note")  # fmt: skip
@@ -81,9 +80,9 @@ class Upload(VBox):  # type: ignore[misc]
 
     def _make_mapping(self) -> None:
         self.preview = HTML(layout=Layout(overflow="auto"))
-        self.name = Text(layout=_WIDE, continuous_update=False)
-        self.example, self.truth = Dropdown(layout=_WIDE), Dropdown(layout=_WIDE)
-        self.again = Checkbox(description="Keep it as a new version of that dataset", indent=False, layout=_WIDE)
+        self.name = Text(layout=_wide(), continuous_update=False)
+        self.example, self.truth = Dropdown(layout=_wide()), Dropdown(layout=_wide())
+        self.again = Checkbox(description="Keep it as a new version of that dataset", indent=False, layout=_wide())
         for field in (self.name, self.example, self.truth, self.again):
             field.observe(lambda _: self._entered(), "value")
         self.button = Button(description="Upload", button_style="primary", icon="upload", layout=Layout(width="12em"))
@@ -216,6 +215,11 @@ class Upload(VBox):  # type: ignore[misc]
         said = tag("div", "A form that uploads a dataset: run the cell to use it.", class_="lm-note")
         shown = uploaded(self.dataset) if self.dataset else join([said, preview(self.form)])
         return {**bundle, "text/html": str(tag("div", sheet(), shown, class_="lm")), "text/plain": repr(self)}
+
+
+def _wide() -> Layout:
+    # One for each: a layout that fields shared would hide them all together.
+    return Layout(width="auto")
 
 
 def uploaded(dataset: Dataset) -> Html:
