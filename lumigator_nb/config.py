@@ -54,7 +54,7 @@ class Settings(BaseSettings):
             everybody on this machine, and that it listens nowhere else.
         lumigator_dashboard_oauth_provider, ..._key, ..._secret, ..._users, ..._redirect_uri: log in at a provider
             instead; `users` have commas between them.
-        lumigator_max_upload_mb: how large a file may be that is uploaded through a screen, in 10⁶ bytes.
+        lumigator_max_upload_mb: how large a file may be that is uploaded through the dashboard, in 10⁶ bytes.
     """
 
     model_config = SettingsConfigDict(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lumigator_nb.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from lumigator_nb.dashboards.serving import Served
+    from lumigator_nb.dashboards.served import Served
     from lumigator_nb.workspace import Workspace
 
 
@@ -51,7 +51,8 @@ def serve(
         ConfigurationError: anybody could come in, the port is taken, or a setting cannot be used.
     """
     _require_panel()
-    from lumigator_nb.dashboards.serving import Serving, gate_of, run
+    from lumigator_nb.dashboards.gates import gate_of
+    from lumigator_nb.dashboards.serving import Serving, run
     from lumigator_nb.workspace import connect
 
     with connect() as workspace:
@@ -70,7 +71,7 @@ def serve_here(workspace: Workspace) -> Served:
         MissingExtraError: panel is not installed.
     """
     _require_panel()
-    from lumigator_nb.dashboards.serving import Served
+    from lumigator_nb.dashboards.served import Served
 
     return Served(workspace)
 

@@ -17,19 +17,30 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         title: of the tab.
         visits: pages that were opened; each begins at its top.
         seen: the visits that the browser has answered.
+        replaced: the fragment before and the one in its place, where no entry of the history is wanted.
+        told: whether a change of the fragment is known to who made it.
     """
 
     fragment = param.String()
     title = param.String()
     visits = param.Integer()
     seen = param.Integer()
+    replaced = param.List(default=["", ""])
+    told = False
 
     _esm = """
     export function render({model}) {
       const read = () => { model.fragment = window.location.hash || "#/" }
       window.addEventListener("hashchange", read)
+      model.on("replaced", () => {
+        const [before, after] = model.replaced
+        // Whoever has followed a link meanwhile stays where it led.
+        if (window.location.hash === before) window.history.replaceState(null, "", after)
+      })
       model.on("fragment", () => {
-        if (window.location.hash !== model.fragment && model.fragment) window.location.hash = model.fragment
+        if (window.location.hash === model.fragment || !model.fragment) return
+        if (model.fragment === model.replaced[1]) read()
+        else window.location.hash = model.fragment
       })
       model.on("visits", () => {
         window.scrollTo(0, 0)
@@ -41,3 +52,16 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
       read()
     }
     """
+
+    def go(self, fragment: str) -> None:
+        """Open another place."""
+        self.replaced = ["", ""]
+        self.fragment = fragment
+
+    def replace(self, fragment: str) -> None:
+        """Name the place anew that is open already."""
+        self.told = True
+        try:
+            self.param.update(replaced=[self.fragment, fragment], fragment=fragment)
+        finally:
+            self.told = False

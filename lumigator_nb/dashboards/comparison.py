@@ -119,9 +119,11 @@ class ComparisonPage(Page):
             self.context.go(route)
 
     def _search(self, text: str) -> None:
-        """Show what is found while it is typed; the address follows once that is over."""
+        """Show what is found while it is typed."""
         if self.found is not None and not self._filling:
-            self._show_list(self.found, self.route.with_(search=text, page=None))
+            self.route = self.route.with_(search=text, page=None)
+            self.context.replace(self.route)
+            self._show_list(self.found, self.route)
 
     # --- What is shown ---
 
@@ -240,7 +242,6 @@ class Filters:
         self.only = pmui.Select(label="Show", options={title: key for key, title in ONLY.items()}, value="", **_FIELD)
         self.slice = pmui.Select(label="Slice", options={"All": ""}, value="", **_FIELD)
         self.search.param.watch(lambda event: search(event.new), "value_input")
-        self.search.param.watch(lambda event: choose(search=event.new), "value")
         self.sort.param.watch(lambda event: choose(sort=event.new if event.new != "-spread" else None), "value")
         self.only.param.watch(lambda event: choose(only=event.new), "value")
         self.slice.param.watch(lambda event: choose(**slice_of(event.new)), "value")

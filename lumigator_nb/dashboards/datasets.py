@@ -39,8 +39,7 @@ class DatasetsPage(Page):
             label="Search by name", value=route.query.get("search", ""), width=260, margin=0, size="small"
         )
         self.archived = pmui.Switch(label="Show archived", value="archived" in route.query, margin=(8, 0))
-        self.search.param.watch(lambda event: self._draw(self._with(search=event.new)), "value_input")
-        self.search.param.watch(lambda event: self._go(search=event.new), "value")
+        self.search.param.watch(lambda event: self._searched(event.new), "value_input")
         self.archived.param.watch(lambda event: self._go(archived="1" if event.new else None), "value")
         self._list = html()
         self._filters = pn.FlexBox(self.search, self.archived, gap="16px", align_items="center")
@@ -58,6 +57,12 @@ class DatasetsPage(Page):
         if route != self.route:
             self.context.go(route)
 
+    def _searched(self, text: str) -> None:
+        if text != self.route.query.get("search", ""):
+            self.route = self._with(search=text)
+            self.context.replace(self.route)
+            self._draw(self.route)
+
     def _draw(self, route: Route) -> None:
         view = shown.dataset_list(self.context.ws, route)
         self._filters.visible = view.any
@@ -65,7 +70,7 @@ class DatasetsPage(Page):
 
     def refresh(self) -> None:
         """Draw what has changed."""
-        self._draw(self._with(search=self.search.value_input) if self.search.value_input else self.route)
+        self._draw(self.route)
 
     def reroute(self, route: Route) -> bool:
         """Show other choices."""
@@ -277,7 +282,8 @@ class UploadPage(Page):
         super().__init__(context, route)
         self.form = UploadForm(context.ws)
         self._filling = False
-        self.dropzone = Dropzone(self._arrived, self._refused, margin=(16, 0, 0, 0))
+        most = context.ws.settings.lumigator_max_upload_mb * 10**6
+        self.dropzone = Dropzone(self._arrived, self._refused, most, margin=(16, 0, 0, 0))
         context.at_end(self.dropzone.clear)
         self.address = pmui.TextInput(
             label="Or a path on the server, an address, or a dataset of the hub", sizing_mode="stretch_width", margin=0,

@@ -16,7 +16,6 @@ import param
 from lumigator_nb.dashboards.parts import sheet
 from lumigator_nb.display.text import size
 
-MAX_BYTES = 10 << 30
 _MOST_PER_PIECE = 4 << 20
 
 
@@ -24,27 +23,30 @@ class Dropzone(pn.custom.JSComponent):  # type: ignore[misc]
     """Takes one file after the other; of a file no more than a few pieces are in memory.
 
     Attributes:
-        max_bytes: a larger file is refused before anything of it is sent, and where it lies about its size.
+        max_bytes: a larger file is refused before anything of it is sent.
         hint: what stands below the field.
     """
 
-    max_bytes = param.Integer(default=MAX_BYTES)
+    max_bytes = param.Integer(default=0)
     hint = param.String()
 
     _esm = sheet("dropzone.js")
     _stylesheets = [sheet("colours.css"), sheet("dropzone.css")]  # noqa: RUF012 - as Panel wants it
 
-    def __init__(self, arrived: Callable[[Path], None], refused: Callable[[str], None], **params: Any) -> None:
+    def __init__(
+        self, arrived: Callable[[Path], None], refused: Callable[[str], None], max_bytes: int, **params: Any
+    ) -> None:
         """Make the field.
 
         Args:
             arrived: called with the file, under the name that it had; it stays until :meth:`clear`.
             refused: called with why a file was not taken.
+            max_bytes: of a file, also where the browser says something else.
             params: of the component.
         """
-        params.setdefault("hint", f"CSV, JSON, JSON Lines, Parquet or Excel, also packed; up to {size(MAX_BYTES)}")
-        super().__init__(**{"sizing_mode": "stretch_width", "margin": 0, **params})
-        self._arrived, self._refused = arrived, refused
+        params.setdefault("hint", f"CSV, JSON, JSON Lines, Parquet or Excel, also packed; up to {size(max_bytes)}")
+        super().__init__(**{"max_bytes": max_bytes, "sizing_mode": "stretch_width", "margin": 0, **params})
+        self._arrived, self._refused, self._most = arrived, refused, max_bytes
         self._folder: Path | None = None
         self._file: IO[bytes] | None = None
         self._name, self._kept, self._size = "", 0, 0
@@ -75,8 +77,8 @@ class Dropzone(pn.custom.JSComponent):  # type: ignore[misc]
 
     def _begin(self, name: str, n_bytes: int) -> None:
         self.clear()
-        if n_bytes > self.max_bytes:
-            self._refuse(f"{name} has {size(n_bytes)}; at most {size(self.max_bytes)} are taken")
+        if n_bytes > self._most:
+            self._refuse(f"{name} has {size(n_bytes)}; at most {size(self._most)} are taken")
             return
         self._folder = Path(tempfile.mkdtemp(prefix="lumigator-drop-"))
         self._name, self._kept, self._size = _base(name), 0, n_bytes

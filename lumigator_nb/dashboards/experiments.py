@@ -45,8 +45,7 @@ class ExperimentsPage(Page):
         self.search = pmui.TextInput(label="Search by name", value=query.get("search", ""), width=260, margin=0)
         self.status = status_filter(route)
         self.archived = pmui.Switch(label="Show archived", value="archived" in query, margin=(8, 0))
-        self.search.param.watch(lambda event: self._draw(self._with(search=event.new)), "value_input")
-        self.search.param.watch(lambda event: self._go(search=event.new), "value")
+        self.search.param.watch(lambda event: self._searched(event.new), "value_input")
         self.status.param.watch(lambda event: self._go(status=event.new), "value")
         self.archived.param.watch(lambda event: self._go(archived="1" if event.new else None), "value")
         self._list = html()
@@ -67,6 +66,12 @@ class ExperimentsPage(Page):
         if route != self.route:
             self.context.go(route)
 
+    def _searched(self, text: str) -> None:
+        if text != self.route.query.get("search", ""):
+            self.route = self._with(search=text)
+            self.context.replace(self.route)
+            self._draw(self.route)
+
     def _draw(self, route: Route) -> None:
         view = shown.experiment_list(self.context.ws, route)
         self._filters.visible = view.any
@@ -74,9 +79,9 @@ class ExperimentsPage(Page):
 
     def refresh(self) -> None:
         """Draw what has changed."""
-        searched = self._with(search=self.search.value_input) if self.search.value_input else self.route
+        route = self.route
         self.context.background(
-            lambda: shown.experiment_list(self.context.ws, searched),
+            lambda: shown.experiment_list(self.context.ws, route),
             lambda view: show(self._list, shown.list_markup(view)),
         )
 

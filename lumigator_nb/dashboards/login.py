@@ -1,20 +1,19 @@
-"""Who may open the dashboard: by password, by a token, or by an OAuth provider; cookies are signed."""
+"""The pages of the login, and the signed cookies by which the server knows people again."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import ipaddress
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import panel as pn
@@ -22,108 +21,18 @@ from bokeh.server.auth_provider import AuthProvider
 from panel.auth import AUTH_PROVIDERS
 from tornado.web import HTTPError, RequestHandler, decode_signed_value
 
+from lumigator_nb.dashboards.gates import Gate, OAuth
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.display.text import duration
-from lumigator_nb.errors import ConfigurationError, LumigatorError
+from lumigator_nb.errors import LumigatorError
 
 log = logging.getLogger(__name__)
 
 DAYS = 7
-SHORTEST_TOKEN = 16
 # The first is the proof, which no script can read and no page holds; the second is the name, to be shown.
 _PROOF, _NAME = "lumigator_login", "lumigator_user"
 SHOWN_COOKIES = [_NAME]
 XSRF_COOKIE = "lumigator_xsrf"
-# Not those of Panel's that ask for a password themselves.
-OAUTH_PROVIDERS = sorted(set(AUTH_PROVIDERS) - {"password", "pam"})
-
-
-class Gate(Protocol):
-    """How people prove who they are.
-
-    Attributes:
-        kind: of the proof.
-    """
-
-    @property
-    def kind(self) -> str: ...
-
-    def admits(self, name: str, proof: str) -> bool:
-        """Say whether the proof is right; may take long."""
-
-    def stamp(self, name: str) -> str | None:
-        """Return what a login stays valid with; another text or None ends it."""
-
-
-class Token:
-    """A text that everybody shares who may come in.
-
-    Raises:
-        ConfigurationError: it is too short.
-    """
-
-    kind = "token"
-
-    def __init__(self, text: str) -> None:
-        if len(text) < SHORTEST_TOKEN:
-            hint = "python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
-            raise ConfigurationError(f"LUMIGATOR_DASHBOARD_TOKEN has fewer than {SHORTEST_TOKEN} characters", hint)
-        self._digest = hashlib.sha256(text.encode()).digest()
-
-    def admits(self, name: str, proof: str) -> bool:
-        """Say whether it is the token."""
-        return hmac.compare_digest(hashlib.sha256(proof.encode()).digest(), self._digest)
-
-    def stamp(self, name: str) -> str | None:
-        """A login ends with the token."""
-        return hashlib.sha256(self._digest).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class OAuth:
-    """A provider at which people log in.
-
-    Attributes:
-        provider: one of :data:`OAUTH_PROVIDERS`.
-        key, secret: of the application, as it is registered there.
-        users: who may come in: names or addresses as the provider has them, ``@example.org`` for all addresses there,
-            ``*`` for everybody with an account.
-        redirect_uri: the dashboard's address, where the provider sees another one.
-
-    Raises:
-        ConfigurationError: something is missing, or the provider is unknown.
-    """
-
-    provider: str
-    key: str
-    secret: str = field(repr=False)
-    users: Collection[str] = ()
-    redirect_uri: str | None = None
-    kind = "oauth"
-
-    def __post_init__(self) -> None:
-        name = "LUMIGATOR_DASHBOARD_OAUTH"
-        if self.provider not in OAUTH_PROVIDERS:
-            known = ", ".join(OAUTH_PROVIDERS)
-            raise ConfigurationError(f"{name}_PROVIDER: {self.provider!r} is no provider", f"known: {known}")
-        if not (self.key and self.secret):
-            raise ConfigurationError(f"{name}_KEY and {name}_SECRET are needed", "the provider shows them")
-        if not self.users:
-            hint = (
-                "names or addresses with commas between; @example.org for a domain, * for everybody who has an account"
-            )
-            raise ConfigurationError(f"{name}_USERS does not say who may come in", hint)
-
-    def admits(self, name: str, proof: str) -> bool:
-        """Nothing is proved here."""
-        return False
-
-    def stamp(self, name: str) -> str | None:
-        """A login lasts as long as the person is among the users."""
-        lower = name.lower()
-        allowed = {each.lower() for each in self.users}
-        person, _, domain = lower.rpartition("@")
-        return "" if lower in allowed or "*" in allowed or (person and f"@{domain}" in allowed) else None
 
 
 class Attempts:

@@ -40,8 +40,7 @@ class ModelsPage(Page):
             for name, options in shown.choices(self._models).items()
         }
         self.usable = pmui.Switch(label="Ready to launch", value="usable" in route.query, margin=(8, 0))
-        self.search.param.watch(lambda event: self._draw(self._with(search=event.new)), "value_input")
-        self.search.param.watch(lambda event: self._go(search=event.new), "value")
+        self.search.param.watch(lambda event: self._searched(event.new), "value_input")
         for name, select in self.choices.items():
             select.param.watch(lambda event, name=name: self._go(**{name: event.new}), "value")
         self.usable.param.watch(lambda event: self._go(usable="1" if event.new else None), "value")
@@ -69,6 +68,12 @@ class ModelsPage(Page):
         if route != self.route:
             self.context.go(route)
 
+    def _searched(self, text: str) -> None:
+        if text != self.route.query.get("search", ""):
+            self.route = self._with(search=text)
+            self.context.replace(self.route)
+            self._draw(self.route)
+
     def _draw(self, route: Route) -> None:
         show(self._list, shown.models_list(shown.Filter.of(route)(self._models), route))
 
@@ -79,8 +84,7 @@ class ModelsPage(Page):
     def _arrived(self, models: tuple[shown.ModelView, ...]) -> None:
         if models != self._models:
             self._models = models
-            searched = self.search.value_input
-            self._draw(self._with(search=searched) if searched else self.route)
+            self._draw(self.route)
 
     def reroute(self, route: Route) -> bool:
         """Show other choices."""

@@ -8,8 +8,7 @@ import logging
 import os
 import secrets
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,19 +20,8 @@ from bokeh.server.urls import per_app_patterns
 from panel.io.server import DocHandler, WSHandler, get_server
 from tornado.web import OutputTransform, RequestHandler
 
-from lumigator_nb.config import Settings
-from lumigator_nb.dashboards.login import (
-    SHOWN_COOKIES,
-    XSRF_COOKIE,
-    Door,
-    Gate,
-    Login,
-    OAuth,
-    Token,
-    document,
-    problem,
-)
-from lumigator_nb.dashboards.passwords import Passwords
+from lumigator_nb.dashboards.gates import Gate, OAuth
+from lumigator_nb.dashboards.login import SHOWN_COOKIES, XSRF_COOKIE, Door, Login, document, problem
 from lumigator_nb.dashboards.shell import session
 from lumigator_nb.display.html import tag
 from lumigator_nb.errors import ConfigurationError
@@ -151,42 +139,6 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address.strip("[]")).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def gate_of(settings: Settings, password_file: Path | None = None, token: str | None = None) -> Gate | None:
-    """Return how people log in, by arguments or else by settings; None where nothing says so.
-
-    Raises:
-        ConfigurationError: two ways are set, or one is not set rightly.
-    """
-    if password_file and token:
-        raise ConfigurationError("the dashboard has a password file and a token", "choose one")
-    if password_file:
-        return Passwords(password_file.expanduser())
-    if token is not None:
-        return Token(token)
-    ways: dict[str, Callable[[], Gate]] = {}
-    if file := settings.lumigator_dashboard_password_file:
-        ways["LUMIGATOR_DASHBOARD_PASSWORD_FILE"] = lambda: Passwords(file.expanduser())
-    if text := settings.lumigator_dashboard_token:
-        ways["LUMIGATOR_DASHBOARD_TOKEN"] = lambda: Token(text.get_secret_value())
-    if provider := settings.lumigator_dashboard_oauth_provider:
-        ways["LUMIGATOR_DASHBOARD_OAUTH_PROVIDER"] = lambda: _oauth(settings, provider)
-    if len(ways) > 1:
-        raise ConfigurationError(f"there are two ways to log in: {' and '.join(ways)}", "leave one of them empty")
-    return next((make() for make in ways.values()), None)
-
-
-def _oauth(settings: Settings, provider: str) -> OAuth:
-    secret = settings.lumigator_dashboard_oauth_secret
-    users = [each.strip() for each in (settings.lumigator_dashboard_oauth_users or "").split(",") if each.strip()]
-    return OAuth(
-        provider=provider,
-        key=settings.lumigator_dashboard_oauth_key or "",
-        secret=secret.get_secret_value() if secret else "",
-        users=users,
-        redirect_uri=settings.lumigator_dashboard_oauth_redirect_uri,
-    )
 
 
 def run(ws: Workspace, serving: Serving, *, show: bool = True) -> None:
@@ -362,56 +314,3 @@ def _make_secret(path: Path) -> None:
             os.link(fresh, path)
     finally:
         Path(fresh).unlink()
-
-
-class Served:
-    """A dashboard that is served by a thread of this process, for as long as that lives.
-
-    Attributes:
-        port: on which it listens.
-        path: of its address, which nobody can guess.
-    """
-
-    def __init__(self, ws: Workspace) -> None:
-        self.path = f"/{secrets.token_urlsafe(24)}/"
-        self.port = 0
-        self._server: Any = None
-        self._problem: BaseException | None = None
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(ws, ready), name="lumigator-dashboard", daemon=True)
-        self._thread.start()
-        ready.wait()
-        if self._problem is not None:
-            raise self._problem
-
-    def _serve(self, ws: Workspace, ready: threading.Event) -> None:
-        from tornado.ioloop import IOLoop
-
-        loop = IOLoop(make_current=False)
-        # The path is the proof: browsers keep cookies from frames, and proxies change the names of hosts.
-        serving = Serving(port=0, prefix=self.path, origins=("*",), embedded=True)
-        try:
-            self._server = started(ws, serving, loop=loop)
-            self.port = self._server.port
-        except BaseException as error:  # told to whoever waits
-            self._problem = error
-            return
-        finally:
-            ready.set()
-        loop.start()
-        loop.close(all_fds=True)
-
-    @property
-    def running(self) -> bool:
-        """Whether it is served still."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End it; browsers keep what they show."""
-        if self.running:
-            self._server.io_loop.add_callback(self._stop)
-            self._thread.join(10)
-
-    def _stop(self) -> None:
-        self._server.stop(wait=False)
-        self._server.io_loop.stop()

@@ -44,7 +44,7 @@ class SettingsPage(Page):
             html(heading("Settings", under=_session())),
             html(_section("API keys", _KEYS, add)), self._list,
             html(_section("Connections")), self._connections, self.again,
-            html(_section("Kept answers", "Answers of models, kept so that the same question costs nothing again.")),
+            html(_section("Kept answers")),
             self._cache, self.trim.layout,
             html(join([_section("About"), shown.about_markup(shown.about(context.ws))])),
             self.key.dialog,
@@ -184,16 +184,19 @@ class KeyDialog:
     def _check(self) -> None:
         name = self._view.name
         self.check.param.update(disabled=True, label="Asking…")
+        self._mark({})
 
-        def ended(text: str, wrong: bool) -> None:
+        def ended(text: str, errors: dict[str, str]) -> None:
             self.check.param.update(disabled=False, label="Check")
-            self._say(text, wrong=wrong)
+            if self._view.name == name:
+                self._say(text)
+                self._mark(errors)
 
         def taken(checked: KeyCheck) -> None:
-            ended(shown.checked_words(name, checked), False)
+            ended(shown.checked_words(name, checked), {})
 
         self._context.background(
-            lambda: self._context.ws.models.check_key(name), taken, lambda error: ended(shown.sentence(error), True)
+            lambda: self._context.ws.models.check_key(name), taken, lambda error: ended("", shown.check_errors(error))
         )
 
     def _delete(self) -> None:
@@ -270,5 +273,5 @@ def _problem(text: str) -> Html:
     return tag("p", text, class_="lm-error", role="alert")
 
 
-def _plain(label: str, icon: str, act: Callable[[Any], None], color: str = "default") -> pmui.Button:
+def _plain(label: str, icon: str, act: Callable[[Any], None], color: str = "primary") -> pmui.Button:
     return pmui.Button(label=label, icon=icon, variant="text", size="small", color=color, margin=0, on_click=act)

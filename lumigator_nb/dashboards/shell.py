@@ -90,7 +90,11 @@ class Context:
 
     def go(self, route: Route) -> None:
         """Open another place; the browser's back button returns."""
-        self._address.fragment = str(route)
+        self._address.go(str(route))
+
+    def replace(self, route: Route) -> None:
+        """Name the open place anew, as while something is typed; the way back does not lead through it."""
+        self._address.replace(str(route))
 
     def notify(self, text: str, kind: str = "success") -> None:
         """Show a message that goes away by itself; `kind` is "success", "error" or "info"."""
@@ -189,7 +193,9 @@ class Shell:
         self._place: tuple[str, ...] | None = None
         self._redraw_is_due = False
         self._address = Address(width=0, height=0, margin=0)
-        self._address.param.watch(lambda event: self.open(Route.parse(event.new)), "fragment")
+        self._address.param.watch(
+            lambda event: None if self._address.told else self.open(Route.parse(event.new)), "fragment"
+        )
         self.context = Context(ws, watcher, self._address, self._toasts, local=local)
 
     def open(self, route: Route) -> None:

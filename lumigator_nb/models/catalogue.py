@@ -77,8 +77,11 @@ class CatalogueModel(Value):
 
     def model(self, task: Task | None = None, **settings: Any) -> Model:
         """Return the model to launch, with the defaults of the task where `settings` say nothing else."""
-        defaults = self.defaults.get(task.kind, {}) if task else {}
-        return Model(self.name, base_url=settings.pop("base_url", self.base_url), **{**defaults, **settings})
+        given: dict[str, Any] = {"base_url": self.base_url, **(self.defaults.get(task.kind, {}) if task else {})}
+        if self.base_url and self.api_key and "base_url" not in settings:
+            # The provider's own key goes to the provider alone.
+            given["api_key_name"] = self.api_key
+        return Model(self.name, **{**given, **settings})
 
     @property
     def lacks(self) -> str | None:

@@ -15,7 +15,7 @@ from lumigator_nb import __version__, doctor, keys
 from lumigator_nb.display.html import Html, chip, join, tag
 from lumigator_nb.display.html import name as breaking
 from lumigator_nb.display.text import MISSING, count, joined, moment, one_line, size
-from lumigator_nb.errors import InvalidInputError, LumigatorError
+from lumigator_nb.errors import ConfigurationError, InvalidInputError, LumigatorError
 from lumigator_nb.models.checking import KeyCheck, providers_of
 from lumigator_nb.presentation.markup import empty, link, listing
 from lumigator_nb.presentation.models import maker_of
@@ -259,6 +259,11 @@ def key_facts(view: KeyView) -> Html:
 def checked_words(name: str, checked: KeyCheck) -> str:
     """Return that a provider has taken a key."""
     return f"{maker_of(checked.provider)} takes {name}: {count(checked.n_models, 'model')} for it."
+
+
+def check_errors(error: Exception) -> dict[str, str]:
+    """Return the field that a failed check concerns, with the message; "" is the whole form."""
+    return {"value" if isinstance(error, ConfigurationError) else "": sentence(error)}
 
 
 def connections_markup(findings: Sequence[Finding] | None) -> Html:

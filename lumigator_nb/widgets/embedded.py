@@ -12,7 +12,7 @@ from lumigator_nb.records import Experiment
 from lumigator_nb.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lumigator_nb.dashboards.serving import Served
+    from lumigator_nb.dashboards.served import Served
 
 _LEAST, _MOST = 200, 10_000
 

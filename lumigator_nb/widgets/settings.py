@@ -9,15 +9,13 @@ from typing import Any
 
 import ipywidgets
 
-from lumigator_nb.display.html import Html, tag
+from lumigator_nb.display.html import tag
 from lumigator_nb.presentation import settings as shown
-from lumigator_nb.presentation.markup import style
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.services.cache import CacheSize
-from lumigator_nb.widgets.parts import heading, put
+from lumigator_nb.widgets.parts import alert, heading, labelled, put, sheet
 from lumigator_nb.workspace import Workspace
 
-_WIDE = {"description_width": "7em"}
 _BOX = ipywidgets.Layout
 
 
@@ -46,15 +44,14 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self._form = shown.SecretForm(ws)
         self._keys = shown.keys_of(ws)
         self.sheet, self.key_list, self.said = (ipywidgets.HTML() for _ in range(3))
-        self.sheet.value = f"<style>{style()}</style>"
+        self.sheet.value = str(sheet())
         self._problems = {name: ipywidgets.HTML() for name in ("name", "value", "description")}
-        self._make_fields()
+        fields = self._make_fields()
         self.connections, self.kept = ipywidgets.HTML(), ipywidgets.HTML()
         self.look = _button("Look at the connections", "plug", self._look)
+        self.look.layout.align_self = "flex-start"
         self.children = [
-            self.sheet, heading("API keys"), self.key_list,
-            self.name, self._problems["name"], self.value, self._problems["value"],
-            self.description, self._problems["description"],
+            self.sheet, heading("API keys"), self.key_list, fields,
             ipywidgets.HBox([self.save, self.check, self.delete], layout=_BOX(flex_flow="row wrap")), self.said,
             heading("Connections"), self.connections, self.look,
             heading("Kept answers"), self.kept, self._make_trim(),
@@ -63,20 +60,25 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self._measure()
         self._unsubscribe = watcher_of(ws).subscribe(self._changed)
 
-    def _make_fields(self) -> None:
-        wide = _BOX(width="min(480px, 100%)")
+    def _make_fields(self) -> ipywidgets.VBox:
         # Sent when the field is left, not with each letter.
-        own = {"style": _WIDE, "layout": wide, "continuous_update": False}
+        own = {"layout": _BOX(width="auto"), "continuous_update": False}
         names = [each.name for each in self._keys]
-        self.name = ipywidgets.Combobox(
-            description="Key", placeholder="such as OPENAI_API_KEY", options=names, ensure_option=False, **own
-        )
-        self.value = ipywidgets.Password(description="Its value", placeholder="paste it; it is never shown", **own)
-        self.description = ipywidgets.Text(description="What it is for", placeholder="optional; others see it", **own)
+        self.name = ipywidgets.Combobox(placeholder="such as OPENAI_API_KEY", options=names, ensure_option=False, **own)
+        self.value = ipywidgets.Password(placeholder="paste it; it is never shown", **own)
+        self.description = ipywidgets.Text(**own)
         self.save = _button("Save", "check", self._save, "primary")
         self.check = _button("Check", "question-circle", self._check)
         self.delete = _button("Delete", "trash", self._delete)
         self.name.observe(lambda _: self._chosen(), "value")
+        rows = (
+            labelled("Name", self.name, self._problems["name"]),
+            labelled("Key", self.value, self._problems["value"]),
+            labelled("What it is for (optional; others can read it)", self.description, self._problems["description"]),
+        )
+        for row in rows:
+            row.layout.flex = "none"
+        return ipywidgets.VBox(rows, layout=_BOX(max_width="480px"))
 
     def _make_trim(self) -> ipywidgets.HBox:
         self.gigabytes = ipywidgets.FloatText(
@@ -137,12 +139,14 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
 
     def _check(self) -> None:
         name = self._chosen_key.name
+        self._mark({})
         self._say("Asking…")
         self.check.disabled = True
         self._start(
             lambda: self._ws.models.check_key(name),
             lambda checked: self._say(shown.checked_words(name, checked)),
-            button=self.check,
+            lambda error: self._mark(shown.check_errors(error)),
+            self.check,
         )
 
     def _delete(self) -> None:
@@ -226,7 +230,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
     def _mark(self, errors: dict[str, str]) -> None:
         for name, place in self._problems.items():
             text = errors.get(name, "")
-            put(place, tag("div", text, class_="lm-error", role="alert") if text else "")
+            put(place, alert(text))
         self._say(errors.get("", ""), wrong=True)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
@@ -241,7 +245,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         note = tag("div", "As it was when the cell ran; run it to change something.", class_="lm-note")
-        body = tag("div", Html(f"<style>{style()}</style>"), shown.keys_markup(self._keys), note, class_="lm")
+        body = tag("div", sheet(), shown.keys_markup(self._keys), note, class_="lm")
         return {**bundle, "text/html": str(body), "text/plain": repr(self)}
 
 

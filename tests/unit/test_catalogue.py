@@ -117,3 +117,13 @@ def test_a_malformed_catalogue_is_explained(tmp_path, text, words) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(InvalidInputError, match="cannot be read"):
         catalogue.load(Path("nowhere.yaml"))
+
+
+def test_a_server_of_ones_own_is_asked_with_the_key_that_the_catalogue_names() -> None:
+    fields = {"name": "openai/ours", "display_name": "Ours", "tasks": ["summarization"]}
+    ours = catalogue.entry({**fields, "base_url": "http://localhost:1/v1", "api_key": "OURS_API_KEY"}, "a test")
+    assert ours.model().options.get("api_key_name") == "OURS_API_KEY"
+    assert ours.model(api_key_name="MINE").options.get("api_key_name") == "MINE"
+    assert ours.model(base_url="http://localhost:2/v1").options.get("api_key_name") is None
+    theirs = catalogue.entry({**fields, "api_key": "OPENAI_API_KEY"}, "a test")
+    assert theirs.model().options.get("api_key_name") is None

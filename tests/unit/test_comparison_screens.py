@@ -370,9 +370,10 @@ def test_the_page_lists_and_filters_examples(context, experiment) -> None:
     page.filters.search.value_input = "rain"
     assert "rain" in page._body.object
     assert "dog" not in page._body.object
+    assert context._address.fragment.endswith("?tab=examples&search=rain&sort=row")
     page.filters.slice.value = slice_key("animal", "cat")
     assert context.went[-1].query == {
-        "tab": "examples", "search": "dog", "sort": "row", "column": "animal", "value": "cat"
+        "tab": "examples", "search": "rain", "sort": "row", "column": "animal", "value": "cat"
     }  # fmt: skip
 
 

@@ -434,10 +434,14 @@ class _Context:
     def __init__(self, ws: Workspace) -> None:
         self.ws, self.watcher = ws, Watcher(ws)
         self.gone: list[str] = []
+        self.replaced: list[str] = []
         self.said: list[str] = []
 
     def go(self, route: Route) -> None:
         self.gone.append(str(route))
+
+    def replace(self, route: Route) -> None:
+        self.replaced.append(str(route))
 
     def notify(self, text: str, kind: str = "success") -> None:
         self.said.append(f"{kind}: {text}")
@@ -470,9 +474,9 @@ def test_the_list_page_searches_as_one_types_and_keeps_it_in_the_route(context: 
     page.search.value_input = "0007"
     assert "run 0007" in page._list.object
     assert "run 0008" not in page._list.object
-    assert context.gone == []
+    assert context.replaced == ["#/experiments?search=0007"]
     page.search.value = "0007"
-    assert context.gone == ["#/experiments?search=0007"]
+    assert context.gone == []
     assert page.reroute(Route.parse("#/experiments?status=failed"))
     assert page.search.value == ""
     assert page.status.value == "failed"

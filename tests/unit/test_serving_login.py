@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from lumigator_nb.config import Settings
-from lumigator_nb.dashboards.login import Attempts, OAuth, Token
+from lumigator_nb.dashboards.gates import OAuth, Token, gate_of
+from lumigator_nb.dashboards.login import Attempts
 from lumigator_nb.dashboards.passwords import Passwords, add_user
-from lumigator_nb.dashboards.serving import Origins, Serving, _secret, gate_of, is_loopback
+from lumigator_nb.dashboards.serving import Origins, Serving, _secret, is_loopback
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 
 TOKEN = "a-token-of-some-length"
@@ -124,6 +125,19 @@ def test_without_a_login_it_listens_on_loopback_alone(address) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_login(address) -> None:
     assert Serving(address=address).gate is None
+
+
+def test_files_of_this_machine_are_for_those_who_sit_at_it() -> None:
+    assert Serving().local
+    assert Serving(prefix="/a-secret/", origins=("*",), embedded=True).local
+    for reached in (
+        {"gate": Token(TOKEN)},
+        {"gate": Token(TOKEN), "address": "0.0.0.0"},
+        {"behind_proxy": True},
+        {"prefix": "/lumigator"},
+        {"origins": ("lumi.example.org",)},
+    ):
+        assert not Serving(**reached).local, reached
 
 
 def test_pages_elsewhere_may_not_connect() -> None:

@@ -218,7 +218,8 @@ def test_the_widget_checks_a_key_and_says_what_is_wrong(inline_ws, panel, monkey
     monkeypatch.setattr(inline_ws.models, "check_key", refused)
     until(lambda: not panel.check.disabled)
     panel.check.click()
-    until(lambda: "is refused" in panel.said.value)
+    until(lambda: "is refused" in panel._problems["value"].value)
+    assert not panel.said.value
 
 
 def test_the_widget_survives_a_dead_cluster(panel, cluster, monkeypatch) -> None:
@@ -287,6 +288,23 @@ def test_the_page_asks_before_it_deletes(inline_ws) -> None:
     page.dialog._delete()
     until(lambda: page.told)
     assert inline_ws.secrets.names() == []
+
+
+def test_the_page_shows_a_refused_key_beside_its_field(inline_ws, monkeypatch) -> None:
+    def refused(name: str) -> KeyCheck:
+        raise ConfigurationError(f"the key {name} is refused by openai", "replace it")
+
+    inline_ws.secrets.set(NAME, VALUE)
+    monkeypatch.setattr(inline_ws.models, "check_key", refused)
+    dialog = Page(inline_ws, f"#/settings?key={NAME}").dialog
+    dialog._check()
+    until(lambda: dialog.value.error_state)
+    assert dialog.value.helper_text == f"The key {NAME} is refused by openai. Replace it."
+    assert dialog.check.label == "Check"
+    monkeypatch.setattr(inline_ws.models, "check_key", lambda name: KeyCheck("openai", 7))
+    dialog._check()
+    until(lambda: "7 models" in dialog.said.object)
+    assert not dialog.value.error_state
 
 
 def test_the_frame_of_a_notebook_leads_where_the_browser_can_go(inline_ws, monkeypatch) -> None:
