@@ -174,7 +174,7 @@ class ExportDialog:
         self.data = pmui.Switch(label="With the examples of the dataset", value=True, margin=(8, 0))
         self.problem = html()
         self.make = pmui.Button(label="Make the file", variant="contained", margin=0, on_click=lambda _: self._make())
-        self.download = pmui.FileDownload(label="Download", variant="contained", visible=False, auto=True, margin=0)
+        self.download = pmui.FileDownload(label="Download", visible=False, auto=True, margin=0)
         self.data.param.watch(lambda _: self._ready(None), "value")
         close = pmui.Button(label="Close", variant="text", margin=0, on_click=lambda _: self.close())
         said = html(tag("p", text, " ", tag("code", "ws.load(…)"), "."))

@@ -69,7 +69,7 @@ class JobPage(Page):
         self._head, self._model, self._steps, self._log = html(), html(), html(margin=(16, 0, 0, 0)), html()
         self._act, self._budget = ActButton(self._ask), BudgetDialog()
         self.download = pmui.FileDownload(
-            label="Download the log", variant="text", size="small", callback=self._whole_log, auto=True,
+            label="Download the log", size="small", callback=self._whole_log, auto=True,
             filename=f"{self.view.workflow.id}.log.txt",
         )  # fmt: skip
         log_head = pn.FlexBox(

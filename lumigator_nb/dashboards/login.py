@@ -128,12 +128,12 @@ def cookie_options(handler: RequestHandler) -> dict[str, Any]:
 
 
 def signed_in() -> str | None:
-    """Return the name of whom the present session belongs to; None without a login. For showing only."""
+    """Return who is logged in, "" by the token; None without a login. For showing only."""
     cookie = pn.state.cookies.get(_NAME)
     if cookie is None or pn.config.cookie_secret is None:
         return None
     name = decode_signed_value(pn.config.cookie_secret, _NAME, cookie)
-    return None if name is None else name.decode() or "token"
+    return None if name is None else name.decode()
 
 
 class Login(AuthProvider):  # type: ignore[misc]

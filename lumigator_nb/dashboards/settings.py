@@ -266,7 +266,7 @@ def _session() -> Html | None:
     name = signed_in()
     if name is None:
         return None
-    return join([f"You are logged in as {name}. ", tag("a", "Log out", href="logout")])
+    return join([f"You are logged in {f'as {name}' if name else 'by the token'}. ", tag("a", "Log out", href="logout")])
 
 
 def _problem(text: str) -> Html:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import stat
 import threading
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from lumigator_nb.cli import app
 from lumigator_nb.config import Settings
 from lumigator_nb.dashboards.gates import OAuth, Token, gate_of
 from lumigator_nb.dashboards.login import Attempts
@@ -262,3 +266,12 @@ def test_a_refused_page_is_logged_with_the_option_that_helps(caplog) -> None:
     with caplog.at_level(logging.ERROR):
         assert not _Socket.check_origin(socket, "https://lumi.example.org")
     assert "--allow-origin lumi.example.org" in caplog.text
+
+
+def test_the_page_about_serving_names_options_and_settings_that_are_there() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    options = {each for option in get_command(app).commands["dashboard"].params for each in option.opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named <= options | {"--no-show"}, named - options
+    settings = {each.upper() for each in Settings.model_fields}
+    assert set(re.findall(r"LUMIGATOR_[A-Z_]+", text)) <= settings
