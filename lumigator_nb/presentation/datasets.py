@@ -212,7 +212,7 @@ def _version(view: DatasetView, row: pd.Series) -> list[object]:
     key = f"{view.dataset.name}@{number}"
     label: object = tag("b", number) if number == view.dataset.version else link(Route(("datasets", key)), number)
     counts = ["" if pd.isna(row[each]) else f"{int(row[each]):,}" for each in ("added", "removed", "changed")]
-    return [label, moment(row["created_at"]), f"{int(row['n_examples']):,}", *counts]
+    return [label, moment(pd.Timestamp(row["created_at"]).to_pydatetime()), f"{int(row['n_examples']):,}", *counts]
 
 
 def experiments_markup(view: DatasetView) -> Html:

@@ -98,7 +98,7 @@ def test_the_whole_main_job_by_widgets(lab, home, tmp_path, new_page) -> None:
     run(page, cells, 4, executed=2)
     cells.nth(4).get_by_text("How sure the order is").wait_for()
     run(page, cells, 5, executed=3)
-    cells.nth(5).get_by_text("1 of 10").wait_for()  # two of the twelve are rated
+    cells.nth(5).get_by_text("3 of 12").wait_for()  # two of the twelve are rated
 
 
 def choose(page, menu: str, entry: str) -> None:
