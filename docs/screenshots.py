@@ -27,7 +27,6 @@ DASHBOARD = {
     "dashboard-experiment": (f"#/experiments/{EXPERIMENT}", f"heading:{EXPERIMENT}"),
     "dashboard-comparison": (f"#/experiments/{EXPERIMENT}/comparison", "table"),
     "dashboard-example": (f"#/experiments/{EXPERIMENT}/comparison?tab=examples&example=12", "text:baseline/copy"),
-    "dashboard-settings": ("#/settings", "heading:Settings"),
 }
 WIDGETS = {
     "widget-upload": "upload-widget",
@@ -35,7 +34,6 @@ WIDGETS = {
     "widget-progress": "progress-widget",
     "widget-compare": "compare-widget",
     "widget-rate": "rate-widget",
-    "widget-settings": "settings-widget",
 }
 
 
@@ -79,9 +77,10 @@ def of_widgets(browser: Any, folder: Path, home: Path) -> None:
     """Run the interface notebook in JupyterLab and take a picture of each widget."""
     shutil.copy(ROOT / "notebooks" / "05_interface.ipynb", folder)
     with screens.jupyterlab(folder, {"LUMIGATOR_HOME": str(home)}) as address:
-        page = browser.new_context(viewport={"width": 1100, "height": 1000}).new_page()
+        page = browser.new_context(viewport={"width": 1360, "height": 1900}).new_page()
         page.goto(f"{address}05_interface.ipynb")
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
+        page.get_by_role("button", name="No", exact=True).click()  # news
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.get_by_text("dashboard.stop()").last.wait_for(timeout=180_000)

@@ -34,7 +34,7 @@ _REPORTS = {"Report": ".html", "Workbook": ".xlsx", "CSV": ".csv"}
 _WIDE: dict[str, Any] = {
     "margin": 0,
     "sizing_mode": "stretch_width",
-    "styles": {"flex": "1 1 168px", "min-width": "0"},
+    "styles": {"flex": "1 1 168px", "min-width": "0", "max-width": "320px"},
 }
 _FIELD: dict[str, Any] = {**_WIDE, "size": "small"}
 
