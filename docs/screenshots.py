@@ -65,10 +65,6 @@ def of_dashboard(browser: Any, url: str) -> None:
             page.goto("about:blank")
             page.goto(url + route)
             seen(page, what)
-            if scheme == "dark":
-                page.get_by_label("Toggle theme").click()
-                page.mouse.move(640, 400)
-                page.wait_for_timeout(1_500)
             page.screenshot(path=IMAGES / f"{name}{'-dark' if scheme == 'dark' else ''}.png")
         page.context.close()
 

@@ -1,4 +1,4 @@
-"""The browser's address and the title of its tab."""
+"""The browser's address, the title of its tab, and whether it is to be dark."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         visits: pages that were opened; each begins at its top.
         seen: the visits that the browser has answered.
         replaced: the fragment before and the one in its place, where no entry of the history is wanted.
+        dark: as chosen here before, or else as the reader's system is.
         told: whether a change of the fragment is known to who made it.
     """
 
@@ -26,6 +27,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
     visits = param.Integer()
     seen = param.Integer()
     replaced = param.List(default=["", ""])
+    dark = param.Boolean()
     told = False
 
     _esm = """
@@ -49,6 +51,10 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         setTimeout(() => { model.seen = model.visits })
       })
       model.on("title", () => { document.title = model.title })
+      const kept = window.localStorage.getItem("lumigator-theme")
+      const system = window.matchMedia("(prefers-color-scheme: dark)").matches
+      model.dark = kept ? kept === "dark" : system
+      model.on("dark", () => window.localStorage.setItem("lumigator-theme", model.dark ? "dark" : "light"))
       read()
     }
     """

@@ -248,7 +248,7 @@ class Shell:
 
     def view(self) -> pmui.Page:
         """Return the whole window."""
-        return pmui.Page(
+        page = pmui.Page(
             title="Lumigator",
             meta_description="Compare language models on your own data",
             favicon=_ICON,
@@ -263,6 +263,9 @@ class Shell:
             sidebar=[],
             busy_indicator=None,
         )
+        self._address.param.watch(lambda event: setattr(page, "dark_theme", event.new), "dark")
+        page.param.watch(lambda event: setattr(self._address, "dark", event.new), "dark_theme")
+        return page
 
 
 def session(ws: Workspace, watcher: Watcher, *, local: bool = True) -> pmui.Page:

@@ -71,6 +71,21 @@ def test_a_change_made_elsewhere_appears_in_every_browser(url, new_page, ws, com
         each.get_by_role("link", name="made in a notebook").wait_for(timeout=5_000, state="detached")
 
 
+def test_it_is_dark_where_the_system_is_until_somebody_chooses(url, new_page) -> None:
+    page = new_page(color_scheme="dark")
+    page.goto(url)
+    for dark in (True, False):
+        page.get_by_role("heading", name="Experiments").wait_for(timeout=60_000)
+        page.wait_for_function(f"({_BRIGHTNESS} < 128) === {str(dark).lower()}")
+        if dark:
+            page.get_by_label("Toggle theme").click()
+            page.wait_for_function(f"{_BRIGHTNESS} > 128")
+            page.reload()
+
+
+_BRIGHTNESS = "Number(getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0])"
+
+
 def test_a_page_that_is_not_there_says_so(url, page) -> None:
     page.goto(f"{url}#/experiments/nobody")
     page.get_by_text("there is no experiment 'nobody'").wait_for(timeout=60_000)
