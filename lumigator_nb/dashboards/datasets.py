@@ -350,8 +350,8 @@ class UploadPage(Page):
         self.name.param.update(value=form.name, value_input=form.name)
         self.again.value = form.new_version
         self._filling = False
-        self.mapping.visible = True
         self._chosen()
+        self.mapping.visible = True
 
     def _chosen(self, *_: Any) -> None:
         if self._filling:

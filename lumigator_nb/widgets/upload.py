@@ -137,8 +137,8 @@ class Upload(VBox):  # type: ignore[misc]
             self.name.value, self.again.value = form.name, form.new_version
         finally:
             self._filling = False
-        visible(self.mapping, True)
         self._entered()
+        visible(self.mapping, True)
 
     # --- What a reader enters ---
 
@@ -172,11 +172,11 @@ class Upload(VBox):  # type: ignore[misc]
             self.progress.value = min(share, 1)
 
     def _uploaded(self, dataset: Dataset) -> None:
-        self.dataset = dataset
         self._forget()
         self._rest()
         visible(self.mapping, False)
         put(self.done, uploaded(dataset))
+        self.dataset = dataset
 
     # --- Threads ---
 

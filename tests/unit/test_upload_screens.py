@@ -211,7 +211,8 @@ def test_a_path_is_looked_at_and_the_mapping_is_changed(inline_ws, widget, ticke
 def test_what_is_wrong_stands_beside_its_field(inline_ws, widget, tickets) -> None:
     inline_ws.datasets.upload(tickets, example="body", progress=False)
     choose(widget, "tickets.csv", CSV.encode())
-    until(lambda: "already" in widget.problems["name"].value)
+    until(lambda: is_shown(widget.mapping))
+    assert "already" in widget.problems["name"].value
     assert is_shown(widget.again)
     widget.button.click()
     assert widget.dataset is None
