@@ -7,6 +7,7 @@ lm.Model("smollm2", provider="openai", base_url=server.base_url)
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,8 @@ def _serve(file: str, at_once: int, context: int) -> None:
     settings.n_ctx = at_once * context
     settings.port = 0
     settings.warmup = False
+    # Threads spin while they wait for each other: with as many as cores, one busy neighbour makes all of them wait.
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 1) // 2)
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)  # noqa: T201
     sys.stdin.read()
