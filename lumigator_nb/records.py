@@ -1,4 +1,5 @@
-"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job; and Label, Secret.
+"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job; and Label, Secret,
+Token, Reply.
 
 SQLModel tables do not validate what they are given; the services do.
 """
@@ -16,7 +17,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from lumigator_nb.display import records as shown
-from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, Task, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Purpose, Scope, Status, Step, Task, now
 
 # Named constraints are the only ones that a later migration can change on every engine.
 SQLModel.metadata.naming_convention = {
@@ -101,7 +102,7 @@ class Dataset(_Record, table=True):
         columns: which source columns became `example` and `ground_truth`.
         profile: counts, lengths in words and the first rows, as :func:`lumigator_nb.tables.profile` gives them.
         notes: what was noticed on upload.
-        generated: where the ground truth was generated: the `model` and the `workflow_id` that did it.
+        generated: where a model wrote a column: the `model`, the `workflow_id` that did it, and the `column`.
         derived: where it was drawn from another dataset: its `dataset_id`, and how.
         archived_at: since when lists leave it out.
     """
@@ -126,6 +127,12 @@ class Dataset(_Record, table=True):
     archived_at: datetime | None = Field(default=None, sa_column=_time())
 
     @property
+    def author(self) -> str | None:
+        """The model that wrote the ground truth; None where none did."""
+        wrote = self.generated.get("column", "ground_truth")
+        return self.generated.get("model") if wrote == "ground_truth" else None
+
+    @property
     def has_ground_truth(self) -> bool:
         """Whether there is a ground-truth column with at least one filled cell."""
         return bool(self.profile["has_ground_truth"])
@@ -135,6 +142,11 @@ class Experiment(_Record, table=True):
     """A dataset, a task and the metrics by which models are compared on it.
 
     Attributes:
+        description: in words.
+        purpose: "comparison"; others hold the one workflow of a job that was asked for by itself, and no list shows
+            them.
+        asked: what such a job was asked for, and the id of the dataset that it made.
+        owes_dataset: whether one is still to be made of its predictions.
         archived_at: since when lists leave it out.
     """
 
@@ -146,6 +158,10 @@ class Experiment(_Record, table=True):
     dataset_id: str = Field(foreign_key="dataset.id", index=True)
     task: Task = Field(sa_column=sa.Column(JsonValue(Task), nullable=False))
     metrics: tuple[MetricSpec, ...] = Field(sa_column=sa.Column(JsonValue(tuple[MetricSpec, ...]), nullable=False))
+    description: str = ""
+    purpose: Purpose = Field(default=Purpose.COMPARISON, sa_column=_enum(Purpose, index=True))
+    asked: dict[str, Any] = Field(default_factory=dict, sa_column=_later_json())
+    owes_dataset: bool = Field(default=False, index=True)
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     archived_at: datetime | None = Field(default=None, sa_column=_time())
 
@@ -154,6 +170,7 @@ class Workflow(_Record, table=True):
     """One model through one experiment.
 
     Attributes:
+        description: in words.
         label: what the model is called in tables; unique within the experiment.
         fingerprint: of the model, so that launching it again finds this workflow.
         launch: how it goes about its work.
@@ -176,6 +193,7 @@ class Workflow(_Record, table=True):
     fingerprint: str
     model: Model = Field(sa_column=sa.Column(JsonValue(Model), nullable=False))
     launch: Launch = Field(default_factory=Launch, sa_column=_later_json(Launch))
+    description: str = ""
     status: Status = Field(default=Status.CREATED, sa_column=_enum(Status, index=True))
     attempt: int = 1
     stale: bool = False
@@ -195,16 +213,18 @@ class Job(_Record, table=True):
     """One step of a workflow, with one result.
 
     Attributes:
+        listed: whether it is one of the jobs that were asked for; such as the scoring of mere predictions is not.
         scores: overall scores by name (evaluation only).
         details: what was used: model source, device, signatures, versions.
     """
 
     __tablename__ = "job"
-    __table_args__ = (sa.UniqueConstraint("workflow_id", "step"),)
+    __table_args__ = (sa.UniqueConstraint("workflow_id", "step"), sa.Index(None, "created_at", "id"))
 
     id: str = Field(default_factory=_id, primary_key=True)
     workflow_id: str = Field(foreign_key="workflow.id", index=True, ondelete="CASCADE")
     step: Step = Field(sa_column=_enum(Step))
+    listed: bool = True
     status: Status = Field(default=Status.CREATED, sa_column=_enum(Status))
     n_examples: int = 0
     n_failed: int = 0
@@ -276,3 +296,48 @@ class Secret(SQLModel, table=True):
         return f"Secret({self.name!r})"
 
     __str__ = __repr__
+
+
+class Token(_Record, table=True):
+    """What lets a program into the REST API; the token itself is nowhere, only its digest.
+
+    Attributes:
+        name: what it is for.
+        digest: SHA-256 of the token, in hex. It has 256 random bits, so that nothing slower is needed.
+        scope: what its holder may do.
+        expires_at: from then on it is refused; None is never.
+    """
+
+    __tablename__ = "token"
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    digest: str = Field(unique=True, index=True)
+    scope: Scope = Field(sa_column=_enum(Scope))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    expires_at: datetime | None = Field(default=None, sa_column=_time())
+
+    def __repr__(self) -> str:
+        return f"Token({self.name!r}, {self.scope.value})"
+
+    __str__ = __repr__
+
+
+class Reply(SQLModel, table=True):
+    """What was answered to a request with an idempotency key, so that its repetition changes nothing.
+
+    Attributes:
+        key: digest of who asked, and of the key as it was sent.
+        fingerprint: digest of the request.
+        status: of the answer; None while it is still being worked on.
+        headers, body: of the answer, as far as a repetition needs them.
+    """
+
+    __tablename__ = "reply"
+
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    status: int | None = None
+    headers: dict[str, str] = Field(default_factory=dict, sa_column=_later_json())
+    body: str = ""
+    created_at: datetime = Field(default_factory=now, sa_column=sa.Column(UtcDateTime(), nullable=False, index=True))

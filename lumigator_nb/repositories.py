@@ -6,6 +6,7 @@ import builtins
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import sqlalchemy as sa
@@ -16,8 +17,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from lumigator_nb.db import Database
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
-from lumigator_nb.records import Dataset, Experiment, Job, Label, Secret, Workflow
-from lumigator_nb.specs import Status
+from lumigator_nb.records import Dataset, Experiment, Job, Label, Reply, Secret, Token, Workflow
+from lumigator_nb.specs import Purpose, Status, Step
 
 T = TypeVar("T", bound=SQLModel)
 MIN_ID_PREFIX = 6
@@ -183,6 +184,10 @@ class Experiments(Repository[Experiment]):
         """Return the experiments on a dataset."""
         return list(self.session.exec(select(Experiment).where(Experiment.dataset_id == dataset_id)))
 
+    def owing(self) -> list[Experiment]:
+        """Return those of whose predictions a dataset is still to be made."""
+        return list(self.session.exec(select(Experiment).where(col(Experiment.owes_dataset))))
+
     def having(self, status: Status) -> ColumnElement[bool]:
         """Return the condition that an experiment has a workflow of that status."""
         return sa.exists().where(col(Workflow.experiment_id) == col(Experiment.id), col(Workflow.status) == status)
@@ -228,6 +233,40 @@ class Jobs(Repository[Job]):
     def of_workflows(self, workflow_ids: Sequence[str]) -> list[Job]:
         """Return the jobs of workflows."""
         return list(self.session.exec(select(Job).where(col(Job.workflow_id).in_(workflow_ids))))
+
+    def asked_for(
+        self, kinds: Sequence[tuple[Step, Purpose | None]], *, limit: int, offset: int
+    ) -> list[tuple[Job, Workflow, Experiment]]:
+        """Return jobs that were asked for, newest first, with what they belong to, in one query.
+
+        Args:
+            kinds: steps and the purposes of their experiments, where None is any; none for all jobs.
+        """
+        query = (
+            select(Job, Workflow, Experiment)
+            .join(Workflow, col(Job.workflow_id) == col(Workflow.id))
+            .join(Experiment, col(Workflow.experiment_id) == col(Experiment.id))
+            .where(*self._of_kinds(kinds))
+            .order_by(col(Job.created_at).desc(), col(Job.id).desc())
+        )
+        return list(self.session.exec(query.offset(offset).limit(limit)))
+
+    def count_asked_for(self, kinds: Sequence[tuple[Step, Purpose | None]]) -> int:
+        """Return how many jobs :meth:`asked_for` would return without a limit."""
+        return self.session.exec(select(func.count()).select_from(Job).where(*self._of_kinds(kinds))).one()
+
+    def _of_kinds(self, kinds: Sequence[tuple[Step, Purpose | None]]) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = [col(Job.listed).is_(True)]
+        if kinds:
+            conditions.append(sa.or_(*(self._of_kind(*kind) for kind in kinds)))
+        return conditions
+
+    def _of_kind(self, step: Step, purpose: Purpose | None) -> ColumnElement[bool]:
+        is_step = col(Job.step) == step
+        if purpose is None:
+            return is_step
+        owners = select(Workflow.id).join(Experiment, col(Workflow.experiment_id) == col(Experiment.id))
+        return sa.and_(is_step, col(Job.workflow_id).in_(owners.where(Experiment.purpose == purpose)))
 
 
 class Labels(Repository[Label]):
@@ -288,6 +327,27 @@ class Secrets(Repository[Secret]):
         return list(self.session.exec(select(Secret).order_by(col(Secret.name))))
 
 
+class Tokens(Repository[Token]):
+    """API tokens, by name."""
+
+    def with_digest(self, digest: str) -> Token | None:
+        """Return the token of that digest; None where there is none."""
+        return self.session.exec(select(Token).where(Token.digest == digest)).first()
+
+
+class Replies(Repository[Reply]):
+    """Answers to requests with an idempotency key."""
+
+    def find(self, key: str) -> Reply | None:
+        """Return the answer of that key; None where there is none."""
+        return self.session.get(Reply, key, with_for_update=self.lock or None)
+
+    def forget(self, before: datetime) -> None:
+        """Remove those that are older."""
+        for old in self.session.exec(select(Reply).where(col(Reply.created_at) < before)):
+            self.session.delete(old)
+
+
 # What tells of a table's rows that one was added, changed or deleted, besides how many there are.
 _MARKS: tuple[tuple[Any, ...], ...] = (
     (Dataset, func.max(col(Dataset.created_at)), func.count(col(Dataset.archived_at))),
@@ -308,6 +368,8 @@ class UnitOfWork:
         self.jobs = Jobs(session, Job, lock=lock)
         self.labels = Labels(session, Label, lock=lock)
         self.secrets = Secrets(session, Secret, lock=lock)
+        self.tokens = Tokens(session, Token, "name", lock=lock)
+        self.replies = Replies(session, Reply, "key", lock=lock)
 
     def state(self) -> str:
         """Return a text that is another one after a dataset, experiment, workflow, label or secret has changed."""

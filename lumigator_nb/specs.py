@@ -42,6 +42,28 @@ class Status(StrEnum):
         return self in (Status.SUCCEEDED, Status.FAILED, Status.STOPPED)
 
 
+class Purpose(StrEnum):
+    """What an experiment is there for."""
+
+    COMPARISON = "comparison"
+    INFERENCE = "inference"
+    ANNOTATION = "annotation"
+    EVALUATION = "evaluation"
+
+
+class Scope(StrEnum):
+    """What the holder of an API token may do; each includes those before it."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+    def allows(self, needed: Scope) -> bool:
+        """Say whether it is enough for what needs the other."""
+        order = list(Scope)
+        return order.index(self) >= order.index(needed)
+
+
 class Step(StrEnum):
     """One stage of a workflow, recorded as one job; listed in the order in which they run."""
 
@@ -209,6 +231,7 @@ class Model(Value):
         base_url: address of a server that speaks the provider's protocol, such as ``http://localhost:8000/v1``.
         generation: fields of :class:`GenerationConfig` in one value.
         repeat: which of several answers to the same prompt, counted from 1; they are kept apart.
+        prompt: system prompt in place of the task's, for this model alone.
         options: settings that only this provider knows, such as ``{"batch_size": 8}``.
         settings: fields of :class:`GenerationConfig`, and options written like them: ``batch_size=8``.
 
@@ -223,6 +246,7 @@ class Model(Value):
     generation: GenerationConfig
     base_url: str | None = None
     repeat: int = Field(default=1, ge=1)
+    prompt: str | None = None
     options: dict[str, Any]
 
     _function: Callable[..., Any] | None = PrivateAttr(default=None)
@@ -236,6 +260,7 @@ class Model(Value):
         base_url: str | None = None,
         generation: GenerationConfig | None = None,
         repeat: int = 1,
+        prompt: str | None = None,
         options: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -254,6 +279,7 @@ class Model(Value):
             "label": label or f"{provider}/{name}{again}",
             "base_url": base_url,
             "repeat": repeat,
+            "prompt": prompt,
             "generation": generation or _generation(own),
             "options": {**(options or {}), **settings},
         }
@@ -289,8 +315,12 @@ class Model(Value):
         value = self.model_dump(mode="json", exclude={"label"})
         value["options"] = {key: option for key, option in value["options"].items() if key not in PACE}
         # Fields that joined later count only where they are set, so that recorded fingerprints stay what they are.
-        later = {"base_url": None, "repeat": 1}
+        later = {"base_url": None, "repeat": 1, "prompt": None}
         return digest({key: field for key, field in value.items() if key not in later or field != later[key]})
+
+    def worded(self, task: Task) -> Task:
+        """Return a task as this model is told it: with the model's own system prompt, where it has one."""
+        return task if self.prompt is None else task.model_copy(update={"prompt": self.prompt})
 
 
 def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:

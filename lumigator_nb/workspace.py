@@ -40,6 +40,7 @@ from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.services.garbage import Garbage
 from lumigator_nb.services.gathering import gather
 from lumigator_nb.services.inspection import Inspection
+from lumigator_nb.services.jobs import Jobs
 from lumigator_nb.services.judgements import Judgements
 from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
@@ -48,6 +49,7 @@ from lumigator_nb.services.reproduction import Reproduction
 from lumigator_nb.services.secrets import Secrets
 from lumigator_nb.services.selection import Selection
 from lumigator_nb.services.studies import Study
+from lumigator_nb.services.tokens import Tokens
 from lumigator_nb.services.trial import Question
 from lumigator_nb.services.workflows import Target, Workflows
 from lumigator_nb.specs import Launch, MetricSpec, Model
@@ -67,6 +69,8 @@ class Workspace:
         models: the catalogue of models to choose from.
         labels: what people say of answers: label blindly, add, read, agreement of raters.
         cache: the kept answers of models: how much they take, trim, clear.
+        jobs: single jobs, as Lumigator has them: predictions, ground truth or scores of one dataset.
+        tokens: that let programs into the REST API.
     """
 
     def __init__(self, settings: Settings, database: Database, store: Store, cluster: Cluster) -> None:
@@ -82,6 +86,8 @@ class Workspace:
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
         self.cache = self.workflows.cache
+        self.jobs = Jobs(database, self.datasets, self.experiments, self.workflows)
+        self.tokens = Tokens(database)
         self.datasets.stopper = self.experiments.stopper = self.workflows.stop
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 

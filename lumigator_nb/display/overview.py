@@ -140,7 +140,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _generated(comparison: Comparison) -> list[str]:
-    author = comparison.dataset.generated.get("model")
+    author = comparison.dataset.author
     if not author:
         return []
     own = " It is itself among the models compared." if author in comparison.models else ""

@@ -46,16 +46,17 @@ class Conversation:
             raise InvalidInputError(f"the prompt template cannot be filled in: {error}") from None
 
 
-def check(task: Task, columns: Iterable[str]) -> None:
+def check(task: Task, columns: Iterable[str], *, prompted: bool = True) -> None:
     """Refuse a task whose prompt is missing or whose template does not fit a dataset.
 
     Args:
         columns: names of the dataset's metadata columns.
+        prompted: whether the task has to bring its prompt; False where each model brings its own.
 
     Raises:
         InvalidInputError: what is wrong, and the columns there are.
     """
-    if task.kind == "text_generation" and not (task.prompt and task.prompt.strip()):
+    if prompted and task.kind == "text_generation" and not (task.prompt and task.prompt.strip()):
         raise InvalidInputError("text generation needs a prompt", "lm.TextGeneration('Answer in one sentence.')")
     if task.kind == "translation" and not (task.source and task.target):
         raise InvalidInputError("translation needs two languages", "lm.Translation('English', 'German')")

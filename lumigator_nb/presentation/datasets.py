@@ -137,7 +137,7 @@ def _truth(record: Dataset) -> str:
         return "none"
     missing = record.profile["n_missing_ground_truth"]
     said = f"for {record.n_examples - missing:,}" if missing else "for all"
-    return f"{said}, by {record.generated['model']}" if record.generated else said
+    return f"{said}, by {record.author}" if record.author else said
 
 
 def facts_markup(view: DatasetView) -> Html:

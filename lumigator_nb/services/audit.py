@@ -108,7 +108,7 @@ def _only_known(frame: pd.DataFrame, name: str, known: np.ndarray) -> pd.DataFra
 
 
 def _author(comparison: Comparison) -> str:
-    return str(comparison.dataset.generated.get("model", "")) or "the dataset"
+    return comparison.dataset.author or "the dataset"
 
 
 def _metric_of(comparison: Comparison, name: str) -> tuple[ScoreInfo, Metric]:

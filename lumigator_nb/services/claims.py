@@ -12,7 +12,7 @@ from lumigator_nb.errors import InvalidInputError, MissingExtraError
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork
 from lumigator_nb.services.provenance import Circumstances
-from lumigator_nb.specs import Launch, Model, Status, Step, now
+from lumigator_nb.specs import Launch, Model, Status, Step, Task, now
 
 
 def launch_options(**options: Any) -> Launch:
@@ -62,14 +62,32 @@ def check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
             )
 
 
-def claim(work: UnitOfWork, experiment: Experiment, model: Model, launch: Launch, known: Circumstances) -> Workflow:
+def check_prompts(chosen: Sequence[Model], task: Task) -> None:
+    for model in chosen:
+        if task.kind == "text_generation" and not (model.worded(task).prompt or "").strip():
+            raise InvalidInputError(
+                f"text generation needs a prompt, and {model.label!r} has none", "Model(…, prompt=…)"
+            )
+
+
+def claim(
+    work: UnitOfWork,
+    experiment: Experiment,
+    model: Model,
+    launch: Launch,
+    known: Circumstances,
+    *,
+    description: str = "",
+    listed: Sequence[Step] = tuple(Step),
+) -> Workflow:
     workflow = Workflow(
-        experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model, launch=launch
-    )
+        experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model, launch=launch,
+        description=description,
+    )  # fmt: skip
     workflow.provenance = known.of(workflow)
     work.workflows.add(workflow)
     for step in Step:
-        work.jobs.add(Job(workflow_id=workflow.id, step=step))
+        work.jobs.add(Job(workflow_id=workflow.id, step=step, listed=step in listed))
     return workflow
 
 

@@ -96,6 +96,11 @@ def of_experiment(
     return _delete(database, store, lambda work: _of_experiments(work, [], [work.experiments.get(key)]), dry_run, stop)
 
 
+def of_workflow(database: Database, store: Store, key: str, *, stop: Stop | None = None) -> Deletion:
+    """Remove a workflow and its files; arguments and errors as of :func:`of_experiment`."""
+    return _delete(database, store, lambda work: _of_workflow(work, key), False, stop)
+
+
 def of_dataset(
     database: Database,
     store: Store,
@@ -172,11 +177,20 @@ def _of_experiments(work: UnitOfWork, datasets: Sequence[Dataset], experiments: 
     return _Doomed(datasets, experiments, workflows, work.session.exec(query).one())
 
 
+def _of_workflow(work: UnitOfWork, key: str) -> _Doomed:
+    owner = work.session.exec(select(Workflow.experiment_id).where(Workflow.id == key)).first()
+    if owner is not None:
+        work.experiments.get(owner)  # locked before the workflow, as whoever needs both does
+    return _Doomed([], [], [work.workflows.get(key)], 0)
+
+
 def _refuse_active(doomed: _Doomed) -> None:
     active = [workflow for workflow in doomed.workflows if not workflow.status.ended]
+    if active and not doomed.experiments:
+        raise InUseError(f"workflow {active[0].label!r} is under way", "wait for it, or delete(…, stop=True)")
     if active:
         names = {experiment.id: experiment.name for experiment in doomed.experiments}
-        owners = ", ".join(dict.fromkeys(repr(names[workflow.experiment_id]) for workflow in active))
+        owners = ", ".join(dict.fromkeys(repr(names[each.experiment_id]) for each in active))
         raise InUseError(
             f"experiment {owners} has workflows under way: {', '.join(workflow.label for workflow in active)}",
             "wait for them, or stop them first: ws.workflows.stop(experiment), or delete(…, stop=True)",

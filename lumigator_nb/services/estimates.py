@@ -57,7 +57,7 @@ def estimate(
     some, and else as long as they may be.
     """
     chosen = Model(model) if isinstance(model, str) else model
-    conversation = Conversation(task or Summarization())
+    conversation = Conversation(chosen.worded(task or Summarization()))
     truths = ground_truth or [None] * len(examples)
     count = _Count(chosen)
     for row, (example, truth) in enumerate(zip(examples, truths, strict=True)):
@@ -118,12 +118,13 @@ class _Count:
 def _of_model(
     store: Store, experiment: Experiment, dataset: Dataset, model: Model, pilot: int, submitter: Submitter
 ) -> Estimate:
-    conversation = Conversation(experiment.task)
+    task = model.worded(experiment.task)
+    conversation = Conversation(task)
     answers = _kept_answers(store, model)
     try:
         asked: list[tuple[Request, Prediction]] = []
         if pilot and answers is not None and models.price_of(model):
-            asked = _ask_pilot(store, dataset, conversation, model, pilot, answers, submitter, experiment.task)
+            asked = _ask_pilot(store, dataset, conversation, model, pilot, answers, submitter, task)
         count, keys = _Count(model), set()
         for request, truth in _requests(store, dataset, conversation):
             key = key_of(request)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,7 @@ from lumigator_nb.services import deletion
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.services.secrets import redactor_of
-from lumigator_nb.specs import MetricSpec, Status, Summarization, Task, now
+from lumigator_nb.specs import MetricSpec, Purpose, Status, Summarization, Task, now
 from lumigator_nb.store import Store
 
 # What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
@@ -58,6 +59,7 @@ class Experiments:
         dataset: Dataset | str,
         task: Task | None = None,
         metrics: Sequence[Any] | Any = None,
+        description: str = "",
     ) -> Experiment:
         """Decide what is compared, and by what.
 
@@ -67,6 +69,7 @@ class Experiments:
             task: default summarization.
             metrics: names, :class:`MetricSpec` where one needs options, :class:`Judge`, or functions made by
                 ``@lm.metric``; default the usual ones of the task that this dataset and installation allow.
+            description: in words.
 
         Raises:
             UnknownMetricError: no metric has that name.
@@ -77,11 +80,49 @@ class Experiments:
             NotFoundError: there is no such dataset.
             ConflictError: the name is taken.
         """
-        return self._add(name, dataset, task or Summarization(), None if metrics is None else parsed(metrics))
+        specs = None if metrics is None else parsed(metrics)
+        return self._add(dataset, specs, task or Summarization(), name=checked_name(name), description=description)
 
     def create_unscored(self, name: str, *, dataset: Dataset | str, task: Task) -> Experiment:
         """Decide what models are asked, where their answers are wanted and no scores."""
-        return self._add(name, dataset, task, ())
+        return self._add(dataset, (), task, name=checked_name(name))
+
+    def create_unprompted(
+        self, name: str, *, dataset: Dataset | str, task: Task, metrics: Sequence[Any] | None, description: str = ""
+    ) -> Experiment:
+        """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass."""
+        specs = None if metrics is None else parsed(metrics)
+        return self._add(dataset, specs, task, prompted=False, name=checked_name(name), description=description)
+
+    def create_for_job(
+        self,
+        purpose: Purpose,
+        *,
+        name: str,
+        dataset: Dataset | str,
+        task: Task,
+        metrics: Sequence[Any] | None,
+        asked: Mapping[str, Any],
+        description: str = "",
+        owes_dataset: bool = False,
+    ) -> Experiment:
+        """Make what holds the one workflow of a job, and is in no list.
+
+        Args:
+            name: of the job, which others may have too.
+            metrics: as of :meth:`create`; empty for none.
+            asked: what the job was asked for, as JSON.
+            owes_dataset: whether one is to be made of the predictions.
+
+        Raises:
+            As :meth:`create`.
+        """
+        specs = None if metrics is None else parsed(metrics) if metrics else ()
+        return self._add(
+            dataset, specs, task, prompted=False,
+            name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
+            asked={**asked, "name": name}, owes_dataset=owes_dataset,
+        )  # fmt: skip
 
     def add_metrics(self, experiment: Experiment | str, given: Sequence[Any] | Any) -> Experiment:
         """Let an experiment be scored by more metrics; those that it has already stay as they are.
@@ -108,16 +149,22 @@ class Experiments:
             texts += [(f"metric {metrics.create(spec).title!r}", text) for text in metrics.texts_of(spec)]
         refuse_secrets(texts, redactor_of(self._settings))
 
-    def _add(self, name: str, dataset: Dataset | str, task: Task, chosen: tuple[MetricSpec, ...] | None) -> Experiment:
+    def _add(
+        self,
+        dataset: Dataset | str,
+        chosen: tuple[MetricSpec, ...] | None,
+        task: Task,
+        *,
+        prompted: bool = True,
+        **fields: Any,
+    ) -> Experiment:
         self._refuse_secrets(chosen or (), task)
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
             specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
             check_metrics(specs, record, task, here=self._computes_here)
-            check_task(task, record.profile["metadata"])
-            return work.experiments.add(
-                Experiment(name=checked_name(name), dataset_id=record.id, task=task, metrics=specs)
-            )
+            check_task(task, record.profile["metadata"], prompted=prompted)
+            return work.experiments.add(Experiment(dataset_id=record.id, task=task, metrics=specs, **fields))
 
     def get(self, key: str) -> Experiment:
         """Return the experiment of that name or id.
@@ -215,7 +262,7 @@ class Experiments:
 def _shown(
     work: UnitOfWork, *, archived: bool, search: str | None, status: Status | None, dataset: Dataset | str | None
 ) -> builtins.list[ColumnElement[bool]]:
-    conditions = work.experiments.shown(archived=archived, search=search)
+    conditions = [*work.experiments.shown(archived=archived, search=search), col(Experiment.purpose) == "comparison"]
     if status is not None:
         conditions.append(work.experiments.having(status))
     if dataset is not None:

@@ -206,6 +206,7 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
 
 def _asked(model: Model, task: Task) -> dict[str, Any]:
     # A default prompt counts too: a later version may word it in another way.
+    task = model.worded(task)
     prompt = digest({**task.model_dump(mode="json"), "prompt": task.instruction})
     generation = model.generation.model_dump(mode="json")
     seed = generation.pop("seed") + model.repeat - 1

@@ -163,7 +163,7 @@ class Submitter:
             attempt=workflow.attempt,
             dataset=layout.examples(dataset.id),
             n_examples=dataset.n_examples,
-            task=experiment.task,
+            task=workflow.model.worded(experiment.task),
             model=workflow.model,
             metrics=experiment.metrics,
             shard_size=shard_size(workflow.model, dataset.n_examples),

@@ -192,7 +192,8 @@ class Trial:
         self._store, self._submitter, self._redact = store, submitter, submitter.redact
         self._answered, self._note = answered, note
         self._ledger = _Ledger(question, store)
-        self._conversation = Conversation(question.experiment.task)
+        task = question.experiment.task
+        self._conversations = {model.label: Conversation(model.worded(task)) for model in question.models}
         self._asking: dict[tuple[str, str], KeptAsking] = {}
         self._metric = self._scoring()
 
@@ -262,7 +263,7 @@ class Trial:
     def _requests(self, label: str, rows: Sequence[int]) -> Iterator[Request]:
         for row in rows:
             try:
-                yield request_of(self._conversation, self._redact, row, self.question.examples[row])
+                yield request_of(self._conversations[label], self._redact, row, self.question.examples[row])
             except InvalidInputError as error:
                 self.predictions[label][row] = Prediction(None, error=self._redact(str(error)))
 

@@ -6,6 +6,7 @@ import builtins
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -20,16 +21,20 @@ from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
     ClusterUnavailableError,
+    InvalidInputError,
     JobFailedError,
+    LumigatorError,
     NotFoundError,
+    UnavailableError,
     WaitTimeoutError,
 )
-from lumigator_nb.models import RECORDED
+from lumigator_nb.models import RECORDED, runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import claims, estimates, provenance, recording
+from lumigator_nb.services import claims, deletion, estimates, provenance, recording
 from lumigator_nb.services.cache import Cache
-from lumigator_nb.services.status import Results, apply, derive_status
+from lumigator_nb.services.deletion import Deletion
+from lumigator_nb.services.status import Results, Verdict, apply, derive_status
 from lumigator_nb.services.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
 from lumigator_nb.store import Store
@@ -89,6 +94,102 @@ class Workflows:
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
         launch = claims.launch_options(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
+        workflows, chosen = self._claimed(experiment, models, launch, repeats)
+        self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
+        self.cache.keep_to_limit()
+        return self.of(workflows)
+
+    def enqueue(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        *,
+        launch: Launch | None = None,
+        description: str = "",
+        listed: Sequence[Step] = tuple(Step),
+    ) -> builtins.list[Workflow]:
+        """Note models down as :meth:`launch` does, and leave it to :meth:`submit_waiting` to hand them over.
+
+        So nobody waits for the cluster, and what is noted down is not lost, whoever is killed.
+
+        Args:
+            description: of the workflows, in words.
+            listed: the steps that are jobs that were asked for.
+
+        Raises:
+            As :meth:`launch`; and InvalidInputError for a function that only this process has.
+        """
+        workflows, chosen = self._claimed(experiment, models, launch or Launch(), 1, description, listed)
+        for model in chosen:
+            if runs_here(model):
+                raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
+        return workflows
+
+    def submit_waiting(self, *, older_than: timedelta = timedelta(0)) -> builtins.list[Workflow]:
+        """Hand over what was noted down and never reached the cluster; return what was handed over.
+
+        It is safe to do twice, also at the same time: the cluster takes no id a second time. What cannot be handed
+        over because of what it is has failed, with the reason; what a service's absence keeps stays as it is.
+
+        Args:
+            older_than: leave others alone, which their own process may be about to hand over.
+
+        Raises:
+            UnavailableError: a service does not answer.
+        """
+        with reading(self._database) as work:
+            waiting = [each for each in work.workflows.unfinished() if each.status is Status.CREATED]
+        handed = []
+        for workflow in waiting:
+            if now() - workflow.attempted_at < older_than or runs_here(workflow.model):
+                continue
+            try:
+                self.submitter.submit([workflow])
+            except UnavailableError:
+                raise
+            except NotFoundError:
+                continue  # it was deleted meanwhile
+            except LumigatorError as error:
+                self._fail(workflow, self.submitter.redact(str(error)))
+            else:
+                handed.append(workflow)
+        return handed
+
+    def renew_waiting(self) -> None:
+        """Have those that never reached the cluster wait from now on, so that they do not count as lost."""
+        with writing(self._database) as work:
+            for workflow in work.workflows.unfinished():
+                if workflow.status is Status.CREATED:
+                    workflow.attempted_at = now()
+
+    def _fail(self, workflow: Workflow, reason: str) -> None:
+        with writing(self._database) as work:
+            for current in work.workflows.of_ids([workflow.id]):
+                jobs = work.jobs.of_workflows([workflow.id])
+                apply(current, jobs, Verdict(Status.FAILED, reason), {}, now())
+
+    def delete(self, workflow: Workflow | str, *, stop: bool = False) -> Deletion:
+        """Remove a workflow and its files; answers that the model gave are kept, as in :meth:`Experiments.delete`.
+
+        Args:
+            workflow: record or id.
+            stop: where it is under way, end it first and wait for its end.
+
+        Raises:
+            NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
+        """
+        key = workflow if isinstance(workflow, str) else workflow.id
+        return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None)
+
+    def _claimed(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        launch: Launch,
+        repeats: int,
+        description: str = "",
+        listed: Sequence[Step] = tuple(Step),
+    ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
@@ -98,17 +199,18 @@ class Workflows:
             record = work.experiments.get(record.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             claims.check_labels(chosen, known.values())
+            claims.check_prompts(chosen, record.task)
             workflows = [
-                known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted) for model in chosen
+                known.get(model.fingerprint)
+                or claims.claim(work, record, model, launch, noted, description=description, listed=listed)
+                for model in chosen
             ]
             for workflow, model in zip(workflows, chosen, strict=True):
                 if workflow.status in (Status.FAILED, Status.STOPPED):
                     # Same answers, but perhaps another pace.
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
                     claims.begin_attempt(work, workflow, noted)
-        self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
-        self.cache.keep_to_limit()
-        return self.of(workflows)
+        return workflows, chosen
 
     def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
         """Take failed and stopped workflows up where they ended: only examples without an answer are asked.
@@ -162,7 +264,15 @@ class Workflows:
         found = [results.find_metric_result(self._store, workflow.id, spec) for spec in specs]
         return any(result is None or result.error is not None for result in found)
 
-    def record(self, experiment: Experiment | str, *, name: str, predictions: pd.DataFrame | Path | str) -> Workflow:
+    def record(
+        self,
+        experiment: Experiment | str,
+        *,
+        name: str,
+        predictions: pd.DataFrame | Path | str,
+        listed: Sequence[Step] = tuple(Step),
+        later: bool = False,
+    ) -> Workflow:
         """Put predictions that were made elsewhere beside the others, and have them scored.
 
         Args:
@@ -171,6 +281,8 @@ class Workflows:
             predictions: a DataFrame or file (CSV, JSON Lines, Parquet) with a column `prediction`, or the name of a
                 column of the dataset. Rows are in the dataset's order, unless there is a column `row` (from 0) or
                 `example` to find them by. `prompt_tokens`, `completion_tokens`, `seconds` and `cost` are taken too.
+            listed: as of :meth:`enqueue`.
+            later: leave it to :meth:`submit_waiting` to hand it over.
 
         Returns:
             The workflow; only its evaluation is left to do.
@@ -187,12 +299,13 @@ class Workflows:
         with writing(self._database) as work:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             claims.check_labels([model], known.values())
-            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted)
+            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted, listed=listed)
             if workflow.status in (Status.FAILED, Status.STOPPED):
                 claims.begin_attempt(work, workflow, noted)
         if workflow.status is Status.CREATED:
             recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
-            self.submitter.submit([workflow])
+            if not later:
+                self.submitter.submit([workflow])
         return self.get(workflow.id)
 
     def estimate(

@@ -30,8 +30,11 @@ VALUES: dict[tuple[str, str], Any] = {
     ("job", "status"): "succeeded",
     ("job", "scores"): {"rougeL": 0.1 + 0.2},
     ("label", "kind"): "preference",
+    ("experiment", "purpose"): "comparison",
+    ("token", "scope"): "read",
 }
 STEPS = ("inference", "evaluation")
+KEYS = {"secret": "name", "reply": "key"}
 N = 3
 
 
@@ -86,7 +89,7 @@ def content(database: Database, like: dict[str, list[dict[str, Any]]] | None = N
         found = {}
         for name in names:
             columns = list(tables[name].columns) if like is None else [tables[name].c[key] for key in like[name][0]]
-            key = columns[[column.name for column in columns].index("name" if name == "secret" else "id")]
+            key = columns[[column.name for column in columns].index(KEYS.get(name, "id"))]
             rows = connection.execute(sa.select(*columns).order_by(key))
             found[name] = [dict(row._mapping) for row in rows]
     return found

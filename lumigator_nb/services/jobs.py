@@ -1,0 +1,331 @@
+"""Jobs that are asked for by themselves: predictions, ground truth or scores of one dataset, without an experiment.
+
+Each is the one workflow of an experiment that no list shows, so that it is watched, stopped, resumed and found again
+after a crash as any other. What a job still owes when its workflow has ended, a dataset of its predictions, is noted
+in the database, and :meth:`Jobs.settle` makes it, in whatever process.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lumigator_nb.db import Database
+from lumigator_nb.errors import (
+    ConflictError,
+    DatasetError,
+    InvalidInputError,
+    LumigatorError,
+    NotFoundError,
+    UnavailableError,
+)
+from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.repositories import UnitOfWork, reading, writing
+from lumigator_nb.services.datasets import Datasets
+from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.services.workflows import Workflows
+from lumigator_nb.specs import Launch, Model, Purpose, Status, Step, Summarization, Task, is_ground_truth
+
+PREDICTIONS = "predictions"
+# Of names that others take at the same moment, so many are tried.
+_NAME_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job with what it belongs to."""
+
+    job: Job
+    workflow: Workflow
+    experiment: Experiment
+
+    @property
+    def alone(self) -> bool:
+        """Whether it was asked for by itself, and not as a part of an experiment."""
+        return self.experiment.purpose is not Purpose.COMPARISON
+
+    @property
+    def purpose(self) -> Purpose:
+        """What it does: inference, annotation or evaluation."""
+        if self.alone:
+            return self.experiment.purpose
+        return Purpose.INFERENCE if self.job.step is Step.INFERENCE else Purpose.EVALUATION
+
+    @property
+    def name(self) -> str:
+        """What it was called."""
+        return str(self.experiment.asked["name"]) if self.alone else f"{self.workflow.label}-{self.purpose.value}"
+
+    @property
+    def status(self) -> Status:
+        """How it stands; it has not ended while it owes a dataset."""
+        owes = self.experiment.owes_dataset and self.job.status is Status.SUCCEEDED
+        return Status.RUNNING if owes else Status(self.job.status)
+
+    @property
+    def dataset_id(self) -> str | None:
+        """The dataset that was made of its predictions; None where there is none."""
+        return self.experiment.asked.get("dataset_id")
+
+
+class Jobs:
+    """The jobs of a workspace."""
+
+    def __init__(self, database: Database, datasets: Datasets, experiments: Experiments, workflows: Workflows) -> None:
+        self._database = database
+        self._datasets, self._experiments, self._workflows = datasets, experiments, workflows
+
+    def infer(
+        self,
+        dataset: Dataset | str,
+        model: Model | str,
+        *,
+        task: Task | None = None,
+        name: str = "inference",
+        description: str = "",
+        max_samples: int | None = None,
+        to_dataset: bool = False,
+        column: str = PREDICTIONS,
+        launch: Launch | None = None,
+    ) -> Asked:
+        """Have a model answer a dataset. Noted down at once; a server or :meth:`Workflows.submit_waiting` submits it.
+
+        Args:
+            dataset: record, name or id.
+            model: who answers.
+            task: what it is asked; default summarization.
+            name, description: of the job.
+            max_samples: examples to answer, drawn at random; default all.
+            to_dataset: make a dataset of the examples with the predictions as `column`.
+            launch: how to go about it.
+
+        Raises:
+            As :meth:`Workflows.launch`.
+            InvalidInputError: the dataset has a column of that name already.
+        """
+        chosen = self._sampled(dataset, max_samples)
+        taken = {"example", *chosen.profile["metadata"], *(["ground_truth"] if chosen.has_ground_truth else [])}
+        if to_dataset and column in taken:
+            raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
+        return self._asked(
+            Purpose.INFERENCE, chosen, model, task, name, description, launch, {"column": column}, to_dataset
+        )
+
+    def annotate(
+        self,
+        dataset: Dataset | str,
+        model: Model | str,
+        *,
+        task: Task | None = None,
+        name: str = "annotation",
+        description: str = "",
+        max_samples: int | None = None,
+        launch: Launch | None = None,
+    ) -> Asked:
+        """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
+        chosen = self._sampled(dataset, max_samples)
+        return self._asked(
+            Purpose.ANNOTATION, chosen, model, task, name, description, launch, {"column": "ground_truth"}, True
+        )
+
+    def evaluate(
+        self,
+        dataset: Dataset | str,
+        *,
+        metrics: Sequence[Any] | None = None,
+        task: Task | None = None,
+        name: str = "evaluation",
+        description: str = "",
+        max_samples: int | None = None,
+        column: str = PREDICTIONS,
+    ) -> Asked:
+        """Score predictions that are a column of a dataset.
+
+        Args:
+            dataset: record, name or id.
+            metrics: as of :meth:`Experiments.create`.
+            column: with the predictions.
+
+        Raises:
+            DatasetError: there is no such column.
+            As :meth:`Experiments.create` and :meth:`Workflows.record`.
+        """
+        chosen = self._sampled(dataset, max_samples)
+        if column not in chosen.profile["metadata"]:
+            raise DatasetError(
+                f"dataset {chosen.name!r} has no column {column!r} with predictions to score",
+                "an inference job with store_to_dataset makes one",
+            )
+        owner = self._experiments.create_for_job(
+            Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics, asked={},
+            description=description,
+        )  # fmt: skip
+        try:
+            workflow = self._workflows.record(
+                owner, name=column, predictions=column, listed=(Step.EVALUATION,), later=True
+            )
+        except BaseException:
+            self._experiments.delete(owner)
+            raise
+        return self.get(self._listed(workflow).id)
+
+    def get(self, key: str) -> Asked:
+        """Return a job as it is recorded, by its id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with reading(self._database) as work:
+            return _found(work, key)
+
+    def look(self, key: str) -> Asked:
+        """As :meth:`get`, after asking how it stands now, and making the dataset that it owes.
+
+        Raises:
+            As :meth:`get`; StoreUnavailableError.
+        """
+        asked = self.get(key)
+        if not asked.status.ended:
+            self._workflows.refresh([asked.workflow])
+            asked = self.get(key)
+            if asked.experiment.owes_dataset and asked.workflow.status.ended:
+                self._settle(asked.experiment)
+                asked = self.get(key)
+        return asked
+
+    def list(self, purposes: Sequence[Purpose] = (), *, limit: int = 100, offset: int = 0) -> builtins.list[Asked]:
+        """Return jobs as they are recorded, newest first: those asked for by themselves, and those of experiments.
+
+        Args:
+            purposes: those to return; none for all.
+            limit, offset: how many, and how many to leave out before them.
+        """
+        with reading(self._database) as work:
+            found = work.jobs.asked_for(_kinds(purposes), limit=limit, offset=offset)
+        return [Asked(*each) for each in found]
+
+    def count(self, purposes: Sequence[Purpose] = ()) -> int:
+        """Return how many jobs :meth:`list` would return without a limit."""
+        with reading(self._database) as work:
+            return work.jobs.count_asked_for(_kinds(purposes))
+
+    def dataset(self, key: str) -> Dataset:
+        """Return the dataset that was made of a job's predictions.
+
+        Raises:
+            NotFoundError: there is no such job, or no dataset was made of it, or not yet, or it was deleted.
+        """
+        asked = self.look(key)
+        if asked.dataset_id is None:
+            raise NotFoundError("dataset of job", key, "store_to_dataset makes one, when the job has succeeded")
+        return self._datasets.get(asked.dataset_id)
+
+    def settle(self) -> None:
+        """Make the datasets that jobs owe whose workflows have ended.
+
+        Raises:
+            UnavailableError: a service does not answer; nothing is lost.
+        """
+        with reading(self._database) as work:
+            owing = work.experiments.owing()
+        for experiment in owing:
+            if all(workflow.status.ended for workflow in self._workflows.of(experiment)):
+                self._settle(experiment)
+
+    def _settle(self, experiment: Experiment) -> None:
+        workflow = self._workflows.of(experiment)[0]
+        if workflow.status is not Status.SUCCEEDED:
+            return  # it may be resumed, and owes it still
+        try:
+            made = self._made(experiment, workflow)
+        except (UnavailableError, NotFoundError):
+            raise
+        except LumigatorError as error:
+            self._end(experiment.id, {"problem": str(error)})
+        else:
+            self._end(experiment.id, {"dataset_id": made.id})
+
+    def _made(self, experiment: Experiment, workflow: Workflow) -> Dataset:
+        source = self._datasets.get(experiment.dataset_id)
+        frame = self._datasets.to_pandas(source)
+        predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
+        column = experiment.asked["column"]
+        if is_ground_truth(column):
+            frame = frame[[name for name in frame if not is_ground_truth(str(name))]]
+        frame[column] = predictions.reindex(range(len(frame))).to_numpy()
+        missing = int(frame[column].isna().sum())
+        if missing == len(frame):
+            raise DatasetError("no example was answered")
+        title, label = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}", workflow.model.name
+        for number in range(1, _NAME_ATTEMPTS):
+            name = title if number == 1 else f"{title} ({number})"
+            try:
+                return self._datasets.keep_generated(
+                    frame, name=name, model=label, workflow_id=workflow.id, missing=missing, column=column
+                )
+            except ConflictError:
+                continue
+        return self._datasets.keep_generated(
+            frame, name=f"{title} ({workflow.id})", model=label, workflow_id=workflow.id, missing=missing, column=column
+        )
+
+    def _end(self, experiment_id: str, said: Mapping[str, str]) -> None:
+        with writing(self._database) as work:
+            current = work.experiments.find(experiment_id)
+            if current is not None:
+                current.asked, current.owes_dataset = {**current.asked, **said}, False
+
+    def _asked(
+        self,
+        purpose: Purpose,
+        dataset: Dataset,
+        model: Model | str,
+        task: Task | None,
+        name: str,
+        description: str,
+        launch: Launch | None,
+        asked: Mapping[str, Any],
+        owes_dataset: bool,
+    ) -> Asked:
+        owner = self._experiments.create_for_job(
+            purpose, name=name, dataset=dataset, task=task or Summarization(), metrics=(), asked=asked,
+            description=description, owes_dataset=owes_dataset,
+        )  # fmt: skip
+        try:
+            workflow = self._workflows.enqueue(owner, [model], launch=launch, listed=(Step.INFERENCE,))[0]
+        except BaseException:
+            self._experiments.delete(owner)
+            raise
+        return self.get(self._listed(workflow).id)
+
+    def _listed(self, workflow: Workflow) -> Job:
+        return next(job for job in self._workflows.jobs([workflow]) if job.listed)
+
+    def _sampled(self, dataset: Dataset | str, n: int | None) -> Dataset:
+        record = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        if n is None or n >= record.n_examples:
+            return record
+        return self._datasets.draw(record, n)
+
+
+_BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}
+
+
+def _found(work: UnitOfWork, key: str) -> Asked:
+    job = work.jobs.find(key)
+    if job is None or not job.listed:
+        raise NotFoundError("job", key)
+    workflow = work.workflows.get(job.workflow_id)
+    return Asked(job, workflow, work.experiments.get(workflow.experiment_id))
+
+
+def _kinds(purposes: Sequence[Purpose]) -> builtins.list[tuple[Step, Purpose | None]]:
+    kinds: dict[Purpose, builtins.list[tuple[Step, Purpose | None]]] = {
+        Purpose.INFERENCE: [(Step.INFERENCE, Purpose.INFERENCE), (Step.INFERENCE, Purpose.COMPARISON)],
+        Purpose.ANNOTATION: [(Step.INFERENCE, Purpose.ANNOTATION)],
+        Purpose.EVALUATION: [(Step.EVALUATION, None)],
+        Purpose.COMPARISON: [],
+    }
+    return [kind for purpose in purposes for kind in kinds[purpose]]
