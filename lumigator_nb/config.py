@@ -54,7 +54,10 @@ class Settings(BaseSettings):
             everybody on this machine, and that it listens nowhere else.
         lumigator_dashboard_oauth_provider, ..._key, ..._secret, ..._users, ..._redirect_uri: log in at a provider
             instead; `users` have commas between them.
-        lumigator_max_upload_mb: how large a file may be that is uploaded through the dashboard, in 10⁶ bytes.
+        lumigator_max_upload_mb: how large a file may be that is uploaded through the dashboard or the REST API, in
+            10⁶ bytes.
+        api_cors_allowed_origins: of pages elsewhere that may use the REST API from a browser, with commas between
+            them; "*" is all.
     """
 
     model_config = SettingsConfigDict(
@@ -85,6 +88,7 @@ class Settings(BaseSettings):
     lumigator_dashboard_oauth_users: str | None = None
     lumigator_dashboard_oauth_redirect_uri: str | None = None
     lumigator_max_upload_mb: int = Field(default=2000, ge=1)
+    api_cors_allowed_origins: str | None = None
 
     # Where `.env` was found; it may hold API keys besides the fields above.
     _env_file: Path | None = PrivateAttr(default=None)

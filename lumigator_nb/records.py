@@ -145,7 +145,7 @@ class Experiment(_Record, table=True):
         description: in words.
         purpose: "comparison"; others hold the one workflow of a job that was asked for by itself, and no list shows
             them.
-        asked: what such a job was asked for, and the id of the dataset that it made.
+        asked: what a request asked for that has no place elsewhere, and the id of the dataset that a job has made.
         owes_dataset: whether one is still to be made of its predictions.
         archived_at: since when lists leave it out.
     """

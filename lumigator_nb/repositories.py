@@ -212,6 +212,10 @@ class Workflows(Repository[Workflow]):
         """Return the workflows of an experiment, in the order of their launch."""
         return self._in_order(select(Workflow).where(Workflow.experiment_id == experiment_id))
 
+    def of_experiments(self, experiment_ids: Sequence[str]) -> list[Workflow]:
+        """Return the workflows of several experiments, in the order of their launch."""
+        return self._in_order(select(Workflow).where(col(Workflow.experiment_id).in_(experiment_ids)))
+
     def of_ids(self, ids: Sequence[str]) -> list[Workflow]:
         """Return those of the workflows that are still there, in the order of their launch."""
         return self._in_order(select(Workflow).where(col(Workflow.id).in_(ids)))

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lumigator_nb.cli import data, decide, screens, secrets, share, storage, upkeep, work
+from lumigator_nb.cli import data, decide, screens, secrets, serve, share, storage, upkeep, work
 from lumigator_nb.errors import LumigatorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -22,6 +22,8 @@ app.add_typer(share.app)
 app.add_typer(storage.app)
 app.add_typer(upkeep.app)
 app.add_typer(screens.app)
+app.add_typer(serve.app)
+app.add_typer(serve.tokens, name="token")
 
 
 def main() -> None:

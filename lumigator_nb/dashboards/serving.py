@@ -284,6 +284,15 @@ def _quiet() -> None:
     logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
 
 
+def derived_key(path: Path, purpose: bytes) -> bytes:
+    """Return a key for one purpose from the file that signs logins, which is made where it is not there.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    return _derived(_secret(path), purpose)
+
+
 def _derived(key: bytes, purpose: bytes) -> bytes:
     return hashlib.blake2b(purpose, key=key, digest_size=32).digest()
 

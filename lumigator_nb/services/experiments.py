@@ -88,11 +88,21 @@ class Experiments:
         return self._add(dataset, (), task, name=checked_name(name))
 
     def create_unprompted(
-        self, name: str, *, dataset: Dataset | str, task: Task, metrics: Sequence[Any] | None, description: str = ""
+        self,
+        name: str,
+        *,
+        dataset: Dataset | str,
+        task: Task,
+        metrics: Sequence[Any] | None,
+        description: str = "",
+        asked: Mapping[str, Any] | None = None,
     ) -> Experiment:
         """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass."""
         specs = None if metrics is None else parsed(metrics)
-        return self._add(dataset, specs, task, prompted=False, name=checked_name(name), description=description)
+        return self._add(
+            dataset, specs, task, prompted=False,
+            name=checked_name(name), description=description, asked=dict(asked or {}),
+        )  # fmt: skip
 
     def create_for_job(
         self,

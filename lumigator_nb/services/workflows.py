@@ -429,6 +429,14 @@ class Workflows:
         with reading(self._database) as work:
             return _resolve(work, target)
 
+    def of_experiments(self, experiments: Sequence[Experiment]) -> dict[str, builtins.list[Workflow]]:
+        """Return the workflows of experiments by the experiments' ids, in the order of their launch, in one query."""
+        found: dict[str, builtins.list[Workflow]] = {experiment.id: [] for experiment in experiments}
+        with reading(self._database) as work:
+            for workflow in work.workflows.of_experiments(list(found)):
+                found[workflow.experiment_id].append(workflow)
+        return found
+
     def get(self, key: str) -> Workflow:
         """Return the workflow of that id, or of 6 or more characters of its beginning."""
         with reading(self._database) as work:

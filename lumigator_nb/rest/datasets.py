@@ -1,0 +1,151 @@
+"""Datasets: upload, look, load, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import IO, Annotated
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from fastapi.responses import StreamingResponse
+
+from lumigator_nb import layout
+from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.records import Dataset
+from lumigator_nb.rest import documents
+from lumigator_nb.rest import schemas as api
+from lumigator_nb.rest.access import READ, WRITE
+from lumigator_nb.rest.errors import responses
+from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.state import Services, Shared
+from lumigator_nb.rest.translation import dataset_response
+from lumigator_nb.specs import Step, now
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+files = APIRouter(prefix="/files", tags=["datasets"])
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """What is uploaded, under the name that the browser or program gave it."""
+
+    file: IO[bytes]
+    name: str
+
+    def read(self, size: int = -1) -> bytes:
+        return self.file.read(size)
+
+
+@router.post("", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses={
+    200: {"description": "It was there already", "model": api.DatasetResponse}, **responses(409, 413),
+})  # fmt: skip
+def upload_dataset(
+    services: Shared,
+    request: Request,
+    response: Response,
+    dataset: Annotated[UploadFile, Form(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
+    format: Annotated[api.DatasetFormat, Form()] = api.DatasetFormat.JOB,
+) -> api.DatasetResponse:
+    """Upload a file. Another file of the same name becomes its next version; the same content is kept once."""
+    begun = now()
+    upload = _Upload(dataset.file, dataset.filename or "upload")
+    record = services.ws.datasets.upload(upload, new_version=True, progress=False)
+    if record.created_at < begun:
+        response.status_code = HTTPStatus.OK
+    response.headers["Location"] = location(request, f"datasets/{record.id}")
+    return dataset_response(record)
+
+
+@router.get("", dependencies=[READ], responses=responses())
+def list_datasets(services: Shared, skip: Skip = 0, limit: Limit = 100) -> api.Listing[api.DatasetResponse]:
+    """List datasets, newest first."""
+    found = services.ws.datasets.list(limit=limit, offset=skip)
+    return api.Listing(total=services.ws.datasets.count(), items=[dataset_response(each) for each in found])
+
+
+@router.get("/{dataset_id}", dependencies=[READ], responses=responses(404))
+def get_dataset(services: Shared, dataset_id: UUID) -> api.DatasetResponse:
+    """Return a dataset."""
+    return dataset_response(services.ws.datasets.get(str(dataset_id)))
+
+
+@router.delete("/{dataset_id}", status_code=HTTPStatus.NO_CONTENT, dependencies=[WRITE], responses=responses(404, 409))
+def delete_dataset(
+    services: Shared,
+    dataset_id: UUID,
+    cascade: Annotated[bool, Query(description="what was done with it goes too: experiments and jobs")] = False,
+) -> None:
+    """Delete a dataset, which is refused while experiments or jobs use it."""
+    services.ws.datasets.delete(str(dataset_id), cascade=cascade)
+
+
+@router.get("/{dataset_id}/download", dependencies=[READ], responses=responses(404))
+def get_dataset_download(
+    services: Shared,
+    request: Request,
+    dataset_id: UUID,
+    extension: Annotated[str | None, Query(max_length=20, description="of the files, such as csv; default all")] = None,
+) -> api.DatasetDownload:
+    """Return addresses of the file as it was uploaded, and of the examples as Parquet and CSV."""
+    record = services.ws.datasets.get(str(dataset_id))
+    wanted = extension.strip().lower().lstrip(".") if extension and extension.strip() else None
+    kinds = {kind: name for kind, name in _files(record).items() if wanted in (None, name.rpartition(".")[2].lower())}
+    urls = [_address(services, request, record, kind, name) for kind, name in kinds.items()]
+    return api.DatasetDownload(id=dataset_id, download_urls=urls)
+
+
+def _files(record: Dataset) -> dict[str, str]:
+    """The files of a dataset by kind, with what they are called; a CSV is always among them."""
+    stem = layout.safe_filename(record.name)
+    found = {"original": record.filename, "parquet": f"{stem}.parquet"}
+    if record.filename == "dataframe.parquet":
+        del found["original"]
+    is_csv = record.filename.lower().endswith(".csv")
+    return found if is_csv else {**found, "csv": f"{stem}.csv"}
+
+
+def _address(services: Services, request: Request, record: Dataset, kind: str, name: str) -> str:
+    inside = _stored(record, kind)
+    if inside is not None:
+        try:
+            return services.ws.store.presigned(inside)
+        except ConfigurationError:
+            pass  # a folder cannot sign
+    return f"{base(request)}/{services.links.path(kind, record.id, name)}"
+
+
+def _stored(record: Dataset, kind: str) -> str | None:
+    names = {"original": layout.original(record.id, record.filename), "parquet": layout.examples(record.id)}
+    return names.get(kind)
+
+
+@files.get("/{signed}/{filename}", response_class=StreamingResponse, responses={
+    200: {"description": "The file", "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    **responses(404, 409, 410),
+})  # fmt: skip
+def load_file(services: Shared, signed: str, filename: str) -> StreamingResponse:
+    """Load a file by an address that was signed here; it needs no token."""
+    kind, key = services.links.read(signed)
+    chunks, media_type = _content(services, kind, key)
+    # Never shown as a page: the name and the content are whoever uploaded's.
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}
+    return StreamingResponse(documents.begun(chunks), media_type=media_type, headers=headers)
+
+
+def _content(services: Services, kind: str, key: str) -> tuple[Iterator[bytes], str]:
+    ws = services.ws
+    if kind == "job":
+        asked = ws.jobs.get(key)
+        make = documents.of_inference if asked.job.step is Step.INFERENCE else documents.of_evaluation
+        return documents.encoded(make(ws, asked.experiment, asked.workflow, asked.job)), "application/json"
+    if kind == "workflow":
+        workflow = ws.workflows.get(key)
+        experiment = ws.experiments.get(workflow.experiment_id)
+        return documents.encoded(documents.of_workflow(ws, experiment, workflow)), "application/json"
+    record = ws.datasets.get(key)
+    if kind == "csv":
+        return documents.csv_of(ws, record), "text/csv; charset=utf-8"
+    return documents.stored(ws, _stored(record, kind) or ""), "application/octet-stream"

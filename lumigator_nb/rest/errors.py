@@ -1,0 +1,113 @@
+"""Problems as RFC 9457 has them, and which error has which status."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from lumigator_nb import errors
+from lumigator_nb.rest.schemas import Problem
+from lumigator_nb.services.replies import UnderWayError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# The first that fits; what is not there is our own mistake.
+STATUSES: tuple[tuple[type[errors.LumigatorError], HTTPStatus], ...] = (
+    (errors.NotFoundError, HTTPStatus.NOT_FOUND),
+    (UnderWayError, HTTPStatus.CONFLICT),
+    (errors.ConflictError, HTTPStatus.CONFLICT),
+    (errors.InUseError, HTTPStatus.CONFLICT),
+    (errors.WaitTimeoutError, HTTPStatus.CONFLICT),
+    (errors.BudgetReachedError, HTTPStatus.CONFLICT),
+    (errors.UnknownModelError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.DatasetError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.InvalidInputError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.MissingExtraError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.StoreNotSharedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (errors.ConfigurationError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.SecretError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (errors.DamagedError, HTTPStatus.INTERNAL_SERVER_ERROR),
+    (errors.JobError, HTTPStatus.CONFLICT),
+)
+
+
+class Refused(Exception):
+    """A request that is not let through to the workspace."""
+
+    def __init__(
+        self, status: HTTPStatus, detail: str, hint: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.hint, self.headers = status, detail, hint, headers or {}
+
+    def answer(self, request_id: str | None) -> JSONResponse:
+        """Return what is answered."""
+        return problem(self.status, self.detail, self.hint, request_id=request_id, headers=self.headers)
+
+
+def status_of(error: errors.LumigatorError) -> HTTPStatus:
+    """Return the status of an error that was raised on purpose."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def problem(
+    status: int, detail: str, hint: str | None = None, *, request_id: str | None = None, headers: Any = None
+) -> JSONResponse:
+    """Return the answer that describes a problem."""
+    found = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, hint=hint, request_id=request_id)
+    return JSONResponse(found.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have an application answer errors as problems."""
+
+    def answer(
+        request: Request, status: int, detail: str, hint: str | None = None, headers: Any = None
+    ) -> JSONResponse:
+        return problem(status, detail, hint, request_id=request.scope.get("request_id"), headers=headers)
+
+    @app.exception_handler(errors.LumigatorError)
+    async def _ours(request: Request, error: errors.LumigatorError) -> JSONResponse:
+        status = status_of(error)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("%s", error)
+        redact = request.app.state.services.redact
+        headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers)
+
+    @app.exception_handler(Refused)
+    async def _refused(request: Request, error: Refused) -> JSONResponse:
+        return error.answer(request.scope.get("request_id"))
+
+    @app.exception_handler(RequestValidationError)
+    async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        said = [_words(each) for each in error.errors()]
+        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(said[:10]), "see /api/v1/docs")
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def _words(error: dict[str, Any]) -> str:
+    """One finding, without the value, which may be a secret."""
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg']}"
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what a route declares of its problems, besides those that all routes have."""
+    usual = (400, 401, 403, 422, 429, 503)
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted({*usual, *statuses})
+    }

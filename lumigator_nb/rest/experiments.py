@@ -1,0 +1,185 @@
+"""Experiments and their workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
+from lumigator_nb.records import Experiment, Workflow
+from lumigator_nb.rest import schemas as api
+from lumigator_nb.rest.access import READ, WRITE
+from lumigator_nb.rest.errors import responses
+from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.state import Services, Shared
+from lumigator_nb.rest.translation import (
+    Page,
+    experiment_response,
+    free_name,
+    in_free_slot,
+    metrics_of,
+    model_of,
+    sample_of,
+    task_of,
+    workflow_response,
+)
+from lumigator_nb.specs import Purpose, Status
+
+router = APIRouter(tags=["experiments"])
+
+T = TypeVar("T")
+# Of names and labels that others take at the same moment, so many are tried.
+_ATTEMPTS = 5
+
+
+@router.post("/experiments", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
+def create_experiment(
+    services: Shared, request: Request, response: Response, asked: api.ExperimentCreate
+) -> api.ExperimentResponse:
+    """Decide what models are compared on. A name that is taken gets a number."""
+    ws = services.ws
+    record = ws.datasets.get(str(asked.dataset))
+    n = sample_of(asked.max_samples)
+    drawn = record if n is None or n >= record.n_examples else ws.datasets.draw(record, n)
+
+    def create() -> Experiment:
+        return ws.experiments.create_unprompted(
+            free_name(ws, asked.name), dataset=drawn, task=task_of(asked.task_definition),
+            metrics=metrics_of(asked.metrics), description=asked.description,
+            asked={"max_samples": asked.max_samples, "dataset": record.id},
+        )  # fmt: skip
+
+    made = _tried(create)
+    response.headers["Location"] = location(request, f"experiments/{made.id}")
+    return _experiments(services, request, [made])[0]
+
+
+@router.get("/experiments", dependencies=[READ], responses=responses())
+@router.get("/experiments/all", dependencies=[READ], responses=responses(), operation_id="list_all_experiments")
+def list_experiments(
+    services: Shared, request: Request, skip: Skip = 0, limit: Limit = 100
+) -> api.Listing[api.ExperimentResponse]:
+    """List experiments, newest first, with their workflows as they are recorded."""
+    found = services.ws.experiments.list(limit=limit, offset=skip)
+    return api.Listing(total=services.ws.experiments.count(), items=_experiments(services, request, found))
+
+
+@router.get("/experiments/{experiment_id}", dependencies=[READ], responses=responses(404))
+def get_experiment(services: Shared, request: Request, experiment_id: UUID) -> api.ExperimentResponse:
+    """Return an experiment with its workflows as they stand now."""
+    record = experiment_of(services, experiment_id)
+    services.ws.workflows.refresh(record)
+    return _experiments(services, request, [record])[0]
+
+
+@router.delete(
+    "/experiments/{experiment_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    dependencies=[WRITE],
+    responses=responses(404, 409),
+)
+def delete_experiment(services: Shared, experiment_id: UUID) -> None:
+    """Delete an experiment and its workflows, ending those that are under way."""
+    services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True)
+
+
+@router.post("/workflows", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
+def create_workflow(
+    services: Shared, request: Request, response: Response, asked: api.WorkflowCreate
+) -> api.WorkflowResponse:
+    """Send a model through an experiment; metrics that it asks for join the experiment's."""
+    ws = services.ws
+    experiment = experiment_of(services, asked.experiment_id)
+    model = model_of(ws, asked, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)
+    chosen = metrics_of(asked.metrics, asked.llm_as_judge)
+    if chosen:
+        experiment = ws.experiments.add_metrics(experiment, chosen)
+
+    def create() -> Workflow:
+        free = in_free_slot(ws.workflows.of(experiment), model)
+        return ws.workflows.enqueue(experiment, [free], description=asked.description)[0]
+
+    made = _tried(create)
+    services.submit_soon()
+    response.headers["Location"] = location(request, f"workflows/{made.id}")
+    return workflow_response(experiment, made)
+
+
+@router.get("/workflows/{workflow_id}", dependencies=[READ], responses=responses(404))
+def get_workflow(services: Shared, request: Request, workflow_id: UUID) -> api.WorkflowDetails:
+    """Return a workflow as it stands now, with its jobs and results."""
+    workflow = services.ws.workflows.refresh([_workflow(services, workflow_id)])[0]
+    return _details(services, request, workflow)
+
+
+@router.get("/workflows/{workflow_id}/logs", dependencies=[READ], responses=responses(404))
+def get_workflow_logs(services: Shared, workflow_id: UUID) -> api.Logs:
+    """Return what the worker has printed."""
+    return api.Logs(logs=services.ws.workflows.logs(_workflow(services, workflow_id)))
+
+
+@router.get("/workflows/{workflow_id}/result/download", dependencies=[READ], responses=responses(404))
+def get_workflow_result_download(services: Shared, request: Request, workflow_id: UUID) -> str:
+    """Return the address of a workflow's result: an object of `metrics`, `parameters` and `artifacts`."""
+    workflow = services.ws.workflows.refresh([_workflow(services, workflow_id)])[0]
+    if workflow.status is not Status.SUCCEEDED:
+        raise NotFoundError("result of workflow", workflow.id, f"the workflow is {workflow.status.value}")
+    path = services.links.path("workflow", workflow.id, f"workflow-{workflow.id}.json")
+    return f"{base(request)}/{path}"
+
+
+@router.delete("/workflows/{workflow_id}", dependencies=[WRITE], responses=responses(404, 409))
+def delete_workflow(
+    services: Shared,
+    request: Request,
+    workflow_id: UUID,
+    force: Annotated[bool, Query(description="end it first where it is under way")] = False,
+) -> api.WorkflowDetails:
+    """Delete a workflow, and return what it was."""
+    workflow = _workflow(services, workflow_id)
+    found = _details(services, request, workflow)
+    services.ws.workflows.delete(workflow, stop=force)
+    return found
+
+
+def experiment_of(services: Services, experiment_id: UUID) -> Experiment:
+    """Return an experiment; what holds a single job is none.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = services.ws.experiments.get(str(experiment_id))
+    if found.purpose is not Purpose.COMPARISON:
+        raise NotFoundError("experiment", str(experiment_id))
+    return found
+
+
+def _workflow(services: Services, workflow_id: UUID) -> Workflow:
+    return services.ws.workflows.get(str(workflow_id))
+
+
+def _details(services: Services, request: Request, workflow: Workflow) -> api.WorkflowDetails:
+    experiment = services.ws.experiments.get(workflow.experiment_id)
+    return Page(services.ws, [workflow], base(request), services.links.path).details(experiment, workflow)
+
+
+def _experiments(services: Services, request: Request, found: list[Experiment]) -> list[api.ExperimentResponse]:
+    mine = services.ws.workflows.of_experiments(found)
+    page = Page(
+        services.ws, [each for several in mine.values() for each in several], base(request), services.links.path
+    )
+    return [experiment_response(each, mine[each.id], page) for each in found]
+
+
+def _tried(create: Callable[[], T]) -> T:
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return create()
+        except (ConflictError, InvalidInputError) as error:
+            if isinstance(error, InvalidInputError) and "are both called" not in error.message:
+                raise
+    return create()

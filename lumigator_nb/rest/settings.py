@@ -1,0 +1,107 @@
+"""Models to choose from, secrets, health."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from lumigator_nb.errors import InvalidInputError, LumigatorError
+from lumigator_nb.models.catalogue import TASKS
+from lumigator_nb.repositories import reading
+from lumigator_nb.rest import schemas as api
+from lumigator_nb.rest.access import ADMIN, READ
+from lumigator_nb.rest.errors import responses
+from lumigator_nb.rest.paging import location
+from lumigator_nb.rest.state import Services, Shared
+from lumigator_nb.rest.translation import model_response
+
+models = APIRouter(prefix="/models", tags=["models"])
+secrets = APIRouter(prefix="/settings/secrets", tags=["settings"], dependencies=[ADMIN])
+health = APIRouter(prefix="/health", tags=["health"])
+
+SecretName = Annotated[
+    str, Path(min_length=1, max_length=255, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["openai_api_key"])
+]
+
+
+@models.get("", dependencies=[READ], response_model_exclude_none=True, responses=responses())
+def list_models(
+    services: Shared,
+    tasks: Annotated[list[str], Query(description="such as summarization; those for any of them")] = [],  # noqa: B006
+) -> api.Listing[api.ModelResponse]:
+    """List models that are worth a try."""
+    wanted = {task.lower().replace("-", "_") for task in tasks}
+    if unknown := wanted - set(TASKS):
+        known = ", ".join(task.replace("_", "-") for task in TASKS)
+        raise InvalidInputError(f"there is no task {min(unknown)!r}", f"known: {known}")
+    found = [each for each in services.ws.models.list() if not wanted or wanted & set(each.tasks)]
+    return api.Listing(total=len(found), items=[model_response(each) for each in found])
+
+
+@secrets.get("", responses=responses())
+def list_secrets(services: Shared) -> list[api.SecretResponse]:
+    """List secrets by their names in small letters, as Lumigator has them; no value is ever returned."""
+    found = services.ws.secrets.list()
+    return [
+        api.SecretResponse(name=str(name).lower(), description=str(description))
+        for name, description in zip(found["name"], found["description"], strict=True)
+    ]
+
+
+@secrets.put("/{name}", status_code=HTTPStatus.CREATED, response_class=Response, responses={
+    201: {"description": "Stored"}, 204: {"description": "Replaced"}, **responses(),
+})  # fmt: skip
+def put_secret(services: Shared, request: Request, name: SecretName, secret: api.SecretUpload) -> Response:
+    """Store or replace a secret, encrypted."""
+    is_new = name.upper() not in services.ws.secrets.names()
+    services.ws.secrets.set(name, secret.value, description=secret.description)
+    headers = {"Location": location(request, "settings/secrets")} if is_new else None
+    return Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.NO_CONTENT, headers=headers)
+
+
+@secrets.delete("/{name}", status_code=HTTPStatus.NO_CONTENT, responses=responses(404))
+def delete_secret(services: Shared, name: SecretName) -> None:
+    """Delete a secret."""
+    services.ws.secrets.delete(name)
+
+
+@health.get("")
+def get_health(services: Shared) -> api.Health:
+    """Say that the server answers; needs no token."""
+    return api.Health(deployment_type=services.ws.settings.deployment_type)
+
+
+@health.get("/ready", responses={503: {"description": "Something that it needs does not", "model": api.Readiness}})
+def get_readiness(services: Shared) -> JSONResponse:
+    """Say whether database, store and cluster answer; needs no token, and says no more than that."""
+    found = {"database": _database(services), "store": _store(services), "cluster": _cluster(services)}
+    failed = "failed" in found.values()
+    answer = api.Readiness(status="failed" if failed else "ok", **found)
+    return JSONResponse(answer.model_dump(), HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK)
+
+
+def _database(services: Services) -> str:
+    try:
+        with reading(services.ws.database) as work:
+            work.datasets.count()
+    except LumigatorError:
+        return "failed"
+    return "ok"
+
+
+def _store(services: Services) -> str:
+    try:
+        services.ws.store.exists("ready")
+    except LumigatorError:
+        return "failed"
+    return "ok"
+
+
+def _cluster(services: Services) -> str:
+    try:
+        return "starting" if services.ws.cluster.info() is None else "ok"
+    except LumigatorError:
+        return "failed"

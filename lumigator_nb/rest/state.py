@@ -1,0 +1,59 @@
+"""What all routes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from lumigator_nb.presentation.attempts import Attempts
+from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.races import Races
+from lumigator_nb.services.replies import Replies
+from lumigator_nb.services.secrets import redactor_of
+from lumigator_nb.workspace import Workspace
+
+
+def _nobody(host: str) -> bool:
+    return False
+
+
+@dataclass
+class Services:
+    """A workspace, and what the API keeps beside it.
+
+    Attributes:
+        links: signs addresses of files.
+        open: let programs of this machine in without a token.
+        knows_host: whether browsers reach this server under a name.
+        admits_origin: whether a page of that origin may send more than questions.
+        submit_soon: called when something waits for the cluster.
+        max_upload: bytes of a file.
+    """
+
+    ws: Workspace
+    links: Links
+    open: bool = True
+    knows_host: Callable[[str], bool] = lambda host: True
+    admits_origin: Callable[[str, str], bool] = lambda origin, host: False
+    submit_soon: Callable[[], None] = lambda: None
+    max_upload: int = 2_000_000_000
+    attempts: Attempts = field(default_factory=Attempts)
+
+    def __post_init__(self) -> None:
+        self.replies = Replies(self.ws.database)
+        self.races = Races(self.ws)
+
+    def redact(self, text: str) -> str:
+        """Take the secrets that are known here out of a text."""
+        return redactor_of(self.ws.settings)(text)
+
+
+def services_of(request: Request) -> Services:
+    """Return what the application was made with."""
+    return cast(Services, request.app.state.services)
+
+
+Shared = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,313 @@
+"""From Lumigator's words to ours, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from lumigator_nb import layout
+from lumigator_nb.errors import ConfigurationError, InvalidInputError
+from lumigator_nb.models.catalogue import CatalogueModel
+from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.rest import documents
+from lumigator_nb.rest import schemas as api
+from lumigator_nb.services.jobs import Asked
+from lumigator_nb.specs import (
+    GenerationConfig,
+    MetricSpec,
+    Model,
+    Purpose,
+    Status,
+    Step,
+    Summarization,
+    Task,
+    Translation,
+)
+from lumigator_nb.workspace import Workspace
+
+JOB_TYPES = {
+    Purpose.INFERENCE: api.JobType.INFERENCE,
+    Purpose.ANNOTATION: api.JobType.ANNOTATION,
+    Purpose.EVALUATION: api.JobType.EVALUATION,
+}
+PURPOSES = {kind: purpose for purpose, kind in JOB_TYPES.items()}
+_WORKFLOW_STATUS = {Status.PENDING: "created", Status.STOPPED: "failed"}
+_RAY_STATUS = {Status.CREATED: "PENDING"}
+# Providers that compute or copy here, and take no settings of a server.
+_LOCAL = ("baseline", "function", "hf", "llamacpp")
+
+
+def task_of(given: api.SummarizationTask | api.TranslationTask | api.TextGenerationTask) -> Task:
+    """Return the task; a text generation has no prompt yet, which each model brings along.
+
+    Raises:
+        InvalidInputError: a language is unknown.
+    """
+    if isinstance(given, api.TranslationTask):
+        return Translation(given.source_language, given.target_language)
+    return Summarization() if isinstance(given, api.SummarizationTask) else Task(kind="text_generation")
+
+
+def task_definition(task: Task) -> dict[str, str]:
+    """Return a task as Lumigator defines it."""
+    if task.kind == "translation":
+        return {"task": "translation", "source_language": task.source or "", "target_language": task.target or ""}
+    return {"task": task.kind.replace("_", "-")}
+
+
+def model_of(
+    ws: Workspace, given: api.ModelFields, *, batch_size: int = 1, prompt: str | None = None, label: str | None = None
+) -> Model:
+    """Return the model that a request describes.
+
+    Raises:
+        ConfigurationError: the secret that it names is not there.
+        InvalidInputError, UnknownModelError: a setting is not one of this provider.
+    """
+    asked = given.generation_config
+    generation = GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, top_p=asked.top_p)
+    return Model(
+        given.model, provider=given.provider, label=label, base_url=given.base_url or None, generation=generation,
+        prompt=prompt or None, options=_options(ws, given, batch_size),
+    )  # fmt: skip
+
+
+def _options(ws: Workspace, given: api.ModelFields, batch_size: int) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    local = given.provider in _LOCAL
+    if given.generation_config.frequency_penalty:
+        if local:
+            raise InvalidInputError(f"provider {given.provider!r} has no frequency_penalty", "leave it at 0")
+        options["extra"] = {"frequency_penalty": given.generation_config.frequency_penalty}
+    if batch_size > 1 and given.provider not in ("baseline", "function"):
+        # Lumigator's default is 1, which asks for nothing; this server chooses better ones by itself.
+        options["batch_size" if local else "concurrency"] = batch_size
+    if given.secret_key_name:
+        name = ws.secrets.check_name(given.secret_key_name)
+        if not ws.settings.having([name]):
+            raise ConfigurationError(f"there is no secret {given.secret_key_name!r}", "store it with PUT first")
+        if not local:
+            options["api_key_name"] = name
+    if given.provider == "hf" and isinstance(given, api.InferenceConfig):
+        options |= _hugging_face(given)
+    return options
+
+
+def _hugging_face(given: api.InferenceConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if given.revision not in (None, "main"):
+        found["revision"] = given.revision
+    if given.trust_remote_code:
+        found["trust_remote_code"] = True
+    if given.torch_dtype != "auto":
+        found["dtype"] = given.torch_dtype
+    if given.accelerator not in (None, "auto"):
+        found["device"] = given.accelerator
+    return found
+
+
+def metrics_of(names: Sequence[str] | None, judge: api.LocalJudge | None = None) -> list[str | MetricSpec] | None:
+    """Return metrics, in a fixed order; those that ask a judge ask `judge`, where one is given."""
+    if names is None:
+        return None
+    chosen: list[str | MetricSpec] = []
+    for name in sorted(set(names)):
+        if judge is None or not name.startswith("g_eval_"):
+            chosen.append(name)
+            continue
+        model = Model(judge.model_name, provider="openai", base_url=judge.model_base_url)
+        chosen.append(MetricSpec(name=name, options={"model": model.model_dump(mode="json")}))
+    return chosen
+
+
+def sample_of(max_samples: int) -> int | None:
+    """Return how many examples are meant; None for all."""
+    return max_samples if max_samples > 0 else None
+
+
+def dataset_response(record: Dataset) -> api.DatasetResponse:
+    """Return a dataset as Lumigator shows one."""
+    run = record.generated.get("workflow_id")
+    return api.DatasetResponse(
+        id=UUID(record.id),
+        filename=filename_of(record),
+        size=record.size_bytes,
+        ground_truth=record.has_ground_truth,
+        run_id=UUID(run) if run else None,
+        generated=record.author is not None,
+        generated_by=record.author,
+        created_at=record.created_at,
+    )
+
+
+def filename_of(record: Dataset) -> str:
+    """Return what a dataset's file is called; what was never a file is called by its name."""
+    made_here = record.generated or record.derived or record.filename == "dataframe.parquet"
+    return f"{layout.safe_filename(record.name)}.csv" if made_here else record.filename
+
+
+def job_response(asked: Asked) -> api.JobResponse:
+    """Return a job as Lumigator shows one."""
+    job, workflow, experiment = asked.job, asked.workflow, asked.experiment
+    model = None if asked.purpose is Purpose.EVALUATION else workflow.model.name
+    return api.JobResponse(
+        id=UUID(job.id),
+        job_id=UUID(job.id),
+        name=asked.name,
+        description=experiment.description if asked.alone else workflow.description,
+        status=asked.status.value,
+        job_type=JOB_TYPES[asked.purpose],
+        created_at=job.created_at,
+        updated_at=job.finished_at or job.started_at,
+        experiment_id=None if asked.alone else UUID(experiment.id),
+        submission_id=workflow.submission_id,
+        config={
+            "dataset": {"id": experiment.dataset_id},
+            "max_samples": experiment.asked.get("max_samples", -1),
+            "model_name_or_path": model,
+        },
+        message=_message(asked),
+        start_time=job.started_at or workflow.attempted_at,
+        end_time=job.finished_at,
+    )
+
+
+def _message(asked: Asked) -> str | None:
+    return asked.job.error or asked.experiment.asked.get("problem")
+
+
+def ray_job(asked: Asked) -> api.RayJob:
+    """Return a job as Ray shows one."""
+    job, workflow = asked.job, asked.workflow
+    start, end = job.started_at or workflow.attempted_at, job.finished_at if asked.status.ended else None
+    status = _RAY_STATUS.get(asked.status, asked.status.value.upper())
+    return api.RayJob(
+        submission_id=job.id,
+        status=status,  # type: ignore[arg-type]
+        message=_message(asked),
+        start_time=int(start.timestamp() * 1000),
+        end_time=int(end.timestamp() * 1000) if end else None,
+    )
+
+
+class Page:
+    """Workflows with their jobs, read at once, to be shown one by one.
+
+    Args:
+        base: address of the API, up to `/api/v1`.
+        sign: makes the path of a file below it, as :meth:`Links.path`.
+    """
+
+    def __init__(self, ws: Workspace, workflows: Sequence[Workflow], base: str, sign: Any) -> None:
+        self._base, self._sign = base, sign
+        self._jobs: dict[str, list[Job]] = {workflow.id: [] for workflow in workflows}
+        for job in ws.workflows.jobs(workflows) if workflows else ():
+            self._jobs[job.workflow_id].append(job)
+
+    def details(self, experiment: Experiment, workflow: Workflow) -> api.WorkflowDetails:
+        """Return a workflow with its jobs and results."""
+        jobs = [self._job(experiment, workflow, job) for job in self._jobs[workflow.id] if job.listed]
+        done = workflow.status is Status.SUCCEEDED
+        return api.WorkflowDetails(
+            **workflow_response(experiment, workflow).model_dump(),
+            jobs=jobs,
+            metrics={each.name: each.value for job in jobs for each in job.metrics},
+            parameters=documents.parameters(experiment, workflow),
+            artifacts_download_url=self._url("workflow", workflow.id) if done else None,
+        )
+
+    def _job(self, experiment: Experiment, workflow: Workflow, job: Job) -> api.WorkflowJob:
+        evaluation = job.step is Step.EVALUATION
+        found = documents.evaluation_metrics(experiment, job) if evaluation else documents.inference_metrics(job)
+        url = self._url("job", job.id) if job.status is Status.SUCCEEDED else ""
+        return api.WorkflowJob(
+            id=UUID(job.id),
+            metrics=[api.NamedValue(name=name, value=value) for name, value in found.items()],
+            parameters=[api.NamedValue(name="model", value=workflow.model.name)],
+            metric_url=url,
+            artifact_url=url,
+        )
+
+    def _url(self, kind: str, key: str) -> str:
+        return f"{self._base}/{self._sign(kind, key, f'{kind}-{key}.json')}"
+
+
+def workflow_response(experiment: Experiment, workflow: Workflow) -> api.WorkflowResponse:
+    """Return a workflow as Lumigator shows one."""
+    status = _WORKFLOW_STATUS.get(workflow.status, workflow.status.value)
+    return api.WorkflowResponse(
+        id=UUID(workflow.id),
+        experiment_id=UUID(experiment.id),
+        model=workflow.model.name,
+        name=workflow.label,
+        description=workflow.description,
+        system_prompt=workflow.model.worded(experiment.task).instruction,
+        status=status,  # type: ignore[arg-type]
+        created_at=workflow.created_at,
+        updated_at=workflow.finished_at,
+    )
+
+
+def experiment_response(experiment: Experiment, workflows: Sequence[Workflow], page: Page) -> api.ExperimentResponse:
+    """Return an experiment as Lumigator shows one."""
+    return api.ExperimentResponse(
+        id=UUID(experiment.id),
+        name=experiment.name,
+        description=experiment.description,
+        created_at=experiment.created_at,
+        updated_at=max((each.finished_at for each in workflows if each.finished_at), default=None),
+        max_samples=experiment.asked.get("max_samples", -1),
+        task_definition=task_definition(experiment.task),
+        dataset=UUID(experiment.asked.get("dataset", experiment.dataset_id)),
+        workflows=[page.details(experiment, workflow) for workflow in workflows],
+    )
+
+
+def model_response(model: CatalogueModel) -> api.ModelResponse:
+    """Return a model of the catalogue as Lumigator shows one."""
+    info = None
+    if model.parameters is not None:
+        size = f"{model.size_gb:g} GB" if model.size_gb else ""
+        info = api.ModelInfo(parameter_count=_count(model.parameters), model_size=size)
+    return api.ModelResponse(
+        display_name=model.display_name,
+        model=model.name.partition("/")[2],
+        provider=model.provider,
+        base_url=model.base_url,
+        website_url=model.link or "",
+        description=model.notes or "",
+        requirements=[
+            *(["api_key"] if model.api_key else []),
+            *(["llamafile"] if model.provider == "llamafile" else []),
+        ],  # type: ignore[list-item]
+        info=info,
+        tasks=[{task.replace("_", "-"): model.defaults.get(task, {})} for task in model.tasks],
+    )
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
+
+
+def in_free_slot(workflows: Sequence[Workflow], model: Model) -> Model:
+    """Return a model as it can join others: under a label that is free, and told apart from the same one before.
+
+    Lumigator runs the same model as often as it is asked to; here that is a repeat, whose sampling seed differs.
+    """
+    taken, asked = {each.label for each in workflows}, {each.fingerprint for each in workflows}
+    number, label = 2, model.label
+    while label in taken:
+        label, number = f"{model.label} ({number})", number + 1
+    repeat = model.repeat
+    while model.model_copy(update={"repeat": repeat}).fingerprint in asked:
+        repeat += 1
+    return model.model_copy(update={"label": label, "repeat": repeat})
+
+
+def free_name(ws: Workspace, name: str) -> str:
+    """Return a name that no experiment has, which Lumigator does not ask for."""
+    number, found = 2, name
+    while ws.experiments.find(found) is not None:
+        found, number = f"{name} ({number})", number + 1
+    return found

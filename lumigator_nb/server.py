@@ -1,0 +1,218 @@
+"""The server: dashboard and REST API, in one process and on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.web import Application
+
+from lumigator_nb.dashboards.serving import KEY_FILE, Serving, derived_key, is_loopback, started
+from lumigator_nb.errors import ConfigurationError, LumigatorError
+from lumigator_nb.rest.app import make_app
+from lumigator_nb.rest.bridge import Bridge
+from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.state import Services
+from lumigator_nb.services.replies import Replies
+from lumigator_nb.specs import now
+from lumigator_nb.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+# Between claiming a workflow and handing it over, others take less.
+OTHERS_GRACE = timedelta(seconds=20)
+LOOK_EVERY_S, RETRY_EVERY_S, TIDY_EVERY_S = 1.0, 5.0, 3600.0
+# Time that requests under way have to end when the server is told to.
+GRACE_S = 20.0
+# Whoever sends the head of a request more slowly, or nothing at all, is hung up on.
+HEADER_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Api:
+    """How the REST API is served, beside what :class:`Serving` says of both.
+
+    Attributes:
+        ray_port: also listen there, where Lumigator's SDK looks for Ray; None does not.
+        tokens: ask for tokens on loopback, too.
+    """
+
+    ray_port: int | None = None
+    tokens: bool = False
+
+
+class Server:
+    """Dashboard and API of a workspace; listens when made.
+
+    Raises:
+        ConfigurationError: a port is taken, or a file cannot be used.
+    """
+
+    def __init__(self, ws: Workspace, serving: Serving, api: Api = Api()) -> None:
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self.helper = Helper(ws)
+        key = derived_key(serving.secret_file or ws.settings.home / KEY_FILE, b"files")
+        origins = _origins(ws)
+        services = Services(
+            ws=ws,
+            links=Links(key),
+            open=is_loopback(serving.address) and serving.gate is None and not api.tokens,
+            submit_soon=self.helper.wake,
+            max_upload=ws.settings.lumigator_max_upload_mb * 10**6,
+        )
+        self._services = services
+        self._server = started(ws, serving, loop=IOLoop.current(), idle_connection_timeout=HEADER_TIMEOUT_S)
+        self.port: int = self._server.port
+        allowed = serving.allowed(self.port)
+        services.knows_host = allowed.know
+        services.admits_origin = lambda origin, host: allowed.admit(origin, host) or origin in origins or "*" in origins
+        arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
+        application: Application = self._server._tornado
+        application.add_handlers(r".*", [(rf"{serving.path}/(?:api|metrics)(?:/.*)?", Bridge, arguments)])
+        self._ray = _listening(application, api.ray_port, serving.address) if api.ray_port is not None else None
+
+    def run(self, stopped: asyncio.Event | None = None) -> None:
+        """Serve until the process is told to end, or `stopped` is set; then end what was begun."""
+        stopped = stopped or asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if threading.current_thread() is threading.main_thread():
+                self._loop.add_signal_handler(number, stopped.set)
+        self.helper.start()
+        # Not `run_forever`: the threads that answer requests end with the task that began them.
+        self._loop.run_until_complete(self._until(stopped))
+
+    async def _until(self, stopped: asyncio.Event) -> None:
+        await stopped.wait()
+        log.info("ending: what is under way is answered, and nothing new is taken")
+        http = self._server._http
+        http.stop()
+        if self._ray is not None:
+            self._ray.stop()
+        deadline = time.monotonic() + GRACE_S
+        while any(each.is_answering for each in Bridge.under_way) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        self._services.races.close()
+        await asyncio.to_thread(self.helper.stop)
+        self._server.stop(wait=False)
+        await http.close_all_connections()
+
+
+def _listening(application: Application, port: int, address: str) -> HTTPServer:
+    found = HTTPServer(application, idle_connection_timeout=HEADER_TIMEOUT_S)
+    try:
+        found.listen(port, address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"port {port} cannot be listened on: {error.strerror or error}", "choose another --ray-port, or none"
+        ) from None
+    return found
+
+
+def _origins(ws: Workspace) -> Sequence[str]:
+    text = ws.settings.api_cors_allowed_origins or ""
+    return [each.strip().rstrip("/") for each in text.split(",") if each.strip()]
+
+
+class Helper:
+    """A thread that does what no request should wait for.
+
+    It hands workflows to the cluster, also those that a server which was killed had only noted down; keeps the
+    record of how they stand; and makes the datasets that jobs owe. Several servers on one database may each have one.
+    """
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._asked, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="lumigator-helper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something waits for the cluster."""
+        self._asked.set()
+
+    def stop(self) -> None:
+        """End after what it is doing."""
+        self._ending.set()
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join(GRACE_S)
+
+    def _work(self) -> None:
+        tidied = 0.0
+        self._tried(self._ws.workflows.renew_waiting)
+        # The head takes some seconds to start, which the first job need not wait for.
+        self._tried(self._ws.cluster.start)
+        self._tried(self._ws.workflows.submit_waiting)
+        while not self._ending.is_set():
+            asked = self._asked.is_set()
+            self._asked.clear()
+            well = self._tried(
+                lambda asked=asked: self._ws.workflows.submit_waiting(  # type: ignore[misc]
+                    older_than=timedelta(0) if asked else OTHERS_GRACE
+                )
+            )
+            well = self._tried(self._ws.workflows.refresh) and self._tried(self._ws.jobs.settle) and well
+            if time.monotonic() - tidied > TIDY_EVERY_S:
+                tidied = time.monotonic()
+                self._tried(Replies(self._ws.database).tidy)
+            self._asked.wait(LOOK_EVERY_S if well else RETRY_EVERY_S)
+
+    def _tried(self, work: Any) -> bool:
+        """Do something that is done again anyway; what fails is logged, and the thread goes on."""
+        try:
+            work()
+        except LumigatorError as error:
+            log.warning("%s; it is tried again", error.message)
+            return False
+        except Exception:
+            log.exception("the helper failed at something; it is tried again")
+            return False
+        return True
+
+
+class JsonLines(logging.Formatter):
+    """Each record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        found = {
+            "time": now().isoformat(), "level": record.levelname.lower(), "logger": record.name,
+            "message": record.getMessage(), **({"request": record.request} if hasattr(record, "request") else {}),
+        }  # fmt: skip
+        if record.exc_info:
+            found["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(found, ensure_ascii=False)
+
+
+def log_to_stderr(*, as_json: bool) -> None:
+    """Have the package's log written, one line for each request."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("lumigator_nb")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def serve(ws: Workspace, serving: Serving, api: Api = Api()) -> None:
+    """Serve until told to end; the first line printed is the address."""
+    server = Server(ws, serving, api)
+    scheme = "https" if serving.certificate else "http"
+    host = serving.address if serving.address not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104 - compared
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}{serving.path}/"
+    print(f"Lumigator is at {url}, its API at {url}api/v1/docs (Ctrl+C ends it)", flush=True)  # noqa: T201
+    server.run()
