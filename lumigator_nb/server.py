@@ -161,7 +161,7 @@ class Helper:
             asked = self._asked.is_set()
             self._asked.clear()
             well = self._tried(
-                lambda asked=asked: self._ws.workflows.submit_waiting(  # type: ignore[misc]
+                lambda asked=asked: self._ws.workflows.submit_waiting(
                     older_than=timedelta(0) if asked else OTHERS_GRACE
                 )
             )

@@ -13,6 +13,8 @@ from lumigator_nb.cli.common import connected, print_table
 from lumigator_nb.display.text import moment
 from lumigator_nb.errors import MissingExtraError
 
+_REST = tuple((package, "rest") for package in ("fastapi", "itsdangerous", "prometheus_client", "python_multipart"))
+
 app = typer.Typer()
 tokens = common.group("Let programs into the REST API: off this machine each needs a token.")
 
@@ -55,9 +57,6 @@ def serve(
             prefix=prefix, behind_proxy=behind_proxy, certificate=certificate, private_key=private_key,
         )  # fmt: skip
         serve_both(ws, serving, Api(ray_port=ray_port, tokens=require_token))
-
-
-_REST = tuple((package, "rest") for package in ("fastapi", "itsdangerous", "prometheus_client", "python_multipart"))
 
 
 @tokens.command("create")

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from lumigator_nb.rest.errors import Refused
+from lumigator_nb.rest.errors import RefusedError
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.services.tokens import is_expired
 from lumigator_nb.specs import Scope
@@ -29,7 +29,7 @@ _HINT = (
     "lumigator-nb token create NAME makes one; send it as 'Authorization: Bearer TOKEN', or as the password of Basic"
 )
 _ASK = {"WWW-Authenticate": 'Bearer realm="lumigator", Basic realm="lumigator"'}
-_bearer = HTTPBearer(auto_error=False, scheme_name="token", description="An API token; Basic takes it as the password.")
+_bearer = HTTPBearer(auto_error=False, scheme_name="token", description="An API token; also as Basic's password.")
 
 
 def _check(request: Request, services: Services, needed: Scope) -> None:
@@ -39,7 +39,7 @@ def _check(request: Request, services: Services, needed: Scope) -> None:
     elif services.open:
         _refuse_foreign_pages(request, services)
     else:
-        raise Refused(HTTPStatus.UNAUTHORIZED, "an API token is needed", _HINT, _ASK)
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, "an API token is needed", _HINT, _ASK)
 
 
 def needs(scope: Scope) -> Callable[..., None]:
@@ -65,7 +65,7 @@ class Doorman:
         if scope["type"] == "http" and Headers(scope=scope).get("content-type", "").startswith("multipart/"):
             try:
                 await run_in_threadpool(_check, Request(scope), self._services, Scope.WRITE)
-            except Refused as error:
+            except RefusedError as error:
                 await error.answer(scope.get("request_id"))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -92,18 +92,18 @@ def _check_token(request: Request, services: Services, text: str, needed: Scope)
     address = request.client.host if request.client else ""
     if token is None:
         if seconds := services.attempts.wait(address):
-            raise Refused(
+            raise RefusedError(
                 HTTPStatus.TOO_MANY_REQUESTS, "too many wrong tokens came from this address", "wait",
                 {"Retry-After": str(int(seconds) + 1)},
             )  # fmt: skip
         services.attempts.begin(address)
         log.warning("a wrong token came from %s", address)
-        raise Refused(HTTPStatus.UNAUTHORIZED, "the API token is wrong, or was revoked", _HINT, _ASK)
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, "the API token is wrong, or was revoked", _HINT, _ASK)
     request.scope["token_name"] = token.name
     if is_expired(token):
-        raise Refused(HTTPStatus.UNAUTHORIZED, f"the API token {token.name!r} has expired", _HINT, _ASK)
+        raise RefusedError(HTTPStatus.UNAUTHORIZED, f"the API token {token.name!r} has expired", _HINT, _ASK)
     if not token.scope.allows(needed):
-        raise Refused(
+        raise RefusedError(
             HTTPStatus.FORBIDDEN,
             f"the API token {token.name!r} has the scope {token.scope.value!r}, and this needs {needed.value!r}",
             f"lumigator-nb token create NAME --scope {needed.value}",
@@ -114,10 +114,10 @@ def _refuse_foreign_pages(request: Request, services: Services) -> None:
     """Without tokens everybody at this machine is let in, but no page that their browser happens to show."""
     host = request.headers.get("host", "")
     if not services.knows_host(host):
-        raise Refused(HTTPStatus.FORBIDDEN, f"this server is not known as {host}", "start it with --allow-origin")
+        raise RefusedError(HTTPStatus.FORBIDDEN, f"this server is not known as {host}", "start it with --allow-origin")
     origin = request.headers.get("origin")
     if origin and request.method not in SAFE_METHODS and not services.admits_origin(origin, host):
-        raise Refused(
+        raise RefusedError(
             HTTPStatus.FORBIDDEN, f"pages of {origin} may not change anything here",
             "API_CORS_ALLOWED_ORIGINS or --allow-origin names those that may",
         )  # fmt: skip

@@ -35,7 +35,7 @@ class Bridge(RequestHandler):
 
     under_way: ClassVar[weakref.WeakSet[Bridge]] = weakref.WeakSet()
 
-    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")  # type: ignore[assignment]
+    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
     def initialize(self, app: ASGIApp, max_upload: int, prefix: str) -> None:
         self._asgi, self._max_upload, self._prefix = app, max_upload, prefix
@@ -119,7 +119,7 @@ class Bridge(RequestHandler):
         if not self._finished:
             self.finish()
 
-    get = head = post = put = patch = delete = options = trace = _answer  # type: ignore[assignment]
+    get = head = post = put = patch = delete = options = trace = _answer
 
     def on_connection_close(self) -> None:
         """Called when whoever asked has gone."""

@@ -123,7 +123,9 @@ def _stored(record: Dataset, kind: str) -> str | None:
 
 
 @files.get("/{signed}/{filename}", response_class=StreamingResponse, responses={
-    200: {"description": "The file", "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    200: {"description": "The file", "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }},
     **responses(404, 409, 410),
 })  # fmt: skip
 def load_file(services: Shared, signed: str, filename: str) -> StreamingResponse:

@@ -145,7 +145,8 @@ def predictions(ws: Workspace, workflow: Workflow, skip: int, limit: int) -> pd.
     if not frames:
         return ws.workflows.predictions(workflow).head(0)
     frame = pd.concat(frames)
-    return frame[(frame["row"] >= skip) & (frame["row"] < skip + limit)].reset_index(drop=True)
+    found: pd.DataFrame = frame[(frame["row"] >= skip) & (frame["row"] < skip + limit)].reset_index(drop=True)
+    return found
 
 
 def parquet_of(frame: pd.DataFrame) -> bytes:

@@ -40,7 +40,7 @@ STATUSES: tuple[tuple[type[errors.LumigatorError], HTTPStatus], ...] = (
 )
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is not let through to the workspace."""
 
     def __init__(
@@ -82,10 +82,10 @@ def install(app: FastAPI) -> None:
             log.error("%s", error)
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers)
+        return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers=headers)
 
-    @app.exception_handler(Refused)
-    async def _refused(request: Request, error: Refused) -> JSONResponse:
+    @app.exception_handler(RefusedError)
+    async def _refused(request: Request, error: RefusedError) -> JSONResponse:
         return error.answer(request.scope.get("request_id"))
 
     @app.exception_handler(RequestValidationError)

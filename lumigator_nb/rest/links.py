@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
-from lumigator_nb.rest.errors import Refused
+from lumigator_nb.rest.errors import RefusedError
 
 VALID_FOR_S = 3600
 
@@ -36,12 +36,12 @@ class Links:
         """Return kind and key of a path.
 
         Raises:
-            Refused: it was not signed here, or its time is over.
+            RefusedError: it was not signed here, or its time is over.
         """
         try:
             kind, key = cast(tuple[str, str], self._serializer.loads(signed, max_age=VALID_FOR_S))
         except SignatureExpired:
-            raise Refused(HTTPStatus.GONE, "this address was valid for an hour", "ask for a new one") from None
+            raise RefusedError(HTTPStatus.GONE, "this address was valid for an hour", "ask for a new one") from None
         except BadData:
-            raise Refused(HTTPStatus.NOT_FOUND, "no file has this address", "ask for the address again") from None
+            raise RefusedError(HTTPStatus.NOT_FOUND, "no file has this address", "ask for the address again") from None
         return kind, key

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 
-# A zero byte is no text for PostgreSQL, and half a surrogate pair none for anybody.
-_TEXT = r"^[^\x00\ud800-\udfff]*$"
-_NAME = r"^[^\x00-\x1f\x7f\ud800-\udfff]*[^\s\x00-\x1f\x7f\ud800-\udfff][^\x00-\x1f\x7f\ud800-\udfff]*$"
+# A zero byte is no text for PostgreSQL.
+_TEXT = r"^[^\x00]*$"
+_NAME = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Text = Annotated[str, Field(max_length=100_000, pattern=_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
 _DATASET_ID = "9a3b7d52-0d5e-4c1c-9f2f-6d9a5c1f0b11"
@@ -172,7 +172,7 @@ class AnnotateConfig(InferenceConfig):
     job_type: Literal["annotate"] = "annotate"  # type: ignore[assignment]
     model: Name = "facebook/bart-large-cnn"
     provider: Annotated[Name, Field(pattern=r"^[a-z_]+$")] = "hf"
-    output_field: Literal["ground_truth"] | None = "ground_truth"  # type: ignore[assignment]
+    output_field: Literal["ground_truth"] | None = "ground_truth"
     store_to_dataset: bool = True
 
 

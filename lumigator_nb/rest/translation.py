@@ -184,7 +184,7 @@ def ray_job(asked: Asked) -> api.RayJob:
     status = _RAY_STATUS.get(asked.status, asked.status.value.upper())
     return api.RayJob(
         submission_id=job.id,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         message=_message(asked),
         start_time=int(start.timestamp() * 1000),
         end_time=int(end.timestamp() * 1000) if end else None,
@@ -243,7 +243,7 @@ def workflow_response(experiment: Experiment, workflow: Workflow) -> api.Workflo
         name=workflow.label,
         description=workflow.description,
         system_prompt=workflow.model.worded(experiment.task).instruction,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         created_at=workflow.created_at,
         updated_at=workflow.finished_at,
     )
@@ -280,7 +280,7 @@ def model_response(model: CatalogueModel) -> api.ModelResponse:
         requirements=[
             *(["api_key"] if model.api_key else []),
             *(["llamafile"] if model.provider == "llamafile" else []),
-        ],  # type: ignore[list-item]
+        ],
         info=info,
         tasks=[{task.replace("_", "-"): model.defaults.get(task, {})} for task in model.tasks],
     )
