@@ -274,6 +274,8 @@ class _Headers(_EmbeddedHeaders):
 
 def _log_request(handler: RequestHandler) -> None:
     """Log what failed, without the query, which may hold a token."""
+    if getattr(handler, "logs_itself", False):
+        return
     status, request = handler.get_status(), handler.request
     level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
     log.log(level, "%d %s %s from %s", status, request.method, request.path, request.remote_ip)

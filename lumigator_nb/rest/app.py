@@ -144,7 +144,7 @@ class _Watched:
             self._note(scope, seen.status, time.perf_counter() - begun)
 
     def _note(self, scope: Scope, status: int | None, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "") if status != 404 or scope.get("route") else ""
+        route = _route(scope)
         code = str(status or "cut off")
         self._counted.requests.labels(scope["method"], route, code).inc()
         self._counted.seconds.labels(scope["method"], route).observe(seconds)
@@ -159,6 +159,14 @@ class _Watched:
                 "ms": round(seconds * 1000, 1), "address": client[0], "token": scope.get("token_name"),
             }},
         )  # fmt: skip
+
+
+def _route(scope: Scope) -> str:
+    """The path with the names of its parameters, of which there are but a few; empty where there is no such path."""
+    if scope.get("route") is None:
+        return ""
+    names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
+    return "/".join(names.get(part, part) for part in scope["path"].split("/"))
 
 
 class _Seen:

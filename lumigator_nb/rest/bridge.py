@@ -35,6 +35,8 @@ class Bridge(RequestHandler):
 
     under_way: ClassVar[weakref.WeakSet[Bridge]] = weakref.WeakSet()
 
+    logs_itself = True  # the application does
+
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
     def initialize(self, app: ASGIApp, max_upload: int, prefix: str) -> None:

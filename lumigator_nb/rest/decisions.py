@@ -24,6 +24,7 @@ from lumigator_nb.rest.paging import Limit, Skip, location
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import model_of
 from lumigator_nb.services.selection import Selection
+from lumigator_nb.specs import Status
 
 router = APIRouter(prefix="/experiments/{experiment_id}", tags=["decisions"])
 
@@ -175,10 +176,12 @@ async def _events(services: Services, experiment: Experiment) -> AsyncIterator[s
 def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
     workflows = services.ws.workflows.of(experiment)  # as the server records them all the time
     rows = services.ws.workflows.progress(workflows)
+    total = services.ws.datasets.get(experiment.dataset_id).n_examples
     found = [
         {
-            "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value, "done": row.done,
-            "total": row.total, "error": row.error,
+            "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value,
+            "step": row.step.value if row.step else None,
+            "done": total if workflow.status is Status.SUCCEEDED else row.done, "total": total, "error": row.error,
         }
         for workflow, row in zip(workflows, rows, strict=True)
     ]  # fmt: skip

@@ -1,0 +1,418 @@
+"""The REST API over workers that are called at once: routes, bodies, problems, repetitions, links."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("fastapi")
+
+from starlette.testclient import TestClient
+
+from lumigator_nb.rest.app import make_app
+from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.state import Services
+from lumigator_nb.specs import Status
+
+API = "/api/v1"
+ROWS = 6
+CSV = "example,ground_truth,part\n" + "".join(f"Text {n} begins. It ends.,Sum {n},p{n % 2}\n" for n in range(ROWS))
+GENERATION = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0}
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def services(inline_ws):
+    made = Services(inline_ws, Links(b"k" * 32))
+    made.submit_soon = inline_ws.workflows.submit_waiting
+    yield made
+    made.races.close()
+
+
+@pytest.fixture
+def client(services):
+    with TestClient(make_app(services), base_url="http://localhost") as made:
+        yield made
+
+
+def uploaded(client, text: str = CSV, name: str = "texts.csv", code: int = 201, **headers: str):
+    files = {"dataset": (name, text.encode() if isinstance(text, str) else text), "format": (None, "job")}
+    answer = client.post(f"{API}/datasets/", files=files, headers=headers)
+    assert answer.status_code == code, answer.text
+    return answer
+
+
+def created(client, path: str, body: dict, code: int = 201, **headers: str):
+    # As Lumigator's SDK sends it: without a content type.
+    answer = client.post(f"{API}/{path}", content=json.dumps(body), headers=headers)
+    assert answer.status_code == code, answer.text
+    return answer.json()
+
+
+def inference(client, dataset: str, **config) -> dict:
+    job = {"model": "lead-1", "provider": "baseline", "generation_config": GENERATION, **config}
+    return created(client, "jobs/inference/", {"name": "mine", "dataset": dataset, "job_config": job})
+
+
+def get(client, path: str, code: int = 200):
+    answer = client.get(path if path.startswith(("http", "/")) else f"{API}/{path}")
+    assert answer.status_code == code, answer.text
+    return answer
+
+
+def experiment(client, dataset: str, **more) -> dict:
+    return created(client, "experiments", {"name": "which", "dataset": dataset, "metrics": ["rouge"], **more})
+
+
+def workflow(client, experiment_id: str, model: str = "lead-1", **more) -> dict:
+    body = {"name": model, "model": model, "provider": "baseline", "experiment_id": experiment_id, **more}
+    return created(client, "workflows", {"generation_config": GENERATION, **body})
+
+
+def test_a_dataset_comes_goes_and_is_listed(client) -> None:
+    answer = uploaded(client)
+    dataset = answer.json()
+    assert answer.headers["location"] == f"http://localhost{API}/datasets/{dataset['id']}"
+    assert (dataset["filename"], dataset["size"], dataset["ground_truth"]) == ("texts.csv", len(CSV), True)
+    assert uploaded(client, code=200).json()["id"] == dataset["id"]  # the same content is kept once
+    other = uploaded(client, CSV + "One more.,One,p1\n").json()
+    assert other["id"] != dataset["id"]
+    for path in ("datasets", "datasets/", "datasets?skip=0&limit=2"):
+        listed = get(client, path).json()
+        assert (listed["total"], [each["id"] for each in listed["items"]]) == (2, [other["id"], dataset["id"]])
+    assert get(client, "datasets?skip=1").json()["total"] == 2
+    assert client.delete(f"{API}/datasets/{dataset['id']}").status_code == 204
+    assert get(client, f"datasets/{dataset['id']}", 404).headers["content-type"] == "application/problem+json"
+
+
+def test_files_are_loaded_by_signed_addresses_alone(client) -> None:
+    dataset = uploaded(client).json()
+    urls = get(client, f"datasets/{dataset['id']}/download").json()["download_urls"]
+    names = [urlsplit(url).path.rsplit("/", 1)[-1] for url in urls]
+    assert names == ["texts.csv", "texts.parquet"]
+    original, parquet = (get(client, url) for url in urls)
+    assert original.text == CSV
+    assert original.headers["content-disposition"].startswith("attachment")
+    assert pq.read_table(io.BytesIO(parquet.content)).num_rows == ROWS
+    assert get(client, f"datasets/{dataset['id']}/download?extension=xlsx").json()["download_urls"] == []
+    forged = urls[0].replace("/files/", "/files/x")
+    assert get(client, forged, 404).json()["detail"] == "no file has this address"
+
+
+def test_an_address_ends_after_an_hour(client, monkeypatch) -> None:
+    dataset = uploaded(client).json()
+    (url,) = get(client, f"datasets/{dataset['id']}/download?extension=csv").json()["download_urls"]
+    begin = time.time()
+    monkeypatch.setattr("itsdangerous.timed.time.time", lambda: begin + 3700)
+    assert get(client, url, 410).json()["hint"] == "ask for a new one"
+
+
+def test_an_inference_job_and_its_dataset(client) -> None:
+    dataset = uploaded(client).json()
+    job = inference(client, dataset["id"], store_to_dataset=True, output_field="answers")
+    assert (job["name"], job["job_type"], job["experiment_id"]) == ("mine", "inference", None)
+    assert get(client, f"/api/jobs/{job['id']}").json()["status"] == "SUCCEEDED"
+    assert get(client, f"jobs/{job['id']}").json()["status"] == "succeeded"
+    assert get(client, f"jobs/{job['id']}/result").json() == {"id": job["id"], "job_id": job["id"]}
+    result = get(client, get(client, f"jobs/{job['id']}/result/download").json()["download_url"]).json()
+    assert set(result) == {"metrics", "parameters", "artifacts"}
+    assert result["artifacts"]["predictions"] == [f"Text {n} begins." for n in range(ROWS)]
+    assert result["artifacts"]["ground_truth"] == [f"Sum {n}" for n in range(ROWS)]
+    assert result["parameters"]["model"] == "lead-1"
+    made = get(client, f"jobs/{job['id']}/dataset").json()
+    assert (made["run_id"], made["generated"], made["ground_truth"]) == (job["id"], False, True)
+    (url,) = get(client, f"datasets/{made['id']}/download?extension=csv").json()["download_urls"]
+    rows = list(csv.DictReader(io.StringIO(get(client, url).text)))
+    assert rows[1] == {"example": "Text 1 begins. It ends.", "ground_truth": "Sum 1", "part": "p1",
+                       "answers": "Text 1 begins."}  # fmt: skip
+
+
+def test_an_annotation_writes_the_ground_truth(client) -> None:
+    dataset = uploaded(client).json()
+    config = {"model": "lead-1", "provider": "baseline"}
+    job = created(client, "jobs/annotate", {"name": "truth", "dataset": dataset["id"], "job_config": config})
+    made = get(client, f"jobs/{job['id']}/dataset").json()
+    assert (made["generated"], made["generated_by"]) == (True, "lead-1")
+    (url,) = get(client, f"datasets/{made['id']}/download?extension=csv").json()["download_urls"]
+    assert next(csv.DictReader(io.StringIO(get(client, url).text)))["ground_truth"] == "Text 0 begins."
+
+
+def test_an_evaluation_scores_the_predictions_of_a_dataset(client) -> None:
+    text = "example,ground_truth,predictions\nA b.,A b.,A b.\nC d.,C d.,nothing\n"
+    dataset = uploaded(client, text).json()
+    body = {"name": "score", "dataset": dataset["id"], "job_config": {"metrics": ["rouge", "bleu"]}}
+    job = created(client, "jobs/evaluator/", body)
+    assert get(client, f"jobs/{job['id']}").json()["status"] == "succeeded"
+    result = get(client, get(client, f"jobs/{job['id']}/result/download").json()["download_url"]).json()
+    assert result["metrics"]["rouge"]["rouge1"] == [1.0, 0.0]
+    assert result["metrics"]["rouge"]["rouge1_mean"] == 0.5
+    assert set(result["metrics"]["bleu"]) == {"bleu", "bleu_mean", "bleu_overall"}
+    assert result["artifacts"]["predictions"] == ["A b.", "nothing"]
+    without = uploaded(client, CSV).json()
+    refused = created(client, "jobs/evaluator", {**body, "dataset": without["id"]}, 422)
+    assert "no column 'predictions'" in refused["detail"]
+    assert get(client, "jobs").json()["total"] == 1
+
+
+def test_jobs_are_listed_by_type_and_page(client, services) -> None:
+    dataset = uploaded(client).json()
+    single = [inference(client, dataset["id"])["id"] for _ in range(3)]
+    found = experiment(client, dataset["id"])
+    workflow(client, found["id"])
+    services.ws.workflows.refresh()
+    jobs = get(client, "jobs").json()
+    assert jobs["total"] == 5  # the scoring of mere predictions is none
+    assert {each["status"] for each in jobs["items"]} == {"succeeded"}
+    assert get(client, "jobs?job_types=inference").json()["total"] == 4
+    assert get(client, "jobs?job_types=evaluator").json()["total"] == 1
+    assert get(client, "jobs?job_types=annotate&job_types=evaluator").json()["total"] == 1
+    page = get(client, "jobs?skip=2&limit=2").json()
+    assert (page["total"], [each["id"] for each in page["items"]]) == (5, single[:0:-1])
+    assert get(client, "experiments/all").json()["total"] == 1  # what holds a single job is none
+    assert [each.name for each in services.ws.experiments.list()] == ["which"]
+
+
+def test_an_experiment_with_its_workflows(client, services) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"], description="why not")
+    first = workflow(client, found["id"], description="the first", system_prompt="Be brief.")
+    workflow(client, found["id"], "copy")
+    shown = get(client, f"experiments/{found['id']}").json()
+    assert (shown["name"], shown["description"], shown["dataset"]) == ("which", "why not", dataset["id"])
+    assert [each["status"] for each in shown["workflows"]] == ["succeeded", "succeeded"]
+    details = get(client, f"workflows/{first['id']}").json()
+    assert (details["system_prompt"], details["description"]) == ("Be brief.", "the first")
+    assert 0 < details["metrics"]["rouge_rougeL_mean"] < 1
+    assert len(details["jobs"]) == 2
+    url = get(client, f"workflows/{first['id']}/result/download").json()
+    result = get(client, url).json()
+    assert len(result["metrics"]["rouge"]["rougeL"]) == len(result["artifacts"]["predictions"]) == ROWS
+    assert details["artifacts_download_url"].rsplit("/", 1)[1] == url.rsplit("/", 1)[1]
+    assert get(client, f"workflows/{first['id']}/logs").json()["logs"].endswith("evaluation ended: succeeded\n")
+    assert client.delete(f"{API}/workflows/{first['id']}").json()["id"] == first["id"]
+    assert get(client, f"workflows/{first['id']}", 404).json()["status"] == 404
+    assert client.delete(f"{API}/experiments/{found['id']}").status_code == 204
+    assert services.ws.workflows.count() == 0
+
+
+def test_what_lumigator_lets_one_do_twice(client) -> None:
+    dataset = uploaded(client).json()
+    assert [experiment(client, dataset["id"])["name"] for _ in range(2)] == ["which", "which (2)"]
+    found = get(client, "experiments").json()["items"][0]
+    twice = [workflow(client, found["id"]) for _ in range(2)]
+    assert [each["name"] for each in twice] == ["lead-1", "lead-1 (2)"]
+    assert twice[0]["id"] != twice[1]["id"]
+
+
+def test_a_sample_of_the_examples(client, services) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"], max_samples=2)
+    assert (found["max_samples"], found["dataset"]) == (2, dataset["id"])
+    record = services.ws.experiments.get(found["id"])
+    assert services.ws.datasets.get(record.dataset_id).n_examples == 2
+    assert experiment(client, dataset["id"], max_samples=100)["max_samples"] == 100
+
+
+def test_text_generation_takes_its_prompt_from_the_workflow(client) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"], task_definition={"task": "text-generation"})
+    body = {"name": "x", "model": "copy", "provider": "baseline", "experiment_id": found["id"]}
+    assert "needs a prompt" in created(client, "workflows", body, 422)["detail"]
+    assert created(client, "workflows", {**body, "system_prompt": "Answer."})["system_prompt"] == "Answer."
+
+
+def test_a_comparison_an_estimate_a_race_predictions_and_events(client, services) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"])
+    first, _ = workflow(client, found["id"]), workflow(client, found["id"], "copy")
+    services.ws.workflows.refresh()
+    base = f"experiments/{found['id']}"
+    comparison = get(client, f"{base}/comparison").json()
+    assert (comparison["main_score"], comparison["n_scored"]) == ("rougeL", ROWS)
+    assert comparison["best"] in ("lead-1", "copy")
+    assert {row["model"] for row in comparison["summary"]} == {"lead-1", "copy"}
+    assert get(client, f"{base}/comparison?score=fame", 422).json()["hint"].startswith("Known: ")
+    models = [{"model": name, "provider": "baseline"} for name in ("lead-1", "copy")]
+    rows = created(client, f"{base}/estimate", {"models": models}, 200)
+    assert [row["examples"] for row in rows] == [ROWS, ROWS]
+    race = created(client, f"{base}/select", {"models": models}, 202)
+    deadline = time.monotonic() + 60
+    while (ended := get(client, f"{base}/select/{race['id']}").json())["status"] == "running":
+        assert time.monotonic() < deadline
+    assert ended["result"]["n_examples"] == ROWS
+    assert get(client, f"{base}/select/{NOWHERE}", 404).json()["hint"].startswith("post it again")
+    page = get(client, f"{base}/predictions?workflow={first['id']}&skip=4&limit=10").json()
+    assert (page["total"], [row["row"] for row in page["items"]]) == (ROWS, [4, 5])
+    table = get(client, f"{base}/predictions?workflow={first['id']}&format=parquet&limit=3").content
+    assert pq.read_table(io.BytesIO(table)).num_rows == 3
+    assert get(client, f"{base}/predictions?workflow={NOWHERE}", 404)
+    events = get(client, f"{base}/events").text.split("\n\n")
+    assert events[0].startswith("event: progress\ndata: [{")
+    assert events[1] == "event: end\ndata: {}"
+
+
+def test_what_runs_is_told_until_it_ends(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    assert get(client, f"workflows/{mine['id']}").json()["status"] == "created"
+    assert client.delete(f"{API}/workflows/{mine['id']}").status_code == 409
+    assert client.delete(f"{API}/datasets/{dataset['id']}").status_code == 409
+    job = inference(client, dataset["id"])
+    assert get(client, f"/api/jobs/{job['id']}").json()["status"] == "PENDING"
+    assert get(client, f"jobs/{job['id']}/result", 404).json()["hint"] == "the job is pending"
+    services.ws.workflows.stop([services.ws.workflows.get(job["id"])])
+    assert get(client, f"/api/jobs/{job['id']}").json()["status"] == "STOPPED"
+    assert client.delete(f"{API}/workflows/{mine['id']}?force=true").status_code == 200
+    assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+
+
+def test_work_waits_for_a_cluster_that_is_away(client, services, cluster, inline_ws) -> None:
+    dataset = uploaded(client).json()
+    services.submit_soon = lambda: None  # the helper's, which finds no cluster
+    cluster.reachable = False
+    job = inference(client, dataset["id"], store_to_dataset=True)
+    assert job["status"] == "created"
+    assert get(client, f"/api/jobs/{job['id']}").json()["status"] == "PENDING"
+    cluster.reachable = True
+    inline_ws.workflows.renew_waiting()
+    assert [each.id for each in inline_ws.workflows.submit_waiting()] == [job["id"]]
+    inline_ws.workflows.refresh()
+    assert inline_ws.jobs.get(job["id"]).status is Status.RUNNING  # it owes a dataset
+    inline_ws.jobs.settle()
+    assert inline_ws.jobs.get(job["id"]).status is Status.SUCCEEDED
+    inline_ws.jobs.settle()
+    assert inline_ws.datasets.count() == 2
+
+
+def test_secrets_never_come_back(client) -> None:
+    path, value = f"{API}/settings/secrets/openai_api_key", "sk-never-again-0123456789"
+    body = json.dumps({"value": value, "description": "for tests"})
+    assert [client.put(path, content=body).status_code for _ in range(2)] == [201, 204]
+    listed = get(client, "settings/secrets").text
+    assert json.loads(listed) == [{"name": "openai_api_key", "description": "for tests"}]
+    refused = client.put(path, content=json.dumps({"value": [value], "description": 1}))
+    assert (refused.status_code, value in refused.text) == (422, False)
+    assert [client.delete(path).status_code for _ in range(2)] == [204, 404]
+
+
+def test_models_of_a_task(client) -> None:
+    everything = get(client, "models").json()
+    some = get(client, "models/?tasks=summarization&tasks=translation").json()
+    assert 0 < get(client, "models?tasks=translation").json()["total"] < some["total"] <= everything["total"]
+    assert get(client, "models?tasks=poetry", 422).json()["hint"].startswith("known: summarization")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "said"),
+    [
+        ("jobs/inference", {"name": "x"}, 422, "body.dataset: Field required"),
+        ("jobs/inference", None, 422, "JSON"),
+        ("experiments", {"name": "x", "dataset": NOWHERE}, 404, "no dataset"),
+        ("experiments", {"name": "x", "dataset": NOWHERE, "more": 1}, 422, "body.more: Extra inputs"),
+        ("experiments", {"name": "x\0", "dataset": NOWHERE}, 422, "body.name"),
+    ],
+)
+def test_a_malformed_request_is_told_what_is_wrong(client, path, body, code, said) -> None:
+    content = "{" if body is None else json.dumps(body)
+    answer = client.post(f"{API}/{path}", content=content)
+    assert answer.status_code == code
+    problem = answer.json()
+    assert said in problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_models_that_cannot_work_are_refused(client) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"])
+    body = {"name": "x", "model": "lead-1", "provider": "baseline", "experiment_id": found["id"]}
+    for more, said in (
+        ({"provider": "nobody"}, "nobody"),
+        ({"secret_key_name": "not_there"}, "no secret"),
+        ({"metrics": ["fame"]}, "fame"),
+        ({"generation_config": {"frequency_penalty": 1.0}}, "frequency_penalty"),
+        ({"generation_config": {"top_p": 2}}, "top_p"),
+        ({"experiment_id": NOWHERE}, "no experiment"),
+    ):
+        refused = client.post(f"{API}/workflows", json={**body, **more})
+        assert refused.status_code in (404, 422), more
+        assert said in refused.text, more
+    assert get(client, f"experiments/{found['id']}").json()["workflows"] == []
+
+
+def test_a_refused_upload_leaves_nothing(client, services) -> None:
+    for name, content in (("x.csv", "no,such\n1,2\n"), ("x.csv", b"\x89PNG\r\n"), ("x.csv", ""), ("x.zip", b"PK\3\4")):
+        refused = uploaded(client, content, name, 422).json()
+        assert refused["detail"]
+    assert services.ws.datasets.count() == 0
+    assert services.ws.store.list("datasets") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd.csv", "..\\..\\x.csv", "/abs.csv", "a\tb.csv", "…/ü.csv", '"; rm.csv']
+)
+def test_no_file_name_leads_elsewhere(client, services, name) -> None:
+    dataset = uploaded(client, name=name).json()
+    assert all(each.startswith(f"datasets/{dataset['id']}/") for each in services.ws.store.list("datasets"))
+    assert not any(".." in each.split("/") for each in services.ws.store.list("datasets"))
+    for url in get(client, f"datasets/{dataset['id']}/download").json()["download_urls"]:
+        get(client, url)
+
+
+def test_the_same_key_creates_once(client, services) -> None:
+    dataset = uploaded(client, **{"Idempotency-Key": "up-1"}).json()
+    assert uploaded(client, **{"Idempotency-Key": "up-1"}).json() == dataset
+    body = {"name": "once", "dataset": dataset["id"]}
+    first = client.post(f"{API}/experiments", json=body, headers={"Idempotency-Key": "k"})
+    again = client.post(f"{API}/experiments", json=body, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.headers["location"] == first.headers["location"]
+    assert again.headers["idempotency-replayed"] == "true"
+    other = client.post(f"{API}/experiments", json={**body, "name": "other"}, headers={"Idempotency-Key": "k"})
+    assert (other.status_code, "another request" in other.json()["detail"]) == (422, True)
+    services.replies.begin("x", "y")
+    assert services.ws.experiments.count() == 1
+    assert client.post(f"{API}/experiments", json=body, headers={"Idempotency-Key": "k" * 300}).status_code == 422
+
+
+def test_what_was_refused_may_be_tried_again_with_its_key(client) -> None:
+    dataset = uploaded(client).json()
+    body, key = {"name": "later", "dataset": NOWHERE}, {"Idempotency-Key": "k"}
+    assert client.post(f"{API}/experiments", json=body, headers=key).status_code == 404
+    assert client.post(f"{API}/experiments", json=body, headers=key).headers["idempotency-replayed"] == "true"
+    assert client.post(f"{API}/experiments", json={**body, "dataset": dataset["id"]}).status_code == 201
+
+
+def test_health_metrics_and_the_description(client) -> None:
+    assert get(client, "health").json() == {"status": "OK", "deployment_type": "local"}
+    ready = get(client, "health/ready").json()
+    assert ready == {"status": "ok", "database": "ok", "store": "ok", "cluster": "starting"}
+    get(client, f"jobs/{NOWHERE}", 404)
+    counted = get(client, "/metrics").text
+    assert 'lumigator_requests_total{method="GET",route="/api/v1/jobs/{job_id}",status="404"} 1.0' in counted
+    described = get(client, "openapi.json").json()
+    assert "requestBody" in described["paths"]["/api/v1/workflows"]["post"]
+    assert get(client, "no/such/path", 404).json()["title"] == "Not Found"
+    assert client.patch(f"{API}/jobs").status_code == 405
+
+
+def test_a_mistake_of_ours_is_a_problem_without_its_words(client, services, monkeypatch) -> None:
+    def broken(*_, **__):
+        raise RuntimeError("secret words")
+
+    monkeypatch.setattr(services.ws.datasets, "list", broken)
+    answer = get(client, "datasets", 500)
+    assert "secret words" not in answer.text
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_the_request_id_of_a_proxy_is_kept_where_it_is_harmless(client) -> None:
+    assert client.get(f"{API}/health", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert client.get(f"{API}/health", headers={"X-Request-ID": "a b\t"}).headers["x-request-id"] != "a b\t"

@@ -1,0 +1,135 @@
+"""Who may use the REST API, and from which pages."""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from starlette.testclient import TestClient
+
+from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
+from lumigator_nb.records import Token
+from lumigator_nb.repositories import writing
+from lumigator_nb.rest.app import make_app
+from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.state import Services
+from lumigator_nb.services import tokens
+from lumigator_nb.specs import now
+
+API = "/api/v1"
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def services(inline_ws):
+    return Services(inline_ws, Links(b"k" * 32), open=False)
+
+
+@pytest.fixture
+def client(services):
+    with TestClient(make_app(services), base_url="http://localhost") as made:
+        yield made
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def basic(token: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"anybody:{token}".encode()).decode()}
+
+
+def test_nobody_comes_in_without_a_token(client) -> None:
+    for method, path in (
+        ("get", "jobs"),
+        ("get", "settings/secrets"),
+        ("post", "experiments"),
+        ("delete", f"datasets/{NOWHERE}"),
+    ):
+        answer = getattr(client, method)(f"{API}/{path}")
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert client.get("/metrics").status_code == 401
+    assert client.get(f"/api/jobs/{NOWHERE}").status_code == 401
+    assert client.get(f"{API}/health").status_code == 200
+
+
+def test_an_upload_is_refused_before_it_is_read(client) -> None:
+    def pieces():
+        yield b"--x\r\n"
+        raise AssertionError("the body was read")
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "1000000"}
+    assert client.post(f"{API}/datasets", content=b"--x\r\n", headers=headers | bearer("lmgt_wrong")).status_code == 401
+
+
+@pytest.mark.parametrize("way", [bearer, basic])
+def test_a_token_does_what_its_scope_allows(client, inline_ws, way) -> None:
+    read, write, admin = (way(inline_ws.tokens.create(scope, scope=scope)) for scope in ("read", "write", "admin"))
+    experiment = {"name": "x", "dataset": NOWHERE}
+    assert client.get(f"{API}/jobs", headers=read).status_code == 200
+    refused = client.post(f"{API}/experiments", json=experiment, headers=read)
+    assert (refused.status_code, refused.json()["hint"]) == (403, "lumigator-nb token create NAME --scope write")
+    assert client.post(f"{API}/experiments", json=experiment, headers=write).status_code == 404
+    assert client.get(f"{API}/settings/secrets", headers=write).status_code == 403
+    assert client.get(f"{API}/settings/secrets", headers=admin).status_code == 200
+
+
+def test_an_expired_or_revoked_token_is_refused(client, inline_ws) -> None:
+    text = inline_ws.tokens.create("short", days=1)
+    assert client.get(f"{API}/jobs", headers=bearer(text)).status_code == 200
+    with writing(inline_ws.database) as work:
+        work.tokens.get("short").expires_at = now() - timedelta(seconds=1)
+    assert "has expired" in client.get(f"{API}/jobs", headers=bearer(text)).json()["detail"]
+    inline_ws.tokens.revoke("short")
+    assert client.get(f"{API}/jobs", headers=bearer(text)).status_code == 401
+
+
+def test_guessing_is_slowed_down_and_keeps_nobody_else_out(client, inline_ws) -> None:
+    good = bearer(inline_ws.tokens.create("good"))
+    codes = [client.get(f"{API}/jobs", headers=bearer(f"lmgt_{n}")).status_code for n in range(12)]
+    assert codes == [401] * 10 + [429] * 2
+    refused = client.get(f"{API}/jobs", headers=bearer("lmgt_x"))
+    assert int(refused.headers["retry-after"]) > 0
+    assert client.get(f"{API}/jobs", headers=good).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Basic", "Basic !!", "Basic eA==", "Digest x", "Bearer \xff"])
+def test_what_is_no_token_is_refused(client, header) -> None:
+    assert client.get(f"{API}/jobs", headers={"Authorization": header.encode("latin-1")}).status_code == 401
+
+
+def test_tokens_are_kept_as_digests(inline_ws) -> None:
+    text = inline_ws.tokens.create("mine", scope="write", days=None)
+    (row,) = inline_ws.tokens.list()
+    assert text.startswith(tokens.PREFIX)
+    assert text not in repr(row) + str(row) + row.model_dump_json()
+    assert row.expires_at is None
+    with pytest.raises(ConflictError, match="mine"):
+        inline_ws.tokens.create("mine")
+    for wrong in ({"scope": "god"}, {"days": 0}, {"days": -1}, {"days": 1e12}):
+        with pytest.raises(InvalidInputError):
+            inline_ws.tokens.create("other", **wrong)
+    with pytest.raises(NotFoundError):
+        inline_ws.tokens.revoke("other")
+    assert Token.__tablename__ == "token"
+
+
+def test_without_tokens_no_page_from_elsewhere_changes_anything(inline_ws) -> None:
+    services = Services(inline_ws, Links(b"k" * 32))
+    services.knows_host = lambda host: host == "localhost"
+    services.admits_origin = lambda origin, host: origin == "http://localhost"
+    with TestClient(make_app(services, ["https://ui.example"]), base_url="http://localhost") as client:
+        body = {"name": "x", "dataset": NOWHERE}
+        for origin, code in ((None, 404), ("http://localhost", 404), ("https://evil.example", 403), ("null", 403)):
+            headers = {"Origin": origin} if origin else {}
+            assert client.post(f"{API}/experiments", json=body, headers=headers).status_code == code, origin
+        assert client.get(f"{API}/jobs", headers={"Host": "evil.example"}).status_code == 403
+        allowed = client.get(f"{API}/jobs", headers={"Origin": "https://ui.example"})
+        assert allowed.headers["access-control-allow-origin"] == "https://ui.example"
+        other = client.get(f"{API}/jobs", headers={"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
