@@ -75,7 +75,8 @@ class Server:
         self._server = started(ws, serving, loop=IOLoop.current(), idle_connection_timeout=HEADER_TIMEOUT_S)
         self.port: int = self._server.port
         allowed = serving.allowed(self.port)
-        services.knows_host = allowed.know
+        others = [serving.allowed(api.ray_port)] if api.ray_port is not None else []
+        services.knows_host = lambda host: any(each.know(host) for each in (allowed, *others))
         services.admits_origin = lambda origin, host: allowed.admit(origin, host) or origin in origins or "*" in origins
         arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
         application: Application = self._server._tornado

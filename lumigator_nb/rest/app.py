@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
@@ -56,6 +58,7 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
         counted.show
     )
     app.add_middleware(Doorman, services=services)
+    app.add_middleware(_Methods, app_=app)
     app.add_middleware(Repeating, replies=lambda: services.replies)
     if origins:
         app.add_middleware(
@@ -88,6 +91,36 @@ def _described(app: FastAPI) -> dict[str, Any]:
                     })  # fmt: skip
         app.openapi_schema = found
     return app.openapi_schema
+
+
+class _Methods:
+    """Middleware that refuses what a path does not take, and says what it does; Starlette looks at one route alone."""
+
+    def __init__(self, app: ASGIApp, app_: FastAPI) -> None:
+        self._app, self._described = app, app_
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            allowed = self._allowed(scope["path"].removeprefix(scope.get("root_path", "")))
+            if allowed and scope["method"] not in allowed:
+                request_id, headers = scope.get("request_id"), {"Allow": ", ".join(allowed)}
+                answer = errors.problem(
+                    405, f"this takes {' and '.join(allowed)}", request_id=request_id, headers=headers
+                )
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _allowed(self, path: str) -> list[str]:
+        paths = self._described.openapi()["paths"]
+        found = path if path in paths else next((each for each in paths if _pattern(each).fullmatch(path)), None)
+        return [verb.upper() for verb in paths[found]] if found else []
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """What paths look like that a template describes."""
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)))
 
 
 class _Metrics:

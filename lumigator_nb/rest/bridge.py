@@ -37,7 +37,7 @@ class Bridge(RequestHandler):
 
     logs_itself = True  # the application does
 
-    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 
     def initialize(self, app: ASGIApp, max_upload: int, prefix: str) -> None:
         self._asgi, self._max_upload, self._prefix = app, max_upload, prefix
@@ -121,7 +121,15 @@ class Bridge(RequestHandler):
         if not self._finished:
             self.finish()
 
-    get = head = post = put = patch = delete = options = trace = _answer
+    get = head = post = put = patch = delete = options = trace = query = _answer
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Say what was wrong with a request that did not come as far as the application."""
+        self.set_header("Content-Type", MEDIA_TYPE)
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
+        title = HTTPStatus(status_code).phrase
+        self.finish(json.dumps({"type": "about:blank", "title": title, "status": status_code, "detail": title}))
 
     def on_connection_close(self) -> None:
         """Called when whoever asked has gone."""

@@ -9,7 +9,7 @@ from typing import IO, Annotated
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from lumigator_nb import layout
@@ -46,7 +46,7 @@ def upload_dataset(
     services: Shared,
     request: Request,
     response: Response,
-    dataset: Annotated[UploadFile, Form(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
+    dataset: Annotated[UploadFile, File(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
     format: Annotated[api.DatasetFormat, Form()] = api.DatasetFormat.JOB,
 ) -> api.DatasetResponse:
     """Upload a file. Another file of the same name becomes its next version; the same content is kept once."""

@@ -62,7 +62,7 @@ def get_comparison(
     )
 
 
-@router.post("/estimate", dependencies=[READ], responses=responses(404))
+@router.post("/estimate", dependencies=[READ], responses=responses(404, 409))
 def estimate(services: Shared, experiment_id: UUID, asked: api.EstimateRequest) -> list[api.EstimateRow]:
     """Say what asking models would take and cost; none is asked."""
     experiment = experiment_of(services, experiment_id)

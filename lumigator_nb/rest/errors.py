@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from lumigator_nb import errors
 from lumigator_nb.rest.schemas import Problem
-from lumigator_nb.services.replies import UnderWayError
+from lumigator_nb.services.replies import UnderWayError, UsedKeyError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ MEDIA_TYPE = "application/problem+json"
 STATUSES: tuple[tuple[type[errors.LumigatorError], HTTPStatus], ...] = (
     (errors.NotFoundError, HTTPStatus.NOT_FOUND),
     (UnderWayError, HTTPStatus.CONFLICT),
+    (UsedKeyError, HTTPStatus.CONFLICT),
     (errors.ConflictError, HTTPStatus.CONFLICT),
     (errors.InUseError, HTTPStatus.CONFLICT),
     (errors.WaitTimeoutError, HTTPStatus.CONFLICT),

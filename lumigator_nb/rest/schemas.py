@@ -16,6 +16,7 @@ _TEXT = r"^[^\x00]*$"
 _NAME = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Text = Annotated[str, Field(max_length=100_000, pattern=_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
+SecretName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", examples=["openai_api_key"])]
 _DATASET_ID = "9a3b7d52-0d5e-4c1c-9f2f-6d9a5c1f0b11"
 
 
@@ -99,6 +100,14 @@ class DatasetDownload(Answer):
     download_urls: list[str]
 
 
+class TaskKind(StrEnum):
+    """Tasks, as Lumigator calls them."""
+
+    SUMMARIZATION = "summarization"
+    TRANSLATION = "translation"
+    TEXT_GENERATION = "text-generation"
+
+
 class SummarizationTask(Request):
     """Condense each example."""
 
@@ -147,7 +156,7 @@ class ModelFields(Request):
     model: Annotated[Name, Field(examples=["lead-3"])]
     provider: Annotated[Name, Field(pattern=r"^[a-z_]+$", examples=["baseline"])]
     base_url: Name | None = None
-    secret_key_name: Name | None = None
+    secret_key_name: SecretName | None = None
     generation_config: GenerationConfig = Field(default_factory=GenerationConfig)
 
 
@@ -183,7 +192,7 @@ class EvaluationConfig(Request):
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
     metrics: Annotated[list[Name], Field(max_length=50, examples=[["rouge"]])] | None = None
     llm_as_judge: LocalJudge | None = None
-    secret_key_name: Name | None = None
+    secret_key_name: SecretName | None = None
 
 
 class JobFields(Request):
@@ -223,7 +232,7 @@ class JobType(StrEnum):
 
 
 class JobResponse(Answer):
-    """A job, with what Ray knows of it: `submission_id` is the id under which the cluster has it."""
+    """A job; with the fields of one of Ray's, where `submission_id` is its id once more."""
 
     id: UUID
     job_id: UUID

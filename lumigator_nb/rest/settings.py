@@ -8,8 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.models.catalogue import TASKS
+from lumigator_nb.errors import LumigatorError
 from lumigator_nb.repositories import reading
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import ADMIN, READ
@@ -23,20 +22,17 @@ secrets = APIRouter(prefix="/settings/secrets", tags=["settings"], dependencies=
 health = APIRouter(prefix="/health", tags=["health"])
 
 SecretName = Annotated[
-    str, Path(min_length=1, max_length=255, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["openai_api_key"])
+    str, Path(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", examples=["openai_api_key"])
 ]
 
 
 @models.get("", dependencies=[READ], response_model_exclude_none=True, responses=responses())
 def list_models(
     services: Shared,
-    tasks: Annotated[list[str], Query(description="such as summarization; those for any of them")] = [],  # noqa: B006
+    tasks: Annotated[list[api.TaskKind], Query(description="such as summarization; those for any of them")] = [],  # noqa: B006
 ) -> api.Listing[api.ModelResponse]:
     """List models that are worth a try."""
-    wanted = {task.lower().replace("-", "_") for task in tasks}
-    if unknown := wanted - set(TASKS):
-        known = ", ".join(task.replace("_", "-") for task in TASKS)
-        raise InvalidInputError(f"there is no task {min(unknown)!r}", f"known: {known}")
+    wanted = {task.value.replace("-", "_") for task in tasks}
     found = [each for each in services.ws.models.list() if not wanted or wanted & set(each.tasks)]
     return api.Listing(total=len(found), items=[model_response(each) for each in found])
 

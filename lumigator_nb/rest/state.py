@@ -15,9 +15,8 @@ from lumigator_nb.services.replies import Replies
 from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.workspace import Workspace
 
-
-def _nobody(host: str) -> bool:
-    return False
+# Of one address within five minutes. Nobody guesses 256 random bits; but who tries is to be seen, and costs little.
+MOST_WRONG_TOKENS = 100
 
 
 @dataclass
@@ -40,7 +39,7 @@ class Services:
     admits_origin: Callable[[str, str], bool] = lambda origin, host: False
     submit_soon: Callable[[], None] = lambda: None
     max_upload: int = 2_000_000_000
-    attempts: Attempts = field(default_factory=Attempts)
+    attempts: Attempts = field(default_factory=lambda: Attempts(most=MOST_WRONG_TOKENS))
 
     def __post_init__(self) -> None:
         self.replies = Replies(self.ws.database)

@@ -161,7 +161,7 @@ def job_response(asked: Asked) -> api.JobResponse:
         created_at=job.created_at,
         updated_at=job.finished_at or job.started_at,
         experiment_id=None if asked.alone else UUID(experiment.id),
-        submission_id=workflow.submission_id,
+        submission_id=job.id,
         config={
             "dataset": {"id": experiment.dataset_id},
             "max_samples": experiment.asked.get("max_samples", -1),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from lumigator_nb.db import Database
-from lumigator_nb.errors import ConflictError, InvalidInputError
+from lumigator_nb.errors import ConflictError, LumigatorError
 from lumigator_nb.records import Reply
 from lumigator_nb.repositories import writing
 from lumigator_nb.specs import now
@@ -20,8 +20,18 @@ KEPT_FOR = timedelta(hours=24)
 ABANDONED_AFTER = timedelta(minutes=2)
 
 
-class UnderWayError(ConflictError):
+class UnderWayError(LumigatorError):
     """The first request with that key has not been answered yet."""
+
+    def __init__(self) -> None:
+        super().__init__("a request with this idempotency key is under way", "wait for its answer, then send it again")
+
+
+class UsedKeyError(LumigatorError):
+    """The key was used for another request."""
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request", "a new request needs a key of its own")
 
 
 class Replies:
@@ -35,7 +45,7 @@ class Replies:
 
         Raises:
             UnderWayError: it is being worked on.
-            InvalidInputError: the key was used for another request.
+            UsedKeyError: the key was used for another request.
         """
         with writing(self._database) as work:
             found = work.replies.find(key)
@@ -43,16 +53,14 @@ class Replies:
                 try:
                     work.replies.add(Reply(key=key, fingerprint=fingerprint))
                 except ConflictError:
-                    raise _under_way() from None
+                    raise UnderWayError from None
                 return None
             if found.fingerprint != fingerprint:
-                raise InvalidInputError(
-                    "this idempotency key was used for another request", "a new request needs a key of its own"
-                )
+                raise UsedKeyError
             if found.status is not None:
                 return found
             if now() - found.created_at < ABANDONED_AFTER:
-                raise _under_way()
+                raise UnderWayError
             found.created_at = now()
             return None
 
@@ -74,7 +82,3 @@ class Replies:
         """Remove answers that are too old to be asked for again."""
         with writing(self._database) as work:
             work.replies.forget(now() - KEPT_FOR)
-
-
-def _under_way() -> UnderWayError:
-    return UnderWayError("request", "with this idempotency key", "wait for its answer, then send it again")
