@@ -15,6 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lumigator_nb import __version__
@@ -165,6 +166,8 @@ class _Watched:
 
         try:
             await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
         except Exception as error:
             if not isinstance(error, LumigatorError):
                 log.exception("request %s failed", scope["request_id"])

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler, stream_request_body
@@ -109,7 +110,7 @@ class Bridge(RequestHandler):
         await self._put(None)
         try:
             await self._answering
-        except (StreamClosedError, asyncio.CancelledError):
+        except (ClientDisconnect, StreamClosedError, asyncio.CancelledError):
             return
         except Exception:
             log.exception("a request could not be answered")
@@ -183,7 +184,7 @@ class Bridge(RequestHandler):
 
     async def _send(self, message: Message) -> None:
         if self._gone.is_set():
-            raise OSError("the client has gone")
+            raise ClientDisconnect
         if message["type"] == "http.response.start":
             self.set_status(message["status"])
             for name, value in message.get("headers", []):

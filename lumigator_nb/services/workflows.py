@@ -21,6 +21,7 @@ from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
     ClusterUnavailableError,
+    ConflictError,
     InvalidInputError,
     JobFailedError,
     LumigatorError,
@@ -118,8 +119,9 @@ class Workflows:
 
         Raises:
             As :meth:`launch`; and InvalidInputError for a function that only this process has.
+            ConflictError: the experiment has the same model already; a repeat of it is another one.
         """
-        workflows, chosen = self._claimed(experiment, models, launch or Launch(), 1, description, listed)
+        workflows, chosen = self._claimed(experiment, models, launch or Launch(), 1, description, listed, fresh=True)
         for model in chosen:
             if runs_here(model):
                 raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
@@ -189,6 +191,8 @@ class Workflows:
         repeats: int,
         description: str = "",
         listed: Sequence[Step] = tuple(Step),
+        *,
+        fresh: bool = False,
     ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
@@ -198,6 +202,9 @@ class Workflows:
         with writing(self._database) as work:
             record = work.experiments.get(record.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            for model in chosen:
+                if fresh and model.fingerprint in known:
+                    raise ConflictError("workflow", known[model.fingerprint].label, "Model(…, repeat=2) is another one")
             claims.check_labels(chosen, known.values())
             claims.check_prompts(chosen, record.task)
             workflows = [

@@ -11,7 +11,7 @@ from typing import IO, cast
 from lumigator_nb.errors import DatasetError
 
 # What is larger than both is no archive that somebody packed for an upload.
-MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 100, 2_000_000_000
+MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 100, 256_000_000
 _COPY_BYTES = 1 << 20
 _PACK_AGAIN = "pack it again, or upload the file inside"
 _ENCRYPTED = 0x1
@@ -94,6 +94,6 @@ def _copy(source: IO[bytes], target: Path, filename: str, packed: int) -> None:
 def _refuse_bomb(size: int, packed: int, filename: str) -> None:
     if size > ALWAYS_ALLOWED_BYTES and size > MAX_EXPANSION * packed:
         raise DatasetError(
-            f"{filename} swells to more than {MAX_EXPANSION} times its size and {ALWAYS_ALLOWED_BYTES / 1e9:g} GB",
+            f"{filename} swells to more than {MAX_EXPANSION} times its size and {ALWAYS_ALLOWED_BYTES / 1e6:g} MB",
             "such archives can fill a disk: unpack it yourself if you trust it, and upload the file inside",
         )

@@ -54,6 +54,7 @@ def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
         "mistral",
         "llamacpp",
         "dashboard",
+        "rest",
         "lab",
         "s3",
         "postgres",
