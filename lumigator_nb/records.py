@@ -219,7 +219,7 @@ class Job(_Record, table=True):
     """
 
     __tablename__ = "job"
-    __table_args__ = (sa.UniqueConstraint("workflow_id", "step"), sa.Index(None, "created_at", "id"))
+    __table_args__ = (sa.UniqueConstraint("workflow_id", "step"), sa.Index(None, "listed", "created_at", "id"))
 
     id: str = Field(default_factory=_id, primary_key=True)
     workflow_id: str = Field(foreign_key="workflow.id", index=True, ondelete="CASCADE")

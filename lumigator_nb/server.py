@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import anyio.to_thread
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.web import Application
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 # Between claiming a workflow and handing it over, others take less.
 OTHERS_GRACE = timedelta(seconds=20)
 LOOK_EVERY_S, RETRY_EVERY_S, TIDY_EVERY_S = 1.0, 5.0, 3600.0
+# That answer requests. More of them only take the interpreter from each other: the slowest answers come later.
+THREADS = 8
 # Time that requests under way have to end when the server is told to.
 GRACE_S = 20.0
 # Whoever sends the head of a request more slowly, or nothing at all, is hung up on.
@@ -94,6 +97,7 @@ class Server:
         self._loop.run_until_complete(self._until(stopped))
 
     async def _until(self, stopped: asyncio.Event) -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         await stopped.wait()
         log.info("ending: what is under way is answered, and nothing new is taken")
         http = self._server._http

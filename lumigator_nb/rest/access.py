@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -42,29 +42,35 @@ def _check(request: Request, services: Services, needed: Scope) -> None:
         raise RefusedError(HTTPStatus.UNAUTHORIZED, "an API token is needed", _HINT, _ASK)
 
 
-def needs(scope: Scope) -> Callable[..., None]:
+def needs(scope: Scope) -> Callable[..., Awaitable[None]]:
     """Return the dependency that lets requests pass whose token is good for `scope`."""
 
-    def check(
+    async def check(
         request: Request,
         services: Shared,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> None:
-        _check(request, services, scope)
+        if "authorization" in request.headers:
+            await run_in_threadpool(_check, request, services, scope)  # asks the database
+        else:
+            _check(request, services, scope)
 
     return check
 
 
 class Doorman:
-    """Middleware that asks who uploads before the upload is read, and not after."""
+    """Middleware that asks who it is before an upload is read, or an answer is given again, and not after."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app, self._services = app, services
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and Headers(scope=scope).get("content-type", "").startswith("multipart/"):
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        uploads = headers.get("content-type", "").startswith("multipart/")
+        if uploads or "idempotency-key" in headers:
             try:
-                await run_in_threadpool(_check, Request(scope), self._services, Scope.WRITE)
+                needed = Scope.WRITE if uploads else Scope.READ
+                await run_in_threadpool(_check, Request(scope), self._services, needed)
             except RefusedError as error:
                 await error.answer(scope.get("request_id"))(scope, receive, send)
                 return

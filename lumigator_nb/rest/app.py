@@ -58,9 +58,9 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
     app.get("/metrics", tags=["health"], dependencies=[READ], responses=errors.responses(), response_class=Response)(
         counted.show
     )
-    app.add_middleware(Doorman, services=services)
     app.add_middleware(_Methods, app_=app)
     app.add_middleware(Repeating, replies=lambda: services.replies)
+    app.add_middleware(Doorman, services=services)
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],

@@ -50,8 +50,8 @@ class Services:
         return redactor_of(self.ws.settings)(text)
 
 
-def services_of(request: Request) -> Services:
-    """Return what the application was made with."""
+async def services_of(request: Request) -> Services:
+    """Return what the application was made with; a coroutine, since each function would take a thread."""
     return cast(Services, request.app.state.services)
 
 

@@ -12,7 +12,7 @@ from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.rest import documents
 from lumigator_nb.rest import schemas as api
-from lumigator_nb.services.jobs import Asked
+from lumigator_nb.services.jobs import JobSummary
 from lumigator_nb.specs import (
     GenerationConfig,
     MetricSpec,
@@ -147,45 +147,37 @@ def filename_of(record: Dataset) -> str:
     return f"{layout.safe_filename(record.name)}.csv" if made_here else record.filename
 
 
-def job_response(asked: Asked) -> api.JobResponse:
+def job_response(job: JobSummary) -> api.JobResponse:
     """Return a job as Lumigator shows one."""
-    job, workflow, experiment = asked.job, asked.workflow, asked.experiment
-    model = None if asked.purpose is Purpose.EVALUATION else workflow.model.name
     return api.JobResponse(
         id=UUID(job.id),
         job_id=UUID(job.id),
-        name=asked.name,
-        description=experiment.description if asked.alone else workflow.description,
-        status=asked.status.value,
-        job_type=JOB_TYPES[asked.purpose],
+        name=job.name,
+        description=job.description,
+        status=job.status.value,
+        job_type=JOB_TYPES[job.purpose],
         created_at=job.created_at,
         updated_at=job.finished_at or job.started_at,
-        experiment_id=None if asked.alone else UUID(experiment.id),
+        experiment_id=None if job.alone else UUID(job.experiment_id),
         submission_id=job.id,
         config={
-            "dataset": {"id": experiment.dataset_id},
-            "max_samples": experiment.asked.get("max_samples", -1),
-            "model_name_or_path": model,
+            "dataset": {"id": job.dataset_id},
+            "max_samples": job.asked_samples or -1,
+            "model_name_or_path": None if job.purpose is Purpose.EVALUATION else job.model,
         },
-        message=_message(asked),
-        start_time=job.started_at or workflow.attempted_at,
+        message=job.problem,
+        start_time=job.started_at or job.attempted_at,
         end_time=job.finished_at,
     )
 
 
-def _message(asked: Asked) -> str | None:
-    return asked.job.error or asked.experiment.asked.get("problem")
-
-
-def ray_job(asked: Asked) -> api.RayJob:
+def ray_job(job: JobSummary) -> api.RayJob:
     """Return a job as Ray shows one."""
-    job, workflow = asked.job, asked.workflow
-    start, end = job.started_at or workflow.attempted_at, job.finished_at if asked.status.ended else None
-    status = _RAY_STATUS.get(asked.status, asked.status.value.upper())
+    start, end = job.started_at or job.attempted_at, job.finished_at if job.status.ended else None
     return api.RayJob(
         submission_id=job.id,
-        status=status,
-        message=_message(asked),
+        status=_RAY_STATUS.get(job.status, job.status.value.upper()),
+        message=job.problem,
         start_time=int(start.timestamp() * 1000),
         end_time=int(end.timestamp() * 1000) if end else None,
     )

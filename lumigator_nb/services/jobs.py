@@ -10,7 +10,8 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
 from lumigator_nb.errors import (
@@ -33,6 +34,70 @@ PREDICTIONS = "predictions"
 _NAME_ATTEMPTS = 20
 
 
+class JobSummary(NamedTuple):
+    """What a list shows of a job; fields in the order of `repositories.JOB_COLUMNS`.
+
+    Attributes:
+        recorded: status of its step.
+        label: of the model.
+        of: what its experiment is there for.
+        asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
+    """
+
+    id: str
+    step: Step
+    recorded: Status
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    label: str
+    workflow_description: str
+    attempted_at: datetime
+    model: str
+    experiment_id: str
+    of: Purpose
+    experiment_description: str
+    dataset_id: str
+    owes_dataset: bool
+    asked_name: str | None
+    asked_problem: str | None
+    asked_samples: int | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it was asked for by itself, and not as a part of an experiment."""
+        return self.of != Purpose.COMPARISON
+
+    @property
+    def purpose(self) -> Purpose:
+        """What it does: inference, annotation or evaluation."""
+        if self.alone:
+            return Purpose(self.of)
+        return Purpose.INFERENCE if self.step == Step.INFERENCE else Purpose.EVALUATION
+
+    @property
+    def name(self) -> str:
+        """What it was called."""
+        return self.asked_name or "" if self.alone else f"{self.label}-{self.purpose.value}"
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return self.experiment_description if self.alone else self.workflow_description
+
+    @property
+    def status(self) -> Status:
+        """How it stands; it has not ended while it owes a dataset."""
+        owes = self.owes_dataset and self.recorded == Status.SUCCEEDED
+        return Status.RUNNING if owes else Status(self.recorded)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it failed, or why no dataset could be made of it."""
+        return self.error or self.asked_problem
+
+
 @dataclass(frozen=True)
 class Asked:
     """A job with what it belongs to."""
@@ -42,27 +107,23 @@ class Asked:
     experiment: Experiment
 
     @property
-    def alone(self) -> bool:
-        """Whether it was asked for by itself, and not as a part of an experiment."""
-        return self.experiment.purpose is not Purpose.COMPARISON
-
-    @property
-    def purpose(self) -> Purpose:
-        """What it does: inference, annotation or evaluation."""
-        if self.alone:
-            return self.experiment.purpose
-        return Purpose.INFERENCE if self.job.step is Step.INFERENCE else Purpose.EVALUATION
-
-    @property
-    def name(self) -> str:
-        """What it was called."""
-        return str(self.experiment.asked["name"]) if self.alone else f"{self.workflow.label}-{self.purpose.value}"
+    def summary(self) -> JobSummary:
+        """What a list shows of it."""
+        job, workflow, experiment = self.job, self.workflow, self.experiment
+        return JobSummary(
+            id=job.id, step=job.step, recorded=job.status, error=job.error, created_at=job.created_at,
+            started_at=job.started_at, finished_at=job.finished_at, label=workflow.label,
+            workflow_description=workflow.description, attempted_at=workflow.attempted_at,
+            model=workflow.model.name, experiment_id=experiment.id, of=experiment.purpose,
+            experiment_description=experiment.description, dataset_id=experiment.dataset_id,
+            owes_dataset=experiment.owes_dataset, asked_name=experiment.asked.get("name"),
+            asked_problem=experiment.asked.get("problem"), asked_samples=experiment.asked.get("max_samples"),
+        )  # fmt: skip
 
     @property
     def status(self) -> Status:
-        """How it stands; it has not ended while it owes a dataset."""
-        owes = self.experiment.owes_dataset and self.job.status is Status.SUCCEEDED
-        return Status.RUNNING if owes else Status(self.job.status)
+        """As of :class:`JobSummary`."""
+        return self.summary.status
 
     @property
     def dataset_id(self) -> str | None:
@@ -110,7 +171,15 @@ class Jobs:
         if to_dataset and column in taken:
             raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
         return self._asked(
-            Purpose.INFERENCE, chosen, model, task, name, description, launch, {"column": column}, to_dataset
+            Purpose.INFERENCE,
+            chosen,
+            model,
+            task,
+            name,
+            description,
+            launch,
+            {"column": column, "max_samples": max_samples or -1},
+            to_dataset,
         )
 
     def annotate(
@@ -127,7 +196,15 @@ class Jobs:
         """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
         chosen = self._sampled(dataset, max_samples)
         return self._asked(
-            Purpose.ANNOTATION, chosen, model, task, name, description, launch, {"column": "ground_truth"}, True
+            Purpose.ANNOTATION,
+            chosen,
+            model,
+            task,
+            name,
+            description,
+            launch,
+            {"column": "ground_truth", "max_samples": max_samples or -1},
+            True,
         )
 
     def evaluate(
@@ -159,7 +236,8 @@ class Jobs:
                 "an inference job with store_to_dataset makes one",
             )
         owner = self._experiments.create_for_job(
-            Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics, asked={},
+            Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
+            asked={"max_samples": max_samples or -1},
             description=description,
         )  # fmt: skip
         try:
@@ -195,7 +273,7 @@ class Jobs:
                 asked = self.get(key)
         return asked
 
-    def list(self, purposes: Sequence[Purpose] = (), *, limit: int = 100, offset: int = 0) -> builtins.list[Asked]:
+    def list(self, purposes: Sequence[Purpose] = (), *, limit: int = 100, offset: int = 0) -> builtins.list[JobSummary]:
         """Return jobs as they are recorded, newest first: those asked for by themselves, and those of experiments.
 
         Args:
@@ -204,7 +282,7 @@ class Jobs:
         """
         with reading(self._database) as work:
             found = work.jobs.asked_for(_kinds(purposes), limit=limit, offset=offset)
-        return [Asked(*each) for each in found]
+        return [JobSummary(*each) for each in found]
 
     def count(self, purposes: Sequence[Purpose] = ()) -> int:
         """Return how many jobs :meth:`list` would return without a limit."""

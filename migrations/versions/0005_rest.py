@@ -33,7 +33,7 @@ def upgrade() -> None:
     op.create_index("ix_experiment_owes_dataset", "experiment", ["owes_dataset"])
     op.add_column("workflow", _description())
     op.add_column("job", sa.Column("listed", sa.Boolean(), nullable=False, server_default=sa.true()))
-    op.create_index("ix_job_created_at_id", "job", ["created_at", "id"])
+    op.create_index("ix_job_listed_created_at_id", "job", ["listed", "created_at", "id"])
     op.create_table(
         "token",
         sa.Column("id", sa.String(), nullable=False),
@@ -62,7 +62,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("reply")
     op.drop_table("token")
-    op.drop_index("ix_job_created_at_id", "job")
+    op.drop_index("ix_job_listed_created_at_id", "job")
     with op.batch_alter_table("job") as table:
         table.drop_column("listed")
     with op.batch_alter_table("workflow") as table:

@@ -67,6 +67,14 @@ def test_an_upload_is_refused_before_it_is_read(client) -> None:
     assert client.post(f"{API}/datasets", content=b"--x\r\n", headers=headers | bearer("lmgt_wrong")).status_code == 401
 
 
+def test_an_answer_is_not_given_again_to_who_may_not_come_in_any_more(client, inline_ws) -> None:
+    headers = bearer(inline_ws.tokens.create("gone", scope="write")) | {"Idempotency-Key": "k"}
+    body = {"name": "x", "dataset": NOWHERE}
+    assert [client.post(f"{API}/experiments", json=body, headers=headers).status_code for _ in range(2)] == [404, 404]
+    inline_ws.tokens.revoke("gone")
+    assert client.post(f"{API}/experiments", json=body, headers=headers).status_code == 401
+
+
 @pytest.mark.parametrize("way", [bearer, basic])
 def test_a_token_does_what_its_scope_allows(client, inline_ws, way) -> None:
     read, write, admin = (way(inline_ws.tokens.create(scope, scope=scope)) for scope in ("read", "write", "admin"))
