@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 OTHERS_GRACE = timedelta(seconds=20)
 LOOK_EVERY_S, RETRY_EVERY_S, TIDY_EVERY_S = 1.0, 5.0, 3600.0
 # That answer requests. More of them only take the interpreter from each other: the slowest answers come later.
-THREADS = 8
+THREADS = 16
 # Time that requests under way have to end when the server is told to.
 GRACE_S = 20.0
 # Whoever sends the head of a request more slowly, or nothing at all, is hung up on.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 
 from lumigator_nb.errors import NotFoundError
@@ -25,7 +28,7 @@ from lumigator_nb.rest.translation import (
     task_of,
 )
 from lumigator_nb.services.jobs import Asked
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Purpose, Status
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 ray = APIRouter(prefix="/api/jobs", tags=["ray"])
@@ -96,7 +99,7 @@ def _created(services: Services, request: Request, response: Response, asked: As
 
 
 @router.get("", dependencies=[READ], response_model=api.Listing[api.JobResponse], responses=responses())
-def list_jobs(
+async def list_jobs(
     services: Shared,
     skip: Skip = 0,
     limit: Limit = 100,
@@ -104,10 +107,14 @@ def list_jobs(
 ) -> Response:
     """List jobs, newest first, as they are recorded: the server looks at those under way all the time."""
     purposes = [PURPOSES[each] for each in dict.fromkeys(job_types)]
+    listing = partial(_listed, services, purposes, skip, limit)
+    return Response(await run_sync(listing, limiter=services.lists), media_type="application/json")
+
+
+def _listed(services: Services, purposes: Sequence[Purpose], skip: int, limit: int) -> str:
     found = [job_response(each) for each in services.ws.jobs.list(purposes, limit=limit, offset=skip)]
-    page = api.Listing[api.JobResponse](total=services.ws.jobs.count(purposes), items=found)
     # Written here: FastAPI would check each job once more, which takes longer than to read them.
-    return Response(page.model_dump_json(), media_type="application/json")
+    return api.Listing[api.JobResponse](total=services.ws.jobs.count(purposes), items=found).model_dump_json()
 
 
 @router.get("/{job_id}", dependencies=[READ], responses=responses(404))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from lumigator_nb.presentation.attempts import Attempts
@@ -44,6 +45,8 @@ class Services:
     def __post_init__(self) -> None:
         self.replies = Replies(self.ws.database)
         self.races = Races(self.ws)
+        # SQLite hands the interpreter on with every row: many long lists at once take three times as long in all.
+        self.lists = CapacityLimiter(1)
 
     def redact(self, text: str) -> str:
         """Take the secrets that are known here out of a text."""
