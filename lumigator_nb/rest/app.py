@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -22,6 +23,7 @@ from lumigator_nb import __version__
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.rest import datasets, decisions, errors, experiments, jobs, settings
 from lumigator_nb.rest.access import READ, Doorman
+from lumigator_nb.rest.page import described
 from lumigator_nb.rest.paging import PREFIX
 from lumigator_nb.rest.repeating import HEADER, Repeating
 from lumigator_nb.rest.schemas import Problem
@@ -30,6 +32,7 @@ from lumigator_nb.specs import Status
 
 log = logging.getLogger(__name__)
 
+_DESCRIPTION = "Lumigator's routes, and what goes beyond them: datasets, jobs, experiments, workflows, decisions."
 REQUEST_ID = "X-Request-ID"
 _LONGEST_REQUEST_ID = 100
 
@@ -41,8 +44,8 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
         origins: of pages elsewhere that may use it from a browser, such as ``https://example.org``; "*" is all.
     """
     app = FastAPI(
-        title="Lumigator", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=f"{PREFIX}/docs",
-        redoc_url=None, redirect_slashes=False, description=__doc__, strict_content_type=False,
+        title="Lumigator", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None,
+        redoc_url=None, redirect_slashes=False, description=_DESCRIPTION, strict_content_type=False,
     )  # fmt: skip
     app.state.services = services
     errors.install(app)
@@ -58,6 +61,7 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
     app.get("/metrics", tags=["health"], dependencies=[READ], responses=errors.responses(), response_class=Response)(
         counted.show
     )
+    app.get(f"{PREFIX}/docs", include_in_schema=False)(lambda: HTMLResponse(described(app.openapi())))
     app.add_middleware(_Methods, app_=app)
     app.add_middleware(Repeating, replies=lambda: services.replies)
     app.add_middleware(Doorman, services=services)

@@ -14,7 +14,7 @@ from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.paging import PREFIX, Limit, Skip, base, location
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
     Page,
@@ -159,7 +159,10 @@ def experiment_of(services: Services, experiment_id: UUID) -> Experiment:
 
 
 def _workflow(services: Services, workflow_id: UUID) -> Workflow:
-    return services.ws.workflows.get(str(workflow_id))
+    found = services.ws.workflows.get(str(workflow_id))
+    if services.ws.experiments.get(found.experiment_id).purpose is not Purpose.COMPARISON:
+        raise NotFoundError("workflow", str(workflow_id), f"it is a job: GET {PREFIX}/jobs/{workflow_id}")
+    return found
 
 
 def _details(services: Services, request: Request, workflow: Workflow) -> api.WorkflowDetails:

@@ -344,7 +344,9 @@ class Jobs:
                     frame, name=name, model=label, workflow_id=workflow.id, missing=missing, column=column
                 )
             except ConflictError:
-                continue
+                twin = self._datasets.find(name)
+                if twin is not None and twin.generated.get("workflow_id") == workflow.id:
+                    return twin  # somebody else was quicker
         return self._datasets.keep_generated(
             frame, name=f"{title} ({workflow.id})", model=label, workflow_id=workflow.id, missing=missing, column=column
         )

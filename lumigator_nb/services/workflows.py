@@ -121,11 +121,12 @@ class Workflows:
             As :meth:`launch`; and InvalidInputError for a function that only this process has.
             ConflictError: the experiment has the same model already; a repeat of it is another one.
         """
-        workflows, chosen = self._claimed(experiment, models, launch or Launch(), 1, description, listed, fresh=True)
+        launch = launch or Launch()
+        chosen = claims.checked_models(models, 1, launch, here=self._cluster.head is not None)
         for model in chosen:
             if runs_here(model):
                 raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
-        return workflows
+        return self._claimed(experiment, chosen, launch, 1, description, listed, fresh=True)[0]
 
     def submit_waiting(self, *, older_than: timedelta = timedelta(0)) -> builtins.list[Workflow]:
         """Hand over what was noted down and never reached the cluster; return what was handed over.

@@ -133,6 +133,25 @@ def test_an_inference_job_and_its_dataset(client) -> None:
                        "answers": "Text 1 begins."}  # fmt: skip
 
 
+def test_a_job_is_no_workflow_and_a_function_no_job(client, services) -> None:
+    dataset = uploaded(client).json()
+    job = inference(client, dataset["id"])
+    assert get(client, f"workflows/{job['id']}", 404).json()["hint"].endswith(f"jobs/{job['id']}")
+    config = {"model": "f", "provider": "function", "generation_config": GENERATION}
+    created(client, "jobs/inference", {"name": "x", "dataset": dataset["id"], "job_config": config}, 422)
+    assert services.ws.workflows.count() == 1
+
+
+def test_whoever_makes_the_dataset_of_a_job_there_is_but_one(client, services, monkeypatch) -> None:
+    dataset = uploaded(client).json()
+    job = inference(client, dataset["id"], store_to_dataset=True)
+    services.ws.workflows.refresh()
+    owing = services.ws.jobs.get(job["id"]).experiment
+    for _ in range(2):  # as two servers do that look at the same moment
+        services.ws.jobs._settle(owing)
+    assert services.ws.datasets.count() == 2
+
+
 def test_an_annotation_writes_the_ground_truth(client) -> None:
     dataset = uploaded(client).json()
     config = {"model": "lead-1", "provider": "baseline"}
@@ -399,6 +418,9 @@ def test_health_metrics_and_the_description(client) -> None:
     assert 'lumigator_requests_total{method="GET",route="/api/v1/jobs/{job_id}",status="404"} 1.0' in counted
     described = get(client, "openapi.json").json()
     assert "requestBody" in described["paths"]["/api/v1/workflows"]["post"]
+    page = get(client, "docs").text
+    assert "<code>POST /api/v1/workflows</code>" in page
+    assert "src=" not in page  # nothing from elsewhere
     assert get(client, "no/such/path", 404).json()["title"] == "Not Found"
     assert client.patch(f"{API}/jobs").status_code == 405
 
