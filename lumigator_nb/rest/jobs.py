@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 
 from lumigator_nb.errors import NotFoundError
@@ -107,14 +106,16 @@ async def list_jobs(
 ) -> Response:
     """List jobs, newest first, as they are recorded: the server looks at those under way all the time."""
     purposes = [PURPOSES[each] for each in dict.fromkeys(job_types)]
-    listing = partial(_listed, services, purposes, skip, limit)
-    return Response(await run_sync(listing, limiter=services.lists), media_type="application/json")
+    what = ("jobs", tuple(purposes), skip, limit)
+    page = await services.lists.get(what, partial(_listed, services, purposes, skip, limit))
+    return Response(page, media_type="application/json")
 
 
-def _listed(services: Services, purposes: Sequence[Purpose], skip: int, limit: int) -> str:
+def _listed(services: Services, purposes: Sequence[Purpose], skip: int, limit: int) -> bytes:
     found = [job_response(each) for each in services.ws.jobs.list(purposes, limit=limit, offset=skip)]
+    page = api.Listing[api.JobResponse](total=services.ws.jobs.count(purposes), items=found)
     # Written here: FastAPI would check each job once more, which takes longer than to read them.
-    return api.Listing[api.JobResponse](total=services.ws.jobs.count(purposes), items=found).model_dump_json()
+    return page.model_dump_json().encode()
 
 
 @router.get("/{job_id}", dependencies=[READ], responses=responses(404))

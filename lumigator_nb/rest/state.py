@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
-from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from lumigator_nb.presentation.attempts import Attempts
 from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.races import Races
 from lumigator_nb.services.replies import Replies
 from lumigator_nb.services.secrets import redactor_of
@@ -45,8 +45,7 @@ class Services:
     def __post_init__(self) -> None:
         self.replies = Replies(self.ws.database)
         self.races = Races(self.ws)
-        # SQLite hands the interpreter on with every row: many long lists at once take three times as long in all.
-        self.lists = CapacityLimiter(1)
+        self.lists = Lists()
 
     def redact(self, text: str) -> str:
         """Take the secrets that are known here out of a text."""

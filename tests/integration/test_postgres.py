@@ -16,7 +16,7 @@ UNIT = Path(__file__).parent.parent / "unit"
 
 
 def test_the_database_suites_pass_on_postgresql(postgres_url) -> None:
-    names = ("database", "migrations", "concurrency", "services", "labels")
+    names = ("database", "migrations", "concurrency", "services", "labels", "rest")
     suites = [str(UNIT / f"test_{name}.py") for name in names]
     environment = os.environ | {"SQLALCHEMY_DATABASE_URL": postgres_url}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites]

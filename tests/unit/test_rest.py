@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import threading
 import time
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from starlette.testclient import TestClient
 
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import Status
 
@@ -195,6 +198,28 @@ def test_jobs_are_listed_by_type_and_page(client, services) -> None:
     assert (page["total"], [each["id"] for each in page["items"]]) == (5, single[:0:-1])
     assert get(client, "experiments/all").json()["total"] == 1  # what holds a single job is none
     assert [each.name for each in services.ws.experiments.list()] == ["which"]
+
+
+def test_a_list_is_made_once_for_all_who_asked_before_it_was_begun() -> None:
+    begun, made = threading.Event(), []
+
+    def make() -> bytes:
+        begun.set()
+        time.sleep(0.2)
+        made.append(len(made))
+        return str(made[-1]).encode()
+
+    async def everybody() -> list[bytes]:
+        lists = Lists()
+        first = asyncio.ensure_future(lists.get("jobs", make))
+        await asyncio.to_thread(begun.wait)
+        later = [asyncio.ensure_future(lists.get("jobs", make)) for _ in range(3)]
+        await asyncio.sleep(0)
+        later.pop().cancel()  # who goes away takes it from nobody else
+        return await asyncio.gather(first, *later, lists.get("others", make))
+
+    # What was begun already is older than the later questions.
+    assert asyncio.run(everybody()) == [b"0", b"1", b"1", b"2"]
 
 
 def test_an_experiment_with_its_workflows(client, services) -> None:
