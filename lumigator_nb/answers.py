@@ -104,8 +104,10 @@ class Answers:
             self._join(mine)
 
     def _new_name(self) -> str:
-        # The time is in the name, so that of two answers to the same question the later one wins.
-        return f"{self._folder}/{self._owner}.{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:8]}.jsonl"
+        # The time is in the name, so that of two answers to the same question the later one wins, also where both
+        # were written in one millisecond.
+        milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+        return f"{self._folder}/{self._owner}.{milliseconds:013d}-{rest:06d}-{uuid.uuid4().hex[:8]}.jsonl"
 
     def _is_mine(self, name: str) -> bool:
         return name.rpartition("/")[2].partition(".")[0] == self._owner

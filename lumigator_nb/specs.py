@@ -411,12 +411,18 @@ class Launch(Value):
             a day at a lower price.
         budget: dollars that the workflow may spend; it stops before it would exceed them. None is no bound.
         max_failed: share of examples in [0, 1] that may stay unanswered without the workflow counting as failed.
+        workers: processes of the cluster that share the work; None lets the size of the work decide.
+        priority: of those that wait for the cluster the higher go first; the same take turns by experiment.
+        timeout: seconds that a step may take; then it ends as failed, and can be resumed. None is no bound.
     """
 
     cache: Literal["on", "off", "refresh"] = "on"
     mode: Literal["direct", "batch"] = "direct"
     budget: float | None = Field(default=None, ge=0)
     max_failed: float = Field(default=0.1, ge=0, le=1)
+    workers: int | None = Field(default=None, ge=1)
+    priority: int = 0
+    timeout: float | None = Field(default=None, gt=0)
 
 
 class WorkflowSpec(Value):

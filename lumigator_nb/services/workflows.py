@@ -69,6 +69,9 @@ class Workflows:
         repeats: int = 1,
         budget: float | None = None,
         max_failed: float = 0.1,
+        workers: int | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
     ) -> builtins.list[Workflow]:
         """Hand models to the cluster, one workflow each, and return at once.
 
@@ -84,6 +87,9 @@ class Workflows:
             repeats: workflows per model, whose answers are kept apart; sampling seeds differ.
             budget: dollars that each workflow may spend.
             max_failed: share of examples that may stay unanswered.
+            workers: processes of the cluster that share each workflow; default as many as its size deserves.
+            priority: of those that wait for the cluster the higher go first.
+            timeout: seconds that a step may take before it ends as failed.
 
         Returns:
             The workflows, in the order of `models`.
@@ -94,7 +100,10 @@ class Workflows:
             StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
-        launch = claims.launch_options(cache=cache, mode=mode, budget=budget, max_failed=max_failed)
+        launch = claims.launch_options(
+            cache=cache, mode=mode, budget=budget, max_failed=max_failed,
+            workers=workers, priority=priority, timeout=timeout,
+        )  # fmt: skip
         workflows, chosen = self._claimed(experiment, models, launch, repeats)
         self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
         self.cache.keep_to_limit()
