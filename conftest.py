@@ -99,7 +99,7 @@ class InlineCluster:
         self.reachable = True
         self.execute = True
 
-    def submit(self, submission_id: str, arguments: list[str], *, all_cores: bool, cpus: float) -> None:
+    def submit(self, submission_id: str, arguments: list[str], **_: object) -> None:
         from lumigator_nb import worker
         from lumigator_nb.cluster import JobState
         from lumigator_nb.specs import Status

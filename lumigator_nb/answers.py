@@ -51,10 +51,11 @@ class Answers:
         folder: of this model there.
         owner: names this workflow's files.
         takes_others: whether answers that other workflows left are found too.
+        joins: whether closing joins this workflow's files, which no other process may be writing then.
     """
 
-    def __init__(self, store: Store, folder: str, owner: str, *, takes_others: bool = True) -> None:
-        self._store, self._folder, self._owner = store, folder, owner
+    def __init__(self, store: Store, folder: str, owner: str, *, takes_others: bool = True, joins: bool = True) -> None:
+        self._store, self._folder, self._owner, self._joins = store, folder, owner, joins
         # A private temporary database: in memory while it is small, on disk beyond that, gone when closed.
         self._index = sqlite3.connect("", isolation_level=None)
         self._index.execute("PRAGMA journal_mode = OFF")
@@ -99,6 +100,8 @@ class Answers:
         """Publish what waits, and join this workflow's files into one."""
         self._journal.close()
         self._index.close()
+        if not self._joins:
+            return
         mine = [name for name in self._store.list(self._folder) if self._is_mine(name)]
         if len(mine) > 1 or any(not name.endswith(".gz") for name in mine):
             self._join(mine)

@@ -60,6 +60,10 @@ class MissingExtraError(ConfigurationError):
         self.extra = extra
 
 
+class ExecutionError(LumigatorError):
+    """What the cluster's processes were to do came to no end: they died, or took too long."""
+
+
 class InvalidInputError(LumigatorError, ValueError):
     """What the caller gave cannot be used."""
 

@@ -6,14 +6,16 @@ import logging
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lumigator_nb import layout, metrics, results
-from lumigator_nb.errors import DamagedError, LumigatorError, StoreUnavailableError
+from lumigator_nb.errors import DamagedError, ExecutionError, LumigatorError, StoreUnavailableError
 from lumigator_nb.kept import KeptAsking
 from lumigator_nb.keys import Redactor
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores, parallel
@@ -28,8 +30,47 @@ SCORED_ROWS_PER_FILE = 4096
 _MOST_REASONS, _LONGEST_REASON = 10, 200
 
 
-def evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> list[MetricResult]:
-    """Compute the metrics that the workflow's predictions do not have yet; return how each went, in order."""
+@dataclass
+class Scored:
+    """What a metric found in some of a workflow's examples, or in all of them.
+
+    Attributes:
+        totals: by the score's name.
+        n_rows: examples looked at; `n_empty` of their predictions are empty texts.
+        signature, details, cost: of the metric, as far as it got.
+    """
+
+    totals: dict[str, Total] = field(default_factory=dict)
+    n_rows: int = 0
+    n_empty: int = 0
+    signature: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    cost: float | None = None
+
+    def add(self, other: Scored) -> None:
+        """Add what was found in other examples."""
+        for name, total in other.totals.items():
+            self.totals.setdefault(name, Total(total.info)).merge(total)
+        self.n_rows += other.n_rows
+        self.n_empty += other.n_empty
+
+    def describe(self, metric: Metric) -> None:
+        """Take over what the metric says of itself."""
+        self.signature, self.details, self.cost = metric.signature, metric.details, metric.cost
+
+
+# Scores a whole workflow by one metric: here, or on several processes.
+Scorer = Callable[[MetricSpec, WorkflowSpec, Store, ProgressWriter, Redactor], Scored]
+
+
+def evaluate(
+    spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor, scorer: Scorer
+) -> list[MetricResult]:
+    """Compute the metrics that the workflow's predictions do not have yet; return how each went, in order.
+
+    Args:
+        scorer: scores all examples by one metric, such as :func:`score_here`.
+    """
     inference = results.find_result(store, spec.workflow_id, Step.INFERENCE)
     answers_of = inference.attempt if inference else spec.attempt
     found = []
@@ -41,34 +82,36 @@ def evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact:
         progress.begin(0)
         if len(spec.metrics) > 1:
             progress.note(f"metric {index + 1} of {len(spec.metrics)}: {metric.title}")
-        found.append(_evaluate(metric, answers_of, spec, store, progress, redact))
+        found.append(_evaluate(metric, answers_of, spec, store, progress, redact, scorer))
         results.write_metric_result(store, spec.workflow_id, found[-1])
     return found
 
 
 def _evaluate(
-    asked: MetricSpec, answers_of: int, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor
+    asked: MetricSpec,
+    answers_of: int,
+    spec: WorkflowSpec,
+    store: Store,
+    progress: ProgressWriter,
+    redact: Redactor,
+    scorer: Scorer,
 ) -> MetricResult:
     store.delete(layout.scores_folder(spec.workflow_id, asked))
     started, title = time.monotonic(), asked.title
     try:
-        metric = metrics.create(asked)
-        metric.prepare()
-        if isinstance(metric, (Judging, JuryMetric)):
-            metric.ask = _asker(spec, store, progress, redact)
-        totals, n_empty = _score_shards(asked, metric, spec, store, progress)
+        scored = scorer(asked, spec, store, progress, redact)
         return MetricResult(
             metric=asked,
             title=title,
             answers_of=answers_of,
-            signature=metric.signature,
-            scores={name: total.result for name, total in totals.items()},
-            n_empty=n_empty,
-            cost=metric.cost,
-            details=metric.details,
+            signature=scored.signature,
+            scores={name: total.result for name, total in scored.totals.items()},
+            n_empty=scored.n_empty,
+            cost=scored.cost,
+            details=scored.details,
             seconds=time.monotonic() - started,
         )
-    except (StoreUnavailableError, DamagedError):
+    except (StoreUnavailableError, DamagedError, ExecutionError):
         raise  # no fault of the metric's: the step fails, and is resumed
     except Exception as error:  # whatever a metric's own library raises
         message = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"
@@ -84,6 +127,66 @@ def _evaluate(
         )
 
 
+def score_here(
+    asked: MetricSpec, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor
+) -> Scored:
+    """Score all examples of a workflow in this process, judges included.
+
+    Raises:
+        Whatever the metric's own library does.
+    """
+    metric = metrics.create(asked)
+    metric.prepare()
+    if is_judge(metric):
+        metric.ask = _asker(spec, store, progress, redact)  # type: ignore[attr-defined]
+    scored = Scored()
+    with group_scorer(asked, metric, spec, store) as score:
+        for group in range(n_groups(spec)):
+            found = score(group)
+            scored.add(found)
+            progress.advance(found.n_rows)
+    scored.describe(metric)
+    return scored
+
+
+def is_judge(metric: Metric) -> bool:
+    """Whether a metric asks language models."""
+    return isinstance(metric, (Judging, JuryMetric))
+
+
+def n_groups(spec: WorkflowSpec) -> int:
+    """Return how many files the scores of a workflow's examples go into."""
+    return -(-spec.n_examples // _group_size(spec))
+
+
+@contextmanager
+def group_scorer(
+    asked: MetricSpec, metric: Metric, spec: WorkflowSpec, store: Store
+) -> Iterator[Callable[[int], Scored]]:
+    """Yield what scores one group of examples, some thousands of them, and publishes their scores.
+
+    Args:
+        metric: made from `asked`, and prepared.
+    """
+    size = _group_size(spec)
+    columns = None if "metadata" in metric.needs else _is_text
+
+    def score(group: int) -> Scored:
+        table, first = rows(group * size, size), group * size
+        predictions = _predictions(spec, store, first, len(table))
+        metadata = _metadata(table) if "metadata" in metric.needs else None
+        examples, truth = table["example"].to_pylist(), _references(table)
+        found = Scored(n_rows=len(table), n_empty=predictions.count(""))
+        scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
+        results.write_scores(store, spec.workflow_id, asked, group, first, scores)
+        for each in scores:
+            found.totals.setdefault(each.info.name, Total(each.info)).add(each)
+        return found
+
+    with results.row_reader(store, spec.dataset, columns) as rows:
+        yield score
+
+
 def _asker(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> KeptAsking:
     def spent(judge: Model) -> float:
         others = [each for each in spec.metrics if judge not in metrics.models_of([each])]
@@ -95,39 +198,18 @@ def _asker(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: R
     )
 
 
-def _score_shards(
-    asked: MetricSpec, metric: Metric, spec: WorkflowSpec, store: Store, progress: ProgressWriter
-) -> tuple[dict[str, _Total], int]:
-    totals: dict[str, _Total] = {}
-    first = n_empty = 0
-    for shard, (predictions, table) in enumerate(_shards(metric, spec, store)):
-        truth = _references(table)
-        metadata = _metadata(table) if "metadata" in metric.needs else None
-        scores = parallel.score(asked, metric, predictions, truth, table["example"].to_pylist(), metadata)
-        results.write_scores(store, spec.workflow_id, asked, shard, first, scores)
-        for each in scores:
-            totals.setdefault(each.info.name, _Total(each.info)).add(each)
-        n_empty += predictions.count("")
-        first += len(table)
-        progress.advance(len(table))
-    return totals, n_empty
-
-
-def _shards(metric: Metric, spec: WorkflowSpec, store: Store) -> Iterator[tuple[list[str | None], pa.Table]]:
-    """Yield predictions and the rows that they belong to, some thousands at once."""
-    per_file = max(1, SCORED_ROWS_PER_FILE // spec.shard_size)
-    columns = None if "metadata" in metric.needs else _is_text
-    for index, table in enumerate(results.iter_shards(store, spec.dataset, columns, per_file * spec.shard_size)):
-        yield _predictions(spec, store, range(index * per_file, (index + 1) * per_file)), table
+def _group_size(spec: WorkflowSpec) -> int:
+    """Examples per file of scores: whole shards of predictions, so that none is read twice."""
+    return max(1, SCORED_ROWS_PER_FILE // spec.shard_size) * spec.shard_size
 
 
 def _is_text(column: str) -> bool:
     return column == "example" or is_ground_truth(column)
 
 
-def _predictions(spec: WorkflowSpec, store: Store, shards: range) -> list[str | None]:
-    last = -(-spec.n_examples // spec.shard_size)
-    parts = (results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard) for shard in shards if shard < last)
+def _predictions(spec: WorkflowSpec, store: Store, first: int, count: int) -> list[str | None]:
+    shards = range(first // spec.shard_size, -(-(first + count) // spec.shard_size))
+    parts = (results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard) for shard in shards)
     return [text for part in parts for text in part["prediction"].to_pylist()]
 
 
@@ -143,25 +225,33 @@ def _metadata(table: pa.Table) -> list[dict[str, Any]]:
     return list(table.select(kept).to_pylist()) if kept else [{} for _ in range(len(table))]
 
 
-class _Total:
+class Total:
     """The running sum of a score's sufficient statistics, which is all that its overall value needs."""
 
     def __init__(self, info: ScoreInfo) -> None:
-        self._info = info
+        self.info = info
         self._sum: FloatArray | float = 0.0
         self._count = 0
         self._unscored: Counter[str] = Counter()
 
     def add(self, scores: Scores) -> None:
+        """Add the scores of some examples."""
         scored = scores.statistics[scores.scored]
         self._sum = self._sum + scored.sum(axis=0)
         self._count += len(scored)
         self._unscored.update(scores.unscored)
 
+    def merge(self, other: Total) -> None:
+        """Add the sum over other examples."""
+        self._sum = self._sum + other._sum
+        self._count += other._count
+        self._unscored.update(other._unscored)
+
     @property
     def result(self) -> ScoreResult:
-        overall = float(self._info.aggregate(np.asarray(self._sum), self._count)) if self._count else None
-        low, high = (None if np.isinf(bound) else float(bound) for bound in self._info.range)
+        """What it comes to."""
+        overall = float(self.info.aggregate(np.asarray(self._sum), self._count)) if self._count else None
+        low, high = (None if np.isinf(bound) else float(bound) for bound in self.info.range)
         # A judge's failures each have words of their own.
         common = Counter(
             {reason[:_LONGEST_REASON]: count for reason, count in self._unscored.most_common(_MOST_REASONS)}
@@ -172,7 +262,7 @@ class _Total:
             overall=overall,
             n_scored=self._count,
             unscored=dict(common),
-            description=self._info.description,
-            higher_is_better=self._info.higher_is_better,
+            description=self.info.description,
+            higher_is_better=self.info.higher_is_better,
             range=(low, high),
         )

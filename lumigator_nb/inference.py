@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -30,6 +30,44 @@ NOT_ASKED = "not asked yet"
 _WRITES_AHEAD = 4
 
 
+@dataclass(frozen=True)
+class Todo:
+    """The shards of a workflow that have no predictions yet, or gaps in them.
+
+    Attributes:
+        shards: ascending.
+        reopened: those of them that an earlier attempt has written, with examples that have no answer.
+    """
+
+    shards: tuple[int, ...]
+    reopened: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A shard whose predictions have been published.
+
+    Attributes:
+        n_failed: of its rows have no prediction.
+        cost: dollars that were paid for it in this attempt; None where nothing has a price.
+    """
+
+    shard: int
+    n_rows: int
+    n_failed: int
+    cost: float | None
+
+
+class Listener(Protocol):
+    """Whoever is told how far the work is; a :class:`ProgressWriter` is one."""
+
+    def note(self, text: str) -> None: ...
+
+    def begin(self, resumed: int) -> None: ...
+
+    def advance(self, count: int, *, failed: int = 0, cost: float | None = None) -> None: ...
+
+
 def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
     """Answer all examples that have no answer yet; return what was used, for the record.
 
@@ -39,12 +77,25 @@ def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Re
         BudgetReachedError: the money is spent; what was answered stays.
         LumigatorError: no further example can be answered; what was answered stays.
     """
+    todo = unfinished(spec, store)
+    if not todo.shards:
+        return results.find_model_details(store, spec.workflow_id)
+    resumed = spec.n_examples - rows_of(spec, todo.shards)
+    with Work(spec, store, progress, redact, todo.reopened, resumed=resumed) as work:
+        return work.answer(todo.shards)
+
+
+def unfinished(spec: WorkflowSpec, store: Store) -> Todo:
+    """Look up which shards are left to do."""
     finished = results.finished_shards(store, spec.workflow_id, Step.INFERENCE)
     reopened = set() if spec.attempt == 1 else {each for each in finished if _has_gaps(store, spec, each)}
-    if len(finished - reopened) == -(-spec.n_examples // spec.shard_size):
-        return results.find_model_details(store, spec.workflow_id)
-    with _Work(spec, store, progress, redact, finished - reopened, reopened) as work:
-        return work.answer_all()
+    shards = range(-(-spec.n_examples // spec.shard_size))
+    return Todo(tuple(each for each in shards if each not in finished - reopened), frozenset(reopened))
+
+
+def rows_of(spec: WorkflowSpec, shards: Iterable[int]) -> int:
+    """Return how many examples are in shards."""
+    return sum(min(spec.shard_size, spec.n_examples - shard * spec.shard_size) for shard in shards)
 
 
 def request_of(conversation: Conversation, redact: Redactor, row: int, values: Mapping[str, Any]) -> Request:
@@ -66,29 +117,41 @@ def _has_gaps(store: Store, spec: WorkflowSpec, shard: int) -> bool:
     return bool(column.null_count)
 
 
-class _Work:
-    """One attempt at the examples that have no answer yet."""
+class Work:
+    """Answers examples shard by shard; a context, at whose end everything is in the store.
+
+    Args:
+        reopened: shards whose answers of an earlier attempt are taken over.
+        resumed: examples in other shards that are finished, for the progress display.
+        written: called with each shard that was published, from another thread.
+        shared: other processes work for the same workflow: shards that are cut off are left to them unwritten, and
+            the files of kept answers are not joined.
+    """
 
     def __init__(
         self,
         spec: WorkflowSpec,
         store: Store,
-        progress: ProgressWriter,
+        progress: Listener,
         redact: Redactor,
-        whole: Set[int],
         reopened: Set[int],
+        *,
+        resumed: int = 0,
+        written: Callable[[Written], None] = lambda written: None,
+        shared: bool = False,
     ) -> None:
         self._spec, self._store, self._progress, self._redact = spec, store, progress, redact
-        self._whole, self._reopened = whole, reopened
+        self._reopened, self._resumed = reopened, resumed
         self._conversation = Conversation(spec.task)
-        self._shards = _ShardWriter(store, spec)
-        self._answers = _kept_answers(spec, store, progress)
+        self._shards = _ShardWriter(store, spec, written, keep_partial=not shared)
+        self._answers = _kept_answers(spec, store, progress, joins=not shared)
         self._purse = Purse(spec.model, spec.launch, self._answers)
         self._repeated: Counter[str] = Counter()
+        self._counted = 0
         self._keys: dict[int, str] = {}
         self._waiting: dict[str, list[int]] = {}
 
-    def __enter__(self) -> _Work:
+    def __enter__(self) -> Work:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,10 +161,17 @@ class _Work:
             if self._answers:
                 self._answers.close()
 
-    def answer_all(self) -> dict[str, Any]:
-        """Go through all rows; the model is loaded when the first turns out to need it."""
-        pending = self._pending()
-        self._progress.begin(self._rows_done())
+    def answer(self, shards: Iterable[int]) -> dict[str, Any]:
+        """Answer what is open in these shards; the model is loaded when the first example turns out to need it.
+
+        Returns:
+            What was used, for the record.
+
+        Raises:
+            As :func:`infer`.
+        """
+        pending = self._pending(shards)
+        self._progress.begin(self._resumed)
         first = next(pending, None)
         if first is None:
             return results.find_model_details(self._store, self._spec.workflow_id)
@@ -131,26 +201,31 @@ class _Work:
 
             assert isinstance(model, ApiModel)  # launch() lets no other provider through
             model = Batched(model, spec, self._store, self._progress.note)
-        self._progress.begin(self._shards.rows_done + self._rows_done())
+        self._progress.begin(self._shards.rows_done + self._resumed)
         results.write_model_details(self._store, spec.workflow_id, model.details)
         return model
 
-    def _rows_done(self) -> int:
-        size, total = self._spec.shard_size, self._spec.n_examples
-        return sum(min(size, total - shard * size) for shard in self._whole)
-
-    def _pending(self) -> Iterator[Request]:
+    def _pending(self, shards: Iterable[int]) -> Iterator[Request]:
         """The requests that nothing in the store answers; the others are settled on the way."""
         columns = None if self._spec.task.template or self._spec.model.provider == "function" else ["example"]
-        tables = results.iter_shards(self._store, self._spec.dataset, columns, self._spec.shard_size)
-        for shard, table in enumerate(tables):
-            first = shard * self._spec.shard_size
-            if shard not in self._whole:
-                yield from self._pending_in(shard, first, table)
-            elif self._samples:
-                for at, values in enumerate(table.to_pylist()):
-                    with suppress(InvalidInputError):
-                        self._key(self._request(first + at, values))
+        with results.row_reader(self._store, self._spec.dataset, columns) as rows:
+            for shard in shards:
+                if self._samples:
+                    self._count_before(shard, rows)
+                first = shard * self._spec.shard_size
+                yield from self._pending_in(shard, first, rows(first, self._spec.shard_size))
+
+    def _count_before(self, shard: int, rows: Callable[[int, int], pa.Table]) -> None:
+        """Count what is asked in earlier shards: each time the same is asked has an answer of its own."""
+        if shard < self._counted:
+            self._repeated.clear()
+            self._counted = 0
+        size = self._spec.shard_size
+        for earlier in range(self._counted, shard):
+            for at, values in enumerate(rows(earlier * size, size).to_pylist()):
+                with suppress(InvalidInputError):
+                    self._key(self._request(earlier * size + at, values))
+        self._counted = shard + 1
 
     def _pending_in(self, shard: int, first: int, table: pa.Table) -> Iterator[Request]:
         self._shards.open(shard, len(table))
@@ -212,54 +287,75 @@ class _Work:
     def _finish(self, rows: list[int], prediction: Prediction, *, paid_now: bool = True) -> None:
         if not rows:
             return
-        for row in rows:
-            self._shards.put(row, prediction)
         cost = prediction.cost if paid_now else None
+        for row in rows:
+            self._shards.put(row, prediction, cost)
         self._progress.advance(len(rows), failed=len(rows) if prediction.text is None else 0, cost=cost)
 
 
-def _kept_answers(spec: WorkflowSpec, store: Store, progress: ProgressWriter) -> Answers | None:
+def _kept_answers(spec: WorkflowSpec, store: Store, progress: Listener, *, joins: bool) -> Answers | None:
     if not models.keeps_answers(spec.model):
         return None
-    return open_answers(store, spec.model, spec.launch, spec.workflow_id, progress.note)
+    return open_answers(store, spec.model, spec.launch, spec.workflow_id, progress.note, joins=joins)
+
+
+class _OpenShard:
+    """The predictions of a shard as they come."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.predictions: list[Prediction | None] = [None] * n_rows
+        self.missing = n_rows
+        self.cost: float | None = None
+
+    def put(self, at: int, prediction: Prediction, cost: float | None) -> None:
+        self.predictions[at] = prediction
+        self.missing -= 1
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
 
 
 class _ShardWriter:
     """Collects predictions by row and writes each shard when it is whole, in a thread of its own."""
 
-    def __init__(self, store: Store, spec: WorkflowSpec) -> None:
-        self._store, self._spec = store, spec
-        self._open: dict[int, list[Prediction | None]] = {}
-        self._missing: dict[int, int] = {}
+    def __init__(
+        self, store: Store, spec: WorkflowSpec, written: Callable[[Written], None], *, keep_partial: bool
+    ) -> None:
+        self._store, self._spec, self._written, self._keep_partial = store, spec, written, keep_partial
+        self._open: dict[int, _OpenShard] = {}
         self._pool = ThreadPoolExecutor(1, "lumigator-shards")
         self._writes: list[Future[None]] = []
         self.rows_done = 0
 
     def open(self, shard: int, n_rows: int) -> None:
         """Rows of this shard will follow."""
-        self._open[shard], self._missing[shard] = [None] * n_rows, n_rows
+        self._open[shard] = _OpenShard(n_rows)
 
-    def put(self, row: int, prediction: Prediction) -> None:
-        """Take a row's prediction; each row once."""
+    def put(self, row: int, prediction: Prediction, cost: float | None) -> None:
+        """Take a row's prediction, and what was paid for it; each row once."""
         shard, at = divmod(row, self._spec.shard_size)
-        self._open[shard][at] = prediction
-        self._missing[shard] -= 1
+        self._open[shard].put(at, prediction, cost)
         self.rows_done += 1
-        if not self._missing[shard]:
+        if not self._open[shard].missing:
             self._write(shard)
 
     def close(self) -> None:
         """Write what is there, rows without a prediction as such, and wait until all is written."""
         for shard in list(self._open):
-            if self._missing[shard] < len(self._open[shard]):
+            found = self._open[shard]
+            if self._keep_partial and found.missing < len(found.predictions):
                 self._write(shard)
         self._pool.shutdown(wait=True)
         for write in self._writes:
             write.result()
 
     def _write(self, shard: int) -> None:
-        predictions = [each or Prediction(None, error=NOT_ASKED) for each in self._open.pop(shard)]
-        del self._missing[shard]
+        found = self._open.pop(shard)
         while len(self._writes) >= _WRITES_AHEAD:
             self._writes.pop(0).result()
-        self._writes.append(self._pool.submit(results.write_predictions, self._store, self._spec, shard, predictions))
+        self._writes.append(self._pool.submit(self._publish, shard, found))
+
+    def _publish(self, shard: int, found: _OpenShard) -> None:
+        predictions = [each or Prediction(None, error=NOT_ASKED) for each in found.predictions]
+        results.write_predictions(self._store, self._spec, shard, predictions)
+        n_failed = sum(each.text is None for each in predictions)
+        self._written(Written(shard, len(predictions), n_failed, found.cost))

@@ -16,17 +16,26 @@ from lumigator_nb.specs import Launch, Model, Task, digest
 from lumigator_nb.store import Store
 
 
-def open_answers(store: Store, model: Model, launch: Launch, owner: str, report: Report = lambda note: None) -> Answers:
+def open_answers(
+    store: Store,
+    model: Model,
+    launch: Launch,
+    owner: str,
+    report: Report = lambda note: None,
+    *,
+    joins: bool = True,
+) -> Answers:
     """Open the kept answers of a model that has some.
 
     Args:
         owner: whose files new answers go to.
+        joins: as of :class:`Answers`.
     """
     if launch.cache == "off":
-        return Answers(store, layout.own_answers(owner), owner)
+        return Answers(store, layout.own_answers(owner), owner, joins=joins)
     identity = models.identify(model, report)
     fingerprint = digest([model.fingerprint, identity]) if identity else model.fingerprint
-    return Answers(store, layout.answers(fingerprint), owner, takes_others=launch.cache == "on")
+    return Answers(store, layout.answers(fingerprint), owner, takes_others=launch.cache == "on", joins=joins)
 
 
 class KeptAsking:

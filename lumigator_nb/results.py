@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -230,11 +232,7 @@ def iter_shards(
         columns: those to read, as far as they are there, or what says of each name whether to; None reads all.
     """
     with open_table(store, name) as parquet:
-        names = parquet.schema_arrow.names
-        if callable(columns):
-            present = [name for name in names if columns(name)]
-        else:
-            present = names if columns is None else [column for column in columns if column in names]
+        present = _present(parquet, columns)
         waiting: list[pa.Table] = []
         for batch in parquet.iter_batches(batch_size=max(shard_size, 1024), columns=present):
             waiting.append(pa.Table.from_batches([batch]))
@@ -245,6 +243,47 @@ def iter_shards(
         rest = pa.concat_tables(waiting) if waiting else None
         if rest is not None and len(rest):
             yield rest
+
+
+def _present(parquet: pq.ParquetFile, columns: Sequence[str] | Callable[[str], bool] | None) -> list[str]:
+    names: list[str] = parquet.schema_arrow.names
+    if callable(columns):
+        return [name for name in names if columns(name)]
+    return names if columns is None else [column for column in columns if column in names]
+
+
+@contextmanager
+def row_reader(
+    store: Store, name: str, columns: Sequence[str] | Callable[[str], bool] | None
+) -> Iterator[Callable[[int, int], pa.Table]]:
+    """Open a Parquet file of the store, and yield what reads ``count`` of its rows from row ``first`` on.
+
+    One row group is in memory at a time, so that neighbouring rows are read once, whoever asks for them in pieces.
+
+    Args:
+        columns: as of :func:`iter_shards`.
+    """
+    with open_table(store, name) as parquet:
+        present = _present(parquet, columns)
+        sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+        starts = [0, *accumulate(sizes)]
+        held: tuple[int, pa.Table] | None = None
+
+        def of_group(group: int) -> pa.Table:
+            nonlocal held
+            if held is None or held[0] != group:
+                held = group, parquet.read_row_group(group, columns=present, use_threads=False)
+            return held[1]
+
+        def rows(first: int, count: int) -> pa.Table:
+            parts, last = [], min(first + count, starts[-1])
+            while first < last:
+                group = bisect_right(starts, first) - 1
+                parts.append(of_group(group).slice(first - starts[group], last - first))
+                first += len(parts[-1])
+            return pa.concat_tables(parts)
+
+        yield rows
 
 
 def write_spec(store: Store, spec: WorkflowSpec) -> None:

@@ -215,9 +215,26 @@ class GenerationConfig(Value):
     seed: int = 0
 
 
+class Resources(Value):
+    """What each process that works for a model takes of the cluster; Ray's words for it.
+
+    Attributes:
+        num_cpus: None leaves it to the kind of model: one, less where it mostly waits, or a whole node's.
+        num_gpus: fractions share one.
+        memory: bytes; Ray counts them when it places the process, and holds nobody to them. None is not counted.
+        resources: what else the cluster's nodes have, by name.
+    """
+
+    num_cpus: float | None = Field(default=None, ge=0)
+    num_gpus: float | None = Field(default=None, ge=0)
+    memory: int | None = Field(default=None, gt=0)
+    resources: dict[str, float] = Field(default_factory=dict)
+
+
 # Settings of how a model is reached, not of what it answers: they do not count in its fingerprint.
 PACE = frozenset(
     {"api_key_name", "batch_size", "concurrency", "price", "requests_per_minute", "retry_for", "stream", "timeout"}
+    | Resources.model_fields.keys()
 )
 
 
@@ -232,7 +249,8 @@ class Model(Value):
         generation: fields of :class:`GenerationConfig` in one value.
         repeat: which of several answers to the same prompt, counted from 1; they are kept apart.
         prompt: system prompt in place of the task's, for this model alone.
-        options: settings that only this provider knows, such as ``{"batch_size": 8}``.
+        options: settings that only this provider knows, such as ``{"batch_size": 8}``; and what each process that
+            works for the model takes of the cluster, the fields of :class:`Resources`: ``num_gpus=0.5``.
         settings: fields of :class:`GenerationConfig`, and options written like them: ``batch_size=8``.
 
     Raises:
@@ -317,6 +335,28 @@ class Model(Value):
         # Fields that joined later count only where they are set, so that recorded fingerprints stay what they are.
         later = {"base_url": None, "repeat": 1, "prompt": None}
         return digest({key: field for key, field in value.items() if key not in later or field != later[key]})
+
+    @property
+    def resources(self) -> Resources:
+        """What each process that works for it takes of the cluster, as far as its settings say.
+
+        Raises:
+            InvalidInputError: one of them is out of range.
+        """
+        given = {name: self.options[name] for name in Resources.model_fields if name in self.options}
+        try:
+            return Resources(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InvalidInputError(
+                f"setting {where!r} of model {self.label!r}: {first['msg']}, got {first['input']!r}"
+            ) from None
+
+    @property
+    def own_options(self) -> dict[str, Any]:
+        """Its options without :attr:`resources`."""
+        return {name: option for name, option in self.options.items() if name not in Resources.model_fields}
 
     def worded(self, task: Task) -> Task:
         """Return a task as this model is told it: with the model's own system prompt, where it has one."""
@@ -435,6 +475,7 @@ class WorkflowSpec(Value):
         n_examples: rows of that file.
         shard_size: rows per file of predictions; a finished file is never computed again.
         launch: how to go about it.
+        resources: of each process that works for the model.
     """
 
     workflow_id: str
@@ -446,6 +487,7 @@ class WorkflowSpec(Value):
     metrics: tuple[MetricSpec, ...]
     shard_size: int = 16
     launch: Launch = Launch()
+    resources: Resources = Resources()
 
 
 class StepResult(Value):

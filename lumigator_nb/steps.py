@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from lumigator_nb import __version__, evaluation, inference, metrics, results
 from lumigator_nb.errors import BudgetReachedError, LumigatorError
+from lumigator_nb.evaluation import Scored
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, StepResult, WorkflowSpec, now
@@ -40,6 +41,18 @@ _OF_METRICS = {
 }
 
 
+class Crew(Protocol):
+    """Several processes that share a workflow; they do what one does alone."""
+
+    def infer(self, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
+        """As :func:`lumigator_nb.inference.infer`."""
+
+    def score(
+        self, asked: MetricSpec, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor
+    ) -> Scored:
+        """As :func:`lumigator_nb.evaluation.score_here`."""
+
+
 @dataclass(frozen=True)
 class _Outcome:
     n_failed: int = 0
@@ -55,18 +68,20 @@ def execute(
     store: Store,
     redact: Redactor | None = None,
     report: Callable[[Progress], None] | None = None,
+    crew: Crew | None = None,
 ) -> StepResult:
     """Work through one step and publish its result last; a failure is a result too, never an exception.
 
     Args:
         redact: takes secrets out of everything that is stored; default those of this process's environment.
         report: called whenever progress is published.
+        crew: has several processes do the work; default this one alone.
     """
     redact = redact or redactor()
     started_at = now()
     log.info("%s of %s begins: %d examples", step, spec.model.label, spec.n_examples)
     try:
-        outcome = _STEPS[step](spec, store, ProgressWriter(store, spec, step, report), redact)
+        outcome = _STEPS[step](spec, store, ProgressWriter(store, spec, step, report), redact, crew)
     except BudgetReachedError as error:
         log.info("stopped: %s", error)
         outcome = _Outcome(status=Status.STOPPED, error=str(error))
@@ -143,9 +158,9 @@ def _surroundings(step: Step, spec: WorkflowSpec) -> dict[str, Any]:
     }
 
 
-def _infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> _Outcome:
+def _infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor, crew: Crew | None) -> _Outcome:
     finished = len(results.finished_shards(store, spec.workflow_id, Step.INFERENCE))
-    used = inference.infer(spec, store, progress, redact)
+    used = (crew.infer if crew else inference.infer)(spec, store, progress, redact)
     tally = results.tally(store, spec.workflow_id)
     n_failed = tally.errors.total()
     log.info("%d of %d examples answered", tally.answered, spec.n_examples)
@@ -169,8 +184,10 @@ def _unanswered(n_failed: int, spec: WorkflowSpec, errors: Counter[str]) -> str:
     return f"{n_failed} of {spec.n_examples} examples have no answer, and {allowed}; {commonest}"
 
 
-def _evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> _Outcome:
-    found = evaluation.evaluate(spec, store, progress, redact)
+def _evaluate(
+    spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor, crew: Crew | None
+) -> _Outcome:
+    found = evaluation.evaluate(spec, store, progress, redact, crew.score if crew else evaluation.score_here)
     failed = {metric.title: metric.error for metric in found if metric.error is not None}
     scores = {name: score for metric in found for name, score in metric.scores.items()}
     costs = [metric.cost for metric in found if metric.cost is not None]
@@ -192,7 +209,7 @@ def _evaluate(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact
     )
 
 
-_STEPS: dict[Step, Callable[[WorkflowSpec, Store, ProgressWriter, Redactor], _Outcome]] = {
+_STEPS: dict[Step, Callable[[WorkflowSpec, Store, ProgressWriter, Redactor, Crew | None], _Outcome]] = {
     Step.INFERENCE: _infer,
     Step.EVALUATION: _evaluate,
 }

@@ -6,17 +6,15 @@ It needs the store and nothing else. Credentials come from the node's environmen
 from __future__ import annotations
 
 import argparse
-import io
 import logging
-import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from lumigator_nb import keys, layout, results, steps
-from lumigator_nb.keys import redactor
+from lumigator_nb import layout, outfit, results, steps
+from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import Status, Step, StoreSpec, WorkflowSpec
+from lumigator_nb.spreading import crew, plan
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,9 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
     spec = results.read_spec(store, given.workflow_id)
-    brought = _brought_keys(store, spec)
-    redact = redactor(brought)
-    with _logged(redact) as printed:
+    redact = redactor(outfit.bring_keys(store, spec.workflow_id))
+    with outfit.logged(redact) as printed:
         try:
             return 0 if all(_succeeds(step, spec, store, redact) for step in Step) else 1
         finally:
@@ -43,40 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             store.delete(layout.sealed_keys(spec.workflow_id))
 
 
-def _brought_keys(store: Store, spec: WorkflowSpec) -> dict[str, str]:
-    """Put the API keys that came with the workflow into this process's environment, and return them."""
-    sealed = store.find(layout.sealed_keys(spec.workflow_id))
-    brought = keys.unseal(sealed) if sealed else {}
-    os.environ.update(brought)
-    return brought
-
-
-def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: keys.Redactor) -> bool:
+def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor) -> bool:
     before = results.find_result(store, spec.workflow_id, step)
     if before is not None and before.status is Status.SUCCEEDED:
         log.info("%s succeeded in attempt %d already", step, before.attempt)
         return True
-    return steps.execute(step, spec, store, redact).status is Status.SUCCEEDED
+    return steps.execute(step, spec, store, redact, crew=_crew(spec, store)).status is Status.SUCCEEDED
 
 
-@contextmanager
-def _logged(redact: keys.Redactor) -> Iterator[io.StringIO]:
-    """Send what is logged, without secrets, to stdout, which the cluster keeps, and to a buffer."""
-    buffer = io.StringIO()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.INFO)
-    for handler in handlers:
-        handler.addFilter(redact.filter)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        root.addHandler(handler)
-    try:
-        yield buffer
-    finally:
-        root.setLevel(level)
-        for handler in handlers:
-            root.removeHandler(handler)
+def _crew(spec: WorkflowSpec, store: Store) -> steps.Crew | None:
+    if not plan.is_spread(spec.model, spec.launch, spec.n_examples) or not crew.is_possible():
+        return None
+    return crew.Crew(spec, store)
 
 
 if __name__ == "__main__":

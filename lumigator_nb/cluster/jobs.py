@@ -18,11 +18,12 @@ from lumigator_nb.cluster.head import LocalHead, Report
 from lumigator_nb.cluster.shipping import PACKAGE, ship
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Resources, Status
 
 STOP_SECONDS = 10.0
 # Above this many, one list of all jobs is quicker than one request for each.
 _FEW = 3
+_ONE_CPU = Resources(num_cpus=1.0)
 _STATUSES = {
     "PENDING": Status.PENDING,
     "RUNNING": Status.RUNNING,
@@ -77,7 +78,6 @@ class Cluster:
 
     Args:
         target: ``http://host:port`` of a head that runs already, or the local head, started by the first submission.
-        gpus: GPUs that each job asks for; fractions share one.
         secret: shared with the nodes of a remote cluster; the local head has one of its own.
         report: called with a line about what takes time, such as starting the local head.
         package: folder shipped with each job.
@@ -87,13 +87,11 @@ class Cluster:
         self,
         target: str | LocalHead,
         *,
-        gpus: float = 0.0,
         secret: str | None = None,
         report: Report | None = None,
         package: Path = PACKAGE,
     ) -> None:
         self._target = target
-        self._gpus = gpus
         self._secret = secret
         self._report = report
         self._package = package
@@ -140,7 +138,7 @@ class Cluster:
         arguments: Sequence[str],
         *,
         all_cores: bool = False,
-        cpus: float = 1.0,
+        resources: Resources = _ONE_CPU,
         metadata: dict[str, str] | None = None,
         module: str = "lumigator_nb.worker",
     ) -> None:
@@ -151,7 +149,8 @@ class Cluster:
         Args:
             all_cores: wait for a whole node of the cluster's largest kind, unless the job computes on GPUs; Ray
                 tells numerical libraries in the job to use as many threads as it has cores.
-            cpus: to wait for otherwise; less than one for a job that mostly waits.
+            resources: to wait for otherwise: less than one CPU for a job that mostly waits, none for one that only
+                looks after others.
             arguments: arrive as they are, whatever characters they hold; anybody who reaches the cluster can read
                 them, and the metadata.
 
@@ -160,7 +159,7 @@ class Cluster:
             ConfigurationError: the local machine has fewer GPUs than asked for.
         """
         api = self._started()
-        self._check_gpus(api)
+        self._check_gpus(api, resources.num_gpus or 0.0)
         python = sys.executable if self.head else "python"
         # -P keeps a package that happens to lie in the node's working directory from being run instead of ours.
         words = [python, "-P", "-m", module, *arguments]
@@ -169,8 +168,10 @@ class Cluster:
             "entrypoint": f"exec {shlex.join(words)}",
             "metadata": metadata or {},
             "runtime_env": {"py_modules": [ship(api, self._package)]},
-            "entrypoint_num_cpus": _largest_node(api) if all_cores and not self._gpus else cpus,
-            "entrypoint_num_gpus": self._gpus,
+            "entrypoint_num_cpus": _largest_node(api) if all_cores else resources.num_cpus,
+            "entrypoint_num_gpus": resources.num_gpus,
+            "entrypoint_memory": resources.memory,
+            "entrypoint_resources": resources.resources or None,
         }
         _post_job(api, job)
 
@@ -260,15 +261,15 @@ class Cluster:
             raise ClusterUnavailableError("the local Ray head ended just after it had started", "try again")
         return api
 
-    def _check_gpus(self, api: RayApi) -> None:
+    def _check_gpus(self, api: RayApi, wanted: float) -> None:
         """A remote cluster may add a node with GPUs; a local one would let the job wait for ever."""
-        if not self.head or self._gpus <= 0:
+        if not self.head or wanted <= 0:
             return
         have = sum(node["resources_total"].get("GPU", 0.0) for node in _nodes(api))
-        if self._gpus > have:
+        if wanted > have:
             raise ConfigurationError(
-                f"each job asks for {self._gpus:g} GPUs, but the local Ray head has {have:g}",
-                "set RAY_WORKER_GPUS=0, or RAY_HEAD_NODE_HOST to a cluster with GPUs",
+                f"each job asks for {wanted:g} GPUs, but the local Ray head has {have:g}",
+                "set RAY_WORKER_GPUS=0 or Model(…, num_gpus=0), or RAY_HEAD_NODE_HOST to a cluster with GPUs",
             )
 
 
@@ -284,13 +285,12 @@ def connect_cluster(settings: Settings, report: Report | None = None) -> Cluster
     """
     if not settings.ray_head_node_host:
         head = LocalHead(settings.home / "head", settings.node_environment)
-        return Cluster(head, gpus=settings.ray_worker_gpus, report=report)
+        return Cluster(head, report=report)
     host = settings.ray_head_node_host
     _refuse_other_address(host, settings.ray_dashboard_port)
     address = f"http://[{host}]" if ":" in host else f"http://{host}"
     return Cluster(
         f"{address}:{settings.ray_dashboard_port}",
-        gpus=settings.ray_worker_gpus,
         secret=settings.node_secret,
         report=report,
     )

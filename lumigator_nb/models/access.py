@@ -86,7 +86,7 @@ def read_options(model: Model) -> Options:
     """
     check_options(model, Options.model_fields)
     try:
-        return Options(**model.options)
+        return Options(**model.own_options)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, UnknownModelError, did_you_mean
-from lumigator_nb.specs import GenerationConfig, Model, Task
+from lumigator_nb.specs import GenerationConfig, Model, Resources, Task
 
 ENTRY_POINTS = "lumigator_nb.models"
 
@@ -171,12 +171,13 @@ def get(name: str) -> Provider:
 
 
 def check_options(model: Model, known: Iterable[str]) -> None:
-    """Raise InvalidInputError for the first option of `model` that is not in `known`."""
-    known = list(known)
+    """Raise InvalidInputError for the first option of `model` that is not in `known`, nor one of its resources."""
+    known = [*known, *Resources.model_fields]
     unknown = sorted(model.options.keys() - set(known))
     if unknown:
         rule = did_you_mean(unknown[0], [*known, *GenerationConfig.model_fields])
         raise InvalidInputError(f"unknown setting {unknown[0]!r} of model {model.label!r}", rule)
+    _ = model.resources  # raises where one is out of range
 
 
 def _entries() -> dict[str, EntryPoint]:

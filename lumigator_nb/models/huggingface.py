@@ -98,7 +98,7 @@ class HuggingFace:
 def _options(model: Model) -> Options:
     check_options(model, Options.model_fields)
     try:
-        return Options(**model.options)
+        return Options(**model.own_options)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from lumigator_nb import keys, layout, metrics, models, results, steps
 from lumigator_nb.cluster import Cluster
@@ -15,7 +16,8 @@ from lumigator_nb.errors import InvalidInputError, StoreNotSharedError
 from lumigator_nb.records import Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services.secrets import redactor_of
-from lumigator_nb.specs import Model, Progress, Status, Step, WorkflowSpec
+from lumigator_nb.specs import Model, Progress, Resources, Status, Step, WorkflowSpec
+from lumigator_nb.spreading import plan
 from lumigator_nb.store import Store
 
 SMALL_SHARD, MEDIUM_SHARD, LARGE_SHARD = 16, 128, 1024
@@ -126,8 +128,7 @@ class Submitter:
         self._cluster.submit(
             workflow.submission_id,
             [store.uri, workflow.id, *endpoint, *style],
-            all_cores=any(map(models.uses_all_cores, [workflow.model, *metrics.models_of(spec.metrics)])),
-            cpus=_cpus(workflow),
+            **_place(spec),
         )
 
     def _asks_here(self, workflow: Workflow) -> bool:
@@ -168,7 +169,13 @@ class Submitter:
             metrics=experiment.metrics,
             shard_size=shard_size(workflow.model, dataset.n_examples),
             launch=workflow.launch,
+            resources=self._resources(workflow.model),
         )
+
+    def _resources(self, model: Model) -> Resources:
+        """What the model's settings say, else what holds for all."""
+        own = model.resources
+        return own if own.num_gpus is not None else own.model_copy(update={"num_gpus": self._settings.ray_worker_gpus})
 
 
 def shard_size(model: Model, n_examples: int) -> int:
@@ -183,7 +190,14 @@ def waits(model: Model) -> bool:
     return models.keeps_answers(model) and not models.uses_all_cores(model)
 
 
-def _cpus(workflow: Workflow) -> float:
-    if workflow.launch.mode == "batch":
-        return BATCH_CPUS
-    return API_CPUS if waits(workflow.model) else 1.0
+def _place(spec: WorkflowSpec) -> dict[str, Any]:
+    """What the workflow's own worker waits for on the cluster, as :meth:`Cluster.submit` takes it."""
+    if plan.is_spread(spec.model, spec.launch, spec.n_examples):
+        # It only looks after those that share the work, and they find room by themselves.
+        return {"resources": Resources(num_cpus=0.0)}
+    everything = any(map(models.uses_all_cores, [spec.model, *metrics.models_of(spec.metrics)]))
+    if spec.resources.num_cpus is None and everything and not spec.resources.num_gpus:
+        return {"resources": spec.resources, "all_cores": True}
+    cpus = BATCH_CPUS if spec.launch.mode == "batch" else API_CPUS if waits(spec.model) else 1.0
+    given = {} if spec.resources.num_cpus is not None else {"num_cpus": cpus}
+    return {"resources": spec.resources.model_copy(update=given)}

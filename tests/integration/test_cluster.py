@@ -15,7 +15,7 @@ from lumigator_nb.cluster import Cluster, LocalHead
 from lumigator_nb.cluster.api import RayApi
 from lumigator_nb.cluster.processes import marked
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Resources, Status
 
 pytestmark = pytest.mark.integration
 
@@ -182,7 +182,7 @@ def test_a_head_by_address_serves_those_who_have_its_token(head, package, monkey
 
 def test_more_gpus_than_the_machine_has_are_refused(head, package):
     with pytest.raises(ConfigurationError, match="GPUs"):
-        Cluster(head, gpus=1000, package=package).submit("greedy", [])
+        Cluster(head, package=package).submit("greedy", [], resources=Resources(num_gpus=1000))
 
 
 def connections(process):

@@ -18,7 +18,7 @@ from lumigator_nb.cluster.processes import MARK, end, marked
 from lumigator_nb.cluster.shipping import PACKAGE, pack
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Resources, Status
 
 
 class FakeRay(ThreadingHTTPServer):
@@ -129,7 +129,9 @@ def test_an_ended_job_carries_message_times_and_exit_code(fake_ray):
 def test_a_submission_waits_for_a_young_head_and_uploads_what_is_missing(fake_ray):
     fake_ray.answers["PUT /api/packages/"] = [(200, "")]
     fake_ray.answers["POST /api/jobs/"] = [(500, "No available agent to submit job"), (200, {"submission_id": "w1"})]
-    Cluster(fake_ray.address, gpus=0.5).submit("w1", ["it's"], metadata={"a": "b"})
+    Cluster(fake_ray.address).submit(
+        "w1", ["it's"], resources=Resources(num_cpus=1.0, num_gpus=0.5), metadata={"a": "b"}
+    )
     assert [method for method, *_ in fake_ray.asked] == ["GET", "PUT", "POST", "POST"]
     sent = json.loads(fake_ray.asked[-1][2])
     assert sent["entrypoint"] == """exec python -P -m lumigator_nb.worker 'it'"'"'s'"""

@@ -1,0 +1,316 @@
+"""The processes that share a workflow, as Ray actors: begun, watched and replaced by the workflow's own worker.
+
+Plain actors that fetch their work were measured against Ray Data (benchmarks/sharding.py): they need neither a copy of
+the examples in Ray's object store nor a plan of the whole run, a shard is in the store as soon as it is done, and what
+a lost process had is known to the item.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lumigator_nb import evaluation, inference, metrics, models, results
+from lumigator_nb.errors import ExecutionError
+from lumigator_nb.evaluation import Scored
+from lumigator_nb.inference import Written
+from lumigator_nb.kept import open_answers
+from lumigator_nb.keys import Redactor
+from lumigator_nb.results import ProgressWriter
+from lumigator_nb.specs import MetricSpec, Resources, WorkflowSpec
+from lumigator_nb.spreading import plan
+from lumigator_nb.spreading.board import LEAST_SECONDS, Board, News
+from lumigator_nb.spreading.hand import Ended, Hand
+from lumigator_nb.store import Store
+
+log = logging.getLogger(__name__)
+
+# How often one item may take a process down with it, and how many processes may die with nothing done in between.
+MOST_LOSSES, MOST_DEATHS = 3, 5
+LOOK_S = 0.5
+# Answers that are paid for are not asked for twice as lightly.
+PAID_LEAST_SECONDS = 900.0
+# What is added up over processes; of all else in their details any one's word is taken.
+_SUMMED = ("retries", "most_at_once")
+
+
+def is_possible() -> bool:
+    """Whether this process is one of a Ray cluster's jobs, so that it can have others work with it."""
+    return "RAY_ADDRESS" in os.environ
+
+
+class Crew:
+    """The processes that share one workflow.
+
+    Args:
+        spec: of the workflow.
+        store: where it is.
+    """
+
+    def __init__(self, spec: WorkflowSpec, store: Store) -> None:
+        self._spec, self._store = spec, store
+
+    def infer(self, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
+        """Do what :func:`lumigator_nb.inference.infer` does, on several processes.
+
+        Raises:
+            ExecutionError: processes die again and again.
+            LumigatorError: no further example can be answered; finished shards stay.
+        """
+        todo = inference.unfinished(spec, store)
+        if not todo.shards or plan.is_answered_elsewhere(spec):
+            return inference.infer(spec, store, progress, redact)
+        progress.begin(spec.n_examples - inference.rows_of(spec, todo.shards))
+
+        def told(news: News) -> None:
+            done: Sequence[Written] = list(news.done.values())
+            paid = [shard.cost for shard in done if shard.cost is not None]
+            n_failed = sum(shard.n_failed for shard in done)
+            progress.advance(sum(shard.n_rows for shard in done), failed=n_failed, cost=sum(paid) if paid else None)
+
+        paid = models.keeps_answers(spec.model)
+        shift = _Shift(
+            spec, store, plan.per_process(spec.model, spec.resources), todo.shards, plan.shards_at_once(spec),
+            PAID_LEAST_SECONDS if paid else LEAST_SECONDS, told, progress.note,
+        )  # fmt: skip
+        try:
+            shift.work(lambda hand, lots: hand.infer.remote(lots, todo.reopened))
+        finally:
+            if paid:
+                # Nobody writes to them any more: they are joined.
+                open_answers(store, spec.model, spec.launch, spec.workflow_id).close()
+        details = {**shift.details, "workers": shift.most_at_once}
+        if shift.deaths:
+            details["workers_lost"] = shift.deaths
+        results.write_model_details(store, spec.workflow_id, details)
+        return details
+
+    def score(
+        self, asked: MetricSpec, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor
+    ) -> Scored:
+        """Do what :func:`lumigator_nb.evaluation.score_here` does, on several processes where no model is asked.
+
+        Raises:
+            ExecutionError: processes die again and again.
+            LumigatorError: what the metric's own library raised.
+        """
+        if evaluation.is_judge(metrics.create(asked)):
+            return evaluation.score_here(asked, spec, store, progress, redact)
+        groups = range(evaluation.n_groups(spec))
+        found: dict[int, Scored] = {}
+
+        def told(news: News) -> None:
+            found.update(news.done)
+            progress.advance(sum(each.n_rows for each in news.done.values()))
+
+        needs = plan.per_scorer(asked, spec.resources)
+        shift = _Shift(spec, store, needs, groups, 1, LEAST_SECONDS, told, progress.note)
+        shift.work(lambda hand, lots: hand.score.remote(lots, asked))
+        # In the order of the examples, so that sums of floats are the same however the work was shared.
+        whole = Scored()
+        for group in groups:
+            whole.add(found[group])
+        return replace(whole, signature=shift.scored.signature, details=shift.scored.details, cost=shift.scored.cost)
+
+
+class _Reached:
+    """The board as a process reaches it."""
+
+    def __init__(self, board: Any, owner: int) -> None:
+        self._board, self._owner = board, owner
+
+    def take(self) -> tuple[int, ...] | None:
+        import ray
+
+        lot: tuple[int, ...] | None = ray.get(self._board.take.remote(self._owner))
+        return lot
+
+    def report(self, item: int, outcome: Any) -> None:
+        self._board.report.remote(self._owner, item, outcome)
+
+    def note(self, text: str) -> None:
+        self._board.note.remote(self._owner, text)
+
+    def leave(self) -> None:
+        import ray
+
+        ray.get(self._board.leave.remote(self._owner))
+
+
+@dataclass
+class _Member:
+    number: int
+    actor: Any
+    result: Any
+
+
+class _Shift:
+    """One step's work with the processes that do it."""
+
+    def __init__(
+        self,
+        spec: WorkflowSpec,
+        store: Store,
+        needs: Resources,
+        items: Sequence[int],
+        at_once: int,
+        least_seconds: float,
+        told: Callable[[News], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._spec, self._store, self._items, self._at_once = spec, store, items, at_once
+        self._least_seconds, self._told, self._note = least_seconds, told, note
+        self._given = needs
+        self._members: list[_Member] = []
+        self._begun = 0
+        self._said = ""
+        self.deaths = self.most_at_once = 0
+        self.details: dict[str, Any] = {}
+        self.scored = Scored()
+
+    def work(self, begin: Callable[[Any, _Reached], Any]) -> None:
+        """Work until all items are reported.
+
+        Args:
+            begin: has an actor begin with what is on the board, and returns the reference to its end.
+        """
+        import ray
+
+        _connect()
+        self._needs = _with_cpus(self._given)
+        lots = plan.lots(self._items, self._wanted(len(self._items)), self._at_once)
+        board = _on_this_node(Board).remote(lots, self._least_seconds)
+        try:
+            self._supervise(board, begin, len(lots))
+        finally:
+            for member in self._members:
+                ray.kill(member.actor)
+            ray.kill(board)
+
+    def _supervise(self, board: Any, begin: Callable[[Any, _Reached], Any], n_lots: int) -> None:
+        import ray
+
+        left, deaths_in_a_row, waiting = len(self._items), 0, n_lots
+        while left:
+            for _ in range(min(waiting, self._wanted(n_lots) - len(self._members))):
+                self._begin(board, begin)
+            ended, _ = ray.wait([member.result for member in self._members], timeout=LOOK_S)
+            for result in ended:
+                deaths_in_a_row += self._settle(board, result)
+            news = ray.get(board.news.remote())
+            self._told(news)
+            self._pass_on(news)
+            left -= len(news.done)
+            if news.done:
+                deaths_in_a_row = 0
+            if deaths_in_a_row >= MOST_DEATHS:
+                raise ExecutionError(f"{deaths_in_a_row} processes died one after the other: {self._last}", _REMEDY)
+            waiting = news.waiting or ray.get(board.reissue.remote())
+
+    def _begin(self, board: Any, begin: Callable[[Any, _Reached], Any]) -> None:
+        import ray
+
+        self._begun += 1
+        actor = ray.remote(Hand).options(**_options(self._needs)).remote(self._store.spec, self._spec)
+        member = _Member(self._begun, actor, begin(actor, _Reached(board, self._begun)))
+        self._members.append(member)
+        self.most_at_once = max(self.most_at_once, len(self._members))
+
+    def _settle(self, board: Any, result: Any) -> int:
+        """Take note of how a process ended; return 1 where it died."""
+        import ray
+        from ray.exceptions import RayError
+
+        member = next(each for each in self._members if each.result == result)
+        self._members.remove(member)
+        try:
+            ended: Ended = ray.get(result)
+        except RayError as error:
+            self.deaths += 1
+            self._last = " ".join(str(error).split())[:400]
+            log.warning("process %d died: %s", member.number, self._last)
+            if ray.get(board.lose.remote(member.number)) >= MOST_LOSSES:
+                raise ExecutionError(
+                    f"the same examples ended {MOST_LOSSES} processes: {self._last}", _REMEDY
+                ) from None
+            return 1
+        finally:
+            with suppress(Exception):
+                ray.kill(member.actor)
+        for line in ended.log.splitlines():
+            log.info("process %d: %s", member.number, line)
+        if ended.error is not None:
+            raise ended.error
+        self._take_over(ended)
+        return 0
+
+    def _take_over(self, ended: Ended) -> None:
+        sums = Counter(
+            {name: ended.details[name] + self.details.get(name, 0) for name in _SUMMED if name in ended.details}
+        )
+        self.details = {**self.details, **ended.details, **sums}
+        if ended.scored is not None:
+            self.scored = ended.scored
+
+    def _pass_on(self, news: News) -> None:
+        """Publish what the processes are doing, where all that do something do the same."""
+        said = Counter(filter(None, news.notes.values()))
+        text = said.most_common(1)[0][0] if said and not news.done else ""
+        if not news.notes and not news.done and not self._said:
+            text = "waiting for room on the cluster"
+        if text != self._said:
+            self._said = text
+            self._note(text)
+
+    def _wanted(self, n_lots: int) -> int:
+        most = self._spec.launch.workers or plan.room(self._needs, _nodes())
+        return min(most, n_lots)
+
+
+_REMEDY = (
+    "most often memory has run out: a smaller batch_size, more memory for each process (Model(…, memory=…)) or fewer "
+    "of them (launch(…, workers=…)); then resume: finished shards stay"
+)
+
+
+def _connect() -> None:
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address="auto", namespace="lumigator", log_to_driver=False, logging_level=logging.WARNING)
+
+
+def _nodes() -> list[dict[str, float]]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _with_cpus(needs: Resources) -> Resources:
+    if needs.num_cpus is not None or needs.num_gpus:
+        return needs
+    return needs.model_copy(update={"num_cpus": max(node.get("CPU", 1.0) for node in _nodes())})
+
+
+def _options(needs: Resources) -> dict[str, Any]:
+    given = {"num_cpus": needs.num_cpus or 0, "num_gpus": needs.num_gpus, "memory": needs.memory}
+    return {
+        **{name: value for name, value in given.items() if value is not None},
+        "resources": needs.resources or None,
+        "scheduling_strategy": "SPREAD",
+        "max_restarts": 0,
+    }
+
+
+def _on_this_node(kind: type) -> Any:
+    """An actor that ends only when this process's own machine does."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(kind).options(num_cpus=0, scheduling_strategy=here)
