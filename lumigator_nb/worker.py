@@ -33,19 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     redact = redactor(outfit.bring_keys(store, spec.workflow_id))
     with outfit.logged(redact) as printed:
         try:
-            return 0 if all(_succeeds(step, spec, store, redact) for step in Step) else 1
+            shared = _crew(spec, store)
+            return 0 if all(_succeeds(step, spec, store, redact, shared) for step in Step) else 1
         finally:
             # The cluster forgets its logs when the head restarts; the store does not.
             store.write(layout.log(spec.workflow_id, spec.attempt), printed.getvalue().encode())
             store.delete(layout.sealed_keys(spec.workflow_id))
 
 
-def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor) -> bool:
+def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor, shared: steps.Crew | None) -> bool:
     before = results.find_result(store, spec.workflow_id, step)
     if before is not None and before.status is Status.SUCCEEDED:
         log.info("%s succeeded in attempt %d already", step, before.attempt)
         return True
-    return steps.execute(step, spec, store, redact, crew=_crew(spec, store)).status is Status.SUCCEEDED
+    return steps.execute(step, spec, store, redact, crew=shared).status is Status.SUCCEEDED
 
 
 def _crew(spec: WorkflowSpec, store: Store) -> steps.Crew | None:

@@ -11,7 +11,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +52,7 @@ class Crew:
     """
 
     def __init__(self, spec: WorkflowSpec, store: Store) -> None:
-        self._spec, self._store = spec, store
+        self._idle = _Idle(spec, store)
 
     def infer(self, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
         """Do what :func:`lumigator_nb.inference.infer` does, on several processes.
@@ -75,8 +74,8 @@ class Crew:
 
         paid = models.keeps_answers(spec.model)
         shift = _Shift(
-            spec, store, plan.per_process(spec.model, spec.resources), todo.shards, plan.shards_at_once(spec),
-            PAID_LEAST_SECONDS if paid else LEAST_SECONDS, told, progress.note,
+            self._idle, plan.per_process(spec.model, spec.resources), spec.launch.workers, todo.shards,
+            plan.shards_at_once(spec), PAID_LEAST_SECONDS if paid else LEAST_SECONDS, told, progress.note,
         )  # fmt: skip
         try:
             shift.work(lambda hand, lots: hand.infer.remote(lots, todo.reopened))
@@ -100,6 +99,7 @@ class Crew:
             LumigatorError: what the metric's own library raised.
         """
         if evaluation.is_judge(metrics.create(asked)):
+            self._idle.end()
             return evaluation.score_here(asked, spec, store, progress, redact)
         groups = range(evaluation.n_groups(spec))
         found: dict[int, Scored] = {}
@@ -109,7 +109,7 @@ class Crew:
             progress.advance(sum(each.n_rows for each in news.done.values()))
 
         needs = plan.per_scorer(asked, spec.resources)
-        shift = _Shift(spec, store, needs, groups, 1, LEAST_SECONDS, told, progress.note)
+        shift = _Shift(self._idle, needs, spec.launch.workers, groups, 1, LEAST_SECONDS, told, progress.note)
         shift.work(lambda hand, lots: hand.score.remote(lots, asked))
         # In the order of the examples, so that sums of floats are the same however the work was shared.
         whole = Scored()
@@ -142,6 +142,36 @@ class _Reached:
         ray.get(self._board.leave.remote(self._owner))
 
 
+class _Idle:
+    """Processes that have started and wait for the next step, since to start one takes seconds."""
+
+    def __init__(self, spec: WorkflowSpec, store: Store) -> None:
+        self._spec, self._store = spec, store
+        self._needs, self._actors = Resources(), list[Any]()
+
+    def get(self, needs: Resources) -> Any:
+        """Return a process that takes what is needed: one that waits, else a new one."""
+        import ray
+
+        if needs != self._needs:
+            self.end()
+            self._needs = needs
+        if self._actors:
+            return self._actors.pop()
+        return ray.remote(Hand).options(**_options(needs)).remote(self._store.spec, self._spec)
+
+    def put(self, actor: Any) -> None:
+        """Take a process back that is well and has nothing to do."""
+        self._actors.append(actor)
+
+    def end(self) -> None:
+        """End those that wait: what they take of the cluster is others'."""
+        import ray
+
+        while self._actors:
+            ray.kill(self._actors.pop())
+
+
 @dataclass
 class _Member:
     number: int
@@ -150,22 +180,29 @@ class _Member:
 
 
 class _Shift:
-    """One step's work with the processes that do it."""
+    """One step's work with the processes that do it.
+
+    Args:
+        idle: processes to begin with.
+        needs: of each process.
+        most: processes; None is as many as there is room for.
+        items: of work, `at_once` of which may be handed out together.
+    """
 
     def __init__(
         self,
-        spec: WorkflowSpec,
-        store: Store,
+        idle: _Idle,
         needs: Resources,
+        most: int | None,
         items: Sequence[int],
         at_once: int,
         least_seconds: float,
         told: Callable[[News], None],
         note: Callable[[str], None],
     ) -> None:
-        self._spec, self._store, self._items, self._at_once = spec, store, items, at_once
+        self._idle, self._needs, self._most = idle, needs, most
+        self._items, self._at_once = items, at_once
         self._least_seconds, self._told, self._note = least_seconds, told, note
-        self._given = needs
         self._members: list[_Member] = []
         self._begun = 0
         self._said = ""
@@ -182,7 +219,7 @@ class _Shift:
         import ray
 
         _connect()
-        self._needs = _with_cpus(self._given)
+        self._needs = _with_cpus(self._needs)
         lots = plan.lots(self._items, self._wanted(len(self._items)), self._at_once)
         board = _on_this_node(Board).remote(lots, self._least_seconds)
         try:
@@ -213,10 +250,8 @@ class _Shift:
             waiting = news.waiting or ray.get(board.reissue.remote())
 
     def _begin(self, board: Any, begin: Callable[[Any, _Reached], Any]) -> None:
-        import ray
-
         self._begun += 1
-        actor = ray.remote(Hand).options(**_options(self._needs)).remote(self._store.spec, self._spec)
+        actor = self._idle.get(self._needs)
         member = _Member(self._begun, actor, begin(actor, _Reached(board, self._begun)))
         self._members.append(member)
         self.most_at_once = max(self.most_at_once, len(self._members))
@@ -239,9 +274,7 @@ class _Shift:
                     f"the same examples ended {MOST_LOSSES} processes: {self._last}", _REMEDY
                 ) from None
             return 1
-        finally:
-            with suppress(Exception):
-                ray.kill(member.actor)
+        self._idle.put(member.actor)
         for line in ended.log.splitlines():
             log.info("process %d: %s", member.number, line)
         if ended.error is not None:
@@ -268,8 +301,7 @@ class _Shift:
             self._note(text)
 
     def _wanted(self, n_lots: int) -> int:
-        most = self._spec.launch.workers or plan.room(self._needs, _nodes())
-        return min(most, n_lots)
+        return min(self._most or plan.room(self._needs, _nodes()), n_lots)
 
 
 _REMEDY = (

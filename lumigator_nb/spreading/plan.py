@@ -8,13 +8,13 @@ from lumigator_nb import models
 from lumigator_nb.models import RECORDED
 from lumigator_nb.specs import Launch, MetricSpec, Model, Resources, WorkflowSpec
 
-# Below, several processes take longer to start than they save.
-MANY_EXAMPLES = 20_000
+# Below, several processes take longer to start than they save: some seconds, which a rule needs for 100,000 examples.
+MANY_EXAMPLES, MANY_OF_RULES = 20_000, 200_000
 # A process that waits for an API leaves its core to others most of the time.
 WAITING_CPUS = 0.5
 # Metrics that compute with a network, and do so on a GPU where there is one.
 NEURAL = frozenset({"bertscore", "comet"})
-# Shards of a cheap model that are handed out at once, so that handing out costs nothing beside the work.
+# Shards of a rule that are handed out at once, so that handing out costs nothing beside the work.
 SHARDS_AT_ONCE = 8
 
 
@@ -26,7 +26,13 @@ def is_spread(model: Model, launch: Launch, n_examples: int) -> bool:
     """
     if launch.budget is not None or launch.mode == "batch" or launch.workers == 1:
         return False
-    return (launch.workers or 0) > 1 or n_examples >= MANY_EXAMPLES
+    many = MANY_OF_RULES if is_rule(model) else MANY_EXAMPLES
+    return (launch.workers or 0) > 1 or n_examples >= many
+
+
+def is_rule(model: Model) -> bool:
+    """Whether the model answers thousands of examples in a second."""
+    return not models.keeps_answers(model) and not models.uses_all_cores(model)
 
 
 def per_process(model: Model, given: Resources) -> Resources:
@@ -68,8 +74,7 @@ def lots(shards: Sequence[int], n_processes: int, most: int) -> list[tuple[int, 
 
 def shards_at_once(spec: WorkflowSpec) -> int:
     """Return how many shards may be handed out at once."""
-    cheap = not models.keeps_answers(spec.model) and not models.uses_all_cores(spec.model)
-    return SHARDS_AT_ONCE if cheap else 1
+    return SHARDS_AT_ONCE if is_rule(spec.model) else 1
 
 
 def is_answered_elsewhere(spec: WorkflowSpec) -> bool:
