@@ -1,15 +1,19 @@
-"""What every process of the cluster is fitted out with before it begins: API keys, and a log without secrets."""
+"""What every process of the cluster is fitted out with: API keys, a log without secrets, and an end in time."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lumigator_nb import keys, layout
+from lumigator_nb.errors import ExecutionError
 from lumigator_nb.keys import Redactor
 from lumigator_nb.store import Store
 
@@ -40,3 +44,42 @@ def logged(redact: Redactor) -> Iterator[io.StringIO]:
         root.setLevel(level)
         for handler in handlers:
             root.removeHandler(handler)
+
+
+# What time the work has to write down what is finished, once its time is up.
+HANG_GRACE_S = 60.0
+
+
+@contextmanager
+def bounded(seconds: float | None, hung: Callable[[ExecutionError], None] | None = None) -> Iterator[None]:
+    """Let a piece of work take so many seconds and no more; it must be this process's main thread that does it.
+
+    Args:
+        seconds: None is no bound.
+        hung: called from another thread where the work does not even end then, for a minute; it may end the process.
+
+    Raises:
+        ExecutionError: time is up.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    error = ExecutionError(
+        f"the step took longer than its time-out of {seconds:g} s",
+        "resume goes on from the last finished shard; launch(…, timeout=…) sets the time",
+    )
+
+    def ring(*_: Any) -> None:
+        raise error
+
+    last_resort = threading.Timer(seconds + HANG_GRACE_S, hung or (lambda _: None), [error])
+    last_resort.daemon = True
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    last_resort.start()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        last_resort.cancel()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from lumigator_nb import layout
-from lumigator_nb.errors import DamagedError
+from lumigator_nb.errors import DamagedError, LumigatorError
 from lumigator_nb.metrics import Scores
 from lumigator_nb.models import Prediction
 from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Step, StepResult, Value, WorkflowSpec, now
@@ -333,9 +334,12 @@ def find_model_details(store: Store, workflow_id: str) -> dict[str, Any]:
 
 
 class ProgressWriter:
-    """Publishes how far a step is, at most once a second, since each time is a request to the store."""
+    """Publishes how far a step is, at most once a second, since each time is a request to the store.
 
-    INTERVAL_S = 1.0
+    As a context it gives a sign of life every now and then, also where nothing else has changed.
+    """
+
+    INTERVAL_S, BEAT_S = 1.0, 20.0
 
     def __init__(
         self, store: Store, spec: WorkflowSpec, step: Step, report: Callable[[Progress], None] | None = None
@@ -345,6 +349,18 @@ class ProgressWriter:
             step=step, attempt=spec.attempt, done=0, total=spec.n_examples, started_at=now(), updated_at=now()
         )
         self._written_at = 0.0
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._ended.clear()
+        threading.Thread(target=self._beat, name="lumigator-heartbeat", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        with self._lock:  # whatever is being published is published now, and not later over something newer
+            return
 
     def note(self, text: str) -> None:
         """Say what is being done besides; published at once."""
@@ -370,11 +386,22 @@ class ProgressWriter:
         self.advance(0, cost=cost)
 
     def _publish(self, **changes: object) -> None:
-        self._value = self._value.model_copy(update={**changes, "updated_at": now()})
-        _write_value(self._store, layout.progress(self._workflow_id, self._value.step), self._value)
-        self._written_at = time.monotonic()
+        with self._lock:
+            self._value = self._value.model_copy(update={**changes, "updated_at": now()})
+            _write_value(self._store, layout.progress(self._workflow_id, self._value.step), self._value)
+            self._written_at = time.monotonic()
         if self._report:
             self._report(self._value)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.BEAT_S):
+            with self._lock:
+                silent = time.monotonic() - self._written_at >= self.BEAT_S and not self._ended.is_set()
+                if silent:
+                    # What is wrong with the store is said where the work needs it.
+                    with suppress(LumigatorError):
+                        value = self._value.model_copy(update={"updated_at": now()})
+                        _write_value(self._store, layout.progress(self._workflow_id, value.step), value)
 
 
 def _write_value(store: Store, name: str, value: Value) -> None:

@@ -9,12 +9,13 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lumigator_nb import __version__, evaluation, inference, metrics, results
-from lumigator_nb.errors import BudgetReachedError, LumigatorError
+from lumigator_nb import __version__, evaluation, inference, metrics, outfit, results
+from lumigator_nb.errors import BudgetReachedError, ExecutionError, LumigatorError
 from lumigator_nb.evaluation import Scored
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.results import ProgressWriter
@@ -69,6 +70,7 @@ def execute(
     redact: Redactor | None = None,
     report: Callable[[Progress], None] | None = None,
     crew: Crew | None = None,
+    hung: Callable[[StepResult], None] | None = None,
 ) -> StepResult:
     """Work through one step and publish its result last; a failure is a result too, never an exception.
 
@@ -76,12 +78,22 @@ def execute(
         redact: takes secrets out of everything that is stored; default those of this process's environment.
         report: called whenever progress is published.
         crew: has several processes do the work; default this one alone.
+        hung: called from another thread with the step's result, where its time is up and it does not end.
     """
     redact = redact or redactor()
     started_at = now()
+
+    def ended(outcome: _Outcome) -> StepResult:
+        return _result(step, spec, started_at, outcome)
+
+    def give_up(error: ExecutionError) -> None:
+        if hung:
+            hung(ended(_Outcome(status=Status.FAILED, error=str(error))))
+
     log.info("%s of %s begins: %d examples", step, spec.model.label, spec.n_examples)
     try:
-        outcome = _STEPS[step](spec, store, ProgressWriter(store, spec, step, report), redact, crew)
+        with outfit.bounded(spec.launch.timeout, give_up), ProgressWriter(store, spec, step, report) as progress:
+            outcome = _STEPS[step](spec, store, progress, redact, crew)
     except BudgetReachedError as error:
         log.info("stopped: %s", error)
         outcome = _Outcome(status=Status.STOPPED, error=str(error))
@@ -90,7 +102,14 @@ def execute(
         trace = {} if isinstance(error, LumigatorError) else {"traceback": redact(traceback.format_exc(limit=-8))}
         message = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"
         outcome = _Outcome(details=trace, status=Status.FAILED, error=redact(message))
-    result = StepResult(
+    result = ended(outcome)
+    results.write_result(store, spec.workflow_id, result)
+    log.info("%s ended: %s", step, result.status)
+    return result
+
+
+def _result(step: Step, spec: WorkflowSpec, started_at: datetime, outcome: _Outcome) -> StepResult:
+    return StepResult(
         step=step,
         attempt=spec.attempt,
         status=outcome.status,
@@ -102,9 +121,6 @@ def execute(
         scores=outcome.scores,
         details=without_home({**outcome.details, **_surroundings(step, spec)}),
     )
-    results.write_result(store, spec.workflow_id, result)
-    log.info("%s ended: %s", step, result.status)
-    return result
 
 
 def versions(models: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, str]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from lumigator_nb import layout, outfit, results, steps
 from lumigator_nb.keys import Redactor, redactor
-from lumigator_nb.specs import Status, Step, StoreSpec, WorkflowSpec
+from lumigator_nb.specs import Status, Step, StepResult, StoreSpec, WorkflowSpec
 from lumigator_nb.spreading import crew, plan
 from lumigator_nb.store import Store
 
@@ -46,7 +47,13 @@ def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor, sh
     if before is not None and before.status is Status.SUCCEEDED:
         log.info("%s succeeded in attempt %d already", step, before.attempt)
         return True
-    return steps.execute(step, spec, store, redact, crew=shared).status is Status.SUCCEEDED
+
+    def hung(result: StepResult) -> None:
+        results.write_result(store, spec.workflow_id, result)
+        log.error("%s does not end although its time is up: this process ends itself", step)
+        os._exit(1)
+
+    return steps.execute(step, spec, store, redact, crew=shared, hung=hung).status is Status.SUCCEEDED
 
 
 def _crew(spec: WorkflowSpec, store: Store) -> steps.Crew | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from lumigator_nb.display.costs import dollars
 from lumigator_nb.display.html import Html, chip, fragment, join, name, status_chip, tag
 from lumigator_nb.display.text import duration, elide, first_line, one_line
-from lumigator_nb.specs import Progress, Status, Step
+from lumigator_nb.specs import Progress, Status, Step, now
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +22,8 @@ Show = Callable[[Sequence["ProgressRow"]], None]
 
 LINE_INTERVAL_S = 15.0
 STALE = "cluster unreachable, last known"
+# Workers give one every 20 s; clocks of machines may differ a little.
+SILENT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class ProgressRow:
         failed: of `done` have no answer.
         cost: dollars spent in this attempt; None where nothing has a price.
         result: what is known of its scores so far.
+        silent: seconds since its worker's last sign of life, where that is long.
     """
 
     label: str
@@ -55,6 +58,7 @@ class ProgressRow:
     failed: int = 0
     cost: float | None = None
     result: str = ""
+    silent: float | None = None
 
     @classmethod
     def of(
@@ -64,6 +68,7 @@ class ProgressRow:
         if progress is None:
             return cls(label, status, error=error, stale=stale)
         rate = progress.rate
+        silent = (now() - progress.updated_at).total_seconds()
         return cls(
             label=label,
             status=status,
@@ -77,6 +82,7 @@ class ProgressRow:
             stale=stale,
             failed=progress.failed,
             cost=progress.cost,
+            silent=silent if status is Status.RUNNING and silent > SILENT_S else None,
         )
 
     @property
@@ -118,7 +124,8 @@ class ProgressRow:
         note = "" if self.status.ended else one_line(self.note)
         failed = f"{self.failed:,} failed" if self.failed else ""
         spent = "" if self.cost is None or self.status.ended else f"{dollars(self.cost)} so far"
-        said = (self.result, STALE if self.stale else "", note, failed, spent, first_line(self.error or ""))
+        silent = f"no sign of life for {duration(self.silent)}" if self.silent else ""
+        said = (self.result, STALE if self.stale else "", silent, note, failed, spent, first_line(self.error or ""))
         return [text for text in said if text]
 
 
