@@ -12,10 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from lumigator_nb import layout, outfit, results, steps
+from lumigator_nb import layout, metrics, outfit, results, steps
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import Status, Step, StepResult, StoreSpec, WorkflowSpec
-from lumigator_nb.spreading import crew, plan
+from lumigator_nb.spreading import crew, joining, limits, plan
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     redact = redactor(outfit.bring_keys(store, spec.workflow_id))
     with outfit.logged(redact) as printed:
         try:
+            if joining.is_possible():
+                limits.join([spec.model, *metrics.models_of(spec.metrics)])
             shared = _crew(spec, store)
             return 0 if all(_succeeds(step, spec, store, redact, shared) for step in Step) else 1
         finally:
@@ -57,7 +59,7 @@ def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor, sh
 
 
 def _crew(spec: WorkflowSpec, store: Store) -> steps.Crew | None:
-    if not plan.is_spread(spec.model, spec.launch, spec.n_examples) or not crew.is_possible():
+    if not plan.is_spread(spec.model, spec.launch, spec.n_examples) or not joining.is_possible():
         return None
     return crew.Crew(spec, store)
 

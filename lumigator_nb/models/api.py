@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from lumigator_nb import keys
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models import failures
+from lumigator_nb.models import failures, rates
 from lumigator_nb.models.access import (
     Key,
     hang_up,
@@ -108,6 +108,7 @@ class ApiModel:
 
     def __init__(self, model: Model, key: Key | None) -> None:
         self._model, self._key_name = model, key.name if key else None
+        self._account = rates.account_of(model, self._key_name)
         self._options = read_options(model)
         self._key = key_value(model, key)
         self._redact = keys.Redactor({key.name: self._key} if key and self._key else {})
@@ -123,7 +124,7 @@ class ApiModel:
 
     def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
         """Ask as many at once as the provider takes; an example that it rejects carries its words."""
-        asker = Asker(self._opened, self.classify, self._options.pace, self._adapt)
+        asker = Asker(self._opened, self.classify, self._options.pace, self._adapt, rates.shared(self._account))
         try:
             yield from asker.answer(requests)
         finally:

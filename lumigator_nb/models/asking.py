@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from lumigator_nb.errors import LumigatorError, UnavailableError
 from lumigator_nb.models.base import Prediction, Request
 from lumigator_nb.models.failures import Failure
-from lumigator_nb.models.throttle import Pace, Throttle
+from lumigator_nb.models.throttle import Pace, Reserve, Throttle
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class Asker:
         classify: says what an exception means.
         pace: how hard to ask.
         adapt: takes the name of a parameter that the model refuses, and returns whether leaving it out may help.
+        reserve: as of :class:`Throttle`.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Asker:
         classify: Callable[[Exception], Failure],
         pace: Pace,
         adapt: Callable[[str], bool],
+        reserve: Reserve | None = None,
     ) -> None:
         self._opened, self._classify, self._pace, self._adapt = opened, classify, pace, adapt
+        self._reserve = reserve
         self.retries = 0
         self.peak = 0
 
@@ -59,7 +62,7 @@ class Asker:
         Raises:
             LumigatorError: no further example can be answered; those answered so far were yielded before.
         """
-        session = _Session(self._opened, self._classify, self._pace, self._adapt)
+        session = _Session(self._opened, self._classify, self._pace, self._adapt, self._reserve)
         # Twice as many as may be under way, so that none waits for this thread while it stores answers.
         window = 2 * self._pace.most
         waiting, source = 0, iter(requests)
@@ -93,9 +96,10 @@ class _Session:
         classify: Callable[[Exception], Failure],
         pace: Pace,
         adapt: Callable[[str], bool],
+        reserve: Reserve | None,
     ) -> None:
         self._opened, self._classify, self._pace, self._adapt = opened, classify, pace, adapt
-        self.throttle = Throttle(pace)
+        self.throttle = Throttle(pace, reserve)
         self.retries = 0
         self._results: queue.SimpleQueue[list[Answered] | BaseException] = queue.SimpleQueue()
         self._fresh: list[Answered] = []

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+
+# Sets aside turns for so many requests, which begin so many seconds apart, and returns in how many seconds the first
+# may begin. Whoever shares a rate with other processes has one for it.
+Reserve = Callable[[int, float], float]
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,50 @@ class Pace:
     per_minute: float | None = None
 
 
+class Turns:
+    """Turns to begin a request, which are reserved where all who share the rate do.
+
+    Args:
+        gap: seconds from one turn to the next.
+    """
+
+    # What is reserved and then not used is lost to the others, so it is never more than a second's.
+    _AHEAD_S = 1.0
+
+    def __init__(self, reserve: Reserve, gap: float) -> None:
+        self._reserve, self._gap = reserve, gap
+        self._lock = asyncio.Lock()
+        self._left, self._next = 0, 0.0
+
+    async def wait(self) -> None:
+        """Wait for the next turn."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if not self._left:
+                self._left = max(1, int(self._AHEAD_S / self._gap))
+                seconds = await loop.run_in_executor(None, self._reserve, self._left, self._gap)
+                self._next = loop.time() + seconds
+            self._left -= 1
+            turn, self._next = self._next, self._next + self._gap
+        await asyncio.sleep(turn - loop.time())
+
+
 class Throttle:
     """Lets requests through, adapting how many may be under way (additive increase, multiplicative decrease).
 
     The first growth doubles in each round trip, as TCP's slow start does (Jacobson 1988, "Congestion Avoidance and
     Control", SIGCOMM), until the provider first complains. Belongs to one event loop; first come, first served,
     except that who asks again goes first.
+
+    Args:
+        reserve: takes the rate of requests from where others take theirs, too; default it is this throttle's alone.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, reserve: Reserve | None = None) -> None:
         self._most, self._capacity = pace.most, float(min(pace.start, pace.most))
-        self._gap = 60.0 / pace.per_minute if pace.per_minute else 0.0
+        gap = 60.0 / pace.per_minute if pace.per_minute else 0.0
+        self._turns = Turns(reserve, gap) if reserve and gap else None
+        self._gap = 0.0 if self._turns else gap
         self._grows_fast = True
         self._under_way = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -50,6 +88,8 @@ class Throttle:
 
     async def enter(self, *, first: bool = False) -> None:
         """Wait for one's turn; `first` goes before those who wait already."""
+        if self._turns:
+            await self._turns.wait()
         if not self._waiting and self._has_room():
             self._let_in()
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lumigator_nb import keys, layout, metrics, models, results, steps
@@ -12,7 +12,7 @@ from lumigator_nb.cluster import Cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
-from lumigator_nb.errors import InvalidInputError, StoreNotSharedError
+from lumigator_nb.errors import InvalidInputError, NotFoundError, StoreNotSharedError
 from lumigator_nb.records import Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services.secrets import redactor_of
@@ -167,10 +167,17 @@ class Submitter:
             task=workflow.model.worded(experiment.task),
             model=workflow.model,
             metrics=experiment.metrics,
-            shard_size=shard_size(workflow.model, dataset.n_examples),
+            shard_size=self._shard_size(workflow, dataset.n_examples),
             launch=workflow.launch,
             resources=self._resources(workflow.model),
         )
+
+    def _shard_size(self, workflow: Workflow, n_examples: int) -> int:
+        """Finished shards are known by their number: an attempt divides the examples as the first one did."""
+        if workflow.attempt > 1:
+            with suppress(NotFoundError):
+                return results.read_spec(self._store, workflow.id).shard_size
+        return shard_size(workflow.model, n_examples, workflow.launch.workers or 1)
 
     def _resources(self, model: Model) -> Resources:
         """What the model's settings say, else what holds for all."""
@@ -178,11 +185,17 @@ class Submitter:
         return own if own.num_gpus is not None else own.model_copy(update={"num_gpus": self._settings.ray_worker_gpus})
 
 
-def shard_size(model: Model, n_examples: int) -> int:
-    """Return how many predictions go into one file: few where each takes long, so that they are soon to be seen."""
+def shard_size(model: Model, n_examples: int, n_workers: int = 1) -> int:
+    """Return how many predictions go into one file: few where each takes long, so that they are soon to be seen.
+
+    Args:
+        n_workers: that share the work, and shall have several files each to do.
+    """
     if n_examples > MANY_EXAMPLES:
-        return LARGE_SHARD
-    return MEDIUM_SHARD if n_examples > SOME_EXAMPLES or waits(model) else SMALL_SHARD
+        size = LARGE_SHARD
+    else:
+        size = MEDIUM_SHARD if n_examples > SOME_EXAMPLES or waits(model) else SMALL_SHARD
+    return size if n_workers == 1 else max(1, min(size, n_examples // (8 * n_workers)))
 
 
 def waits(model: Model) -> bool:

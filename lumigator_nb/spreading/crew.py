@@ -8,7 +8,6 @@ a lost process had is known to the item.
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from lumigator_nb.specs import MetricSpec, Resources, WorkflowSpec
 from lumigator_nb.spreading import plan
 from lumigator_nb.spreading.board import LEAST_SECONDS, Board, News
 from lumigator_nb.spreading.hand import Ended, Hand
+from lumigator_nb.spreading.joining import connect
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -36,11 +36,6 @@ LOOK_S = 0.5
 PAID_LEAST_SECONDS = 900.0
 # What is added up over processes; of all else in their details any one's word is taken.
 _SUMMED = ("retries", "most_at_once")
-
-
-def is_possible() -> bool:
-    """Whether this process is one of a Ray cluster's jobs, so that it can have others work with it."""
-    return "RAY_ADDRESS" in os.environ
 
 
 class Crew:
@@ -218,7 +213,7 @@ class _Shift:
         """
         import ray
 
-        _connect()
+        connect()
         self._needs = _with_cpus(self._needs)
         lots = plan.lots(self._items, self._wanted(len(self._items)), self._at_once)
         board = _on_this_node(Board).remote(lots, self._least_seconds)
@@ -308,13 +303,6 @@ _REMEDY = (
     "most often memory has run out: a smaller batch_size, more memory for each process (Model(…, memory=…)) or fewer "
     "of them (launch(…, workers=…)); then resume: finished shards stay"
 )
-
-
-def _connect() -> None:
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(address="auto", namespace="lumigator", log_to_driver=False, logging_level=logging.WARNING)
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -14,6 +14,7 @@ from lumigator_nb.evaluation import Scored
 from lumigator_nb.inference import Written
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import MetricSpec, StoreSpec, WorkflowSpec
+from lumigator_nb.spreading import limits
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Hand:
     def __init__(self, store: StoreSpec, spec: WorkflowSpec) -> None:
         self._store, self._spec = Store(store), spec
         self._redact = redactor(outfit.bring_keys(self._store, spec.workflow_id))
+        limits.join([spec.model])
 
     def infer(self, lots: Lots, reopened: frozenset[int]) -> Ended:
         """Answer the examples of shards."""

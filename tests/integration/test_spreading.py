@@ -43,6 +43,20 @@ def experiment_of(ws, n: int = N):
     return ws.experiments.create("shared", dataset=dataset, metrics=["rouge", "bleu"])
 
 
+def test_a_rate_holds_for_all_who_ask_together(spread_ws) -> None:
+    ws = spread_ws
+    experiment = experiment_of(ws, 80)
+    with ModelServer(latency=0.01) as server:
+        model = server_model(server, "lead-1", requests_per_minute=600)
+        (workflow,) = ws.workflows.launch(experiment, model, workers=2)
+        (workflow,) = ws.wait(workflow, timeout=240, progress=False)
+        assert workflow.status is Status.SUCCEEDED, workflow.error
+    job = ws.workflows.jobs(workflow)[0]
+    # Ten a second; the first second's turns are given to both at once.
+    assert (job.finished_at - job.started_at).total_seconds() > (80 - 20) / 10
+    assert job.details["workers"] == 2
+
+
 def test_a_node_dies_and_nothing_is_lost_or_done_twice(spread_ws, nodes) -> None:
     ws = spread_ws
     experiment = experiment_of(ws)
