@@ -154,7 +154,7 @@ class LocalHead:
         mark = uuid.uuid4().hex
         state = _State(
             id=mark,
-            address=f"http://127.0.0.1:{_free_port()}",
+            address=f"http://127.0.0.1:{free_port()}",
             token=secrets.token_hex(32),
             # Unix sockets below it may have 107 characters in all, which a folder in the user's home would exceed.
             folder=tempfile.mkdtemp(prefix="lumigator-", dir="/tmp" if os.access("/tmp", os.W_OK) else None),  # noqa: S108
@@ -177,7 +177,7 @@ class LocalHead:
                 code = subprocess.run(
                     _start_command(state),
                     cwd=empty,
-                    env=_head_environment(state, self._environment),
+                    env=node_environment(state.id, state.token, self._environment),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -265,14 +265,21 @@ def _start_command(state: _State) -> list[str]:
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--log-color", "false"),
         *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--include-dashboard", "true"),
         *("--port", "0", "--dashboard-port", state.address.rpartition(":")[2], "--dashboard-agent-listen-port", "0"),
-        *("--min-worker-port", "0", "--max-worker-port", "0", "--ray-client-server-port", str(_free_port())),
+        *("--min-worker-port", "0", "--max-worker-port", "0", "--ray-client-server-port", str(free_port())),
         *("--object-store-memory", str(OBJECT_STORE_BYTES), "--temp-dir", f"{state.folder}/ray"),
         # The autoscaler has nothing to scale, and jobs write their logs without Ray's log monitor.
         *("--no-monitor", "--include-log-monitor", "false"),
     ]
 
 
-def _head_environment(state: _State, extra: Mapping[str, str]) -> dict[str, str]:
+def node_environment(mark: str, token: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a Ray node's processes on this machine.
+
+    Args:
+        mark: by which they are found again.
+        token: that they ask for.
+        extra: wins over what is inherited.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -295,12 +302,13 @@ def _head_environment(state: _State, extra: Mapping[str, str]) -> dict[str, str]
         "RAY_ROTATION_BACKUP_COUNT": "1",
         **extra,
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": state.token,
-        processes.MARK: state.id,
+        "RAY_AUTH_TOKEN": token,
+        processes.MARK: mark,
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -27,12 +27,17 @@ def end(mark: str, grace: float = 2.0) -> bool:
     """End all processes that carry `mark`: asked first, killed after `grace` seconds. Return whether there were any."""
     found = marked(mark)
     _signal(found, signal.SIGTERM)
-    left = _wait(mark, grace)
-    while left:
+    _wait(mark, grace)
+    kill(mark)
+    return bool(found)
+
+
+def kill(mark: str) -> None:
+    """Kill all processes that carry `mark` at once, as a power cut would; returns when they are gone."""
+    while left := marked(mark):
         # Again and again, as one that is about to die may have started another.
         _signal(left, signal.SIGKILL)
-        left = _wait(mark, 1.0)
-    return bool(found)
+        _wait(mark, 1.0)
 
 
 def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
