@@ -36,8 +36,10 @@ def reason(job: JobState) -> str | None:
     if missing := _MISSING.search(said):
         package = f"lumigator-nb{_EXTRAS.get(missing[1].partition('.')[0], '')}"
         return f"the cluster's nodes have no module {missing[1]!r}: pip install '{package}' there, and resume"
+    if "because its node has died" in words:
+        return "the node that it ran on died; resume, and it goes on on another"
     if words.startswith("Job supervisor actor died"):
-        return f"Ray lost the process that watched it: its node died, or it was killed {MEMORY}"
+        return f"Ray's process beside it died, most likely {MEMORY}"
     first = words.partition("\n")[0][:_LONGEST]
     return f"{first}; last line: {'; '.join(line[:_LONGEST] for line in last)}" if last else first or None
 

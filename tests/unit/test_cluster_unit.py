@@ -2,6 +2,8 @@ import io
 import json
 import os
 import platform
+import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -19,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from lumigator_nb import doctor
 from lumigator_nb.cluster import Cluster, LocalHead, connect_cluster
 from lumigator_nb.cluster.address import jobs_api
 from lumigator_nb.cluster.api import RayApi, token
@@ -385,6 +388,24 @@ def test_a_pickled_function_needs_the_same_python(fake_ray, tmp_path):
         here.check({"3.99"})
 
 
+@pytest.mark.parametrize(
+    ("python", "state", "words"),
+    [
+        (platform.python_version(), "ok", f"2 GPUs, 3 GiB; Ray 2.60.0, Python {platform.python_version()}$"),
+        ("3.99.0", "note", f"metrics that are functions need Python {platform.python_version()} there"),
+        ("3.9.1", "wrong", "Python 3.9.1, older than 3.11"),
+    ],
+)
+def test_the_doctor_shows_a_clusters_versions_and_what_does_not_fit(fake_ray, python, state, words):
+    node = {"node_ip": "127.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 4.0, "GPU": 2.0, "memory": 3 * 2**30}}
+    fake_ray.answers["GET /api/v0/cluster_metadata"] = metadata(python=python)
+    fake_ray.answers["GET /api/v0/nodes"] = [(200, {"data": {"result": {"result": [node]}}})]
+    found = doctor._cluster(Cluster(fake_ray.address))
+    assert found.state == state
+    assert re.search(words, found.message)
+    assert (found.hint is None) == (state == "ok")
+
+
 @pytest.mark.parametrize(("ips", "shared"), [(["127.0.0.2"], True), (["127.0.0.1", "192.0.2.7"], False)])
 def test_a_tunnel_to_a_cluster_elsewhere_shares_no_files(fake_ray, ips, shared):
     nodes = [{"node_ip": ip, "state": "ALIVE"} for ip in ips] + [{"node_ip": "192.0.2.9", "state": "DEAD"}]
@@ -436,6 +457,20 @@ def test_marked_processes_end_even_if_they_refuse_and_others_go_on():
         end(other_mark, grace=0.1)
         ours.communicate()
         other.communicate()
+
+
+def test_nodes_end_with_the_process_that_started_them_however_it_ends(tmp_path):
+    mark, folder = uuid.uuid4().hex, tmp_path / "nodes"
+    folder.mkdir()
+    node = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: mark})
+    command = [sys.executable, "-m", "lumigator_nb.testing.nodes", folder]
+    undertaker = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    undertaker.stdin.write(f"{mark}\n")
+    undertaker.stdin.flush()
+    assert node.poll() is None
+    undertaker.communicate()
+    assert node.wait(timeout=60) == -signal.SIGKILL
+    assert not folder.exists()
 
 
 def test_importing_the_cluster_loads_no_ray():

@@ -21,6 +21,11 @@ SUPERVISOR = (
     "unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was "
     "killed by the OOM killer due to high memory usage, (2) ray stop --force was called"
 )
+NODE = (
+    "Job supervisor actor died: The actor died unexpectedly before finishing this task.\n\tip: 127.0.0.3\n"
+    "The actor died because its node has died. Node Id: a22b279d\n\tthe actor's node was terminated unexpectedly: "
+    "health check failed due to missing too many heartbeats"
+)
 MODULE = 'Traceback (most recent call last):\n  File "worker.py", line 18\nModuleNotFoundError: No module named {!r}\n'
 HINT = "lumigator_nb.errors.MissingExtraError: a store at s3:// needs packages\nHint: pip install 'lumigator-nb[s3]'\n"
 CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
@@ -52,8 +57,11 @@ def failed(message: str, exit_code: int | None = None) -> JobState:
         ),
         pytest.param(
             failed(SUPERVISOR),
-            f"Ray lost the process that watched it: its node died, or it was killed {MEMORY}",
+            f"Ray's process beside it died, most likely {MEMORY}",
             id="the job's supervisor is killed",
+        ),
+        pytest.param(
+            failed(NODE), "the node that it ran on died; resume, and it goes on on another", id="a node is killed"
         ),
         pytest.param(
             failed(COMMAND.format(-11, BEGIN), -11),
