@@ -7,10 +7,8 @@ import signal
 
 from lumigator_nb.cluster import JobState
 
-MEMORY = (
-    "for lack of memory: give the model a smaller batch (lm.Model(…, batch_size=…)) or the cluster's nodes more "
-    "memory, and resume"
-)
+_LESS = "give the model a smaller batch (lm.Model(…, batch_size=…)) or the cluster's nodes more memory, and resume"
+MEMORY = f"for lack of memory: {_LESS}"
 # Of Ray's memory monitor, Python, and torch on a GPU.
 _SHORT_OF_MEMORY = re.compile(r"running low on memory|\bMemoryError\b|\bOutOfMemoryError\b|CUDA out of memory")
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
@@ -34,14 +32,23 @@ def reason(job: JobState) -> str | None:
     if number := _signal(job.exit_code):
         return _killed(number)
     if missing := _MISSING.search(said):
-        package = f"lumigator-nb{_EXTRAS.get(missing[1].partition('.')[0], '')}"
-        return f"the cluster's nodes have no module {missing[1]!r}: pip install '{package}' there, and resume"
+        return f"there is no module {missing[1]!r}: {remedy(said)}"
     if "because its node has died" in words:
         return "the node that it ran on died; resume, and it goes on on another"
     if words.startswith("Job supervisor actor died"):
         return f"Ray's process beside it died, most likely {MEMORY}"
     first = words.partition("\n")[0][:_LONGEST]
     return f"{first}; last line: {'; '.join(line[:_LONGEST] for line in last)}" if last else first or None
+
+
+def remedy(error: str) -> str | None:
+    """Return what to do about an error that a worker noted itself; None where that depends."""
+    if _SHORT_OF_MEMORY.search(error):
+        return _LESS
+    if missing := _MISSING.search(error):
+        package = f"lumigator-nb{_EXTRAS.get(missing[1].partition('.')[0], '')}"
+        return f"pip install '{package}' on the cluster's nodes, and resume"
+    return None
 
 
 def _parts(message: str) -> tuple[str, list[str]]:

@@ -45,7 +45,8 @@ def derive_status(
     current = [result for result in results.values() if result.attempt == workflow.attempt]
     failed = next((result for result in current if result.status is Status.FAILED), None)
     if failed is not None:
-        return Verdict(Status.FAILED, f"{failed.step}: {failed.error}")
+        remedy = endings.remedy(failed.error or "")
+        return Verdict(Status.FAILED, f"{failed.step}: {failed.error}{f'; {remedy}' if remedy else ''}")
     stopped = next((result for result in current if result.status is Status.STOPPED), None)
     if stopped is not None:
         return Verdict(Status.STOPPED, stopped.error)

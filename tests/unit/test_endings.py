@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lumigator_nb.cluster import JobState
-from lumigator_nb.services.endings import MEMORY, reason
+from lumigator_nb.services.endings import MEMORY, reason, remedy
 from lumigator_nb.specs import Status
 
 COMMAND = "Job entrypoint command failed with exit code {}, last available logs (truncated to 20,000 chars):\n{}"
@@ -70,12 +70,12 @@ def failed(message: str, exit_code: int | None = None) -> JobState:
         ),
         pytest.param(
             failed(COMMAND.format(1, BEGIN + MODULE.format("pydantic")), 1),
-            "the cluster's nodes have no module 'pydantic': pip install 'lumigator-nb' there, and resume",
+            "there is no module 'pydantic': pip install 'lumigator-nb' on the cluster's nodes, and resume",
             id="the package is not installed",
         ),
         pytest.param(
             failed(COMMAND.format(1, BEGIN + MODULE.format("botocore.session")), 1),
-            "the cluster's nodes have no module 'botocore.session': pip install 'lumigator-nb[s3]' there, and resume",
+            "there is no module 'botocore.session': pip install 'lumigator-nb[s3]' on the cluster's nodes, and resume",
             id="an extra is not installed",
         ),
         pytest.param(
@@ -94,3 +94,19 @@ def failed(message: str, exit_code: int | None = None) -> JobState:
 )
 def test_the_end_of_a_job_in_words(job, said) -> None:
     assert reason(job) == said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("no example was answered; the commonest error: CUDA out of memory. Tried", MEMORY.partition(": ")[2]),
+        ("MemoryError: ", MEMORY.partition(": ")[2]),
+        (
+            "rouge: ModuleNotFoundError: No module named 'rapidfuzz'",
+            "pip install 'lumigator-nb' on the cluster's nodes, and resume",
+        ),
+        ("boom", None),
+    ],
+)
+def test_what_to_do_about_an_error_that_the_worker_noted(error, said) -> None:
+    assert remedy(error) == said
