@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,9 @@ class InlineCluster:
         self.states: dict[str, JobState] = {}
         self.reachable = True
         self.execute = True
+
+    def check(self, pickled: Iterable[str] = ()) -> None:
+        pass
 
     def submit(self, submission_id: str, arguments: list[str], **_: object) -> None:
         from lumigator_nb import worker

@@ -37,14 +37,17 @@ class Settings(BaseSettings):
         lumigator_home: folder of the embedded database and store and of the local Ray head's state.
         sqlalchemy_database_url: database; empty means SQLite inside `lumigator_home`.
         lumigator_store: any fsspec URL; empty means `s3://S3_BUCKET`, or a folder inside `lumigator_home`.
+        lumigator_store_shared: whether a store that is a folder is mounted on all nodes of a cluster elsewhere, under
+            the same path.
         lumigator_cache_gb: how large the kept answers of models may grow, in 10⁹ bytes; empty means without limit.
         s3_bucket, s3_endpoint_url: bucket, and the server's address where it is not AWS.
         s3_path_style: whether the bucket is named in the path of the address, or in the host's name; empty means the
             host's name on AWS, and the path elsewhere.
         aws_access_key_id, aws_secret_access_key, aws_default_region: S3 credentials; empty leaves them to the
             ordinary AWS chain (profile, instance role).
-        ray_head_node_host: host of a Ray head that runs already; empty means that the package starts its own here.
-        ray_dashboard_port: port of that head's Jobs API.
+        ray_address: ``http(s)://host:port`` of the Jobs API of a Ray cluster that runs already; empty, and anything
+            that is no HTTP address, means that the package starts a head of its own here.
+        ray_head_node_host, ray_dashboard_port: the same, as the host of its head and the port of its Jobs API.
         ray_worker_gpus: GPUs that each workflow asks of the cluster; fractions share one.
         hf_home: folder of Hugging Face's caches.
         deployment_type: "local", "development", "staging" or "production".
@@ -67,6 +70,7 @@ class Settings(BaseSettings):
     lumigator_home: Path = Path("~/.lumigator")
     sqlalchemy_database_url: SecretStr | None = None
     lumigator_store: str | None = None
+    lumigator_store_shared: bool = False
     lumigator_cache_gb: float | None = Field(default=None, gt=0)
     s3_bucket: str | None = None
     s3_endpoint_url: str | None = None
@@ -74,6 +78,7 @@ class Settings(BaseSettings):
     aws_access_key_id: str | None = None
     aws_secret_access_key: SecretStr | None = None
     aws_default_region: str | None = None
+    ray_address: str | None = None
     ray_head_node_host: str | None = None
     ray_dashboard_port: int = Field(default=8265, ge=1, le=65535)
     ray_worker_gpus: float = Field(default=0.0, ge=0.0)

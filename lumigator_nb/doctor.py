@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 from lumigator_nb import config
-from lumigator_nb.cluster import Cluster, connect_cluster
+from lumigator_nb.cluster import Cluster, connect_cluster, versions
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database, head_revision
 from lumigator_nb.errors import LumigatorError
@@ -118,7 +119,16 @@ def _cluster(cluster: Cluster) -> Finding:
     info = cluster.info()
     if info is None:
         return Finding("cluster", "note", "no local Ray head", "it starts with the first launch, or: lumigator-nb up")
-    return Finding("cluster", "ok", str(info))
+    message = f"{info}; Ray {info.ray_version}, Python {info.python_version}"
+    if info.is_local:
+        return Finding("cluster", "ok", message)
+    if wrong := versions.misfit(info.ray_version, info.python_version):
+        return Finding("cluster", "wrong", f"{message}: {wrong[0]}", wrong[1])
+    here = platform.python_version()
+    if versions.minor(info.python_version) != versions.minor(here):
+        hint = "use the same minor version here and there, or put such functions into an installed package"
+        return Finding("cluster", "note", f"{message}; metrics that are functions need Python {here} there", hint)
+    return Finding("cluster", "ok", message)
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

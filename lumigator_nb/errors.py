@@ -55,7 +55,7 @@ class MissingExtraError(ConfigurationError):
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
             f"{feature} needs packages that are not installed",
-            f"install them with: pip install 'lumigator-nb[{extra}]'",
+            f"install them where this runs, on a cluster on its nodes: pip install 'lumigator-nb[{extra}]'",
         )
         self.extra = extra
 

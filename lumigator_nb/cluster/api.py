@@ -8,9 +8,10 @@ that hangs.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+import ssl
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -34,22 +35,36 @@ class Reply(NamedTuple):
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
+        """The body as JSON.
+
+        Raises:
+            ClusterUnavailableError: it is none.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise ClusterUnavailableError(
+                f"what answers is no Ray cluster: {self.text.strip()[:100]!r}",
+                "check RAY_ADDRESS, its path too; a proxy may have answered with a page of its own",
+            ) from None
 
 
 class RayApi:
     """One Ray head over HTTP. Holds no connection, so any number of threads may use it.
 
     Args:
-        address: ``http://host:port`` of the head's dashboard.
+        address: ``http(s)://host:port/path`` of the head's dashboard; the path is a proxy's, where there is one.
         token: sent as bearer token where the head asks for one.
+        certificates: file of the authorities to trust for https; default the system's, and SSL_CERT_FILE.
     """
 
-    def __init__(self, address: str, token: str | None = None) -> None:
+    def __init__(self, address: str, token: str | None = None, certificates: str | None = None) -> None:
         parts = urlsplit(address)
         self.address = address
-        self._host, self._port = parts.hostname or "", parts.port or 8265
+        self._tls = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port
+        self._prefix = parts.path.rstrip("/")
+        self._certificates = certificates
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def call(
@@ -63,29 +78,55 @@ class RayApi:
 
         Raises:
             ClusterUnavailableError: no answer.
-            ConfigurationError: the head wants another token.
+            ConfigurationError: the head wants another token, or cannot be trusted.
         """
-        connection = HTTPConnection(self._host, self._port, timeout=CONNECT_SECONDS)
+        connection = self._connection()
         try:
             connection.connect()
             connection.sock.settimeout(timeout)
             payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request(method, path, payload, {"Content-Type": "application/json", **self._headers})
+            headers = {"Content-Type": "application/json", **self._headers}
+            connection.request(method, self._prefix + path, payload, headers)
             response = connection.getresponse()
             reply = Reply(response.status, response.read())
+        except ssl.SSLError as error:
+            raise self._distrust(error) from error
         except (OSError, HTTPException) as error:
             raise ClusterUnavailableError(
                 f"the Ray cluster at {self.address} does not answer: {type(error).__name__}: {error}",
-                "check that it runs, and RAY_HEAD_NODE_HOST and RAY_DASHBOARD_PORT",
+                "check that it runs, and RAY_ADDRESS, or RAY_HEAD_NODE_HOST and RAY_DASHBOARD_PORT",
             ) from error
         finally:
             connection.close()
         if reply.status in (401, 403):
             raise ConfigurationError(
-                f"the Ray cluster at {self.address} refuses the token: {reply.text}",
-                "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's token",
+                f"the Ray cluster at {self.address} refuses the token: {reply.text[:200]}",
+                "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's token, in the environment or in .env",
+            )
+        if reply.status in (301, 302, 303, 307, 308):
+            raise ConfigurationError(
+                f"the Ray cluster at {self.address} is elsewhere: {response.headers.get('Location', '')[:200]}",
+                "set RAY_ADDRESS to that place; a login page there means that it wants another way in",
             )
         return reply
+
+    def _connection(self) -> HTTPConnection:
+        if self._tls:
+            trusted = _trusted(self._certificates)
+            return HTTPSConnection(self._host, self._port, timeout=CONNECT_SECONDS, context=trusted)
+        return HTTPConnection(self._host, self._port, timeout=CONNECT_SECONDS)
+
+    def _distrust(self, error: ssl.SSLError) -> ConfigurationError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ConfigurationError(
+                f"the Ray cluster at {self.address} cannot be trusted: {error.verify_message}",
+                "set REQUESTS_CA_BUNDLE to the file of the authority that signed its certificate, and RAY_ADDRESS to "
+                "the name in the certificate",
+            )
+        return ConfigurationError(
+            f"the Ray cluster at {self.address} does not speak TLS: {error.reason or error}",
+            "write http:// in RAY_ADDRESS, or check its port",
+        )
 
     def answers(self) -> bool:
         """Whether a head that takes our token is there.
@@ -118,11 +159,43 @@ class RayApi:
             )
 
 
-def token_from_environment() -> str | None:
-    """Return the token for a remote cluster by Ray's own rule, or None where RAY_AUTH_MODE does not ask for one."""
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+@lru_cache(maxsize=8)
+def _trusted(certificates: str | None) -> ssl.SSLContext:
+    """Reading the system's certificates takes longer than a request."""
+    try:
+        return ssl.create_default_context(cafile=certificates)
+    except OSError as error:
+        raise ConfigurationError(
+            f"REQUESTS_CA_BUNDLE={certificates} cannot be read: {error}", "let it name a file of certificates (PEM)"
+        ) from None
+
+
+def token(variable: Callable[[str], str | None]) -> str | None:
+    """Return the token for a remote cluster by Ray's own rule, or None where RAY_AUTH_MODE does not ask for one.
+
+    Args:
+        variable: what goes by a name, such as :meth:`Settings.configured`.
+
+    Raises:
+        ConfigurationError: RAY_AUTH_TOKEN_PATH cannot be read, or what it or RAY_AUTH_TOKEN holds is no token.
+    """
+    if (variable("RAY_AUTH_MODE") or "").lower() != "token":
         return None
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
-        return token
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    return file.read_text().strip() if file.is_file() else None
+    found = (variable("RAY_AUTH_TOKEN") or _token_of_file(variable("RAY_AUTH_TOKEN_PATH"))).strip()
+    # The error of the HTTP library would show it.
+    if not found.isascii() or not found.isprintable():
+        raise ConfigurationError("the token for the Ray cluster has characters that none has", "copy it once more")
+    return found or None
+
+
+def _token_of_file(path: str | None) -> str:
+    file = Path(path).expanduser() if path else Path.home() / ".ray" / "auth_token"
+    if not path and not file.is_file():
+        return ""
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"the token for the Ray cluster cannot be read from {file}: {type(error).__name__}",
+            "set RAY_AUTH_TOKEN_PATH to the file that holds it, or RAY_AUTH_TOKEN to the token",
+        ) from None

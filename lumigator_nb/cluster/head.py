@@ -195,7 +195,7 @@ class LocalHead:
     def _start_error(self, what: str) -> ClusterUnavailableError:
         return ClusterUnavailableError(
             f"the local Ray head could not be started: `ray start` {what}. Its last lines:\n{self.logs(15)}",
-            f"the whole log is {self.log_file}; free memory or disk, or set RAY_HEAD_NODE_HOST to use another cluster",
+            f"the whole log is {self.log_file}; free memory or disk, or set RAY_ADDRESS to use another cluster",
         )
 
     def _remove(self, state: _State) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
-from lumigator_nb.cluster.api import SUBMIT_SECONDS, RayApi, token_from_environment
+import psutil
+
+from lumigator_nb.cluster import versions
+from lumigator_nb.cluster.address import jobs_api
+from lumigator_nb.cluster.api import SUBMIT_SECONDS, RayApi, token
 from lumigator_nb.cluster.head import LocalHead, Report
 from lumigator_nb.cluster.shipping import PACKAGE, ship
 from lumigator_nb.config import Settings
@@ -77,10 +82,12 @@ class Cluster:
     """Jobs of one Ray cluster. Threads may share it.
 
     Args:
-        target: ``http://host:port`` of a head that runs already, or the local head, started by the first submission.
+        target: ``http(s)://host:port`` of a head that runs already, or the local head, started by the first submission.
         secret: shared with the nodes of a remote cluster; the local head has one of its own.
         report: called with a line about what takes time, such as starting the local head.
         package: folder shipped with each job.
+        variable: what goes by a name: RAY_AUTH_MODE, RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and REQUESTS_CA_BUNDLE say
+            how to reach a remote cluster, as they do to Ray's own tools.
     """
 
     def __init__(
@@ -90,11 +97,14 @@ class Cluster:
         secret: str | None = None,
         report: Report | None = None,
         package: Path = PACKAGE,
+        variable: Callable[[str], str | None] = os.environ.get,
     ) -> None:
         self._target = target
         self._secret = secret
         self._report = report
         self._package = package
+        self._variable = variable
+        self._python: str | None = None
 
     @property
     def head(self) -> LocalHead | None:
@@ -106,7 +116,40 @@ class Cluster:
         """Whether its jobs see the folders of this machine."""
         if isinstance(self._target, LocalHead):
             return True
-        return urlsplit(self._target).hostname in ("localhost", "127.0.0.1", "::1")
+        if urlsplit(self._target).hostname not in ("localhost", "127.0.0.1", "::1"):
+            return False
+        # What listens here may be a tunnel to a cluster elsewhere (kubectl port-forward, ssh -L).
+        try:
+            return all(_is_here(node["node_ip"]) for node in _nodes(self._api()) if node["state"] == "ALIVE")
+        except ClusterUnavailableError:
+            return True
+
+    def check(self, pickled: Iterable[str] = ()) -> None:
+        """Refuse a cluster whose versions do not go with ours; a remote one is asked once, a local head never.
+
+        Args:
+            pickled: Python versions, such as "3.11", by which functions were pickled that the jobs will need.
+
+        Raises:
+            ConfigurationError: they do not; the hint says what to install where.
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        python = platform.python_version() if self.head else self._checked_python()
+        for other in pickled:
+            if versions.minor(other) != versions.minor(python):
+                raise ConfigurationError(
+                    f"a metric that is a function was pickled by Python {other}, and the cluster's nodes have {python}",
+                    "use the same minor version here and there, or put the function into a package that is installed "
+                    "on both",
+                )
+
+    def _checked_python(self) -> str:
+        if self._python is None:
+            version = _get(self._api(), "/api/v0/cluster_metadata")["data"]
+            if wrong := versions.misfit(version["rayVersion"], version["pythonVersion"]):
+                raise ConfigurationError(*wrong)
+            self._python = version["pythonVersion"]
+        return self._python
 
     def secret(self) -> str | None:
         """Return what the jobs can open sealed keys with; a local head is started for it. None: there is nothing.
@@ -249,9 +292,11 @@ class Cluster:
         )
 
     def _running(self) -> RayApi | None:
-        if isinstance(self._target, LocalHead):
-            return self._target.api()
-        return RayApi(self._target, token_from_environment())
+        return self.head.api() if self.head else self._api()
+
+    def _api(self) -> RayApi:
+        assert isinstance(self._target, str)
+        return RayApi(self._target, token(self._variable), self._variable("REQUESTS_CA_BUNDLE"))
 
     def _started(self) -> RayApi:
         if self.head:
@@ -269,45 +314,26 @@ class Cluster:
         if wanted > have:
             raise ConfigurationError(
                 f"each job asks for {wanted:g} GPUs, but the local Ray head has {have:g}",
-                "set RAY_WORKER_GPUS=0 or Model(…, num_gpus=0), or RAY_HEAD_NODE_HOST to a cluster with GPUs",
+                "set RAY_WORKER_GPUS=0 or Model(…, num_gpus=0), or RAY_ADDRESS to a cluster with GPUs",
             )
 
 
 def connect_cluster(settings: Settings, report: Report | None = None) -> Cluster:
     """Return the cluster of the settings; nothing is started or asked yet.
 
-    RAY_ADDRESS and RAY_API_SERVER_ADDRESS are read by Ray's own tools, not by this package. Beside RAY_HEAD_NODE_HOST
-    they must name the same host, as two answers to one question are a mistake. The local head ignores them: its
-    processes do not inherit them, so they can lead nowhere else.
-
     Raises:
-        ConfigurationError: RAY_ADDRESS or RAY_API_SERVER_ADDRESS names another host.
+        ConfigurationError: the settings name two, see :func:`jobs_api`.
     """
-    if not settings.ray_head_node_host:
+    address = jobs_api(settings)
+    if address is None:
         head = LocalHead(settings.home / "head", settings.node_environment)
         return Cluster(head, report=report)
-    host = settings.ray_head_node_host
-    _refuse_other_address(host, settings.ray_dashboard_port)
-    address = f"http://[{host}]" if ":" in host else f"http://{host}"
     return Cluster(
-        f"{address}:{settings.ray_dashboard_port}",
+        address,
         secret=settings.node_secret,
         report=report,
+        variable=settings.configured,
     )
-
-
-def _refuse_other_address(host: str, port: int) -> None:
-    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
-        value = os.environ.get(name)
-        if not value or value == "auto":
-            continue
-        parts = urlsplit(value if "://" in value else f"//{value}")
-        other_port = parts.scheme.startswith("http") and (parts.port or 80) != port
-        if parts.hostname != host.lower() or other_port:
-            raise ConfigurationError(
-                f"{name}={value} contradicts RAY_HEAD_NODE_HOST={host} with RAY_DASHBOARD_PORT={port}",
-                f"unset {name}, or give both the same head",
-            )
 
 
 def _post_job(api: RayApi, job: dict[str, Any]) -> None:
@@ -351,6 +377,11 @@ def _largest_node(api: RayApi) -> float:
 
 def _nodes(api: RayApi) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], _get(api, "/api/v0/nodes")["data"]["result"]["result"])
+
+
+def _is_here(ip: str) -> bool:
+    own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    return ip.startswith("127.") or ip in own
 
 
 def _get(api: RayApi, path: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lumigator_nb.metrics import bertscore, comet, functions, judge, length, matching, meteor, ngrams, rouge
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
-from lumigator_nb.metrics.functions import metric, replaces
+from lumigator_nb.metrics.functions import metric, pickled_by, replaces
 from lumigator_nb.metrics.judge import Judge, Judging
 from lumigator_nb.metrics.jury import Jury, JuryMetric
 from lumigator_nb.metrics.localizing import localized
@@ -45,6 +45,7 @@ __all__ = [
     "metric_class",
     "models_of",
     "parse",
+    "pickled_by",
     "replaces",
     "reporting",
     "score",

@@ -6,7 +6,7 @@ import base64
 import importlib
 import inspect
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -106,6 +106,13 @@ def replaces(new: MetricSpec, old: MetricSpec) -> bool:
     """Whether a metric is a function that was written anew under its old name."""
     names = [spec.options.get("name") for spec in (new, old) if spec.name == FunctionMetric.name]
     return len(names) == 2 and names[0] == names[1]
+
+
+def pickled_by(specs: Iterable[MetricSpec]) -> set[str]:
+    """Return the Python versions, such as "3.11", by which functions among metrics were pickled."""
+    return {
+        str(spec.options["python"]) for spec in specs if spec.name == FunctionMetric.name and "pickle" in spec.options
+    }
 
 
 def _packed(function: Function, title: str) -> dict[str, Any]:

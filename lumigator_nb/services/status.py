@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from lumigator_nb.cluster import JobState
 from lumigator_nb.records import Job, Workflow
+from lumigator_nb.services import endings
 from lumigator_nb.specs import Status, Step, StepResult
 
 # Between claiming a workflow in the database and handing it to the cluster lie seconds; more means that the
@@ -44,7 +45,8 @@ def derive_status(
     current = [result for result in results.values() if result.attempt == workflow.attempt]
     failed = next((result for result in current if result.status is Status.FAILED), None)
     if failed is not None:
-        return Verdict(Status.FAILED, f"{failed.step}: {failed.error}")
+        remedy = endings.remedy(failed.error or "")
+        return Verdict(Status.FAILED, f"{failed.step}: {failed.error}{f'; {remedy}' if remedy else ''}")
     stopped = next((result for result in current if result.status is Status.STOPPED), None)
     if stopped is not None:
         return Verdict(Status.STOPPED, stopped.error)
@@ -59,15 +61,9 @@ def derive_status(
     if ray.status is Status.SUCCEEDED:
         return Verdict(Status.FAILED, NO_RESULT)
     if ray.status is Status.FAILED:
-        return Verdict(Status.FAILED, f"{NO_RESULT}: {_reason(ray.message)}" if ray.message else NO_RESULT)
+        why = endings.reason(ray)
+        return Verdict(Status.FAILED, f"{NO_RESULT}: {why}" if why else NO_RESULT)
     return Verdict(ray.status)
-
-
-def _reason(message: str) -> str:
-    """Ray's words without the log that it appends: its first line, and the last of the log, where errors stand."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    first = lines[0].partition(", last available logs")[0]
-    return first if len(lines) == 1 else f"{first}; last line: {lines[-1][:300]}"
 
 
 def _unknown_to_ray(workflow: Workflow, time: datetime) -> Verdict:

@@ -16,7 +16,7 @@ from lumigator_nb.errors import InvalidInputError, NotFoundError, StoreNotShared
 from lumigator_nb.records import Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services.secrets import redactor_of
-from lumigator_nb.specs import Model, Progress, Resources, Status, Step, WorkflowSpec
+from lumigator_nb.specs import MetricSpec, Model, Progress, Resources, Status, Step, WorkflowSpec
 from lumigator_nb.spreading import plan
 from lumigator_nb.store import Store
 
@@ -44,19 +44,36 @@ class Submitter:
         self._database, self._store, self._cluster, self._settings = database, store, cluster, settings
         self._submitted = submitted
 
-    def check(self, chosen: Sequence[Model]) -> None:
-        """Refuse what could not work once it is launched.
+    def check(self, chosen: Sequence[Model], specs: Sequence[MetricSpec] = ()) -> None:
+        """Refuse what could not work once it is launched, without asking a cluster elsewhere.
+
+        Args:
+            specs: metrics that will score the answers, by which other models may be asked.
 
         Raises:
             StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
             ConfigurationError: an API key is missing.
         """
-        if self._store.is_local and not self._cluster.shares_files:
+        shared = self._settings.lumigator_store_shared
+        if self._store.is_local and not shared and not self._cluster.shares_files:
             raise StoreNotSharedError(
                 f"the store {self._store.spec.uri} is a folder of this machine, which the cluster cannot read",
-                "set S3_BUCKET (and S3_ENDPOINT_URL), or unset RAY_HEAD_NODE_HOST to compute here",
+                "set S3_BUCKET (and S3_ENDPOINT_URL); or LUMIGATOR_STORE_SHARED=true where all nodes have that folder "
+                "mounted, under the same path; or unset RAY_ADDRESS and RAY_HEAD_NODE_HOST to compute here",
             )
-        self.check_keys(chosen)
+        self.check_keys([*chosen, *metrics.models_of(specs)])
+
+    def check_cluster(self, specs: Sequence[MetricSpec]) -> None:
+        """Refuse a cluster whose versions do not go with ours.
+
+        Args:
+            specs: metrics that will score the answers; functions among them may need one version of Python.
+
+        Raises:
+            ConfigurationError: they do not.
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        self._cluster.check(metrics.pickled_by(specs))
 
     def check_keys(self, chosen: Sequence[Model]) -> None:
         """Refuse models whose API key is missing.
@@ -78,8 +95,11 @@ class Submitter:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+            ConfigurationError: its versions do not go with ours.
             InvalidInputError: a function of another process is asked for.
         """
+        if workflows:
+            self._cluster.check()
         functions = {model.fingerprint: model for model in given if model.function is not None}
         for workflow in workflows:
             if self._asks_here(workflow) and workflow.fingerprint not in functions:

@@ -14,7 +14,7 @@ import pandas as pd
 from sqlalchemy import ColumnElement
 from sqlmodel import col
 
-from lumigator_nb import layout, metrics, results
+from lumigator_nb import layout, results
 from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
@@ -96,7 +96,8 @@ class Workflows:
 
         Raises:
             UnknownModelError, InvalidInputError, MissingExtraError: a model cannot work; then none is launched.
-            ConfigurationError: an API key is missing; then none is launched.
+            ConfigurationError: an API key is missing, or the cluster's versions do not go with ours; then none is
+                launched.
             StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
@@ -207,7 +208,9 @@ class Workflows:
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        self.submitter.check([*chosen, *metrics.models_of(record.metrics)])
+        self.submitter.check(chosen, record.metrics)
+        if not fresh:  # whoever enqueues does not wait for the cluster
+            self.submitter.check_cluster(record.metrics)
         noted = provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
             record = work.experiments.get(record.id)
@@ -261,12 +264,13 @@ class Workflows:
             budget: dollars that each may spend in all, its judges included; default what it had before.
 
         Raises:
-            ConfigurationError: a judge's API key is missing.
+            ConfigurationError: a judge's API key is missing, or the cluster's versions do not go with ours.
             ClusterUnavailableError: the cluster does not answer.
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        self.submitter.check(metrics.models_of(record.metrics))
+        self.submitter.check([], record.metrics)
+        self.submitter.check_cluster(record.metrics)
         ended = [workflow for workflow in self.refresh(record) if workflow.status.ended]
         wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
         for workflow_id in wanting:

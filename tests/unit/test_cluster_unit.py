@@ -1,19 +1,30 @@
 import io
 import json
 import os
+import platform
+import re
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import uuid
 import zipfile
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from lumigator_nb import doctor
 from lumigator_nb.cluster import Cluster, LocalHead, connect_cluster
-from lumigator_nb.cluster.api import RayApi, token_from_environment
+from lumigator_nb.cluster.address import jobs_api
+from lumigator_nb.cluster.api import RayApi, token
 from lumigator_nb.cluster.processes import MARK, end, marked
 from lumigator_nb.cluster.shipping import PACKAGE, pack
 from lumigator_nb.config import Settings
@@ -28,7 +39,7 @@ class FakeRay(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.asked = {}, []
+        self.answers, self.asked, self.tokens = {}, [], []
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -36,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.asked.append((self.command, self.path, body))
+        self.server.tokens += filter(None, [self.headers.get("Authorization")])
         answers = self.server.answers.get(f"{self.command} {self.path.partition('gcs')[0]}", [(404, "unknown")])
         status, text = answers.pop(0) if len(answers) > 1 else answers[0]
         self.send_response(status)
@@ -164,10 +176,117 @@ def test_a_wrong_token_is_a_wrong_setting(fake_ray):
 
 
 @pytest.mark.parametrize(
+    ("status", "body", "error", "words"),
+    [
+        (302, "", ConfigurationError, "is elsewhere"),
+        (200, "<html>Please sign in</html>", ClusterUnavailableError, "no Ray cluster: '<html>Please sign in"),
+    ],
+)
+def test_what_a_proxy_answers_itself_is_told_from_a_cluster(fake_ray, status, body, error, words):
+    fake_ray.answers["GET /api/jobs/"] = [(status, body)]
+    with pytest.raises(error, match=words) as caught:
+        RayApi(fake_ray.address).jobs()
+    assert "RAY_ADDRESS" in caught.value.hint
+
+
+def test_a_path_of_the_address_stands_before_every_request(fake_ray):
+    fake_ray.answers["GET /ray/api/version"] = [(200, {})]
+    assert RayApi(f"{fake_ray.address}/ray/").answers()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A file with a certificate for 127.0.0.1 that signs itself, and its key."""
+    now, key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a cluster")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "certificate.pem"
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    secret = key.private_bytes(serialization.Encoding.PEM, pkcs8, plain)
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return file
+
+
+def test_https_is_trusted_by_the_file_that_the_settings_name(fake_ray, certificate, tmp_path, monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    fake_ray.socket = context.wrap_socket(fake_ray.socket, server_side=True)
+    fake_ray.answers["GET /api/jobs/x"] = [(200, job("x"))]
+    address = fake_ray.address.replace("http:", "https:")
+    with pytest.raises(ConfigurationError, match="cannot be trusted: self.signed") as caught:
+        Cluster(address).statuses(["x"])
+    assert "REQUESTS_CA_BUNDLE" in caught.value.hint
+    given = settings(tmp_path, ray_address=address)
+    given._env_file = tmp_path / ".env"
+    given._env_file.write_text(f"REQUESTS_CA_BUNDLE={certificate}\n")
+    assert connect_cluster(given).statuses(["x"])["x"].status is Status.RUNNING
+
+
+def test_https_where_there_is_none_says_so(fake_ray):
+    with pytest.raises(ConfigurationError, match="does not speak TLS") as caught:
+        RayApi(fake_ray.address.replace("http:", "https:")).jobs()
+    assert "http://" in caught.value.hint
+
+
+def test_certificates_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE=.*nosuch cannot be read"):
+        RayApi("https://127.0.0.1:1", certificates=str(tmp_path / "nosuch")).jobs()
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        ({}, None),
+        ({"ray_address": "http://Ray.example:8265"}, "http://ray.example:8265"),
+        ({"ray_address": "HTTPS://ray.example/Team/ray/"}, "https://ray.example/Team/ray"),
+        ({"ray_address": "http://[::1]:8265"}, "http://[::1]:8265"),
+        ({"ray_address": "ray://ray.example:10001"}, None),
+        ({"ray_address": "ray.example:6379"}, None),
+        ({"ray_address": "auto"}, None),
+        ({"ray_head_node_host": "ray.example"}, "http://ray.example:8265"),
+        ({"ray_head_node_host": "::1", "ray_dashboard_port": 80}, "http://[::1]:80"),
+        ({"ray_head_node_host": "ray.example", "ray_dashboard_port": 443, "ray_address": "https://ray.example/x"},
+         "https://ray.example/x"),
+        *(({"ray_head_node_host": "Ray.example", "ray_address": value}, "http://Ray.example:8265")
+          for value in ("ray://ray.example:10001", "ray.example:6379", "auto")),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("no_ray_variables")
+def test_the_cluster_that_settings_name(tmp_path, values, address):
+    assert jobs_api(settings(tmp_path, **values)) == address
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://",
+        "http://ray.example:many",
+        "http://ray.example:8265/?x=1",
+        "https://me:hunter2@ray.example",
+        "http://[::1",
+    ],
+)
+@pytest.mark.usefixtures("no_ray_variables")
+def test_a_malformed_address_is_refused_and_a_password_in_it_not_shown(tmp_path, value):
+    with pytest.raises(ConfigurationError, match="RAY_ADDRESS") as caught:
+        jobs_api(settings(tmp_path, ray_address=value))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("RAY_ADDRESS", "http://other:8265"),
         ("RAY_ADDRESS", "http://ray.example:9999"),
+        ("RAY_ADDRESS", "https://ray.example"),
         ("RAY_ADDRESS", "ray://other:10001"),
         ("RAY_ADDRESS", "other:6379"),
         ("RAY_API_SERVER_ADDRESS", "http://other:8265"),
@@ -176,28 +295,125 @@ def test_a_wrong_token_is_a_wrong_setting(fake_ray):
 @pytest.mark.usefixtures("no_ray_variables")
 def test_rays_own_variables_may_not_contradict_the_settings(tmp_path, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(ConfigurationError, match=f"{name}=.* contradicts RAY_HEAD_NODE_HOST=ray.example"):
         connect_cluster(settings(tmp_path, ray_head_node_host="ray.example"))
+
+
+@pytest.mark.usefixtures("no_ray_variables")
+def test_two_addresses_of_jobs_apis_contradict_each_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://ray.example:8265")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://other:8265")
+    with pytest.raises(ConfigurationError, match="contradicts RAY_ADDRESS"):
+        connect_cluster(settings(tmp_path))
+
+
+@pytest.mark.parametrize("value", ["ray://other:10001", "other:6379", "auto"])
+@pytest.mark.usefixtures("no_ray_variables")
+def test_what_names_no_jobs_api_is_nothing_to_the_local_head(tmp_path, monkeypatch, value):
+    monkeypatch.setenv("RAY_ADDRESS", value)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:8265")
     assert connect_cluster(settings(tmp_path)).head
 
 
-@pytest.mark.parametrize("value", ["http://ray.example:8265", "ray://ray.example:10001", "ray.example:6379", "auto"])
-@pytest.mark.usefixtures("no_ray_variables")
-def test_rays_own_variables_may_repeat_the_settings(tmp_path, monkeypatch, value):
-    monkeypatch.setenv("RAY_ADDRESS", value)
-    assert connect_cluster(settings(tmp_path, ray_head_node_host="Ray.example")).head is None
-
-
-@pytest.mark.usefixtures("no_ray_variables")
-def test_a_token_is_sent_only_where_the_mode_asks_for_one(tmp_path, monkeypatch):
+def test_a_token_is_sent_only_where_the_mode_asks_for_one(tmp_path):
     file = tmp_path / "token"
     file.write_text("from-file\n")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
-    assert token_from_environment() is None
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert token_from_environment() == "from-file"
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "direct")
-    assert token_from_environment() == "direct"
+    variables = {"RAY_AUTH_TOKEN_PATH": str(file)}
+    assert token(variables.get) is None
+    variables["RAY_AUTH_MODE"] = "token"
+    assert token(variables.get) == "from-file"
+    variables["RAY_AUTH_TOKEN"] = "direct"
+    assert token(variables.get) == "direct"
+
+
+@pytest.mark.parametrize("wrong", ["hunter2 \nX-Evil: 1", "hunter2 ü"])
+def test_a_token_that_is_none_is_not_shown(wrong):
+    with pytest.raises(ConfigurationError, match="characters") as caught:
+        token({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": wrong}.get)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_token_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="nosuch"):
+        token({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "nosuch")}.get)
+
+
+@pytest.mark.usefixtures("no_ray_variables")
+def test_a_token_of_the_env_file_is_sent(fake_ray, tmp_path):
+    given = settings(tmp_path, ray_address=fake_ray.address)
+    given._env_file = tmp_path / ".env"
+    given._env_file.write_text("RAY_AUTH_MODE=token\nRAY_AUTH_TOKEN=of-the-file\n")
+    cluster = connect_cluster(given)
+    assert cluster.statuses(["x"]) == {"x": None}
+    assert fake_ray.tokens == ["Bearer of-the-file"]
+    assert "of-the-file" not in f"{cluster!r} {vars(cluster)} {given!r}"
+
+
+def metadata(ray="2.60.0", python="3.12.3"):
+    return [(200, {"data": {"rayVersion": ray, "pythonVersion": python}})]
+
+
+@pytest.mark.parametrize("versions", [{"ray": "2.54.1"}, {"ray": "3.0.0.dev0"}, {"python": "3.14.0"}])
+def test_other_versions_than_ours_go_together_and_are_asked_for_once(fake_ray, versions):
+    fake_ray.answers["GET /api/v0/cluster_metadata"] = metadata(**versions)
+    cluster = Cluster(fake_ray.address)
+    cluster.check()
+    cluster.check()
+    assert len(fake_ray.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        ({"python": "3.10.12"}, "have Python 3.10.12, older than 3.11,"),
+        ({"ray": "2.9.3"}, "have Ray 2.9.3, older than 2.54,"),
+        ({"ray": "2.9.3", "python": "3.9.1"}, "have Python 3.9.1, older than 3.11 and Ray 2.9.3, older than 2.54,"),
+    ],
+)
+def test_a_cluster_that_is_too_old_is_refused_with_the_image_to_use(fake_ray, versions, words):
+    fake_ray.answers["GET /api/v0/cluster_metadata"] = metadata(**versions)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        Cluster(fake_ray.address).check()
+    assert "rayproject/ray:2.54.0-py311" in caught.value.hint
+
+
+def test_a_pickled_function_needs_the_same_python(fake_ray, tmp_path):
+    mine = ".".join(platform.python_version_tuple()[:2])
+    fake_ray.answers["GET /api/v0/cluster_metadata"] = metadata(python="3.99.1")
+    cluster = Cluster(fake_ray.address)
+    cluster.check({"3.99"})
+    with pytest.raises(ConfigurationError, match=f"pickled by Python {mine}, and the cluster's nodes have 3.99.1"):
+        cluster.check({mine})
+    here = Cluster(LocalHead(tmp_path, {}))
+    here.check({mine})
+    with pytest.raises(ConfigurationError, match="pickled by Python 3.99"):
+        here.check({"3.99"})
+
+
+@pytest.mark.parametrize(
+    ("python", "state", "words"),
+    [
+        (platform.python_version(), "ok", f"2 GPUs, 3 GiB; Ray 2.60.0, Python {platform.python_version()}$"),
+        ("3.99.0", "note", f"metrics that are functions need Python {platform.python_version()} there"),
+        ("3.9.1", "wrong", "Python 3.9.1, older than 3.11"),
+    ],
+)
+def test_the_doctor_shows_a_clusters_versions_and_what_does_not_fit(fake_ray, python, state, words):
+    node = {"node_ip": "127.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 4.0, "GPU": 2.0, "memory": 3 * 2**30}}
+    fake_ray.answers["GET /api/v0/cluster_metadata"] = metadata(python=python)
+    fake_ray.answers["GET /api/v0/nodes"] = [(200, {"data": {"result": {"result": [node]}}})]
+    found = doctor._cluster(Cluster(fake_ray.address))
+    assert found.state == state
+    assert re.search(words, found.message)
+    assert (found.hint is None) == (state == "ok")
+
+
+@pytest.mark.parametrize(("ips", "shared"), [(["127.0.0.2"], True), (["127.0.0.1", "192.0.2.7"], False)])
+def test_a_tunnel_to_a_cluster_elsewhere_shares_no_files(fake_ray, ips, shared):
+    nodes = [{"node_ip": ip, "state": "ALIVE"} for ip in ips] + [{"node_ip": "192.0.2.9", "state": "DEAD"}]
+    fake_ray.answers["GET /api/v0/nodes"] = [(200, {"data": {"result": {"result": nodes}}})]
+    assert Cluster(fake_ray.address).shares_files is shared
+    assert not Cluster("http://192.0.2.7:8265").shares_files
 
 
 def test_the_shipped_zip_holds_the_package_and_depends_on_content_only(tmp_path):
@@ -243,6 +459,20 @@ def test_marked_processes_end_even_if_they_refuse_and_others_go_on():
         end(other_mark, grace=0.1)
         ours.communicate()
         other.communicate()
+
+
+def test_nodes_end_with_the_process_that_started_them_however_it_ends(tmp_path):
+    mark, folder = uuid.uuid4().hex, tmp_path / "nodes"
+    folder.mkdir()
+    node = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: mark})
+    command = [sys.executable, "-m", "lumigator_nb.testing.nodes", folder]
+    undertaker = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    undertaker.stdin.write(f"{mark}\n")
+    undertaker.stdin.flush()
+    assert node.poll() is None
+    undertaker.communicate()
+    assert node.wait(timeout=60) == -signal.SIGKILL
+    assert not folder.exists()
 
 
 def test_importing_the_cluster_loads_no_ray():

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 import lumigator_nb
 from lumigator_nb import config
+from lumigator_nb.cluster import versions
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -75,6 +76,12 @@ def test_constraints_pin_every_requirement_within_its_bound() -> None:
             pins[canonicalize_name(name)] = version
     for requirement in map(Requirement, requirements(*(EXTRAS.keys() - APART))):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_clusters_are_held_to_the_versions_of_pyproject() -> None:
+    (ray,) = (each for each in map(Requirement, PYPROJECT["project"]["dependencies"]) if each.name == "ray")
+    assert str(ray.specifier) == f">={'.'.join(map(str, versions.LEAST_RAY))}"
+    assert PYPROJECT["project"]["requires-python"] == f">={'.'.join(map(str, versions.LEAST_PYTHON))}"
 
 
 def test_the_env_template_has_every_setting_at_its_default(tmp_path, monkeypatch) -> None:

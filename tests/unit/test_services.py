@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pandas as pd
 import pytest
 
@@ -9,6 +11,7 @@ import lumigator_nb as lm
 from lumigator_nb import layout, metrics, results, worker
 from lumigator_nb.errors import (
     ClusterUnavailableError,
+    ConfigurationError,
     ConflictError,
     DatasetError,
     InUseError,
@@ -159,6 +162,27 @@ def test_a_local_store_does_not_go_with_a_remote_cluster(ws, experiment, cluster
     ws.workflows.submitter._store = Store(StoreSpec(uri=tmp_path.as_uri()))
     with pytest.raises(StoreNotSharedError, match="set S3_BUCKET"):
         ws.workflows.launch(experiment, ["baseline/copy"])
+    ws.workflows.submitter._settings.lumigator_store_shared = True
+    ws.workflows.submitter.check([])
+
+
+def test_a_cluster_of_other_versions_launches_nothing(ws, experiment, cluster, monkeypatch) -> None:
+    def refuse(pickled=()):
+        raise ConfigurationError(f"not with {sorted(pickled)}")
+
+    @metrics.metric
+    def shortness(prediction: str) -> float:
+        return -len(prediction)
+
+    monkeypatch.setattr(cluster, "check", refuse)
+    ws.experiments.create("other", dataset="d", metrics=[shortness])
+    python = ".".join(platform.python_version_tuple()[:2])
+    with pytest.raises(ConfigurationError, match=python):
+        ws.workflows.launch("other", ["baseline/copy"])
+    assert ws.workflows.list() == []
+    (noted,) = ws.workflows.enqueue("other", ["baseline/copy"])
+    ws.workflows.submit_waiting()
+    assert ws.workflows.get(noted.id).error.startswith("not with")
 
 
 @pytest.mark.parametrize(

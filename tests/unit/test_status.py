@@ -6,6 +6,7 @@ import pytest
 
 from lumigator_nb.cluster import JobState
 from lumigator_nb.records import Job, Workflow
+from lumigator_nb.services import endings
 from lumigator_nb.services.status import LOST, NEVER_SUBMITTED, NO_RESULT, SUBMISSION_GRACE, apply, derive_status
 from lumigator_nb.specs import Model, Status, Step, StepResult, now
 
@@ -48,6 +49,14 @@ OLD = 2 * SUBMISSION_GRACE
             True,
             (Status.FAILED, "inference: boom"),
             id="a failed step fails the workflow",
+        ),
+        pytest.param(
+            workflow(Status.RUNNING),
+            {Step.INFERENCE: result(Step.INFERENCE, Status.FAILED).model_copy(update={"error": "MemoryError: "})},
+            None,
+            True,
+            (Status.FAILED, f"inference: MemoryError: ; {endings.remedy('MemoryError')}"),
+            id="a failure comes with its remedy",
         ),
         pytest.param(workflow(Status.RUNNING), INFERRED, None, True, (Status.FAILED, LOST), id="lost half-way"),
         pytest.param(workflow(Status.PENDING), {}, None, True, (Status.FAILED, LOST), id="lost before it began"),
