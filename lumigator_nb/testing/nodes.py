@@ -147,6 +147,11 @@ class Nodes:
         self._join(node)
         return node
 
+    def revive(self, node: Node) -> None:
+        """Have a node that was killed join again, under its old address."""
+        self.wait_until_alive(node, alive=False)
+        self._join(node)
+
     def alive(self) -> set[str]:
         """Return the addresses of the nodes that the head believes to be alive."""
         api = RayApi(self.address, self._token)
