@@ -60,6 +60,17 @@ def result(workflow_id: str, step: Step) -> str:
     return f"{step_folder(workflow_id, step)}/result.json"
 
 
+ENDED = "ended"
+
+
+def ended(workflow_id: str, step: Step) -> str:
+    """An empty file that says that there is a result of that step; gone once somebody has recorded it.
+
+    All lie in one folder, so that one listing finds what is new of thousands of workflows.
+    """
+    return f"{ENDED}/{workflow_id}.{step}"
+
+
 def answers(fingerprint: str) -> str:
     """The folder of the answers of one model, shared by all workflows."""
     return f"predictions/{fingerprint}"

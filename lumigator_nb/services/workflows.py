@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,6 @@ from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
-    ClusterUnavailableError,
     ConflictError,
     InvalidInputError,
     JobFailedError,
@@ -32,10 +31,11 @@ from lumigator_nb.errors import (
 from lumigator_nb.models import RECORDED, runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import claims, deletion, estimates, provenance, recording
+from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing
 from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.deletion import Deletion
-from lumigator_nb.services.status import Results, Verdict, apply, derive_status
+from lumigator_nb.services.refreshing import Look
+from lumigator_nb.services.status import Verdict, apply
 from lumigator_nb.services.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
 from lumigator_nb.store import Store
@@ -366,20 +366,7 @@ class Workflows:
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
-        waiting = [workflow for workflow in workflows if not workflow.status.ended]
-        if waiting:
-            states, reachable = self._ask_cluster(waiting)
-            found = {workflow.id: self._results(workflow.id) for workflow in waiting}
-            seen = {workflow.id: workflow for workflow in waiting}
-            with writing(self._database) as work:
-                current = work.workflows.of_ids(list(seen))
-                jobs = _by_workflow(work.jobs.of_workflows(list(seen)))
-                for workflow in current:
-                    before = seen[workflow.id]
-                    state = states.get(before.submission_id)
-                    _record(workflow, jobs[workflow.id], before, found[workflow.id], state, reachable)
-        with reading(self._database) as work:
-            return _present(work, workflows)  # some may have been deleted meanwhile
+        return refreshing.refresh(self._database, self._store, self._cluster, workflows)
 
     def wait(
         self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
@@ -417,7 +404,14 @@ class Workflows:
 
     def progress(self, target: Target) -> builtins.list[ProgressRow]:
         """Return how far workflows are, one row each; asks the store, not the cluster."""
-        return [self._progress_row(workflow) for workflow in self.of(target)]
+        workflows = self.of(target)
+        # Of those that failed or were stopped, too: how far they came, and for what money.
+        begun = {each.id: each.attempt for each in workflows if each.status not in (Status.PENDING, Status.SUCCEEDED)}
+        found = results.find_progress(self._store, begun)
+        return [
+            ProgressRow.of(each.label, each.status, found.get(each.id), error=each.error, stale=each.stale)
+            for each in workflows
+        ]
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
         """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
@@ -507,49 +501,8 @@ class Workflows:
         return results.read_scores(self._store, record.id, metrics)
 
     def _mark_submitted(self, workflow: Workflow) -> None:
-        with writing(self._database) as work:
-            for current in work.workflows.of_ids([workflow.id]):
-                jobs = work.jobs.of_workflows([workflow.id])
-                _record(current, jobs, workflow, {}, JobState(Status.PENDING), reachable=True)
-
-    def _ask_cluster(self, workflows: Sequence[Workflow]) -> tuple[dict[str, JobState | None], bool]:
-        try:
-            return self._cluster.statuses([workflow.submission_id for workflow in workflows]), True
-        except ClusterUnavailableError:
-            return {}, False
-
-    def _results(self, workflow_id: str) -> Results:
-        found = {step: results.find_result(self._store, workflow_id, step) for step in Step}
-        return {step: result for step, result in found.items() if result is not None}
-
-    def _progress_row(self, workflow: Workflow) -> ProgressRow:
-        current = None
-        # Of those that failed or were stopped, too: how far they came, and for what money.
-        if workflow.status is not Status.SUCCEEDED:
-            steps = (results.find_progress(self._store, workflow.id, step) for step in reversed(Step))
-            current = next((step for step in steps if step is not None and step.attempt == workflow.attempt), None)
-        return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)
-
-
-def _record(
-    workflow: Workflow,
-    jobs: builtins.list[Job],
-    seen: Workflow,
-    found: Results,
-    state: JobState | None,
-    reachable: bool,
-) -> None:
-    if (workflow.attempt, workflow.status) != (seen.attempt, seen.status):
-        return  # somebody resumed or refreshed it meanwhile: what was asked may be older than what is recorded
-    verdict = derive_status(workflow, found, state, reachable=reachable, time=now())
-    apply(workflow, jobs, verdict, found, now())
-
-
-def _by_workflow(jobs: Sequence[Job]) -> dict[str, builtins.list[Job]]:
-    found: dict[str, builtins.list[Job]] = defaultdict(list)
-    for job in jobs:
-        found[job.workflow_id].append(job)
-    return found
+        seen = Look({workflow.submission_id: JobState(Status.PENDING)})
+        refreshing.record(self._database, [workflow], seen)
 
 
 def _of_status(status: Status | None) -> builtins.list[ColumnElement[bool]]:
