@@ -64,7 +64,7 @@ ENDED = "ended"
 
 
 def ended(workflow_id: str, step: Step) -> str:
-    """An empty file that says that there is a result of that step; gone once somebody has recorded it.
+    """A notice, which is empty: there is a result of that step; gone once somebody has recorded it.
 
     All lie in one folder, so that one listing finds what is new of thousands of workflows.
     """

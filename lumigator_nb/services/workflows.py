@@ -475,9 +475,9 @@ class Workflows:
     def jobs(self, target: Target) -> builtins.list[Job]:
         """Return the jobs of workflows, in the order of workflows and steps."""
         with reading(self._database) as work:
-            order = [workflow.id for workflow in _resolve(work, target)]
-            jobs = work.jobs.of_workflows(order)
-        return sorted(jobs, key=lambda job: (order.index(job.workflow_id), list(Step).index(job.step)))
+            order = {workflow.id: index for index, workflow in enumerate(_resolve(work, target))}
+            jobs = work.jobs.of_workflows(list(order))
+        return sorted(jobs, key=lambda job: (order[job.workflow_id], list(Step).index(job.step)))
 
     def predictions(self, workflow: Workflow | str) -> pd.DataFrame:
         """Return the predictions so far.
@@ -501,7 +501,9 @@ class Workflows:
         return results.read_scores(self._store, record.id, metrics)
 
     def _mark_submitted(self, workflow: Workflow) -> None:
-        seen = Look({workflow.submission_id: JobState(Status.PENDING)})
+        # What earlier attempts left counts at once: their workers publish it no second time.
+        found = results.find_results(self._store, [workflow.id] if workflow.attempt > 1 else [])
+        seen = Look({workflow.submission_id: JobState(Status.PENDING)}, found=found)
         refreshing.record(self._database, [workflow], seen)
 
 
