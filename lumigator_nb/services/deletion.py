@@ -226,10 +226,14 @@ def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
 def _remove_files(store: Store, doomed: _Doomed) -> list[str]:
     """Remove what no row points to any more; what cannot be removed now does not keep the rest from going."""
     keys = [layout.sealed_keys(workflow.id) for workflow in doomed.workflows]
-    notices = [layout.ended(workflow.id, step) for workflow in doomed.workflows for step in Step]
+    notices = [
+        name
+        for workflow in doomed.workflows
+        for name in (*(layout.ended(workflow.id, step) for step in Step), layout.waiting(workflow.submission_id))
+    ]
     problems = []
     # API keys first: should this process be killed now, they are not what stays.
-    for name in [*keys, *notices, *doomed.folders]:
+    for name in [*keys, *doomed.folders, *notices]:
         try:
             _remove(store, name)
         except LumigatorError as error:

@@ -26,7 +26,7 @@ from lumigator_nb.errors import InUseError, InvalidInputError, LumigatorError, N
 from lumigator_nb.records import Dataset, Experiment, Workflow
 from lumigator_nb.repositories import reading
 from lumigator_nb.services import deletion
-from lumigator_nb.specs import Status, Step, now
+from lumigator_nb.specs import Status, now
 from lumigator_nb.store import Abandoned, Entry, Store
 
 OLDER_THAN = timedelta(hours=24)
@@ -36,12 +36,14 @@ _FOREIGN = 20
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _ENDED = [status.value for status in Status if status.ended]
 DATASET, WORKFLOW, UPLOAD, KEYS = "dataset", "workflow", "upload cut off", "API keys of an ended workflow"
-BACKUP, ANNOTATION, NOTICE = "database backup", "annotation", "notice of an ended step"
+BACKUP, ANNOTATION, NOTE = "database backup", "annotation", "note of an ended workflow"
 _TABLES: dict[str, type[Dataset] | type[Workflow]] = {"datasets": Dataset, "workflows": Workflow}
 _KINDS = {"datasets": DATASET, "workflows": WORKFLOW}
 # The store may lie in a bucket beside other people's files: only what is named like ours is ever looked at.
 _OURS = re.compile(r"(datasets|workflows)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
-_NOTICE = re.compile(rf"{layout.ENDED}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})\.({'|'.join(Step)})")
+_NOTE = re.compile(
+    rf"(?:{layout.ENDED}|{layout.QUEUE})/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})[-.][a-z0-9.]+"
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Orphan:
 
     Attributes:
         kind: "dataset", "workflow", "upload cut off", "API keys of an ended workflow", "database backup",
-            "annotation" (an experiment whose dataset is gone) or "notice of an ended step" (of a workflow that is
-            recorded as ended, or gone).
+            "annotation" (an experiment whose dataset is gone) or "note of an ended workflow" (that a step has ended, or
+            that it waits for its turn).
         name: in the store, or a path for a backup, or the experiment's name.
         modified: when the newest of the files was written, in UTC.
         upload_id: of an S3 multipart upload that was cut off.
@@ -182,7 +184,7 @@ def _all(database: Database, store: Store) -> Iterator[Orphan]:
             root, key = match[1], match[2]
             folders.setdefault(match[0], _Folder(_KINDS[root], f"{root}/{key}", key)).add(entry)
             keys += [entry] if isinstance(entry, Entry) and entry.name == layout.sealed_keys(key) else []
-    notices = store.entries(layout.ENDED)
+    notes = [*store.entries(layout.ENDED), *store.entries(layout.QUEUE)]
     known = {root: _known(database, table) for root, table in _TABLES.items()}
     orphaned = [folder for folder in folders.values() if folder.id not in known[folder.name.partition("/")[0]]]
     yield from (folder.orphan for folder in orphaned)
@@ -190,7 +192,7 @@ def _all(database: Database, store: Store) -> Iterator[Orphan]:
     yield from (upload for upload in uploads if _parent(upload.name) not in gone)
     ended = [each for each in keys if known["workflows"].get(_parent(each.name).partition("/")[2])]
     yield from (Orphan(KEYS, each.name, 1, each.size, each.modified) for each in ended)
-    yield from _notices(notices, known["workflows"])
+    yield from _notes(notes, known["workflows"])
     yield from _backups(database)
     yield from _annotations(database)
 
@@ -216,12 +218,12 @@ def _known(database: Database, table: type[Dataset] | type[Workflow]) -> dict[st
         return {key: bool(value) for key, value in rows}
 
 
-def _notices(entries: Iterable[Entry], workflows: dict[str, bool]) -> Iterator[Orphan]:
-    """Those that nobody will record: a worker was killed late, or whoever recorded the end was."""
+def _notes(entries: Iterable[Entry], workflows: dict[str, bool]) -> Iterator[Orphan]:
+    """Those of workflows that are recorded as ended, or gone: whoever was to remove them was killed."""
     for entry in entries:
-        match = _NOTICE.fullmatch(entry.name)
+        match = _NOTE.fullmatch(entry.name)
         if match and workflows.get(match[1], True):
-            yield Orphan(NOTICE, entry.name, 1, entry.size, entry.modified)
+            yield Orphan(NOTE, entry.name, 1, entry.size, entry.modified)
 
 
 def _backups(database: Database) -> Iterator[Orphan]:
@@ -288,8 +290,8 @@ def _remove_keys(database: Database, store: Store, orphan: Orphan, older_than: t
     return True
 
 
-def _remove_notice(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """Of a workflow that was resumed meanwhile nothing is lost: its results are found without it."""
+def _remove_note(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
+    """Of a workflow that was resumed meanwhile results are found without it, and its place in the queue is another."""
     store.delete(orphan.name)
     return True
 
@@ -315,5 +317,5 @@ _REMOVERS: dict[str, Callable[[Database, Store, Orphan, timedelta], bool]] = {
     KEYS: _remove_keys,
     BACKUP: _remove_backup,
     ANNOTATION: _remove_annotation,
-    NOTICE: _remove_notice,
+    NOTE: _remove_note,
 }

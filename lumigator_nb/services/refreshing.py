@@ -1,5 +1,8 @@
 """How workflows stand: one look at the cluster, one at the store, and a transaction for what has changed.
 
+Where some have not begun, that look at the store is two: what lies in the queue waits, although the cluster does not
+know it yet.
+
 Whatever their number, the cluster is asked once, and the store is listed once for the steps that have ended
 (:func:`lumigator_nb.results.ended_steps`). Results are read only of workflows of which that list says something new,
 and of those that the cluster does not call waiting or at work. So the list makes it quick and nothing depends on it:
@@ -17,6 +20,7 @@ from lumigator_nb import results
 from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.db import Database
 from lumigator_nb.errors import ClusterUnavailableError, StoreUnavailableError
+from lumigator_nb.queueing import Queue
 from lumigator_nb.records import Job, Workflow
 from lumigator_nb.repositories import reading, writing
 from lumigator_nb.services.status import Results, Verdict, apply, derive_status
@@ -24,6 +28,7 @@ from lumigator_nb.specs import Status, now
 from lumigator_nb.store import Store
 
 _AT_WORK = (Status.PENDING, Status.RUNNING)
+_NOT_BEGUN = (Status.CREATED, Status.PENDING)
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ class Look:
         return bool(self.results(workflow)) or verdict != recorded
 
 
-def refresh(database: Database, store: Store, cluster: Cluster, workflows: Sequence[Workflow]) -> list[Workflow]:
+def refresh(
+    database: Database, store: Store, cluster: Cluster, queue: Queue, workflows: Sequence[Workflow]
+) -> list[Workflow]:
     """Look how workflows stand, record it, and return them as they are recorded now; deleted ones are left out."""
     waiting = [workflow for workflow in workflows if not workflow.status.ended]
     if not waiting:
         return list(workflows)
-    seen = _look(database, store, cluster, waiting)
+    seen = _look(database, store, cluster, queue, waiting)
     news = [workflow for workflow in waiting if seen.changes(workflow)]
     if not news:
         return list(workflows)
@@ -87,19 +94,23 @@ def record(database: Database, workflows: Sequence[Workflow], seen: Look) -> lis
     return current
 
 
-def _look(database: Database, store: Store, cluster: Cluster, waiting: Sequence[Workflow]) -> Look:
-    states, reachable = _ask(cluster, waiting)
+def _look(database: Database, store: Store, cluster: Cluster, queue: Queue, waiting: Sequence[Workflow]) -> Look:
+    states, reachable = _ask(cluster, queue, waiting)
     # After the cluster, so that of a worker that it calls ended everything is there.
     news = _news(database, store, {workflow.id for workflow in waiting})
     telling = [each.id for each in waiting if each.id in news or _may_have_ended(each, states, reachable)]
     return Look(states, reachable, results.find_results(store, telling))
 
 
-def _ask(cluster: Cluster, workflows: Sequence[Workflow]) -> tuple[Mapping[str, JobState | None], bool]:
+def _ask(cluster: Cluster, queue: Queue, workflows: Sequence[Workflow]) -> tuple[Mapping[str, JobState | None], bool]:
+    # Before the cluster: what leaves the queue is known to the cluster by then.
+    queued = queue.ids() if any(workflow.status in _NOT_BEGUN for workflow in workflows) else set()
     try:
-        return cluster.statuses([workflow.submission_id for workflow in workflows]), True
+        known = cluster.statuses([workflow.submission_id for workflow in workflows])
     except ClusterUnavailableError:
         return {}, False
+    waits = JobState(Status.PENDING)
+    return {key: waits if state is None and key in queued else state for key, state in known.items()}, True
 
 
 def _may_have_ended(workflow: Workflow, states: Mapping[str, JobState | None], reachable: bool) -> bool:

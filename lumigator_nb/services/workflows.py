@@ -6,6 +6,7 @@ import builtins
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -37,7 +38,7 @@ from lumigator_nb.services.deletion import Deletion
 from lumigator_nb.services.refreshing import Look
 from lumigator_nb.services.status import Verdict, apply
 from lumigator_nb.services.submission import Submitter, shard_size
-from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
 from lumigator_nb.store import Store
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
@@ -58,6 +59,7 @@ class Workflows:
         self._cluster = cluster
         self.cache = Cache(database, store, settings.cache_limit)
         self.submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
+        self._dispatching = self.submitter.dispatching
 
     def launch(
         self,
@@ -366,7 +368,10 @@ class Workflows:
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
-        return refreshing.refresh(self._database, self._store, self._cluster, workflows)
+        found = refreshing.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
+        if any(workflow.status is Status.PENDING for workflow in found):
+            self._dispatching.look()
+        return found
 
     def wait(
         self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
@@ -386,6 +391,8 @@ class Workflows:
         deadline = None if timeout is None else time.monotonic() + timeout
         with live_progress(enabled=progress) as show:
             workflows = self.refresh(target)
+            # Whoever waits wants it to go on, also where the head of this machine has ended with those who waited.
+            self._dispatching.ensure()
             show(self.progress(workflows))
             while not all(workflow.status.ended for workflow in workflows):
                 if deadline is not None and time.monotonic() > deadline:
@@ -408,10 +415,8 @@ class Workflows:
         # Of those that failed or were stopped, too: how far they came, and for what money.
         begun = {each.id: each.attempt for each in workflows if each.status not in (Status.PENDING, Status.SUCCEEDED)}
         found = results.find_progress(self._store, begun)
-        return [
-            ProgressRow.of(each.label, each.status, found.get(each.id), error=each.error, stale=each.stale)
-            for each in workflows
-        ]
+        places = self._dispatching.places() if any(each.status is Status.PENDING for each in workflows) else {}
+        return [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
         """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
@@ -420,10 +425,27 @@ class Workflows:
             ClusterUnavailableError: the cluster does not answer.
         """
         workflows = self.refresh(target)
-        for workflow in workflows:
-            if not workflow.status.ended:
+        active = [workflow for workflow in workflows if not workflow.status.ended]
+        stopped = {workflow.id for workflow in self._stop_waiting(active)}
+        for workflow in active:
+            if workflow.id not in stopped:
                 self._cluster.stop(workflow.submission_id)
         return self.refresh(workflows)
+
+    def _stop_waiting(self, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
+        """Let those that wait in the store wait no longer, and return them."""
+        queue = self._dispatching.queue
+        waiting = queue.ids() & {workflow.submission_id for workflow in workflows}
+        if not waiting:
+            return []
+        self._cluster.statuses(waiting)  # before anything is changed: does it answer?
+        queue.remove(waiting)
+        # One that was handed over just then is the cluster's to stop.
+        known = self._cluster.statuses(waiting)
+        stopped = [each for each in workflows if each.submission_id in waiting and known[each.submission_id] is None]
+        states = {workflow.submission_id: JobState(Status.STOPPED) for workflow in stopped}
+        refreshing.record(self._database, stopped, Look(states))
+        return stopped
 
     def logs(self, workflow: Workflow | str) -> str:
         """Return what the worker of the latest attempt printed; empty where it has not printed anything yet."""
@@ -500,11 +522,25 @@ class Workflows:
                 metrics = work.experiments.get(record.experiment_id).metrics
         return results.read_scores(self._store, record.id, metrics)
 
-    def _mark_submitted(self, workflow: Workflow) -> None:
+    def _mark_submitted(self, workflows: Sequence[Workflow]) -> None:
+        """Record that they wait for the cluster."""
+        if not workflows:
+            return
+        attempts = {workflow.id: workflow.attempt for workflow in workflows if workflow.attempt > 1}
         # What earlier attempts left counts at once: their workers publish it no second time.
-        found = results.find_results(self._store, [workflow.id] if workflow.attempt > 1 else [])
-        seen = Look({workflow.submission_id: JobState(Status.PENDING)}, found=found)
-        refreshing.record(self._database, [workflow], seen)
+        found = {
+            key: {step: result for step, result in of.items() if result.attempt < attempts[key]}
+            for key, of in results.find_results(self._store, list(attempts)).items()
+        }
+        states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
+        refreshing.record(self._database, workflows, Look(states, found=found))
+
+
+def _progress_row(workflow: Workflow, progress: Progress | None, place: int | None) -> ProgressRow:
+    row = ProgressRow.of(workflow.label, workflow.status, progress, error=workflow.error, stale=workflow.stale)
+    if place is None or workflow.status is not Status.PENDING:
+        return row
+    return replace(row, note=f"waits for its turn, {place:,} before it" if place else "waits for its turn, the next")
 
 
 def _of_status(status: Status | None) -> builtins.list[ColumnElement[bool]]:

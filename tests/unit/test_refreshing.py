@@ -151,7 +151,7 @@ def test_notices_that_nobody_records_are_collected(ws, cluster, experiment) -> N
     ws.store.write(late, b"")
     ws.store.write(wanted, b"")
     found = garbage.collect(ws.database, ws.store, timedelta(0))
-    assert [(orphan.kind, orphan.name) for orphan in found.orphans] == [("notice of an ended step", late)]
+    assert [(orphan.kind, orphan.name) for orphan in found.orphans] == [("note of an ended workflow", late)]
     assert ws.store.list(layout.ENDED) == [wanted]
     ws.experiments.delete(experiment, stop=True)
     assert ws.store.list(layout.ENDED) == []
