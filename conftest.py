@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -102,18 +103,54 @@ class InlineCluster:
     def check(self, pickled: Iterable[str] = ()) -> None:
         pass
 
-    def submit(self, submission_id: str, arguments: list[str], **_: object) -> None:
+    def submit(
+        self,
+        submission_id: str,
+        arguments: list[str],
+        *,
+        keep: Callable[[dict[str, Any]], None] | None = None,
+        metadata: dict[str, str] | None = None,
+        **_: object,
+    ) -> None:
+        self._require_reachable()
+        job = {"submission_id": submission_id, "arguments": arguments, "metadata": metadata or {}}
+        (keep or self._begin)({**job, "runtime_env": {"py_modules": ["gcs://package.zip"]}})
+
+    def _begin(self, job: dict[str, Any]) -> None:
         from lumigator_nb import worker
         from lumigator_nb.cluster import JobState
         from lumigator_nb.specs import Status
 
         self._require_reachable()
-        if submission_id in self.states:
+        name, metadata = job["submission_id"], job["metadata"]
+        if name in self.states:
             return
-        self.states[submission_id] = JobState(Status.PENDING)
-        if self.execute:
-            code = worker.main(arguments)
-            self.states[submission_id] = JobState(Status.FAILED if code else Status.SUCCEEDED)
+        self.states[name] = JobState(Status.PENDING, metadata=metadata)
+        if self.execute and "experiment" in metadata:
+            code = worker.main(job["arguments"])
+            self.states[name] = JobState(Status.FAILED if code else Status.SUCCEEDED, metadata=metadata)
+
+    def post(self, jobs: Sequence[dict[str, Any]]) -> None:
+        for job in jobs:
+            self._begin(job)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def start(self) -> None:
+        pass
+
+    address = "http://127.0.0.1:1"
+
+    def package(self) -> str:
+        return "gcs://package.zip"
+
+    def has_package(self, uri: str) -> bool:
+        return uri == "gcs://package.zip"
+
+    def jobs(self) -> dict[str, JobState]:
+        self._require_reachable()
+        return dict(self.states)
 
     def statuses(self, ids: list[str]) -> dict[str, JobState | None]:
         self._require_reachable()

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
             that is no HTTP address, means that the package starts a head of its own here.
         ray_head_node_host, ray_dashboard_port: the same, as the host of its head and the port of its Jobs API.
         ray_worker_gpus: GPUs that each workflow asks of the cluster; fractions share one.
+        lumigator_max_running: workflows that the cluster has at the same time, waiting for a CPU there or at work; the
+            others wait in the store, and take turns.
         hf_home: folder of Hugging Face's caches.
         deployment_type: "local", "development", "staging" or "production".
         lumigator_secret_key: seals the secrets in the database, and API keys on their way to a remote cluster, whose
@@ -82,6 +84,7 @@ class Settings(BaseSettings):
     ray_head_node_host: str | None = None
     ray_dashboard_port: int = Field(default=8265, ge=1, le=65535)
     ray_worker_gpus: float = Field(default=0.0, ge=0.0)
+    lumigator_max_running: int = Field(default=16, ge=1)
     hf_home: Path | None = None
     deployment_type: Literal["local", "development", "staging", "production"] = "local"
     lumigator_secret_key: SecretStr | None = None

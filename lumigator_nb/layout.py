@@ -60,6 +60,30 @@ def result(workflow_id: str, step: Step) -> str:
     return f"{step_folder(workflow_id, step)}/result.json"
 
 
+ENDED = "ended"
+
+
+def ended(workflow_id: str, step: Step) -> str:
+    """A notice, which is empty: there is a result of that step; gone once somebody has recorded it.
+
+    All lie in one folder, so that one listing finds what is new of thousands of workflows.
+    """
+    return f"{ENDED}/{workflow_id}.{step}"
+
+
+QUEUE = "queue"
+
+
+def waiting(submission_id: str) -> str:
+    """What the cluster is to be given when its turn comes."""
+    return f"{QUEUE}/{submission_id}.json"
+
+
+def ending(dispatcher: str) -> str:
+    """A notice, which is empty: that dispatcher found nothing to do, and ends unless it finds something now."""
+    return f"{QUEUE}/{dispatcher}.ending"
+
+
 def answers(fingerprint: str) -> str:
     """The folder of the answers of one model, shared by all workflows."""
     return f"predictions/{fingerprint}"

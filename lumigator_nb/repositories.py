@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, cast
@@ -251,6 +251,14 @@ class Jobs(Repository[Job]):
     def of_workflows(self, workflow_ids: Sequence[str]) -> list[Job]:
         """Return the jobs of workflows."""
         return list(self.session.exec(select(Job).where(col(Job.workflow_id).in_(workflow_ids))))
+
+    def ended(self, workflow_ids: Collection[str]) -> set[tuple[str, Step]]:
+        """Return which steps of workflows are recorded as ended, with the workflows' ids."""
+        ended = [status.value for status in Status if status.ended]
+        query = select(Job.workflow_id, Job.step).where(
+            col(Job.workflow_id).in_(workflow_ids), col(Job.status).in_(ended)
+        )
+        return {(key, Step(step)) for key, step in self.session.exec(query)}
 
     def asked_for(
         self, kinds: Sequence[tuple[Step, Purpose | None]], *, limit: int, offset: int

@@ -8,7 +8,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -304,8 +304,25 @@ def read_spec(store: Store, workflow_id: str) -> WorkflowSpec:
 
 
 def write_result(store: Store, workflow_id: str, result: StepResult) -> None:
-    """Publish how a step ended."""
+    """Publish how a step ended, and then that it has."""
     _write_value(store, layout.result(workflow_id, result.step), result)
+    store.write(layout.ended(workflow_id, result.step), b"")
+
+
+def ended_steps(store: Store) -> list[tuple[str, Step]]:
+    """Return of which workflows (by id) and steps results were published that nobody has recorded yet; one listing.
+
+    It may lack some, where a worker was killed just then or is of an earlier version, and name some that are recorded.
+    """
+    names = (name.rpartition("/")[2].partition(".") for name in store.list(layout.ENDED))
+    return [(workflow_id, Step(step)) for workflow_id, _, step in names if step in list(Step)]
+
+
+def forget_ended(store: Store, workflow_ids: Iterable[str]) -> None:
+    """Take back that steps of workflows have ended; the results stay."""
+    for workflow_id in workflow_ids:
+        for step in Step:
+            store.delete(layout.ended(workflow_id, step))
 
 
 def find_result(store: Store, workflow_id: str, step: Step) -> StepResult | None:
@@ -313,9 +330,31 @@ def find_result(store: Store, workflow_id: str, step: Step) -> StepResult | None
     return _find_value(store, layout.result(workflow_id, step), StepResult)
 
 
-def find_progress(store: Store, workflow_id: str, step: Step) -> Progress | None:
-    """Return how far a step is; None where it has not begun."""
-    return _find_value(store, layout.progress(workflow_id, step), Progress)
+def find_results(store: Store, workflow_ids: Sequence[str]) -> dict[str, dict[Step, StepResult]]:
+    """Return how the steps of workflows ended in their latest attempts, by the workflows' ids; what is there of it."""
+    found: dict[str, dict[Step, StepResult]] = {key: {} for key in workflow_ids}
+    for step in Step:
+        values = _find_values(store, {key: layout.result(key, step) for key in workflow_ids}, StepResult)
+        for key, value in values.items():
+            found[key][step] = value
+    return found
+
+
+def find_progress(store: Store, attempts: Mapping[str, int]) -> dict[str, Progress]:
+    """Return how far workflows are in an attempt, by their ids; those that have not begun it are left out.
+
+    Args:
+        attempts: by the ids of workflows.
+    """
+
+    def of(step: Step, keys: Iterable[str]) -> dict[str, Progress]:
+        found = _find_values(store, {key: layout.progress(key, step) for key in keys}, Progress)
+        return {key: value for key, value in found.items() if value.attempt == attempts[key]}
+
+    answering = of(Step.INFERENCE, attempts)
+    # As long as answers are missing, nothing is scored.
+    busy = {key for key, value in answering.items() if value.done < value.total}
+    return answering | of(Step.EVALUATION, attempts.keys() - busy)
 
 
 def write_model_details(store: Store, workflow_id: str, details: dict[str, Any]) -> None:
@@ -411,6 +450,12 @@ def _write_value(store: Store, name: str, value: Value) -> None:
 def _find_value(store: Store, name: str, kind: type[V]) -> V | None:
     data = store.find(name)
     return None if data is None else _parsed(store, name, data, kind)
+
+
+def _find_values(store: Store, names: Mapping[str, str], kind: type[V]) -> dict[str, V]:
+    """The values of those that are there of several names, by the keys of the names."""
+    data = store.find_all(list(names.values()))
+    return {key: _parsed(store, name, data[name], kind) for key, name in names.items() if name in data}
 
 
 def _parsed(store: Store, name: str, data: bytes, kind: type[V]) -> V:

@@ -12,7 +12,8 @@ import re
 import shutil
 import uuid
 from builtins import list as list_
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,6 +52,7 @@ _EXTRAS = {
 }
 _S3 = ("s3", "s3a")
 COPY_BYTES = 2**20
+_AT_ONCE = 16  # files that are read or written at the same time where each is waited for
 # What a signature of version 4 allows.
 LONGEST_SIGNATURE_S = 7 * 24 * 3600
 
@@ -152,6 +154,25 @@ class Store:
             return self.read(name)
         except NotFoundError:
             return None
+
+    def find_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the contents of those of `names` that are there; a distant store is asked for many at once."""
+        if self.is_local or len(names) < 2:
+            contents = list(map(self.find, names))
+        else:
+            with ThreadPoolExecutor(min(_AT_ONCE, len(names))) as readers:
+                contents = list(readers.map(self.find, names))
+        return {name: data for name, data in zip(names, contents, strict=True) if data is not None}
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Publish several files, some at once, as each is waited for until it is safe; see :meth:`write`."""
+        if len(files) < 2:
+            for name, data in files.items():
+                self.write(name, data)
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(files))) as writers:
+            for _ in writers.map(self.write, files.keys(), files.values()):
+                pass
 
     def write(self, name: str, data: bytes) -> None:
         """Publish `data` under `name`, replacing what was there."""

@@ -6,9 +6,12 @@ import os
 import platform
 import shlex
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +32,7 @@ STOP_SECONDS = 10.0
 # Above this many, one list of all jobs is quicker than one request for each.
 _FEW = 3
 _ONE_CPU = Resources(num_cpus=1.0)
+_POSTS_AT_ONCE = 4
 _STATUSES = {
     "PENDING": Status.PENDING,
     "RUNNING": Status.RUNNING,
@@ -46,6 +50,7 @@ class JobState:
         message: Ray's words; for a failure they end with the last lines of the log.
         submitted_at, ended_at: in UTC.
         exit_code: of the job's process, once it has ended by itself.
+        metadata: what it was submitted with.
     """
 
     status: Status
@@ -53,6 +58,7 @@ class JobState:
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
     exit_code: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Cluster:
         self._package = package
         self._variable = variable
         self._python: str | None = None
+        self._once = threading.local()
 
     @property
     def head(self) -> LocalHead | None:
@@ -184,6 +191,7 @@ class Cluster:
         resources: Resources = _ONE_CPU,
         metadata: dict[str, str] | None = None,
         module: str = "lumigator_nb.worker",
+        keep: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Run ``python -m module arguments…`` on the cluster as soon as a CPU is free.
 
@@ -196,6 +204,7 @@ class Cluster:
                 looks after others.
             arguments: arrive as they are, whatever characters they hold; anybody who reaches the cluster can read
                 them, and the metadata.
+            keep: is given the job, for :meth:`post` later, instead of the cluster.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer or does not take the job.
@@ -210,13 +219,77 @@ class Cluster:
             "submission_id": submission_id,
             "entrypoint": f"exec {shlex.join(words)}",
             "metadata": metadata or {},
-            "runtime_env": {"py_modules": [ship(api, self._package)]},
+            "runtime_env": {"py_modules": [self._shipped(api)]},
             "entrypoint_num_cpus": _largest_node(api) if all_cores else resources.num_cpus,
             "entrypoint_num_gpus": resources.num_gpus,
             "entrypoint_memory": resources.memory,
             "entrypoint_resources": resources.resources or None,
         }
-        _post_job(api, job)
+        if keep is not None:
+            keep(job)
+        else:
+            _post_job(api, job)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Look for the head and check the shipped package once for all that this thread submits in the block."""
+        self._once.api = self._once.package = None
+        self._once.active = True
+        try:
+            yield
+        finally:
+            self._once.active = False
+
+    def post(self, jobs: Sequence[dict[str, Any]]) -> None:
+        """Submit jobs that were kept, some at once; an id that Ray knows already is submitted.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer or does not take one of them; others it may have.
+        """
+        api = self._started()
+        if len(jobs) < 2:
+            for job in jobs:
+                _post_job(api, job)
+            return
+        with ThreadPoolExecutor(min(_POSTS_AT_ONCE, len(jobs))) as posting:
+            for _ in posting.map(lambda job: _post_job(api, job), jobs):
+                pass
+
+    def jobs(self) -> dict[str, JobState]:
+        """Return all that Ray knows, by submission id; empty where the local head is not running.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        api = self._running()
+        return {job["submission_id"]: _job_state(job) for job in api.jobs()} if api else {}
+
+    @property
+    def address(self) -> str | None:
+        """Of the head; None where the local one is not running.
+
+        Raises:
+            ClusterUnavailableError: the local head runs but does not answer.
+        """
+        api = self._running()
+        return api.address if api else None
+
+    def package(self) -> str:
+        """Return the URI of the package that is shipped with jobs; the cluster has it from now on.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer or does not take it.
+        """
+        return self._shipped(self._started())
+
+    def has_package(self, uri: str) -> bool:
+        """Whether a package that was shipped once is still there; it stays for some minutes from now.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        api = self._running()
+        return api is not None and api.call("GET", f"/api/packages/{uri.replace('://', '/')}").status == 200
 
     def statuses(self, ids: Iterable[str]) -> dict[str, JobState | None]:
         """Return what Ray knows of each submission; None where it knows nothing, as after its head was restarted.
@@ -299,12 +372,24 @@ class Cluster:
         return RayApi(self._target, token(self._variable), self._variable("REQUESTS_CA_BUNDLE"))
 
     def _started(self) -> RayApi:
+        together = getattr(self._once, "active", False)
+        if together and self._once.api is not None:
+            return cast(RayApi, self._once.api)
         if self.head:
             self.head.ensure(self._report)
         api = self._running()
         if api is None:
             raise ClusterUnavailableError("the local Ray head ended just after it had started", "try again")
+        if together:
+            self._once.api = api
         return api
+
+    def _shipped(self, api: RayApi) -> str:
+        if not getattr(self._once, "active", False):
+            return ship(api, self._package)
+        if self._once.package is None:
+            self._once.package = ship(api, self._package)
+        return cast(str, self._once.package)
 
     def _check_gpus(self, api: RayApi, wanted: float) -> None:
         """A remote cluster may add a node with GPUs; a local one would let the job wait for ever."""
@@ -364,6 +449,7 @@ def _job_state(job: dict[str, Any]) -> JobState:
         submitted_at=_time(job.get("start_time")),
         ended_at=_time(job.get("end_time")),
         exit_code=job.get("driver_exit_code"),
+        metadata=job.get("metadata") or {},
     )
 
 

@@ -21,7 +21,7 @@ from lumigator_nb.display import lifecycle as shown
 from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
 from lumigator_nb.records import Dataset, Experiment, Label, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Status, Step
 from lumigator_nb.store import Store
 
 # Ends what is under way and returns how it stands then, as `Workflows.stop` does.
@@ -226,9 +226,14 @@ def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
 def _remove_files(store: Store, doomed: _Doomed) -> list[str]:
     """Remove what no row points to any more; what cannot be removed now does not keep the rest from going."""
     keys = [layout.sealed_keys(workflow.id) for workflow in doomed.workflows]
+    notices = [
+        name
+        for workflow in doomed.workflows
+        for name in (*(layout.ended(workflow.id, step) for step in Step), layout.waiting(workflow.submission_id))
+    ]
     problems = []
     # API keys first: should this process be killed now, they are not what stays.
-    for name in [*keys, *doomed.folders]:
+    for name in [*keys, *doomed.folders, *notices]:
         try:
             _remove(store, name)
         except LumigatorError as error:

@@ -36,11 +36,14 @@ _FOREIGN = 20
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _ENDED = [status.value for status in Status if status.ended]
 DATASET, WORKFLOW, UPLOAD, KEYS = "dataset", "workflow", "upload cut off", "API keys of an ended workflow"
-BACKUP, ANNOTATION = "database backup", "annotation"
+BACKUP, ANNOTATION, NOTE = "database backup", "annotation", "note of an ended workflow"
 _TABLES: dict[str, type[Dataset] | type[Workflow]] = {"datasets": Dataset, "workflows": Workflow}
 _KINDS = {"datasets": DATASET, "workflows": WORKFLOW}
 # The store may lie in a bucket beside other people's files: only what is named like ours is ever looked at.
 _OURS = re.compile(r"(datasets|workflows)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
+_NOTE = re.compile(
+    rf"(?:{layout.ENDED}|{layout.QUEUE})/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})[-.][a-z0-9.]+"
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class Orphan:
     """Files that belong to nobody.
 
     Attributes:
-        kind: "dataset", "workflow", "upload cut off", "API keys of an ended workflow", "database backup" or
-            "annotation" (an experiment whose dataset is gone).
+        kind: "dataset", "workflow", "upload cut off", "API keys of an ended workflow", "database backup",
+            "annotation" (an experiment whose dataset is gone) or "note of an ended workflow" (that a step has ended, or
+            that it waits for its turn).
         name: in the store, or a path for a backup, or the experiment's name.
         modified: when the newest of the files was written, in UTC.
         upload_id: of an S3 multipart upload that was cut off.
@@ -180,6 +184,7 @@ def _all(database: Database, store: Store) -> Iterator[Orphan]:
             root, key = match[1], match[2]
             folders.setdefault(match[0], _Folder(_KINDS[root], f"{root}/{key}", key)).add(entry)
             keys += [entry] if isinstance(entry, Entry) and entry.name == layout.sealed_keys(key) else []
+    notes = [*store.entries(layout.ENDED), *store.entries(layout.QUEUE)]
     known = {root: _known(database, table) for root, table in _TABLES.items()}
     orphaned = [folder for folder in folders.values() if folder.id not in known[folder.name.partition("/")[0]]]
     yield from (folder.orphan for folder in orphaned)
@@ -187,6 +192,7 @@ def _all(database: Database, store: Store) -> Iterator[Orphan]:
     yield from (upload for upload in uploads if _parent(upload.name) not in gone)
     ended = [each for each in keys if known["workflows"].get(_parent(each.name).partition("/")[2])]
     yield from (Orphan(KEYS, each.name, 1, each.size, each.modified) for each in ended)
+    yield from _notes(notes, known["workflows"])
     yield from _backups(database)
     yield from _annotations(database)
 
@@ -210,6 +216,14 @@ def _known(database: Database, table: type[Dataset] | type[Workflow]) -> dict[st
     with reading(database) as work:
         rows = work.session.execute(sa.select(col(table.id), ended).select_from(table))
         return {key: bool(value) for key, value in rows}
+
+
+def _notes(entries: Iterable[Entry], workflows: dict[str, bool]) -> Iterator[Orphan]:
+    """Those of workflows that are recorded as ended, or gone: whoever was to remove them was killed."""
+    for entry in entries:
+        match = _NOTE.fullmatch(entry.name)
+        if match and workflows.get(match[1], True):
+            yield Orphan(NOTE, entry.name, 1, entry.size, entry.modified)
 
 
 def _backups(database: Database) -> Iterator[Orphan]:
@@ -276,6 +290,12 @@ def _remove_keys(database: Database, store: Store, orphan: Orphan, older_than: t
     return True
 
 
+def _remove_note(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
+    """Of a workflow that was resumed meanwhile results are found without it, and its place in the queue is another."""
+    store.delete(orphan.name)
+    return True
+
+
 def _remove_backup(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
     Path(orphan.name).unlink(missing_ok=True)
     return True
@@ -297,4 +317,5 @@ _REMOVERS: dict[str, Callable[[Database, Store, Orphan, timedelta], bool]] = {
     KEYS: _remove_keys,
     BACKUP: _remove_backup,
     ANNOTATION: _remove_annotation,
+    NOTE: _remove_note,
 }

@@ -84,7 +84,8 @@ def apply(workflow: Workflow, jobs: list[Job], verdict: Verdict, results: Result
         result = results.get(job.step)
         if result is not None and (result.attempt == workflow.attempt or result.status is Status.SUCCEEDED):
             _copy_result(job, result)
-        else:
+        elif verdict.status.ended or not job.status.ended:
+            # One that has ended while the workflow goes on was recorded earlier, and its result not read again.
             job.status = Status.CREATED if blocked else verdict.status
             job.error = None if blocked else verdict.error
         blocked = blocked or job.status is not Status.SUCCEEDED

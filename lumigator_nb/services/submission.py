@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,8 +13,10 @@ from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import InvalidInputError, NotFoundError, StoreNotSharedError
-from lumigator_nb.records import Workflow
+from lumigator_nb.queueing import EXPERIMENT
+from lumigator_nb.records import Dataset, Experiment, Workflow
 from lumigator_nb.repositories import reading
+from lumigator_nb.services.dispatching import Dispatching, store_arguments
 from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.specs import MetricSpec, Model, Progress, Resources, Status, Step, WorkflowSpec
 from lumigator_nb.spreading import plan
@@ -30,7 +32,10 @@ class Submitter:
     """Knows what a worker must be given.
 
     Args:
-        submitted: called with each workflow once the cluster has it.
+        submitted: called with workflows once the cluster has them, or they wait for it safely.
+
+    Attributes:
+        dispatching: who waits, and that it goes on.
     """
 
     def __init__(
@@ -39,10 +44,11 @@ class Submitter:
         store: Store,
         cluster: Cluster,
         settings: Settings,
-        submitted: Callable[[Workflow], None],
+        submitted: Callable[[Sequence[Workflow]], None],
     ) -> None:
         self._database, self._store, self._cluster, self._settings = database, store, cluster, settings
         self._submitted = submitted
+        self.dispatching = Dispatching(database, store, cluster, settings.lumigator_max_running)
 
     def check(self, chosen: Sequence[Model], specs: Sequence[MetricSpec] = ()) -> None:
         """Refuse what could not work once it is launched, without asking a cluster elsewhere.
@@ -107,15 +113,14 @@ class Submitter:
                     f"the function of {workflow.label!r} is not in this process",
                     "launch it again with lm.Model.from_function(f); what it answered is kept",
                 )
-        # Those that take a whole machine go last: they would keep the quick ones waiting.
-        for workflow in sorted(workflows, key=lambda workflow: models.uses_all_cores(workflow.model)):
-            spec = self._spec(workflow)
+        here = [workflow for workflow in workflows if self._asks_here(workflow)]
+        names = {workflow.id for workflow in here}
+        self._hand_over([workflow for workflow in workflows if workflow.id not in names])
+        for workflow in here:
+            (spec,) = self._specs([workflow])
             results.write_spec(self._store, spec)
-            if self._asks_here(workflow):
-                self._infer_here(spec.model_copy(update={"model": functions[workflow.fingerprint]}))
-            self._seal_keys(workflow, spec)
-            self._hand_over(workflow, spec)
-            self._submitted(workflow)
+            self._infer_here(spec.model_copy(update={"model": functions[workflow.fingerprint]}))
+            self._hand_over([workflow])
 
     @contextmanager
     def keys_in_environment(self, model: Model) -> Iterator[None]:
@@ -141,14 +146,44 @@ class Submitter:
         """Takes out the secrets that this process, `.env` and the database hold."""
         return redactor_of(self._settings)
 
-    def _hand_over(self, workflow: Workflow, spec: WorkflowSpec) -> None:
-        store = self._store.spec
-        endpoint = ["--endpoint-url", store.endpoint_url] if store.endpoint_url else []
-        style = [] if store.path_style is None else ["--path-style" if store.path_style else "--no-path-style"]
+    def _hand_over(self, workflows: Sequence[Workflow]) -> None:
+        """Give the cluster as many as there is room for, and have the others wait.
+
+        Those that wait are safe, and recorded, before the cluster is given any.
+        """
+        if not workflows:
+            return
+        # Those that take a whole machine go last: they would keep the quick ones waiting.
+        ordered = sorted(workflows, key=lambda each: (-each.launch.priority, models.uses_all_cores(each.model)))
+        jobs = self._jobs(ordered)
+        room = self.dispatching.room(len(ordered))
+        self.dispatching.put(ordered[room:], jobs[room:])
+        self._submitted(ordered[room:])
+        self._cluster.post(jobs[:room])
+        self._submitted(ordered[:room])
+        if room < len(ordered):
+            self.dispatching.ensure()
+
+    def _jobs(self, workflows: Sequence[Workflow]) -> list[dict[str, Any]]:
+        """Put what the workers need into the store, and return the jobs that start them."""
+        specs = self._specs(workflows)
+        self._store.write_all(
+            {layout.spec(each.workflow_id): each.model_dump_json(indent=2).encode() for each in specs}
+        )
+        found: list[dict[str, Any]] = []
+        with self._cluster.together():
+            for workflow, spec in zip(workflows, specs, strict=True):
+                self._seal_keys(workflow, spec)
+                self._submit(workflow, spec, found.append)
+        return found
+
+    def _submit(self, workflow: Workflow, spec: WorkflowSpec, keep: Callable[[dict[str, Any]], None]) -> None:
         self._cluster.submit(
             workflow.submission_id,
-            [store.uri, workflow.id, *endpoint, *style],
+            [self._store.spec.uri, workflow.id, *store_arguments(self._store)],
             **_place(spec),
+            metadata={EXPERIMENT: workflow.experiment_id},
+            keep=keep,
         )
 
     def _asks_here(self, workflow: Workflow) -> bool:
@@ -175,10 +210,14 @@ class Submitter:
             sealed = keys.seal({name: self._settings.variable(name) or "" for name in names}, secret)
             self._store.write(layout.sealed_keys(workflow.id), sealed)
 
-    def _spec(self, workflow: Workflow) -> WorkflowSpec:
+    def _specs(self, workflows: Sequence[Workflow]) -> list[WorkflowSpec]:
         with reading(self._database) as work:
-            experiment = work.experiments.get(workflow.experiment_id)
-            dataset = work.datasets.get(experiment.dataset_id)
+            experiments = {key: work.experiments.get(key) for key in {each.experiment_id for each in workflows}}
+            datasets = {key: work.datasets.get(each.dataset_id) for key, each in experiments.items()}
+        return [self._spec(each, experiments[each.experiment_id], datasets) for each in workflows]
+
+    def _spec(self, workflow: Workflow, experiment: Experiment, datasets: Mapping[str, Dataset]) -> WorkflowSpec:
+        dataset = datasets[experiment.id]
         return WorkflowSpec(
             workflow_id=workflow.id,
             attempt=workflow.attempt,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,6 @@ from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import (
-    ClusterUnavailableError,
     ConflictError,
     InvalidInputError,
     JobFailedError,
@@ -32,12 +32,13 @@ from lumigator_nb.errors import (
 from lumigator_nb.models import RECORDED, runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import claims, deletion, estimates, provenance, recording
+from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing
 from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.deletion import Deletion
-from lumigator_nb.services.status import Results, Verdict, apply, derive_status
+from lumigator_nb.services.refreshing import Look
+from lumigator_nb.services.status import Verdict, apply
 from lumigator_nb.services.submission import Submitter, shard_size
-from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
 from lumigator_nb.store import Store
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
@@ -58,6 +59,7 @@ class Workflows:
         self._cluster = cluster
         self.cache = Cache(database, store, settings.cache_limit)
         self.submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
+        self._dispatching = self.submitter.dispatching
 
     def launch(
         self,
@@ -370,20 +372,10 @@ class Workflows:
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
-        waiting = [workflow for workflow in workflows if not workflow.status.ended]
-        if waiting:
-            states, reachable = self._ask_cluster(waiting)
-            found = {workflow.id: self._results(workflow.id) for workflow in waiting}
-            seen = {workflow.id: workflow for workflow in waiting}
-            with writing(self._database) as work:
-                current = work.workflows.of_ids(list(seen))
-                jobs = _by_workflow(work.jobs.of_workflows(list(seen)))
-                for workflow in current:
-                    before = seen[workflow.id]
-                    state = states.get(before.submission_id)
-                    _record(workflow, jobs[workflow.id], before, found[workflow.id], state, reachable)
-        with reading(self._database) as work:
-            return _present(work, workflows)  # some may have been deleted meanwhile
+        found = refreshing.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
+        if any(workflow.status is Status.PENDING for workflow in found):
+            self._dispatching.look()
+        return found
 
     def wait(
         self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
@@ -403,6 +395,8 @@ class Workflows:
         deadline = None if timeout is None else time.monotonic() + timeout
         with live_progress(enabled=progress) as show:
             workflows = self.refresh(target)
+            # Whoever waits wants it to go on, also where the head of this machine has ended with those who waited.
+            self._dispatching.ensure()
             show(self.progress(workflows))
             while not all(workflow.status.ended for workflow in workflows):
                 if deadline is not None and time.monotonic() > deadline:
@@ -421,7 +415,12 @@ class Workflows:
 
     def progress(self, target: Target) -> builtins.list[ProgressRow]:
         """Return how far workflows are, one row each; asks the store, not the cluster."""
-        return [self._progress_row(workflow) for workflow in self.of(target)]
+        workflows = self.of(target)
+        # Of those that failed or were stopped, too: how far they came, and for what money.
+        begun = {each.id: each.attempt for each in workflows if each.status not in (Status.PENDING, Status.SUCCEEDED)}
+        found = results.find_progress(self._store, begun)
+        places = self._dispatching.places() if any(each.status is Status.PENDING for each in workflows) else {}
+        return [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
         """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
@@ -430,10 +429,27 @@ class Workflows:
             ClusterUnavailableError: the cluster does not answer.
         """
         workflows = self.refresh(target)
-        for workflow in workflows:
-            if not workflow.status.ended:
+        active = [workflow for workflow in workflows if not workflow.status.ended]
+        stopped = {workflow.id for workflow in self._stop_waiting(active)}
+        for workflow in active:
+            if workflow.id not in stopped:
                 self._cluster.stop(workflow.submission_id)
         return self.refresh(workflows)
+
+    def _stop_waiting(self, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
+        """Let those that wait in the store wait no longer, and return them."""
+        queue = self._dispatching.queue
+        waiting = queue.ids() & {workflow.submission_id for workflow in workflows}
+        if not waiting:
+            return []
+        self._cluster.statuses(waiting)  # before anything is changed: does it answer?
+        queue.remove(waiting)
+        # One that was handed over just then is the cluster's to stop.
+        known = self._cluster.statuses(waiting)
+        stopped = [each for each in workflows if each.submission_id in waiting and known[each.submission_id] is None]
+        states = {workflow.submission_id: JobState(Status.STOPPED) for workflow in stopped}
+        refreshing.record(self._database, stopped, Look(states))
+        return stopped
 
     def logs(self, workflow: Workflow | str) -> str:
         """Return what the worker of the latest attempt printed; empty where it has not printed anything yet."""
@@ -485,9 +501,9 @@ class Workflows:
     def jobs(self, target: Target) -> builtins.list[Job]:
         """Return the jobs of workflows, in the order of workflows and steps."""
         with reading(self._database) as work:
-            order = [workflow.id for workflow in _resolve(work, target)]
-            jobs = work.jobs.of_workflows(order)
-        return sorted(jobs, key=lambda job: (order.index(job.workflow_id), list(Step).index(job.step)))
+            order = {workflow.id: index for index, workflow in enumerate(_resolve(work, target))}
+            jobs = work.jobs.of_workflows(list(order))
+        return sorted(jobs, key=lambda job: (order[job.workflow_id], list(Step).index(job.step)))
 
     def predictions(self, workflow: Workflow | str) -> pd.DataFrame:
         """Return the predictions so far.
@@ -510,50 +526,25 @@ class Workflows:
                 metrics = work.experiments.get(record.experiment_id).metrics
         return results.read_scores(self._store, record.id, metrics)
 
-    def _mark_submitted(self, workflow: Workflow) -> None:
-        with writing(self._database) as work:
-            for current in work.workflows.of_ids([workflow.id]):
-                jobs = work.jobs.of_workflows([workflow.id])
-                _record(current, jobs, workflow, {}, JobState(Status.PENDING), reachable=True)
-
-    def _ask_cluster(self, workflows: Sequence[Workflow]) -> tuple[dict[str, JobState | None], bool]:
-        try:
-            return self._cluster.statuses([workflow.submission_id for workflow in workflows]), True
-        except ClusterUnavailableError:
-            return {}, False
-
-    def _results(self, workflow_id: str) -> Results:
-        found = {step: results.find_result(self._store, workflow_id, step) for step in Step}
-        return {step: result for step, result in found.items() if result is not None}
-
-    def _progress_row(self, workflow: Workflow) -> ProgressRow:
-        current = None
-        # Of those that failed or were stopped, too: how far they came, and for what money.
-        if workflow.status is not Status.SUCCEEDED:
-            steps = (results.find_progress(self._store, workflow.id, step) for step in reversed(Step))
-            current = next((step for step in steps if step is not None and step.attempt == workflow.attempt), None)
-        return ProgressRow.of(workflow.label, workflow.status, current, error=workflow.error, stale=workflow.stale)
+    def _mark_submitted(self, workflows: Sequence[Workflow]) -> None:
+        """Record that they wait for the cluster."""
+        if not workflows:
+            return
+        attempts = {workflow.id: workflow.attempt for workflow in workflows if workflow.attempt > 1}
+        # What earlier attempts left counts at once: their workers publish it no second time.
+        found = {
+            key: {step: result for step, result in of.items() if result.attempt < attempts[key]}
+            for key, of in results.find_results(self._store, list(attempts)).items()
+        }
+        states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
+        refreshing.record(self._database, workflows, Look(states, found=found))
 
 
-def _record(
-    workflow: Workflow,
-    jobs: builtins.list[Job],
-    seen: Workflow,
-    found: Results,
-    state: JobState | None,
-    reachable: bool,
-) -> None:
-    if (workflow.attempt, workflow.status) != (seen.attempt, seen.status):
-        return  # somebody resumed or refreshed it meanwhile: what was asked may be older than what is recorded
-    verdict = derive_status(workflow, found, state, reachable=reachable, time=now())
-    apply(workflow, jobs, verdict, found, now())
-
-
-def _by_workflow(jobs: Sequence[Job]) -> dict[str, builtins.list[Job]]:
-    found: dict[str, builtins.list[Job]] = defaultdict(list)
-    for job in jobs:
-        found[job.workflow_id].append(job)
-    return found
+def _progress_row(workflow: Workflow, progress: Progress | None, place: int | None) -> ProgressRow:
+    row = ProgressRow.of(workflow.label, workflow.status, progress, error=workflow.error, stale=workflow.stale)
+    if place is None or workflow.status is not Status.PENDING:
+        return row
+    return replace(row, note=f"waits for its turn, {place:,} before it" if place else "waits for its turn, the next")
 
 
 def _of_status(status: Status | None) -> builtins.list[ColumnElement[bool]]:
