@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -28,6 +27,9 @@ from lumigator_nb.metrics import Scores
 from lumigator_nb.models import Prediction
 from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Step, StepResult, Value, WorkflowSpec, now
 from lumigator_nb.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 V = TypeVar("V", bound=Value)
 
@@ -180,6 +182,8 @@ def read_scores(store: Store, workflow_id: str, metrics: Sequence[MetricSpec]) -
 
     Beside a score stand, where they are needed, ``<score>.statistics`` and ``<score>.reason``.
     """
+    import pandas as pd
+
     # Before metrics had folders of their own all of them shared the step's files.
     frames = [read_step(store, workflow_id, Step.EVALUATION)]
     names = store.list(layout.step_folder(workflow_id, Step.EVALUATION))
@@ -204,6 +208,8 @@ def finished_shards(store: Store, workflow_id: str, step: Step) -> set[int]:
 
 def read_step(store: Store, workflow_id: str, step: Step) -> pd.DataFrame:
     """Return the finished shards of a step in one frame, ordered by `row`; empty where there is none yet."""
+    import pandas as pd
+
     names = [layout.part(workflow_id, step, shard) for shard in sorted(finished_shards(store, workflow_id, step))]
     if not names:
         return pd.DataFrame(columns=PREDICTION_SCHEMA.names)

@@ -11,6 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+
+import pyarrow as pa
 
 from lumigator_nb import layout, metrics, outfit, results, steps
 from lumigator_nb.keys import Redactor, redactor
@@ -19,6 +22,9 @@ from lumigator_nb.spreading import crew, joining, limits, plan
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
+
+# Metrics whose code makes data frames of nothing.
+_PLAIN = {"bleu", "chrf", "edit_distance", "exact_match", "length", "meteor", "rouge", "token_f1"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
     spec = results.read_spec(store, given.workflow_id)
+    if spec.model.provider == "baseline" and all(metric.name in _PLAIN for metric in spec.metrics):
+        _do_without_pandas()
     redact = redactor(outfit.bring_keys(store, spec.workflow_id))
     with outfit.logged(redact) as printed:
         try:
@@ -42,6 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The cluster forgets its logs when the head restarts; the store does not.
             store.write(layout.log(spec.workflow_id, spec.attempt), printed.getvalue().encode())
             store.delete(layout.sealed_keys(spec.workflow_id))
+
+
+def _do_without_pandas() -> None:
+    """Keep pyarrow from importing pandas, 0.3 s, only to ask of the first list whether it is a Series.
+
+    It asks once, and remembers; where data frames are wanted of it later, it imports pandas all the same. Until then it
+    would take a Series for any sequence, so this is for what is all our own code.
+    """
+
+    class Refusing(MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "pandas":
+                raise ImportError("not now")
+
+    finder = Refusing()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor, shared: steps.Crew | None) -> bool:

@@ -28,6 +28,7 @@ Report = Callable[[str], None]
 START_SECONDS = 180.0
 ANSWER_SECONDS = 30.0
 OBJECT_STORE_BYTES = 128 * 1024**2
+QUICK_START = Path(__file__).with_name("quick_start")
 # What belongs to the shell or kernel that happens to start the head, and would change how jobs behave.
 _NOT_INHERITED = {
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE"),
@@ -172,6 +173,8 @@ class LocalHead:
         """Run ``ray start``, which leaves daemons behind, and wait until they answer."""
         empty = Path(state.folder, "empty")
         empty.mkdir()
+        # A copy, as the head may outlive the checkout or environment that it was started from.
+        shutil.copytree(QUICK_START, _quick_start(state), ignore=shutil.ignore_patterns("__pycache__"))
         with open(os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             try:
                 code = subprocess.run(
@@ -262,7 +265,8 @@ def _start_command(state: _State) -> list[str]:
     Ray opens its temporary folder to all users, so that lies inside one that is ours alone.
     """
     return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--log-color", "false"),
+        # -P: the folder of the script is on the path already, and no worker's.
+        *(sys.executable, "-P", str(_quick_start(state) / "_start_ray.py"), "start", "--head", "--log-color", "false"),
         *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--include-dashboard", "true"),
         *("--port", "0", "--dashboard-port", state.address.rpartition(":")[2], "--dashboard-agent-listen-port", "0"),
         *("--min-worker-port", "0", "--max-worker-port", "0", "--ray-client-server-port", str(free_port())),
@@ -288,7 +292,7 @@ def node_environment(mark: str, token: str, extra: Mapping[str, str]) -> dict[st
     return {
         **inherited,
         "PATH": f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PYTHONPATH": str(Path(__file__).with_name("quick_start")),
+        "PYTHONPATH": str(_quick_start(state)),
         "PYTHONUTF8": "1",
         # Ray renames its processes, which would overwrite the environment where the mark is read.
         "SPT_NOENV": "1",
@@ -296,6 +300,8 @@ def node_environment(mark: str, token: str, extra: Mapping[str, str]) -> dict[st
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "DASHBOARD_METRIC_PORT": "0",
+        # Workers started in advance are none that a job could use, as every job has an environment of its own.
+        "RAY_prestart_worker_first_driver": "0",
         # Jobs wait their turn for a CPU; Ray's default gives up after 15 minutes.
         "RAY_JOB_START_TIMEOUT_SECONDS": str(30 * 24 * 3600),
         "RAY_ROTATION_MAX_BYTES": str(10 * 1024**2),
@@ -305,6 +311,10 @@ def node_environment(mark: str, token: str, extra: Mapping[str, str]) -> dict[st
         "RAY_AUTH_TOKEN": token,
         processes.MARK: mark,
     }
+
+
+def _quick_start(state: _State) -> Path:
+    return Path(state.folder, "quick_start")
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
 from lumigator_nb.metrics.base import FloatArray
 from lumigator_nb.models import resolving
+from lumigator_nb.models.loading import without_collecting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +136,11 @@ def load(name: str, layers: int, device: str | None, batch_tokens: int | None) -
     """
     # As for models/huggingface.py: threads that spin while they wait starve each other where jobs share cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    with without_collecting():
+        return _load(name, layers, device, batch_tokens)
+
+
+def _load(name: str, layers: int, device: str | None, batch_tokens: int | None) -> Encoder:
     import torch
     import transformers
 

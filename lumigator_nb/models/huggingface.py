@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
 from lumigator_nb.models import packaged, prompting, resolving, translating
 from lumigator_nb.models.base import LanguageModel, Report, check_options, provider
+from lumigator_nb.models.loading import without_collecting
 from lumigator_nb.models.resolving import Source
 from lumigator_nb.models.transformer import Room, TransformersModel
 from lumigator_nb.specs import Model, Task, Value
@@ -81,6 +82,10 @@ class HuggingFace:
         # share cores: a step's matrix products took 600 to 1,650 ms by default and 80 to 130 ms so (2 cores, busy; the
         # fastest steps 33 and 35 ms).
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+        with without_collecting():
+            return self._load(model, task, report)
+
+    def _load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         import transformers
 
         options = _options(model)

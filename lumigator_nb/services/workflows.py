@@ -42,7 +42,8 @@ from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step
 from lumigator_nb.store import Store
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
-POLL_INTERVAL_S = 1.0
+# Between them a tenth of what was waited already, so that looking makes nothing much longer than it is.
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
 
 
 class Workflows:
@@ -392,21 +393,22 @@ class Workflows:
             WaitTimeoutError: time is up; the work goes on.
             JobFailedError: with `check`, a workflow failed or was stopped.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
         with live_progress(enabled=progress) as show:
             workflows = self.refresh(target)
             # Whoever waits wants it to go on, also where the head of this machine has ended with those who waited.
             self._dispatching.ensure()
             show(self.progress(workflows))
             while not all(workflow.status.ended for workflow in workflows):
-                if deadline is not None and time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if timeout is not None and waited > timeout:
                     late = next(workflow for workflow in workflows if not workflow.status.ended)
                     raise WaitTimeoutError(
                         f"{late.label} is still {late.status} after {timeout:g} s",
                         "it goes on: wait again, or look later",
                         job_id=late.id,
                     )
-                time.sleep(POLL_INTERVAL_S)
+                time.sleep(min(max(waited / 10, SHORTEST_POLL_S), LONGEST_POLL_S))
                 workflows = self.refresh(workflows)
                 show(self.progress(workflows))
         if check:
