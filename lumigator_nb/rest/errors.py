@@ -107,7 +107,7 @@ def _words(error: dict[str, Any]) -> str:
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what a route declares of its problems, besides those that all routes have."""
-    usual = (400, 401, 403, 422, 429, 503)
+    usual = (400, 401, 403, 422, 429, 500, 503)
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted({*usual, *statuses})

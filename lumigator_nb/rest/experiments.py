@@ -76,12 +76,7 @@ def get_experiment(services: Shared, request: Request, experiment_id: UUID) -> a
     return _experiments(services, request, [record])[0]
 
 
-@router.delete(
-    "/experiments/{experiment_id}",
-    status_code=HTTPStatus.NO_CONTENT,
-    dependencies=[WRITE],
-    responses=responses(404, 409),
-)
+@router.delete("/experiments/{experiment_id}", dependencies=[WRITE], responses=responses(404, 409))
 def delete_experiment(services: Shared, experiment_id: UUID) -> None:
     """Delete an experiment and its workflows, ending those that are under way."""
     services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True)
