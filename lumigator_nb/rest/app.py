@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
@@ -202,7 +203,8 @@ class _Watched:
         self._counted.seconds.labels(scope["method"], route).observe(seconds)
         client = scope.get("client") or ("",)
         quiet = scope["path"].startswith((f"{PREFIX}/health", "/metrics"))
-        shown = "/".join([*scope["path"].split("/")[:4], "…"]) if "/files/" in scope["path"] else scope["path"]
+        path = quote(scope["path"], safe="/{}:@")  # no line of the log is anybody's to write
+        shown = "/".join([*path.split("/")[:4], "…"]) if "/files/" in path else path
         log.log(
             logging.DEBUG if quiet else logging.INFO,
             "%s %s %s %.0f ms from %s", scope["method"], shown, code, seconds * 1000, client[0],

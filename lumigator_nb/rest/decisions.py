@@ -118,7 +118,7 @@ def _selection(found: Selection) -> dict[str, Any]:
 
 
 @router.get("/predictions", dependencies=[READ], responses={
-    200: {"description": "Rows of predictions", "model": api.Listing[dict[str, Any]], "content": {
+    200: {"description": "Rows of predictions", "model": api.Predictions, "content": {
         "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
     }},
     **responses(404),
@@ -140,7 +140,7 @@ def get_predictions(
     if format == "parquet":
         return Response(documents.parquet_of(frame), media_type="application/vnd.apache.parquet")
     total = services.ws.datasets.get(experiment.dataset_id).n_examples
-    return api.Listing[dict[str, Any]](total=total, items=documents.records(frame))
+    return api.Predictions(total=total, items=documents.records(frame))
 
 
 @router.get("/events", dependencies=[READ], response_class=StreamingResponse, responses={

@@ -98,7 +98,7 @@ EXAMPLES: Mapping[str, Any] = {
         "ranking": [{"model": "BART", "overall": 0.31, "rank_low": 1, "rank_high": 1, "best_set": True}],
         "costs": [{"model": "BART", "examples": 64, "answered": 64, "failed": 0, "dollars": None}],
     },
-    "Listing_dict_str__Any__": {
+    "Predictions": {
         "total": 64, "items": [{
             "row": 0, "prediction": "The heating is broken.", "error": None, "prompt_tokens": 205,
             "completion_tokens": 6, "seconds": 0.8, "cost": 0.00003, "cached": False, "truncated": False,

@@ -27,7 +27,7 @@ from lumigator_nb.rest.translation import (
     task_of,
     workflow_response,
 )
-from lumigator_nb.specs import Purpose, Status
+from lumigator_nb.specs import Launch, Purpose, Status
 
 router = APIRouter(tags=["experiments"])
 
@@ -96,7 +96,8 @@ def create_workflow(
 
     def create() -> Workflow:
         free = in_free_slot(ws.workflows.of(experiment), model)
-        return ws.workflows.enqueue(experiment, [free], description=asked.description)[0]
+        launch = Launch(timeout=asked.job_timeout_sec)
+        return ws.workflows.enqueue(experiment, [free], launch=launch, description=asked.description)[0]
 
     made = _tried(create)
     services.submit_soon()

@@ -55,15 +55,17 @@ def _route(
     address: str, schemas: Mapping[str, Any], verb: str, path: str, operation: Mapping[str, Any]
 ) -> Html:  # fmt: skip
     first, _, rest = operation["description"].partition("\n")
-    title = tag("summary", tag("code", verb, class_="verb"), " ", tag("code", path), " ", tag("span", first))
+    title = tag("summary", tag("code", verb, class_="verb"), " ", tag("code", path), " ", tag("span", _prose(first)))
     body = operation.get("requestBody", {}).get("content", {})
     parameters = [_parameter(each) for each in operation.get("parameters", ())]
     parameters += [("", "body", _type(content["schema"]), "", kind) for kind, content in body.items()]
-    command = _command(f"{address}{path}", verb, body, schemas)
+    asked = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query" and each["required"]]
+    query = "?" * bool(asked) + "&".join(f"{name}={{{name}}}" for name in asked)
+    command = _command(f"{address}{path}{query}", verb, body, schemas)
     return tag(
         "details",
         title,
-        tag("p", rest) if rest.strip() else None,
+        tag("p", _prose(rest)) if rest.strip() else None,
         table(("parameter", "in", "type", "default", ""), parameters) if parameters else None,
         tag("pre", command),
         *_answers(operation["responses"], schemas),
@@ -71,11 +73,20 @@ def _route(
 
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[object, ...]:
-    schema = parameter["schema"]
-    default = json.dumps(schema["default"]) if schema.get("default") is not None else ""
-    said = parameter.get("description") or schema.get("description") or ""
-    name = tag("code", parameter["name"], "" if parameter.get("required") else "?")
-    return name, parameter["in"], _type(schema), tag("code", default) if default else "", said
+    name, kind, default, said = _field(parameter["name"], parameter["schema"], bool(parameter.get("required")))
+    return name, parameter["in"], kind, default, parameter.get("description") or said
+
+
+def _field(name: str, schema: Mapping[str, Any], required: bool) -> tuple[object, object, object, object]:
+    """Name, type, default and meaning of a value."""
+    default = tag("code", json.dumps(schema["default"])) if schema.get("default") is not None else ""
+    return tag("code", name, "" if required else "?"), _type(schema), default, _prose(schema.get("description", ""))
+
+
+def _prose(text: str) -> Html:
+    """A text, in which names stand between backticks."""
+    parts = text.split("`")
+    return join(tag("code", part) if index % 2 else part for index, part in enumerate(parts))
 
 
 def _command(url: str, verb: str, body: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
@@ -123,8 +134,8 @@ def _type(schema: Mapping[str, Any]) -> Html:
     """What a value is, in a few letters, with links to what is described below."""
     if name := _name(schema):
         return tag("a", name, href=f"#{name}")
-    if "anyOf" in schema:
-        return join((_type(each) for each in schema["anyOf"] if each.get("type") != "null"), " or ")
+    if several := schema.get("anyOf") or schema.get("oneOf"):
+        return join((_type(each) for each in several if each.get("type") != "null"), " or ")
     if schema.get("type") == "array":
         return join(["list of ", _type(schema["items"])])
     if "enum" in schema:
@@ -133,6 +144,12 @@ def _type(schema: Mapping[str, Any]) -> Html:
 
 
 def _schema(name: str, schema: Mapping[str, Any]) -> Html:
-    text = json.dumps({key: value for key, value in schema.items() if key != "examples"}, indent=2, ensure_ascii=False)
-    # The name is inside, so that whoever follows a link finds it unfolded.
-    return tag("details", tag("summary", tag("code", name)), tag("pre", text, id=name))
+    required = schema.get("required", ())
+    fields = [_field(field, shape, field in required) for field, shape in schema.get("properties", {}).items()]
+    text = schema.get("description", "")
+    return tag(
+        "details",
+        tag("summary", tag("code", name), " ", tag("span", _prose(text.partition("\n")[0]))),
+        # The name is inside, so that whoever follows a link finds it unfolded.
+        tag("div", table(("field", "type", "default", ""), fields) if fields else _type(schema), id=name),
+    )

@@ -9,6 +9,7 @@ import io
 import json
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import Status
+from lumigator_nb.workspace import connect
 
 API = "/api/v1"
 ROWS = 6
@@ -451,6 +453,27 @@ def test_health_metrics_and_the_description(client) -> None:
     assert "src=" not in page  # nothing from elsewhere
     assert get(client, "no/such/path", 404).json()["title"] == "Not Found"
     assert client.patch(f"{API}/jobs").status_code == 405
+
+
+def test_a_store_that_goes_away_is_said_to_and_the_server_lives(tmp_path) -> None:
+    with (
+        connect(lumigator_home=tmp_path / "home") as ws,
+        TestClient(make_app(Services(ws, Links(b"k" * 32))), base_url="http://localhost") as client,
+    ):
+        assert get(client, "health/ready").json()["store"] == "ok"  # nothing was ever written
+        dataset, folder = uploaded(client).json(), Path(ws.store.root)
+        (url,) = get(client, f"datasets/{dataset['id']}/download?extension=csv").json()["download_urls"]
+        folder.rename(tmp_path / "away")
+        assert get(client, "health/ready", 503).json()["store"] == "failed"
+        folder.write_text("not a folder")
+        assert get(client, "health/ready", 503).json()["store"] == "failed"
+        refused = get(client, url, 503)
+        assert (refused.headers["retry-after"], "LUMIGATOR_STORE" in refused.json()["hint"]) == ("5", True)
+        uploaded(client, CSV + "More.,More,p\n", code=503)
+        folder.unlink()
+        (tmp_path / "away").rename(folder)
+        assert get(client, "health/ready").json()["store"] == "ok"
+        assert get(client, url).text == CSV
 
 
 def test_every_example_of_the_description_is_one(client) -> None:

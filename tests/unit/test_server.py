@@ -126,7 +126,9 @@ def test_each_line_of_the_log_names_its_request(inline_ws, monkeypatch, caplog, 
     with running(inline_ws) as address:
         headers = {"X-Request-ID": "mine-1"}
         assert requests.get(f"{address}/api/v1/datasets", headers=headers, timeout=60).status_code == 500
+        assert requests.get(f"{address}/api/v1/jobs/%0aforged", timeout=60).status_code == 422
     about = [line for line in lines if "mine-1" in line]
     assert any("RuntimeError: broken" in line for line in about)
     assert any("GET /api/v1/datasets 500" in line for line in about)
+    assert any("GET /api/v1/jobs/%0Aforged 422" in line for line in lines)
     assert any("ending" in line for line in lines if "mine-1" not in line)
