@@ -1,11 +1,20 @@
-"""The names of all objects in the store. No other module spells one."""
+"""The names of all objects in the store, and of temporary folders. No other module spells one."""
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 
 from lumigator_nb.specs import MetricSpec, Step
+
+# What a temporary folder's name begins with, and the process that made it.
+TEMPORARY = re.compile(r"lumigator-(?:upload|spool|look|drop|export|mlflow)-(\d+)-")
+
+
+def temporary(kind: str) -> str:
+    """The beginning of a temporary folder's name, which says whose it was when that process was killed."""
+    return f"lumigator-{kind}-{os.getpid()}-"
 
 
 def dataset_folder(dataset_id: str) -> str:

@@ -19,9 +19,9 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.web import Application
 
-from lumigator_nb.dashboards.serving import KEY_FILE, Serving, derived_key, is_loopback, started
+from lumigator_nb.dashboards.serving import KEY_FILE, Serving, derived_key, http_options, is_loopback, started
 from lumigator_nb.errors import ConfigurationError, LumigatorError
-from lumigator_nb.rest.app import make_app
+from lumigator_nb.rest.app import CURRENT, make_app
 from lumigator_nb.rest.bridge import Bridge
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.state import Services
@@ -38,8 +38,6 @@ LOOK_EVERY_S, RETRY_EVERY_S, TIDY_EVERY_S = 1.0, 5.0, 3600.0
 THREADS = 16
 # Time that requests under way have to end when the server is told to.
 GRACE_S = 20.0
-# Whoever sends the head of a request more slowly, or nothing at all, is hung up on.
-HEADER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Server:
             max_upload=ws.settings.lumigator_max_upload_mb * 10**6,
         )
         self._services = services
-        self._server = started(ws, serving, loop=IOLoop.current(), idle_connection_timeout=HEADER_TIMEOUT_S)
+        self._server = started(ws, serving, loop=IOLoop.current())
         self.port: int = self._server.port
         allowed = serving.allowed(self.port)
         others = [serving.allowed(api.ray_port)] if api.ray_port is not None else []
@@ -85,7 +83,7 @@ class Server:
         arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
         application: Application = self._server._tornado
         application.add_handlers(r".*", [(rf"{serving.path}/(?:api|metrics)(?:/.*)?", Bridge, arguments)])
-        self._ray = _listening(application, api.ray_port, serving.address) if api.ray_port is not None else None
+        self._ray = _listening(application, api.ray_port, serving) if api.ray_port is not None else None
 
     def run(self, stopped: asyncio.Event | None = None) -> None:
         """Serve until the process is told to end, or `stopped` is set; then end what was begun."""
@@ -104,6 +102,7 @@ class Server:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         await stopped.wait()
         log.info("ending: what is under way is answered, and nothing new is taken")
+        self._services.ending = True
         http = self._server._http
         http.stop()
         if self._ray is not None:
@@ -117,10 +116,12 @@ class Server:
         await http.close_all_connections()
 
 
-def _listening(application: Application, port: int, address: str) -> HTTPServer:
-    found = HTTPServer(application, idle_connection_timeout=HEADER_TIMEOUT_S)
+def _listening(application: Application, port: int, serving: Serving) -> HTTPServer:
+    """Listen on another port, just as safely."""
+    files = {"certfile": str(serving.certificate), "keyfile": str(serving.private_key)}
+    found = HTTPServer(application, ssl_options=files if serving.certificate else None, **http_options(serving))
     try:
-        found.listen(port, address)
+        found.listen(port, serving.address)
     except OSError as error:
         raise ConfigurationError(
             f"port {port} cannot be listened on: {error.strerror or error}", "choose another --ray-port, or none"
@@ -200,17 +201,27 @@ class JsonLines(logging.Formatter):
         """Return the line."""
         found = {
             "time": now().isoformat(), "level": record.levelname.lower(), "logger": record.name,
-            "message": record.getMessage(), **({"request": record.request} if hasattr(record, "request") else {}),
+            "message": record.getMessage(), "request_id": CURRENT.get(),
         }  # fmt: skip
+        found |= {"request": record.request} if hasattr(record, "request") else {}
         if record.exc_info:
             found["traceback"] = self.formatException(record.exc_info)
         return json.dumps(found, ensure_ascii=False)
 
 
+class Lines(logging.Formatter):
+    """Each record as a line of text, with the id of its request at the end."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - named by the base
+        """Return the line."""
+        request_id = CURRENT.get()
+        return f"{super().formatMessage(record)}{f' [{request_id}]' if request_id else ''}"
+
+
 def log_to_stderr(*, as_json: bool) -> None:
     """Have the package's log written, one line for each request."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(JsonLines() if as_json else Lines("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("lumigator_nb")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.metadata import version
@@ -411,9 +412,10 @@ class Workspace:
         Raises:
             InvalidInputError: `older_than` is negative, or the store seems to belong to another database.
         """
+        here = Path(tempfile.gettempdir())
         if dry_run:
-            return garbage.find(self.database, self.store, older_than)
-        return garbage.collect(self.database, self.store, older_than, force=force)
+            return garbage.find(self.database, self.store, older_than, temporary=here)
+        return garbage.collect(self.database, self.store, older_than, temporary=here, force=force)
 
     def inspect(self, report: inspection.Report = inspection.silent) -> Inspection:
         """Read all datasets and results and compare them with what the database says; nothing is changed.

@@ -180,7 +180,7 @@ class LocalHead:
                 code = subprocess.run(
                     _start_command(state),
                     cwd=empty,
-                    env=node_environment(state.id, state.token, self._environment),
+                    env=node_environment(state.id, state.token, self._environment, _quick_start(state)),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -276,13 +276,16 @@ def _start_command(state: _State) -> list[str]:
     ]
 
 
-def node_environment(mark: str, token: str, extra: Mapping[str, str]) -> dict[str, str]:
+def node_environment(
+    mark: str, token: str, extra: Mapping[str, str], quick_start: Path = QUICK_START
+) -> dict[str, str]:
     """Return the variables of a Ray node's processes on this machine.
 
     Args:
         mark: by which they are found again.
         token: that they ask for.
         extra: wins over what is inherited.
+        quick_start: stands first on their path of modules.
     """
     inherited = {
         name: value
@@ -292,7 +295,7 @@ def node_environment(mark: str, token: str, extra: Mapping[str, str]) -> dict[st
     return {
         **inherited,
         "PATH": f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PYTHONPATH": str(_quick_start(state)),
+        "PYTHONPATH": str(quick_start),
         "PYTHONUTF8": "1",
         # Ray renames its processes, which would overwrite the environment where the mark is read.
         "SPT_NOENV": "1",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import panel as pn
 import panel_material_ui as pmui
 
+from lumigator_nb import layout
 from lumigator_nb.dashboards.parts import html, show
 from lumigator_nb.dashboards.progress import ProgressPanel, dialog
 from lumigator_nb.dashboards.shell import Context, Page, in_words
@@ -193,7 +194,7 @@ class ExportDialog:
         self.make.param.update(disabled=True, label="Making the file…")
         data: Literal["full", "hash"] = "full" if self.data.value else "hash"
         self._clean()
-        self._folder = tempfile.TemporaryDirectory(prefix="lumigator-export-")
+        self._folder = tempfile.TemporaryDirectory(prefix=layout.temporary("export"))
         path = Path(self._folder.name) / f"{_file_name(self._experiment.name)}.lumi.zip"
         work = partial(self._context.ws.export, self._experiment, path, data=data, progress=False)
         self._context.background(work, self._ready, self._failed)

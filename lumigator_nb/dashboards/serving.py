@@ -35,6 +35,8 @@ _SECRET_BYTES = 32
 # Files come in pieces over the websocket; nothing else that is sent is large.
 _MOST_BODY = 1 << 20
 _MOST_MESSAGE = 20 << 20
+# Whoever sends the head of a request more slowly, or nothing at all, is hung up on.
+HEADER_TIMEOUT_S = 60.0
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -186,6 +188,16 @@ def started(ws: Workspace, serving: Serving, **options: Any) -> Any:
     return server
 
 
+def http_options(serving: Serving) -> dict[str, Any]:
+    """Return how connections are treated, as options of Tornado's `HTTPServer`."""
+    return {
+        "max_body_size": _MOST_BODY,
+        "max_buffer_size": _MOST_MESSAGE,
+        "idle_connection_timeout": HEADER_TIMEOUT_S,
+        "xheaders": serving.behind_proxy,
+    }
+
+
 def _security(serving: Serving, key: bytes) -> dict[str, Any]:
     path = serving.path or "/"
     found: dict[str, Any] = {
@@ -203,7 +215,7 @@ def _security(serving: Serving, key: bytes) -> dict[str, Any]:
         "xsrf_cookie_kwargs": {"httponly": True, "samesite": "Lax", "path": path, "secure": bool(serving.certificate)},
         "websocket_origin": ["*"],  # checked by our own handler
         "websocket_max_message_size": _MOST_MESSAGE,
-        "http_server_kwargs": {"max_body_size": _MOST_BODY, "max_buffer_size": _MOST_MESSAGE},
+        "http_server_kwargs": http_options(serving),
         "use_xheaders": serving.behind_proxy,
         "transforms": [_EmbeddedHeaders if serving.embedded else _Headers],
         "log_function": _log_request,

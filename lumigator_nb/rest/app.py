@@ -7,10 +7,12 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,6 +25,7 @@ from lumigator_nb import __version__
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.rest import datasets, decisions, errors, experiments, jobs, settings
 from lumigator_nb.rest.access import READ, Doorman
+from lumigator_nb.rest.examples import example_of
 from lumigator_nb.rest.page import described
 from lumigator_nb.rest.paging import PREFIX
 from lumigator_nb.rest.repeating import HEADER, Repeating
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 _DESCRIPTION = "Lumigator's routes, and what goes beyond them: datasets, jobs, experiments, workflows, decisions."
 REQUEST_ID = "X-Request-ID"
 _LONGEST_REQUEST_ID = 100
+# The id of the request that is worked on, also in the threads that work on it.
+CURRENT: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
@@ -61,7 +66,7 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
     app.get("/metrics", tags=["health"], dependencies=[READ], responses=errors.responses(), response_class=Response)(
         counted.show
     )
-    app.get(f"{PREFIX}/docs", include_in_schema=False)(lambda: HTMLResponse(described(app.openapi())))
+    app.get(f"{PREFIX}/docs", include_in_schema=False)(_page)
     app.add_middleware(_Methods, app_=app)
     app.add_middleware(Repeating, replies=lambda: services.replies)
     app.add_middleware(Doorman, services=services)
@@ -75,12 +80,19 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
     return app
 
 
+def _page(request: Request) -> HTMLResponse:
+    return HTMLResponse(described(request.app.openapi(), str(request.base_url).rstrip("/")))
+
+
 def _described(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with what routes have in common."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = found["components"]["schemas"]
         schemas["Problem"] = Problem.model_json_schema()
+        for name, schema in schemas.items():
+            if (example := example_of(name)) is not None:
+                schema["examples"] = [example]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         found["components"]["securitySchemes"]["basic"] = {"type": "http", "scheme": "basic"}
@@ -159,6 +171,7 @@ class _Watched:
             await self._app(scope, receive, send)
             return
         begun, scope["request_id"], seen = time.perf_counter(), _request_id(scope), _Seen()
+        CURRENT.set(scope["request_id"])
         if len(scope["path"]) > 1:
             scope["path"] = scope["path"].rstrip("/") or "/"  # both are asked for, and neither is redirected
 
@@ -174,7 +187,7 @@ class _Watched:
             pass  # nobody is there to be answered
         except Exception as error:
             if not isinstance(error, LumigatorError):
-                log.exception("request %s failed", scope["request_id"])
+                log.exception("a request failed")
             if seen.status is not None:
                 raise
             detail = "the server made a mistake; its log says more"
@@ -190,12 +203,13 @@ class _Watched:
         self._counted.seconds.labels(scope["method"], route).observe(seconds)
         client = scope.get("client") or ("",)
         quiet = scope["path"].startswith((f"{PREFIX}/health", "/metrics"))
-        shown = "/".join([*scope["path"].split("/")[:4], "…"]) if "/files/" in scope["path"] else scope["path"]
+        path = quote(scope["path"], safe="/{}:@")  # no line of the log is anybody's to write
+        shown = "/".join([*path.split("/")[:4], "…"]) if "/files/" in path else path
         log.log(
             logging.DEBUG if quiet else logging.INFO,
             "%s %s %s %.0f ms from %s", scope["method"], shown, code, seconds * 1000, client[0],
             extra={"request": {
-                "id": scope["request_id"], "method": scope["method"], "path": shown, "status": status,
+                "method": scope["method"], "path": shown, "status": status,
                 "ms": round(seconds * 1000, 1), "address": client[0], "token": scope.get("token_name"),
             }},
         )  # fmt: skip

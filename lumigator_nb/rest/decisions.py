@@ -118,7 +118,7 @@ def _selection(found: Selection) -> dict[str, Any]:
 
 
 @router.get("/predictions", dependencies=[READ], responses={
-    200: {"description": "Rows of predictions", "content": {
+    200: {"description": "Rows of predictions", "model": api.Predictions, "content": {
         "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
     }},
     **responses(404),
@@ -140,7 +140,7 @@ def get_predictions(
     if format == "parquet":
         return Response(documents.parquet_of(frame), media_type="application/vnd.apache.parquet")
     total = services.ws.datasets.get(experiment.dataset_id).n_examples
-    return api.Listing[dict[str, Any]](total=total, items=documents.records(frame))
+    return api.Predictions(total=total, items=documents.records(frame))
 
 
 @router.get("/events", dependencies=[READ], response_class=StreamingResponse, responses={
@@ -148,7 +148,10 @@ def get_predictions(
     **responses(404),
 })  # fmt: skip
 async def get_events(services: Shared, experiment_id: UUID) -> StreamingResponse:
-    """Send how far the workflows are, as it changes: events `progress`, and `end` when all have ended."""
+    """Send how far the workflows are, as it changes: events `progress`, and `end` when all have ended.
+
+    Where it stops without `end` the server was told to end: connect again, to the next one.
+    """
     experiment = await run_in_threadpool(experiment_of, services, experiment_id)
     return StreamingResponse(
         _events(services, experiment), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
@@ -157,7 +160,7 @@ async def get_events(services: Shared, experiment_id: UUID) -> StreamingResponse
 
 async def _events(services: Services, experiment: Experiment) -> AsyncIterator[str]:
     before, silent = "", 0.0
-    while True:
+    while not services.ending:
         rows, ended = await run_in_threadpool(_progress, services, experiment)
         text = json.dumps(rows)
         if text != before:

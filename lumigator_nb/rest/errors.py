@@ -80,7 +80,7 @@ def install(app: FastAPI) -> None:
     async def _ours(request: Request, error: errors.LumigatorError) -> JSONResponse:
         status = status_of(error)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("%s", error)
+            log.error("%s", error.message)
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers=headers)
@@ -92,7 +92,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         said = [_words(each) for each in error.errors()]
-        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(said[:10]), "see /api/v1/docs")
+        is_no_json = any(tuple(each["loc"]) == ("body",) for each in error.errors())
+        hint = "send JSON, with the header Content-Type: application/json" if is_no_json else "see /api/v1/docs"
+        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(said[:10]), hint)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -107,7 +109,7 @@ def _words(error: dict[str, Any]) -> str:
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what a route declares of its problems, besides those that all routes have."""
-    usual = (400, 401, 403, 422, 429, 503)
+    usual = (400, 401, 403, 422, 429, 500, 503)
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted({*usual, *statuses})

@@ -27,7 +27,7 @@ from lumigator_nb.rest.translation import (
     task_of,
     workflow_response,
 )
-from lumigator_nb.specs import Purpose, Status
+from lumigator_nb.specs import Launch, Purpose, Status
 
 router = APIRouter(tags=["experiments"])
 
@@ -76,12 +76,7 @@ def get_experiment(services: Shared, request: Request, experiment_id: UUID) -> a
     return _experiments(services, request, [record])[0]
 
 
-@router.delete(
-    "/experiments/{experiment_id}",
-    status_code=HTTPStatus.NO_CONTENT,
-    dependencies=[WRITE],
-    responses=responses(404, 409),
-)
+@router.delete("/experiments/{experiment_id}", dependencies=[WRITE], responses=responses(404, 409))
 def delete_experiment(services: Shared, experiment_id: UUID) -> None:
     """Delete an experiment and its workflows, ending those that are under way."""
     services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True)
@@ -101,7 +96,8 @@ def create_workflow(
 
     def create() -> Workflow:
         free = in_free_slot(ws.workflows.of(experiment), model)
-        return ws.workflows.enqueue(experiment, [free], description=asked.description)[0]
+        launch = Launch(timeout=asked.job_timeout_sec)
+        return ws.workflows.enqueue(experiment, [free], launch=launch, description=asked.description)[0]
 
     made = _tried(create)
     services.submit_soon()

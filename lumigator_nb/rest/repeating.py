@@ -37,9 +37,8 @@ class Repeating:
             await self._app(scope, receive, send)
             return
         if not 0 < len(key) <= _LONGEST_KEY:
-            await self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, f"{HEADER} has 1 to {_LONGEST_KEY} characters", None)(
-                scope, receive, send
-            )
+            said = f"{HEADER} has 1 to {_LONGEST_KEY} characters"
+            await _refused(scope, HTTPStatus.UNPROCESSABLE_ENTITY, said)(scope, receive, send)
             return
         await self._once(key, scope, receive, send)
 
@@ -51,12 +50,12 @@ class Repeating:
         try:
             before = await run_in_threadpool(replies.begin, name, said)
         except LumigatorError as error:
-            await self._refuse(status_of(error), error.message, error.hint)(scope, receive, send)
+            await _refused(scope, status_of(error), error.message, error.hint)(scope, receive, send)
             return
         if before is not None and before.status is not None:
             await _answer(before.status, before.headers, before.body.encode(), send)
             return
-        answer = _Answer(send)
+        answer = _Answer()
         try:
             await self._app(scope, again, answer)
         finally:
@@ -66,17 +65,14 @@ class Repeating:
                 await run_in_threadpool(replies.drop, name)
             else:
                 await run_in_threadpool(replies.end, name, answer.status, answer.headers, answer.body.decode())
-
-    @staticmethod
-    def _refuse(status: int, detail: str, hint: str | None) -> ASGIApp:
-        return problem(status, detail, hint)
+        await answer.pass_on(send)
 
 
 class _Answer:
-    """Passes an answer on and keeps it."""
+    """Holds an answer back until it is kept: who has gone by then, or whom it does not reach, can ask for it again."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -88,7 +84,16 @@ class _Answer:
             self.headers = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
-        await self._send(message)
+        self._messages.append(message)
+
+    async def pass_on(self, send: Send) -> None:
+        """Send what was answered."""
+        for message in self._messages:
+            await send(message)
+
+
+def _refused(scope: Scope, status: int, detail: str, hint: str | None = None) -> ASGIApp:
+    return problem(status, detail, hint, request_id=scope.get("request_id"))
 
 
 async def _request(scope: Scope, headers: Headers, receive: Receive) -> tuple[Receive, str]:

@@ -57,6 +57,10 @@ class Listing(Answer, Generic[Item]):
     items: list[Item]
 
 
+class Predictions(Listing[dict[str, Any]]):
+    """A page of the predictions of a workflow, with what each took."""
+
+
 class Health(Answer):
     """That the server answers."""
 
@@ -138,7 +142,7 @@ class GenerationConfig(Request):
     """How a model generates."""
 
     max_new_tokens: int = Field(default=1024, ge=1, le=1_000_000)
-    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="providers with an API take it")
     temperature: float = Field(default=0.5, ge=0, le=100)
     top_p: float = Field(default=0.5, gt=0, le=1)
 
@@ -167,11 +171,11 @@ class InferenceConfig(ModelFields):
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
     accelerator: str | None = "auto"
     revision: str | None = "main"
-    use_fast: bool = True
+    use_fast: bool = Field(default=True, description="accepted and ignored")
     trust_remote_code: bool = False
     torch_dtype: str = "auto"
     output_field: Name | None = "predictions"
-    store_to_dataset: bool = False
+    store_to_dataset: bool = Field(default=False, description="make a dataset with the predictions as `output_field`")
     system_prompt: Text | None = None
 
 
@@ -202,7 +206,7 @@ class JobFields(Request):
     description: Text = ""
     dataset: Annotated[UUID, Field(examples=[_DATASET_ID])]
     max_samples: int = Field(default=-1, ge=-1, le=2**31 - 1, description="-1 and 0 are all")
-    batch_size: int = Field(default=1, ge=1, le=1000)
+    batch_size: int = Field(default=1, ge=1, le=1000, description="1 lets this server choose")
 
 
 class InferenceCreate(JobFields):
@@ -332,9 +336,11 @@ class WorkflowCreate(ModelFields):
     experiment_id: Annotated[UUID, Field(examples=[_DATASET_ID])]
     batch_size: int = Field(default=1, ge=1, le=1000)
     system_prompt: Text = ""
-    inference_output_field: Name = "predictions"
-    config_template: Text | None = None
-    job_timeout_sec: int = Field(default=3600, ge=1, le=2**31 - 1)
+    inference_output_field: Name = Field(default="predictions", description="accepted and ignored")
+    config_template: Text | None = Field(default=None, description="accepted and ignored")
+    job_timeout_sec: int = Field(
+        default=3600, ge=1, le=2**31 - 1, description="seconds that each of its two jobs may run"
+    )
     metrics: Annotated[list[Name], Field(max_length=50)] | None = None
     llm_as_judge: LocalJudge | None = None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
+from pathlib import Path as Folder
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -89,11 +91,21 @@ def _database(services: Services) -> str:
 
 
 def _store(services: Services) -> str:
+    store = services.ws.store
     try:
-        services.ws.store.exists("ready")
+        if store.is_local:
+            return "ok" if _is_usable(Folder(store.root), services) else "failed"
+        store.exists("ready")
     except LumigatorError:
         return "failed"
     return "ok"
+
+
+def _is_usable(folder: Folder, services: Services) -> bool:
+    """Whether files can be written below a folder, which is made with the first; one that is gone holds none."""
+    if folder.exists():
+        return folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+    return services.ws.datasets.count() == 0
 
 
 def _cluster(services: Services) -> str:

@@ -31,6 +31,7 @@ class Services:
         admits_origin: whether a page of that origin may send more than questions.
         submit_soon: called when something waits for the cluster.
         max_upload: bytes of a file.
+        ending: whether the server was told to end, so that what would go on without end stops.
     """
 
     ws: Workspace
@@ -40,6 +41,7 @@ class Services:
     admits_origin: Callable[[str, str], bool] = lambda origin, host: False
     submit_soon: Callable[[], None] = lambda: None
     max_upload: int = 2_000_000_000
+    ending: bool = False
     attempts: Attempts = field(default_factory=lambda: Attempts(most=MOST_WRONG_TOKENS))
 
     def __post_init__(self) -> None:

@@ -417,7 +417,7 @@ class Datasets:
     ) -> Iterator[tuple[tables.Converted, Path]]:
         """Write the examples into a file that ends with the block."""
         with (
-            TemporaryDirectory(prefix="lumigator-upload-") as folder,
+            TemporaryDirectory(prefix=layout.temporary("upload")) as folder,
             metered(copy.filename, enabled=progress is True) as meter,
         ):
             data, meter.total = Path(folder) / "data.parquet", copy.size_bytes

@@ -8,7 +8,9 @@ either leaves files without a row. What is found is removed only once nothing in
 from __future__ import annotations
 
 import glob
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
+import psutil
 import sqlalchemy as sa
 from sqlmodel import col, select
 
@@ -37,6 +40,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _ENDED = [status.value for status in Status if status.ended]
 DATASET, WORKFLOW, UPLOAD, KEYS = "dataset", "workflow", "upload cut off", "API keys of an ended workflow"
 BACKUP, ANNOTATION, NOTE = "database backup", "annotation", "note of an ended workflow"
+TEMPORARY = "temporary folder of a killed process"
 _TABLES: dict[str, type[Dataset] | type[Workflow]] = {"datasets": Dataset, "workflows": Workflow}
 _KINDS = {"datasets": DATASET, "workflows": WORKFLOW}
 # The store may lie in a bucket beside other people's files: only what is named like ours is ever looked at.
@@ -51,10 +55,10 @@ class Orphan:
     """Files that belong to nobody.
 
     Attributes:
-        kind: "dataset", "workflow", "upload cut off", "API keys of an ended workflow", "database backup",
-            "annotation" (an experiment whose dataset is gone) or "note of an ended workflow" (that a step has ended, or
-            that it waits for its turn).
-        name: in the store, or a path for a backup, or the experiment's name.
+        kind: "dataset", "workflow", "upload cut off", "API keys of an ended workflow", "database backup", "temporary
+            folder of a killed process", "annotation" (an experiment whose dataset is gone) or "note of an ended
+            workflow" (that a step has ended, or that it waits for its turn).
+        name: in the store, or a path for a backup or temporary folder, or the experiment's name.
         modified: when the newest of the files was written, in UTC.
         upload_id: of an S3 multipart upload that was cut off.
     """
@@ -95,33 +99,43 @@ class Garbage:
         return shown.garbage_html(self)
 
 
-def find(database: Database, store: Store, older_than: timedelta = OLDER_THAN) -> Garbage:
+def find(
+    database: Database, store: Store, older_than: timedelta = OLDER_THAN, *, temporary: Path | None = None
+) -> Garbage:
     """Say what belongs to nobody; nothing is removed.
 
     Args:
         older_than: what was written later is left alone.
+        temporary: where processes of this machine have their temporary folders; None leaves those alone.
 
     Raises:
         InvalidInputError: `older_than` is negative.
     """
     if older_than < timedelta(0):
         raise InvalidInputError(f"older_than must not be negative, got {older_than}", "timedelta(hours=24) is usual")
-    found = list(_all(database, store))
+    found = [*_all(database, store), *(_temporary(temporary) if temporary is not None else ())]
     old = [orphan for orphan in found if _is_old(orphan.modified, older_than)]
     return Garbage(tuple(old), older_than, n_younger=len(found) - len(old))
 
 
-def collect(database: Database, store: Store, older_than: timedelta = OLDER_THAN, *, force: bool = False) -> Garbage:
+def collect(
+    database: Database,
+    store: Store,
+    older_than: timedelta = OLDER_THAN,
+    *,
+    temporary: Path | None = None,
+    force: bool = False,
+) -> Garbage:
     """Remove what belongs to nobody, and say what was removed.
 
     Args:
-        older_than: as of :func:`find`. Less than a day is for those who know that nobody uploads now.
+        older_than, temporary: as of :func:`find`. Less than a day is for those who know that nobody uploads now.
         force: also where the database knows none of the many folders in the store.
 
     Raises:
         InvalidInputError: `older_than` is negative; or the store seems to belong to another database.
     """
-    found = find(database, store, older_than)
+    found = find(database, store, older_than, temporary=temporary)
     if not force:
         _refuse_foreign(database, found)
     removed, problems = [], []
@@ -236,6 +250,30 @@ def _backups(database: Database) -> Iterator[Orphan]:
         yield Orphan(BACKUP, str(path), 1, info.st_size, datetime.fromtimestamp(info.st_mtime, UTC))
 
 
+def _temporary(folder: Path) -> Iterator[Orphan]:
+    """Where an upload was copied and converted by a process that is no more; as large as what was uploaded."""
+    for path in folder.glob("lumigator-*"):
+        match = layout.TEMPORARY.match(path.name)
+        with suppress(FileNotFoundError):  # whoever is at work tidies up at any moment
+            own = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+            if match and own and path.is_dir() and not path.is_symlink():
+                files = [each.lstat() for each in (path, *path.rglob("*"))]
+                newest = max(info.st_mtime for info in files)
+                if not _lives(int(match[1]), newest):
+                    modified = datetime.fromtimestamp(newest, UTC)
+                    yield Orphan(
+                        TEMPORARY, str(path), len(files) - 1, sum(info.st_size for info in files[1:]), modified
+                    )
+
+
+def _lives(process: int, then: float) -> bool:
+    """Whether a process that was there at a moment still is; a later one may have its number."""
+    try:
+        return bool(psutil.Process(process).create_time() <= then)
+    except psutil.Error:
+        return False
+
+
 def _annotations(database: Database) -> Iterator[Orphan]:
     """Experiments in which a model wrote ground truth, and whose dataset was deleted or never came to be.
 
@@ -301,6 +339,11 @@ def _remove_backup(database: Database, store: Store, orphan: Orphan, older_than:
     return True
 
 
+def _remove_temporary(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
+    shutil.rmtree(orphan.name, ignore_errors=True)
+    return not Path(orphan.name).exists()
+
+
 def _remove_annotation(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
     """The deletion looks again, under lock, and refuses where the experiment has come to life."""
     try:
@@ -318,4 +361,5 @@ _REMOVERS: dict[str, Callable[[Database, Store, Orphan, timedelta], bool]] = {
     BACKUP: _remove_backup,
     ANNOTATION: _remove_annotation,
     NOTE: _remove_note,
+    TEMPORARY: _remove_temporary,
 }

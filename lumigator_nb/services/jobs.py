@@ -171,16 +171,9 @@ class Jobs:
         if to_dataset and column in taken:
             raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
         return self._asked(
-            Purpose.INFERENCE,
-            chosen,
-            model,
-            task,
-            name,
-            description,
-            launch,
-            {"column": column, "max_samples": max_samples or -1},
-            to_dataset,
-        )
+            Purpose.INFERENCE, chosen, model, column, max_samples, task=task, name=name, description=description,
+            launch=launch, owes_dataset=to_dataset,
+        )  # fmt: skip
 
     def annotate(
         self,
@@ -196,16 +189,9 @@ class Jobs:
         """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
         chosen = self._sampled(dataset, max_samples)
         return self._asked(
-            Purpose.ANNOTATION,
-            chosen,
-            model,
-            task,
-            name,
-            description,
-            launch,
-            {"column": "ground_truth", "max_samples": max_samples or -1},
-            True,
-        )
+            Purpose.ANNOTATION, chosen, model, "ground_truth", max_samples, task=task, name=name,
+            description=description, launch=launch, owes_dataset=True,
+        )  # fmt: skip
 
     def evaluate(
         self,
@@ -237,8 +223,7 @@ class Jobs:
             )
         owner = self._experiments.create_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
-            asked={"max_samples": max_samples or -1},
-            description=description,
+            asked={"max_samples": max_samples or -1}, description=description,
         )  # fmt: skip
         try:
             workflow = self._workflows.record(
@@ -362,16 +347,16 @@ class Jobs:
         purpose: Purpose,
         dataset: Dataset,
         model: Model | str,
+        column: str,
+        max_samples: int | None,
+        *,
         task: Task | None,
-        name: str,
-        description: str,
         launch: Launch | None,
-        asked: Mapping[str, Any],
-        owes_dataset: bool,
+        **said: Any,
     ) -> Asked:
         owner = self._experiments.create_for_job(
-            purpose, name=name, dataset=dataset, task=task or Summarization(), metrics=(), asked=asked,
-            description=description, owes_dataset=owes_dataset,
+            purpose, dataset=dataset, task=task or Summarization(), metrics=(),
+            asked={"column": column, "max_samples": max_samples or -1}, **said,
         )  # fmt: skip
         try:
             workflow = self._workflows.enqueue(owner, [model], launch=launch, listed=(Step.INFERENCE,))[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lumigator_nb import __version__
+from lumigator_nb import __version__, layout
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, UnavailableError
 from lumigator_nb.records import Workflow
 from lumigator_nb.services.comparisons import Comparison
@@ -53,7 +53,7 @@ def to_mlflow(
         InvalidInputError: MLflow does not take what it is given; its experiment was deleted, for example.
     """
     client = _connected(tracking_uri)
-    with _explained(client.tracking_uri), TemporaryDirectory(prefix="lumigator-mlflow-") as folder:
+    with _explained(client.tracking_uri), TemporaryDirectory(prefix=layout.temporary("mlflow")) as folder:
         experiment_id = _experiment(client, experiment_name or comparison.experiment.name)
         report = comparison.export(Path(folder) / "report.html")
         rows, costs = comparison.to_pandas(), comparison.costs().set_index("model")

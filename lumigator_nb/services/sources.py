@@ -16,7 +16,7 @@ from typing import IO, Any
 import fsspec
 import pandas as pd
 
-from lumigator_nb import tables
+from lumigator_nb import layout, tables
 from lumigator_nb.errors import DatasetError
 
 # Besides these a Dataset of Hugging Face's library, of which no type is known here.
@@ -48,7 +48,7 @@ def fetched(source: Source) -> Iterator[LocalCopy]:
             changed while it was read.
         StoreUnavailableError: the folder for temporary files is full.
     """
-    with TemporaryDirectory(prefix="lumigator-upload-") as folder:
+    with TemporaryDirectory(prefix=layout.temporary("upload")) as folder:
         path = Path(folder) / "original"
         with tables.enough_room(path.parent):
             filename = _copy(source, path)

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lumigator_nb import layout
 from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.archives import unpack_gzip, unpack_zip
 from lumigator_nb.tables.columns import Assembly, Raw, Wanted
@@ -166,7 +167,7 @@ def _wanted(filename: str, example: str | None, ground_truth: str | Sequence[str
 @contextmanager
 def opened(path: Path, wanted: Wanted, sheet: str | None, report: Report) -> Iterator[Raw]:
     """Yield what the reader of a file's format hands over; its rows can be read within the block."""
-    with TemporaryDirectory(prefix="lumigator-spool-") as temporary, enough_room(Path(temporary)):
+    with TemporaryDirectory(prefix=layout.temporary("spool")) as temporary, enough_room(Path(temporary)):
         spool = Spool(Path(temporary) / "spool")
         kind = detect(path, wanted.filename)
         notes: tuple[str, ...] = ()

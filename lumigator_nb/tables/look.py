@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lumigator_nb import layout
 from lumigator_nb.errors import DatasetError, MissingFieldsError
 from lumigator_nb.tables.columns import Wanted, refuse_duplicates
 from lumigator_nb.tables.formats import Format, detect
@@ -74,7 +75,7 @@ def look(path: Path, filename: str, n: int = 5) -> Look:
     Raises:
         DatasetError: it cannot be read; the message names row and column.
     """
-    with TemporaryDirectory(prefix="lumigator-look-") as folder:
+    with TemporaryDirectory(prefix=layout.temporary("look")) as folder:
         head = Path(folder) / "head"
         if path.stat().st_size <= HEAD_BYTES or detect(path, filename) not in _TEXT:
             return _look(path, filename, n)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Checkbox, Dropdown, FileUpload, FloatProgress, HBox, Layout, Text, VBox
 
+from lumigator_nb import layout
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
@@ -106,7 +107,7 @@ class Upload(VBox):  # type: ignore[misc]
         chosen = self.chooser.value[0]
         filename = PurePath(str(chosen["name"]).replace("\\", "/")).name or "file"
         self._forget()
-        self._folder = tempfile.TemporaryDirectory(prefix="lumigator-upload-")
+        self._folder = tempfile.TemporaryDirectory(prefix=layout.temporary("upload"))
         path = Path(self._folder.name) / filename
         path.write_bytes(chosen["content"])
         # The bytes would be saved with the notebook, and another choice of the same file would be none.

@@ -210,7 +210,7 @@ def test_elsewhere_than_on_loopback_tokens_and_a_login_are_needed(home) -> None:
         assert requests.get(f"{address}/api/v1/jobs", timeout=10).ok
         assert requests.get(server.url, timeout=10).url.endswith("/login?next=%2F")
         lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-        (mine,) = (line["request"] for line in lines if line.get("request", {}).get("id") == "mine-1")
+        (mine,) = (line["request"] for line in lines if line["request_id"] == "mine-1")
         assert (mine["method"], mine["status"], mine["token"]) == ("GET", 200, "script")
         assert token not in server.log.read_text()
 

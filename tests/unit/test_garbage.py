@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import uuid
 from datetime import timedelta
@@ -165,7 +167,7 @@ def test_a_folder_that_came_to_life_in_between_stays(local, monkeypatch) -> None
     written(store, layout.examples(key))
     found = find(database, store)
     aged(store, layout.examples(key), 1)
-    monkeypatch.setattr(garbage, "find", lambda *arguments: found)
+    monkeypatch.setattr(garbage, "find", lambda *_, **__: found)
     assert collect(database, store).orphans == ()
     assert store.exists(layout.examples(key))
 
@@ -194,7 +196,7 @@ def test_keys_of_a_workflow_that_was_resumed_in_between_stay(ws, monkeypatch) ->
     found = find(ws.database, ws.store, NOW)
     with writing(ws.database) as work:
         work.workflows.get(workflow.id).status = Status.RUNNING
-    monkeypatch.setattr(garbage, "find", lambda *arguments: found)
+    monkeypatch.setattr(garbage, "find", lambda *_, **__: found)
     assert collect(ws.database, ws.store, NOW).orphans == ()
     assert ws.store.exists(layout.sealed_keys(workflow.id))
 
@@ -238,6 +240,27 @@ def test_an_annotation_under_way_stays(ws, cluster) -> None:
 def test_negative_ages_are_refused(ws) -> None:
     with pytest.raises(InvalidInputError, match="older_than must not be negative"):
         find(ws.database, ws.store, timedelta(hours=-1))
+
+
+def test_temporary_folders_go_with_the_process_that_made_them(ws, tmp_path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    theirs, mine = (tmp_path / f"lumigator-upload-{pid}-abc" for pid in (killed.pid, os.getpid()))
+    for folder in (theirs, mine, tmp_path / "lumigator-abc", tmp_path / "elsewhere"):
+        folder.mkdir()
+        (folder / "original").write_bytes(b"12345")
+    (tmp_path / f"lumigator-spool-{killed.pid}-link").symlink_to(tmp_path / "elsewhere")
+    assert names(find(ws.database, ws.store, NOW)) == set()
+    assert names(find(ws.database, ws.store, timedelta(hours=1), temporary=tmp_path)) == set()
+    found = collect(ws.database, ws.store, NOW, temporary=tmp_path)
+    assert [(each.name, each.n_files, each.n_bytes) for each in found.orphans] == [(str(theirs), 1, 5)]
+    assert not theirs.exists()
+    assert (mine / "original").exists()
+    assert (tmp_path / "elsewhere" / "original").exists()
+    # The number of a process that was begun later says nothing.
+    os.utime(mine / "original", (1, 1))
+    os.utime(mine, (1, 1))
+    assert names(find(ws.database, ws.store, NOW, temporary=tmp_path)) == {(garbage.TEMPORARY, str(mine))}
 
 
 def test_the_commands_say_what_they_do(tmp_path, monkeypatch) -> None:

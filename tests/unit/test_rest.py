@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import html
 import io
 import json
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
@@ -17,11 +19,14 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
+from lumigator_nb.rest.examples import EXAMPLES
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import Status
+from lumigator_nb.workspace import connect
 
 API = "/api/v1"
 ROWS = 6
@@ -241,7 +246,7 @@ def test_an_experiment_with_its_workflows(client, services) -> None:
     assert get(client, f"workflows/{first['id']}/logs").json()["logs"].endswith("evaluation ended: succeeded\n")
     assert client.delete(f"{API}/workflows/{first['id']}").json()["id"] == first["id"]
     assert get(client, f"workflows/{first['id']}", 404).json()["status"] == 404
-    assert client.delete(f"{API}/experiments/{found['id']}").status_code == 204
+    assert client.delete(f"{API}/experiments/{found['id']}").status_code == 200
     assert services.ws.workflows.count() == 0
 
 
@@ -444,10 +449,47 @@ def test_health_metrics_and_the_description(client) -> None:
     described = get(client, "openapi.json").json()
     assert "requestBody" in described["paths"]["/api/v1/workflows"]["post"]
     page = get(client, "docs").text
-    assert "<code>POST /api/v1/workflows</code>" in page
+    assert "curl -X POST 'http://localhost/api/v1/workflows'" in html.unescape(page)
     assert "src=" not in page  # nothing from elsewhere
     assert get(client, "no/such/path", 404).json()["title"] == "Not Found"
     assert client.patch(f"{API}/jobs").status_code == 405
+
+
+def test_a_store_that_goes_away_is_said_to_and_the_server_lives(tmp_path) -> None:
+    with (
+        connect(lumigator_home=tmp_path / "home") as ws,
+        TestClient(make_app(Services(ws, Links(b"k" * 32))), base_url="http://localhost") as client,
+    ):
+        assert get(client, "health/ready").json()["store"] == "ok"  # nothing was ever written
+        dataset, folder = uploaded(client).json(), Path(ws.store.root)
+        (url,) = get(client, f"datasets/{dataset['id']}/download?extension=csv").json()["download_urls"]
+        folder.rename(tmp_path / "away")
+        assert get(client, "health/ready", 503).json()["store"] == "failed"
+        folder.write_text("not a folder")
+        assert get(client, "health/ready", 503).json()["store"] == "failed"
+        refused = get(client, url, 503)
+        assert (refused.headers["retry-after"], "LUMIGATOR_STORE" in refused.json()["hint"]) == ("5", True)
+        uploaded(client, CSV + "More.,More,p\n", code=503)
+        folder.unlink()
+        (tmp_path / "away").rename(folder)
+        assert get(client, "health/ready").json()["store"] == "ok"
+        assert get(client, url).text == CSV
+
+
+def test_every_example_of_the_description_is_one(client) -> None:
+    document = client.app.openapi()
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        model = getattr(api, name, None)
+        if model is not None and "examples" in schema:
+            model.model_validate(schema["examples"][0])
+    assert set(EXAMPLES) <= set(schemas)
+    for path, operations in document["paths"].items():
+        for verb, operation in operations.items():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for schema in (each["schema"] for body in bodies for each in body.get("content", {}).values()):
+                name = schema.get("items", schema).get("$ref", "").removeprefix("#/components/schemas/")
+                assert not name or name.startswith("Body_") or schemas[name]["examples"], (verb, path, name)
 
 
 def test_a_mistake_of_ours_is_a_problem_without_its_words(client, services, monkeypatch) -> None:

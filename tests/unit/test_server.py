@@ -1,0 +1,134 @@
+"""The server in this process, over workers that are called at once: who is slow, who goes away, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+import requests
+
+from lumigator_nb.dashboards import serving as dashboards
+from lumigator_nb.dashboards.serving import Serving
+from lumigator_nb.rest import bridge
+from lumigator_nb.server import JsonLines, Lines, Server
+from lumigator_nb.services.experiments import Experiments
+
+CSV = "example,ground_truth\nText one begins. It ends.,One\n"
+
+
+@contextmanager
+def running(ws) -> Iterator[str]:
+    """The address of a server that ends with the block."""
+    ws.cluster.start = lambda: None  # it needs none
+    made: queue.Queue[tuple[Server, asyncio.Event]] = queue.Queue()
+
+    def serve() -> None:
+        server, stopped = Server(ws, Serving(port=0)), asyncio.Event()
+        made.put((server, stopped))
+        server.run(stopped)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    server, stopped = made.get(timeout=60)
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server._loop.call_soon_threadsafe(stopped.set)
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def uploaded(address: str) -> str:
+    answer = requests.post(f"{address}/api/v1/datasets", files={"dataset": ("x.csv", CSV)}, timeout=60)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+@pytest.mark.parametrize("sent", [
+    "POST /api/v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Le",
+    "POST /api/v1/experiments HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 100\r\n\r\n{{",
+])  # fmt: skip
+def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) -> None:
+    monkeypatch.setattr(dashboards, "HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(bridge, "PATIENCE_S", 0.2)
+    with running(inline_ws) as address:
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
+            slow.sendall(sent.format(port=port).encode())
+            assert slow.recv(100) == b""
+        assert requests.get(f"{address}/api/v1/health", timeout=60).ok
+
+
+def test_progress_without_end_does_not_keep_the_server_from_ending(inline_ws, cluster) -> None:
+    cluster.execute = False
+    with running(inline_ws) as address:
+        asked = {"name": "x", "dataset": uploaded(address), "metrics": ["rouge"]}
+        experiment = requests.post(f"{address}/api/v1/experiments", json=asked, timeout=60).json()["id"]
+        model = {"name": "m", "provider": "baseline", "model": "lead-1", "experiment_id": experiment}
+        assert requests.post(f"{address}/api/v1/workflows", json=model, timeout=60).status_code == 201
+        url = f"{address}/api/v1/experiments/{experiment}/events"
+        lines = requests.get(url, stream=True, timeout=60).iter_lines()
+        assert next(lines) == b"event: progress"
+    assert b"event: end" not in list(lines)  # it was closed whole: the last piece came
+
+
+def test_who_goes_away_before_the_answer_gets_all_of_it_with_the_same_key(inline_ws, monkeypatch) -> None:
+    begun, gone = threading.Event(), threading.Event()
+    create = Experiments.create_unprompted
+
+    def slowly(*arguments, **options):
+        begun.set()
+        assert gone.wait(60)
+        return create(*arguments, **options)
+
+    with running(inline_ws) as address:
+        asked = {"name": "once", "dataset": uploaded(address), "metrics": ["rouge"]}
+        url, headers = f"{address}/api/v1/experiments", {"Idempotency-Key": "k"}
+        monkeypatch.setattr(Experiments, "create_unprompted", slowly)
+        content = json.dumps(asked)
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as leaving:
+            head = f"POST /api/v1/experiments HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nIdempotency-Key: k\r\n"
+            leaving.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
+            assert begun.wait(60)
+        gone.set()
+        answer = requests.post(url, data=content, headers=headers, timeout=60)
+        while answer.status_code == 409:  # the first is worked on still
+            answer = requests.post(url, data=content, headers=headers, timeout=60)
+        assert (answer.status_code, answer.headers["idempotency-replayed"]) == (201, "true")
+        assert answer.json()["name"] == "once"
+        assert inline_ws.experiments.count() == 1
+
+
+@pytest.mark.parametrize("formatter", [JsonLines(), Lines("%(levelname)s %(message)s")])
+def test_each_line_of_the_log_names_its_request(inline_ws, monkeypatch, caplog, formatter) -> None:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(formatter.format(record))
+    logger = logging.getLogger("lumigator_nb")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    monkeypatch.setattr(logger, "handlers", [handler])
+
+    def broken(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(inline_ws.datasets, "list", broken)
+    with running(inline_ws) as address:
+        headers = {"X-Request-ID": "mine-1"}
+        assert requests.get(f"{address}/api/v1/datasets", headers=headers, timeout=60).status_code == 500
+        assert requests.get(f"{address}/api/v1/jobs/%0aforged", timeout=60).status_code == 422
+    about = [line for line in lines if "mine-1" in line]
+    assert any("RuntimeError: broken" in line for line in about)
+    assert any("GET /api/v1/datasets 500" in line for line in about)
+    assert any("GET /api/v1/jobs/%0Aforged 422" in line for line in lines)
+    assert any("ending" in line for line in lines if "mine-1" not in line)
