@@ -100,6 +100,12 @@ class LocalHead:
         state = self._read()
         return state.token if state else None
 
+    @property
+    def mark(self) -> str | None:
+        """What all its processes carry, see :mod:`lumigator_nb.cluster.processes`; None where no head was started."""
+        state = self._read()
+        return state.id if state else None
+
     def find(self) -> str | None:
         """Return the address of our head, or None where none runs; nothing is started.
 
