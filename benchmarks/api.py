@@ -1,8 +1,8 @@
 """What the REST API bears: ``python benchmarks/api.py [--seconds 60] [--clients 50] [--jobs 5000] [--upload 50 1000]``.
 
-A server on this machine, asked by clients in a process of their own, each of which asks again as soon as it was
-answered. They list jobs: of an empty database first, which is the reference, then of one with thousands of jobs. Then
-files of so many megabytes are uploaded, while the server's memory is watched.
+Two servers on this machine, asked by clients in a process of their own, each of which asks again as soon as it was
+answered. They list jobs: of an empty database, which is the reference, and of one with thousands, in turns. Then
+files of so many megabytes are uploaded to the second, while its memory is watched.
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import logging
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -38,6 +40,9 @@ LOOK_EVERY_S, RETRY_EVERY_S, TIDY_EVERY_S = 1.0, 5.0, 3600.0
 THREADS = 16
 # Time that requests under way have to end when the server is told to.
 GRACE_S = 20.0
+# Imported when they are first needed, for scoring and for models with an API. That takes seconds, and on a busy machine
+# longer than the 10 that Lumigator's SDK waits for an answer.
+SLOW_IMPORTS = ("nltk", "any_llm")
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,7 @@ class Helper:
         # The head takes some seconds to start, which the first job need not wait for.
         self._tried(self._ws.cluster.start)
         self._tried(self._ws.workflows.submit_waiting)
+        self._tried(_import_slow)
         while not self._ending.is_set():
             asked = self._asked.is_set()
             self._asked.clear()
@@ -192,6 +198,12 @@ class Helper:
             log.exception("the helper failed at something; it is tried again")
             return False
         return True
+
+
+def _import_slow() -> None:
+    for name in SLOW_IMPORTS:
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 class JsonLines(logging.Formatter):

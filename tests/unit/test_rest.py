@@ -230,7 +230,8 @@ def test_a_list_is_made_once_for_all_who_asked_before_it_was_begun() -> None:
 def test_an_experiment_with_its_workflows(client, services) -> None:
     dataset = uploaded(client).json()
     found = experiment(client, dataset["id"], description="why not")
-    first = workflow(client, found["id"], description="the first", system_prompt="Be brief.")
+    first = workflow(client, found["id"], description="the first", system_prompt="Be brief.", job_timeout_sec=60)
+    assert services.ws.workflows.get(first["id"]).launch.timeout == 60
     workflow(client, found["id"], "copy")
     shown = get(client, f"experiments/{found['id']}").json()
     assert (shown["name"], shown["description"], shown["dataset"]) == ("which", "why not", dataset["id"])
