@@ -40,14 +40,26 @@ SHOWN = 200
 def answer_for_ray(ids: list[str], started: Connection) -> None:
     """Serve what a head says of its jobs, as Ray 2.60 words it."""
     jobs = {key: _job(key) for key in ids}
-    everything = json.dumps(list(jobs.values())).encode()
+    lists: dict[int, bytes] = {}  # by the number of jobs
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            one = jobs.get(self.path.rpartition("/")[2])
-            body = everything if self.path == "/api/jobs/" else json.dumps(one).encode()
+            if self.path == "/api/jobs/":
+                if len(jobs) not in lists:
+                    lists[len(jobs)] = json.dumps(list(jobs.values())).encode()
+                self.answer(lists[len(jobs)])
+            else:
+                self.answer(json.dumps(jobs.get(self.path.rpartition("/")[2])).encode())
+
+        def do_POST(self) -> None:
+            job = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            key = job["submission_id"]
+            jobs[key] = _job(key) | {"metadata": job["metadata"], "status": "PENDING"}
+            self.answer(json.dumps({"submission_id": key}).encode())
+
+        def answer(self, body: bytes) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
