@@ -201,6 +201,6 @@ def inline_ws(tmp_path: Path, database_url: str, cluster: InlineCluster) -> Iter
     database = Database(database_url)
     database.upgrade()
     store = Store(StoreSpec(uri=f"memory://{tmp_path.name}"))
-    yield Workspace(Settings(), database, store, cluster)
+    yield Workspace(Settings(lumigator_max_running=10_000), database, store, cluster)
     store.delete("")
     database.close()

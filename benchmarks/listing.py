@@ -25,10 +25,10 @@ from lumigator_nb import layout
 from lumigator_nb.cluster import Cluster
 from lumigator_nb.config import load
 from lumigator_nb.db import Database
+from lumigator_nb.queueing import Waiting
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import writing
-from lumigator_nb.services.submission import Submitter
-from lumigator_nb.specs import Model, Progress, Status, Step, StepResult, now
+from lumigator_nb.specs import Model, Progress, Status, Step, StepResult, WorkflowSpec, now
 from lumigator_nb.store import Store
 from lumigator_nb.workspace import Workspace
 
@@ -40,14 +40,26 @@ SHOWN = 200
 def answer_for_ray(ids: list[str], started: Connection) -> None:
     """Serve what a head says of its jobs, as Ray 2.60 words it."""
     jobs = {key: _job(key) for key in ids}
-    everything = json.dumps(list(jobs.values())).encode()
+    lists: dict[int, bytes] = {}  # by the number of jobs
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            one = jobs.get(self.path.rpartition("/")[2])
-            body = everything if self.path == "/api/jobs/" else json.dumps(one).encode()
+            if self.path == "/api/jobs/":
+                if len(jobs) not in lists:
+                    lists[len(jobs)] = json.dumps(list(jobs.values())).encode()
+                self.answer(lists[len(jobs)])
+            else:
+                self.answer(json.dumps(jobs.get(self.path.rpartition("/")[2])).encode())
+
+        def do_POST(self) -> None:
+            job = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            key = job["submission_id"]
+            jobs[key] = _job(key) | {"metadata": job["metadata"], "status": "PENDING"}
+            self.answer(json.dumps({"submission_id": key}).encode())
+
+        def answer(self, body: bytes) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -88,8 +100,8 @@ def populate(ws: Workspace, status: Status, count: int) -> list[str]:
         work.session.add_all(made)
         work.session.flush()
         work.session.add_all(_job_row(workflow, step) for workflow in made for step in Step)
-    for workflow in made:
-        _leave_files(ws.store, ws.workflows.submitter, workflow)
+    for workflow, spec in zip(made, ws.workflows.submitter._specs(made), strict=True):
+        _leave_files(ws.store, workflow, spec)
     return [workflow.id for workflow in made]
 
 
@@ -110,7 +122,7 @@ def _job_row(workflow: Workflow, step: Step) -> Job:
     )  # fmt: skip
 
 
-def _leave_files(store: Store, submitter: Submitter, workflow: Workflow) -> None:
+def _leave_files(store: Store, workflow: Workflow, spec: WorkflowSpec) -> None:
     """Not by the store's own way, which has every file put on the disk before the next."""
 
     def write(name: str, text: str) -> None:
@@ -125,7 +137,11 @@ def _leave_files(store: Store, submitter: Submitter, workflow: Workflow) -> None
             result = StepResult(step=step, status=Status.SUCCEEDED, finished_at=time_, n_examples=40, **at)
             write(layout.result(key, step), result.model_dump_json(indent=2))
         return
-    write(layout.spec(key), submitter._spec(workflow).model_dump_json(indent=2))
+    write(layout.spec(key), spec.model_dump_json(indent=2))
+    if workflow.status is Status.PENDING:
+        waiting = {"submission_id": key, "experiment_id": workflow.experiment_id, "since": time_, "job": _job(key)}
+        write(layout.waiting(key), Waiting(**waiting).model_dump_json())
+        return
     progress = Progress(step=Step.INFERENCE, done=17, total=40, updated_at=time_, **at)
     write(layout.progress(key, Step.INFERENCE), progress.model_dump_json(indent=2))
 
@@ -176,25 +192,35 @@ def main() -> None:
         ws = Workspace(settings, database, store, Cluster("http://127.0.0.1:1"))
         running = populate(ws, Status.RUNNING, given.running)
         populate(ws, Status.SUCCEEDED, given.ended)
+        waiting = populate(ws, Status.PENDING, given.running)
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        ray = context.Process(target=answer_for_ray, args=(running, theirs), daemon=True)
+        dispatcher = f"{ws.workflows.submitter.dispatching._prefix}1"
+        ray = context.Process(target=answer_for_ray, args=([*running, dispatcher], theirs), daemon=True)
         ray.start()
         ws = Workspace(settings, database, store, Cluster(f"http://127.0.0.1:{ours.recv()}"))
-        measure(ws, running)
+        measure(ws, running, waiting)
         ray.terminate()
         ws.close()
 
 
-def measure(ws: Workspace, running: list[str]) -> None:
-    print(f"{len(running):,} under way, {ws.workflows.count():,} in all, in {ws.database.engine.dialect.name}")
+def measure(ws: Workspace, running: list[str], waiting: list[str]) -> None:
+    print(
+        f"{len(running):,} under way, {len(waiting):,} waiting, {ws.workflows.count():,} in all, in {ws.database.engine.dialect.name}"
+    )
     many = len(running)
     under_way = selected(ws.database, "status = 'running'")
-    show(f"refresh of {many:,} under way", seconds(ws.workflows.refresh), None, "SELECT", under_way)
-    taken = seconds(lambda: (ws.workflows.refresh(), ws.workflows.list(status=Status.RUNNING, limit=many)))
+    at_work = ws.workflows.list(status=Status.RUNNING, limit=many)
+    show(f"refresh of {many:,} under way", seconds(lambda: ws.workflows.refresh(at_work)), None, "SELECT", under_way)
+    taken = seconds(lambda: (ws.workflows.refresh(at_work), ws.workflows.list(status=Status.RUNNING, limit=many)))
     show(f"refresh and list of {many:,} under way", taken, 0.3, "SELECT", under_way)
     taken = seconds(lambda: ws.workflows.list(status=Status.RUNNING, limit=many))
     show(f"list of {many:,} under way", taken, None, "SELECT", under_way)
+    queued = ws.workflows.list(status=Status.PENDING, limit=len(waiting))
+    taken = seconds(lambda: ws.workflows.refresh(queued))
+    show(f"refresh of {len(queued):,} that wait in the queue", taken, 0.3, "SELECT", under_way)
+    taken = seconds(lambda: ws.workflows.progress(queued))
+    show(f"progress of {len(queued):,} that wait in the queue", taken, None, "SELECT", under_way)
     first = selected(ws.database, f"status = 'succeeded' ORDER BY created_at DESC LIMIT {PAGE}")
     taken = seconds(lambda: ws.workflows.list(status=Status.SUCCEEDED, limit=PAGE))
     show(f"first page of ended ones, {PAGE} rows", taken, 0.1, "SELECT", first)

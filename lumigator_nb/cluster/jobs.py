@@ -165,7 +165,7 @@ class Cluster:
             ClusterUnavailableError: the local head could not be started.
         """
         if self.head:
-            self.start()
+            self._started()
             return self.head.secret
         return self._secret
 

@@ -90,7 +90,7 @@ def claim(
         job = Job(workflow_id=workflow.id, step=step, listed=step in listed)
         if job.listed and len(listed) == 1:
             job.id = workflow.id  # the only one that anybody asks after goes by the name that the cluster knows
-        work.jobs.add(job)
+        work.session.add(job)
     return workflow
 
 

@@ -91,6 +91,7 @@ class Circumstances:
         self._subjects = subjects
         self._launch = {"user": _user(), "host": socket.gethostname(), "when": now().isoformat(timespec="seconds")}
         self._git = git_state()
+        self._versions: dict[tuple[str, str, str], dict[str, str]] = {}
 
     def of(self, workflow: Workflow) -> dict[str, Any]:
         """Return what is to be recorded of the workflow's current attempt; earlier ones are kept in short."""
@@ -101,10 +102,17 @@ class Circumstances:
             "git": self._git,
             "dataset": _dataset(dataset),
             "asked": steps.without_home(_asked(workflow.model, experiment.task)),
-            "versions": versions_here(workflow.model, experiment),
+            "versions": self._versions_of(workflow.model, experiment),
             "earlier": _earlier(workflow.provenance),
         }
         return {name: value for name, value in noted.items() if value}
+
+    def _versions_of(self, model: Model, experiment: Experiment) -> dict[str, str]:
+        """To look them up takes longer than all else, and they are the same for all models of a provider."""
+        key = experiment.id, model.provider, str(model.options.get("import"))
+        if key not in self._versions:
+            self._versions[key] = versions_here(model, experiment)
+        return self._versions[key]
 
 
 def circumstances(database: Database, experiment_ids: Collection[str]) -> Circumstances:

@@ -203,7 +203,8 @@ class Submitter:
 
     def _seal_keys(self, workflow: Workflow, spec: WorkflowSpec) -> None:
         asked = [workflow.model, *metrics.models_of(spec.metrics)]
-        names = self._settings.having(key.name for key in map(models.key, asked) if key)
+        wanted = [key.name for key in map(models.key, asked) if key]
+        names = self._settings.having(wanted) if wanted else set()
         secret = self._cluster.secret() if names else None
         if secret:
             # No variable holds the values while they are written: a traceback may show the variables.

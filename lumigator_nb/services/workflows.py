@@ -6,6 +6,7 @@ import builtins
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -397,7 +398,8 @@ class Workflows:
         with live_progress(enabled=progress) as show:
             workflows = self.refresh(target)
             # Whoever waits wants it to go on, also where the head of this machine has ended with those who waited.
-            self._dispatching.ensure()
+            with suppress(UnavailableError):
+                self._dispatching.ensure()
             show(self.progress(workflows))
             while not all(workflow.status.ended for workflow in workflows):
                 waited = time.monotonic() - began

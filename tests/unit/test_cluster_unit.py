@@ -161,6 +161,28 @@ def test_a_known_package_is_not_sent_again_and_a_known_id_is_submitted(fake_ray)
     assert [method for method, *_ in fake_ray.asked] == ["GET", "POST"]
 
 
+def test_what_is_submitted_together_looks_once_for_the_package(fake_ray):
+    fake_ray.answers["GET /api/packages/"] = [(200, "")]
+    fake_ray.answers["POST /api/jobs/"] = [(200, "{}")]
+    cluster, kept = Cluster(fake_ray.address), []
+    with cluster.together():
+        for name in "abc":
+            cluster.submit(name, [], keep=kept.append)
+    assert [path for _, path, *_ in fake_ray.asked] == [f"/api/packages/gcs/{cluster_package(kept)}"]
+    cluster.post(kept)
+    assert sorted(json.loads(body)["submission_id"] for method, _, body in fake_ray.asked if method == "POST") == [
+        *"abc"
+    ]
+    fake_ray.asked.clear()
+    assert cluster.has_package("gcs://x.zip")
+    assert [path for _, path, *_ in fake_ray.asked] == ["/api/packages/gcs/x.zip"]
+
+
+def cluster_package(jobs):
+    (uri,) = {uri for job in jobs for uri in job["runtime_env"]["py_modules"]}
+    return uri.removeprefix("gcs://")
+
+
 def test_a_refused_submission_says_why(fake_ray):
     fake_ray.answers["GET /api/packages/"] = [(200, "")]
     fake_ray.answers["POST /api/jobs/"] = [(400, "Traceback\n  File\nTypeError: no such field")]
