@@ -136,7 +136,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     ("module", "unwanted"),
     [
         ("lumigator_nb", "torch ray panel pandas sqlmodel matplotlib ipywidgets numpy pydantic"),
-        ("lumigator_nb.worker", "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib"),
+        ("lumigator_nb.worker", "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib pandas"),
         ("lumigator_nb.cli", "torch ray panel pandas matplotlib ipywidgets"),
     ],
 )
