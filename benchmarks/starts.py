@@ -85,11 +85,15 @@ def child(home: Path, *inner: str) -> Times:
 
 
 def prediction_round(home: Path, model: Path) -> Times:
-    return {**child(home, "prediction"), **child(home, "empty", "1")}
+    return {**child(home, "prediction"), **empty_jobs(home, 1)}
 
 
 def ten_round(home: Path, model: Path) -> Times:
-    return {**child(home, "ten"), **child(home, "empty", str(len(TEN)))}
+    return {**child(home, "ten"), **empty_jobs(home, len(TEN))}
+
+
+def empty_jobs(home: Path, jobs: int) -> Times:
+    return {"reference": child(home, "empty", str(jobs))["reference"]}
 
 
 def original_round(home: Path, model: Path) -> Times:

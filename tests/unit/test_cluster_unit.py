@@ -25,8 +25,9 @@ from lumigator_nb import doctor
 from lumigator_nb.cluster import Cluster, LocalHead, connect_cluster
 from lumigator_nb.cluster.address import jobs_api
 from lumigator_nb.cluster.api import RayApi, token
+from lumigator_nb.cluster.head import QUICK_START
 from lumigator_nb.cluster.processes import MARK, end, marked
-from lumigator_nb.cluster.shipping import PACKAGE, pack
+from lumigator_nb.cluster.shipping import PACKAGE, pack, ship
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
 from lumigator_nb.specs import Resources, Status
@@ -449,6 +450,51 @@ def test_the_shipped_zip_holds_the_package_and_depends_on_content_only(tmp_path)
     assert zipfile.ZipFile(io.BytesIO(first)).namelist() == ["mine/__init__.py", "mine/data/x.yaml"]
     (package / "__init__.py").write_text("changed")
     assert pack(package) != first
+
+
+def test_a_package_is_shipped_as_it_is_at_that_moment(tmp_path, fake_ray):
+    fake_ray.answers["GET /api/packages/"] = [(200, "")]
+    (tmp_path / "module.py").write_text("first")
+    first = ship(RayApi(fake_ray.address), tmp_path)
+    assert ship(RayApi(fake_ray.address), tmp_path) == first
+    (tmp_path / "module.py").write_text("second")
+    second = ship(RayApi(fake_ray.address), tmp_path)
+    (tmp_path / "another.py").write_text("")
+    assert len({first, second, ship(RayApi(fake_ray.address), tmp_path)}) == 3
+
+
+@pytest.fixture
+def set_up(tmp_path):
+    """Calls the stand-in for Ray's set-up with a context; gives what was printed by what it became."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['OURS']]))")
+    own = tmp_path / "ray" / "_private" / "workers" / "setup_worker.py"
+    own.parent.mkdir(parents=True)
+    for folder in own.parents[:3]:
+        (folder / "__init__.py").touch()
+    own.write_text("print('by Ray itself')")
+
+    def call(language="PYTHON", **context):
+        command = [sys.executable, str(QUICK_START / "_set_up_worker.py"), str(worker), "--a=b c'd"]
+        command += [f"--serialized-runtime-env-context={json.dumps(context)}", f"--language={language}"]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "THERE": "x", "OURS": ""}
+        return subprocess.check_output(command, env=environment, text=True).strip()
+
+    return call
+
+
+def test_a_worker_of_the_local_head_gets_its_variables_and_arguments(set_up):
+    variables = {"OURS": "${THERE}:${NOWHERE}:$"}
+    printed = set_up(env_vars=variables, py_executable=sys.executable, command_prefix=[], java_jars=[])
+    assert json.loads(printed) == [["--a=b c'd"], "x::$"]
+    assert json.loads(set_up()) == [["--a=b c'd"], ""]
+
+
+@pytest.mark.parametrize(
+    "context", [{"command_prefix": ["nice"]}, {"py_executable": "uv run python"}, {"language": "JAVA"}, {"new": 1}]
+)
+def test_what_is_more_than_variables_is_left_to_ray(set_up, context):
+    assert set_up(**context) == "by Ray itself"
 
 
 def test_the_real_package_is_small_enough_to_ship_with_every_job():

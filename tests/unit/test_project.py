@@ -10,14 +10,18 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lumigator_nb
-from lumigator_nb import config
+from lumigator_nb import config, layout, results
 from lumigator_nb.cluster import versions
+from lumigator_nb.specs import MetricSpec, Model, StoreSpec, Summarization, WorkflowSpec
+from lumigator_nb.store import Store
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -143,7 +147,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     ("module", "unwanted"),
     [
         ("lumigator_nb", "torch ray panel pandas sqlmodel matplotlib ipywidgets numpy pydantic"),
-        ("lumigator_nb.worker", "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib"),
+        ("lumigator_nb.worker", "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib pandas"),
         ("lumigator_nb.cli", "torch ray panel pandas matplotlib ipywidgets"),
     ],
 )
@@ -151,6 +155,27 @@ def test_importing_loads_nothing_unwanted(module, unwanted) -> None:
     code = f"import sys, {module}; print(*sorted(set({unwanted.split()!r}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.split() == []
+
+
+def test_a_worker_with_a_baseline_never_loads_pandas(tmp_path) -> None:
+    store = Store(StoreSpec(uri=tmp_path.as_uri()))
+    with store.writing(layout.examples("d")) as file:
+        pq.write_table(pa.table({"example": ["One. Two."], "ground_truth": ["One."]}), file)
+    spec = WorkflowSpec(
+        workflow_id="w",
+        dataset=layout.examples("d"),
+        n_examples=1,
+        task=Summarization(),
+        model=Model("baseline/lead-1"),
+        metrics=(MetricSpec(name="rouge"), MetricSpec(name="length")),
+    )
+    results.write_spec(store, spec)
+    code = (
+        "import sys; from lumigator_nb import worker; print(worker.main(sys.argv[1:]), 'pandas' in sys.modules);"
+        "import pyarrow; print(len(pyarrow.table({'a': [1, None]}).to_pandas()))"
+    )
+    done = subprocess.check_output([sys.executable, "-c", code, store.spec.uri, "w"], text=True, env=os.environ)
+    assert done.splitlines()[-2:] == ["0 False", "2"]
 
 
 @pytest.mark.parametrize("name", lumigator_nb.__all__)
