@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
+from lumigator_nb import outfit
 from lumigator_nb.cluster import Cluster
 from lumigator_nb.errors import UnavailableError
 from lumigator_nb.queueing import EXPERIMENT, Queue, Waiting, in_turn
 from lumigator_nb.specs import Status, StoreSpec
-from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--endpoint-url")
     parser.add_argument("--path-style", action=argparse.BooleanOptionalAction)
     given = parser.parse_args(arguments)
-    store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
+    store = outfit.open_store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
     cluster = Cluster(given.address or address_inside())
     Dispatcher(Queue(store), cluster, given.name, given.limit, given.package).run()
 

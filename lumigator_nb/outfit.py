@@ -1,4 +1,4 @@
-"""What every process of the cluster is fitted out with: API keys, a log without secrets, and an end in time."""
+"""What every process of the cluster is fitted out with: the store, API keys, a log without secrets, an end in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from typing import Any
 from lumigator_nb import keys, layout
 from lumigator_nb.errors import ExecutionError
 from lumigator_nb.keys import Redactor
+from lumigator_nb.specs import StoreSpec
 from lumigator_nb.store import Store
+
+STORE_PATIENCE_S = 180.0
+# What time the work has to write down what is finished, once its time is up.
+HANG_GRACE_S = 60.0
+
+
+def open_store(spec: StoreSpec) -> Store:
+    """Open the store with the patience of somebody who works unattended: a network that is gone comes back."""
+    return Store(spec, patience=STORE_PATIENCE_S)
 
 
 def bring_keys(store: Store, workflow_id: str) -> dict[str, str]:
@@ -44,10 +54,6 @@ def logged(redact: Redactor) -> Iterator[io.StringIO]:
         root.setLevel(level)
         for handler in handlers:
             root.removeHandler(handler)
-
-
-# What time the work has to write down what is finished, once its time is up.
-HANG_GRACE_S = 60.0
 
 
 @contextmanager

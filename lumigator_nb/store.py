@@ -95,16 +95,19 @@ class Store:
     Args:
         spec: where it is.
         credentials: arguments for an S3 file system; default the ordinary AWS chain (environment, profile, role).
+        patience: seconds in which S3 is tried again instead, also where it has never answered.
 
     Raises:
         ConfigurationError: fsspec has no such protocol, or the address holds a password.
         MissingExtraError: the protocol's package is not installed.
     """
 
-    def __init__(self, spec: StoreSpec, credentials: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, spec: StoreSpec, credentials: Mapping[str, Any] | None = None, *, patience: float | None = None
+    ) -> None:
         self.spec = spec
         self.protocol = spec.uri.partition("://")[0]
-        self.fs, self.root = _open_filesystem(spec, credentials or {})
+        self.fs, self.root = _open_filesystem(spec, credentials or {}, patience)
         self.is_local = "file" in _protocols(self.fs)
 
     def __repr__(self) -> str:
@@ -390,7 +393,9 @@ def _modified(info: Mapping[str, Any]) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _open_filesystem(spec: StoreSpec, credentials: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
+def _open_filesystem(
+    spec: StoreSpec, credentials: Mapping[str, Any], patience: float | None
+) -> tuple[AbstractFileSystem, str]:
     protocol = spec.uri.partition("://")[0]
     if re.match(r"[^/]*://[^/@]*:[^/@]*@", spec.uri):
         raise ConfigurationError(
@@ -401,7 +406,7 @@ def _open_filesystem(spec: StoreSpec, credentials: Mapping[str, Any]) -> tuple[A
         if protocol in _S3:
             from lumigator_nb.store_s3 import open_s3
 
-            fs = open_s3(spec, credentials)
+            fs = open_s3(spec, credentials, patience)
             root = fs._strip_protocol(spec.uri)
         else:
             fs, root = fsspec.core.url_to_fs(spec.uri)

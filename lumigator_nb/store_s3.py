@@ -48,13 +48,18 @@ _PROOFS = {
 
 
 class PatientS3(S3FileSystem):  # type: ignore[misc]
-    """s3fs, with retries and errors of this package."""
+    """s3fs, with retries and errors of this package.
+
+    Args:
+        patience: seconds to try for, also at the first contact; None is :data:`PATIENCE_S`, less at the first contact.
+    """
 
     # Of s3fs itself.
     retries = 1
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, patience: float | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self._given_patience = patience
         self._has_answered = False
 
     async def _call_s3(self, method: str, *arguments: Any, **named: Any) -> Any:
@@ -92,7 +97,9 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
 
     def _patience(self, method: str) -> float:
         # An abort follows a failure that has been waited for already; what it leaves is found by `unfinished_uploads`.
-        return PATIENCE_S if self._has_answered and method != "abort_multipart_upload" else FIRST_CONTACT_S
+        if method == "abort_multipart_upload":
+            return FIRST_CONTACT_S
+        return self._given_patience or (PATIENCE_S if self._has_answered else FIRST_CONTACT_S)
 
     async def _explained(
         self, error: Exception, method: str, named: Mapping[str, Any], tries: int, seconds: float
@@ -137,11 +144,12 @@ class _Body:
         pass
 
 
-def open_s3(spec: StoreSpec, credentials: Mapping[str, Any]) -> PatientS3:
+def open_s3(spec: StoreSpec, credentials: Mapping[str, Any], patience: float | None = None) -> PatientS3:
     """Return the file system; nothing is asked of the server yet.
 
     Args:
         credentials: `key`, `secret`, `token` and `client_kwargs` as s3fs takes them; empty leaves it to the AWS chain.
+        patience: as of :class:`PatientS3`.
 
     Raises:
         ConfigurationError: the endpoint is no address, or holds credentials.
@@ -158,6 +166,7 @@ def open_s3(spec: StoreSpec, credentials: Mapping[str, Any]) -> PatientS3:
         config["s3"] = {"addressing_style": "path" if spec.path_style else "virtual"}
     return PatientS3(
         **credentials,
+        patience=patience,
         endpoint_url=spec.endpoint_url,
         config_kwargs=config,
         default_block_size=PART_BYTES,

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--endpoint-url")
     parser.add_argument("--path-style", action=argparse.BooleanOptionalAction)
     given = parser.parse_args(arguments)
-    store = Store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
+    store = outfit.open_store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
     spec = results.read_spec(store, given.workflow_id)
     if spec.model.provider == "baseline" and all(metric.name in _PLAIN for metric in spec.metrics):
         _do_without_pandas()

@@ -8,6 +8,7 @@ a lost process had is known to the item.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,9 @@ from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
 
-# How often one item may take a process down with it, and how many processes may die with nothing done in between.
-MOST_LOSSES, MOST_DEATHS = 3, 5
+# How often one item may take a process down with it, and how many processes that were begun since something was last
+# done may die: more of them than a node holds.
+MOST_LOSSES, MOST_DEATHS, DEATHS_PER_PROCESS = 3, 5, 2
 LOOK_S = 0.5
 # Answers that are paid for are not asked for twice as lightly.
 PAID_LEAST_SECONDS = 900.0
@@ -172,6 +174,7 @@ class _Member:
     number: int
     actor: Any
     result: Any
+    begun_at: float
 
 
 class _Shift:
@@ -199,8 +202,9 @@ class _Shift:
         self._items, self._at_once = items, at_once
         self._least_seconds, self._told, self._note = least_seconds, told, note
         self._members: list[_Member] = []
-        self._begun = 0
-        self._said = ""
+        self._begun = self._deaths_since = 0
+        self._done_at = time.monotonic()
+        self._said = self._last = ""
         self.deaths = self.most_at_once = 0
         self.details: dict[str, Any] = {}
         self.scored = Scored()
@@ -227,32 +231,33 @@ class _Shift:
     def _supervise(self, board: Any, begin: Callable[[Any, _Reached], Any], n_lots: int) -> None:
         import ray
 
-        left, deaths_in_a_row, waiting = len(self._items), 0, n_lots
+        left, waiting = len(self._items), n_lots
         while left:
-            for _ in range(min(waiting, self._wanted(n_lots) - len(self._members))):
+            wanted = self._wanted(n_lots)
+            for _ in range(min(waiting, wanted - len(self._members))):
                 self._begin(board, begin)
             ended, _ = ray.wait([member.result for member in self._members], timeout=LOOK_S)
             for result in ended:
-                deaths_in_a_row += self._settle(board, result)
+                self._settle(board, result)
             news = ray.get(board.news.remote())
             self._told(news)
             self._pass_on(news)
-            left -= len(news.done)
             if news.done:
-                deaths_in_a_row = 0
-            if deaths_in_a_row >= MOST_DEATHS:
-                raise ExecutionError(f"{deaths_in_a_row} processes died one after the other: {self._last}", _REMEDY)
+                left -= len(news.done)
+                self._done_at, self._deaths_since = time.monotonic(), 0
+            if self._deaths_since > max(MOST_DEATHS, DEATHS_PER_PROCESS * wanted):
+                raise ExecutionError(f"{self._deaths_since} processes died with nothing done: {self._last}", _REMEDY)
             waiting = news.waiting or ray.get(board.reissue.remote())
 
     def _begin(self, board: Any, begin: Callable[[Any, _Reached], Any]) -> None:
         self._begun += 1
         actor = self._idle.get(self._needs)
-        member = _Member(self._begun, actor, begin(actor, _Reached(board, self._begun)))
+        member = _Member(self._begun, actor, begin(actor, _Reached(board, self._begun)), time.monotonic())
         self._members.append(member)
         self.most_at_once = max(self.most_at_once, len(self._members))
 
-    def _settle(self, board: Any, result: Any) -> int:
-        """Take note of how a process ended; return 1 where it died."""
+    def _settle(self, board: Any, result: Any) -> None:
+        """Take note of how a process ended."""
         import ray
         from ray.exceptions import RayError
 
@@ -261,21 +266,25 @@ class _Shift:
         try:
             ended: Ended = ray.get(result)
         except RayError as error:
-            self.deaths += 1
-            self._last = " ".join(str(error).split())[:400]
-            log.warning("process %d died: %s", member.number, self._last)
-            if ray.get(board.lose.remote(member.number)) >= MOST_LOSSES:
-                raise ExecutionError(
-                    f"the same examples ended {MOST_LOSSES} processes: {self._last}", _REMEDY
-                ) from None
-            return 1
+            self._mourn(board, member, error)
+            return
         self._idle.put(member.actor)
         for line in ended.log.splitlines():
             log.info("process %d: %s", member.number, line)
         if ended.error is not None:
             raise ended.error
         self._take_over(ended)
-        return 0
+
+    def _mourn(self, board: Any, member: _Member, error: Exception) -> None:
+        """A process has died: what it had is on the board again."""
+        import ray
+
+        self.deaths += 1
+        self._deaths_since += member.begun_at >= self._done_at
+        self._last = " ".join(str(error).split())[:400]
+        log.warning("process %d died: %s", member.number, self._last)
+        if ray.get(board.lose.remote(member.number)) >= MOST_LOSSES:
+            raise ExecutionError(f"the same examples ended {MOST_LOSSES} processes: {self._last}", _REMEDY)
 
     def _take_over(self, ended: Ended) -> None:
         sums = Counter(

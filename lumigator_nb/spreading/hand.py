@@ -15,7 +15,6 @@ from lumigator_nb.inference import Written
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import MetricSpec, StoreSpec, WorkflowSpec
 from lumigator_nb.spreading import limits
-from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Hand:
     """
 
     def __init__(self, store: StoreSpec, spec: WorkflowSpec) -> None:
-        self._store, self._spec = Store(store), spec
+        self._store, self._spec = outfit.open_store(store), spec
         self._redact = redactor(outfit.bring_keys(self._store, spec.workflow_id))
         limits.join([spec.model])
 
