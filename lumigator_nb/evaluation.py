@@ -37,7 +37,7 @@ class Scored:
     Attributes:
         totals: by the score's name.
         n_rows: examples looked at; `n_empty` of their predictions are empty texts.
-        signature, details, cost: of the metric, as far as it got.
+        signature, details, cost: of the metric, as far as it had got then.
     """
 
     totals: dict[str, Total] = field(default_factory=dict)
@@ -48,15 +48,12 @@ class Scored:
     cost: float | None = None
 
     def add(self, other: Scored) -> None:
-        """Add what was found in other examples."""
+        """Add what was found in further examples."""
         for name, total in other.totals.items():
             self.totals.setdefault(name, Total(total.info)).merge(total)
         self.n_rows += other.n_rows
         self.n_empty += other.n_empty
-
-    def describe(self, metric: Metric) -> None:
-        """Take over what the metric says of itself."""
-        self.signature, self.details, self.cost = metric.signature, metric.details, metric.cost
+        self.signature, self.details, self.cost = other.signature, other.details, other.cost
 
 
 # Scores a whole workflow by one metric: here, or on several processes.
@@ -145,7 +142,6 @@ def score_here(
             found = score(group)
             scored.add(found)
             progress.advance(found.n_rows)
-    scored.describe(metric)
     return scored
 
 
@@ -176,9 +172,9 @@ def group_scorer(
         predictions = _predictions(spec, store, first, len(table))
         metadata = _metadata(table) if "metadata" in metric.needs else None
         examples, truth = table["example"].to_pylist(), _references(table)
-        found = Scored(n_rows=len(table), n_empty=predictions.count(""))
         scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
         results.write_scores(store, spec.workflow_id, asked, group, first, scores)
+        found = Scored({}, len(table), predictions.count(""), metric.signature, metric.details, metric.cost)
         for each in scores:
             found.totals.setdefault(each.info.name, Total(each.info)).add(each)
         return found

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lumigator_nb import evaluation, inference, metrics, models, results
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 # How often one item may take a process down with it, and how many processes that were begun since something was last
 # done may die: more of them than a node holds.
 MOST_LOSSES, MOST_DEATHS, DEATHS_PER_PROCESS = 3, 5, 2
-LOOK_S = 0.5
+LOOK_S, LEAVE_S = 0.5, 5.0
 # Answers that are paid for are not asked for twice as lightly.
 PAID_LEAST_SECONDS = 900.0
 # What is added up over processes; of all else in their details any one's word is taken.
@@ -80,7 +80,8 @@ class Crew:
             if paid:
                 # Nobody writes to them any more: they are joined.
                 open_answers(store, spec.model, spec.launch, spec.workflow_id).close()
-        details = {**shift.details, "workers": shift.most_at_once}
+        known = results.find_model_details(store, spec.workflow_id)
+        details = {**known, **shift.details, "workers": shift.most_at_once}
         if shift.deaths:
             details["workers_lost"] = shift.deaths
         results.write_model_details(store, spec.workflow_id, details)
@@ -112,7 +113,7 @@ class Crew:
         whole = Scored()
         for group in groups:
             whole.add(found[group])
-        return replace(whole, signature=shift.scored.signature, details=shift.scored.details, cost=shift.scored.cost)
+        return whole
 
 
 class _Reached:
@@ -207,7 +208,6 @@ class _Shift:
         self._said = self._last = ""
         self.deaths = self.most_at_once = 0
         self.details: dict[str, Any] = {}
-        self.scored = Scored()
 
     def work(self, begin: Callable[[Any, _Reached], Any]) -> None:
         """Work until all items are reported.
@@ -248,6 +248,13 @@ class _Shift:
             if self._deaths_since > max(MOST_DEATHS, DEATHS_PER_PROCESS * wanted):
                 raise ExecutionError(f"{self._deaths_since} processes died with nothing done: {self._last}", _REMEDY)
             waiting = news.waiting or ray.get(board.reissue.remote())
+        # Those that have nothing left to do say what they have used; who still dawdles is not waited for.
+        if self._members:
+            ended, _ = ray.wait(
+                [each.result for each in self._members], num_returns=len(self._members), timeout=LEAVE_S
+            )
+            for result in ended:
+                self._settle(board, result)
 
     def _begin(self, board: Any, begin: Callable[[Any, _Reached], Any]) -> None:
         self._begun += 1
@@ -273,7 +280,8 @@ class _Shift:
             log.info("process %d: %s", member.number, line)
         if ended.error is not None:
             raise ended.error
-        self._take_over(ended)
+        sums = {name: ended.details[name] + self.details.get(name, 0) for name in _SUMMED if name in ended.details}
+        self.details = {**self.details, **ended.details, **sums}
 
     def _mourn(self, board: Any, member: _Member, error: Exception) -> None:
         """A process has died: what it had is on the board again."""
@@ -285,14 +293,6 @@ class _Shift:
         log.warning("process %d died: %s", member.number, self._last)
         if ray.get(board.lose.remote(member.number)) >= MOST_LOSSES:
             raise ExecutionError(f"the same examples ended {MOST_LOSSES} processes: {self._last}", _REMEDY)
-
-    def _take_over(self, ended: Ended) -> None:
-        sums = Counter(
-            {name: ended.details[name] + self.details.get(name, 0) for name in _SUMMED if name in ended.details}
-        )
-        self.details = {**self.details, **ended.details, **sums}
-        if ended.scored is not None:
-            self.scored = ended.scored
 
     def _pass_on(self, news: News) -> None:
         """Publish what the processes are doing, where all that do something do the same."""

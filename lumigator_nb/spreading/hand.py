@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from lumigator_nb import evaluation, inference, metrics, outfit
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.evaluation import Scored
 from lumigator_nb.inference import Written
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import MetricSpec, StoreSpec, WorkflowSpec
@@ -38,13 +37,11 @@ class Ended:
 
     Attributes:
         details: what it used, for the record.
-        scored: what its metric says of itself; the numbers are on the board.
         error: why nobody can go on, rather than only this process.
         log: what it logged.
     """
 
     details: dict[str, Any] = field(default_factory=dict)
-    scored: Scored | None = None
     error: LumigatorError | None = None
     log: str = ""
 
@@ -83,12 +80,11 @@ class Hand:
     def _score(self, lots: Lots, asked: MetricSpec) -> Ended:
         metric = metrics.create(asked)
         metric.prepare()
+        lots.note("")
         with evaluation.group_scorer(asked, metric, self._spec, self._store) as score:
             for group in _items(lots):
                 lots.report(group, score(group))
-        scored = Scored()
-        scored.describe(metric)
-        return Ended(scored=scored)
+        return Ended()
 
 
 class _Listener:
@@ -123,4 +119,4 @@ def _ended(work: Callable[[], Ended], lots: Lots, redact: Redactor) -> Ended:
         except Exception as error:  # whatever a model's or a metric's library raises
             log.error("%s", redact(traceback.format_exc(limit=-8)))
             done = Ended(error=LumigatorError(redact(f"{type(error).__name__}: {error}")))
-        return Ended(done.details, done.scored, done.error, printed.getvalue())
+        return Ended(done.details, done.error, printed.getvalue())
