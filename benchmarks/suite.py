@@ -268,8 +268,8 @@ def main() -> None:
     for bench in chosen:
         print(f"{bench.name} …", flush=True)
         found["results"].append(measured(bench, before.get(bench.name)))
-    for folder in (BUILD, *([FOLDER] if given.keep else [])):
-        write(found, folder)
+        for folder in (BUILD, *([FOLDER] if given.keep else [])):
+            write(found, folder)
     print(f"\n{table(found)}")
 
 
