@@ -420,10 +420,11 @@ class Workflows:
     def progress(self, target: Target) -> builtins.list[ProgressRow]:
         """Return how far workflows are, one row each; asks the store, not the cluster."""
         workflows = self.of(target)
-        # Of those that failed or were stopped, too: how far they came, and for what money.
-        begun = {each.id: each.attempt for each in workflows if each.status not in (Status.PENDING, Status.SUCCEEDED)}
-        found = results.find_progress(self._store, begun)
         places = self._dispatching.places() if any(each.status is Status.PENDING for each in workflows) else {}
+        # One that is recorded as pending may be at work without anybody having looked. Of those that failed or were
+        # stopped, too: how far they came, and for what money.
+        begun = [each for each in workflows if each.status is not Status.SUCCEEDED and each.submission_id not in places]
+        found = results.find_progress(self._store, {each.id: each.attempt for each in begun})
         return [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
