@@ -34,11 +34,17 @@ def run(
     mode: common.Mode = "direct",
     repeats: Annotated[int, typer.Option(help="Answers of each model, kept apart.")] = 1,
     budget: common.Budget = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share each model's work.")] = None,
+    priority: Annotated[int, typer.Option(help="Of those that wait for the cluster the higher go first.")] = 0,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that a step may take.")] = None,
     export: common.Export = None,
 ) -> None:
     """Upload, launch, wait and compare in one line. Doing it again continues where it ended."""
     chosen = common.chosen_task(task, prompt, template, source, target)
-    launch: dict[str, Any] = {"cache": cache, "mode": mode, "repeats": repeats, "budget": budget}
+    launch: dict[str, Any] = {
+        "cache": cache, "mode": mode, "repeats": repeats, "budget": budget,
+        "workers": workers, "priority": priority, "timeout": timeout,
+    }  # fmt: skip
     with connected() as ws:
         record = ws.datasets.find(dataset) or ws.datasets.upload(dataset, example=example, ground_truth=ground_truth)
         experiment = ws.experiments.find(name or record.name)
