@@ -263,7 +263,8 @@ class VllmModel:
         self._numbers += 1
         key = str(self._numbers)
         try:
-            self._engine.add_request(key, {"prompt_token_ids": each.ids}, self._sampling(request))
+            (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": each.ids}])
+            self._engine.add_request(key, prompt, self._sampling(request))
         except Exception as error:
             log.warning("row %d is refused by vLLM", request.row, exc_info=True)
             return failed(each, described(error))
