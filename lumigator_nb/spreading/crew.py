@@ -34,7 +34,7 @@ MOST_LOSSES, MOST_DEATHS = 3, 5
 LOOK_S = 0.5
 # Answers that are paid for are not asked for twice as lightly.
 PAID_LEAST_SECONDS = 900.0
-# What is added up over processes; of all else in their details any one's word is taken.
+# What is added up over processes; notes are gathered, and of all else in their details any one's word is taken.
 _SUMMED = ("retries", "most_at_once")
 
 
@@ -281,7 +281,8 @@ class _Shift:
         sums = Counter(
             {name: ended.details[name] + self.details.get(name, 0) for name in _SUMMED if name in ended.details}
         )
-        self.details = {**self.details, **ended.details, **sums}
+        notes = dict.fromkeys([*self.details.get("notes", ()), *ended.details.get("notes", ())])
+        self.details = {**self.details, **ended.details, **sums, **({"notes": list(notes)} if notes else {})}
         if ended.scored is not None:
             self.scored = ended.scored
 
