@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -235,6 +236,8 @@ class VllmModel:
         self._most = int(engine.vllm_config.scheduler_config.max_num_seqs)
         self._numbers = 0
         self.details = details
+        # What it holds of the devices, and the processes that share the model, go with the model: metrics may follow.
+        weakref.finalize(self, engine.engine_core.shutdown)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Answered]:
         """Answer each request; the next is taken when one that is under way is done."""
