@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
-from lumigator_nb.models import packaged, prompting, resolving, translating
+from lumigator_nb.models import packaged, prompting, resolving, translating, vllm_engine
 from lumigator_nb.models.base import LanguageModel, Report, check_options, provider
 from lumigator_nb.models.loading import without_collecting
 from lumigator_nb.models.resolving import Source
 from lumigator_nb.models.transformer import Room, TransformersModel
+from lumigator_nb.models.vllm_engine import RefusedError
 from lumigator_nb.specs import Model, Task, Value
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,10 @@ class Options(Value):
         dtype: of the weights; "auto" takes float32 on a CPU, half precision on a GPU.
         trust_remote_code: whether code that comes with the model may run.
         revision: branch, tag or commit on the hub; None takes its main branch.
+        engine: what computes. "vllm" serves chat and base models, best on a GPU; where it is not installed or cannot
+            compute the model, transformers does, and the record says so. It is never chosen without being asked for:
+            its answers are not always the same to the letter.
+        tensor_parallel_size: GPUs that share each layer of the model, all of one process (`num_gpus`); vLLM only.
     """
 
     batch_size: int | None = Field(default=None, ge=1, strict=True)
@@ -42,6 +49,8 @@ class Options(Value):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trust_remote_code: bool = Field(default=False, strict=True)
     revision: str | None = None
+    engine: Literal["transformers", "vllm"] = "transformers"
+    tensor_parallel_size: int = Field(default=1, ge=1, strict=True)
 
 
 @provider("hf")
@@ -53,7 +62,7 @@ class HuggingFace:
 
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing path, a bad option, and a machine without torch or transformers."""
-        _options(model)
+        _check_parallel(model, _options(model))
         if model.base_url is not None:
             raise InvalidInputError(
                 f"model {model.label!r} is computed by the cluster, and base_url is for servers",
@@ -64,11 +73,17 @@ class HuggingFace:
             raise MissingExtraError(f"model {model.label!r}", "hf")
 
     def identify(self, model: Model, report: Report) -> str:
-        """Return the commit, or a digest of the files of a local model, so that a retrained one is another."""
+        """Return the commit, or a digest of the files of a local model, so that a retrained one is another.
+
+        Where vLLM was asked for and cannot compute here, that is said too: its answers and those of transformers are
+        kept apart. To find out, torch is loaded.
+        """
+        options = _options(model)
         if translating.GENERIC_MARIAN.fullmatch(model.name):
             # Which model that is depends on the languages, and those are part of every question.
             return ""
-        return resolving.identify(model.name, _options(model).revision, report)
+        found = resolving.identify(model.name, options.revision, report)
+        return f"{found} without vLLM" if options.engine == "vllm" and _obstacle(options) else found
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         """Find, load and set up the model.
@@ -77,6 +92,7 @@ class HuggingFace:
             UnknownModelError: there is no such model, or transformers cannot load it.
             UnavailableError: the hub cannot be reached, and nothing is on this machine.
             InvalidInputError: the device asked for is not here.
+            ExecutionError: vLLM takes the model, and has not enough memory for it.
         """
         # Read when torch is first imported (Linux). Threads that spin long while they wait starve each other where jobs
         # share cores: a step's matrix products took 600 to 1,650 ms by default and 80 to 130 ms so (2 cores, busy; the
@@ -91,13 +107,17 @@ class HuggingFace:
         options = _options(model)
         # Progress bars make a mess of a log file; warnings stay.
         transformers.utils.logging.disable_progress_bar()
-        device = _device(options.device)
-        dtype = _dtype(options.dtype, device)
-        name = translating.pair_name(model.name, task)
-        source = resolving.locate(name, options.revision, report)
-        report("loading the model")
-        tokenizer, network = _pretrained(model, source, options, dtype)
-        return _assembled(model, task, source, tokenizer, network.to(device).eval(), options)
+        source = resolving.locate(translating.pair_name(model.name, task), options.revision, report)
+        if options.engine == "transformers":
+            report("loading the model")
+            return _with_transformers(model, task, source, options)
+        try:
+            return _with_vllm(model, task, source, options, report)
+        except RefusedError as error:
+            note = f"transformers answers, not vLLM: {error}"
+        log.warning("%s: %s", model.label, note)
+        report(f"loading the model; {note}")
+        return _with_transformers(model, task, source, options, note)
 
 
 def _options(model: Model) -> Options:
@@ -109,6 +129,47 @@ def _options(model: Model) -> Options:
         raise InvalidInputError(
             f"option {first['loc'][0]!r} of model {model.label!r}: {first['msg']}, got {first['input']!r}"
         ) from None
+
+
+def _check_parallel(model: Model, options: Options) -> None:
+    shared, gpus = options.tensor_parallel_size, model.resources.num_gpus
+    if shared == 1:
+        return
+    if options.engine != "vllm":
+        raise InvalidInputError(
+            f"tensor_parallel_size of model {model.label!r} is a setting of vLLM", "set engine='vllm' too"
+        )
+    if gpus is None or 0 < gpus < shared:
+        raise InvalidInputError(
+            f"tensor_parallel_size={shared} of model {model.label!r} takes as many GPUs, and num_gpus is {gpus}",
+            f"set num_gpus={shared} too; 0 stays on the CPU",
+        )
+
+
+def _obstacle(options: Options) -> str | None:
+    return vllm_engine.obstacle(options.device, options.tensor_parallel_size)
+
+
+def _with_vllm(model: Model, task: Task, source: Source, options: Options, report: Report) -> LanguageModel:
+    why = _obstacle(options)
+    if why is not None:
+        raise RefusedError(why)
+    report("loading the model into vLLM")
+    config, tokenizer = _described(model, source, options)
+    wishes = vllm_engine.Wishes(
+        dtype=None if options.dtype == "auto" else options.dtype,
+        at_once=options.batch_size,
+        tensor_parallel_size=options.tensor_parallel_size,
+        gpus=model.resources.num_gpus or 1.0,
+        trust_remote_code=options.trust_remote_code,
+    )
+    return vllm_engine.load(model, task, source, config, tokenizer, wishes)
+
+
+def _with_transformers(model: Model, task: Task, source: Source, options: Options, *notes: str) -> LanguageModel:
+    device = _device(options.device)
+    tokenizer, network = _pretrained(model, source, options, _dtype(options.dtype, device))
+    return _assembled(model, task, source, tokenizer, network.to(device).eval(), options, notes)
 
 
 def _device(wanted: str) -> str:
@@ -138,15 +199,33 @@ def _pretrained(model: Model, source: Source, options: Options, dtype: Any) -> t
     """Return tokenizer and network, the latter on the CPU."""
     import transformers
 
+    config, tokenizer = _described(model, source, options)
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    with _explained(model, source), packaged.no_progress_bar():
+        return tokenizer, kind.from_pretrained(source.location, dtype=dtype, **_common(source, options))
+
+
+def _described(model: Model, source: Source, options: Options) -> tuple[Any, Any]:
+    """Return configuration and tokenizer."""
+    import transformers
+
+    common = _common(source, options)
+    with _explained(model, source):
+        return (
+            transformers.AutoConfig.from_pretrained(source.location, **common),
+            transformers.AutoTokenizer.from_pretrained(source.location, **common),
+        )
+
+
+def _common(source: Source, options: Options) -> dict[str, Any]:
     common = {"revision": source.revision or "main", "trust_remote_code": options.trust_remote_code}
-    if source.gguf:
-        common["gguf_file"] = source.gguf
+    return {**common, "gguf_file": source.gguf} if source.gguf else common
+
+
+@contextmanager
+def _explained(model: Model, source: Source) -> Iterator[None]:
     try:
-        config = transformers.AutoConfig.from_pretrained(source.location, **common)
-        kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **common)
-        with packaged.no_progress_bar():
-            return tokenizer, kind.from_pretrained(source.location, dtype=dtype, **common)
+        yield
     except Exception as error:  # damaged files raise what the code raises that trips over them, down to struct.error
         raise UnknownModelError(
             f"model {model.label!r} ({source.described}) cannot be loaded: {_reason(error)}", _remedy(source, error)
@@ -175,7 +254,13 @@ def _remedy(source: Source, error: Exception) -> str:
 
 
 def _assembled(
-    model: Model, task: Task, source: Source, tokenizer: Any, network: Any, options: Options
+    model: Model,
+    task: Task,
+    source: Source,
+    tokenizer: Any,
+    network: Any,
+    options: Options,
+    notes: tuple[str, ...],
 ) -> TransformersModel:
     import torch
     import transformers
@@ -187,6 +272,7 @@ def _assembled(
     device = network.device.type
     room = replace(ROOM[device], rows=options.batch_size or ROOM[device].rows)
     details = {
+        "engine": "transformers",
         "source": source.described,
         "revision": source.revision,
         "architecture": type(network).__name__,
@@ -198,7 +284,7 @@ def _assembled(
         "prompt": wording.described,
         "max_prompt_tokens": limits.prompt,
         "max_new_tokens": limits.new,
-        "notes": list(limits.notes),
+        "notes": [*notes, *limits.notes],
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

@@ -202,12 +202,16 @@ class Limits:
     notes: tuple[str, ...] = ()
 
 
-def limits(config: Any, tokenizer: Any, wanted: int) -> Limits:
+def limits(config: Any, tokenizer: Any, wanted: int, room: int | None = None) -> Limits:
     """Divide the model's room between prompt and `wanted` new tokens.
 
     A decoder-only model shares one window between both, of which an answer gets half at most; an encoder-decoder
     has one for each.
+
+    Args:
+        room: what memory has room for, where that may be less than the window of a decoder-only model.
     """
+    notes: list[str] = []
     text_config = config.get_text_config()
     if config.is_encoder_decoder:
         decoder = _smallest(config, _DECODER_LIMITS)
@@ -215,10 +219,17 @@ def limits(config: Any, tokenizer: Any, wanted: int) -> Limits:
         prompt = _smallest(config, _ENCODER_LIMITS, tokenizer.model_max_length)
     else:
         window = _smallest(text_config, _CAUSAL_LIMITS, tokenizer.model_max_length)
+        if room is not None and (window is None or room < window):
+            if window is not None:
+                notes.append(
+                    f"prompt and answer have {room} tokens, not the model's {window}: memory has room for no more"
+                )
+            window = room
         new = min(wanted, window // 2) if window else wanted
         prompt = window - new if window else None
-    notes = (f"max_new_tokens lowered from {wanted} to {new}, what the model has room for",) if new < wanted else ()
-    return Limits(prompt, new, notes)
+    if new < wanted:
+        notes.append(f"max_new_tokens lowered from {wanted} to {new}, what the model has room for")
+    return Limits(prompt, new, tuple(notes))
 
 
 def _smallest(config: Any, names: tuple[str, ...], other: int | None = None) -> int | None:

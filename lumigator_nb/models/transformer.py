@@ -11,7 +11,7 @@ from typing import Any
 
 from lumigator_nb.models.base import Prediction, Request
 from lumigator_nb.models.prompting import Encoded
-from lumigator_nb.models.reasoning import USED_UP, split_reasoning
+from lumigator_nb.models.reading import Reader, described, end_tokens, failed
 from lumigator_nb.specs import GenerationConfig
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class TransformersModel:
         self._settings = _transformers_settings(model, tokenizer, generation)
         if first_token is not None:
             self._settings.forced_bos_token_id = first_token
+        forced = self._settings.forced_bos_token_id if self._decodes_apart else None
+        self._read = Reader(tokenizer, self._settings.eos_token_id or [], forced=forced)
         # generate() fills what ours leaves open from the model's own settings: leave nothing there to be filled in.
         model.generation_config = self._settings
 
@@ -91,7 +93,7 @@ class TransformersModel:
                     encoded.append(self._encode(request))
                 except Exception as error:
                     log.warning("row %d cannot be put to the model", request.row, exc_info=True)
-                    yield request, Prediction(None, error=_described(error))
+                    yield request, Prediction(None, error=described(error))
             for batch in batches(encoded, self._room):
                 yield from self._answer(batch)
 
@@ -101,15 +103,11 @@ class TransformersModel:
             return self._generate(batch)
         except Exception as caught:
             # Keep the words only: the traceback would hold on to the batch's memory.
-            error = _described(caught)
+            error = described(caught)
             log.warning("a batch of %d failed", len(batch), exc_info=True)
         _free_memory(self._model.device.type)
         if len(batch) == 1:
-            only = batch[0]
-            failed = Prediction(
-                None, error=error, prompt=only.prompt, prompt_tokens=len(only.ids), truncated=only.truncated
-            )
-            return [(only.request, failed)]
+            return [(batch[0].request, failed(batch[0], error))]
         middle = len(batch) // 2
         return self._answer(batch[:middle]) + self._answer(batch[middle:])
 
@@ -123,35 +121,8 @@ class TransformersModel:
         # A decoder-only model repeats its prompt; a decoder apart begins with its start token.
         skip = 1 if self._decodes_apart else inputs["input_ids"].shape[1]
         rows = output[:, skip:].tolist()
-        tokens = [self._completion(row) for row in rows]
-        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         seconds = (time.perf_counter() - started) / len(batch)
-        return [
-            (each.request, self._prediction(each, row, ids, text, seconds))
-            for each, row, ids, text in zip(batch, rows, tokens, texts, strict=True)
-        ]
-
-    def _prediction(self, each: Encoded, row: list[int], ids: list[int], text: str, seconds: float) -> Prediction:
-        reasoning, answer = split_reasoning(text, opened=each.opens_reasoning)
-        thought = 0
-        if reasoning:
-            thought = len(self._tokenizer(reasoning, add_special_tokens=False, verbose=False)["input_ids"])
-        ends = self._settings.eos_token_id or ()
-        finish = "stop" if any(token in ends for token in row) else "length"
-        answer = answer.strip()
-        used_up = bool(reasoning) and not answer and finish == "length"
-        return Prediction(
-            None if used_up else answer,
-            error=USED_UP if used_up else None,
-            prompt=each.prompt,
-            reasoning=reasoning,
-            prompt_tokens=len(each.ids),
-            completion_tokens=len(ids),
-            reasoning_tokens=thought or None,
-            seconds=seconds,
-            truncated=each.truncated,
-            finish=finish,
-        )
+        return [(each.request, self._read(each, row, seconds)) for each, row in zip(batch, rows, strict=True)]
 
     def _padded(self, rows: list[list[int]]) -> dict[str, Any]:
         """Two (batch, longest) tensors; a decoder-only model goes on at the right end, so it is padded left."""
@@ -166,13 +137,6 @@ class TransformersModel:
             mask[at, filled] = 1
         device = self._model.device
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-    def _completion(self, row: list[int]) -> list[int]:
-        """The tokens that count: up to the end mark, without what the decoder was forced to begin with."""
-        ends = self._settings.eos_token_id or ()
-        stop = next((at for at, token in enumerate(row) if token in ends), len(row))
-        forced = self._settings.forced_bos_token_id if self._decodes_apart else None
-        return [token for at, token in enumerate(row[:stop]) if at > 0 or token != forced]
 
 
 def batches(encoded: Sequence[Encoded], room: Room) -> Iterator[list[Encoded]]:
@@ -194,7 +158,7 @@ def _transformers_settings(model: Any, tokenizer: Any, wanted: GenerationConfig)
 
     own = model.generation_config
     ids = {name: value for name in _KEPT_IDS if (value := getattr(own, name, None)) is not None}
-    ends = _end_tokens(own, tokenizer)
+    ends = end_tokens(own, tokenizer)
     padding = [tokenizer.pad_token_id, own.pad_token_id, *ends, 0]
     sampling: dict[str, Any] = {"do_sample": False}
     if wanted.temperature > 0:
@@ -207,16 +171,6 @@ def _transformers_settings(model: Any, tokenizer: Any, wanted: GenerationConfig)
         max_new_tokens=wanted.max_new_tokens,
         num_beams=1,
     )
-
-
-def _end_tokens(own: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer: chat models often name one in one place and another in the other."""
-    named = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    return sorted({token for token in (*named, tokenizer.eos_token_id) if token is not None})
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:500]
 
 
 def _free_memory(device: str) -> None:

@@ -18,7 +18,6 @@ from lumigator_nb import evaluation, inference, metrics, models, results
 from lumigator_nb.errors import ExecutionError
 from lumigator_nb.evaluation import Scored
 from lumigator_nb.inference import Written
-from lumigator_nb.kept import open_answers
 from lumigator_nb.keys import Redactor
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import MetricSpec, Resources, WorkflowSpec
@@ -36,7 +35,7 @@ MOST_LOSSES, MOST_DEATHS, DEATHS_PER_PROCESS = 3, 5, 2
 LOOK_S, LEAVE_S = 0.5, 5.0
 # Answers that are paid for are not asked for twice as lightly.
 PAID_LEAST_SECONDS = 900.0
-# What is added up over processes; of all else in their details any one's word is taken.
+# What is added up over processes; notes are gathered, and of all else in their details any one's word is taken.
 _SUMMED = ("retries", "most_at_once")
 
 
@@ -78,8 +77,7 @@ class Crew:
             shift.work(lambda hand, lots: hand.infer.remote(lots, todo.reopened))
         finally:
             if paid:
-                # Nobody writes to them any more: they are joined.
-                open_answers(store, spec.model, spec.launch, spec.workflow_id).close()
+                self._idle.join_answers()
         known = results.find_model_details(store, spec.workflow_id)
         details = {**known, **shift.details, "workers": shift.most_at_once}
         if shift.deaths:
@@ -161,6 +159,17 @@ class _Idle:
     def put(self, actor: Any) -> None:
         """Take a process back that is well and has nothing to do."""
         self._actors.append(actor)
+
+    def join_answers(self) -> None:
+        """Have one of them join the files of kept answers, as nobody writes to them any more.
+
+        Which they are depends on what a process finds on its machine, such as a GPU, so it is not done here. Where none
+        is left, they stay as they are.
+        """
+        import ray
+
+        if self._actors:
+            ray.get(self._actors[0].join_answers.remote())
 
     def end(self) -> None:
         """End those that wait: what they take of the cluster is others'."""
@@ -281,7 +290,8 @@ class _Shift:
         if ended.error is not None:
             raise ended.error
         sums = {name: ended.details[name] + self.details.get(name, 0) for name in _SUMMED if name in ended.details}
-        self.details = {**self.details, **ended.details, **sums}
+        notes = dict.fromkeys([*self.details.get("notes", ()), *ended.details.get("notes", ())])
+        self.details = {**self.details, **ended.details, **sums, **({"notes": list(notes)} if notes else {})}
 
     def _mourn(self, board: Any, member: _Member, error: Exception) -> None:
         """A process has died: what it had is on the board again."""

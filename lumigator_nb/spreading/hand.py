@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from lumigator_nb import evaluation, inference, metrics, outfit
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.inference import Written
+from lumigator_nb.kept import open_answers
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import MetricSpec, StoreSpec, WorkflowSpec
 from lumigator_nb.spreading import limits
@@ -66,6 +67,10 @@ class Hand:
     def score(self, lots: Lots, asked: MetricSpec) -> Ended:
         """Score groups of examples by a metric."""
         return _ended(lambda: self._score(lots, asked), lots, self._redact)
+
+    def join_answers(self) -> None:
+        """Join this workflow's files of kept answers; no process may be writing to them."""
+        open_answers(self._store, self._spec.model, self._spec.launch, self._spec.workflow_id).close()
 
     def _infer(self, lots: Lots, reopened: frozenset[int]) -> Ended:
         def written(shard: Written) -> None:

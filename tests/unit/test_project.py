@@ -26,8 +26,8 @@ from lumigator_nb.store import Store
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
-# COMET clashes with the rest; its own extra says so.
-APART = {"comet", "all"}
+# COMET and vLLM clash with the rest; their own extras say so.
+APART = {"comet", "vllm", "all"}
 
 
 def read(name: str) -> str:
