@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,15 +69,15 @@ class Crew:
             n_failed = sum(shard.n_failed for shard in done)
             progress.advance(sum(shard.n_rows for shard in done), failed=n_failed, cost=sum(paid) if paid else None)
 
-        paid = models.keeps_answers(spec.model)
+        keeps = models.keeps_answers(spec.model)
         shift = _Shift(
             self._idle, plan.per_process(spec.model, spec.resources), spec.launch.workers, todo.shards,
-            plan.shards_at_once(spec), PAID_LEAST_SECONDS if paid else LEAST_SECONDS, told, progress.note,
+            plan.shards_at_once(spec), PAID_LEAST_SECONDS if keeps else LEAST_SECONDS, told, progress.note,
         )  # fmt: skip
         try:
             shift.work(lambda hand, lots: hand.infer.remote(lots, todo.reopened))
         finally:
-            if paid:
+            if keeps:
                 self._idle.join_answers()
         known = results.find_model_details(store, spec.workflow_id)
         details = {**known, **shift.details, "workers": shift.most_at_once}
@@ -167,9 +168,11 @@ class _Idle:
         is left, they stay as they are.
         """
         import ray
+        from ray.exceptions import RayError
 
         if self._actors:
-            ray.get(self._actors[0].join_answers.remote())
+            with suppress(RayError):  # nothing is lost: whoever looks for answers reads many files instead of one
+                ray.get(self._actors[0].join_answers.remote())
 
     def end(self) -> None:
         """End those that wait: what they take of the cluster is others'."""
