@@ -15,12 +15,16 @@ from lumigator_nb import layout, outfit, results, steps
 from lumigator_nb.display.progress import ProgressRow
 from lumigator_nb.errors import ExecutionError
 from lumigator_nb.results import ProgressWriter
-from lumigator_nb.specs import Model, Status, Step, StepResult, now
+from lumigator_nb.specs import Model, Progress, Status, Step, StepResult, WorkflowSpec, now
 from lumigator_nb.testing import ModelServer
 
 pytestmark = pytest.mark.integration
 
 LEAD = Model("baseline/lead-1")
+
+
+def progress_of(bench: Bench, spec: WorkflowSpec) -> Progress:
+    return results.find_progress(bench.store, {spec.workflow_id: spec.attempt})[spec.workflow_id]
 
 
 @pytest.fixture
@@ -70,10 +74,10 @@ def test_a_worker_gives_signs_of_life_while_it_waits(bench, monkeypatch) -> None
     spec = bench.workflow(LEAD, examples(3))
     with ProgressWriter(bench.store, spec, Step.INFERENCE) as progress:
         progress.note("thinking")
-        first = results.find_progress(bench.store, spec.workflow_id, Step.INFERENCE)
+        first = progress_of(bench, spec)
 
         def beaten() -> bool:
-            later = results.find_progress(bench.store, spec.workflow_id, Step.INFERENCE)
+            later = progress_of(bench, spec)
             assert later.note == "thinking"
             return later.updated_at > first.updated_at
 
@@ -84,7 +88,7 @@ def test_a_worker_gives_signs_of_life_while_it_waits(bench, monkeypatch) -> None
 def test_who_says_nothing_for_long_is_named(bench) -> None:
     spec = bench.workflow(LEAD, examples(3))
     ProgressWriter(bench.store, spec, Step.INFERENCE).begin(0)
-    found = results.find_progress(bench.store, spec.workflow_id, Step.INFERENCE)
+    found = progress_of(bench, spec)
     old = found.model_copy(update={"updated_at": now() - timedelta(minutes=5)})
     assert ProgressRow.of("m", Status.RUNNING, found).silent is None
     assert "no sign of life for 5 min" in " ".join(ProgressRow.of("m", Status.RUNNING, old).remarks)
