@@ -168,7 +168,7 @@ def test_the_whole_main_job_by_clicks(url, page, ws, tmp_path) -> None:
         if page.url.endswith("#/datasets"):
             break
         page.go_back()
-    page.get_by_role("link", name="tickets by clicks").wait_for()
+    page.get_by_role("rowgroup").get_by_role("link", name="tickets by clicks").first.wait_for()
     assert ws.compare("by clicks").n_scored == 30
 
 

@@ -26,7 +26,7 @@ from lumigator_nb.display.scores import Figures, standings, verdict
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.services.comparisons import Comparison
-from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization
+from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization, now
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 NAN = float("nan")
@@ -469,14 +469,15 @@ def test_a_workspace_shows_what_does_not_work() -> None:
 def report_of(
     done: int, seconds: float, *, total=60, resumed=0, note="", step=Step.INFERENCE, failed=0, cost=None
 ) -> Progress:
-    end = START + timedelta(seconds=seconds)
+    # It was reported just now: who has said nothing for long is named.
+    end = now()
     return Progress(
         step=step,
         attempt=1,
         done=done,
         total=total,
         resumed=resumed,
-        started_at=START,
+        started_at=end - timedelta(seconds=seconds),
         updated_at=end,
         note=note,
         failed=failed,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -366,17 +367,17 @@ def ws(inline_ws, cluster, monkeypatch) -> Workspace:
     cluster.told, cluster.sealed = [], []
     cluster.secret = lambda: "the nodes' token"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the nodes' token")
-    submit = cluster.submit
+    begin = cluster._begin
 
-    def as_on_a_node(submission_id: str, arguments: list[str], **options: object) -> None:
-        cluster.told.append(repr((submission_id, arguments, options)))
-        cluster.sealed.append(inline_ws.store.find(layout.sealed_keys(arguments[1])))
+    def as_on_a_node(job: dict[str, Any]) -> None:
+        cluster.told.append(repr(job))
+        cluster.sealed.append(inline_ws.store.find(layout.sealed_keys(job["arguments"][1])))
         before = dict(os.environ)
-        submit(submission_id, arguments, **options)
+        begin(job)
         os.environ.clear()
         os.environ.update(before)
 
-    cluster.submit = as_on_a_node
+    cluster._begin = as_on_a_node
     return inline_ws
 
 

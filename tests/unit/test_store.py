@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lumigator_nb import config, worker
+from lumigator_nb import config, outfit, worker
 from lumigator_nb.errors import ConfigurationError, MissingExtraError, NotFoundError, StoreUnavailableError
 from lumigator_nb.layout import safe_filename
 from lumigator_nb.specs import StoreSpec
@@ -306,7 +306,8 @@ def test_the_settings_of_s3_are_handed_on(monkeypatch, tmp_path) -> None:
 @pytest.mark.parametrize(("flag", "path_style"), [([], None), (["--path-style"], True), (["--no-path-style"], False)])
 def test_the_worker_opens_the_store_in_the_same_style(monkeypatch, flag, path_style) -> None:
     opened = []
-    monkeypatch.setattr(worker, "Store", lambda spec: opened.append(spec) or Store(StoreSpec(uri="memory://none")))
+    elsewhere = StoreSpec(uri="memory://none")
+    monkeypatch.setattr(outfit, "Store", lambda spec, patience: opened.append(spec) or Store(elsewhere))
     with pytest.raises(NotFoundError):
         worker.main(["s3://lumi", "absent", "--endpoint-url", "https://s3.example", *flag])
     assert opened == [StoreSpec(uri="s3://lumi", endpoint_url="https://s3.example", path_style=path_style)]
