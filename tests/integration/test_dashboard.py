@@ -80,6 +80,8 @@ def test_it_is_dark_where_the_system_is_until_somebody_chooses(url, new_page) ->
         if dark:
             page.get_by_label("Toggle theme").click()
             page.wait_for_function(f"{_BRIGHTNESS} > 128")
+            # The choice goes to the server and back before the browser keeps it.
+            page.wait_for_function("localStorage.getItem('lumigator-theme') === 'light'")
             page.reload()
 
 
