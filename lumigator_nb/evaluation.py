@@ -134,8 +134,8 @@ def score_here(
     """
     metric = metrics.create(asked)
     metric.prepare()
-    if is_judge(metric):
-        metric.ask = _asker(spec, store, progress, redact)  # type: ignore[attr-defined]
+    if isinstance(metric, (Judging, JuryMetric)):
+        metric.ask = _asker(spec, store, progress, redact)
     scored = Scored()
     with group_scorer(asked, metric, spec, store) as score:
         for group in range(n_groups(spec)):
@@ -143,11 +143,6 @@ def score_here(
             scored.add(found)
             progress.advance(found.n_rows)
     return scored
-
-
-def is_judge(metric: Metric) -> bool:
-    """Whether a metric asks language models."""
-    return isinstance(metric, (Judging, JuryMetric))
 
 
 def n_groups(spec: WorkflowSpec) -> int:

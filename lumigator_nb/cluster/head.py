@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 from lumigator_nb.cluster import processes
 from lumigator_nb.cluster.api import RayApi
@@ -183,17 +184,8 @@ class LocalHead:
         shutil.copytree(QUICK_START, _quick_start(state), ignore=shutil.ignore_patterns("__pycache__"))
         with open(os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             try:
-                code = subprocess.run(
-                    _start_command(state),
-                    cwd=empty,
-                    env=node_environment(state.id, state.token, self._environment, _quick_start(state)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    timeout=START_SECONDS,
-                    check=False,
-                ).returncode
+                environment = node_environment(state.id, state.token, self._environment, _quick_start(state))
+                code = start_daemons(_start_command(state), empty, environment, log)
             except subprocess.TimeoutExpired:
                 raise self._start_error(f"was not ready after {START_SECONDS:.0f} s") from None
         if code:
@@ -320,6 +312,30 @@ def node_environment(
         "RAY_AUTH_TOKEN": token,
         processes.MARK: mark,
     }
+
+
+def start_daemons(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[bytes]) -> int:
+    """Run ``ray start``, whose daemons shall outlive this process and its terminal; return its exit status.
+
+    Args:
+        folder: empty, as Ray puts the working directory on its workers' path.
+        environment: of the daemons, and nothing besides.
+        log: takes what is printed.
+
+    Raises:
+        subprocess.TimeoutExpired: it was not ready in time.
+    """
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        timeout=START_SECONDS,
+        check=False,
+    ).returncode
 
 
 def _quick_start(state: _State) -> Path:

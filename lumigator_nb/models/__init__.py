@@ -41,6 +41,7 @@ __all__ = [
     "speaks_openai",
     "supports_batches",
     "uses_all_cores",
+    "waits",
 ]
 
 # Importing these registers them; none loads a heavy library.
@@ -95,6 +96,11 @@ def uses_all_cores(model: Model) -> bool:
 def keeps_answers(model: Model) -> bool:
     """Whether the model's answers cost enough to be kept and looked up."""
     return base.get(model.provider).keeps_answers
+
+
+def waits(model: Model) -> bool:
+    """Whether the model is asked elsewhere, so that whoever asks mostly waits."""
+    return keeps_answers(model) and not uses_all_cores(model)
 
 
 def identify(model: Model, report: Report = lambda note: None) -> str:

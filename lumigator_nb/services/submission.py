@@ -24,8 +24,8 @@ from lumigator_nb.store import Store
 
 SMALL_SHARD, MEDIUM_SHARD, LARGE_SHARD = 16, 128, 1024
 SOME_EXAMPLES, MANY_EXAMPLES = 5_000, 20_000
-# A worker that waits for an API leaves its core to others most of the time, and one that waits for a batch always.
-API_CPUS, BATCH_CPUS = 0.5, 0.1
+# A worker that waits for a batch leaves its core to others all the time.
+BATCH_CPUS = 0.1
 
 
 class Submitter:
@@ -254,13 +254,8 @@ def shard_size(model: Model, n_examples: int, n_workers: int = 1) -> int:
     if n_examples > MANY_EXAMPLES:
         size = LARGE_SHARD
     else:
-        size = MEDIUM_SHARD if n_examples > SOME_EXAMPLES or waits(model) else SMALL_SHARD
+        size = MEDIUM_SHARD if n_examples > SOME_EXAMPLES or models.waits(model) else SMALL_SHARD
     return size if n_workers == 1 else max(1, min(size, n_examples // (8 * n_workers)))
-
-
-def waits(model: Model) -> bool:
-    """Whether the model is asked elsewhere, so that the worker mostly waits."""
-    return models.keeps_answers(model) and not models.uses_all_cores(model)
 
 
 def _place(spec: WorkflowSpec) -> dict[str, Any]:
@@ -271,6 +266,6 @@ def _place(spec: WorkflowSpec) -> dict[str, Any]:
     everything = any(map(models.uses_all_cores, [spec.model, *metrics.models_of(spec.metrics)]))
     if spec.resources.num_cpus is None and everything and not spec.resources.num_gpus:
         return {"resources": spec.resources, "all_cores": True}
-    cpus = BATCH_CPUS if spec.launch.mode == "batch" else API_CPUS if waits(spec.model) else 1.0
+    cpus = BATCH_CPUS if spec.launch.mode == "batch" else plan.WAITING_CPUS if models.waits(spec.model) else 1.0
     given = {} if spec.resources.num_cpus is not None else {"num_cpus": cpus}
     return {"resources": spec.resources.model_copy(update=given)}

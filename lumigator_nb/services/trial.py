@@ -27,7 +27,7 @@ from lumigator_nb.models import Conversation, Prediction, Request
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.services.estimates import ROWS_AT_ONCE
 from lumigator_nb.services.scored import main_score
-from lumigator_nb.services.submission import Submitter, waits
+from lumigator_nb.services.submission import Submitter
 from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, Task, digest, is_ground_truth
 from lumigator_nb.store import Store
 
@@ -372,7 +372,7 @@ def _spent_before(store: Store, model: Model, question: Question) -> float:
 
 def _waits(model: Model) -> bool:
     # A function of this process may not expect to be called from a thread.
-    return waits(model) and not models.runs_here(model)
+    return models.waits(model) and not models.runs_here(model)
 
 
 def _references(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -58,9 +58,11 @@ class Crew:
             ExecutionError: processes die again and again.
             LumigatorError: no further example can be answered; finished shards stay.
         """
-        todo = inference.unfinished(spec, store)
-        if not todo.shards or plan.is_answered_elsewhere(spec):
+        if plan.is_answered_elsewhere(spec):
             return inference.infer(spec, store, progress, redact)
+        todo = inference.unfinished(spec, store)
+        if not todo.shards:
+            return results.find_model_details(store, spec.workflow_id)
         progress.begin(spec.n_examples - inference.rows_of(spec, todo.shards))
 
         def told(news: News) -> None:
@@ -95,7 +97,7 @@ class Crew:
             ExecutionError: processes die again and again.
             LumigatorError: what the metric's own library raised.
         """
-        if evaluation.is_judge(metrics.create(asked)):
+        if metrics.models_of([asked]):
             self._idle.end()
             return evaluation.score_here(asked, spec, store, progress, redact)
         groups = range(evaluation.n_groups(spec))

@@ -41,8 +41,7 @@ def per_process(model: Model, given: Resources) -> Resources:
         return given
     if models.uses_all_cores(model) and not given.num_gpus:
         return given
-    waits = models.keeps_answers(model) and not models.uses_all_cores(model)
-    return given.model_copy(update={"num_cpus": WAITING_CPUS if waits else 1.0})
+    return given.model_copy(update={"num_cpus": WAITING_CPUS if models.waits(model) else 1.0})
 
 
 def per_scorer(metric: MetricSpec, given: Resources) -> Resources:

@@ -27,7 +27,7 @@ import psutil
 
 from lumigator_nb.cluster import processes
 from lumigator_nb.cluster.api import RayApi
-from lumigator_nb.cluster.head import START_SECONDS, free_port, node_environment
+from lumigator_nb.cluster.head import START_SECONDS, free_port, node_environment, start_daemons
 from lumigator_nb.errors import ClusterUnavailableError
 
 _OBJECT_STORE_BYTES = 80 * 1024**2  # little above Ray's least
@@ -207,18 +207,8 @@ class Nodes:
         # Ray lets no other node join where it takes the machine for one without clusters.
         variables = {**_HEALTH_CHECKS, **self._environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
         with (folder / "log").open("wb") as log:
-            done = subprocess.run(
-                command,
-                cwd=folder / "empty",
-                env=node_environment(node.mark, self._token, variables),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                timeout=START_SECONDS,
-                check=False,
-            )
-        if done.returncode:
+            code = start_daemons(command, folder / "empty", node_environment(node.mark, self._token, variables), log)
+        if code:
             raise ClusterUnavailableError(f"node {node.ip} did not start:\n{(folder / 'log').read_text()}")
 
 
