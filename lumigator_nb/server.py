@@ -40,9 +40,9 @@ LOOK_EVERY_S, RETRY_EVERY_S, TIDY_EVERY_S = 1.0, 5.0, 3600.0
 THREADS = 16
 # Time that requests under way have to end when the server is told to.
 GRACE_S = 20.0
-# Imported when they are first needed, for scoring and for models with an API. That takes seconds, and on a busy machine
-# longer than the 10 that Lumigator's SDK waits for an answer.
-SLOW_IMPORTS = ("nltk", "any_llm")
+# Imported when models with an API are first asked for. That takes seconds, and on a busy machine longer than the 10 s
+# that Lumigator's SDK waits for an answer.
+SLOW_IMPORTS = ("any_llm",)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lumigator_nb.store import Store
 log = logging.getLogger(__name__)
 
 # Metrics whose code makes data frames of nothing.
-_PLAIN = {"bleu", "chrf", "edit_distance", "exact_match", "length", "meteor", "rouge", "token_f1"}
+_PLAIN = {"bertscore", "bleu", "chrf", "edit_distance", "exact_match", "length", "meteor", "rouge", "token_f1"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     store = outfit.open_store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
     spec = results.read_spec(store, given.workflow_id)
-    if spec.model.provider == "baseline" and all(metric.name in _PLAIN for metric in spec.metrics):
+    if spec.model.provider != "function" and all(metric.name in _PLAIN for metric in spec.metrics):
         _do_without_pandas()
     redact = redactor(outfit.bring_keys(store, spec.workflow_id))
     with outfit.logged(redact) as printed:
@@ -56,7 +56,7 @@ def _do_without_pandas() -> None:
     """Keep pyarrow from importing pandas, 0.3 s, only to ask of the first list whether it is a Series.
 
     It asks once, and remembers; where data frames are wanted of it later, it imports pandas all the same. Until then it
-    would take a Series for any sequence, so this is for what is all our own code.
+    would take a Series for any sequence, so this is for where no function of the user's may hand it one.
     """
 
     class Refusing(MetaPathFinder):

@@ -18,6 +18,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import treebank, wordnet
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores
 from lumigator_nb.metrics.registry import metric_class
+from lumigator_nb.models.loading import module_alone
 
 # Words with their places in a text, from its end on; and the places of each word, in ascending order.
 Words = list[tuple[int, str]]
@@ -151,9 +152,7 @@ def _stem(word: str) -> str:
 
 @lru_cache(maxsize=1)
 def _porter() -> Any:
-    from nltk.stem.porter import PorterStemmer
-
-    return PorterStemmer()
+    return module_alone("nltk.stem.porter").PorterStemmer()
 
 
 @lru_cache(maxsize=1)

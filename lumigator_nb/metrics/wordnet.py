@@ -40,15 +40,14 @@ Read = Callable[[str], bytes]
 
 
 def find() -> Read:
-    """Return what reads a database file by its name: of NLTK's data, packed or not, or of the operating system.
+    """Return what reads a database file by its name: of the operating system, or of NLTK's data, packed or not.
 
     Raises:
         ConfigurationError: there is none, or only another version.
     """
-    from nltk.data import find as find_data
-
-    folders: list[Read] = [lambda name: bytes(find_data(f"corpora/wordnet/{name}").open().read())]
-    folders += [lambda name, folder=folder: (folder / name).read_bytes() for folder in SYSTEM_FOLDERS]  # type: ignore[misc]
+    folders: list[Read] = [lambda name, folder=folder: (folder / name).read_bytes() for folder in SYSTEM_FOLDERS]  # type: ignore[misc]
+    # Last, as it takes all of NLTK; the files are the same.
+    folders.append(_read_nltk_data)
     # The license at the head of each file names the version; that of the adverbs is the smallest.
     for read in folders:
         try:
@@ -61,6 +60,12 @@ def find() -> Read:
         "install it with: python -m nltk.downloader wordnet punkt_tab, or on Debian and Ubuntu: "
         "apt-get install wordnet-base",
     )
+
+
+def _read_nltk_data(name: str) -> bytes:
+    from nltk.data import find as find_data
+
+    return bytes(find_data(f"corpora/wordnet/{name}").open().read())
 
 
 class WordNet:

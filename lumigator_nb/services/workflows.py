@@ -410,7 +410,7 @@ class Workflows:
                         "it goes on: wait again, or look later",
                         job_id=late.id,
                     )
-                time.sleep(min(max(waited / 10, SHORTEST_POLL_S), LONGEST_POLL_S))
+                time.sleep(min(max(waited / 20, SHORTEST_POLL_S), LONGEST_POLL_S))
                 workflows = self.refresh(workflows)
                 show(self.progress(workflows))
         if check:
