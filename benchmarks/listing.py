@@ -11,7 +11,8 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -183,22 +184,29 @@ def main() -> None:
     parser.add_argument("--ended", type=int, default=10_000)
     parser.add_argument("--url", help="an empty database, such as postgresql://…; default SQLite")
     given = parser.parse_args()
+    with populated(given.running, given.ended, given.url) as (ws, running, waiting):
+        measure(ws, running, waiting)
+
+
+@contextmanager
+def populated(n_running: int, n_ended: int, url: str | None = None) -> Iterator[tuple[Workspace, list[str], list[str]]]:
+    """A workspace, and the ids of its workflows under way and of as many that wait."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load(lumigator_home=Path(folder))
-        database = Database(given.url or f"sqlite:///{folder}/lumigator.db")
+        database = Database(url or f"sqlite:///{folder}/lumigator.db")
         database.upgrade()
         store = Store(settings.store_spec)
         ws = Workspace(settings, database, store, Cluster("http://127.0.0.1:1"))
-        running = populate(ws, Status.RUNNING, given.running)
-        populate(ws, Status.SUCCEEDED, given.ended)
-        waiting = populate(ws, Status.PENDING, given.running)
+        running = populate(ws, Status.RUNNING, n_running)
+        populate(ws, Status.SUCCEEDED, n_ended)
+        waiting = populate(ws, Status.PENDING, n_running)
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         dispatcher = f"{ws.workflows.submitter.dispatching._prefix}1"
         ray = context.Process(target=answer_for_ray, args=([*running, dispatcher], theirs), daemon=True)
         ray.start()
         ws = Workspace(settings, database, store, Cluster(f"http://127.0.0.1:{ours.recv()}"))
-        measure(ws, running, waiting)
+        yield ws, running, waiting
         ray.terminate()
         ws.close()
 

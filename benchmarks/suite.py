@@ -28,13 +28,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: threads of a busy
 
 import api_overhead
 import import_time
+import listing
 import memory
 import psutil
 import scoring
 import starts
 import upload
 
-from lumigator_nb.specs import Model
+from lumigator_nb.specs import Model, Status
 from lumigator_nb.testing import ModelServer, screens
 
 FOLDER = Path(__file__).parent
@@ -135,6 +136,16 @@ def uploading() -> Seconds:
     return found
 
 
+def listed() -> Seconds:
+    """1,100 workflows under way among twice as many others, in SQLite."""
+    with listing.populated(1100, 1100) as (ws, running, _):
+        many, under_way = len(running), ws.workflows.list(status=Status.RUNNING, limit=len(running))
+        ours = listing.seconds(
+            lambda: (ws.workflows.refresh(under_way), ws.workflows.list(status=Status.RUNNING, limit=many))
+        )
+        return [ours], [listing.selected(ws.database, "status = 'running'")]
+
+
 def serving() -> Seconds:
     """From nothing to the dashboard's first page."""
     found: Seconds = ([], [])
@@ -184,6 +195,7 @@ SUITE = (
     Bench("chrF, 1,000 rows", "sacrebleu", partial(scored, "chrf", scoring.sacrebleu_chrf)),
     Bench("10,000 resamples of 5 scores, 10 models, 2,000 examples", "scipy.stats.bootstrap of 3 means", resampling),
     Bench("upload, 40 MB of CSV", "pandas.read_csv and to_parquet", uploading),
+    Bench("refresh and list 1,100 workflows under way", "a plain SELECT of their rows", listed),
     Bench("dashboard, start to the first page", "an interpreter that imports panel", serving),
 )
 
