@@ -152,12 +152,13 @@ def n_groups(spec: WorkflowSpec) -> int:
 
 @contextmanager
 def group_scorer(
-    asked: MetricSpec, metric: Metric, spec: WorkflowSpec, store: Store
+    asked: MetricSpec, metric: Metric, spec: WorkflowSpec, store: Store, *, all_cores: bool = True
 ) -> Iterator[Callable[[int], Scored]]:
     """Yield what scores one group of examples, some thousands of them, and publishes their scores.
 
     Args:
         metric: made from `asked`, and prepared.
+        all_cores: take all of the machine's where a metric is slow; not where other processes score beside this one.
     """
     size = _group_size(spec)
     columns = None if "metadata" in metric.needs else _is_text
@@ -167,7 +168,10 @@ def group_scorer(
         predictions = _predictions(spec, store, first, len(table))
         metadata = _metadata(table) if "metadata" in metric.needs else None
         examples, truth = table["example"].to_pylist(), _references(table)
-        scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
+        if all_cores:
+            scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
+        else:
+            scores = metric.score(predictions, truth, examples, metadata)
         results.write_scores(store, spec.workflow_id, asked, group, first, scores)
         found = Scored({}, len(table), predictions.count(""), metric.signature, metric.details, metric.cost)
         for each in scores:

@@ -21,6 +21,8 @@ from lumigator_nb.store import Store
 STORE_PATIENCE_S = 180.0
 # What time the work has to write down what is finished, once its time is up.
 HANG_GRACE_S = 60.0
+# Characters of a log's beginning and of its end that are kept: a function of the user's may fail in a million rows.
+LOG_PART = 2**20
 
 
 def open_store(spec: StoreSpec) -> Store:
@@ -36,10 +38,35 @@ def bring_keys(store: Store, workflow_id: str) -> dict[str, str]:
     return brought
 
 
+class Log(io.TextIOBase):
+    """Takes any amount of text, and keeps the beginning and the end of it."""
+
+    def __init__(self, part: int = LOG_PART) -> None:
+        self._part, self._begin, self._end, self._length = part, io.StringIO(), io.StringIO(), 0
+
+    def write(self, text: str) -> int:
+        """Take a piece of text."""
+        room = max(0, self._part - self._length)
+        self._begin.write(text[:room])
+        self._end.write(text[room:])
+        self._length += len(text)
+        if self._end.tell() > 2 * self._part:  # not each time, as it copies
+            kept = self._end.getvalue()[-self._part :]
+            self._end = io.StringIO()
+            self._end.write(kept)
+        return len(text)
+
+    def getvalue(self) -> str:
+        """Return what was kept; where something was not, it is said how much."""
+        begin, end = self._begin.getvalue(), self._end.getvalue()[-self._part :]
+        lost = self._length - len(begin) - len(end)
+        return f"{begin}\n[{lost:,} characters left out]\n{end}" if lost else begin + end
+
+
 @contextmanager
-def logged(redact: Redactor) -> Iterator[io.StringIO]:
+def logged(redact: Redactor) -> Iterator[Log]:
     """Send what is logged, without secrets, to stdout, which the cluster keeps, and to a buffer."""
-    buffer = io.StringIO()
+    buffer = Log()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
     root = logging.getLogger()
     level = root.level

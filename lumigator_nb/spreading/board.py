@@ -29,16 +29,18 @@ class News:
         done: what was reported of items, by item.
         notes: what processes last said they were doing, by process.
         waiting: lots that nobody has taken.
+        came: processes that have been here.
     """
 
     done: dict[int, Any]
     notes: dict[int, str]
     waiting: int
+    came: frozenset[int] = frozenset()
 
 
 @dataclass
 class Board:
-    """The work of one step. Belongs to one process; others reach it as a Ray actor.
+    """The work of one step. Belongs to one process; others reach it by :class:`Boards`, as a Ray actor.
 
     Args:
         lots: items that belong together, in the order in which they are handed out.
@@ -56,12 +58,14 @@ class Board:
     _seconds: deque[float] = field(init=False, default_factory=lambda: deque(maxlen=1000))
     _fresh: dict[int, Any] = field(init=False, default_factory=dict)
     _notes: dict[int, str] = field(init=False, default_factory=dict)
+    _came: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._waiting = deque(tuple(lot) for lot in self.lots)
 
     def take(self, owner: int) -> tuple[int, ...] | None:
         """Return the next lot for a process; None where nothing is left to hand out."""
+        self._came.add(owner)
         while self._waiting:
             lot = tuple(item for item in self._waiting.popleft() if item not in self._finished)
             if lot:
@@ -81,6 +85,7 @@ class Board:
 
     def note(self, owner: int, text: str) -> None:
         """Say what a process is doing."""
+        self._came.add(owner)
         self._notes[owner] = text
 
     def leave(self, owner: int) -> list[int]:
@@ -122,4 +127,24 @@ class Board:
     def news(self) -> News:
         """Return what has happened since the last call."""
         fresh, self._fresh = self._fresh, {}
-        return News(fresh, dict(self._notes), len(self._waiting))
+        return News(fresh, dict(self._notes), len(self._waiting), frozenset(self._came))
+
+
+class Boards:
+    """The boards of a workflow's steps, one after the other, in one process: to start one takes seconds.
+
+    What still comes from a step that has ended, such as the report of a process that was given up, is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._step, self._board = 0, Board(())
+
+    def begin(self, lots: Iterable[Sequence[int]], least_seconds: float) -> int:
+        """Put up the work of a step; return its number, by which all else is called."""
+        self._step, self._board = self._step + 1, Board(lots, least_seconds)
+        return self._step
+
+    def call(self, step: int, verb: str, *arguments: Any) -> Any:
+        """Call a method of that step's board."""
+        board = self._board if step == self._step else Board(())
+        return getattr(board, verb)(*arguments)

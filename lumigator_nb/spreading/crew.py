@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from lumigator_nb.keys import Redactor
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import MetricSpec, Resources, WorkflowSpec
 from lumigator_nb.spreading import plan
-from lumigator_nb.spreading.board import LEAST_SECONDS, Board, News
+from lumigator_nb.spreading.board import LEAST_SECONDS, Boards, News
 from lumigator_nb.spreading.hand import Ended, Hand
 from lumigator_nb.spreading.joining import connect
 from lumigator_nb.store import Store
@@ -117,28 +117,43 @@ class Crew:
         return whole
 
 
-class _Reached:
-    """The board as a process reaches it."""
+@dataclass(frozen=True)
+class _Board:
+    """A step's board, from another process."""
 
-    def __init__(self, board: Any, owner: int) -> None:
-        self._board, self._owner = board, owner
+    boards: Any
+    step: int
 
-    def take(self) -> tuple[int, ...] | None:
+    def send(self, verb: str, *arguments: Any) -> Any:
+        """Call a method of :class:`Board` and go on; return the reference to its result."""
+        return self.boards.call.remote(self.step, verb, *arguments)
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        """Call a method of :class:`Board` and wait for its result."""
         import ray
 
-        lot: tuple[int, ...] | None = ray.get(self._board.take.remote(self._owner))
+        return ray.get(self.send(verb, *arguments))
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """The board as one of the processes that work reaches it."""
+
+    board: _Board
+    owner: int
+
+    def take(self) -> tuple[int, ...] | None:
+        lot: tuple[int, ...] | None = self.board.ask("take", self.owner)
         return lot
 
     def report(self, item: int, outcome: Any) -> None:
-        self._board.report.remote(self._owner, item, outcome)
+        self.board.send("report", self.owner, item, outcome)
 
     def note(self, text: str) -> None:
-        self._board.note.remote(self._owner, text)
+        self.board.send("note", self.owner, text)
 
     def leave(self) -> None:
-        import ray
-
-        ray.get(self._board.leave.remote(self._owner))
+        self.board.ask("leave", self.owner)
 
 
 class _Idle:
@@ -146,7 +161,20 @@ class _Idle:
 
     def __init__(self, spec: WorkflowSpec, store: Store) -> None:
         self._spec, self._store = spec, store
-        self._needs, self._actors = Resources(), list[Any]()
+        self._needs, self._actors, self._boards = Resources(), list[Any](), list[Any]()
+
+    @contextmanager
+    def board(self, lots: Sequence[tuple[int, ...]], least_seconds: float) -> Iterator[_Board]:
+        """The board for a step; it has a process of its own, which ends with the step only if that fails."""
+        import ray
+
+        boards = self._boards.pop() if self._boards else _on_this_node(Boards).remote()
+        try:
+            yield _Board(boards, ray.get(boards.begin.remote(lots, least_seconds)))
+        except BaseException:
+            ray.kill(boards)
+            raise
+        self._boards.append(boards)
 
     def get(self, needs: Resources) -> Any:
         """Return a process that takes what is needed: one that waits, else a new one."""
@@ -234,15 +262,14 @@ class _Shift:
         connect()
         self._needs = _with_cpus(self._needs)
         lots = plan.lots(self._items, self._wanted(len(self._items)), self._at_once)
-        board = _on_this_node(Board).remote(lots, self._least_seconds)
-        try:
-            self._supervise(board, begin, len(lots))
-        finally:
-            for member in self._members:
-                ray.kill(member.actor)
-            ray.kill(board)
+        with self._idle.board(lots, self._least_seconds) as board:
+            try:
+                self._supervise(board, begin, len(lots))
+            finally:
+                for member in self._members:
+                    ray.kill(member.actor)
 
-    def _supervise(self, board: Any, begin: Callable[[Any, _Reached], Any], n_lots: int) -> None:
+    def _supervise(self, board: _Board, begin: Callable[[Any, _Reached], Any], n_lots: int) -> None:
         import ray
 
         left, waiting = len(self._items), n_lots
@@ -253,7 +280,7 @@ class _Shift:
             ended, _ = ray.wait([member.result for member in self._members], timeout=LOOK_S)
             for result in ended:
                 self._settle(board, result)
-            news = ray.get(board.news.remote())
+            news = board.ask("news")
             self._told(news)
             self._pass_on(news)
             if news.done:
@@ -261,23 +288,22 @@ class _Shift:
                 self._done_at, self._deaths_since = time.monotonic(), 0
             if self._deaths_since > max(MOST_DEATHS, DEATHS_PER_PROCESS * wanted):
                 raise ExecutionError(f"{self._deaths_since} processes died with nothing done: {self._last}", _REMEDY)
-            waiting = news.waiting or ray.get(board.reissue.remote())
-        # Those that have nothing left to do say what they have used; who still dawdles is not waited for.
-        if self._members:
-            ended, _ = ray.wait(
-                [each.result for each in self._members], num_returns=len(self._members), timeout=LEAVE_S
-            )
+            waiting = news.waiting or board.ask("reissue")
+        # Those that have nothing left to do say what they have used; who still dawdles, or never came because there was
+        # no room, is not waited for.
+        if leaving := [each.result for each in self._members if each.number in news.came]:
+            ended, _ = ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_S)
             for result in ended:
                 self._settle(board, result)
 
-    def _begin(self, board: Any, begin: Callable[[Any, _Reached], Any]) -> None:
+    def _begin(self, board: _Board, begin: Callable[[Any, _Reached], Any]) -> None:
         self._begun += 1
         actor = self._idle.get(self._needs)
         member = _Member(self._begun, actor, begin(actor, _Reached(board, self._begun)), time.monotonic())
         self._members.append(member)
         self.most_at_once = max(self.most_at_once, len(self._members))
 
-    def _settle(self, board: Any, result: Any) -> None:
+    def _settle(self, board: _Board, result: Any) -> None:
         """Take note of how a process ended."""
         import ray
         from ray.exceptions import RayError
@@ -298,15 +324,13 @@ class _Shift:
         notes = dict.fromkeys([*self.details.get("notes", ()), *ended.details.get("notes", ())])
         self.details = {**self.details, **ended.details, **sums, **({"notes": list(notes)} if notes else {})}
 
-    def _mourn(self, board: Any, member: _Member, error: Exception) -> None:
+    def _mourn(self, board: _Board, member: _Member, error: Exception) -> None:
         """A process has died: what it had is on the board again."""
-        import ray
-
         self.deaths += 1
         self._deaths_since += member.begun_at >= self._done_at
         self._last = " ".join(str(error).split())[:400]
         log.warning("process %d died: %s", member.number, self._last)
-        if ray.get(board.lose.remote(member.number)) >= MOST_LOSSES:
+        if board.ask("lose", member.number) >= MOST_LOSSES:
             raise ExecutionError(f"the same examples ended {MOST_LOSSES} processes: {self._last}", _REMEDY)
 
     def _pass_on(self, news: News) -> None:

@@ -86,7 +86,7 @@ class Hand:
         metric = metrics.create(asked)
         metric.prepare()
         lots.note("")
-        with evaluation.group_scorer(asked, metric, self._spec, self._store) as score:
+        with evaluation.group_scorer(asked, metric, self._spec, self._store, all_cores=False) as score:
             for group in _items(lots):
                 lots.report(group, score(group))
         return Ended()

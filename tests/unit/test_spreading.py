@@ -8,7 +8,7 @@ import pytest
 
 from lumigator_nb.specs import Launch, MetricSpec, Model, Resources
 from lumigator_nb.spreading import plan
-from lumigator_nb.spreading.board import Board
+from lumigator_nb.spreading.board import Board, Boards
 
 
 class Clock:
@@ -142,6 +142,30 @@ def test_every_item_is_reported_once_whoever_dies(seed, clock) -> None:
         board.reissue()
     assert sorted(found) == list(items)
     assert board.take(1) is None
+
+
+def test_what_comes_late_from_a_step_that_has_ended_is_dropped() -> None:
+    boards = Boards()
+    first = boards.begin([(0, 1)], 30.0)
+    assert boards.call(first, "take", 1) == (0, 1)
+    second = boards.begin([(0,), (1,)], 30.0)
+    boards.call(first, "report", 1, 0, "stale")
+    boards.call(first, "note", 1, "still at it")
+    assert boards.call(first, "take", 1) is None
+    assert boards.call(first, "leave", 1) == []
+    assert boards.call(second, "take", 1) == (0,)
+    boards.call(second, "report", 1, 0, "fresh")
+    news = boards.call(second, "news")
+    assert (news.done, news.notes, news.waiting) == ({0: "fresh"}, {}, 1)
+
+
+def test_who_has_been_at_the_board_is_known() -> None:
+    board = Board([(0,)])
+    assert board.news().came == frozenset()
+    board.note(1, "loading the model")
+    board.take(2)
+    board.leave(1)
+    assert board.news().came == {1, 2}
 
 
 @pytest.mark.parametrize(
