@@ -8,11 +8,9 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
@@ -24,6 +22,7 @@ from lumigator_nb.cluster.address import jobs_api
 from lumigator_nb.cluster.api import SUBMIT_SECONDS, RayApi, token
 from lumigator_nb.cluster.head import LocalHead, Report
 from lumigator_nb.cluster.shipping import PACKAGE, ship
+from lumigator_nb.cluster.states import ClusterInfo, JobState, cluster_info, job_state
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
 from lumigator_nb.specs import Resources, Status
@@ -33,55 +32,6 @@ STOP_SECONDS = 10.0
 _FEW = 3
 _ONE_CPU = Resources(num_cpus=1.0)
 _POSTS_AT_ONCE = 4
-_STATUSES = {
-    "PENDING": Status.PENDING,
-    "RUNNING": Status.RUNNING,
-    "STOPPED": Status.STOPPED,
-    "SUCCEEDED": Status.SUCCEEDED,
-    "FAILED": Status.FAILED,
-}
-
-
-@dataclass(frozen=True)
-class JobState:
-    """What Ray knows of one submission.
-
-    Attributes:
-        message: Ray's words; for a failure they end with the last lines of the log.
-        submitted_at, ended_at: in UTC.
-        exit_code: of the job's process, once it has ended by itself.
-        metadata: what it was submitted with.
-    """
-
-    status: Status
-    message: str = ""
-    submitted_at: datetime | None = None
-    ended_at: datetime | None = None
-    exit_code: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ClusterInfo:
-    """What a cluster is and has.
-
-    Attributes:
-        memory: bytes that jobs may use, over all nodes.
-        is_local: whether it is this package's own head on this machine.
-    """
-
-    address: str
-    ray_version: str
-    python_version: str
-    cpus: float
-    gpus: float
-    memory: float
-    is_local: bool
-
-    def __str__(self) -> str:
-        kind = "local Ray head" if self.is_local else "Ray cluster"
-        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
-        return f"{kind} at {self.address}: {self.cpus:g} CPUs{gpus}, {self.memory / 2**30:.0f} GiB"
 
 
 class Cluster:
@@ -262,7 +212,7 @@ class Cluster:
             ClusterUnavailableError: the cluster does not answer.
         """
         api = self._running()
-        return {job["submission_id"]: _job_state(job) for job in api.jobs()} if api else {}
+        return {job["submission_id"]: job_state(job) for job in api.jobs()} if api else {}
 
     @property
     def address(self) -> str | None:
@@ -304,7 +254,7 @@ class Cluster:
         if len(wanted) <= _FEW:
             return {name: _find_job(api, name) for name in wanted}
         known = {job["submission_id"]: job for job in api.jobs()}
-        return {name: _job_state(known[name]) if name in known else None for name in wanted}
+        return {name: job_state(known[name]) if name in known else None for name in wanted}
 
     def logs(self, submission_id: str) -> str:
         """Return what the job printed so far; empty where Ray does not know it or it has not begun.
@@ -352,17 +302,7 @@ class Cluster:
         if api is None:
             return None
         version = _get(api, "/api/v0/cluster_metadata")["data"]
-        nodes = [node for node in _nodes(api) if node["state"] == "ALIVE"]
-        total = {name: sum(n["resources_total"].get(name, 0.0) for n in nodes) for name in ("CPU", "GPU", "memory")}
-        return ClusterInfo(
-            address=api.address,
-            ray_version=version["rayVersion"],
-            python_version=version["pythonVersion"],
-            cpus=total["CPU"],
-            gpus=total["GPU"],
-            memory=total["memory"],
-            is_local=self.head is not None,
-        )
+        return cluster_info(api.address, version, _nodes(api), is_local=self.head is not None)
 
     def _running(self) -> RayApi | None:
         return self.head.api() if self.head else self._api()
@@ -439,22 +379,7 @@ def _find_job(api: RayApi, submission_id: str) -> JobState | None:
     if reply.status == 404:
         return None
     api.expect_success(reply)
-    return _job_state(reply.json())
-
-
-def _job_state(job: dict[str, Any]) -> JobState:
-    return JobState(
-        status=_STATUSES[job["status"]],
-        message=job.get("message") or "",
-        submitted_at=_time(job.get("start_time")),
-        ended_at=_time(job.get("end_time")),
-        exit_code=job.get("driver_exit_code"),
-        metadata=job.get("metadata") or {},
-    )
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+    return job_state(reply.json())
 
 
 def _largest_node(api: RayApi) -> float:
