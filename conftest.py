@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FOLDER = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[str | None]()
+NOTEBOOKS = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,21 +39,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def remove(folder: Path) -> None:
-    home = folder / "home"
     try:
-        if home.exists():
-            from lumigator_nb.workspace import connect
-
-            with connect(lumigator_home=home) as ws:
-                ws.cluster.shutdown()
+        end_head(folder / "home")
     finally:
         shutil.rmtree(folder)
 
 
+def end_head(home: Path) -> None:
+    if home.exists():
+        from lumigator_nb.workspace import connect
+
+        with connect(lumigator_home=home) as ws:
+            ws.cluster.shutdown()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    # A notebook executes on a copy, from which the checkout's .env is out of sight.
+    stash = item.config.stash
     if getattr(item, "nbmake", False):
-        item.filename = shutil.copy(item.path, item.config.stash[FOLDER])  # type: ignore[attr-defined]
+        # A notebook executes on a copy, from which the checkout's .env is out of sight.
+        item.filename = shutil.copy(item.path, stash[FOLDER])  # type: ignore[attr-defined]
+        stash[NOTEBOOKS] = True
+    elif stash.get(NOTEBOOKS, False):
+        # Notebooks come first. Their head, which nobody needs any more, would take its share of the cores to the end.
+        stash[NOTEBOOKS] = False
+        end_head(stash[FOLDER] / "home")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -49,7 +49,7 @@ def package(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def head(tmp_path_factory):
     head = LocalHead(tmp_path_factory.mktemp("head"), {"TEST_SECRET": SECRET})
     head.ensure()
