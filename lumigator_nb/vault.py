@@ -49,7 +49,7 @@ class SealingKey:
         """Return the value encrypted, as text, to be opened under the same name."""
         nonce = os.urandom(_NONCE_BYTES)
         closed = self._cipher.encrypt(nonce, value.get_secret_value().encode(), _bound(name))
-        return f"{_VERSION}.{base64.urlsafe_b64encode(nonce + closed).decode()}"
+        return f"{_VERSION}.{_text_of(nonce + closed)}"
 
     def open(self, name: str, sealed: str) -> SecretStr:
         """Return what :meth:`seal` closed under that name.
@@ -63,6 +63,9 @@ class SealingKey:
         if version == _VERSION:
             try:
                 raw = base64.b64decode(body, altchars=b"-_", validate=True)
+                # Several texts decode to the same bytes: the last character has bits that do not count.
+                if _text_of(raw) != body:
+                    raise ValueError("altered")
                 opened = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(name))
                 return SecretStr(opened.decode())
             except (InvalidTag, ValueError):
@@ -77,6 +80,10 @@ class SealingKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a sealing key is not pickled")
+
+
+def _text_of(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode()
 
 
 def _bound(name: str) -> bytes:

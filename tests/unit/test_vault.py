@@ -43,6 +43,19 @@ def test_no_altered_byte_goes_unnoticed(data) -> None:
         key.open("NAME", altered)
 
 
+def test_another_text_for_the_same_bytes_does_not_open() -> None:
+    key = SealingKey(b"k" * 32)
+    sealed = next(text for text in iter(lambda: key.seal("NAME", VALUE), "") if "-" in text)
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = sealed.rstrip("=")[-1]
+    alike = [each for each in digits if digits.index(each) // 4 == digits.index(last) // 4 and each != last]
+    altered = [sealed.replace("-", "+"), *(sealed.replace(f"{last}=", f"{each}=") for each in alike)]
+    assert len(altered) == 4
+    for text in altered:
+        with pytest.raises(SecretError):
+            key.open("NAME", text)
+
+
 @pytest.mark.parametrize("stored", ["", "1.", "1.AAAA", "2.AAAA", "Zm9v", "1.ä", "1.AAA"])
 def test_what_was_never_sealed_does_not_open(stored) -> None:
     with pytest.raises(SecretError, match="set it anew"):
