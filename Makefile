@@ -36,9 +36,11 @@ down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 
 # One call of pytest, so that its closing line counts everything and comes last. Tests with services mostly wait, so that
 # a second worker does others meanwhile; tests of one file stay together and share what takes long to set up, and the
-# longest come first.
+# longest come first. Hypothesis draws the same examples each time, so that the same code passes or fails; pytest called
+# by hand draws others.
 test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
-	$(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadfile --no-loadscope-reorder \
+		--hypothesis-profile=ci
 
 test-unit: $(DEV) ## Test what needs no service
 	$(BIN)/pytest tests/unit
