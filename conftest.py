@@ -53,6 +53,14 @@ def end_head(home: Path) -> None:
             ws.cluster.shutdown()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Real clusters, browsers and servers share two cores here. What fails is tried once more, and the summary names it:
+    # a test that is named there again and again has found something.
+    for item in items:
+        if item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     stash = item.config.stash
     if getattr(item, "nbmake", False):
