@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -230,13 +231,24 @@ def test_racing_processes_share_one_head_that_outlives_them(tmp_path):
         head.stop()
 
 
-def test_a_dead_head_leaves_nothing_behind_and_is_replaced(tmp_path, package, head):
+@pytest.fixture
+def few_files():
+    """This process may open few files, as in many shells; the most it may allow itself."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, now), most))
+    yield most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+
+
+def test_a_dead_head_leaves_nothing_behind_and_is_replaced(tmp_path, package, head, few_files):
     mine = LocalHead(tmp_path, {})
     cluster = Cluster(mine, package=package)
     try:
         submit(cluster, "orphan", "sleep")
         driver = said(cluster, "orphan")["pid"]
         _, old = state_of(mine)
+        (gcs,) = [each for each in marked(old["id"]) if each.name() == "gcs_server"]
+        assert gcs.rlimit(psutil.RLIMIT_NOFILE)[0] == min(65_536, few_files)
         for process in marked(old["id"]):
             with suppress(psutil.NoSuchProcess):  # the driver's watcher starts and ends a sleep every second
                 if process.pid != driver and "kill -s 0" not in " ".join(process.cmdline()):
