@@ -305,9 +305,10 @@ def node_environment(
         "RAY_prestart_worker_first_driver": "0",
         # Jobs wait their turn for a CPU; Ray's default gives up after 15 minutes.
         "RAY_JOB_START_TIMEOUT_SECONDS": str(30 * 24 * 3600),
-        # What Ray remembers of what has ended is for its own dashboard, and grows for days: every call of an actor, and
-        # a hundred thousand actors.
+        # What Ray remembers of what has ended is for its own dashboard, and grows for days: every call of an actor, the
+        # metrics of every process, and a hundred thousand actors.
         "RAY_task_events_report_interval_ms": "0",
+        "RAY_enable_metrics_collection": "0",
         "RAY_maximum_gcs_destroyed_actor_cached_count": "500",
         "RAY_ROTATION_MAX_BYTES": str(10 * 1024**2),
         "RAY_ROTATION_BACKUP_COUNT": "1",
