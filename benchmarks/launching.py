@@ -12,11 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from listing import answer_for_ray
+from listing import stand_in
 
 from lumigator_nb.cluster import Cluster, LocalHead
 from lumigator_nb.config import Settings, load
@@ -37,11 +36,8 @@ def opened(settings: Settings, *, head: bool) -> Iterator[Workspace]:
         yield Workspace(settings, database, store, cluster)
         cluster.shutdown()
         return
-    ours, theirs = get_context("spawn").Pipe()
-    ray = get_context("spawn").Process(target=answer_for_ray, args=([], theirs), daemon=True)
-    ray.start()
-    yield Workspace(settings, database, store, Cluster(f"http://127.0.0.1:{ours.recv()}"))
-    ray.terminate()
+    with stand_in([]) as cluster:
+        yield Workspace(settings, database, store, cluster)
 
 
 def models(count: int) -> list[Model]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +34,13 @@ from lumigator_nb.specs import Model, Progress, Status, Step, StepResult, Workfl
 from lumigator_nb.store import Store
 from lumigator_nb.workspace import Workspace
 
+# What a head says of itself.
+ABOUT: dict[str, Any] = {
+    "/api/v0/cluster_metadata": {"rayVersion": version("ray"), "pythonVersion": platform.python_version()},
+    "/api/v0/nodes": {
+        "result": {"result": [{"node_ip": "127.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 2.0}}]}
+    },
+}
 PER_EXPERIMENT = 100
 PAGE = 100
 SHOWN = 200
@@ -50,6 +59,8 @@ def answer_for_ray(ids: list[str], started: Connection) -> None:
                 if len(jobs) not in lists:
                     lists[len(jobs)] = json.dumps(list(jobs.values())).encode()
                 self.answer(lists[len(jobs)])
+            elif self.path in ABOUT:
+                self.answer(json.dumps({"data": ABOUT[self.path]}).encode())
             else:
                 self.answer(json.dumps(jobs.get(self.path.rpartition("/")[2])).encode())
 
@@ -71,6 +82,19 @@ def answer_for_ray(ids: list[str], started: Connection) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     started.send(server.server_address[1])
     server.serve_forever()
+
+
+@contextmanager
+def stand_in(ids: list[str]) -> Iterator[Cluster]:
+    """The client of a process that answers for Ray and knows these jobs."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    ray = context.Process(target=answer_for_ray, args=(ids, theirs), daemon=True)
+    ray.start()
+    try:
+        yield Cluster(f"http://127.0.0.1:{ours.recv()}")
+    finally:
+        ray.terminate()
 
 
 def _job(key: str) -> dict[str, Any]:
@@ -200,15 +224,15 @@ def populated(n_running: int, n_ended: int, url: str | None = None) -> Iterator[
         running = populate(ws, Status.RUNNING, n_running)
         populate(ws, Status.SUCCEEDED, n_ended)
         waiting = populate(ws, Status.PENDING, n_running)
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
         dispatcher = f"{ws.workflows.submitter.dispatching._prefix}1"
-        ray = context.Process(target=answer_for_ray, args=([*running, dispatcher], theirs), daemon=True)
-        ray.start()
-        ws = Workspace(settings, database, store, Cluster(f"http://127.0.0.1:{ours.recv()}"))
-        yield ws, running, waiting
-        ray.terminate()
-        ws.close()
+        with stand_in([*running, dispatcher]) as cluster, Workspace(settings, database, store, cluster) as ws:
+            yield ws, running, waiting
+
+
+def refresh_and_list(ws: Workspace, many: int) -> float:
+    """The seconds of refreshing so many workflows under way, and listing them."""
+    at_work = ws.workflows.list(status=Status.RUNNING, limit=many)
+    return seconds(lambda: (ws.workflows.refresh(at_work), ws.workflows.list(status=Status.RUNNING, limit=many)))
 
 
 def measure(ws: Workspace, running: list[str], waiting: list[str]) -> None:
@@ -218,8 +242,7 @@ def measure(ws: Workspace, running: list[str], waiting: list[str]) -> None:
     under_way = selected(ws.database, "status = 'running'")
     at_work = ws.workflows.list(status=Status.RUNNING, limit=many)
     show(f"refresh of {many:,} under way", seconds(lambda: ws.workflows.refresh(at_work)), None, "SELECT", under_way)
-    taken = seconds(lambda: (ws.workflows.refresh(at_work), ws.workflows.list(status=Status.RUNNING, limit=many)))
-    show(f"refresh and list of {many:,} under way", taken, 0.3, "SELECT", under_way)
+    show(f"refresh and list of {many:,} under way", refresh_and_list(ws, many), 0.3, "SELECT", under_way)
     taken = seconds(lambda: ws.workflows.list(status=Status.RUNNING, limit=many))
     show(f"list of {many:,} under way", taken, None, "SELECT", under_way)
     queued = ws.workflows.list(status=Status.PENDING, limit=len(waiting))

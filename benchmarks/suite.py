@@ -35,7 +35,7 @@ import scoring
 import starts
 import upload
 
-from lumigator_nb.specs import Model, Status
+from lumigator_nb.specs import Model
 from lumigator_nb.testing import ModelServer, screens
 
 FOLDER = Path(__file__).parent
@@ -139,11 +139,7 @@ def uploading() -> Seconds:
 def listed() -> Seconds:
     """1,100 workflows under way among twice as many others, in SQLite."""
     with listing.populated(1100, 1100) as (ws, running, _):
-        many, under_way = len(running), ws.workflows.list(status=Status.RUNNING, limit=len(running))
-        ours = listing.seconds(
-            lambda: (ws.workflows.refresh(under_way), ws.workflows.list(status=Status.RUNNING, limit=many))
-        )
-        return [ours], [listing.selected(ws.database, "status = 'running'")]
+        return [listing.refresh_and_list(ws, len(running))], [listing.selected(ws.database, "status = 'running'")]
 
 
 def serving() -> Seconds:

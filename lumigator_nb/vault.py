@@ -242,4 +242,4 @@ def _parsed(line: str) -> SealingKey | None:
 
 
 def _new_line() -> str:
-    return base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode() + "\n"
+    return _text_of(os.urandom(_KEY_BYTES)) + "\n"

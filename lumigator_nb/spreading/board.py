@@ -35,7 +35,7 @@ class News:
     done: dict[int, Any]
     notes: dict[int, str]
     waiting: int
-    came: frozenset[int] = frozenset()
+    came: frozenset[int]
 
 
 @dataclass

@@ -34,7 +34,6 @@ if sys.argv[1:] == ["sleep"]:
 """
 ENSURE = """
 import sys, time
-from contextlib import suppress
 from pathlib import Path
 from lumigator_nb.cluster import LocalHead
 print(LocalHead(Path(sys.argv[1]), {}).ensure(), flush=True)
