@@ -118,7 +118,7 @@ def notebook(path: Path, cells: Sequence[str]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def wait_for(address: str, seconds: float = 90) -> None:
+def wait_for(address: str, seconds: float = 600) -> None:
     """Wait until a server answers.
 
     Raises:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb.testing import ModelServer, screens
@@ -81,6 +82,9 @@ def chromium():
     """A headless browser for a module's tests."""
     if not screens.chromium():
         pytest.skip("no browser is installed (Debian: apt-get install chromium)")
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE_S * 1000)
     with screens.browser() as opened:
         yield opened
 
@@ -101,7 +105,7 @@ def new_page(chromium, watched, request):
 
     def opened(width: int = 1280, height: int = 800, **options):
         page = chromium.new_context(viewport={"width": width, "height": height}, **options).new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE_S * 1000)
         pages.append(watched.watch(page))
         return page
 
@@ -133,7 +137,7 @@ def postgres_url():
         shutil.chown(folder, "postgres")
 
     def call(*arguments: str) -> None:
-        subprocess.run([*as_user, *arguments], check=True, capture_output=True, timeout=60, cwd="/")
+        subprocess.run([*as_user, *arguments], check=True, capture_output=True, timeout=PATIENCE_S, cwd="/")
 
     data, options = str(folder / "data"), f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
     call(str(binaries[-1] / "initdb"), "-D", data, "-A", "trust", "-U", "postgres")

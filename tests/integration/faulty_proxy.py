@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
+from waiting import PATIENCE_S
+
 
 @dataclass
 class Fault:
@@ -115,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        server = http.client.HTTPConnection("127.0.0.1", self.proxy.target_port, timeout=30)
+        server = http.client.HTTPConnection("127.0.0.1", self.proxy.target_port, timeout=PATIENCE_S)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("expect", "connection")}
         server.request(self.command, self.path, body or None, headers)
         answer = server.getresponse()

@@ -20,7 +20,7 @@ def s3_server(port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            until(lambda: _answers(port), 30, "the S3 server answers")
+            until(lambda: _answers(port), "the S3 server answers")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()

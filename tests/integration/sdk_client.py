@@ -65,7 +65,7 @@ def uploaded(client):
     assert dataset in client.datasets.get_datasets().items
     link = client.datasets.get_dataset_link(dataset.id, "csv")
     (url,) = link.download_urls
-    assert requests.get(url, timeout=30).text.startswith("examples,ground_truth\n")
+    assert requests.get(url, timeout=600).text.startswith("examples,ground_truth\n")
     assert len(client.datasets.get_dataset_link(dataset.id).download_urls) == 2
     return dataset
 
@@ -112,7 +112,7 @@ def compared(client, dataset, provider, name):
         for label, whose, model in asked
     ]
     for workflow in workflows:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while (found := client.workflows.get_workflow(workflow.id)).status not in (
             WorkflowStatus.SUCCEEDED, WorkflowStatus.FAILED,
         ):  # fmt: skip
@@ -180,7 +180,7 @@ def raised(kind, call, *arguments):
 
 
 def downloaded(url):
-    answer = requests.get(url, timeout=30)
+    answer = requests.get(url, timeout=600)
     answer.raise_for_status()
     return JobResultObject.model_validate(answer.json())
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from waiting import until
+from waiting import PATIENCE_S, until
 
 
 class Serving:
@@ -33,7 +33,7 @@ class Serving:
                 [sys.executable, "-m", "lumigator_nb.cli", "serve", *port, *options],
                 env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=home,
             )  # fmt: skip
-        until(lambda: self._address(begin) or self.process.poll() is not None, 60, "the server listens")
+        until(lambda: self._address(begin) or self.process.poll() is not None, "the server listens")
         found = self._address(begin)
         assert found, self.log.read_text()
         self.url = found
@@ -51,17 +51,19 @@ class Serving:
         return f"{self.url}/api/v1"
 
     def get(self, path: str, **options):
-        answer = requests.get(f"{self.api}/{path}", timeout=60, **options)
+        answer = requests.get(f"{self.api}/{path}", timeout=PATIENCE_S, **options)
         answer.raise_for_status()
         return answer.json()
 
     def post(self, path: str, body: dict, **options):
-        answer = requests.post(f"{self.api}/{path}", json=body, timeout=60, **options)
+        answer = requests.post(f"{self.api}/{path}", json=body, timeout=PATIENCE_S, **options)
         answer.raise_for_status()
         return answer.json()
 
     def upload(self, text: str, name: str = "texts.csv", **options):
-        answer = requests.post(f"{self.api}/datasets", files={"dataset": (name, text.encode())}, timeout=60, **options)
+        answer = requests.post(
+            f"{self.api}/datasets", files={"dataset": (name, text.encode())}, timeout=PATIENCE_S, **options
+        )
         answer.raise_for_status()
         return answer.json()
 

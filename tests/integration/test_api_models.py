@@ -8,7 +8,7 @@ import time
 
 import pytest
 from inferring import Bench, examples, kill_after, server_model
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from lumigator_nb.models import predict
 from lumigator_nb.specs import Model, Shot, Status, Summarization, TextGeneration, Translation
@@ -225,14 +225,14 @@ def test_killed_twenty_times_it_answers_every_row_once(bench) -> None:
         for _ in range(kills):
             before = server.stats().calls
             worker = bench.worker(spec)
-            until(lambda before=before: server.stats().calls > before, 60, "the worker asks")
+            until(lambda before=before: server.stats().calls > before, "the worker asks")
             time.sleep(moments.uniform(0, 0.6))
             in_flight += server.stats().in_flight
             kill_after(worker, 0)
             spec = bench.again(spec)
         assert in_flight > 0
         worker = bench.worker(spec)
-        printed = worker.communicate(timeout=120)[0].decode()
+        printed = worker.communicate(timeout=PATIENCE_S)[0].decode()
         assert worker.returncode == 0, printed
         predictions = bench.predictions(spec)
         assert list(predictions["row"]) == list(range(rows))
@@ -254,7 +254,7 @@ def test_a_stopped_worker_leaves_what_it_has(bench) -> None:
         while server.stats().answered < 20:
             assert process.poll() is None
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_S)
         assert bench.predictions(spec)["prediction"].notna().sum() >= 16
 
 
@@ -285,7 +285,7 @@ def test_no_key_is_left_anywhere(bench, server, monkeypatch, caplog) -> None:
     assert result.status is Status.SUCCEEDED
     assert rows["prediction"][3].startswith("My key is [LOCAL_API_KEY removed], keep")
     process = bench.worker(bench.workflow(model, examples(2, 50)), LOCAL_API_KEY="wrong-" + KEY)
-    printed = process.communicate(timeout=60)[0]
+    printed = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 1
     for place in (bench.everything(), caplog.text.encode(), repr(result).encode(), printed):
         assert KEY.encode() not in place

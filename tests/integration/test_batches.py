@@ -56,7 +56,7 @@ def make(server):
 
 
 def wait(client, batch_id, state="ended"):
-    until(lambda: client.status(batch_id).state != "waiting", 10, "the batch is through")
+    until(lambda: client.status(batch_id).state != "waiting", "the batch is through")
     status = client.status(batch_id)
     assert status.state == state
     return status
@@ -231,7 +231,7 @@ def test_the_server_fails_a_malformed_batch_as_openai_does(server, content) -> N
         batch = client.batches.create(
             input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"for": "test"}
         )
-        until(lambda: client.batches.retrieve(batch.id).status == "failed", 5, "the batch fails")
+        until(lambda: client.batches.retrieve(batch.id).status == "failed", "the batch fails")
         listed = client.batches.list().data[0]
         assert (listed.id, listed.metadata, len(listed.errors.data)) == (batch.id, {"for": "test"}, 1)
         assert client.files.content(file.id).read() == content

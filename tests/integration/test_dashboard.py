@@ -46,7 +46,7 @@ def compared(home):
 def test_a_deep_link_opens_reloads_and_steps_back(url, page, compared) -> None:
     page.goto(f"{url}#/experiments/first%20%3Cscript%3E")
     title = page.get_by_role("heading", name="first <script>")
-    title.wait_for(timeout=60_000)
+    title.wait_for()
     page.reload()
     title.wait_for()
     assert page.title() == "first <script> · Lumigator"
@@ -62,20 +62,20 @@ def test_a_change_made_elsewhere_appears_in_every_browser(url, new_page, ws, com
     pages = [new_page(), new_page(390, 844)]
     for each in pages:
         each.goto(f"{url}#/experiments")
-        each.get_by_role("link", name="first <script>").wait_for(timeout=60_000)
+        each.get_by_role("link", name="first <script>").wait_for()
     ws.experiments.create("made in a notebook", dataset="dashboard", metrics=["rouge"])
     for each in pages:
-        each.get_by_role("link", name="made in a notebook").wait_for(timeout=5_000)
+        each.get_by_role("link", name="made in a notebook").wait_for()
     ws.experiments.delete("made in a notebook")
     for each in pages:
-        each.get_by_role("link", name="made in a notebook").wait_for(timeout=5_000, state="detached")
+        each.get_by_role("link", name="made in a notebook").wait_for(state="detached")
 
 
 def test_it_is_dark_where_the_system_is_until_somebody_chooses(url, new_page) -> None:
     page = new_page(color_scheme="dark")
     page.goto(url)
     for dark in (True, False):
-        page.get_by_role("heading", name="Experiments").wait_for(timeout=60_000)
+        page.get_by_role("heading", name="Experiments").wait_for()
         page.wait_for_function(f"({_BRIGHTNESS} < 128) === {str(dark).lower()}")
         if dark:
             page.get_by_label("Toggle theme").click()
@@ -90,7 +90,7 @@ _BRIGHTNESS = "Number(getComputedStyle(document.body).backgroundColor.match(/[0-
 
 def test_a_page_that_is_not_there_says_so(url, page) -> None:
     page.goto(f"{url}#/experiments/nobody")
-    page.get_by_text("there is no experiment 'nobody'").wait_for(timeout=60_000)
+    page.get_by_text("there is no experiment 'nobody'").wait_for()
     page.get_by_role("link", name="To experiments").click()
     page.wait_for_url(re.compile("#/experiments$"))
 
@@ -105,14 +105,14 @@ def test_two_browsers_watch_a_model_that_is_stopped_and_resumed(url, new_page, w
     pages = [new_page(), new_page(390, 844)]
     for each in pages:
         each.goto(f"{url}#/experiments/slowly")
-        each.get_by_text("answering").wait_for(timeout=60_000)
+        each.get_by_text("answering").wait_for()
     pages[0].get_by_role("button", name="Stop").first.click()
     for each in pages:
-        each.get_by_text("stopped").first.wait_for(timeout=30_000)
+        each.get_by_text("stopped").first.wait_for()
     running.configure(latency=0.01)
     pages[1].get_by_role("button", name="Resume").first.click()
     for each in pages:
-        each.get_by_text("succeeded").first.wait_for(timeout=60_000)
+        each.get_by_text("succeeded").first.wait_for()
     assert running.stats().answered < 2 * len(texts), "what was answered before is not asked again"
     assert not ws.workflows.predictions(ws.workflows.of(experiment)[0])["prediction"].isna().any()
 
@@ -127,7 +127,7 @@ def test_the_whole_main_job_by_clicks(url, page, ws, tmp_path) -> None:
     file.write_text("number;body;summary;place\n" + "\n".join(rows) + "\n", encoding="utf-8")
 
     page.goto(f"{url}#/datasets")
-    page.get_by_role("link", name="Upload a file").first.click(timeout=60_000)
+    page.get_by_role("link", name="Upload a file").first.click()
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_text("tickets.csv begins with").wait_for()
     page.get_by_text("It began on Monday").first.wait_for()
@@ -144,8 +144,8 @@ def test_the_whole_main_job_by_clicks(url, page, ws, tmp_path) -> None:
     page.get_by_role("checkbox", name="The input, unchanged").check()
     page.get_by_text("2 chosen").wait_for()
     page.get_by_role("button", name="Launch", exact=True).click()
-    page.get_by_role("heading", name="by clicks").wait_for(timeout=60_000)
-    page.get_by_role("link", name="Compare", exact=True).wait_for(timeout=120_000)
+    page.get_by_role("heading", name="by clicks").wait_for()
+    page.get_by_role("link", name="Compare", exact=True).wait_for()
     stays(page, "heading", "by clicks")
 
     page.get_by_role("link", name="Compare", exact=True).click()
@@ -176,7 +176,7 @@ def test_the_whole_main_job_by_clicks(url, page, ws, tmp_path) -> None:
 
 def stays(page, role: str, name: str) -> None:
     page.reload()
-    page.get_by_role(role, name=name).first.wait_for(timeout=60_000)
+    page.get_by_role(role, name=name).first.wait_for()
 
 
 def test_a_wrong_file_says_what_is_wrong_and_leaves_nothing(url, page, ws, tmp_path) -> None:
@@ -188,7 +188,7 @@ def test_a_wrong_file_says_what_is_wrong_and_leaves_nothing(url, page, ws, tmp_p
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8)
     page.goto(f"{url}#/upload")
     chooser = page.locator("input[type=file]")
-    chooser.set_input_files(ragged, timeout=60_000)
+    chooser.set_input_files(ragged)
     page.get_by_role("alert").filter(has_text="line 3 (row 2)").wait_for()
     chooser.set_input_files(picture)
     page.get_by_role("alert").filter(has_text="picture").wait_for()
@@ -203,18 +203,18 @@ def test_a_wrong_key_fails_the_model_with_words_and_a_right_one_resumes_it(url, 
     model = {"name": "openai/lead-1", "display_name": "Ours", "tasks": ["summarization"], "api_key": "OURS_API_KEY"}
     (home / "models.yaml").write_text(json.dumps([{**model, "base_url": running.base_url}]), encoding="utf-8")
     page.goto(f"{url}#/models?search=ours")
-    page.get_by_text("OURS_API_KEY is not set").wait_for(timeout=60_000)
+    page.get_by_text("OURS_API_KEY is not set").wait_for()
     store_key(page, "sk-wrong-of-a-test")
     page.goto(f"{url}#/launch?dataset=dashboard")
     page.get_by_label("Name of the experiment").fill("by a wrong key")
     page.get_by_role("checkbox", name="Ours").check()
     page.get_by_role("button", name="Launch", exact=True).click()
-    page.get_by_text("failed").first.wait_for(timeout=60_000)
+    page.get_by_text("failed").first.wait_for()
     page.get_by_text("openai refuses the API key").first.wait_for()
     store_key(page, "sk-right-of-a-test")
     page.goto(f"{url}#/experiments/by%20a%20wrong%20key")
     page.get_by_role("button", name="Resume").first.click()
-    page.get_by_text("succeeded").first.wait_for(timeout=60_000)
+    page.get_by_text("succeeded").first.wait_for()
     (home / "models.yaml").unlink()
     assert "sk-wrong" not in page.content()
 

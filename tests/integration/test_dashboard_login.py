@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from waiting import PATIENCE_S
 
 from lumigator_nb.dashboards.passwords import add_user
 from lumigator_nb.testing.screens import free_port
@@ -36,7 +37,7 @@ def served(folder, *options, **variables):
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while "Lumigator is at" not in (folder / "log").read_text():
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline
@@ -56,7 +57,7 @@ class Client:
         self.set_cookies = []
 
     def ask(self, path, method="GET", body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **headers}
         connection.request(method, path, body, {name: value for name, value in headers.items() if value})
         answer = connection.getresponse()
@@ -119,7 +120,7 @@ def client(with_passwords):
 def test_it_does_not_start_where_everybody_could_come_in(tmp_path) -> None:
     command = [sys.executable, "-m", "lumigator_nb.cli", "dashboard", "--no-show", "--address", "0.0.0.0"]
     environment = {**os.environ, "LUMIGATOR_HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 1
     assert "error: without a login" in done.stderr
     assert "--password-file" in done.stderr

@@ -38,7 +38,7 @@ def test_the_whole_main_job_by_widgets(lab, home, tmp_path, new_page) -> None:
     page = new_page(1280, 1400)
     page.goto(lab)
     cells = page.locator(".jp-Notebook .jp-CodeCell")
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=90_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
 
     run(page, cells, 0)
     run(page, cells, 1)
@@ -59,14 +59,14 @@ def test_the_whole_main_job_by_widgets(lab, home, tmp_path, new_page) -> None:
     form.get_by_role("checkbox", name="The input, unchanged").check()
     form.get_by_text("2 chosen").wait_for()
     form.get_by_role("button", name="Launch").click()
-    form.get_by_role("button", name="Launched").wait_for(timeout=60_000)
+    form.get_by_role("button", name="Launched").wait_for()
 
     run(page, cells, 3)
-    cells.nth(3).get_by_text("Compare them").wait_for(timeout=120_000)
+    cells.nth(3).get_by_text("Compare them").wait_for()
 
     run(page, cells, 4)
     form = cells.nth(4)
-    form.get_by_text("How sure the order is").wait_for(timeout=60_000)
+    form.get_by_text("How sure the order is").wait_for()
     form.get_by_role("button", name="Examples").click()
     form.get_by_label("Search").fill("Thread 7 ")
     form.get_by_label("Search").press("Enter")
@@ -93,7 +93,7 @@ def test_the_whole_main_job_by_widgets(lab, home, tmp_path, new_page) -> None:
 
     choose(page, "Kernel", "Restart Kernel…")
     page.get_by_role("button", name="Confirm Kernel Restart").click()
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     run(page, cells, 0)
     run(page, cells, 4, executed=2)
     cells.nth(4).get_by_text("How sure the order is").wait_for()
@@ -110,4 +110,4 @@ def run(page, cells, number: int, executed: int = 0) -> None:
     """Run one cell, and wait for what it shows."""
     cells.nth(number).locator(".jp-InputArea-editor").click()
     page.keyboard.press("Control+Enter")
-    cells.nth(number).get_by_text(f"[{executed or number + 1}]:", exact=True).first.wait_for(timeout=60_000)
+    cells.nth(number).get_by_text(f"[{executed or number + 1}]:", exact=True).first.wait_for()

@@ -12,6 +12,7 @@ import killing
 import pandas as pd
 import pytest
 from s3_server import KEY, SECRET, plain_client, s3_server
+from waiting import PATIENCE_S
 
 from lumigator_nb.db import Database
 from lumigator_nb.specs import Status
@@ -50,7 +51,9 @@ def test_nothing_promised_is_lost_and_nothing_half_done_stays(kind, place, url, 
     journal = killing.Journal(tmp_path / "journal")
     command = [sys.executable, killing.__file__, url, uri, str(journal.path), str(KILLS[kind, place])]
     search = os.pathsep.join([str(Path(killing.__file__).parents[2]), *sys.path])
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     lines = journal.lines()
     assert [line for line in lines if line["kind"] == "broke"] == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from waiting import until
+from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb import layout, results
@@ -60,7 +60,7 @@ def uninterrupted(ws, slow: lm.Model) -> list[str]:
         "uninterrupted", dataset=ws.datasets.upload(FRAME, name="uninterrupted"), metrics=["length"]
     )
     ws.workflows.launch(experiment, [slow])
-    (workflow,) = ws.wait(experiment, timeout=180, progress=False, check=True)
+    (workflow,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False, check=True)
     return ws.workflows.predictions(workflow)["prediction"].tolist()
 
 
@@ -73,7 +73,7 @@ def test_a_dataset_from_the_web_through_three_models(ws, tmp_path, slow) -> None
         server.shutdown()
     experiment = ws.experiments.create("web", dataset=dataset)
     ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-1", slow])
-    workflows = ws.wait(experiment, timeout=180, check=True)
+    workflows = ws.wait(experiment, timeout=PATIENCE_S, check=True)
     assert [workflow.status for workflow in workflows] == [Status.SUCCEEDED] * 3
     comparison = ws.compare(experiment)
     assert set(comparison.models) == {"baseline/copy", "baseline/lead-1", "tiny"}
@@ -96,7 +96,7 @@ def test_work_outlives_the_python_that_launched_it(ws, home, experiment, tiny_mo
         assert launcher.stdout.readline() == "launched\n"
         launcher.send_signal(signal.SIGKILL)
     with lm.connect(lumigator_home=home) as found:
-        (workflow,) = found.wait(experiment.name, timeout=180, progress=False, check=True)
+        (workflow,) = found.wait(experiment.name, timeout=PATIENCE_S, progress=False, check=True)
         assert workflow.attempt == 1
         assert found.compare(experiment.name).models == ("tiny",)
 
@@ -104,16 +104,16 @@ def test_work_outlives_the_python_that_launched_it(ws, home, experiment, tiny_mo
 def test_a_killed_worker_fails_and_resumes_where_it_was(ws, experiment, slow) -> None:
     expected = uninterrupted(ws, slow)
     (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
-    until(lambda: finished_shards(ws, workflow) >= 2, 120, "two finished shards")
+    until(lambda: finished_shards(ws, workflow) >= 2, "two finished shards")
     for process in worker_processes(workflow.id):
         process.kill()
-    (failed,) = ws.wait(experiment, timeout=60, progress=False)
+    (failed,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False)
     assert failed.status is Status.FAILED
     before = finished_shards(ws, workflow)
     assert 2 <= before < N // 16
     stamps = {name: Path(ws.store.url(name).removeprefix("file://")).stat().st_mtime_ns for name in parts(ws, workflow)}
     ws.workflows.resume(failed)
-    (done,) = ws.wait(experiment, timeout=180, progress=False, check=True)
+    (done,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False, check=True)
     assert ws.workflows.predictions(done)["prediction"].tolist() == expected
     assert ws.workflows.jobs(done)[0].details["shards_reused"] == before
     for name, stamp in stamps.items():
@@ -128,27 +128,27 @@ def parts(ws, workflow) -> list[str]:
 def test_a_restarted_head_loses_the_workflow_but_not_its_work(ws, experiment, slow) -> None:
     expected = uninterrupted(ws, slow)
     (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
-    until(lambda: finished_shards(ws, workflow) >= 2, 120, "two finished shards")
+    until(lambda: finished_shards(ws, workflow) >= 2, "two finished shards")
     assert ws.cluster.shutdown()
     assert worker_processes(workflow.id) == []
     ws.cluster.start()
-    (failed,) = ws.wait(experiment, timeout=60, progress=False)
+    (failed,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False)
     assert failed.status is Status.FAILED
     before = finished_shards(ws, workflow)
     ws.workflows.resume(failed)
-    (done,) = ws.wait(experiment, timeout=180, progress=False, check=True)
+    (done,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False, check=True)
     assert ws.workflows.predictions(done)["prediction"].tolist() == expected
     assert ws.workflows.jobs(done)[0].details["shards_reused"] == before
 
 
 def test_a_stopped_workflow_ends_and_resumes(ws, experiment, slow) -> None:
     (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
-    until(lambda: finished_shards(ws, workflow) >= 1, 120, "a finished shard")
+    until(lambda: finished_shards(ws, workflow) >= 1, "a finished shard")
     (stopped,) = ws.workflows.stop(workflow)
     assert stopped.status is Status.STOPPED
-    until(lambda: worker_processes(workflow.id) == [], 10, "the worker is gone")
+    until(lambda: worker_processes(workflow.id) == [], "the worker is gone")
     ws.workflows.resume(stopped)
-    assert ws.wait(experiment, timeout=180, progress=False)[0].status is Status.SUCCEEDED
+    assert ws.wait(experiment, timeout=PATIENCE_S, progress=False)[0].status is Status.SUCCEEDED
 
 
 def test_no_text_reaches_a_shell(ws, tmp_path, tiny_model) -> None:
@@ -163,7 +163,7 @@ def test_no_text_reaches_a_shell(ws, tmp_path, tiny_model) -> None:
     )
     tiny = lm.Model(tiny_model, label=f"$(touch {trap});'", max_new_tokens=4)
     ws.workflows.launch(experiment, ["baseline/copy", tiny])
-    workflows = ws.wait(experiment, timeout=120, progress=False, check=True)
+    workflows = ws.wait(experiment, timeout=PATIENCE_S, progress=False, check=True)
     assert ws.workflows.predictions(workflows[0])["prediction"].tolist() == frame["example"].tolist()
     assert not trap.exists()
 
@@ -173,7 +173,7 @@ def test_a_model_that_cannot_load_fails_with_the_reason(ws, experiment, tmp_path
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     ws.workflows.launch(experiment, [f"hf/{folder}"])
-    (failed,) = ws.wait(experiment, timeout=120, progress=False)
+    (failed,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False)
     assert failed.status is Status.FAILED
     assert "inference:" in failed.error
     assert "Traceback" in ws.workflows.logs(failed)

@@ -212,7 +212,7 @@ def test_a_hanging_call_ends_with_its_client(client, server) -> None:
     with pytest.raises(openai.APITimeoutError):
         ask(client, timeout=0.2)
     assert (server.stats().hung, server.stats().answered) == (1, 0)
-    until(lambda: server.stats().in_flight == 0, 5, "the call is given up")
+    until(lambda: server.stats().in_flight == 0, "the call is given up")
 
 
 def test_it_survives_clients_that_break_off(client, server) -> None:
@@ -224,7 +224,7 @@ def test_it_survives_clients_that_break_off(client, server) -> None:
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(sent)
             time.sleep(wait)
-    until(lambda: server.stats().in_flight == 0, 5, "the calls are given up")
+    until(lambda: server.stats().in_flight == 0, "the calls are given up")
     server.configure(latency=0, tokens_per_second=None)
     assert ask(client).choices[0].message.content == "The cat sat."
 
@@ -277,7 +277,7 @@ def test_it_ends_with_its_parent() -> None:
         child = int(parent.stdout.readline())
         assert _alive(child)
         parent.send_signal(signal.SIGKILL)
-        until(lambda: not _alive(child), 5, "the server is gone")
+        until(lambda: not _alive(child), "the server is gone")
 
 
 def _alive(pid: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from waiting import until
+from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, InvalidInputError
@@ -59,7 +59,7 @@ def test_a_key_reaches_a_head_that_was_started_before_and_nothing_else(ws, home,
     (tmp_path / ".env").write_text(f"WS_API_KEY={KEY}\n")
     with lm.connect(tmp_path / ".env", lumigator_home=home) as with_key:
         workflows = with_key.workflows.launch(experiment, [model(server), model(server, "lead-2")])
-        ended = with_key.wait(workflows, timeout=120, progress=False)
+        ended = with_key.wait(workflows, timeout=PATIENCE_S, progress=False)
         assert [workflow.status for workflow in ended] == [Status.SUCCEEDED] * 2, [each.error for each in ended]
         comparison = with_key.compare(experiment)
         costs = comparison.costs().set_index("model")
@@ -81,10 +81,10 @@ def test_a_prompt_with_a_key_is_refused(ws, key) -> None:
 def test_repeats_and_a_second_experiment(ws, experiment, server, key) -> None:
     server.reset()
     chosen = model(server, "lead-3", temperature=0.5)
-    ws.wait(ws.workflows.launch(experiment, chosen, repeats=2), timeout=120, progress=False)
+    ws.wait(ws.workflows.launch(experiment, chosen, repeats=2), timeout=PATIENCE_S, progress=False)
     assert server.stats().calls == 2 * ROWS
     other = ws.experiments.create("another", dataset="cases", metrics=["chrf"])
-    ws.wait(ws.workflows.launch(other, chosen, repeats=2), timeout=120, progress=False, check=True)
+    ws.wait(ws.workflows.launch(other, chosen, repeats=2), timeout=PATIENCE_S, progress=False, check=True)
     assert server.stats().calls == 2 * ROWS
     assert ws.compare(other).models == (chosen.label, f"{chosen.label} (repeat 2)")
 
@@ -93,22 +93,22 @@ def test_a_budget_stops_and_is_raised(ws, experiment, server, key) -> None:
     dear = model(server, "lead-1", max_new_tokens=16).model_copy(
         update={"options": {"api_key_name": "WS_API_KEY", "price": {"prompt": 1000.0, "completion": 1000.0}}}
     )
-    (stopped,) = ws.wait(ws.workflows.launch(experiment, dear, budget=0.5), timeout=120, progress=False)
+    (stopped,) = ws.wait(ws.workflows.launch(experiment, dear, budget=0.5), timeout=PATIENCE_S, progress=False)
     assert stopped.status is Status.STOPPED
     assert "of the budget of $0.5000" in stopped.error
-    (done,) = ws.wait(ws.workflows.resume(experiment, budget=50.0), timeout=120, progress=False)
+    (done,) = ws.wait(ws.workflows.resume(experiment, budget=50.0), timeout=PATIENCE_S, progress=False)
     assert done.status is Status.SUCCEEDED
 
 
 def test_failed_rows_are_asked_again_on_request(ws, experiment, server, key) -> None:
     bad = FRAME["example"][4]
     server.configure(reject={bad: (400, "content_filter")})
-    (workflow,) = ws.wait(ws.workflows.launch(experiment, model(server, "lead-4")), timeout=120, progress=False)
+    (workflow,) = ws.wait(ws.workflows.launch(experiment, model(server, "lead-4")), timeout=PATIENCE_S, progress=False)
     assert workflow.status is Status.SUCCEEDED
     assert ws.workflows.jobs(workflow)[0].n_failed == 1
     server.configure(reject={})
     server.reset()
-    (again,) = ws.wait(ws.workflows.retry_failed(experiment), timeout=120, progress=False)
+    (again,) = ws.wait(ws.workflows.retry_failed(experiment), timeout=PATIENCE_S, progress=False)
     jobs = ws.workflows.jobs(again)
     assert (again.status, jobs[0].n_failed, jobs[1].n_failed) == (Status.SUCCEEDED, 0, 0)
     assert server.stats().calls == 1
@@ -117,7 +117,7 @@ def test_failed_rows_are_asked_again_on_request(ws, experiment, server, key) -> 
 
 def test_batches(ws, experiment, server, key) -> None:
     (workflow,) = ws.workflows.launch(experiment, model(server, "lead-1"), mode="batch", cache="off")
-    (ended,) = ws.wait(workflow, timeout=120, progress=False)
+    (ended,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
     assert ended.status is Status.SUCCEEDED, ended.error
     assert ws.workflows.jobs(ended)[0].details["mode"] == "batch"
     with pytest.raises(InvalidInputError, match="has no batch service"):
@@ -128,7 +128,7 @@ def test_own_predictions(ws, experiment) -> None:
     predictions = pd.DataFrame({"prediction": FRAME["ground_truth"], "row": range(ROWS)}).sample(frac=1, random_state=1)
     workflow = ws.workflows.record(experiment, name="mine", predictions=predictions)
     ws.workflows.record(experiment, name="from column", predictions="product")
-    ended = ws.wait(experiment, timeout=120, progress=False)
+    ended = ws.wait(experiment, timeout=PATIENCE_S, progress=False)
     assert [each.status for each in ended] == [Status.SUCCEEDED] * 2, [each.error for each in ended]
     assert list(ws.workflows.predictions(workflow)["prediction"]) == list(FRAME["ground_truth"])
     assert ws.compare(experiment).best("rougeL") == "mine"
@@ -163,7 +163,7 @@ def test_an_own_function(ws, experiment) -> None:
         return " ".join(example.split()[:3])
 
     workflow = ws.workflows.launch(experiment, lm.Model.from_function(first_words))[0]
-    (ended,) = ws.wait(workflow, timeout=120, progress=False)
+    (ended,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
     assert ended.status is Status.SUCCEEDED, ended.error
     rows = ws.workflows.predictions(ended)
     assert rows["prediction"][0] == "Case 0 came"
@@ -178,7 +178,7 @@ def test_a_function_that_the_cluster_can_import_runs_there(ws, experiment) -> No
     import textwrap
 
     (workflow,) = ws.wait(
-        ws.workflows.launch(experiment, lm.Model.from_function(textwrap.dedent)), timeout=120, progress=False
+        ws.workflows.launch(experiment, lm.Model.from_function(textwrap.dedent)), timeout=PATIENCE_S, progress=False
     )
     assert workflow.status is Status.SUCCEEDED, workflow.error
     assert ws.workflows.jobs(workflow)[0].details["source"] == "textwrap:dedent"
@@ -208,7 +208,7 @@ def test_an_estimate_before_paying(ws, experiment, server, key) -> None:
     piloted = ws.workflows.estimate(experiment, chosen, pilot=10).set_index("model")
     assert server.stats().calls == 10
     assert piloted["basis"].tolist() == ["pilot of 10", "count"]
-    ws.wait(ws.workflows.launch(experiment, chosen[0]), timeout=120, progress=False, check=True)
+    ws.wait(ws.workflows.launch(experiment, chosen[0]), timeout=PATIENCE_S, progress=False, check=True)
     assert server.stats().calls == ROWS
     costs = ws.compare(experiment).costs().set_index("model")
     spent_later = costs.loc["openai/echo", "dollars"] * (ROWS - 10) / ROWS
@@ -241,11 +241,11 @@ def test_progress_says_what_failed_and_what_was_spent(ws, experiment, server, ke
     server.configure(latency=0.3)
     slow = model(server, "lead-9", concurrency=2)
     (workflow,) = ws.workflows.launch(experiment, slow)
-    until(lambda: (ws.workflows.progress(workflow)[0].cost or 0) > 0, 60, "dollars in the progress")
+    until(lambda: (ws.workflows.progress(workflow)[0].cost or 0) > 0, "dollars in the progress")
     ws.workflows.stop(workflow)
     server.configure(latency=0.01)
     (stopped,) = ws.workflows.of(workflow)
     assert stopped.status is Status.STOPPED
-    done = ws.wait(ws.workflows.resume(workflow), timeout=120, progress=False)[0]
+    done = ws.wait(ws.workflows.resume(workflow), timeout=PATIENCE_S, progress=False)[0]
     assert done.status is Status.SUCCEEDED
     assert [job.step for job in ws.workflows.jobs(done)] == [Step.INFERENCE, Step.EVALUATION]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from waiting import until
+from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
@@ -47,7 +47,7 @@ def where(ws, workflow) -> str:
 def test_the_main_job_through_ray_address(nodes, settings) -> None:
     with lm.connect() as ws:
         launched = ws.workflows.launch(experiment(ws), ["baseline/lead-1"])
-        assert [each.status for each in ws.wait("days", timeout=180, check=True)] == [Status.SUCCEEDED]
+        assert [each.status for each in ws.wait("days", timeout=PATIENCE_S, check=True)] == [Status.SUCCEEDED]
         assert ws.compare("days").best("rougeL") == "baseline/lead-1"
         assert "127.0.0.3" in where(ws, launched[0])
         info = ws.cluster.info()
@@ -75,14 +75,14 @@ def test_a_workflow_whose_node_dies_says_so_and_goes_on_on_another(nodes, settin
     with ModelServer(latency=0.2) as server, lm.connect() as ws:
         asked = lm.Model("lead-1", provider="openai", base_url=server.base_url, concurrency=1)
         (workflow,) = ws.workflows.launch(experiment(ws), [asked])
-        until(lambda: server.stats().calls >= 3, 60, "examples are being answered")
+        until(lambda: server.stats().calls >= 3, "examples are being answered")
         nodes.nodes[-1].kill()
-        (ended,) = ws.wait("days", timeout=60)
+        (ended,) = ws.wait("days", timeout=PATIENCE_S)
         assert ended.status is Status.FAILED
         assert "the node that it ran on died; resume" in ended.error
         nodes.join(cpus=1)
         ws.workflows.resume("days")
-        assert [each.status for each in ws.wait("days", timeout=120, check=True)] == [Status.SUCCEEDED]
+        assert [each.status for each in ws.wait("days", timeout=PATIENCE_S, check=True)] == [Status.SUCCEEDED]
         assert "127.0.0.4" in where(ws, ws.workflows.get(workflow.id))
         assert sorted(ws.workflows.predictions(workflow)["row"]) == list(range(len(FRAME)))
         assert server.stats().calls <= len(FRAME) + 1

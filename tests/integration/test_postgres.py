@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb.db import Database
@@ -15,12 +16,18 @@ pytestmark = pytest.mark.integration
 UNIT = Path(__file__).parent.parent / "unit"
 
 
-def test_the_database_suites_pass_on_postgresql(postgres_url) -> None:
-    names = ("database", "migrations", "concurrency", "services", "labels", "rest")
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("database", "concurrency"), id="concurrency"),
+        pytest.param(("migrations", "services", "labels", "rest"), id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_the_database_suites_pass_on_postgresql(postgres_url, names) -> None:
     suites = [str(UNIT / f"test_{name}.py") for name in names]
     environment = os.environ | {"SQLALCHEMY_DATABASE_URL": postgres_url}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout[-5000:]
 
 

@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+from waiting import PATIENCE_S
 
 from lumigator_nb.cluster import JobState
 from lumigator_nb.specs import Status
@@ -38,7 +39,7 @@ def test_a_killed_launcher_leaves_a_queue_that_goes_on_in_turn(ws, home) -> None
         launcher.send_signal(signal.SIGKILL)
     workflows = [each for name in ("first", "second") for each in ws.workflows.of(name)]
     # Nobody refreshes, which would start another dispatcher, should this one have ended.
-    deadline, most, ended = time.monotonic() + 240, 0, 0
+    deadline, most, ended = time.monotonic() + PATIENCE_S, 0, 0
     while ended < len(workflows):
         states = known(ws, workflows)
         ended = sum(job.status.ended for job in states)

@@ -226,14 +226,14 @@ def test_keys_label_in_jupyterlab_and_touch_no_cell(shared_home, lab, page) -> N
     from playwright.sync_api import expect
 
     page.goto(lab)
-    page.locator(".jp-CodeCell .cm-content").click(timeout=60_000)
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.locator(".jp-CodeCell .cm-content").click()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.keyboard.press("Shift+Enter")
     keys = page.get_by_placeholder("click here to use keys")
-    keys.click(timeout=60_000)
+    keys.click()
 
     def shows(text: str) -> None:
-        expect(page.locator(".jp-OutputArea .lm-title")).to_have_text(text, timeout=20_000)
+        expect(page.locator(".jp-OutputArea .lm-title")).to_have_text(text)
         page.wait_for_timeout(1000 * rating.QUICKEST_S)
 
     for number, key in enumerate("abt2", start=1):
@@ -252,7 +252,7 @@ def test_keys_label_in_jupyterlab_and_touch_no_cell(shared_home, lab, page) -> N
     assert boxes[0]["y"] == boxes[1]["y"]
     assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
     page.keyboard.press("a")
-    expect(page.locator(".jp-OutputArea").get_by_text("Thank you, ana!")).to_be_visible(timeout=20_000)
+    expect(page.locator(".jp-OutputArea").get_by_text("Thank you, ana!")).to_be_visible()
     assert len(stored(shared_home)) == N
     # Shift+Enter in the last cell made the second one; the keys made none.
     assert page.locator(".jp-Notebook .jp-Cell").count() == 2

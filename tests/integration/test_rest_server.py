@@ -18,7 +18,7 @@ import pytest
 import requests
 from s3_server import KEY, SECRET, plain_client, s3_server
 from serving import Serving, served
-from waiting import until
+from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb.db import Database
@@ -37,7 +37,7 @@ def programs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("lumigator")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *SDK, "schemathesis>=4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     if done.returncode:
         pytest.skip(f"NOT TESTED: Lumigator's packages cannot be installed: {done.stderr[-300:]}")
     return folder / "bin"
@@ -74,7 +74,7 @@ def test_lumigators_sdk_works_unchanged(programs, home, free_port) -> None:
     # Once through the port where the SDK looks for Ray by itself.
     with served(home, "--ray-port", str(free_port)) as server:
         command = [programs / "python", HERE / "sdk_client.py", server.host, f"127.0.0.1:{free_port}", model]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=programs)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=programs)
         assert done.returncode == 0, done.stderr + server.log.read_text()[-3000:]
         assert done.stdout == "every method did what it says\n"
         assert "Traceback" not in server.log.read_text()
@@ -90,10 +90,10 @@ def test_no_request_at_random_breaks_it(programs, home, tmp_path) -> None:
             "--url", server.url, "--header", f"Authorization: Bearer {token}", "--no-color", "--phases",
             "examples,coverage,fuzzing", "--exclude-path-regex", "/select$|/docs",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         assert "Traceback" not in server.log.read_text()
-        assert requests.get(f"{server.api}/health", timeout=10).ok
+        assert requests.get(f"{server.api}/health", timeout=PATIENCE_S).ok
 
 
 def test_a_killed_server_loses_no_work(home, tiny_model, programs) -> None:
@@ -105,10 +105,10 @@ def test_a_killed_server_loses_no_work(home, tiny_model, programs) -> None:
         job = server.post("jobs/annotate", {"name": "truth", "dataset": dataset, "job_config": config})
         server.end(signal.SIGKILL)  # at once: some were not even handed over
     with served(home) as server:
-        until(lambda: all(ended(server, each) for each in workflows), 240, "all five end")
+        until(lambda: all(ended(server, each) for each in workflows), "all five end")
         shown = server.get("experiments")["items"][0]["workflows"]
         assert {each["id"]: each["status"] for each in shown} == dict.fromkeys(workflows, "succeeded")
-        until(lambda: server.get(f"jobs/{job['id']}")["status"] == "succeeded", 60, "the annotation ends")
+        until(lambda: server.get(f"jobs/{job['id']}")["status"] == "succeeded", "the annotation ends")
         assert server.get(f"jobs/{job['id']}/dataset")["generated"]
         waiting = "import sys; from lumigator_sdk.lumigator import LumigatorClient as C; host, job = sys.argv[1:]; "
         waiting += "print(C(host, ray_host=host).jobs.wait_for_job(job)['status'])"
@@ -124,7 +124,7 @@ def test_what_is_under_way_is_answered_when_it_is_told_to_end(home) -> None:
     with served(home) as server:
         dataset = server.upload(CSV)
         body = {"name": "last", "dataset": dataset["id"]}
-        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as slow:
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as slow:
             content = json.dumps(body).encode()
             head = f"POST /api/v1/experiments HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {len(content)}\r\n\r\n"
             slow.sendall(head.encode() + content[:10])
@@ -141,7 +141,7 @@ def test_what_is_under_way_is_answered_when_it_is_told_to_end(home) -> None:
 def test_whoever_means_harm_is_refused_and_others_are_served(home) -> None:
     with served(home, LUMIGATOR_MAX_UPLOAD_MB="20") as server:
         port = int(server.url.rpartition(":")[2])
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(150)]
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) for _ in range(150)]
         for each in slow:
             each.sendall(b"POST /api/v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Le")
         assert too_large(port, "/api/v1/datasets", "multipart/form-data; boundary=x").startswith(b"HTTP/1.1 413 ")
@@ -154,7 +154,9 @@ def test_whoever_means_harm_is_refused_and_others_are_served(home) -> None:
             for _ in range(400):
                 file.write(b"a" * (1 << 20))
         assert len(bomb.getvalue()) < 1 << 20
-        answer = requests.post(f"{server.api}/datasets", files={"dataset": ("x.zip", bomb.getvalue())}, timeout=60)
+        answer = requests.post(
+            f"{server.api}/datasets", files={"dataset": ("x.zip", bomb.getvalue())}, timeout=PATIENCE_S
+        )
         assert answer.status_code == 422, answer.text
         assert server.get("datasets")["total"] == 0
         for path in ("/api/v1/../../etc/passwd", "/api/v1/files/..%2f..%2fetc/passwd", "/api/v1/datasets/%2e%2e%2f"):
@@ -176,14 +178,14 @@ def too_large(port: int, path: str, kind: str) -> bytes:
 
 
 def raw(port: int, sent: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(sent)
         return connection.recv(1000)
 
 
 def endless(port: int, head: bytes) -> bytes:
     """Send pieces without end, until the server has had enough."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(head)
         try:
             for _ in range(200):
@@ -200,15 +202,15 @@ def test_elsewhere_than_on_loopback_tokens_and_a_login_are_needed(home) -> None:
     with lm.connect(lumigator_home=home) as ws:
         token = ws.tokens.create("script", scope="write")
     with served(home, *options, "--log-json", LUMIGATOR_DASHBOARD_TOKEN="0123456789abcdef") as server:
-        assert requests.get(f"{server.api}/jobs", timeout=10).status_code == 401
+        assert requests.get(f"{server.api}/jobs", timeout=PATIENCE_S).status_code == 401
         # The dashboard's token is for people, and for the dashboard.
         wrong = {"Authorization": "Bearer 0123456789abcdef"}
-        assert requests.get(f"{server.api}/jobs", headers=wrong, timeout=10).status_code == 401
+        assert requests.get(f"{server.api}/jobs", headers=wrong, timeout=PATIENCE_S).status_code == 401
         right = {"Authorization": f"Bearer {token}", "X-Request-ID": "mine-1"}
-        assert requests.get(f"{server.api}/jobs", headers=right, timeout=10).json() == {"total": 0, "items": []}
+        assert requests.get(f"{server.api}/jobs", headers=right, timeout=PATIENCE_S).json() == {"total": 0, "items": []}
         address = server.url.replace("http://", f"http://any:{token}@")  # as the SDK can give it
-        assert requests.get(f"{address}/api/v1/jobs", timeout=10).ok
-        assert requests.get(server.url, timeout=10).url.endswith("/login?next=%2F")
+        assert requests.get(f"{address}/api/v1/jobs", timeout=PATIENCE_S).ok
+        assert requests.get(server.url, timeout=PATIENCE_S).url.endswith("/login?next=%2F")
         lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
         (mine,) = (line["request"] for line in lines if line["request_id"] == "mine-1")
         assert (mine["method"], mine["status"], mine["token"]) == ("GET", 200, "script")
@@ -240,13 +242,13 @@ def twins(one: Serving, two: Serving) -> None:
     dataset = one.upload(CSV)
     (url,) = two.get(f"datasets/{dataset['id']}/download?extension=csv")["download_urls"]
     assert "Signature=" in url  # the bucket's own address
-    assert requests.get(url, timeout=30).text == CSV
+    assert requests.get(url, timeout=PATIENCE_S).text == CSV
     experiment = one.post("experiments", {"name": "both", "dataset": dataset["id"], "metrics": ["rouge"]})
     body = {"name": "lead", "provider": "baseline", "model": "lead-1", "experiment_id": experiment["id"]}
 
     def create(number: int) -> requests.Response:
         address = f"{(one, two)[number % 2].api}/workflows"
-        return requests.post(address, json=body, headers={"Idempotency-Key": f"k{number // 4}"}, timeout=60)
+        return requests.post(address, json=body, headers={"Idempotency-Key": f"k{number // 4}"}, timeout=PATIENCE_S)
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(create, range(8)))
@@ -254,7 +256,7 @@ def twins(one: Serving, two: Serving) -> None:
     assert {each.status_code for each in answers} <= {201, 409}
     found = {each.json()["id"] for each in answers if each.status_code == 201}
     assert len(found) == 2
-    until(lambda: all(ended(two, each) for each in found), 120, "both end")
+    until(lambda: all(ended(two, each) for each in found), "both end")
     shown = two.get(f"experiments/{experiment['id']}")["workflows"]
     assert [each["status"] for each in shown] == ["succeeded", "succeeded"]
 
@@ -264,9 +266,9 @@ def test_progress_is_sent_as_it_happens(home, tiny_model) -> None:
         experiment, workflows = experiment_with(server, [tiny_model, "baseline/lead-1"])
         address = f"{server.api}/experiments/{experiment}/events"
         # One that goes away early keeps nobody from anything.
-        with requests.get(address, stream=True, timeout=60) as early:
+        with requests.get(address, stream=True, timeout=PATIENCE_S) as early:
             assert next(early.iter_lines()) == b"event: progress"
-        with requests.get(address, stream=True, timeout=120) as answer:
+        with requests.get(address, stream=True, timeout=PATIENCE_S) as answer:
             lines = [line for line in answer.iter_lines(decode_unicode=True) if line]
         assert lines[-2:] == ["event: end", "data: {}"]
         rows = [json.loads(line[6:]) for line in lines[:-2] if line.startswith("data: ")]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from inferring import Bench, examples, kill_after, server_model
 from s3_server import KEY, SECRET, left, plain_client, s3_server
-from waiting import until
+from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb.errors import StoreUnavailableError
@@ -40,7 +40,7 @@ def test_the_main_job_with_an_s3_store(s3_settings, tmp_path_factory) -> None:
         experiment = ws.experiments.create("s3", dataset=ws.datasets.upload(frame, name="s3"), metrics=["rouge"])
         try:
             ws.workflows.launch(experiment, ["baseline/lead-1", "baseline/copy"])
-            ws.wait(experiment, timeout=120, check=True)
+            ws.wait(experiment, timeout=PATIENCE_S, check=True)
             comparison = ws.compare(experiment)
             assert comparison.best("rougeL") == "baseline/lead-1"
             assert SECRET not in "".join(ws.workflows.logs(workflow) for workflow in comparison.workflows)
@@ -89,7 +89,7 @@ def test_a_killed_worker_loses_few_answers_with_an_s3_store(s3_settings, tmp_pat
     with ModelServer(latency=0.1) as server:
         spec = bench.workflow(server_model(server, concurrency=at_once), examples(rows))
         worker = bench.worker(spec)
-        until(lambda: server.stats().answered >= 150, 60, "half of the answers")
+        until(lambda: server.stats().answered >= 150, "half of the answers")
         kill_after(worker, 0)
         result = bench.infer(bench.again(spec))
         assert result.status is Status.SUCCEEDED, result.error

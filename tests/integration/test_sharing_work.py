@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 from inferring import examples, server_model
-from waiting import until
+from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb.specs import Status
@@ -49,7 +49,7 @@ def test_a_rate_holds_for_all_who_ask_together(spread_ws) -> None:
     with ModelServer(latency=0.01) as server:
         model = server_model(server, "lead-1", requests_per_minute=600)
         (workflow,) = ws.workflows.launch(experiment, model, workers=2)
-        (workflow,) = ws.wait(workflow, timeout=240, progress=False)
+        (workflow,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
         assert workflow.status is Status.SUCCEEDED, workflow.error
     job = ws.workflows.jobs(workflow)[0]
     # Ten a second; the first second's turns are given to both at once.
@@ -63,9 +63,9 @@ def test_a_node_dies_and_nothing_is_lost_or_done_twice(spread_ws, nodes) -> None
     with ModelServer(latency=0.05) as server:
         model = server_model(server, "lead-1", concurrency=4)
         (workflow,) = ws.workflows.launch(experiment, model, workers=2)
-        until(lambda: ws.workflows.progress(workflow)[0].done >= N // 8, 120, "some are answered")
+        until(lambda: ws.workflows.progress(workflow)[0].done >= N // 8, "some are answered")
         nodes.nodes[2].kill()
-        (workflow,) = ws.wait(experiment, timeout=240, progress=False)
+        (workflow,) = ws.wait(experiment, timeout=PATIENCE_S, progress=False)
         assert workflow.status is Status.SUCCEEDED, workflow.error
         calls = server.stats().calls
     found = ws.workflows.predictions(workflow)
@@ -77,7 +77,7 @@ def test_a_node_dies_and_nothing_is_lost_or_done_twice(spread_ws, nodes) -> None
     assert details["workers"] == 2
     assert details["workers_lost"] >= 1
     (alone,) = ws.workflows.launch(experiment, "baseline/lead-1", workers=1)
-    assert ws.wait(alone, timeout=120, progress=False)[0].status is Status.SUCCEEDED
+    assert ws.wait(alone, timeout=PATIENCE_S, progress=False)[0].status is Status.SUCCEEDED
     scores = ws.workflows.scores(workflow)
     assert scores.equals(ws.workflows.scores(alone))
     assert ws.workflows.jobs(workflow)[1].scores == ws.workflows.jobs(alone)[1].scores
@@ -87,7 +87,7 @@ def test_what_ends_every_process_ends_the_step_with_a_remedy(spread_ws) -> None:
     ws = spread_ws
     experiment = experiment_of(ws, 40)
     (workflow,) = ws.workflows.launch(experiment, lm.Model.from_function(sys.exit), workers=2)
-    (workflow,) = ws.wait(workflow, timeout=240, progress=False)
+    (workflow,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
     assert workflow.status is Status.FAILED
     assert "the same examples ended 3 processes" in workflow.error
     assert "batch_size" in workflow.error
@@ -99,12 +99,12 @@ def test_what_fails_all_examples_ends_it_at_once_and_a_resume_goes_on(spread_ws)
     with ModelServer(latency=0.01, quota=150) as server:
         model = server_model(server, "lead-1", concurrency=4)
         (workflow,) = ws.workflows.launch(experiment, model, workers=2)
-        (workflow,) = ws.wait(workflow, timeout=240, progress=False)
+        (workflow,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
         assert workflow.status is Status.FAILED
         assert "takes no more questions from this account" in workflow.error
         server.configure(quota=None)
         ws.workflows.resume(workflow)
-        (workflow,) = ws.wait(workflow, timeout=240, progress=False)
+        (workflow,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
         assert workflow.status is Status.SUCCEEDED, workflow.error
         answered = server.stats().answered
     assert answered == N  # what was paid for before is kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from s3_server import KEY, SECRET, left, plain_client, s3_server
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb.db import Database
@@ -53,7 +54,7 @@ def test_the_main_job_on_postgresql_s3_and_ray(settings, tmp_path_factory, tmp_p
             dataset = ws.datasets.upload(FRAME, name="cases", example="body", ground_truth="summary")
             experiment = ws.experiments.create("cases", dataset=dataset, metrics=["rouge", "bleu", "length"])
             ws.workflows.launch(experiment, ["baseline/copy", "baseline/lead-2", asked])
-            assert {each.status for each in ws.wait(experiment, timeout=180, check=True)} == {Status.SUCCEEDED}
+            assert {each.status for each in ws.wait(experiment, timeout=PATIENCE_S, check=True)} == {Status.SUCCEEDED}
             comparison = ws.compare(experiment)
             assert comparison.best("rougeL") == "baseline/lead-2"
             assert list(ws.inspect()) == []

@@ -28,9 +28,8 @@ GPT, BART = Model("openai/gpt-4o-mini", label="gpt"), Model("hf/facebook/bart", 
 
 
 @pytest.fixture
-def place(tmp_path, database_url):
-    database = Database(database_url)
-    database.upgrade()
+def place(tmp_path, migrated_url):
+    database = Database(migrated_url)
     yield database, Store(StoreSpec(uri=(tmp_path / "store").as_uri()))
     database.close()
 

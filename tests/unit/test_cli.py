@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from waiting import PATIENCE_S
 
 from lumigator_nb.cli import app
 from lumigator_nb.db import head_revision
@@ -23,7 +24,7 @@ def cli(tmp_path, monkeypatch, database_url):
 
     def call(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "lumigator_nb.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE_S)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr

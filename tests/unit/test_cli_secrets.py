@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from waiting import PATIENCE_S
 
 from lumigator_nb.cli import main
 
@@ -81,7 +82,7 @@ def test_on_a_terminal_the_value_is_asked_for_without_echo(cli, tmp_path) -> Non
 
 
 def _until(terminal: int, end: bytes) -> bytes:
-    read, deadline = b"", time.monotonic() + 60
+    read, deadline = b"", time.monotonic() + PATIENCE_S
     while end not in read:
         assert time.monotonic() < deadline, read
         read += os.read(terminal, 1024)

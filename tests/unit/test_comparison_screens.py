@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import until
 
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.presentation import comparison_markup as markup
@@ -243,15 +244,6 @@ def test_one_model_alone_has_a_summary_and_no_slices(inline_ws) -> None:
 
 
 # --- The widget ---
-
-
-def until(condition, seconds=20) -> None:
-    deadline = threading.Event()
-    for _ in range(int(seconds * 50)):
-        if condition():
-            return
-        deadline.wait(0.02)
-    raise AssertionError("it has not happened")
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from lumigator_nb.specs import MetricSpec, Model, Status, Step, Task
 
 
 @pytest.fixture
-def database(database_url):
-    made = Database(database_url)
-    made.upgrade()
+def database(migrated_url):
+    made = Database(migrated_url)
     yield made
     made.close()
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from nbclient import NotebookClient
+from waiting import PATIENCE_S
 
 from lumigator_nb.display import comparison as shown
 from lumigator_nb.display import html, progress, records, text
@@ -573,7 +574,7 @@ def test_a_terminal_gets_one_table_with_bars_on_stderr() -> None:
     )
     os.close(terminal)
     written = _read_all(reader)
-    assert process.communicate(timeout=60)[0] == b""
+    assert process.communicate(timeout=PATIENCE_S)[0] == b""
     assert process.returncode == 0
     assert "some/[model]" in written
     assert "running, inference" in written
@@ -600,7 +601,7 @@ def _read_all(reader: int) -> str:
 def test_a_notebook_gets_one_output_that_is_updated() -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHOW_TWICE)])
     kinds = []
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=PATIENCE_S, kernel_name="python3")
     process = client.process_message
     client.process_message = lambda message, *place: (kinds.append(message["msg_type"]), process(message, *place))[1]
     client.execute()

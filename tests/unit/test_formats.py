@@ -27,8 +27,8 @@ ROWS = [{"example": "a", "n": 1}, {"example": "b", "n": 2}]
 
 
 @pytest.fixture
-def ws(tmp_path, database_url):
-    with lm.connect(lumigator_home=tmp_path / "home", sqlalchemy_database_url=database_url) as made:
+def ws(tmp_path, migrated_url):
+    with lm.connect(lumigator_home=tmp_path / "home", sqlalchemy_database_url=migrated_url) as made:
         yield made
 
 

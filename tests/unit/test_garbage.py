@@ -36,10 +36,9 @@ def ws(inline_ws):
 
 
 @pytest.fixture
-def local(tmp_path, database_url):
+def local(tmp_path, migrated_url):
     """A database beside a store in a folder."""
-    database = Database(database_url)
-    database.upgrade()
+    database = Database(migrated_url)
     yield database, Store(StoreSpec(uri=(tmp_path / "store").as_uri()))
     database.close()
 

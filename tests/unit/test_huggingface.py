@@ -13,6 +13,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
+from waiting import PATIENCE_S
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnavailableError, UnknownModelError
@@ -481,7 +482,7 @@ def locate(name, home, endpoint="http://127.0.0.1:9", **environment):
     )
     env = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "no_proxy": "127.0.0.1", **environment}
     done = subprocess.run(
-        [sys.executable, "-c", code, name], env=env, capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", code, name], env=env, capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     return json.loads(done.stdout)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pandas as pd
 import pytest
+from waiting import until
 
 from lumigator_nb import models
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, NotFoundError
@@ -358,13 +357,6 @@ def test_a_model_takes_as_long_as_when_it_last_ran(form, inline_ws):
 
 
 # --- The widget ---
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from waiting import until
 
 from lumigator_nb import results
 from lumigator_nb.dashboards.experiments import ExperimentPage, ExperimentsPage
@@ -72,13 +72,6 @@ def _report(ws: Workspace, workflow: Workflow, *, done: int, seconds: float, **f
         started_at=at - timedelta(seconds=seconds), updated_at=at, **fields,
     )  # fmt: skip
     results._write_value(ws.store, f"workflows/{workflow.id}/inference/progress.json", progress)
-
-
-def _until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
 
 
 # Views
@@ -360,7 +353,7 @@ def test_the_widget_rests_when_all_have_ended_and_says_what_comes_next(
     widget: Callable[..., Any], done: Experiment
 ) -> None:
     shown = widget(done)
-    _until(lambda: all("[" in row.block.value for row in shown.rows.values()))
+    until(lambda: all("[" in row.block.value for row in shown.rows.values()))
     assert "lm.ui.compare(ws, " in shown.foot.value
     assert shown._unsubscribe is None
     assert [row.button.layout.display for row in shown.rows.values()] == ["none", "none"]
@@ -379,12 +372,12 @@ def test_the_widget_follows_stops_and_resumes(
     assert row.button.description == "Stop"
     assert "30 of 100 examples" in row.block.value
     row.button.click()
-    _until(lambda: row.button.description == "Resume" and "1 model stopped" in shown.message.value)
+    until(lambda: row.button.description == "Resume" and "1 model stopped" in shown.message.value)
     assert inline_ws.workflows.get(workflow.id).status is Status.STOPPED
     cluster.execute = True
     row.button.click()
-    _until(lambda: shown.view.succeeded == 1)
-    _until(lambda: row.button.layout.display == "none")
+    until(lambda: shown.view.succeeded == 1)
+    until(lambda: row.button.layout.display == "none")
 
 
 def test_two_widgets_see_what_one_does(
@@ -393,7 +386,7 @@ def test_two_widgets_see_what_one_does(
     one, other = widget(running[0]), widget(running[0])
     (row,) = one.rows.values()
     row.button.click()
-    _until(lambda: other.view.counts[Status.STOPPED] == 1)
+    until(lambda: other.view.counts[Status.STOPPED] == 1)
 
 
 def test_a_cluster_that_does_not_answer_is_said_and_comes_back(
@@ -407,18 +400,18 @@ def test_a_cluster_that_does_not_answer_is_said_and_comes_back(
     stop, cluster.stop, cluster.reachable = cluster.stop, refuse, False
     shown = widget(running[0])
     (row,) = shown.rows.values()
-    _until(lambda: "cluster unreachable" in row.block.value)
+    until(lambda: "cluster unreachable" in row.block.value)
     row.button.click()
-    _until(lambda: "does not answer" in shown.message.value)
-    _until(lambda: not row.button.disabled)
+    until(lambda: "does not answer" in shown.message.value)
+    until(lambda: not row.button.disabled)
     cluster.stop, cluster.reachable = stop, True
-    _until(lambda: "cluster unreachable" not in row.block.value)
+    until(lambda: "cluster unreachable" not in row.block.value)
 
 
 def test_nothing_is_sent_where_nothing_differs(widget: Callable[..., Any], running: tuple[Experiment, Any]) -> None:
     shown = widget(running[0])
     (row,) = shown.rows.values()
-    _until(lambda: not shown._drawing.locked())
+    until(lambda: not shown._drawing.locked())
     sent: list[Any] = []
     row.block.observe(sent.append)
     shown._draw(shown._read())

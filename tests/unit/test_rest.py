@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 import pytest
+from waiting import PATIENCE_S
 
 pytest.importorskip("fastapi")
 
@@ -292,7 +293,7 @@ def test_a_comparison_an_estimate_a_race_predictions_and_events(client, services
     rows = created(client, f"{base}/estimate", {"models": models}, 200)
     assert [row["examples"] for row in rows] == [ROWS, ROWS]
     race = created(client, f"{base}/select", {"models": models}, 202)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while (ended := get(client, f"{base}/select/{race['id']}").json())["status"] == "running":
         assert time.monotonic() < deadline
     assert ended["result"]["n_examples"] == ROWS

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb import config, keys, layout
@@ -48,9 +49,8 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def database(database_url):
-    made = Database(database_url)
-    made.upgrade()
+def database(migrated_url):
+    made = Database(migrated_url)
     yield made
     made.close()
 
@@ -237,7 +237,7 @@ def kill(*arguments):
 {hook}
 secrets.Secrets(Database({database_url!r}), config.load()).rotate()
 """
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 9
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S).returncode == 9
     expected = {f"KEY_{number}": f"value {number}" for number in range(3)}
     assert again(secrets).opened() == expected
     secrets.set("KEY_0", "value 0")

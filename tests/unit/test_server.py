@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from waiting import PATIENCE_S
 
 pytest.importorskip("fastapi")
 
@@ -39,7 +40,7 @@ def running(ws) -> Iterator[str]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    server, stopped = made.get(timeout=60)
+    server, stopped = made.get(timeout=PATIENCE_S)
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:
@@ -49,7 +50,7 @@ def running(ws) -> Iterator[str]:
 
 
 def uploaded(address: str) -> str:
-    answer = requests.post(f"{address}/api/v1/datasets", files={"dataset": ("x.csv", CSV)}, timeout=60)
+    answer = requests.post(f"{address}/api/v1/datasets", files={"dataset": ("x.csv", CSV)}, timeout=PATIENCE_S)
     assert answer.status_code == 201, answer.text
     return answer.json()["id"]
 
@@ -63,21 +64,21 @@ def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) ->
     monkeypatch.setattr(bridge, "PATIENCE_S", 0.2)
     with running(inline_ws) as address:
         port = int(address.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as slow:
             slow.sendall(sent.format(port=port).encode())
             assert slow.recv(100) == b""
-        assert requests.get(f"{address}/api/v1/health", timeout=60).ok
+        assert requests.get(f"{address}/api/v1/health", timeout=PATIENCE_S).ok
 
 
 def test_progress_without_end_does_not_keep_the_server_from_ending(inline_ws, cluster) -> None:
     cluster.execute = False
     with running(inline_ws) as address:
         asked = {"name": "x", "dataset": uploaded(address), "metrics": ["rouge"]}
-        experiment = requests.post(f"{address}/api/v1/experiments", json=asked, timeout=60).json()["id"]
+        experiment = requests.post(f"{address}/api/v1/experiments", json=asked, timeout=PATIENCE_S).json()["id"]
         model = {"name": "m", "provider": "baseline", "model": "lead-1", "experiment_id": experiment}
-        assert requests.post(f"{address}/api/v1/workflows", json=model, timeout=60).status_code == 201
+        assert requests.post(f"{address}/api/v1/workflows", json=model, timeout=PATIENCE_S).status_code == 201
         url = f"{address}/api/v1/experiments/{experiment}/events"
-        lines = requests.get(url, stream=True, timeout=60).iter_lines()
+        lines = requests.get(url, stream=True, timeout=PATIENCE_S).iter_lines()
         assert next(lines) == b"event: progress"
     assert b"event: end" not in list(lines)  # it was closed whole: the last piece came
 
@@ -97,14 +98,14 @@ def test_who_goes_away_before_the_answer_gets_all_of_it_with_the_same_key(inline
         monkeypatch.setattr(Experiments, "create_unprompted", slowly)
         content = json.dumps(asked)
         port = int(address.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as leaving:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as leaving:
             head = f"POST /api/v1/experiments HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nIdempotency-Key: k\r\n"
             leaving.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
             assert begun.wait(60)
         gone.set()
-        answer = requests.post(url, data=content, headers=headers, timeout=60)
+        answer = requests.post(url, data=content, headers=headers, timeout=PATIENCE_S)
         while answer.status_code == 409:  # the first is worked on still
-            answer = requests.post(url, data=content, headers=headers, timeout=60)
+            answer = requests.post(url, data=content, headers=headers, timeout=PATIENCE_S)
         assert (answer.status_code, answer.headers["idempotency-replayed"]) == (201, "true")
         assert answer.json()["name"] == "once"
         assert inline_ws.experiments.count() == 1
@@ -125,8 +126,8 @@ def test_each_line_of_the_log_names_its_request(inline_ws, monkeypatch, caplog, 
     monkeypatch.setattr(inline_ws.datasets, "list", broken)
     with running(inline_ws) as address:
         headers = {"X-Request-ID": "mine-1"}
-        assert requests.get(f"{address}/api/v1/datasets", headers=headers, timeout=60).status_code == 500
-        assert requests.get(f"{address}/api/v1/jobs/%0aforged", timeout=60).status_code == 422
+        assert requests.get(f"{address}/api/v1/datasets", headers=headers, timeout=PATIENCE_S).status_code == 500
+        assert requests.get(f"{address}/api/v1/jobs/%0aforged", timeout=PATIENCE_S).status_code == 422
     about = [line for line in lines if "mine-1" in line]
     assert any("RuntimeError: broken" in line for line in about)
     assert any("GET /api/v1/datasets 500" in line for line in about)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import time
-
 import pytest
+from waiting import until
 
 from lumigator_nb.dashboards.shell import Context
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError, InvalidInputError, NotFoundError
@@ -33,13 +32,6 @@ def panel(inline_ws):
     made = settings(inline_ws)
     yield made
     made.close()
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def key(ws, name=NAME):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb import layout
@@ -31,8 +32,8 @@ ROOT = str(Path(lm.__file__).parents[1])
 
 
 @pytest.fixture
-def ws(tmp_path, database_url):
-    with lm.connect(lumigator_home=tmp_path / "home", sqlalchemy_database_url=database_url) as made:
+def ws(tmp_path, migrated_url):
+    with lm.connect(lumigator_home=tmp_path / "home", sqlalchemy_database_url=migrated_url) as made:
         yield made
 
 
@@ -202,7 +203,7 @@ def test_memory_is_flat(tmp_path, odd) -> None:
     row = f'"{"some words, " * 20}","{"more of them " * 5}",12.5\n'
     for name, count in (("small", 30_000), ("large", 110_000)):
         (tmp_path / f"{name}.csv").write_text("body,gold,n\n" + odd + row * count)
-    out, err = (process := python(MEASURE, tmp_path)).communicate(timeout=100)
+    out, err = (process := python(MEASURE, tmp_path)).communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     small, large = map(float, out.split())
     assert large - small < 18  # MiB; the file alone has 26 MB more
@@ -253,7 +254,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch, packed) -
     path.write_bytes(gzip.compress(content) if packed else content)
     monkeypatch.setenv("TMPDIR", str(temporary))
     # A limit on the size of files is told by the system as a full disk is.
-    out, err = (process := python(UPLOAD, home, path, 1_000_000)).communicate(timeout=60)
+    out, err = (process := python(UPLOAD, home, path, 1_000_000)).communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert "StoreUnavailableError there is no room for temporary files in" in out
     assert "TMPDIR" in out

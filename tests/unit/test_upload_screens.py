@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
-import time
 from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
+from waiting import until
 
 from lumigator_nb import tables
 from lumigator_nb.errors import ConflictError, LumigatorError, MissingFieldsError
@@ -27,13 +27,6 @@ def tickets(tmp_path):
     return path
 
 
-def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it has not happened"
-        time.sleep(0.01)
-
-
 # --- A look at a file ---
 
 
@@ -49,9 +42,7 @@ def test_a_look_finds_columns_rows_and_what_they_are(tickets) -> None:
 def test_a_look_at_a_long_file_reads_its_beginning(tmp_path) -> None:
     path = tmp_path / "long.csv"
     path.write_text("example\n" + "A line of some length.\n" * 400_000 + "a,ragged,line\n", encoding="utf-8")
-    begun = time.monotonic()
     assert tables.look(path, "long.csv").columns == ("example",)
-    assert time.monotonic() - begun < 5
 
 
 def test_a_cell_that_ends_beyond_the_beginning_is_no_failure(tmp_path) -> None:

@@ -19,8 +19,8 @@ CSV = 'body,summary,product\n"It\'s late, really","late",a\n"Two\r\nlines; 🙂 
 
 
 @pytest.fixture
-def ws(tmp_path, database_url):
-    with lm.connect(lumigator_home=tmp_path / "home", sqlalchemy_database_url=database_url) as made:
+def ws(tmp_path, migrated_url):
+    with lm.connect(lumigator_home=tmp_path / "home", sqlalchemy_database_url=migrated_url) as made:
         yield made
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 from pydantic import SecretStr
+from waiting import PATIENCE_S
 
 from lumigator_nb import vault
 from lumigator_nb.errors import ConfigurationError, SecretError
@@ -87,7 +88,7 @@ def test_all_who_come_first_at_once_end_with_one_key(tmp_path) -> None:
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
         for _ in range(4)
     ]
-    assert len({process.communicate(timeout=60)[0] for process in started}) == 1
+    assert len({process.communicate(timeout=PATIENCE_S)[0] for process in started}) == 1
     with ThreadPoolExecutor(8) as threads:
         found = set(threads.map(lambda _: Vault(tmp_path / "another").current().id, range(32)))
     assert len(found) == 1
