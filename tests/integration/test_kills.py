@@ -1,4 +1,4 @@
-"""Fifty kills at random moments, on both databases and both stores: what was promised is there, the rest is tidied."""
+"""Kills at random moments (twelve, and fifty more before a release), on both databases and both stores: what was promised is there, the rest is tidied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from lumigator_nb.db import Database
 from lumigator_nb.specs import Status
 
 pytestmark = pytest.mark.integration
-KILLS = {("sqlite", "local"): 14, ("postgres", "local"): 14, ("sqlite", "s3"): 11, ("postgres", "s3"): 11}
+PLACES = [("sqlite", "local"), ("postgres", "local"), ("sqlite", "s3"), ("postgres", "s3")]
+CASES = [
+    *(pytest.param(*place, 3, id="-".join(place)) for place in PLACES),
+    *(pytest.param(*place, 13, id="-".join(("often", *place)), marks=pytest.mark.slow) for place in PLACES),
+]
 
 
 @pytest.fixture
@@ -43,13 +47,13 @@ def uri(place, tmp_path, free_port, monkeypatch):
         yield "s3://killed"
 
 
-@pytest.mark.parametrize(("kind", "place"), [pytest.param(*case, id="-".join(case)) for case in KILLS])
-def test_nothing_promised_is_lost_and_nothing_half_done_stays(kind, place, url, uri, tmp_path) -> None:
+@pytest.mark.parametrize(("kind", "place", "kills"), CASES)
+def test_nothing_promised_is_lost_and_nothing_half_done_stays(kind, place, kills, url, uri, tmp_path) -> None:
     database = Database(url)
     database.upgrade()
     database.close()
     journal = killing.Journal(tmp_path / "journal")
-    command = [sys.executable, killing.__file__, url, uri, str(journal.path), str(KILLS[kind, place])]
+    command = [sys.executable, killing.__file__, url, uri, str(journal.path), str(kills)]
     search = os.pathsep.join([str(Path(killing.__file__).parents[2]), *sys.path])
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, timeout=PATIENCE_S
