@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from waiting import PATIENCE_S
+from commands import Command
 
 from lumigator_nb.cli import app
 from lumigator_nb.db import head_revision
@@ -17,19 +17,10 @@ CSV = "body,summary\nThe bus is late. It rains.,Late bus.\nWe walk. It is far.,A
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, database_url):
+def cli(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LUMIGATOR_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "tickets.csv").write_text(CSV, encoding="utf-8")
-
-    def call(*arguments: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "lumigator_nb.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE_S)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
-    return call
+    return Command(monkeypatch, capsys)
 
 
 def commands() -> list[str]:
@@ -84,6 +75,14 @@ def test_mistakes_print_what_to_do_and_exit_with_1(cli) -> None:
     assert printed.startswith("error: ")
     assert "hint: " in printed
     assert "no experiment 'nosuch'" in cli("compare", "nosuch", code=1)
+
+
+def test_a_process_ends_with_the_code_and_without_a_traceback(cli) -> None:
+    command = [sys.executable, "-m", "lumigator_nb.cli", "datasets", "show", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no dataset 'nosuch'")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_doctor_finds_a_fresh_machine_in_order(cli) -> None:

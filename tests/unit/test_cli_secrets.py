@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import pty
 import re
@@ -8,9 +7,8 @@ import sys
 import time
 
 import pytest
+from commands import Command
 from waiting import PATIENCE_S
-
-from lumigator_nb.cli import main
 
 VALUE = "sk-canary-0123456789abcdef"
 NAME = "CANARY_API_KEY"
@@ -19,19 +17,13 @@ NAME = "CANARY_API_KEY"
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LUMIGATOR_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv(NAME, raising=False)
+    command = Command(monkeypatch, capsys, "secrets")
 
     def call(*arguments: str, given: str | bytes = "", code: int = 0) -> str:
-        sent = given.encode() if isinstance(given, str) else given
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(sent)))
-        monkeypatch.setattr(sys, "argv", ["lumigator-nb", "secrets", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert ended.value.code == code, out + err
-        assert VALUE not in out + err
-        return out + err
+        printed = command(*arguments, given=given, code=code)
+        assert VALUE not in printed
+        return printed
 
     return call
 

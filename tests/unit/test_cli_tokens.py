@@ -1,27 +1,15 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
-
-from lumigator_nb.cli import main
+from commands import Command
 
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LUMIGATOR_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str, code: int = 0) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["lumigator-nb", "token", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        found = capsys.readouterr()
-        assert ended.value.code == code, found
-        return found
-
-    return call
+    return Command(monkeypatch, capsys, "token").both
 
 
 def test_tokens_by_command(cli) -> None:
