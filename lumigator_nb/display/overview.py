@@ -35,7 +35,7 @@ def ordered_scores(comparison: Comparison, first: str | None = None) -> list[Sco
 
 
 def mark(one: Standing, standings: Sequence[Standing]) -> str:
-    """Return the mark of a model that cannot be told apart from the leading one."""
+    """Return the mark of a model that cannot be told apart from the leading one, which has the best value."""
     return NOT_TOLD_APART if one.tied and any(other.best for other in standings) else ""
 
 
@@ -78,7 +78,7 @@ def _cell(info: ScoreInfo, found: Sequence[Standing], model: str) -> Html:
     one = next(one for one in found if one.model == model)
     show = figures(found, info)
     value = escape(show.number(one.overall))
-    if one.best and len(found) > 1:
+    if one.leads and len(found) > 1:
         value = tag("b", value)
     sign = mark(one, found)
     return join(

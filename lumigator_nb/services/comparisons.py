@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb.display import comparison as shown
+from lumigator_nb.display.scores import Contrast
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
@@ -88,6 +89,7 @@ class Comparison:
         resampling = Resampling(confidence, n_resamples, seed, _group_labels(examples, groups))
         found = scored_of(experiment, frames, self._evaluations, resampling)
         self._scored = {scored.info.name: scored for scored in found}
+        self._contrasts: dict[str, list[Contrast]] = {}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
             raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
@@ -135,8 +137,9 @@ class Comparison:
         Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`), `best` (whether it
         leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to the leading model;
         empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all pairs of models on
-        this score), `p_adjusted_all` (for all pairs on all scores), `rank_low` and `rank_high` (which ranks are
-        possible: with rank 1 among them a model cannot be told apart from the best), `n` (examples).
+        this score), `p_adjusted_all` (for all pairs on all scores), `told_apart` (whether `p_adjusted` is at most
+        1 - confidence), `rank_low` and `rank_high` (which ranks are possible: without rank 1 among them some model is
+        shown to be better, see :meth:`contrasts`), `n` (examples).
         """
         return self._summary.copy()
 
@@ -408,8 +411,21 @@ class Comparison:
         return exporting.export(self, path)
 
     def verdict(self, score: str | None = None) -> str:
-        """Say in one or two sentences which model leads and which cannot be told apart from it."""
-        return shown.verdict(self._summary, self._of(score).info, self.confidence)
+        """Say which model leads, and of each other what is shown: against which model, and by how much."""
+        scored = self._of(score)
+        found = shown.standings(self._summary, scored.info)
+        return shown.verdict(found, self.contrasts(scored.info.name), scored.info, self.confidence)
+
+    def contrasts(self, score: str | None = None) -> list[Contrast]:
+        """Return what is shown of each model but the leading one, against which model.
+
+        Each is held against the leading one; and where that is not shown to be better, against one that is, if any.
+        Empty for a score without better or worse.
+        """
+        name = self._of(score).info.name
+        if name not in self._contrasts:
+            self._contrasts[name] = decisions.contrasts(self.models, self._of(name))
+        return list(self._contrasts[name])
 
     def __str__(self) -> str:
         return shown.as_text(self)

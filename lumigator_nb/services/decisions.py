@@ -12,6 +12,7 @@ import pandas as pd
 
 from lumigator_nb import statistics
 from lumigator_nb.display import recommendation as shown
+from lumigator_nb.display.scores import Contrast
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.services.scored import Scored
@@ -95,17 +96,51 @@ def summary(models: Sequence[str], found: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def contrasts(models: Sequence[str], scored: Scored) -> list[Contrast]:
+    """Return what a score shows of each model but the leading one.
+
+    Each is held against the leading one; and where that is not shown to be better, against the best of those that are.
+    """
+    if scored.best is None:
+        return []
+    best, better = scored.best, shown_better(scored)
+    found = []
+    for index in range(len(models)):
+        if index == best:
+            continue
+        found.append(contrast(models, scored, index, best))
+        rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index])]
+        if rivals and not better[best, index]:
+            # Of several, one whose interval says the same.
+            found.append(max(rivals, key=lambda each: (each.clear, abs(each.difference))))
+    return found
+
+
+def contrast(models: Sequence[str], scored: Scored, index: int, other: int) -> Contrast:
+    """Return what a score shows of one model against another."""
+    found, p_adjusted = scored.difference(index, other), float(scored.p_adjusted[index, other])
+    told_apart = p_adjusted <= 1 - scored.resampling.confidence
+    return Contrast(models[index], models[other], found.estimate, found.low, found.high, p_adjusted, told_apart)
+
+
+def shown_better(scored: Scored) -> np.ndarray:
+    """Return (models, models) whether the model of the row is shown to be better, corrected for all pairs."""
+    upward = scored.overall if scored.info.higher_is_better else -scored.overall
+    return (scored.p_adjusted <= 1 - scored.resampling.confidence) & (upward[:, None] > upward)
+
+
 def _against_best(scored: Scored, index: int, everywhere: dict[tuple[str, int, int], float]) -> dict[str, Any]:
     best = scored.best
     ranks = {"rank_low": _NAN, "rank_high": _NAN}
     if best is not None:
         ranks = {"rank_low": scored.ranks[index].low, "rank_high": scored.ranks[index].high}
     if best is None or best == index:
-        return {**_NO_DIFFERENCE, "p_adjusted": _NAN, "p_adjusted_all": _NAN, **ranks}
+        return {**_NO_DIFFERENCE, "p_adjusted": _NAN, "p_adjusted_all": _NAN, "told_apart": False, **ranks}
     return {
         **_difference(scored, index, best),
         "p_adjusted": scored.p_adjusted[index, best],
         "p_adjusted_all": everywhere[scored.info.name, min(index, best), max(index, best)],
+        "told_apart": bool(scored.p_adjusted[index, best] <= 1 - scored.resampling.confidence),
         **ranks,
     }
 

@@ -99,7 +99,8 @@ class Scored:
         """The index of the model with the best overall score; None where none is better."""
         if not self.decides:
             return None
-        return int(np.argmax(self.overall) if self.info.higher_is_better else np.argmin(self.overall))
+        upward = self.overall if self.info.higher_is_better else -self.overall
+        return int(np.argmax(np.where(np.isnan(upward), -np.inf, upward)))
 
     @cached_property
     def intervals(self) -> list[Interval]:
