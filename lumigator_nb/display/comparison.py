@@ -78,9 +78,9 @@ def _pareto(comparison: Comparison, info: ScoreInfo) -> Figure:
     from lumigator_nb.display.decision_charts import pareto_chart
 
     points = comparison.pareto(info.name)
-    priced = points["dollars_per_1000"].fillna(0).gt(0).any()
-    against = "dollars_per_1000" if priced else "seconds_p50"
-    if points[against].isna().all():
+    models = points[~points["baseline"]]
+    against = "dollars_per_1000" if models["dollars_per_1000"].gt(0).any() else "seconds_p50"
+    if models[against].isna().all():
         raise InvalidInputError("neither price nor latency of any model is known", "draw kind='intervals'")
     return pareto_chart(points, info, against)
 

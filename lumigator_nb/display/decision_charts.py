@@ -74,12 +74,14 @@ def _pair(
 def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
     """Draw quality against cost or latency; what no other model beats in these two is coloured and joined.
 
+    Baselines, which are no candidates, are lines at their scores.
+
     Args:
         points: frame of :meth:`Comparison.pareto`.
         info: of the score.
         against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`.
     """
-    known = points[points[against].notna()].sort_values(against)
+    known = points[points[against].notna() & ~points["baseline"]].sort_values(against)
     height = 3.2
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     axes = chart.add_axes((0.13, 0.15, 0.83, 0.7), facecolor="none")
@@ -96,6 +98,12 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
         label = elide(point["model"], LONGEST_LABEL)
         beside = (6, -11 if place % 2 else 5)  # labels of neighbours lie above and below
         axes.annotate(label, (x, y), beside, textcoords="offset points", fontsize=8, color=INK, parse_math=False)
+    for baseline in points[points["baseline"]].to_dict("records"):
+        height_of = baseline["overall"]
+        axes.axhline(height_of, color=SOFT, linewidth=1, linestyle=":")
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        label = elide(baseline["model"], LONGEST_LABEL)
+        axes.annotate(label, (0.005, height_of), fontsize=7.5, color=SOFT, parse_math=False, **place)
     positive = known[against][known[against] > 0]
     if len(positive) == len(known) and len(known) > 1 and positive.max() > 20 * positive.min():
         axes.set_xscale("log")

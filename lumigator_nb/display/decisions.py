@@ -69,7 +69,7 @@ def trade(comparison: Comparison, info: ScoreInfo) -> list[Html]:
         return []
     points = comparison.pareto()
     for against in ("dollars_per_1000", "seconds_p50"):
-        if points[against].fillna(0).gt(0).sum() > 1:
+        if points[~points["baseline"]][against].gt(0).sum() > 1:
             return [svg(pareto_chart(points, info, against))]
     return []
 

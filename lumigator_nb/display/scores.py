@@ -248,7 +248,7 @@ def _few(models: Sequence[str]) -> list[str]:
 
 
 def _losers(worse: Sequence[Contrast], than: str, show: Figures) -> str:
-    named = [f"{each.model} is worse{than} by {loss(each, show)}" for each in worse[:_NAMED]]
+    named = [f"{each.model} is worse{than} by {gap(each, show)}" for each in worse[:_NAMED]]
     rest = [show.number(abs(each.difference)) for each in sorted(worse[_NAMED:], key=lambda each: abs(each.difference))]
     if len(rest) == 1:
         named.append(f"one other is worse{than} by {rest[0]}")
@@ -257,8 +257,8 @@ def _losers(worse: Sequence[Contrast], than: str, show: Figures) -> str:
     return "; ".join(named) + "."
 
 
-def loss(each: Contrast, show: Figures) -> str:
-    """Return by how much the worse model of two that are told apart is behind, with its interval."""
+def gap(each: Contrast, show: Figures) -> str:
+    """Return how far apart two models are that are told apart, with the interval."""
     sign = 1 if each.difference > 0 else -1
     low, high = sorted((sign * each.low, sign * each.high))
     return f"{show.number(abs(each.difference))} {show.interval(low, high)}".rstrip()
@@ -275,7 +275,7 @@ def _beaten(pairs: Sequence[tuple[Contrast, Contrast]], show: Figures) -> str:
     named = []
     for leader, another in pairs[:_NAMED]:
         not_shown = f"{leader.model} is not shown to be worse than {leader.other} ({p_value(leader.p_adjusted)})"
-        worse = f"but is worse than {another.other} by {loss(another, show)}"
+        worse = f"but is worse than {another.other} by {gap(another, show)}"
         named.append(f"{not_shown}, {worse if another.clear else f'and {_near(another, show)}'}")
     if (rest := len(pairs) - _NAMED) > 0:
         named.append(f"{count(rest, 'other')} {'is' if rest == 1 else 'are'} beaten by another model only")
