@@ -523,6 +523,8 @@ def report_of(
         total=total,
         resumed=resumed,
         started_at=end - timedelta(seconds=seconds),
+        first_at=end - timedelta(seconds=seconds),
+        first_done=resumed,
         updated_at=end,
         note=note,
         failed=failed,
@@ -555,6 +557,26 @@ def row_of(status=Status.RUNNING, given: Progress | None = None, label="m", **mo
 )
 def test_a_row_of_progress_in_words(row, line) -> None:
     assert progress.as_text([row]) == line
+
+
+@pytest.mark.parametrize(
+    ("done", "first_s", "seconds", "left"),
+    [
+        (0, None, 30, None),
+        (1, 20, 20, None),  # loading and the first example took 20 s, which says nothing of the others
+        (2, 20, 21, None),
+        (8, 20, 27, None),
+        (21, 20, 40, 39),
+        (3, 1, 3, 57),
+    ],
+)
+def test_the_time_left_is_told_when_it_is_known_and_loading_is_left_out(done, first_s, seconds, left) -> None:
+    given = Progress(
+        step=Step.INFERENCE, attempt=1, done=done, total=60, started_at=START,
+        first_at=None if first_s is None else START + timedelta(seconds=first_s), first_done=min(done, 1),
+        updated_at=START + timedelta(seconds=seconds),
+    )  # fmt: skip
+    assert ProgressRow.of("m", Status.RUNNING, given).seconds_left == left
 
 
 @pytest.mark.parametrize(
@@ -600,7 +622,9 @@ from lumigator_nb.specs import Progress, Status, Step
 def row(done):
     start = datetime(2026, 1, 2, tzinfo=UTC)
     end = start + timedelta(seconds=done)
-    given = Progress(step=Step.INFERENCE, attempt=1, done=done, total=40, started_at=start, updated_at=end)
+    given = Progress(
+        step=Step.INFERENCE, attempt=1, done=done, total=40, started_at=start, first_at=start, updated_at=end
+    )
     return ProgressRow.of("some/[model]", Status.RUNNING, given)
 
 with live_progress() as show:
