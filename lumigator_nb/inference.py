@@ -194,6 +194,8 @@ class Work:
 
     def _loaded(self) -> LanguageModel:
         spec = self._spec
+        # Neither answers that were there nor loading say anything of how fast the model is.
+        self._progress.begin(self._shards.rows_done + self._resumed)
         model = models.load(spec.model, spec.task, self._progress.note)
         if spec.launch.mode == "batch":
             from lumigator_nb.batching import Batched

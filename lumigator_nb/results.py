@@ -413,12 +413,12 @@ class ProgressWriter:
 
     def begin(self, resumed: int) -> None:
         """The first example is about to be worked on; `resumed` were finished by an earlier attempt."""
-        self._publish(note="", done=resumed, resumed=resumed, started_at=now())
+        self._publish(note="", done=resumed, resumed=resumed, started_at=now(), first_at=None, first_done=0)
 
     def advance(self, count: int, *, failed: int = 0, cost: float | None = None) -> None:
         """`count` more examples are finished, `failed` of them without an answer, for `cost` dollars."""
         before = self._value
-        changes: dict[str, Any] = {"done": before.done + count, "failed": before.failed + failed}
+        changes: dict[str, Any] = {**before.finished(count), "failed": before.failed + failed}
         if cost is not None:
             changes["cost"] = (before.cost or 0.0) + cost
         if time.monotonic() - self._written_at >= self.INTERVAL_S or changes["done"] >= before.total:

@@ -561,6 +561,7 @@ class Progress(Value):
     Attributes:
         done, total: examples.
         started_at: when the first example of this attempt was begun; `resumed` of `done` were there before.
+        first_at: when the first of them was finished, and `first_done` examples with it; None before that.
         note: what it is doing besides, such as "loading the model".
         failed: of `done` have an error instead of an answer.
         cost: dollars spent in this attempt; None where nothing has a price.
@@ -573,16 +574,29 @@ class Progress(Value):
     resumed: int = 0
     started_at: datetime
     updated_at: datetime
+    first_at: datetime | None = None
+    first_done: int = 0
     note: str = ""
     failed: int = 0
     cost: float | None = None
 
     @property
     def rate(self) -> float | None:
-        """Examples per second in this attempt; None before the first."""
-        seconds = (self.updated_at - self.started_at).total_seconds()
-        fresh = self.done - self.resumed
-        return fresh / seconds if fresh > 0 and seconds > 0 else None
+        """Examples per second since the first was finished; None until that can be known.
+
+        The first takes longer than the others: what it needs is loaded and compiled, and where many are asked at once
+        they come together. So it says nothing of the rate, and at least as much time as it took has to pass after it.
+        """
+        if self.first_at is None or self.done - self.first_done < 2:
+            return None
+        waited = (self.first_at - self.started_at).total_seconds()
+        measured = (self.updated_at - self.first_at).total_seconds()
+        return (self.done - self.first_done) / measured if measured > 0 and measured >= waited else None
+
+    def finished(self, count: int) -> dict[str, Any]:
+        """Return the fields that change when `count` more examples are finished."""
+        done = self.done + count
+        return {"done": done} if self.first_at or not count else {"done": done, "first_at": now(), "first_done": done}
 
 
 def now() -> datetime:

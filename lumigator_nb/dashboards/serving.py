@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from bokeh.server.urls import per_app_patterns
 from panel.io.server import DocHandler, WSHandler, get_server
@@ -22,7 +22,7 @@ from tornado.web import OutputTransform, RequestHandler
 
 from lumigator_nb.dashboards.gates import Gate, OAuth
 from lumigator_nb.dashboards.login import SHOWN_COOKIES, XSRF_COOKIE, Door, Login, document, problem
-from lumigator_nb.dashboards.shell import session
+from lumigator_nb.dashboards.shell import HEADS, session
 from lumigator_nb.display.html import tag
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.presentation.watcher import watcher_of
@@ -245,6 +245,19 @@ class _Page(DocHandler):  # type: ignore[misc]
         self.finish(document("Unknown address", problem(words), option, nonce=nonce))
 
 
+class _Typed(RequestHandler):
+    """An address that was typed without its #, such as /datasets: leads to /#/datasets, which is the same page."""
+
+    def initialize(self, **_: Any) -> None:
+        """Take what Bokeh gives to each handler, and use none of it."""
+
+    def get(self) -> None:
+        """Lead to the page; its address stays escaped as it is, since names may hold any character."""
+        prefix: str = self.application.prefix  # type: ignore[attr-defined]
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.redirect(f"{prefix}/#{quote(self.request.path.removeprefix(prefix), safe='/%')}{query}")
+
+
 class _Socket(WSHandler):  # type: ignore[misc]
     """The connection of a page, from our own pages alone."""
 
@@ -262,7 +275,7 @@ def _own_handlers() -> Iterator[None]:
     """Have a server made with our handlers; others that are made in this process keep theirs."""
     before = list(per_app_patterns)
     # Without "/autoload.js", which is for embedding into pages elsewhere.
-    per_app_patterns[:] = [(r"/ws", _Socket), (r"/?", _Page)]
+    per_app_patterns[:] = [(r"/ws", _Socket), (r"/?", _Page), (rf"/(?:{'|'.join(HEADS)})(?:/.*)?", _Typed)]
     try:
         yield
     finally:

@@ -42,6 +42,8 @@ _PAGES: dict[tuple[str, int], str] = {
     ("jobs", 1): "jobs:JobPage",
     ("settings", 0): "settings:SettingsPage",
 }
+# What addresses of pages begin with.
+HEADS = sorted({head for head, _ in _PAGES})
 _PLACES = (
     ("datasets", "Datasets", "table_rows"),
     ("experiments", "Experiments", "science"),

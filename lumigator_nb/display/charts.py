@@ -121,7 +121,7 @@ def _draw(axes: Axes, row: int, one: Standing, value: str, colour: str) -> None:
         va="center",
         fontsize=9,
         color=INK,
-        fontweight="bold" if one.best else "normal",
+        fontweight="bold" if one.leads else "normal",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from lumigator_nb.services.comparisons import Comparison
     from lumigator_nb.services.scored import Scored
 
-__all__ = ["as_html", "as_text", "plot", "report", "verdict"]
+__all__ = ["as_html", "as_text", "plot", "report", "standings", "verdict"]
 
 SHOWN_EXAMPLES, SHOWN_CHARACTERS = 2, 3000
 # Columns of a terminal: where unknown; for a name, at most; for a score; for what is said about the main one; between.
@@ -70,16 +71,16 @@ def _pairwise(comparison: Comparison, info: ScoreInfo) -> Figure:
 
     if len(comparison.models) < 2:
         raise InvalidInputError("there is one model, and no pair", "launch another")
-    return pairwise_chart(comparison.pairwise(info.name), _ordered(comparison, info), info)
+    return pairwise_chart(comparison.pairwise(info.name), _ordered(comparison, info), info, comparison.confidence)
 
 
 def _pareto(comparison: Comparison, info: ScoreInfo) -> Figure:
     from lumigator_nb.display.decision_charts import pareto_chart
 
     points = comparison.pareto(info.name)
-    priced = points["dollars_per_1000"].fillna(0).gt(0).any()
-    against = "dollars_per_1000" if priced else "seconds_p50"
-    if points[against].isna().all():
+    models = points[~points["baseline"]]
+    against = "dollars_per_1000" if models["dollars_per_1000"].gt(0).any() else "seconds_p50"
+    if models[against].isna().all():
         raise InvalidInputError("neither price nor latency of any model is known", "draw kind='intervals'")
     return pareto_chart(points, info, against)
 
@@ -109,7 +110,7 @@ def as_html(comparison: Comparison) -> str:
     costs = cost_and_speed(comparison)
     return fragment(
         tag("div", _title(comparison), class_="lm-title"),
-        tag("div", verdict(comparison.summary(), info, comparison.confidence), class_="lm-verdict"),
+        tag("div", comparison.verdict(), class_="lm-verdict"),
         *([tag("div", said, class_="lm-verdict")] if (said := recommended(comparison)) else []),
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
@@ -136,12 +137,8 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
         width: columns; default the terminal's, or 100 where there is none.
     """
     columns = width or shutil.get_terminal_size((_WIDTH, 24)).columns
-    said = verdict(comparison.summary(), main_info(comparison), comparison.confidence)
-    paragraphs = [_title(comparison), said, *filter(None, [recommended(comparison)])]
-    marks = (
-        f"* best · {NOT_TOLD_APART} cannot be told apart from the best at {percent(comparison.confidence)} confidence"
-    )
-    below = [*([marks] if len(comparison.models) > 1 else []), *notes(comparison)]
+    paragraphs = [_title(comparison), comparison.verdict(), *filter(None, [recommended(comparison)])]
+    below = [*([_marks(comparison)] if len(comparison.models) > 1 else []), *notes(comparison)]
     blocks = [
         *(_wrapped(text, columns) for text in paragraphs),
         *(_drawn(block, columns) for block in _tables(comparison, columns)),
@@ -150,6 +147,13 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
         *(passports.as_text(each) for each in comparison.passports()),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _marks(comparison: Comparison) -> str:
+    certainty = f"at {percent(comparison.confidence)} confidence"
+    pairs = math.comb(len(comparison.models), 2)
+    corrected = f", corrected for {pairs} pairs of models" if pairs > 1 else ""
+    return f"* best · {NOT_TOLD_APART} cannot be told apart from the best {certainty}{corrected}"
 
 
 def _wrapped(text: str, columns: int) -> str:
@@ -239,7 +243,7 @@ def _values_table(models: Sequence[str], infos: dict[str, ScoreInfo], summary: p
 
 
 def _value(one: Standing, found: Sequence[Standing], info: ScoreInfo) -> str:
-    sign = "*" if one.best and len(found) > 1 else mark(one, found)
+    sign = "*" if one.leads and len(found) > 1 else mark(one, found)
     return f"{sign} {figures(found, info).number(one.overall)}".strip()
 
 

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 COLOURS = ("#1668b7", "#d1782b", "#2f9468", "#9a62c7", "#c24a58", "#7a7b7c")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _CELL, _ROW = 0.62, 0.36  # inches: of a pair, of a row
-_SIGNIFICANT = 0.05
 
 
-def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo) -> Chart:
+def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo, confidence: float) -> Chart:
     """Draw a grid of differences, row minus column; a dot marks those that remain after correction.
 
     Args:
         pairs: frame of :meth:`Comparison.pairwise`.
         models: the order of rows and columns, best first.
         info: of the score.
+        confidence: from which on two models differ, in (0, 1).
     """
     labels = [elide(model, LONGEST_LABEL) for model in models]
     left, side = 0.3 + LETTER * max(map(len, labels)), _CELL * len(models)
@@ -48,37 +48,40 @@ def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo) 
     show = Figures(info, [largest])
     for pair in pairs.to_dict("records"):
         x, y = at[pair["other"]], at[pair["model"]]
-        _pair(axes, x, y, pair["difference"], largest, pair["p_adjusted"], show, info)
+        differs = pair.get("p_adjusted", math.nan) <= 1 - confidence
+        _pair(axes, x, y, pair["difference"], largest, differs, show, info)
     axes.set_xlim(-0.5, len(models) - 0.5)
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xticks(range(len(models)), [elide(model, 12) for model in models], rotation=35, ha="left")
     axes.set_yticks(range(len(models)), labels)
     axes.xaxis.tick_top()
     _bare(axes)
-    title = f"{info.name}: row minus column; ● differs, corrected for {len(pairs) // 2} pairs"
-    _title(chart, height, title)
+    dot = "" if info.higher_is_better is None else f"; ● differs, corrected for {len(pairs) // 2} pairs"
+    _title(chart, height, f"{info.name}: row minus column{dot}")
     return chart
 
 
 def _pair(
-    axes: Axes, x: int, y: int, difference: float, largest: float, p: float, show: Figures, info: ScoreInfo
+    axes: Axes, x: int, y: int, difference: float, largest: float, differs: bool, show: Figures, info: ScoreInfo
 ) -> None:
     better = difference > 0 if info.higher_is_better is not False else difference < 0
     shade = 0.12 + 0.5 * abs(difference) / largest if difference else 0.0
     axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=ACCENT if better else SOFT, alpha=shade, lw=0)
-    mark = " ●" if p < _SIGNIFICANT else ""
+    mark = " ●" if differs else ""
     axes.text(x, y, show.signed(difference) + mark, ha="center", va="center", fontsize=7.5, color=INK)
 
 
 def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
     """Draw quality against cost or latency; what no other model beats in these two is coloured and joined.
 
+    Baselines, which are no candidates, are lines at their scores.
+
     Args:
         points: frame of :meth:`Comparison.pareto`.
         info: of the score.
         against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`.
     """
-    known = points[points[against].notna()].sort_values(against)
+    known = points[points[against].notna() & ~points["baseline"]].sort_values(against)
     height = 3.2
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     axes = chart.add_axes((0.13, 0.15, 0.83, 0.7), facecolor="none")
@@ -95,6 +98,12 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
         label = elide(point["model"], LONGEST_LABEL)
         beside = (6, -11 if place % 2 else 5)  # labels of neighbours lie above and below
         axes.annotate(label, (x, y), beside, textcoords="offset points", fontsize=8, color=INK, parse_math=False)
+    for baseline in points[points["baseline"]].to_dict("records"):
+        height_of = baseline["overall"]
+        axes.axhline(height_of, color=SOFT, linewidth=1, linestyle=":")
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        label = elide(baseline["model"], LONGEST_LABEL)
+        axes.annotate(label, (0.005, height_of), fontsize=7.5, color=SOFT, parse_math=False, **place)
     positive = known[against][known[against] > 0]
     if len(positive) == len(known) and len(known) > 1 and positive.max() > 20 * positive.min():
         axes.set_xscale("log")

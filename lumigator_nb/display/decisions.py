@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -33,7 +33,7 @@ def decision(comparison: Comparison, info: ScoreInfo) -> list[Html]:
         tag("h2", "How sure it is"),
         _ranking(comparison.ranking(), info),
         tag("div", _how_ranked(comparison), class_="lm-note"),
-        svg(pairwise_chart(comparison.pairwise(), comparison.ranking()["model"].tolist(), info)),
+        svg(pairwise_chart(comparison.pairwise(), comparison.ranking()["model"].tolist(), info, comparison.confidence)),
     ]
 
 
@@ -69,7 +69,7 @@ def trade(comparison: Comparison, info: ScoreInfo) -> list[Html]:
         return []
     points = comparison.pareto()
     for against in ("dollars_per_1000", "seconds_p50"):
-        if points[against].fillna(0).gt(0).sum() > 1:
+        if points[~points["baseline"]][against].gt(0).sum() > 1:
             return [svg(pareto_chart(points, info, against))]
     return []
 
@@ -84,7 +84,7 @@ def slices(comparison: Comparison, info: ScoreInfo) -> list[Html]:
         [
             f"{column}: {part}",
             f"{row['n']:,}" + (" (few)" if row["too_small"] else ""),
-            *(_leading(show.number(row[model]), model == row["leader"]) for model in comparison.models),
+            *slice_values(row, comparison.models, info, show),
             f"{row['leader']} is better ({p_value(row['p_adjusted'])})" if row["flips"] else MISSING,
         ]
         for (column, part), row in zip(frame.index, frame.to_dict("records"), strict=True)
@@ -99,8 +99,11 @@ def slices(comparison: Comparison, info: ScoreInfo) -> list[Html]:
     return [tag("h2", "Slices"), found, tag("div", note, class_="lm-note")]
 
 
-def _leading(text: str, leads: bool) -> Html | str:
-    return tag("b", text) if leads else text
+def slice_values(row: Mapping[Any, Any], models: Sequence[str], info: ScoreInfo, show: Figures) -> list[Html | str]:
+    """Return the values of one row of :meth:`Comparison.slices` as text, the best in bold."""
+    known = [row[model] for model in models if not math.isnan(row[model])]
+    best = (max if info.higher_is_better else min)(known, default=math.nan)
+    return [tag("b", show.number(row[model])) if row[model] == best else show.number(row[model]) for model in models]
 
 
 def people(comparison: Comparison) -> list[Html]:

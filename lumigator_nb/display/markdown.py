@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lumigator_nb.display.costs import COST_TITLE, cost_cells, cost_legend
 from lumigator_nb.display.overview import main_info, notes, ordered_scores, recommended
-from lumigator_nb.display.scores import Standing, figures, p_value, standings, verdict
+from lumigator_nb.display.scores import Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, moment, one_line
 from lumigator_nb.specs import now
 
@@ -28,7 +28,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield f"# {escaped(comparison.experiment.name)}\n"
     models, examples = count(len(comparison.models), "model"), count(dataset.n_examples, "example")
     yield f"{models} on {escaped(dataset.name)} ({examples}), {moment(now())}\n"
-    yield f"**{escaped(verdict(summary, info, comparison.confidence))}**\n"
+    yield f"**{escaped(comparison.verdict())}**\n"
     if said := recommended(comparison):
         yield escaped(said) + "\n"
     for each in ordered_scores(comparison):

@@ -13,6 +13,7 @@ from lumigator_nb.display.recommendation import advice
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
 from lumigator_nb.metrics.base import NO_PREDICTION
+from lumigator_nb.metrics.copying import COVERAGE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ def ordered_scores(comparison: Comparison, first: str | None = None) -> list[Sco
 
 
 def mark(one: Standing, standings: Sequence[Standing]) -> str:
-    """Return the mark of a model that cannot be told apart from the leading one."""
+    """Return the mark of a model that cannot be told apart from the leading one, which has the best value."""
     return NOT_TOLD_APART if one.tied and any(other.best for other in standings) else ""
 
 
@@ -78,7 +79,7 @@ def _cell(info: ScoreInfo, found: Sequence[Standing], model: str) -> Html:
     one = next(one for one in found if one.model == model)
     show = figures(found, info)
     value = escape(show.number(one.overall))
-    if one.best and len(found) > 1:
+    if one.leads and len(found) > 1:
         value = tag("b", value)
     sign = mark(one, found)
     return join(
@@ -105,11 +106,11 @@ def cost_and_speed(comparison: Comparison) -> list[Html]:
 
 
 def recommended(comparison: Comparison) -> str:
-    """Return which model to take where that is not the best; else the verdict has said it."""
+    """Return which model to take where the verdict has not said it: not the one that leads, or one that copies."""
     if len(comparison.models) < 2 or not comparison.decides or comparison.n_scored < 2:
         return ""
     found = comparison.recommend()
-    return "" if found.choice == found.best else advice(found)
+    return "" if found.choice == comparison.best() and found.choice not in found.copying else advice(found)
 
 
 def legend(comparison: Comparison) -> str:
@@ -135,6 +136,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_unscored(comparison),
         *_left_out(comparison),
         *remarks(costs),
+        *_copying(comparison),
         *_few_examples(comparison),
     ]
 
@@ -190,6 +192,15 @@ def _left_out(comparison: Comparison) -> list[str]:
             names.setdefault(int(n), []).append(str(score))
     reason = "those for which every model has a value"
     return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {reason}." for n, scores in names.items()]
+
+
+def _copying(comparison: Comparison) -> list[str]:
+    return [
+        f"{some:,} of {count(of, 'answer')} of {model} mostly copy the input: {percent(COVERAGE)} or more of their "
+        "words stand in it, and they are about as long."
+        for model, (some, of) in comparison.copied.items()
+        if 2 * some > of
+    ]
 
 
 def _few_examples(comparison: Comparison) -> list[str]:

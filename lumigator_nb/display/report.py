@@ -26,7 +26,6 @@ from lumigator_nb.display.records import (
     shown_options,
     without_secrets,
 )
-from lumigator_nb.display.scores import verdict
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
 from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, is_ground_truth, now
 
@@ -55,7 +54,7 @@ def report(comparison: Comparison) -> str:
         comparison.experiment.name,
         tag("h1", comparison.experiment.name),
         tag("div", f"{count(len(comparison.models), 'model')} compared, {moment(now())}", class_="lm-soft"),
-        tag("div", verdict(comparison.summary(), main, comparison.confidence), class_="lm-verdict"),
+        tag("div", comparison.verdict(), class_="lm-verdict"),
         *decisions.decision(comparison, main),
         tag("h2", "Scores"),
         score_table(comparison),

@@ -9,6 +9,7 @@ from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.models import api, base, baselines, functions, huggingface
 from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_key, provider_class
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
+from lumigator_nb.models.baselines import is_baseline
 from lumigator_nb.models.conversation import Conversation
 from lumigator_nb.models.functions import RECORDED, runs_here
 from lumigator_nb.models.prices import BATCH_DISCOUNT, price_of
@@ -28,6 +29,7 @@ __all__ = [
     "about_tokens",
     "check",
     "identify",
+    "is_baseline",
     "keeps_answers",
     "key",
     "load",

@@ -36,6 +36,11 @@ class Baselines:
         return Baseline(_rule(model), model.name)
 
 
+def is_baseline(model: Model) -> bool:
+    """Whether a model is a reference that others have to beat, which costs nothing and is no candidate itself."""
+    return model.provider == "baseline"
+
+
 class Baseline:
     """A rule applied to each text."""
 

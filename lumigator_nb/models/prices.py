@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lumigator_nb.models.baselines import is_baseline
 from lumigator_nb.specs import Model, Value
 
 # genai-prices names some providers by their owners.
@@ -35,8 +36,10 @@ def price_of(model: Model) -> Callable[[int, int], float] | None:
     """Return the dollars of an answer as a function of prompt and completion tokens; None where there is no price.
 
     The price that the model was given comes first, then the public list price of its provider
-    (https://github.com/pydantic/genai-prices). A server of one's own has no list price.
+    (https://github.com/pydantic/genai-prices). A server of one's own has no list price; baselines cost nothing.
     """
+    if is_baseline(model):
+        return Price(prompt=0, completion=0)
     own = model.options.get("price")
     if own is not None:
         return Price.model_validate(own)

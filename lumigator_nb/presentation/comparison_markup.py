@@ -143,7 +143,7 @@ def slices(found: Examined, score: str) -> Html:
         [
             f"{column}: {part}",
             f"{row['n']:,}" + (" (few)" if row["too_small"] else ""),
-            *(_strong(show.number(row[model]), model == row["leader"]) for model in comparison.models),
+            *decided.slice_values(row, comparison.models, info, show),
             f"{row['leader']} is better" if row["flips"] else MISSING,
         ]
         for (column, part), row in zip(frame.index, frame.to_dict("records"), strict=True)
@@ -155,10 +155,6 @@ def slices(found: Examined, score: str) -> Html:
         "that were looked at. Slices marked few are too small to show that."
     )
     return join([table(headers, rows, numeric=range(1, len(headers) - 1)), tag("p", note, class_="lm-note")])
-
-
-def _strong(text: str, wanted: bool) -> Html | str:
-    return tag("b", text) if wanted else text
 
 
 def example_list(found: Examined, page: ExamplePage, route: Route | None) -> Html:

@@ -48,18 +48,7 @@ def get_comparison(
     chosen, infos = score or found.main_score, {info.name: info for info in found.scores}
     if chosen not in infos:
         raise InvalidInputError(f"there is no score {chosen!r} here", did_you_mean(chosen, infos))
-    decides = infos[chosen].higher_is_better is not None
-    return api.Comparison(
-        experiment_id=experiment_id,
-        main_score=chosen,
-        best=found.best(chosen) if decides else None,
-        n_scored=found.n_scored,
-        confidence=confidence,
-        verdict=found.verdict(chosen),
-        summary=documents.records(found.summary()),
-        ranking=documents.records(found.ranking(chosen)) if decides else [],
-        costs=documents.records(found.costs()),
-    )
+    return api.Comparison(experiment_id=experiment_id, **documents.of_comparison(found, chosen))
 
 
 @router.post("/estimate", dependencies=[READ], responses=responses(404, 409))

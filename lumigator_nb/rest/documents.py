@@ -10,6 +10,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from lumigator_nb import layout, metrics, results
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.specs import Status, Step
 from lumigator_nb.workspace import Workspace
 
@@ -156,6 +158,22 @@ def parquet_of(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer)
     return buffer.getvalue()
+
+
+def of_comparison(comparison: Comparison, score: str) -> dict[str, Any]:
+    """Return what a comparison says, one of its scores ranked."""
+    decides = next(info for info in comparison.scores if info.name == score).higher_is_better is not None
+    return {
+        "main_score": score,
+        "best": comparison.best(score) if decides else None,
+        "n_scored": comparison.n_scored,
+        "confidence": comparison.confidence,
+        "verdict": comparison.verdict(score),
+        "contrasts": [plain(asdict(each)) for each in comparison.contrasts(score)],
+        "summary": records(comparison.summary()),
+        "ranking": records(comparison.ranking(score)) if decides else [],
+        "costs": records(comparison.costs()),
+    }
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

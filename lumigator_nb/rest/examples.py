@@ -92,6 +92,10 @@ EXAMPLES: Mapping[str, Any] = {
     "Comparison": {
         "experiment_id": _EXPERIMENT, "main_score": "rougeL", "best": "BART", "n_scored": 64, "confidence": 0.95,
         "verdict": "BART has the highest rougeL (0.310). lead-3 is worse by 0.114 [0.061, 0.170].",
+        "contrasts": [{
+            "model": "lead-3", "other": "BART", "difference": -0.114, "low": -0.17, "high": -0.061,
+            "p_adjusted": 0.0005, "told_apart": True,
+        }],
         "summary": [{
             "score": "rougeL", "model": "BART", "overall": 0.31, "low": 0.27, "high": 0.35, "best": True, "n": 64,
         }],

@@ -467,6 +467,9 @@ class Comparison(Answer):
     Attributes:
         best: the model with the best value of the main score.
         verdict: in words.
+        contrasts: what is shown of each model but the best: `model` against `other`, their `difference` with interval
+            and corrected p-value. Each stands against the best, and against a model that beats it where the best one is
+            not shown to.
         summary: one row per model and score, with interval and difference to the best.
         ranking: one row per model, with the ranks that it may have; empty for a score without better or worse.
         costs: one row per model.
@@ -478,6 +481,7 @@ class Comparison(Answer):
     n_scored: int
     confidence: float
     verdict: str
+    contrasts: list[dict[str, Any]]
     summary: list[dict[str, Any]]
     ranking: list[dict[str, Any]]
     costs: list[dict[str, Any]]

@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb.display import comparison as shown
+from lumigator_nb.display.scores import Contrast
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo
+from lumigator_nb.metrics.copying import copies
+from lumigator_nb.models import is_baseline
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.results import REASON_SUFFIX
 from lumigator_nb.services import decisions, exporting, passports, people, slicing
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT_COLUMNS = ("example", "ground_truth")
+MOST_LOOKED_AT = 200
 PlotKind = Literal["intervals", "pairwise", "pareto", "slices", "distribution"]
 
 
@@ -88,6 +92,7 @@ class Comparison:
         resampling = Resampling(confidence, n_resamples, seed, _group_labels(examples, groups))
         found = scored_of(experiment, frames, self._evaluations, resampling)
         self._scored = {scored.info.name: scored for scored in found}
+        self._contrasts: dict[str, list[Contrast]] = {}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
             raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
@@ -113,6 +118,17 @@ class Comparison:
         return self._labels is not None and bool(self._labels["model"].isin(self.models).any())
 
     @property
+    def baselines(self) -> tuple[str, ...]:
+        """Labels of the baselines: references for the models, no candidates."""
+        return tuple(workflow.label for workflow in self.workflows if is_baseline(workflow.model))
+
+    @cached_property
+    def copied(self) -> dict[str, tuple[int, int]]:
+        """Per model, baselines apart: how many answers mostly copy their input, and of how many that were looked at."""
+        texts = self._examples["example"].astype(str)
+        return {label: _copied(texts, self._predictions[label]) for label in self.models if label not in self.baselines}
+
+    @property
     def n_scored(self) -> int:
         """Examples that every model has the main score for."""
         return self._of(None).n
@@ -135,8 +151,9 @@ class Comparison:
         Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`), `best` (whether it
         leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to the leading model;
         empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all pairs of models on
-        this score), `p_adjusted_all` (for all pairs on all scores), `rank_low` and `rank_high` (which ranks are
-        possible: with rank 1 among them a model cannot be told apart from the best), `n` (examples).
+        this score), `p_adjusted_all` (for all pairs on all scores), `told_apart` (whether `p_adjusted` is at most
+        1 - confidence), `rank_low` and `rank_high` (which ranks are possible: without rank 1 among them some model is
+        shown to be better, see :meth:`contrasts`), `n` (examples).
         """
         return self._summary.copy()
 
@@ -157,6 +174,8 @@ class Comparison:
     ) -> Recommendation:
         """Return which model to take: the best, those that may be as good, and the cheapest that is not worse.
 
+        Baselines are references and never recommended; of the model to take it is said whether it beats each of them.
+
         Args:
             score: default the main score.
             margin: how much worse still counts as not worse, in units of the score; default 2% of its range.
@@ -165,28 +184,31 @@ class Comparison:
         Raises:
             InvalidInputError: there is no such score, it has no better or worse, or the margin is not above 0.
         """
-        return decisions.recommend(self.models, self._of(score), self._costs, margin, by)
+        return decisions.recommend(
+            self.models, self._of(score), self._costs, margin, by, baselines=self.baselines, copied=self.copied
+        )
 
     def pareto(self, score: str | None = None) -> pd.DataFrame:
         """Return quality, cost and latency side by side, one row per model.
 
-        Columns: `model`, `overall`, `low`, `high`, `dollars_per_1000`, `seconds_p50`, `front` (no other model is at
-        least as good in all three and better in one; what is not known of a model does not count for it).
+        Columns: `model`, `overall`, `low`, `high`, `dollars_per_1000`, `seconds_p50`, `baseline`, `front` (no other
+        model is at least as good in all three and better in one; what is not known of a model does not count for it,
+        and baselines do not take part).
         """
-        return decisions.pareto(self.models, self._of(score), self._costs)
+        return decisions.pareto(self.models, self._of(score), self._costs, self.baselines)
 
     @cached_property
     def _costs(self) -> pd.DataFrame:
-        return costs({label: self._predictions[label] for label in self.models})
+        return costs({label: self._predictions[label] for label in self.models}, self.baselines)
 
     def costs(self) -> pd.DataFrame:
         """Return what the models' answers cost and how long they took, one row per model.
 
         Columns: `model`, `examples`, `answered`, `failed`, `cached` (found in the store), `truncated` (inputs cut to
         fit the model), `cut_off` (answers that ended at `max_new_tokens`), `prompt_tokens`, `completion_tokens`,
-        `reasoning_tokens`, `dollars` (when the answers were first made; empty where there is no price),
-        `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer), `tokens_per_second`
-        (median over answers).
+        `reasoning_tokens`, `dollars` (when the answers were first made; 0 for baselines, empty where there is no
+        price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer),
+        `tokens_per_second` (median over answers).
         """
         return self._costs.copy()
 
@@ -408,8 +430,21 @@ class Comparison:
         return exporting.export(self, path)
 
     def verdict(self, score: str | None = None) -> str:
-        """Say in one or two sentences which model leads and which cannot be told apart from it."""
-        return shown.verdict(self._summary, self._of(score).info, self.confidence)
+        """Say which model leads, and of each other what is shown: against which model, and by how much."""
+        scored = self._of(score)
+        found = shown.standings(self._summary, scored.info)
+        return shown.verdict(found, self.contrasts(scored.info.name), scored.info, self.confidence)
+
+    def contrasts(self, score: str | None = None) -> list[Contrast]:
+        """Return what is shown of each model but the leading one, against which model.
+
+        Each is held against the leading one; and where that is not shown to be better, against one that is, if any.
+        Empty for a score without better or worse.
+        """
+        name = self._of(score).info.name
+        if name not in self._contrasts:
+            self._contrasts[name] = decisions.contrasts(self.models, self._of(name))
+        return list(self._contrasts[name])
 
     def __str__(self) -> str:
         return shown.as_text(self)
@@ -429,6 +464,14 @@ class Comparison:
         if name not in self._scored:
             raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))
         return self._scored[name]
+
+
+def _copied(texts: pd.Series, predictions: pd.DataFrame) -> tuple[int, int]:
+    answered = predictions[predictions["prediction"].notna()]
+    # Evenly spread, so that a dataset sorted by length is seen whole.
+    some = answered.iloc[:: max(1, -(-len(answered) // MOST_LOOKED_AT))]
+    found = [copies(texts.iloc[row], answer) for row, answer in zip(some["row"], some["prediction"], strict=True)]
+    return sum(found), len(found)
 
 
 def _group_labels(examples: pd.DataFrame, column: str | None) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,17 @@ import pandas as pd
 _COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
 
 
-def costs(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def costs(predictions: Mapping[str, pd.DataFrame], free: Collection[str] = ()) -> pd.DataFrame:
     """Return one row per model.
 
     Args:
         predictions: per label, the frame of :meth:`Workflows.predictions`; columns may be missing.
+        free: labels of what costs nothing: baselines.
     """
-    return pd.DataFrame([{"model": label, **_of(frame)} for label, frame in predictions.items()])
+    nothing = {"dollars": 0.0, "dollars_per_1000": 0.0}
+    return pd.DataFrame(
+        [{"model": label, **_of(frame), **(nothing if label in free else {})} for label, frame in predictions.items()]
+    )
 
 
 def _of(frame: pd.DataFrame) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import pandas as pd
 
 from lumigator_nb import statistics
 from lumigator_nb.display import recommendation as shown
+from lumigator_nb.display.scores import Contrast
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.services.scored import Scored
@@ -26,31 +27,38 @@ _NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high
 
 @dataclass(frozen=True, repr=False)
 class Recommendation:
-    """Which model to take.
+    """Which model to take. Baselines are references: the model is held against them, and none of them is recommended.
 
     Attributes:
         info: of the score that decides.
-        best: the model with the best overall score.
+        best: the model with the best overall score; of the baselines, where there is no model.
         best_set: the models that cannot be told apart from it, itself included.
         choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
-            there is none, or where nothing is known about what is saved.
+            there is none, or where nothing is known about what is saved. None where there are only baselines.
         by: what is saved; None where nothing is known about it.
         margin: in units of the score.
         confidence: of these statements.
         saved: share of what the best takes that the choice saves; None where they are the same.
-        table: one row per model: `model`, `overall`, `rank_low`, `rank_high`, `worse_by_at_most` (than the best),
-            `not_worse`, `dollars_per_1000`, `seconds_p50`.
+        n: examples.
+        others: what is shown of each other model against the best.
+        baselines: what is shown of the choice against each baseline.
+        copying: models that mostly copy the input, in more than half of their answers.
+        table: one row per model, baselines last: `model`, `overall`, `rank_low`, `rank_high`, `worse_by_at_most` (than
+            the best model), `not_worse`, `dollars_per_1000`, `seconds_p50`, `baseline`.
     """
 
     info: ScoreInfo
     best: str
     best_set: tuple[str, ...]
-    choice: str
+    choice: str | None
     by: By | None
     margin: float
     confidence: float
     saved: float | None
     n: int
+    others: tuple[Contrast, ...]
+    baselines: tuple[Contrast, ...]
+    copying: tuple[str, ...]
     table: pd.DataFrame
 
     def __str__(self) -> str:
@@ -95,17 +103,51 @@ def summary(models: Sequence[str], found: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def contrasts(models: Sequence[str], scored: Scored) -> list[Contrast]:
+    """Return what a score shows of each model but the leading one.
+
+    Each is held against the leading one; and where that is not shown to be better, against the best of those that are.
+    """
+    if scored.best is None:
+        return []
+    best, better = scored.best, shown_better(scored)
+    found = []
+    for index in range(len(models)):
+        if index == best:
+            continue
+        found.append(contrast(models, scored, index, best))
+        rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index])]
+        if rivals and not better[best, index]:
+            # Of several, one whose interval says the same.
+            found.append(max(rivals, key=lambda each: (each.clear, abs(each.difference))))
+    return found
+
+
+def contrast(models: Sequence[str], scored: Scored, index: int, other: int) -> Contrast:
+    """Return what a score shows of one model against another."""
+    found, p_adjusted = scored.difference(index, other), float(scored.p_adjusted[index, other])
+    told_apart = p_adjusted <= 1 - scored.resampling.confidence
+    return Contrast(models[index], models[other], found.estimate, found.low, found.high, p_adjusted, told_apart)
+
+
+def shown_better(scored: Scored) -> np.ndarray:
+    """Return (models, models) whether the model of the row is shown to be better, corrected for all pairs."""
+    surely = scored.p_adjusted <= 1 - scored.resampling.confidence
+    return np.asarray(surely & (scored.upward[:, None] > scored.upward))
+
+
 def _against_best(scored: Scored, index: int, everywhere: dict[tuple[str, int, int], float]) -> dict[str, Any]:
     best = scored.best
     ranks = {"rank_low": _NAN, "rank_high": _NAN}
     if best is not None:
         ranks = {"rank_low": scored.ranks[index].low, "rank_high": scored.ranks[index].high}
     if best is None or best == index:
-        return {**_NO_DIFFERENCE, "p_adjusted": _NAN, "p_adjusted_all": _NAN, **ranks}
+        return {**_NO_DIFFERENCE, "p_adjusted": _NAN, "p_adjusted_all": _NAN, "told_apart": False, **ranks}
     return {
         **_difference(scored, index, best),
         "p_adjusted": scored.p_adjusted[index, best],
         "p_adjusted_all": everywhere[scored.info.name, min(index, best), max(index, best)],
+        "told_apart": bool(scored.p_adjusted[index, best] <= 1 - scored.resampling.confidence),
         **ranks,
     }
 
@@ -175,7 +217,7 @@ def ranking(models: Sequence[str], scored: Scored) -> pd.DataFrame:
     return ordered.drop(columns="leads")
 
 
-def pareto(models: Sequence[str], scored: Scored, costs: pd.DataFrame) -> pd.DataFrame:
+def pareto(models: Sequence[str], scored: Scored, costs: pd.DataFrame, baselines: Collection[str] = ()) -> pd.DataFrame:
     """See :meth:`Comparison.pareto`."""
     leader(scored)
     frame = pd.DataFrame(
@@ -185,9 +227,11 @@ def pareto(models: Sequence[str], scored: Scored, costs: pd.DataFrame) -> pd.Dat
             "low": [interval.low for interval in scored.intervals],
             "high": [interval.high for interval in scored.intervals],
             **_prices(models, costs),
+            "baseline": [model in baselines for model in models],
         }
     )
-    values = frame[["overall", *COLUMNS.values()]].to_numpy(dtype=np.float64)
+    # A baseline of which nothing is known neither stands on the front nor keeps a model off it.
+    values = frame[["overall", *COLUMNS.values()]].where(~frame["baseline"]).to_numpy(dtype=np.float64)
     frame["front"] = statistics.pareto_front(values, (bool(scored.info.higher_is_better), False, False))
     return frame
 
@@ -198,50 +242,73 @@ def _prices(models: Sequence[str], costs: pd.DataFrame) -> dict[str, FloatArray]
 
 
 def recommend(
-    models: Sequence[str], scored: Scored, costs: pd.DataFrame, margin: float | None, by: By | None
+    models: Sequence[str],
+    scored: Scored,
+    costs: pd.DataFrame,
+    margin: float | None,
+    by: By | None,
+    *,
+    baselines: Collection[str] = (),
+    copied: Mapping[str, tuple[int, int]] | None = None,
 ) -> Recommendation:
-    """See :meth:`Comparison.recommend`."""
-    best = leader(scored)
+    """See :meth:`Comparison.recommend`; `copied` counts answers that mostly copy their input, of how many."""
+    leader(scored)
     if margin is not None and not margin > 0:
         raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
+    if by is not None and by not in COLUMNS:
+        raise InvalidInputError(f"nothing is saved by {by!r}", f"by is one of {', '.join(COLUMNS)}")
     tolerated = _default_margin(scored) if margin is None else margin
+    candidates = [index for index, model in enumerate(models) if model not in baselines]
+    ranked = candidates or list(range(len(models)))
+    best = max(ranked, key=lambda index: scored.upward[index])
     prices = _prices(models, costs)
-    chosen_by = by or next((name for name, column in COLUMNS.items() if np.isfinite(prices[column]).any()), None)
-    if chosen_by is not None and chosen_by not in COLUMNS:
-        raise InvalidInputError(f"nothing is saved by {chosen_by!r}", f"by is one of {', '.join(COLUMNS)}")
-    found = statistics.not_worse_than_best(
-        scored.overall,
-        scored.replicates,
-        margin=tolerated,
-        higher_is_better=bool(scored.info.higher_is_better),
-        confidence=scored.resampling.confidence,
-        n=scored.n_units,
-        span=_span(scored),
-    )
+    known = [name for name, column in COLUMNS.items() if np.isfinite(prices[column][ranked]).any()]
+    chosen_by = by or next(iter(known), None)
+    table = _candidates(models, scored, ranked, tolerated).assign(**prices)
     price = prices[COLUMNS[chosen_by]] if chosen_by else np.full(len(models), _NAN)
-    choice = _cheapest(price, found.not_worse, best)
-    table = pd.DataFrame(
-        {
-            "model": models,
-            "overall": scored.overall,
-            "rank_low": [rank.low for rank in scored.ranks],
-            "rank_high": [rank.high for rank in scored.ranks],
-            "worse_by_at_most": found.worse_by_at_most,
-            "not_worse": found.not_worse,
-            **prices,
-        }
-    )
+    choice = _cheapest(price, table["not_worse"].to_numpy(), best)
+    beaten = shown_better(scored)[ranked].any(axis=0)
     return Recommendation(
         info=scored.info,
         best=models[best],
-        best_set=tuple(model for model, rank in zip(models, scored.ranks, strict=True) if rank.low == 1),
-        choice=models[choice],
+        best_set=tuple(models[index] for index in ranked if not beaten[index]),
+        choice=models[choice] if candidates else None,
         by=chosen_by,
         margin=tolerated,
         confidence=scored.resampling.confidence,
         saved=None if choice == best else float(1 - price[choice] / price[best]),
         n=scored.n,
-        table=table.sort_values("overall", ascending=not scored.info.higher_is_better, ignore_index=True),
+        others=tuple(contrast(models, scored, index, best) for index in ranked if index != best),
+        baselines=tuple(contrast(models, scored, choice, index) for index in range(len(models)) if index not in ranked),
+        copying=tuple(model for model, (some, of) in (copied or {}).items() if 2 * some > of),
+        table=table.assign(baseline=[model in baselines for model in models]).sort_values(
+            ["baseline", "overall"], ascending=[True, not scored.info.higher_is_better], ignore_index=True
+        ),
+    )
+
+
+def _candidates(models: Sequence[str], scored: Scored, ranked: Sequence[int], margin: float) -> pd.DataFrame:
+    """One row per model: its score and ranks, and of those that are ranked how far each may be behind the best."""
+    found = statistics.not_worse_than_best(
+        scored.overall[ranked],
+        scored.replicates[ranked],
+        margin=margin,
+        higher_is_better=bool(scored.info.higher_is_better),
+        confidence=scored.resampling.confidence,
+        n=scored.n_units,
+        span=_span(scored),
+    )
+    bounds, not_worse = np.full(len(models), _NAN), np.zeros(len(models), dtype=np.bool_)
+    bounds[ranked], not_worse[ranked] = found.worse_by_at_most, found.not_worse
+    return pd.DataFrame(
+        {
+            "model": models,
+            "overall": scored.overall,
+            "rank_low": [rank.low for rank in scored.ranks],
+            "rank_high": [rank.high for rank in scored.ranks],
+            "worse_by_at_most": bounds,
+            "not_worse": not_worse,
+        }
     )
 
 

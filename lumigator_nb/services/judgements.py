@@ -332,7 +332,7 @@ class _Counter:
     def counting(self, ask: KeptAsking) -> Ask:
         def counted(model: Model, requests: Sequence[Request], occurrence: int = 0) -> Any:
             for answered in ask(model, requests, occurrence):
-                self._update(done=min(self._value.done + 1, self._value.total), note="")
+                self._update(**self._value.finished(min(1, self._value.total - self._value.done)), note="")
                 yield answered
 
         return counted

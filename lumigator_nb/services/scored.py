@@ -79,6 +79,12 @@ class Scored:
         return self.info.aggregate(self.statistics.sum(axis=1), self.n)
 
     @cached_property
+    def upward(self) -> FloatArray:
+        """(models,) overall scores of which more is better; -inf for a model that has none."""
+        upward = self.overall if self.info.higher_is_better else -self.overall
+        return np.where(np.isnan(upward), -np.inf, upward)
+
+    @cached_property
     def contributions(self) -> FloatArray:
         """(models, n) what each example contributes to the overall score; for a mean, its own score."""
         return statistics.pseudo_values(self.statistics, self.info.aggregate)
@@ -99,7 +105,7 @@ class Scored:
         """The index of the model with the best overall score; None where none is better."""
         if not self.decides:
             return None
-        return int(np.argmax(self.overall) if self.info.higher_is_better else np.argmin(self.overall))
+        return int(np.argmax(self.upward))
 
     @cached_property
     def intervals(self) -> list[Interval]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
 
+from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.metrics import copying
 from lumigator_nb.records import Dataset, Experiment, Workflow
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.specs import MetricSpec, Model, Status, Summarization
 
 N = 300
+NAN = float("nan")
 MODELS = {"small": 0.42, "twin": 0.60, "large": 0.60, "slow": 0.55}
 DOLLARS = {"small": 0.0001, "twin": 0.0004, "large": 0.0020, "slow": 0.0030}
 SECONDS = {"small": 0.2, "twin": 0.5, "large": 0.4, "slow": 3.0}
@@ -32,7 +36,15 @@ def scores_of(random: np.random.Generator) -> dict[str, np.ndarray]:
     return found
 
 
-def make(labels: pd.DataFrame | None = None, text: str = "A note.", **options) -> Comparison:
+def make(
+    labels: pd.DataFrame | None = None,
+    text: str = "A note.",
+    *,
+    baselines: Sequence[str] = (),
+    copying: Sequence[str] = (),
+    **options,
+) -> Comparison:
+    """Compare four models, some of which may be baselines or repeat their input."""
     scores = scores_of(np.random.default_rng(3))
     examples = pd.DataFrame(
         {
@@ -44,16 +56,17 @@ def make(labels: pd.DataFrame | None = None, text: str = "A note.", **options) -
         }
     )
     workflows = [
-        Workflow(experiment_id="e", label=label, fingerprint=label, model=Model("baseline/lead-1", label=label),
-                 status=Status.SUCCEEDED)
+        Workflow(experiment_id="e", label=label, fingerprint=label, status=Status.SUCCEEDED,
+                 model=Model("baseline/lead-1" if label in baselines else "openai/gpt-4o-mini", label=label))
         for label in MODELS
     ]  # fmt: skip
     predictions = {
         label: pd.DataFrame(
-            {"row": range(N), "prediction": f"{label}: {text}", "cost": DOLLARS[label], "seconds": SECONDS[label]}
+            {"row": range(N), "prediction": examples["example"] if label in copying else f"{label}: {text}",
+             "cost": None if label in baselines else DOLLARS[label], "seconds": SECONDS[label]}
         )
         for label in MODELS
-    }
+    }  # fmt: skip
     frames = {
         label: pd.DataFrame({"row": range(N), "rougeL": values, "rouge1": values**2, "words": 100 * values})
         for label, values in scores.items()
@@ -120,6 +133,86 @@ def test_the_cheapest_that_is_not_worse_is_recommended(comparison) -> None:
 def test_recommendations_that_make_no_sense_are_refused(comparison, options, said) -> None:
     with pytest.raises(InvalidInputError, match=said):
         comparison.recommend(**options)
+
+
+def test_baselines_are_references_and_not_recommended() -> None:
+    comparison = make(baselines=["large", "small"])
+    found = comparison.recommend()
+    assert comparison.best() == "large"
+    assert (found.best, found.choice, found.by) == ("twin", "twin", "dollars")
+    assert found.best_set == ("twin",)
+    assert [(each.model, each.other) for each in found.baselines] == [("twin", "small"), ("twin", "large")]
+    assert found.table["model"].tolist() == ["twin", "slow", "large", "small"]
+    assert found.table["baseline"].tolist() == [False, False, True, True]
+    said = str(found)
+    assert said.startswith(
+        "Take twin: it has the highest rougeL of the models, 0.603. Against baselines, twin is not shown"
+    )
+    unclear = r"not shown to be better than large \(difference −?0\.00\d \[−0\.\d{3}, 0\.\d{3}\], p = 0\.\d+\)"
+    better = r"better than small by 0\.0\d\d \[0\.0\d\d, 0\.\d{3}\]"
+    assert re.search(rf"Against baselines, twin is {unclear} and is {better}\.", said)
+    assert said.endswith("twin is better than every other model at 95% confidence.")
+    assert str(comparison).count("Take twin") == 1, "the verdict speaks of a baseline that leads"
+    assert "baseline</span>" in found._repr_html_()
+
+
+def test_a_baseline_that_beats_every_model_is_named() -> None:
+    found = make(baselines=["twin", "large"], copying=["small"]).recommend()
+    assert found.choice == "slow"
+    assert re.search(r"Against baselines, slow is worse than twin by 0\.0\d\d \[.*\] and large by 0", str(found))
+
+
+def test_baselines_alone_give_no_recommendation() -> None:
+    comparison = make(baselines=list(MODELS))
+    found = comparison.recommend()
+    assert found.choice is None
+    assert str(found).startswith("There is no model to recommend: baselines are references")
+    assert "There is no model to recommend" in str(comparison)
+    assert not comparison.pareto()["front"].any()
+
+
+def test_baselines_cost_nothing() -> None:
+    comparison = make(baselines=["small"])
+    costs = comparison.costs().set_index("model")
+    assert costs.loc["small", ["dollars", "dollars_per_1000"]].tolist() == [0, 0]
+    assert "no price" not in str(comparison)
+    # A price of nothing takes no model off the front, and none of them is recommended for the price of another.
+    front = comparison.pareto().set_index("model")["front"]
+    assert front.to_dict() == {"small": False, "twin": True, "large": True, "slow": False}
+    assert comparison.recommend(margin=0.5).choice == "twin"
+    assert "small" in comparison.plot("pareto")._repr_html_()
+    assert models.price_of(Model("baseline/lead-1"))(1000, 1000) == 0
+
+
+def test_models_without_a_price_are_not_called_dearer() -> None:
+    comparison = make()
+    comparison._predictions[comparison.best()]["cost"] = None
+    assert "cheaper" not in str(comparison.recommend(by="dollars"))
+
+
+def test_answers_that_copy_their_input_are_named() -> None:
+    comparison = make(text="The parcel never came and I want my money back.", copying=["twin", "large"])
+    found = comparison.recommend()
+    assert found.copying == ("twin", "large")
+    assert f"Most answers of {found.choice} copy their input." in str(found)
+    assert "150 of 150 answers of twin mostly copy the input: 90% or more of their words" in str(comparison)
+    assert "of slow mostly copy" not in str(comparison)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "covered", "compressed", "copied"),
+    [
+        ("The cat sat. It slept.", "the cat SAT it slept", 1, 1, True),
+        ("The cat sat. It slept.", "The cat sat.", 1, 5 / 3, False),
+        ("The cat sat. It slept.", "Ein Tier schlief auf Stroh.", 0, 1, False),
+        ("a b c d", "a b x y", 0.5, 1, False),
+        ("a b c d", "…", NAN, NAN, False),
+    ],
+)
+def test_coverage_and_compression(text, answer, covered, compressed, copied) -> None:
+    assert copying.coverage(text, answer) == pytest.approx(covered, nan_ok=True)
+    assert copying.compression(text, answer) == pytest.approx(compressed, nan_ok=True)
+    assert copying.copies(text, answer) is copied
 
 
 def test_the_pareto_front_leaves_out_what_another_beats_in_everything(comparison) -> None:

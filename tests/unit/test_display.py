@@ -23,7 +23,7 @@ from lumigator_nb.display import comparison as shown
 from lumigator_nb.display import html, progress, records, text
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.display.report import recipe
-from lumigator_nb.display.scores import Figures, standings, verdict
+from lumigator_nb.display.scores import Contrast, Figures, p_value, standings, verdict
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.services.comparisons import Comparison
@@ -161,13 +161,25 @@ def rows_of(*models, info=ROUGE, n=40) -> pd.DataFrame:
             "difference_low": low,
             "difference_high": high,
             "p_value": 0.02,
-            "p_adjusted": 0.03,
+            "p_adjusted": 0.03 if low > 0 or high < 0 else 0.3,
+            "told_apart": n > 1 and (low > 0 or high < 0),
             "rank_low": 1 if index == 0 or n < 2 or not (low > 0 or high < 0) else 2,
             "rank_high": len(models),
             "n": n,
         }
         for index, (label, overall, difference, low, high) in enumerate(models)
     )
+
+
+def said_of(*models, info=ROUGE, n=40, confidence=0.95, beaten=()) -> str:
+    """The verdict on models of :func:`rows_of`; `beaten` are contrasts to others than the leading one."""
+    found = standings(rows_of(*models, info=info, n=n), info)
+    to_leader = [
+        Contrast(one.model, found[0].model, one.difference, one.difference_low, one.difference_high, one.p_adjusted,
+                 one.told_apart)
+        for one in found[1:]
+    ]  # fmt: skip
+    return verdict(found, [*to_leader, *beaten], info, confidence)
 
 
 LEADER = ("A", 0.213, NAN, NAN, NAN)
@@ -205,12 +217,35 @@ WORSE = ("D", 0.172, -0.041, -0.05, -0.03)
     ],
 )
 def test_the_verdict_says_no_more_than_the_intervals_allow(models, expected) -> None:
-    assert verdict(rows_of(*models), ROUGE, 0.95) == expected
+    assert said_of(*models) == expected
+
+
+def test_the_verdict_keeps_signs_and_says_which_model_beats_which() -> None:
+    unclear = ("F", 0.197, -0.016, -0.034, 0.003)
+    beaten = Contrast("F", "B", -0.012, -0.02, -0.004, 0.01, True)
+    assert said_of(LEADER, CLOSE, unclear, beaten=[beaten]) == (
+        "A has the highest rougeL (0.213). B cannot be told apart from it at 95% confidence with 40 examples. "
+        "F is not shown to be worse than A (p = 0.30), but is worse than B by 0.012 [0.004, 0.020]."
+    )
+    # A corrected p-value and an interval, which is not corrected, may disagree at the border.
+    leader, border = standings(rows_of(LEADER, unclear), ROUGE)
+    near = [Contrast("F", "A", -0.016, -0.034, 0.003, 0.047, True)]
+    assert verdict([leader, border], near, ROUGE, 0.95).endswith(
+        "F is a borderline case against A (difference −0.016 [−0.034, 0.003], p = 0.047)."
+    )
+
+
+def test_models_of_equal_value_share_the_lead_and_others_are_held_against_one_of_them() -> None:
+    equal = ("B", 0.213, 0.0, -0.02, 0.02)
+    assert said_of(LEADER, equal, WORSE) == (
+        "A and B share the highest rougeL (0.213). D is worse than A by 0.041 [0.030, 0.050]."
+    )
+    assert [one.leads for one in standings(rows_of(LEADER, equal, WORSE), ROUGE)] == [True, True, False]
 
 
 def test_the_verdict_on_a_score_where_lower_is_better() -> None:
-    summary = rows_of(("A", 0.1, NAN, NAN, NAN), ("B", 0.3, 0.2, 0.15, 0.25), info=ERROR_RATE)
-    assert verdict(summary, ERROR_RATE, 0.9) == (
+    models = ("A", 0.1, NAN, NAN, NAN), ("B", 0.3, 0.2, 0.15, 0.25)
+    assert said_of(*models, info=ERROR_RATE, confidence=0.9) == (
         "A has the lowest error_rate (0.100). B is worse by 0.200 [0.150, 0.250]."
     )
 
@@ -218,9 +253,9 @@ def test_the_verdict_on_a_score_where_lower_is_better() -> None:
 def test_the_verdict_names_few_models_of_many() -> None:
     worse = [(f"W{i}", 0.1, -0.11 - i / 100, -0.2, -0.05) for i in range(5)]
     close = [(f"C{i}", 0.2, -0.01, -0.02, 0.01) for i in range(5)]
-    said = verdict(rows_of(LEADER, *close, *worse), ROUGE, 0.95)
+    said = said_of(LEADER, *close, *worse)
     assert "C0, C1, C2 and 2 others cannot be told apart" in said
-    assert said.endswith("2 others are worse by 0.140 or more.")
+    assert said.endswith("2 others are worse, by 0.140 to 0.150.")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +267,7 @@ def test_the_verdict_names_few_models_of_many() -> None:
     ],
 )
 def test_the_verdict_where_nothing_can_be_better(info, n, expected) -> None:
-    assert verdict(rows_of(LEADER, WORSE, info=info, n=n), info, 0.95) == expected
+    assert said_of(LEADER, WORSE, info=info, n=n) == expected
 
 
 def test_one_example_tells_no_model_apart() -> None:
@@ -253,11 +288,21 @@ def test_standings_come_best_first_and_models_without_a_value_last() -> None:
         (WORDS, [23.45, 1.0], "23.4"),
         (WORDS, [0.00123], "0.00123"),
         (ROUGE, [-0.04], "−0.040"),
+        (ROUGE, [-0.00031], "−0.0003"),
+        (ROUGE, [0.0], "0.000"),
         (ROUGE, [NAN], "–"),
     ],
 )
 def test_figures_have_the_decimals_that_fit_the_range(info, values, expected) -> None:
     assert Figures(info, values).number(values[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0001, "p < 0.001"), (0.0132, "p = 0.013"), (0.0504, "p = 0.0504"), (0.05, "p = 0.050"), (0.31, "p = 0.31")],
+)
+def test_a_p_value_is_not_rounded_across_a_level(value, expected) -> None:
+    assert p_value(value) == expected
 
 
 def test_the_table_is_best_first_and_marks_the_best_and_what_cannot_be_told_apart(comparison) -> None:
@@ -479,6 +524,8 @@ def report_of(
         total=total,
         resumed=resumed,
         started_at=end - timedelta(seconds=seconds),
+        first_at=end - timedelta(seconds=seconds),
+        first_done=resumed,
         updated_at=end,
         note=note,
         failed=failed,
@@ -511,6 +558,26 @@ def row_of(status=Status.RUNNING, given: Progress | None = None, label="m", **mo
 )
 def test_a_row_of_progress_in_words(row, line) -> None:
     assert progress.as_text([row]) == line
+
+
+@pytest.mark.parametrize(
+    ("done", "first_s", "seconds", "left"),
+    [
+        (0, None, 30, None),
+        (1, 20, 20, None),  # loading and the first example took 20 s, which says nothing of the others
+        (2, 20, 21, None),
+        (8, 20, 27, None),
+        (21, 20, 40, 39),
+        (3, 1, 3, 57),
+    ],
+)
+def test_the_time_left_is_told_when_it_is_known_and_loading_is_left_out(done, first_s, seconds, left) -> None:
+    given = Progress(
+        step=Step.INFERENCE, attempt=1, done=done, total=60, started_at=START,
+        first_at=None if first_s is None else START + timedelta(seconds=first_s), first_done=min(done, 1),
+        updated_at=START + timedelta(seconds=seconds),
+    )  # fmt: skip
+    assert ProgressRow.of("m", Status.RUNNING, given).seconds_left == left
 
 
 @pytest.mark.parametrize(
@@ -556,7 +623,9 @@ from lumigator_nb.specs import Progress, Status, Step
 def row(done):
     start = datetime(2026, 1, 2, tzinfo=UTC)
     end = start + timedelta(seconds=done)
-    given = Progress(step=Step.INFERENCE, attempt=1, done=done, total=40, started_at=start, updated_at=end)
+    given = Progress(
+        step=Step.INFERENCE, attempt=1, done=done, total=40, started_at=start, first_at=start, updated_at=end
+    )
     return ProgressRow.of("some/[model]", Status.RUNNING, given)
 
 with live_progress() as show:

@@ -69,7 +69,7 @@ def _report(ws: Workspace, workflow: Workflow, *, done: int, seconds: float, **f
     at = now()
     progress = Progress(
         step=Step.INFERENCE, attempt=workflow.attempt, done=done, total=100,
-        started_at=at - timedelta(seconds=seconds), updated_at=at, **fields,
+        started_at=at - timedelta(seconds=seconds), first_at=at - timedelta(seconds=seconds), updated_at=at, **fields,
     )  # fmt: skip
     results._write_value(ws.store, f"workflows/{workflow.id}/inference/progress.json", progress)
 

@@ -11,7 +11,7 @@ import pytest
 from lumigator_nb import layout, results
 from lumigator_nb.cluster import JobState
 from lumigator_nb.services import garbage, refreshing
-from lumigator_nb.specs import Model, Status, Step
+from lumigator_nb.specs import Model, Progress, Status, Step
 from lumigator_nb.store import Store
 
 FRAME = pd.DataFrame({"example": ["It rains. It pours.", "It snows."], "ground_truth": ["Rain.", "Snow."]})
@@ -140,6 +140,21 @@ def test_progress_is_that_of_the_step_under_way(ws, cluster, experiment) -> None
     assert [(row.step, row.done) for row in rows] == [
         (None, 0), (Step.INFERENCE, 1), (Step.EVALUATION, 0), (None, 0)
     ]  # fmt: skip
+
+
+def test_what_was_there_before_the_model_was_loaded_says_nothing_of_its_rate(ws, cluster, experiment) -> None:
+    (workflow,) = at_work(ws, cluster, experiment)
+    told: list[Progress] = []
+    spec = results.read_spec(ws.store, workflow.id)
+    progress = results.ProgressWriter(ws.store, spec, Step.INFERENCE, told.append)
+    progress.begin(0)
+    progress.advance(1)
+    progress.begin(1)  # the model is loaded
+    assert (told[-1].done, told[-1].first_at) == (1, None)
+    progress.advance(1)
+    assert (told[-1].done, told[-1].first_done) == (2, 2)
+    assert told[-1].started_at <= told[-1].first_at <= told[-1].updated_at
+    assert told[-1].rate is None, "one example is none to measure"
 
 
 def test_notices_that_nobody_records_are_collected(ws, cluster, experiment) -> None:

@@ -70,6 +70,16 @@ def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) ->
         assert requests.get(f"{address}/api/v1/health", timeout=PATIENCE_S).ok
 
 
+def test_a_page_that_is_typed_without_its_sign_is_found(inline_ws) -> None:
+    typed = ["/datasets", "/jobs/", "/experiments/a%20b%2Fc%25/comparison?tab=charts&score=x%2Fy", "/models/%3Cb%3E%22"]
+    with running(inline_ws) as address:
+        answers = [requests.get(address + each, allow_redirects=False, timeout=60) for each in typed]
+        assert [answer.status_code for answer in answers] == [302] * len(typed)
+        assert [answer.headers["Location"] for answer in answers] == [f"/#{each}" for each in typed]
+        for nothing in ("/nowhere", "/datasetsx"):
+            assert requests.get(address + nothing, timeout=60).status_code == 404
+
+
 def test_progress_without_end_does_not_keep_the_server_from_ending(inline_ws, cluster) -> None:
     cluster.execute = False
     with running(inline_ws) as address:
