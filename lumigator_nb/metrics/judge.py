@@ -9,6 +9,7 @@ import numpy as np
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.keys import redactor
 from lumigator_nb.metrics import criteria, verdicts
 from lumigator_nb.metrics.base import Metric, Needed, Rows, ScoreInfo, Scores, choice
 from lumigator_nb.metrics.criteria import Criterion
@@ -222,9 +223,10 @@ def prepared(model: Model, field: str, allowed: Sequence[int], *, numbers: bool)
 def ask_directly(
     model: Model, requests: Sequence[Request], occurrence: int = 0
 ) -> Iterator[tuple[Request, Prediction]]:
-    """Ask here and now; nothing is kept, so that every call is a new question."""
+    """Ask here and now, without the environment's secrets; nothing is kept, so that every call is a new question."""
     models.check(model)
-    return models.load(model, TASK).answer(requests)
+    redact = redactor()
+    return models.load(model, TASK).answer([request.redacted(redact) for request in requests])
 
 
 def ask_until_read(

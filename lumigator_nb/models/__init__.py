@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.keys import redactor
 from lumigator_nb.models import api, base, baselines, functions, huggingface
 from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_key, provider_class
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
@@ -125,7 +126,7 @@ def load(model: Model, task: Task, report: Report = lambda note: None) -> Langua
 
 
 def predict(model: Model | str, examples: Sequence[str], task: Task | None = None) -> list[Prediction]:
-    """Answer a few examples here and now, in their order; nothing is stored.
+    """Answer a few examples here and now, in their order; nothing is stored, and no secret of the environment is sent.
 
     Raises:
         As :func:`check` and :func:`load`.
@@ -134,6 +135,9 @@ def predict(model: Model | str, examples: Sequence[str], task: Task | None = Non
     task = task or Summarization()
     check(chosen)
     conversation = Conversation(task)
-    requests = [conversation.request(row, example, {}) for row, example in enumerate(examples)]
+    redact = redactor()
+    requests = [
+        conversation.request(row, redact(example), {}).redacted(redact) for row, example in enumerate(examples)
+    ]
     answers = {request.row: prediction for request, prediction in load(chosen, task).answer(requests)}
     return [answers[row] for row in range(len(requests))]

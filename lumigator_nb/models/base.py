@@ -7,7 +7,7 @@ value a module whose import registers it with :func:`provider`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
@@ -46,6 +46,17 @@ class Request:
         for user, answer in self.shots:
             turns += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
         return [*turns, {"role": "user", "content": self.user}]
+
+    def redacted(self, redact: Callable[[str], str]) -> Request:
+        """Return the request with `redact` applied to all its texts; what is redacted already stays as it is."""
+        return replace(
+            self,
+            example=redact(self.example),
+            user=redact(self.user),
+            system=redact(self.system),
+            shots=tuple((redact(user), redact(answer)) for user, answer in self.shots),
+            metadata={name: redact(each) if isinstance(each, str) else each for name, each in self.metadata.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)

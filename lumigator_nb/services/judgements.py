@@ -16,7 +16,7 @@ from lumigator_nb import metrics, statistics
 from lumigator_nb.display import judgements as shown
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import InvalidInputError, did_you_mean
-from lumigator_nb.kept import KeptAsking
+from lumigator_nb.kept import KeptAsking, spent_by
 from lumigator_nb.metrics import criteria
 from lumigator_nb.metrics.judge import TASK, JudgeMetric, ask_until_read, prepared
 from lumigator_nb.metrics.jury import JuryMetric
@@ -166,13 +166,21 @@ def judge(
     questions = [_Question(row, *order) for row in rows for order in orders]
     asked = [each for each in questions if texts[each.first][each.row] != texts[each.second][each.row]]
     frames, tested, cost = [], {}, None
+    asking = [prepared(each.given, "preference", [_NEITHER, _FIRST, _SECOND], numbers=False) for each in judges]
+    owners = [f"judgements-{digest([comparison.experiment.id, model.fingerprint])}" for model in asking]
+
+    def spent_on_others(model: Model) -> float:
+        paid = zip(asking, owners, strict=True)
+        return sum(spent_by(store, each, launch, owner) for each, owner in paid if each is not model)
+
     with live_progress(progress) as show, ExitStack() as environment:
-        for member in judges:
-            model = prepared(member.given, "preference", [_NEITHER, _FIRST, _SECOND], numbers=False)
+        for member, model, owner in zip(judges, asking, owners, strict=True):
             environment.enter_context(submitter.keys_in_environment(model))
-            owner = f"judgements-{digest([comparison.experiment.id, model.fingerprint])}"
             counter = _Counter(model.label, len(asked) + min(retest, len(asked)), show)
-            ask = KeptAsking(store, launch, owner, submitter.redact, TASK, counter.note, answered=counter.spend)
+            ask = KeptAsking(
+                store, launch, owner, submitter.redact, TASK, counter.note, spent=spent_on_others,
+                answered=counter.spend,
+            )  # fmt: skip
             found, again, paid = _ask(member, model, asked, texts, counter.counting(ask), retest, seed)
             counter.finish()
             frames.append(_table(model.label, questions, found, texts))
