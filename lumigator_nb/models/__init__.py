@@ -136,8 +136,6 @@ def predict(model: Model | str, examples: Sequence[str], task: Task | None = Non
     check(chosen)
     conversation = Conversation(task)
     redact = redactor()
-    requests = [
-        conversation.request(row, redact(example), {}).redacted(redact) for row, example in enumerate(examples)
-    ]
+    requests = [conversation.request(row, redact(example), {}).redacted(redact) for row, example in enumerate(examples)]
     answers = {request.row: prediction for request, prediction in load(chosen, task).answer(requests)}
     return [answers[row] for row in range(len(requests))]

@@ -20,7 +20,7 @@ from lumigator_nb.keys import Redactor
 from lumigator_nb.models import Conversation, Prediction, Request
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.services.submission import Submitter
-from lumigator_nb.specs import Launch, Model, Summarization, Task, is_ground_truth
+from lumigator_nb.specs import Launch, Model, Summarization, Task
 from lumigator_nb.store import Store
 
 ROWS_AT_ONCE = 1024
