@@ -187,7 +187,7 @@ class Purse:
         if self._budget is None or self._price is None:
             return True
         prompt = sum(models.most_tokens(turn["content"]) for turn in request.messages)
-        most = self._price(prompt, self._longest) * self._discount
+        most = models.highest(self._price, prompt, self._longest) * self._discount
         if self._spent + self._reserved_sum + most > self._budget:
             return False
         self._reserved[request.row] = most

@@ -12,7 +12,7 @@ from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_k
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.conversation import Conversation
 from lumigator_nb.models.functions import RECORDED, runs_here
-from lumigator_nb.models.prices import BATCH_DISCOUNT, price_of
+from lumigator_nb.models.prices import BATCH_DISCOUNT, Priced, highest, price_of
 from lumigator_nb.models.tokens import about_tokens, most_tokens
 from lumigator_nb.specs import Model, Summarization, Task
 
@@ -23,11 +23,13 @@ __all__ = [
     "Key",
     "LanguageModel",
     "Prediction",
+    "Priced",
     "Provider",
     "Report",
     "Request",
     "about_tokens",
     "check",
+    "highest",
     "identify",
     "keeps_answers",
     "key",

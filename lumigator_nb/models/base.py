@@ -70,6 +70,8 @@ class Prediction:
         reasoning: what the model thought aloud before it answered, where it shows that.
         prompt_tokens, completion_tokens, reasoning_tokens: as the model counts them, without padding and end marks;
             completion includes reasoning. None where it does not count.
+        cache_read_tokens, cache_write_tokens: of the prompt's tokens those that the provider took from its prompt
+            cache, and those that it put there; they have prices of their own. None where it says of none.
         seconds: from sending to the whole answer, retries apart; for a batch this example's share of its wall time.
         first_token_seconds: from sending to the first token, where the answer was streamed.
         cost: dollars; None where the model has no price.
@@ -87,6 +89,8 @@ class Prediction:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
     seconds: float | None = None
     first_token_seconds: float | None = None
     cost: float | None = None

@@ -184,9 +184,10 @@ class Comparison:
 
         Columns: `model`, `examples`, `answered`, `failed`, `cached` (found in the store), `truncated` (inputs cut to
         fit the model), `cut_off` (answers that ended at `max_new_tokens`), `prompt_tokens`, `completion_tokens`,
-        `reasoning_tokens`, `dollars` (when the answers were first made; empty where there is no price),
-        `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer), `tokens_per_second`
-        (median over answers).
+        `reasoning_tokens`, `cache_read_tokens` and `cache_write_tokens` (of the prompts' tokens those that the provider
+        took from its prompt cache, and put there), `dollars` (when the answers were first made; empty where there is
+        no price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer),
+        `tokens_per_second` (median over answers).
         """
         return self._costs.copy()
 

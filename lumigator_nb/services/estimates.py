@@ -109,7 +109,7 @@ class _Count:
         self.completion_tokens += min(self._longest, expected)
 
     def result(self, examples: int, pilot: Sequence[tuple[Request, Prediction]] = ()) -> Estimate:
-        prompt, completion = self.prompt_tokens, self.completion_tokens
+        prompt, completion, cached = self.prompt_tokens, self.completion_tokens, (0.0, 0.0)
         measured = [(request, each) for request, each in pilot if each.prompt_tokens and each.completion_tokens]
         if measured:
             guessed = sum(
@@ -117,17 +117,36 @@ class _Count:
             )
             prompt = round(prompt * sum(each.prompt_tokens or 0 for _, each in measured) / guessed)
             completion = round(self.asked * sum(each.completion_tokens or 0 for _, each in measured) / len(measured))
-        price = self._price or (lambda *_: None)
+            cached = _cached_shares([each for _, each in measured])
         return Estimate(
             model=self._model.label,
             examples=examples,
             to_ask=self.asked,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            dollars=price(prompt, completion) if self.asked else (0.0 if self._price else None),
-            dollars_at_most=price(prompt, self.asked * self._longest),
+            dollars=self._dollars(prompt, completion, cached),
+            dollars_at_most=self._dollars(prompt, self.asked * self._longest, None),
             basis=f"pilot of {len(measured)}" if measured else "count",
         )
+
+    def _dollars(self, prompt: int, completion: int, cached: tuple[float, float] | None) -> float | None:
+        """What that many tokens cost; `cached` None: at most."""
+        if self._price is None or not self.asked:
+            return None if self._price is None else 0.0
+        # One question at a time, since some prices depend on how long a prompt is.
+        each, answer = prompt / self.asked, completion / self.asked
+        if cached is None:
+            return self.asked * models.highest(self._price, each, answer)
+        return self.asked * self._price(each, answer, *(share * each for share in cached))
+
+
+def _cached_shares(answers: Sequence[Prediction]) -> tuple[float, float]:
+    """The shares of the prompts' tokens that the provider took from its prompt cache, and that it put there."""
+    asked = sum(each.prompt_tokens or 0 for each in answers)
+    read, written = (
+        sum(getattr(each, name) or 0 for each in answers) for name in ("cache_read_tokens", "cache_write_tokens")
+    )
+    return read / asked, written / asked
 
 
 @dataclass(frozen=True)

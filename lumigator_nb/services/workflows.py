@@ -521,8 +521,9 @@ class Workflows:
         """Return the predictions so far.
 
         Columns: `row` (from 0), `prediction`, `error`, `prompt` (as it was sent), `reasoning`, `prompt_tokens`,
-        `completion_tokens`, `reasoning_tokens`, `seconds`, `first_token_seconds`, `cost` (dollars), `cached`,
-        `truncated`, `finish`; see :class:`lumigator_nb.models.Prediction`.
+        `completion_tokens`, `reasoning_tokens`, `cache_read_tokens`, `cache_write_tokens`, `seconds`,
+        `first_token_seconds`, `cost` (dollars), `cached`, `truncated`, `finish`; see
+        :class:`lumigator_nb.models.Prediction`.
         """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 
