@@ -301,9 +301,9 @@ def _tallied(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Latency", f"median {seconds(details['seconds_p50'])}, 95% within {seconds(details['seconds_p95'])}"
     if "completion_tokens" in details:
         thought = f" ({details['reasoning_tokens']:,} of them reasoning)" if "reasoning_tokens" in details else ""
-        words = {"cache_read_tokens": "from", "cache_write_tokens": "into"}
-        parts = [f"{details[name]:,} {word} the provider's cache" for name, word in words.items() if name in details]
-        cached = f" ({', '.join(parts)})" if parts else ""
+        ways = {"cache_read_tokens": "from", "cache_write_tokens": "into"}
+        said = [f"{details[name]:,} {way} the provider's cache" for name, way in ways.items() if name in details]
+        cached = f" ({', '.join(said)})" if said else ""
         yield "Tokens", f"{details.get('prompt_tokens', 0):,} in{cached}, {details['completion_tokens']:,} out{thought}"
 
 

@@ -20,7 +20,7 @@ from lumigator_nb.services.costs import costs
 from lumigator_nb.services.decisions import Recommendation
 from lumigator_nb.services.passports import Passport
 from lumigator_nb.services.scored import Resampling, Scored, main_score, scored_of
-from lumigator_nb.specs import MetricResult, Model
+from lumigator_nb.specs import MetricResult, Model, is_ground_truth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -215,6 +215,11 @@ class Comparison:
     def metadata(self) -> pd.DataFrame:
         """Return the metadata of the examples, in the dataset's order."""
         return self._examples[slicing.metadata_columns(self._examples)]
+
+    def references(self) -> list[tuple[str, ...]]:
+        """Return the ground truth of each example, none, one or several texts, in the dataset's order."""
+        texts = self._examples[[name for name in self._examples if is_ground_truth(str(name))]]
+        return [tuple(text for text in row if isinstance(text, str)) for row in texts.itertuples(index=False)]
 
     def reasons(self, score: str) -> pd.DataFrame:
         """Return why each example has its score, or none: one row per example, one column per model.

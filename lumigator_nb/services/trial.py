@@ -277,6 +277,9 @@ class Trial:
 
     def _scored(self, label: str, rows: Sequence[int]) -> tuple[FloatArray, FloatArray]:
         known, examples = self.predictions[label], [self.question.examples[row] for row in rows]
+        if isinstance(self._metric, (Judging, JuryMetric)):
+            model = next(each for each in self.question.models if each.label == label)
+            self._metric.set_task(model.judged_by(self.question.experiment.task))
         scores = self._metric.score(
             [known[row].text if row in known else None for row in rows],
             [_references(values) for values in examples],
