@@ -100,7 +100,8 @@ class Batched:
         asked, answered = prediction.prompt_tokens, prediction.completion_tokens
         if self._price is None or asked is None or answered is None:
             return prediction
-        return replace(prediction, cost=self._price(asked, answered) * BATCH_DISCOUNT)
+        read, written = prediction.cache_read_tokens or 0, prediction.cache_write_tokens or 0
+        return replace(prediction, cost=self._price(asked, answered, read, written) * BATCH_DISCOUNT)
 
     def _noted(self) -> dict[str, list[int]]:
         data = self._store.find(layout.batches(self._spec.workflow_id))

@@ -136,6 +136,7 @@ def score_here(
     metric.prepare()
     if isinstance(metric, (Judging, JuryMetric)):
         metric.ask = _asker(spec, store, progress, redact)
+        metric.set_task(spec.judged_task or spec.task)
     scored = Scored()
     with group_scorer(asked, metric, spec, store) as score:
         for group in range(n_groups(spec)):

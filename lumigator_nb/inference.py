@@ -109,7 +109,8 @@ def request_of(conversation: Conversation, redact: Redactor, row: int, values: M
         for name, value in values.items()
         if name != "example" and not is_ground_truth(name)
     }
-    return conversation.request(row, redact(values["example"]), metadata)
+    # Before, since a template may change what it is given; and after, since prompt and template are texts, too.
+    return conversation.request(row, redact(values["example"]), metadata).redacted(redact)
 
 
 def _has_gaps(store: Store, spec: WorkflowSpec, shard: int) -> bool:

@@ -41,8 +41,11 @@ def open_answers(
 class KeptAsking:
     """Asks any model, as judges do: answers that the store has are taken, new ones are kept as they come.
 
+    No secret goes along: questions are redacted before they are looked up and sent, and answers before they are kept.
+
     Args:
         owner: whose files new answers go to.
+        redact: takes secrets out of questions and answers.
         spent: says how many dollars of the budget models other than this have taken.
         answered: called with the dollars of each new answer, None without a price.
     """
@@ -66,7 +69,7 @@ class KeptAsking:
     def __call__(
         self, model: Model, requests: Sequence[Request], occurrence: int = 0
     ) -> Iterator[tuple[Request, Prediction]]:
-        """Yield answers as they come; equal questions are asked once.
+        """Yield answers as they come, each beside its question without secrets; equal questions are asked once.
 
         Args:
             occurrence: tells apart answers to the same question.
@@ -75,8 +78,10 @@ class KeptAsking:
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
             LumigatorError: no further question can be answered.
         """
+        requests = [request.redacted(self._redact) for request in requests]
         if not models.keeps_answers(model):
-            yield from self._load(model).answer(requests)
+            for request, prediction in self._load(model).answer(requests):
+                yield request, cleaned(prediction, self._redact)
             return
         answers = open_answers(self._store, model, self._launch, self._owner, self._report)
         try:
@@ -121,6 +126,17 @@ class KeptAsking:
         if model.fingerprint not in self._loaded:
             self._loaded[model.fingerprint] = models.load(model, self._task, self._report)
         return self._loaded[model.fingerprint]
+
+
+def spent_by(store: Store, model: Model, launch: Launch, owner: str) -> float:
+    """Return the dollars that an owner of answers has paid to a model, in all attempts; 0 where it has no price."""
+    if not models.keeps_answers(model) or models.price_of(model) is None:
+        return 0.0
+    answers = open_answers(store, model, launch, owner)
+    try:
+        return answers.spent()
+    finally:
+        answers.close()
 
 
 def cleaned(prediction: Prediction, redact: Redactor) -> Prediction:
@@ -171,7 +187,7 @@ class Purse:
         if self._budget is None or self._price is None:
             return True
         prompt = sum(models.most_tokens(turn["content"]) for turn in request.messages)
-        most = self._price(prompt, self._longest) * self._discount
+        most = models.highest(self._price, prompt, self._longest) * self._discount
         if self._spent + self._reserved_sum + most > self._budget:
             return False
         self._reserved[request.row] = most

@@ -43,6 +43,8 @@ PREDICTION_SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("reasoning_tokens", pa.int64()),
+        ("cache_read_tokens", pa.int64()),
+        ("cache_write_tokens", pa.int64()),
         ("seconds", pa.float64()),
         ("first_token_seconds", pa.float64()),
         ("cost", pa.float64()),
@@ -51,6 +53,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("finish", pa.string()),
     ]
 )
+TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
 # The fields of a prediction, besides its text, under their own names.
 _FIELDS = [name for name in PREDICTION_SCHEMA.names if name not in ("row", "prediction")]
 _READERS = 8  # files that are read at once
@@ -98,6 +101,8 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
     cost: float | None = None
     errors: Counter[str] = field(default_factory=Counter)
     seconds: list[np.ndarray] = field(default_factory=list)
@@ -114,7 +119,7 @@ class Tally:
         # A model that thinks until its tokens are used up gives no answer, and is paid for all the same.
         self.truncated += pc.sum(table["truncated"]).as_py() or 0
         self.cut_off += pc.sum(pc.equal(table["finish"], "length")).as_py() or 0
-        for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens"):
+        for name in TOKENS:
             setattr(self, name, getattr(self, name) + (pc.sum(table[name]).as_py() or 0))
         cost = pc.sum(table["cost"]).as_py()
         self.cost = self.cost if cost is None else (self.cost or 0.0) + cost
@@ -127,9 +132,7 @@ class Tally:
             "cached",
             "truncated",
             "cut_off",
-            "prompt_tokens",
-            "completion_tokens",
-            "reasoning_tokens",
+            *TOKENS,
         )
         found: dict[str, Any] = {name: getattr(self, name) for name in counts if getattr(self, name)}
         if self.cost is not None:

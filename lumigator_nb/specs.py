@@ -119,7 +119,7 @@ class Task(Value):
         if self.prompt is not None:
             return self.prompt
         names = {"source": language_name(self.source), "target": language_name(self.target)}
-        return DEFAULT_PROMPTS[self.kind].format(**names)
+        return DEFAULT_PROMPTS.get(self.kind, "").format(**names)
 
 
 def Summarization(  # noqa: N802 - reads like the class it makes
@@ -362,6 +362,13 @@ class Model(Value):
         """Return a task as this model is told it: with the model's own system prompt, where it has one."""
         return task if self.prompt is None else task.model_copy(update={"prompt": self.prompt})
 
+    def judged_by(self, task: Task) -> Task:
+        """Return the task by which this model's answers are judged.
+
+        It is the same for all models, so that judges apply one measure; only where it has no prompt, the model's own.
+        """
+        return task if task.instruction else self.worded(task)
+
 
 def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:
     """Return where a function can be imported from (``module:name``; None where it cannot), and a digest of its code.
@@ -474,6 +481,7 @@ class WorkflowSpec(Value):
         dataset: the store's name of the examples (Parquet with `example` and, where known, `ground_truth`).
         n_examples: rows of that file.
         shard_size: rows per file of predictions; a finished file is never computed again.
+        task: as the model is told it; `judged_task` as judges are, None in specifications of earlier versions.
         launch: how to go about it.
         resources: of each process that works for the model.
     """
@@ -483,6 +491,7 @@ class WorkflowSpec(Value):
     dataset: str
     n_examples: int
     task: Task
+    judged_task: Task | None = None
     model: Model
     metrics: tuple[MetricSpec, ...]
     shard_size: int = 16

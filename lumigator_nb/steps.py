@@ -26,20 +26,10 @@ log = logging.getLogger(__name__)
 
 Ended = Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
 
-# Packages that take part in an answer or a score, by provider and by metric.
+# Packages that take part in an answer, by provider, or in all.
 _ALWAYS = ("ray", "numpy", "pyarrow")
 _OF_PROVIDERS = {"hf": ("torch", "transformers", "tokenizers", "huggingface_hub"), "baseline": (), "recorded": ()}
 _OF_OTHER_PROVIDERS = ("any-llm-sdk",)
-_OF_METRICS = {
-    "bertscore": ("torch", "transformers"),
-    "bleu": ("sacrebleu",),
-    "chrf": ("sacrebleu",),
-    "edit_distance": ("rapidfuzz",),
-    "meteor": ("nltk",),
-    "rouge": ("rapidfuzz",),
-    "ter": ("sacrebleu",),
-    "token_length": ("transformers", "tokenizers"),
-}
 
 
 class Crew(Protocol):
@@ -128,7 +118,7 @@ def versions(models: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, 
     names = list(_ALWAYS)
     for model in [*models, *metrics.models_of(specs)]:
         names += _packages_of(model)
-    names += [name for spec in specs for name in _OF_METRICS.get(spec.name, ())]
+    names += [name for spec in specs for name in metrics.class_of(spec).packages]
     found = {name: _version(name) for name in dict.fromkeys(names)}
     return {name: text for name, text in found.items() if text is not None}
 

@@ -16,15 +16,13 @@ from importlib.abc import MetaPathFinder
 import pyarrow as pa
 
 from lumigator_nb import layout, metrics, outfit, results, steps
+from lumigator_nb.errors import LumigatorError
 from lumigator_nb.keys import Redactor, redactor
 from lumigator_nb.specs import Status, Step, StepResult, StoreSpec, WorkflowSpec
 from lumigator_nb.spreading import crew, joining, limits, plan
 from lumigator_nb.store import Store
 
 log = logging.getLogger(__name__)
-
-# Metrics whose code makes data frames of nothing.
-_PLAIN = {"bertscore", "bleu", "chrf", "edit_distance", "exact_match", "length", "meteor", "rouge", "token_f1"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     store = outfit.open_store(StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style))
     spec = results.read_spec(store, given.workflow_id)
-    if spec.model.provider != "function" and all(metric.name in _PLAIN for metric in spec.metrics):
+    if not _may_use_pandas(spec):
         _do_without_pandas()
     redact = redactor(outfit.bring_keys(store, spec.workflow_id))
     with outfit.logged(redact) as printed:
@@ -50,6 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The cluster forgets its logs when the head restarts; the store does not.
             store.write(layout.log(spec.workflow_id, spec.attempt), printed.getvalue().encode())
             store.delete(layout.sealed_keys(spec.workflow_id))
+
+
+def _may_use_pandas(spec: WorkflowSpec) -> bool:
+    if spec.model.provider == "function":
+        return True
+    try:
+        return any(metrics.class_of(metric).uses_pandas for metric in spec.metrics)
+    except LumigatorError:  # a metric that is not installed here: said when its turn comes
+        return True
 
 
 def _do_without_pandas() -> None:

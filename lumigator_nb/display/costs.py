@@ -52,6 +52,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "seconds_p95": ("95% within", seconds),
     "tokens_per_second": ("tokens/s", _rate),
     "prompt_tokens": ("tokens in", _number),
+    "cache_read_tokens": ("in from cache", _number),
     "completion_tokens": ("tokens out", _number),
     "reasoning_tokens": ("reasoning", _number),
     "cached": ("cached", _number),
@@ -65,7 +66,7 @@ def cost_cells(costs: pd.DataFrame, models: Sequence[str]) -> tuple[list[str], l
         costs: frame of :meth:`Comparison.costs`.
         models: in the order of the rows.
     """
-    said = [key for key in _COLUMNS if (costs[key].fillna(0) > 0).any()]
+    said = [key for key in _COLUMNS if key in costs and (costs[key].fillna(0) > 0).any()]
     if not said:
         return [], []
     by_model = costs.set_index("model")

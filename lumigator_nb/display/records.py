@@ -29,6 +29,8 @@ TALLIED = frozenset(
         "prompt_tokens",
         "completion_tokens",
         "reasoning_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
         "cost",
         "seconds_p50",
         "seconds_p95",
@@ -299,7 +301,10 @@ def _tallied(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Latency", f"median {seconds(details['seconds_p50'])}, 95% within {seconds(details['seconds_p95'])}"
     if "completion_tokens" in details:
         thought = f" ({details['reasoning_tokens']:,} of them reasoning)" if "reasoning_tokens" in details else ""
-        yield "Tokens", f"{details.get('prompt_tokens', 0):,} in, {details['completion_tokens']:,} out{thought}"
+        ways = {"cache_read_tokens": "from", "cache_write_tokens": "into"}
+        said = [f"{details[name]:,} {way} the provider's cache" for name, way in ways.items() if name in details]
+        cached = f" ({', '.join(said)})" if said else ""
+        yield "Tokens", f"{details.get('prompt_tokens', 0):,} in{cached}, {details['completion_tokens']:,} out{thought}"
 
 
 def _detail(value: object) -> str:

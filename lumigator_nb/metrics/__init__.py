@@ -11,6 +11,7 @@ from lumigator_nb.metrics.localizing import localized
 from lumigator_nb.metrics.registry import (
     catalogue,
     check,
+    class_of,
     create,
     info,
     known,
@@ -37,6 +38,7 @@ __all__ = [
     "Scores",
     "catalogue",
     "check",
+    "class_of",
     "create",
     "info",
     "known",

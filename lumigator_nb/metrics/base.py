@@ -155,6 +155,9 @@ class Metric(ABC):
         languages: codes of the only languages whose texts it can score; None where it takes any.
         columns: metadata columns that it cannot do without.
         slow: whether several processes are worth their start, for thousands of examples.
+        on_gpu: whether it computes with a network, on a GPU where it is given one.
+        packages: names of the distributions that take part in its scores; their versions are recorded.
+        uses_pandas: whether it may hand objects of pandas to pyarrow; a worker starts sooner without pandas.
     """
 
     name: ClassVar[str]
@@ -163,6 +166,9 @@ class Metric(ABC):
     languages: frozenset[str] | None = None
     columns: tuple[str, ...] = ()
     slow: bool = False
+    on_gpu: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+    uses_pandas: ClassVar[bool] = True
 
     @property
     def asks(self) -> tuple[Model, ...]:

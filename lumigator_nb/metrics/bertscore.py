@@ -63,6 +63,9 @@ class BertScore(Metric):
     """
 
     name = "bertscore"
+    on_gpu = True
+    packages = ("torch", "transformers")
+    uses_pandas = False
     infos = (
         _info("precision", "how well the prediction's tokens are matched in the ground truth, in meaning"),
         _info("recall", "how well the ground truth's tokens are matched in the prediction, in meaning"),

@@ -45,6 +45,8 @@ def predict(payload: Mapping[str, Any]) -> list[float]:
 class _Comet(Metric):
     """What both have in common."""
 
+    on_gpu = True
+
     def __init__(self, model: str, batch_size: int) -> None:
         if not isinstance(model, str) or not model:
             raise InvalidInputError(f"option 'model' of metric {self.name!r} cannot be {model!r}", "name or .ckpt file")

@@ -18,12 +18,46 @@ class Criterion:
     Attributes:
         name: in a word or two.
         description: what it means, in sentences for the judge.
-        ground_truth: whether the judge is shown the reference as well.
+        ground_truth: whether the judge is shown the references as well.
     """
 
     name: str
     description: str
     ground_truth: bool = False
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a judge is shown besides the answers.
+
+    Attributes:
+        source: the example, as the task's template puts it.
+        instruction: the task's system prompt; empty where it is not known.
+        references: good answers; none, one or several.
+    """
+
+    source: str
+    instruction: str = ""
+    references: tuple[str, ...] = ()
+
+    def shown(self, *, references: bool) -> str:
+        """Return it as text, with or without the references."""
+        parts = (
+            [f"The task that the answer was to do:\n{_tagged('task', self.instruction)}"] if self.instruction else []
+        )
+        parts.append(_tagged("source", self.source))
+        if references and len(self.references) == 1:
+            parts.append(
+                f"A good answer, for comparison; others may be as good:\n{_tagged('reference', *self.references)}"
+            )
+        elif references and self.references:
+            numbered = [_tagged(f"reference_{number}", text) for number, text in enumerate(self.references, 1)]
+            parts.append("Good answers, for comparison; others may be as good:\n" + "\n".join(numbered))
+        return "\n".join(parts)
+
+
+def _tagged(tag: str, text: str) -> str:
+    return f"<{tag}>\n{text}\n</{tag}>\n"
 
 
 # The qualities are those of SummEval (Fabbri et al. 2021, https://aclanthology.org/2021.tacl-1.24), which G-Eval (Liu
@@ -68,7 +102,8 @@ TRANSLATION_WITHOUT_REFERENCE = (
 )
 QUALITY = Criterion(
     "quality",
-    "The answer does what the source text or question calls for: correct, complete, to the point, and well written.",
+    "The answer does what the task and the source text or question call for: correct, complete, to the point, and well "
+    "written.",
 )
 KNOWN = {each.name: each for each in (*SUMMARIZATION, QUALITY)}
 
@@ -132,24 +167,20 @@ Reply with JSON only: {{"reason": "…", "preference": <1, 2 or 0>}}"""
 AGAIN = "That cannot be read. Reply with nothing but the JSON object that was asked for."
 
 
-def score_request(
-    row: int, asked: Criterion, scale: tuple[int, int], example: str, truth: str | None, prediction: str
-) -> Request:
+def score_request(row: int, asked: Criterion, scale: tuple[int, int], material: Material, prediction: str) -> Request:
     """Return the question how good a prediction is."""
     low, high = scale
-    return _filled_in(_SCORE_FORM, row, asked, example, truth, prediction, prediction=prediction, low=low, high=high)
+    return _filled_in(_SCORE_FORM, row, asked, material, prediction, prediction=prediction, low=low, high=high)
 
 
-def pair_request(row: int, asked: Criterion, example: str, truth: str | None, first: str, second: str) -> Request:
+def pair_request(row: int, asked: Criterion, material: Material, first: str, second: str) -> Request:
     """Return the question which of two predictions is better."""
-    return _filled_in(_PAIR_FORM, row, asked, example, truth, first, first=first, second=second)
+    return _filled_in(_PAIR_FORM, row, asked, material, first, first=first, second=second)
 
 
-def _filled_in(
-    form: str, row: int, asked: Criterion, example: str, truth: str | None, subject: str, **fields: object
-) -> Request:
-    material = _material(asked, example, truth)
-    user = form.format(name=asked.name, description=asked.description, material=material, **fields)
+def _filled_in(form: str, row: int, asked: Criterion, material: Material, subject: str, **fields: object) -> Request:
+    shown = material.shown(references=asked.ground_truth)
+    user = form.format(name=asked.name, description=asked.description, material=shown, **fields)
     return Request(row=row, example=subject, user=user, system=SYSTEM)
 
 
@@ -169,10 +200,3 @@ def schema(field: str, allowed: list[int]) -> dict[str, Any]:
     properties = {"reason": {"type": "string"}, field: {"type": "integer", "enum": allowed}}
     found = {"type": "object", "properties": properties, "required": ["reason", field], "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": found}}
-
-
-def _material(asked: Criterion, example: str, truth: str | None) -> str:
-    source = f"<source>\n{example}\n</source>\n"
-    if not asked.ground_truth or truth is None:
-        return source
-    return f"{source}\nA good answer, for comparison; others may be as good:\n<reference>\n{truth}\n</reference>\n"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.keys import redactor
 from lumigator_nb.metrics import criteria, verdicts
 from lumigator_nb.metrics.base import Metric, Needed, Rows, ScoreInfo, Scores, choice
-from lumigator_nb.metrics.criteria import Criterion
+from lumigator_nb.metrics.criteria import Criterion, Material
 from lumigator_nb.metrics.registry import create, metric_class
 from lumigator_nb.metrics.verdicts import Verdict
-from lumigator_nb.models import Prediction, Request
-from lumigator_nb.specs import MetricSpec, Model, Task
+from lumigator_nb.models import Conversation, Prediction, Request
+from lumigator_nb.specs import MetricSpec, Model, Task, digest
 
 # Asks a model some questions; the number tells apart answers to the same question.
 Ask = Callable[[Model, Sequence[Request], int], Iterator[tuple[Request, Prediction]]]
@@ -48,7 +49,7 @@ def Judge(  # noqa: N802 - reads like the class it makes
         model: who judges; any model that can be launched.
         description: what your own criterion means, in words.
         scale: the worst and the best whole number.
-        ground_truth: show the judge the reference, too.
+        ground_truth: show the judge the references, too.
         weighted: where the provider tells the probabilities of the numbers, take their mean instead of the likeliest.
         retest: examples that are judged twice, to see how far the judge agrees with itself; they cost as much again.
         attempts: how often to ask where an answer cannot be read.
@@ -117,6 +118,8 @@ class Judging(Metric):
         needed: list[Needed] = ["ground_truth"] if any(each.ground_truth for each in asked) else []
         self.needs = frozenset(needed)
         self.ask: Ask = ask_directly
+        self._task: Task | None = None
+        self._conversation: Conversation | None = None
         self._cost: float | None = None
         self._n_weighted = self._asked_again = 0
         self._tested: dict[str, list[list[float]]] = {}
@@ -150,14 +153,33 @@ class Judging(Metric):
         """As of :class:`Metric`."""
         models.check(self.given)
 
+    def set_task(self, task: Task) -> None:
+        """Have the judge see what was asked: the task's system prompt, and each example in the task's template."""
+        self._task, self._conversation = task, Conversation(task)
+        if task.template is not None:
+            self.needs |= {"metadata"}
+
+    def material(
+        self, example: str, references: tuple[str, ...] = (), metadata: Mapping[str, Any] | None = None
+    ) -> Material:
+        """Return what the judge is shown of an example besides the answers."""
+        if self._task is None or self._conversation is None:
+            return Material(example, references=references)
+        try:
+            source = self._conversation.request(0, example, metadata or {}).user
+        except InvalidInputError:  # the template cannot take this example: no model was asked by it
+            source = example
+        return Material(source, self._task.instruction, references)
+
     @property
     def signature(self) -> str:
         """As of :class:`Metric`; the judge's own version is its provider's."""
         asked = "; ".join(f"{each.name}: {each.description}" for each in self.criteria)
+        task = digest([self._task.instruction, self._task.template]) if self._task else "unknown"
         return (
-            f"{self.name}|impl:lumigator_nb,form:1|model:{self.given.provider}/{self.given.name}"
+            f"{self.name}|impl:lumigator_nb,form:2|model:{self.given.provider}/{self.given.name}"
             f"|settings:{self.model.fingerprint}|scale:{self.scale[0]}-{self.scale[1]}"
-            f"|weighted:{'where-known' if self._weighted else 'no'}|criteria:{asked}"
+            f"|weighted:{'where-known' if self._weighted else 'no'}|task:{task}|criteria:{asked}"
         )
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -174,10 +196,9 @@ class Judging(Metric):
         return scores
 
     def _question(self, rows: Rows, row: int, k: int) -> Request:
-        truth = rows.ground_truth[row][0] if rows.ground_truth[row] else None
         number = row * len(self.criteria) + k
-        asked = self.criteria[k]
-        return criteria.score_request(number, asked, self.scale, rows.examples[row], truth, rows.predictions[row])
+        material = self.material(rows.examples[row], rows.ground_truth[row], rows.metadata[row])
+        return criteria.score_request(number, self.criteria[k], self.scale, material, rows.predictions[row])
 
     def _verdicts(self, questions: Sequence[Request], occurrence: int) -> dict[int, Verdict | str]:
         """Return by question what the judge said, or why it said nothing."""
@@ -222,9 +243,10 @@ def prepared(model: Model, field: str, allowed: Sequence[int], *, numbers: bool)
 def ask_directly(
     model: Model, requests: Sequence[Request], occurrence: int = 0
 ) -> Iterator[tuple[Request, Prediction]]:
-    """Ask here and now; nothing is kept, so that every call is a new question."""
+    """Ask here and now, without the environment's secrets; nothing is kept, so that every call is a new question."""
     models.check(model)
-    return models.load(model, TASK).answer(requests)
+    redact = redactor()
+    return models.load(model, TASK).answer([request.redacted(redact) for request in requests])
 
 
 def ask_until_read(

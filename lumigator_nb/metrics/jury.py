@@ -11,7 +11,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, choice
 from lumigator_nb.metrics.judge import Ask, JudgeMetric
 from lumigator_nb.metrics.registry import create, metric_class
-from lumigator_nb.specs import MetricSpec, Model
+from lumigator_nb.specs import MetricSpec, Model, Task
 
 
 def Jury(  # noqa: N802
@@ -82,6 +82,12 @@ class JuryMetric(Metric):
     def ask(self, ask: Ask) -> None:
         for judge in self.judges:
             judge.ask = ask
+
+    def set_task(self, task: Task) -> None:
+        """As of :class:`Judging`."""
+        for judge in self.judges:
+            judge.set_task(task)
+        self.needs = frozenset().union(*(judge.needs for judge in self.judges))
 
     @property
     def cost(self) -> float | None:

@@ -19,6 +19,7 @@ class Length(Metric):
     """Words of the prediction, and their share of the example's words."""
 
     name = "length"
+    uses_pandas = False
     needs = frozenset()
     infos = (
         ScoreInfo("words", "words of the prediction, split at white space", None, (0.0, np.inf)),

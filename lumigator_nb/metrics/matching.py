@@ -38,6 +38,7 @@ class ExactMatch(Metric):
     """
 
     name = "exact_match"
+    uses_pandas = False
     infos = (ScoreInfo("exact_match", "share of predictions that equal the ground truth", True, (0.0, 1.0)),)
 
     def __init__(self, *, normalize: bool = False) -> None:
@@ -63,6 +64,7 @@ class TokenF1(Metric):
     """F-measure of the words that prediction and ground truth share, in any order, normalized as SQuAD does."""
 
     name = "token_f1"
+    uses_pandas = False
     infos = (ScoreInfo("token_f1", "F-measure of shared words, regardless of order", True, (0.0, 1.0)),)
 
     @property
@@ -92,6 +94,8 @@ class EditSimilarity(Metric):
     """
 
     name = "edit_distance"
+    packages = ("rapidfuzz",)
+    uses_pandas = False
     infos = (
         ScoreInfo("edit_distance", "characters to insert, delete or replace", False, (0.0, np.inf)),
         ScoreInfo("edit_similarity", "share of the longer text that need not be edited", True, (0.0, 1.0)),

@@ -36,6 +36,8 @@ class Meteor(Metric):
     """
 
     name = "meteor"
+    packages = ("nltk",)
+    uses_pandas = False
     infos = (
         ScoreInfo(
             "meteor",

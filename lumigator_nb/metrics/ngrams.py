@@ -71,6 +71,8 @@ class Bleu(Metric):
     """
 
     name = "bleu"
+    packages = ("sacrebleu",)
+    uses_pandas = False
     infos = (
         ScoreInfo(
             "bleu",
@@ -126,6 +128,8 @@ class Chrf(Metric):
     """
 
     name = "chrf"
+    packages = ("sacrebleu",)
+    uses_pandas = False
     infos = (
         ScoreInfo(
             "chrf",
@@ -183,6 +187,7 @@ class Ter(Metric):
     """
 
     name = "ter"
+    packages = ("sacrebleu",)
     slow = True
     infos = (
         ScoreInfo(

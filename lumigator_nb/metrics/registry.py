@@ -112,6 +112,15 @@ def create(spec: MetricSpec) -> Metric:
         raise InvalidInputError(f"metric {spec.name!r}: {error}", f"its options: {', '.join(options)}") from None
 
 
+def class_of(spec: MetricSpec) -> type[Metric]:
+    """Return the class of the metric that a specification describes.
+
+    Raises:
+        UnknownMetricError: there is no such metric.
+    """
+    return _find(spec.name)
+
+
 def models_of(specs: Iterable[MetricSpec]) -> list[Model]:
     """Return the language models that metrics ask."""
     return [model for spec in specs for model in create(spec).asks]

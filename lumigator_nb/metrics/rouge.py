@@ -46,6 +46,8 @@ class Rouge(Metric):
     """
 
     name = "rouge"
+    packages = ("rapidfuzz",)
+    uses_pandas = False
     infos = (
         _f_measure("rouge1", "words"),
         _f_measure("rouge2", "pairs of words"),

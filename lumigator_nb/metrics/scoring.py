@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.metrics import parallel
 from lumigator_nb.metrics.base import Metric, References, Scores
+from lumigator_nb.metrics.judge import Judging
+from lumigator_nb.metrics.jury import JuryMetric
 from lumigator_nb.metrics.localizing import localized
 from lumigator_nb.metrics.registry import check, create, parse
-from lumigator_nb.specs import MetricSpec, language_code
+from lumigator_nb.specs import MetricSpec, Task, language_code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,7 @@ def score(
     metadata: pd.DataFrame | None = None,
     metrics: Any = ("rouge", "bleu", "chrf"),
     language: str | None = None,
+    task: Task | None = None,
 ) -> pd.DataFrame:
     """Score texts, without a workspace or a cluster.
 
@@ -42,6 +45,7 @@ def score(
             one of these.
         language: of predictions and ground truth, by code or name; where it is known, a metric that does not know it
             is refused, and BERTScore's model and the words of BLEU and ROUGE are chosen for it.
+        task: what the models were asked to do, such as ``lm.Summarization()``; judges are shown it.
 
     Returns:
         One row per prediction and one column per score, NaN where a row cannot be scored; judges add their reasons
@@ -71,6 +75,9 @@ def score(
     for model, texts in answers.items():
         _same_length(f"predictions of {model!r}", len(texts), n)
     chosen = [(spec, create(spec)) for spec in specs]
+    for _, metric in chosen:
+        if task is not None and isinstance(metric, (Judging, JuryMetric)):
+            metric.set_task(task)
     errors: dict[str, LumigatorError] = {}
     found = {model: _score_all(chosen, texts, truth, inputs, others, errors) for model, texts in answers.items()}
     if len(errors) == len(chosen):

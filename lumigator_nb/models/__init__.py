@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.keys import redactor
 from lumigator_nb.models import api, base, baselines, functions, huggingface
 from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_key, provider_class
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.baselines import is_baseline
 from lumigator_nb.models.conversation import Conversation
 from lumigator_nb.models.functions import RECORDED, runs_here
-from lumigator_nb.models.prices import BATCH_DISCOUNT, price_of
+from lumigator_nb.models.prices import BATCH_DISCOUNT, Priced, highest, price_of
 from lumigator_nb.models.tokens import about_tokens, most_tokens
 from lumigator_nb.specs import Model, Summarization, Task
 
@@ -23,11 +24,13 @@ __all__ = [
     "Key",
     "LanguageModel",
     "Prediction",
+    "Priced",
     "Provider",
     "Report",
     "Request",
     "about_tokens",
     "check",
+    "highest",
     "identify",
     "is_baseline",
     "keeps_answers",
@@ -127,7 +130,7 @@ def load(model: Model, task: Task, report: Report = lambda note: None) -> Langua
 
 
 def predict(model: Model | str, examples: Sequence[str], task: Task | None = None) -> list[Prediction]:
-    """Answer a few examples here and now, in their order; nothing is stored.
+    """Answer a few examples here and now, in their order; nothing is stored, and no secret of the environment is sent.
 
     Raises:
         As :func:`check` and :func:`load`.
@@ -136,6 +139,7 @@ def predict(model: Model | str, examples: Sequence[str], task: Task | None = Non
     task = task or Summarization()
     check(chosen)
     conversation = Conversation(task)
-    requests = [conversation.request(row, example, {}) for row, example in enumerate(examples)]
+    redact = redactor()
+    requests = [conversation.request(row, redact(example), {}).redacted(redact) for row, example in enumerate(examples)]
     answers = {request.row: prediction for request, prediction in load(chosen, task).answer(requests)}
     return [answers[row] for row in range(len(requests))]

@@ -39,7 +39,8 @@ class Options(Value):
         timeout: seconds for one request.
         retry_for: seconds after which an example that still has no answer counts as failed.
         requests_per_minute: never begin more.
-        price: dollars per million tokens, ``{"prompt": …, "completion": …}``; default the provider's list price.
+        price: dollars per million tokens, ``{"prompt": …, "completion": …}`` and maybe "cache_read" and
+            "cache_write" for what the provider caches of prompts; default the provider's list price.
         stream: receive answers token by token, which measures the time to the first one.
         reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high".
         extra: further fields of the request, as the provider documents them.

@@ -192,7 +192,7 @@ class ApiModel:
                 raise failures.RefusedError(response.status, text, response.headers)
             if wait := failures.hold(response.headers):
                 throttle.hold(wait)
-            return self._prediction(request, failures.parsed(text), seconds)
+            return self._prediction(request, failures.parsed(text), seconds, provider=self._model.provider)
 
         return ask
 
@@ -238,10 +238,12 @@ class ApiModel:
             self._converted = {self._renamed.get(name, name): value for name, value in converted.items()}
         return self._converted
 
-    def _prediction(self, request: Request, payload: Any, seconds: float, first: float | None = None) -> Prediction:
+    def _prediction(
+        self, request: Request, payload: Any, seconds: float, first: float | None = None, provider: str = "openai"
+    ) -> Prediction:
         return prediction_from(
             payload, prompt=json.dumps(request.messages, ensure_ascii=False), seconds=seconds, first=first,
-            price=self._price,
+            price=self._price, provider=provider,
         )  # fmt: skip
 
     def classify(self, caught: Exception) -> failures.Failure:

@@ -7,7 +7,7 @@ value a module whose import registers it with :func:`provider`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
@@ -47,6 +47,17 @@ class Request:
             turns += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
         return [*turns, {"role": "user", "content": self.user}]
 
+    def redacted(self, redact: Callable[[str], str]) -> Request:
+        """Return the request with `redact` applied to all its texts; what is redacted already stays as it is."""
+        return replace(
+            self,
+            example=redact(self.example),
+            user=redact(self.user),
+            system=redact(self.system),
+            shots=tuple((redact(user), redact(answer)) for user, answer in self.shots),
+            metadata={name: redact(each) if isinstance(each, str) else each for name, each in self.metadata.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -59,6 +70,8 @@ class Prediction:
         reasoning: what the model thought aloud before it answered, where it shows that.
         prompt_tokens, completion_tokens, reasoning_tokens: as the model counts them, without padding and end marks;
             completion includes reasoning. None where it does not count.
+        cache_read_tokens, cache_write_tokens: of the prompt's tokens those that the provider took from its prompt
+            cache, and those that it put there; they have prices of their own. None where it says of none.
         seconds: from sending to the whole answer, retries apart; for a batch this example's share of its wall time.
         first_token_seconds: from sending to the first token, where the answer was streamed.
         cost: dollars; None where the model has no price.
@@ -76,6 +89,8 @@ class Prediction:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
     seconds: float | None = None
     first_token_seconds: float | None = None
     cost: float | None = None

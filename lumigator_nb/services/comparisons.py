@@ -23,7 +23,7 @@ from lumigator_nb.services.costs import costs
 from lumigator_nb.services.decisions import Recommendation
 from lumigator_nb.services.passports import Passport
 from lumigator_nb.services.scored import Resampling, Scored, main_score, scored_of
-from lumigator_nb.specs import MetricResult, Model
+from lumigator_nb.specs import MetricResult, Model, is_ground_truth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -206,8 +206,9 @@ class Comparison:
 
         Columns: `model`, `examples`, `answered`, `failed`, `cached` (found in the store), `truncated` (inputs cut to
         fit the model), `cut_off` (answers that ended at `max_new_tokens`), `prompt_tokens`, `completion_tokens`,
-        `reasoning_tokens`, `dollars` (when the answers were first made; 0 for baselines, empty where there is no
-        price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer),
+        `reasoning_tokens`, `cache_read_tokens` and `cache_write_tokens` (of the prompts' tokens those that the provider
+        took from its prompt cache, and put there), `dollars` (when the answers were first made; 0 for baselines, empty
+        where there is no price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer),
         `tokens_per_second` (median over answers).
         """
         return self._costs.copy()
@@ -236,6 +237,11 @@ class Comparison:
     def metadata(self) -> pd.DataFrame:
         """Return the metadata of the examples, in the dataset's order."""
         return self._examples[slicing.metadata_columns(self._examples)]
+
+    def references(self) -> list[tuple[str, ...]]:
+        """Return the ground truth of each example, none, one or several texts, in the dataset's order."""
+        texts = self._examples[[name for name in self._examples if is_ground_truth(str(name))]]
+        return [tuple(text for text in row if isinstance(text, str)) for row in texts.itertuples(index=False)]
 
     def reasons(self, score: str) -> pd.DataFrame:
         """Return why each example has its score, or none: one row per example, one column per model.

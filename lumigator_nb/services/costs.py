@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
+from lumigator_nb.results import TOKENS
 
 
 def costs(predictions: Mapping[str, pd.DataFrame], free: Collection[str] = ()) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def _of(frame: pd.DataFrame) -> dict[str, Any]:
         "cached": int((_column(answered, "cached") == True).sum()),  # noqa: E712 - the column may hold None
         "truncated": int((_column(frame, "truncated") == True).sum()),  # noqa: E712
         "cut_off": int((_column(frame, "finish") == "length").sum()),
-        **{name: int(_numbers(frame, name).sum()) for name in _COUNTS},
+        **{name: int(_numbers(frame, name).sum()) for name in TOKENS},
         "dollars": float(dollars.sum()) if paid else np.nan,
         "dollars_per_1000": 1000 * float(dollars.mean()) if paid else np.nan,
         "seconds_p50": float(seconds.quantile(0.5)),

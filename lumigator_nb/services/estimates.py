@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 
 import pandas as pd
 
 from lumigator_nb import layout, models, results
 from lumigator_nb.answers import Answers, key_of
-from lumigator_nb.errors import InvalidInputError, UnavailableError
-from lumigator_nb.kept import open_answers
+from lumigator_nb.errors import BudgetReachedError, InvalidInputError, UnavailableError
+from lumigator_nb.inference import request_of
+from lumigator_nb.kept import KeptAsking, open_answers
+from lumigator_nb.keys import Redactor
 from lumigator_nb.models import Conversation, Prediction, Request
 from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.services.submission import Submitter
-from lumigator_nb.specs import Launch, Model, Summarization, Task, is_ground_truth
+from lumigator_nb.specs import Launch, Model, Summarization, Task
 from lumigator_nb.store import Store
 
 ROWS_AT_ONCE = 1024
@@ -66,15 +70,26 @@ def estimate(
 
 
 def of_experiment(
-    store: Store, experiment: Experiment, dataset: Dataset, chosen: Sequence[Model], pilot: int, submitter: Submitter
+    store: Store,
+    experiment: Experiment,
+    dataset: Dataset,
+    chosen: Sequence[Model],
+    pilot: int,
+    budget: float | None,
+    submitter: Submitter,
 ) -> pd.DataFrame:
     """Return one row per model; see :meth:`Workflows.estimate`."""
     if pilot < 0:
         raise InvalidInputError(f"pilot counts examples, got {pilot}")
-    found = []
+    found, launch, paid = [], Launch(budget=budget), 0.0
     for model in chosen:
         with submitter.keys_in_environment(model):
-            found.append(_of_model(store, experiment, dataset, model, pilot, submitter))
+            rows = _Rows(store, dataset, model.worded(experiment.task), submitter.redact)
+            asked: list[tuple[Request, Prediction]] = []
+            if pilot and models.keeps_answers(model) and models.price_of(model):
+                asked, cost = _ask_pilot(rows, model, pilot, launch, paid)
+                paid += cost
+            found.append(_of_model(rows, model, asked))
     frame = pd.DataFrame([vars(each) for each in found])
     return frame.astype({"dollars": "float64", "dollars_at_most": "float64"})
 
@@ -94,7 +109,7 @@ class _Count:
         self.completion_tokens += min(self._longest, expected)
 
     def result(self, examples: int, pilot: Sequence[tuple[Request, Prediction]] = ()) -> Estimate:
-        prompt, completion = self.prompt_tokens, self.completion_tokens
+        prompt, completion, cached = self.prompt_tokens, self.completion_tokens, (0.0, 0.0)
         measured = [(request, each) for request, each in pilot if each.prompt_tokens and each.completion_tokens]
         if measured:
             guessed = sum(
@@ -102,36 +117,72 @@ class _Count:
             )
             prompt = round(prompt * sum(each.prompt_tokens or 0 for _, each in measured) / guessed)
             completion = round(self.asked * sum(each.completion_tokens or 0 for _, each in measured) / len(measured))
-        price = self._price or (lambda *_: None)
+            cached = _cached_shares([each for _, each in measured])
         return Estimate(
             model=self._model.label,
             examples=examples,
             to_ask=self.asked,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            dollars=price(prompt, completion) if self.asked else (0.0 if self._price else None),
-            dollars_at_most=price(prompt, self.asked * self._longest),
+            dollars=self._dollars(prompt, completion, cached),
+            dollars_at_most=self._dollars(prompt, self.asked * self._longest, None),
             basis=f"pilot of {len(measured)}" if measured else "count",
         )
 
+    def _dollars(self, prompt: int, completion: int, cached: tuple[float, float] | None) -> float | None:
+        """What that many tokens cost; `cached` None: at most."""
+        if self._price is None or not self.asked:
+            return None if self._price is None else 0.0
+        # One question at a time, since some prices depend on how long a prompt is.
+        each, answer = prompt / self.asked, completion / self.asked
+        if cached is None:
+            return self.asked * models.highest(self._price, each, answer)
+        return self.asked * self._price(each, answer, *(share * each for share in cached))
 
-def _of_model(
-    store: Store, experiment: Experiment, dataset: Dataset, model: Model, pilot: int, submitter: Submitter
-) -> Estimate:
-    task = model.worded(experiment.task)
-    conversation = Conversation(task)
-    answers = _kept_answers(store, model)
+
+def _cached_shares(answers: Sequence[Prediction]) -> tuple[float, float]:
+    """The shares of the prompts' tokens that the provider took from its prompt cache, and that it put there."""
+    asked = sum(each.prompt_tokens or 0 for each in answers)
+    read, written = (
+        sum(getattr(each, name) or 0 for each in answers) for name in ("cache_read_tokens", "cache_write_tokens")
+    )
+    return read / asked, written / asked
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a workflow would ask about each example, as it would ask it."""
+
+    store: Store
+    dataset: Dataset
+    task: Task
+    redact: Redactor
+
+    def requests(self) -> Iterator[tuple[Request, str | None]]:
+        """Each question with its ground truth; a row that the template cannot be filled in with is not asked."""
+        conversation = Conversation(self.task)
+        examples = results.iter_shards(self.store, layout.examples(self.dataset.id), None, ROWS_AT_ONCE)
+        for index, table in enumerate(examples):
+            for at, values in enumerate(table.to_pylist()):
+                with suppress(InvalidInputError):
+                    request = request_of(conversation, self.redact, index * ROWS_AT_ONCE + at, values)
+                    yield request, values.get("ground_truth")
+
+
+def _of_model(rows: _Rows, model: Model, pilot: Sequence[tuple[Request, Prediction]]) -> Estimate:
+    answers = _kept_answers(rows.store, model)
+    # Where answers are drawn at random, each time the same is asked has an answer of its own.
+    samples = answers is not None and model.generation.temperature > 0
+    count, seen = _Count(model), Counter[str]()
     try:
-        asked: list[tuple[Request, Prediction]] = []
-        if pilot and answers is not None and models.price_of(model):
-            asked = _ask_pilot(store, dataset, conversation, model, pilot, answers, submitter, task)
-        count, keys = _Count(model), set()
-        for request, truth in _requests(store, dataset, conversation):
-            key = key_of(request)
-            if key not in keys and (answers is None or answers.find(key) is None):
-                keys.add(key)
+        for request, truth in rows.requests():
+            question = key_of(request)
+            key = key_of(request, seen[question]) if samples else question
+            is_new = samples or question not in seen
+            seen[question] += 1
+            if is_new and (answers is None or answers.find(key) is None):
                 count.add(request, truth)
-        return count.result(dataset.n_examples, asked)
+        return count.result(rows.dataset.n_examples, pilot)
     finally:
         if answers is not None:
             answers.close()
@@ -141,38 +192,32 @@ def _kept_answers(store: Store, model: Model) -> Answers | None:
     if not models.keeps_answers(model):
         return None
     try:
-        return open_answers(store, model, Launch(), f"pilot-{uuid.uuid4().hex[:8]}")
+        return open_answers(store, model, Launch(), "estimate")
     except UnavailableError:
         # Which weights a name stands for cannot be asked now, so nothing is known to be answered.
         return None
 
 
 def _ask_pilot(
-    store: Store,
-    dataset: Dataset,
-    conversation: Conversation,
-    model: Model,
-    pilot: int,
-    answers: Answers,
-    submitter: Submitter,
-    task: Task,
-) -> list[tuple[Request, Prediction]]:
-    rows = set(random.Random(0).sample(range(dataset.n_examples), min(pilot, dataset.n_examples)))  # noqa: S311
-    drawn = [request for request, _ in _requests(store, dataset, conversation) if request.row in rows]
-    found = [(request, answers.find(key_of(request))) for request in drawn]
-    known = [(request, kept) for request, kept in found if kept is not None]
-    redact = submitter.redact
-    new = []
-    for request, prediction in models.load(model, task).answer([each for each, kept in found if kept is None]):
-        clean = replace(prediction, text=redact(prediction.text) if prediction.text else prediction.text)
-        answers.keep(key_of(request), clean)
-        new.append((request, clean))
-    return known + new
+    rows: _Rows, model: Model, pilot: int, launch: Launch, paid: float
+) -> tuple[list[tuple[Request, Prediction]], float]:
+    """Have a model answer examples drawn at random, as far as the budget goes.
 
+    Args:
+        paid: dollars that other models' pilots took of the budget.
 
-def _requests(store: Store, dataset: Dataset, conversation: Conversation) -> Iterator[tuple[Request, str | None]]:
-    for index, table in enumerate(results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE)):
-        for at, values in enumerate(table.to_pylist()):
-            truth, example = values.get("ground_truth"), values.pop("example")
-            metadata = {name: value for name, value in values.items() if not is_ground_truth(name)}
-            yield conversation.request(index * ROWS_AT_ONCE + at, example, metadata), truth
+    Returns:
+        Questions and answers; and the dollars that were paid for them now.
+    """
+    n = rows.dataset.n_examples
+    drawn = set(random.Random(0).sample(range(n), min(pilot, n)))  # noqa: S311
+    costs: list[float] = []
+    asking = KeptAsking(
+        rows.store, launch, f"pilot-{uuid.uuid4().hex[:8]}", rows.redact, rows.task, lambda note: None,
+        spent=lambda _: paid, answered=lambda cost: costs.append(cost or 0.0),
+    )  # fmt: skip
+    answered: list[tuple[Request, Prediction]] = []
+    with suppress(BudgetReachedError):  # the estimate rests on fewer answers then, and says so
+        for pair in asking(model, [request for request, _ in rows.requests() if request.row in drawn]):
+            answered.append(pair)
+    return answered, sum(costs)

@@ -16,8 +16,9 @@ from lumigator_nb import metrics, statistics
 from lumigator_nb.display import judgements as shown
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import InvalidInputError, did_you_mean
-from lumigator_nb.kept import KeptAsking
+from lumigator_nb.kept import KeptAsking, spent_by
 from lumigator_nb.metrics import criteria
+from lumigator_nb.metrics.criteria import Material
 from lumigator_nb.metrics.judge import TASK, JudgeMetric, ask_until_read, prepared
 from lumigator_nb.metrics.jury import JuryMetric
 from lumigator_nb.metrics.verdicts import Verdict
@@ -26,7 +27,7 @@ from lumigator_nb.services import passports, preferences
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.services.passports import Passport
 from lumigator_nb.services.submission import Submitter
-from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, digest, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, Task, digest, now
 from lumigator_nb.store import Store
 
 _FIRST, _SECOND, _NEITHER = 1, 2, 0
@@ -166,14 +167,23 @@ def judge(
     questions = [_Question(row, *order) for row in rows for order in orders]
     asked = [each for each in questions if texts[each.first][each.row] != texts[each.second][each.row]]
     frames, tested, cost = [], {}, None
+    asking = [prepared(each.given, "preference", [_NEITHER, _FIRST, _SECOND], numbers=False) for each in judges]
+    owners = [f"judgements-{digest([comparison.experiment.id, model.fingerprint])}" for model in asking]
+
+    def spent_on_others(model: Model) -> float:
+        paid = zip(asking, owners, strict=True)
+        return sum(spent_by(store, each, launch, owner) for each, owner in paid if each is not model)
+
+    materials = _materials(judges[0], comparison, labels, rows)
     with live_progress(progress) as show, ExitStack() as environment:
-        for member in judges:
-            model = prepared(member.given, "preference", [_NEITHER, _FIRST, _SECOND], numbers=False)
+        for member, model, owner in zip(judges, asking, owners, strict=True):
             environment.enter_context(submitter.keys_in_environment(model))
-            owner = f"judgements-{digest([comparison.experiment.id, model.fingerprint])}"
             counter = _Counter(model.label, len(asked) + min(retest, len(asked)), show)
-            ask = KeptAsking(store, launch, owner, submitter.redact, TASK, counter.note, answered=counter.spend)
-            found, again, paid = _ask(member, model, asked, texts, counter.counting(ask), retest, seed)
+            ask = KeptAsking(
+                store, launch, owner, submitter.redact, TASK, counter.note, spent=spent_on_others,
+                answered=counter.spend,
+            )  # fmt: skip
+            found, again, paid = _ask(member, model, asked, texts, materials, counter.counting(ask), retest, seed)
             counter.finish()
             frames.append(_table(model.label, questions, found, texts))
             tested[model.label] = again
@@ -225,6 +235,24 @@ def _rows(texts: pd.DataFrame, labels: Sequence[str], sample: int | None, seed: 
     return [int(row) for row in rows]
 
 
+def _materials(
+    judge: JudgeMetric, comparison: Comparison, labels: Sequence[str], rows: Sequence[int]
+) -> dict[int, Material]:
+    """What judges are shown of each example besides the answers."""
+    judge.set_task(_task(comparison, labels))
+    examples, references = comparison.examples()["example"], comparison.references()
+    metadata = [{str(name): value for name, value in row.items()} for row in comparison.metadata().to_dict("records")]
+    return {row: judge.material(examples[row], references[row], metadata[row]) for row in rows}
+
+
+def _task(comparison: Comparison, labels: Sequence[str]) -> Task:
+    """The task by which the answers are judged; without instruction where each model has been told something else."""
+    task = comparison.experiment.task
+    told = {workflow.label: workflow.model.judged_by(task) for workflow in comparison.workflows}
+    first, *others = (told[label] for label in labels)
+    return first if all(other == first for other in others) else task.model_copy(update={"prompt": ""})
+
+
 Ask = Callable[[Model, Sequence[Request], int], Any]
 
 
@@ -233,17 +261,15 @@ def _ask(
     model: Model,
     asked: Sequence[_Question],
     texts: pd.DataFrame,
+    materials: Mapping[int, Material],
     ask: Ask,
     retest: int,
     seed: int,
 ) -> tuple[dict[_Question, Verdict | str], list[tuple[float, float]], float | None]:
-    criterion = judge.criteria[0]
-    truths = texts.get("ground_truth")
     requests = []
     for number, each in enumerate(asked):
-        truth = None if truths is None or pd.isna(truths[each.row]) else str(truths[each.row])
         answers = (texts[each.first][each.row], texts[each.second][each.row])
-        requests.append(criteria.pair_request(number, criterion, texts["example"][each.row], truth, *answers))
+        requests.append(criteria.pair_request(number, judge.criteria[0], materials[each.row], *answers))
     allowed = [_NEITHER, _FIRST, _SECOND]
     found, paid, _ = ask_until_read(ask, model, requests, "preference", allowed, judge.attempts)
     chosen = np.random.default_rng(seed).permutation(len(asked))[:retest].tolist()

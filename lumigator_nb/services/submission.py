@@ -225,6 +225,7 @@ class Submitter:
             dataset=layout.examples(dataset.id),
             n_examples=dataset.n_examples,
             task=workflow.model.worded(experiment.task),
+            judged_task=workflow.model.judged_by(experiment.task),
             model=workflow.model,
             metrics=experiment.metrics,
             shard_size=self._shard_size(workflow, dataset.n_examples),

@@ -20,7 +20,7 @@ from lumigator_nb import layout, metrics, models, results
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError, LumigatorError
 from lumigator_nb.inference import request_of
-from lumigator_nb.kept import KeptAsking, open_answers
+from lumigator_nb.kept import KeptAsking, spent_by
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo
 from lumigator_nb.metrics.judge import TASK
 from lumigator_nb.models import Conversation, Prediction, Request
@@ -277,6 +277,9 @@ class Trial:
 
     def _scored(self, label: str, rows: Sequence[int]) -> tuple[FloatArray, FloatArray]:
         known, examples = self.predictions[label], [self.question.examples[row] for row in rows]
+        if isinstance(self._metric, (Judging, JuryMetric)):
+            model = next(each for each in self.question.models if each.label == label)
+            self._metric.set_task(model.judged_by(self.question.experiment.task))
         scores = self._metric.score(
             [known[row].text if row in known else None for row in rows],
             [_references(values) for values in examples],
@@ -347,7 +350,7 @@ class _Ledger:
         self._lock = threading.Lock()
         self._spent: dict[str, float] = {}
         for model in question.everybody if self.counts else ():
-            self._spent[model.fingerprint] = _spent_before(store, model, question)
+            self._spent[model.fingerprint] = spent_by(store, model, question.launch, question.owner)
 
     def add(self, fingerprint: str, cost: float | None) -> None:
         """Note what an answer cost."""
@@ -358,16 +361,6 @@ class _Ledger:
     def of_others(self, model: Model) -> float:
         """Return the dollars that all but one model took."""
         return sum(spent for fingerprint, spent in self._spent.items() if fingerprint != model.fingerprint)
-
-
-def _spent_before(store: Store, model: Model, question: Question) -> float:
-    if not models.keeps_answers(model) or models.price_of(model) is None:
-        return 0.0
-    answers = open_answers(store, model, question.launch, question.owner)
-    try:
-        return answers.spent()
-    finally:
-        answers.close()
 
 
 def _waits(model: Model) -> bool:

@@ -334,7 +334,12 @@ class Workflows:
         return self.get(workflow.id)
 
     def estimate(
-        self, experiment: Experiment | str, models: Sequence[str | Model] | str | Model, *, pilot: int = 0
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        *,
+        pilot: int = 0,
+        budget: float | None = None,
     ) -> pd.DataFrame:
         """Return what asking models would take, before anything is paid for; one row per model.
 
@@ -344,12 +349,14 @@ class Workflows:
         Args:
             pilot: examples that are really asked first, drawn at random, to count what answers take; they cost
                 money, and are kept, so that they are not paid for again.
+            budget: dollars that the pilots of all models may take together. Where they are used up, the estimate rests
+                on what was answered by then, as `basis` says.
         """
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
             dataset = work.datasets.get(record.dataset_id)
-        return estimates.of_experiment(self._store, record, dataset, chosen, pilot, self.submitter)
+        return estimates.of_experiment(self._store, record, dataset, chosen, pilot, budget, self.submitter)
 
     def _again(
         self, target: Target, budget: float | None, chosen: Callable[[Workflow], bool]
@@ -514,8 +521,9 @@ class Workflows:
         """Return the predictions so far.
 
         Columns: `row` (from 0), `prediction`, `error`, `prompt` (as it was sent), `reasoning`, `prompt_tokens`,
-        `completion_tokens`, `reasoning_tokens`, `seconds`, `first_token_seconds`, `cost` (dollars), `cached`,
-        `truncated`, `finish`; see :class:`lumigator_nb.models.Prediction`.
+        `completion_tokens`, `reasoning_tokens`, `cache_read_tokens`, `cache_write_tokens`, `seconds`,
+        `first_token_seconds`, `cost` (dollars), `cached`, `truncated`, `finish`; see
+        :class:`lumigator_nb.models.Prediction`.
         """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 

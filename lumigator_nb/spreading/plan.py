@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lumigator_nb import models
+from lumigator_nb import metrics, models
 from lumigator_nb.models import RECORDED
 from lumigator_nb.specs import Launch, MetricSpec, Model, Resources, WorkflowSpec
 
@@ -12,8 +12,6 @@ from lumigator_nb.specs import Launch, MetricSpec, Model, Resources, WorkflowSpe
 MANY_EXAMPLES, MANY_OF_RULES = 20_000, 200_000
 # A process that waits for an API leaves its core to others most of the time.
 WAITING_CPUS = 0.5
-# Metrics that compute with a network, and do so on a GPU where there is one.
-NEURAL = frozenset({"bertscore", "comet"})
 # Shards of a rule that are handed out at once, so that handing out costs nothing beside the work.
 SHARDS_AT_ONCE = 8
 
@@ -46,7 +44,7 @@ def per_process(model: Model, given: Resources) -> Resources:
 
 def per_scorer(metric: MetricSpec, given: Resources) -> Resources:
     """Return what each process that scores takes, where those that ask the model take `given`."""
-    return Resources(num_cpus=1.0, num_gpus=given.num_gpus if metric.name in NEURAL else None)
+    return Resources(num_cpus=1.0, num_gpus=given.num_gpus if metrics.class_of(metric).on_gpu else None)
 
 
 def room(needs: Resources, nodes: Sequence[dict[str, float]]) -> int:

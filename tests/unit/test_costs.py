@@ -16,7 +16,7 @@ from lumigator_nb.display.costs import dollars, remarks, seconds, unanswered
 from lumigator_nb.display.progress import ProgressRow, as_html
 from lumigator_nb.display.records import describe_launch, describe_model, describe_task
 from lumigator_nb.display.report import recipe
-from lumigator_nb.results import Tally
+from lumigator_nb.results import TOKENS, Tally
 from lumigator_nb.services.costs import costs
 from lumigator_nb.specs import Launch, Model, Shot, Status, Step, Summarization, Translation
 
@@ -185,10 +185,11 @@ def test_a_job_tells_its_details_readably() -> None:
 
 
 def test_all_that_a_tally_holds_is_told_in_words() -> None:
-    counts = dict.fromkeys(
-        ("answered", "cached", "truncated", "cut_off", "prompt_tokens", "completion_tokens", "reasoning_tokens"), 1
-    )
-    assert Tally(**counts, cost=1.0, seconds=[np.ones(1)]).details.keys() == records.TALLIED
+    counts = dict.fromkeys(("answered", "cached", "truncated", "cut_off", *TOKENS), 1)
+    details = Tally(**counts, cost=1.0, seconds=[np.ones(1)]).details
+    assert details.keys() == records.TALLIED
+    told = dict(records.describe_details(details | {"cache_read_tokens": 1_920, "cache_write_tokens": 7}))
+    assert told["Tokens"].startswith("1 in (1,920 from the provider's cache, 7 into the provider's cache), 1 out")
 
 
 def test_the_report_tells_what_was_noticed_but_no_figure_twice() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+from lumigator_nb import metrics
 from lumigator_nb.specs import Launch, MetricSpec, Model, Resources
 from lumigator_nb.spreading import plan
 from lumigator_nb.spreading.board import Board, Boards
@@ -216,6 +220,14 @@ def test_only_neural_metrics_take_the_models_gpus() -> None:
     given = Resources(num_cpus=4.0, num_gpus=1.0)
     assert plan.per_scorer(MetricSpec(name="rouge"), given) == Resources(num_cpus=1.0)
     assert plan.per_scorer(MetricSpec(name="bertscore"), given) == Resources(num_cpus=1.0, num_gpus=1.0)
+
+
+@pytest.mark.parametrize("name", metrics.known())
+def test_a_metric_whose_code_imports_torch_gets_a_gpu(name) -> None:
+    spec = MetricSpec(name=name)
+    source = Path(inspect.getfile(metrics.class_of(spec))).read_text()
+    computes = re.search(r"^ +import torch$", source, re.MULTILINE) is not None
+    assert plan.per_scorer(spec, Resources(num_gpus=1.0)).num_gpus == (1.0 if computes else None)
 
 
 @pytest.mark.parametrize(

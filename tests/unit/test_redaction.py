@@ -1,0 +1,167 @@
+"""Whoever asks a model: no secret leaves the machine or is stored, and what was answered is not asked again."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+import lumigator_nb as lm
+from lumigator_nb import layout, models
+from lumigator_nb.errors import BudgetReachedError
+from lumigator_nb.specs import Status
+from lumigator_nb.testing import ModelServer
+from lumigator_nb.testing.judging import Judge as Planted
+
+NAME, SECRET = "DATABASE_PASSWORD", "hunter2-hunter2-hunter2"
+LEAKED = f"The password is {SECRET}. Change it."
+TEXTS = ["The printer is empty. Fill it.", LEAKED, "The door is stuck. Oil it.", LEAKED, "The lamp is out. Change it."]
+PRICE = {"prompt": 1000.0, "completion": 1000.0}
+
+
+@pytest.fixture(scope="module")
+def running():
+    with ModelServer() as started:
+        yield started
+
+
+@pytest.fixture
+def server(running, monkeypatch):
+    monkeypatch.setenv(NAME, SECRET)
+    running.configure(judge=None)
+    running.reset()
+    yield running
+    assert SECRET not in json.dumps(running.bodies())
+
+
+@pytest.fixture
+def ws(inline_ws):
+    yield inline_ws
+    store = inline_ws.store
+    folders = [layout.answers("").rstrip("/"), "workflows"]
+    for name in [name for folder in folders for name in store.list(folder)]:
+        assert SECRET.encode() not in store.read(name), name
+
+
+@pytest.fixture
+def dataset(ws):
+    frame = pd.DataFrame({"example": TEXTS, "ground_truth": [f"{text} So be it." for text in TEXTS]})
+    return ws.datasets.upload(frame, name="tickets", progress=False)
+
+
+def asked(server: ModelServer, name: str = "lead-1", **settings) -> lm.Model:
+    return lm.Model(name, provider="openai", base_url=server.base_url, price=PRICE, max_new_tokens=20, **settings)
+
+
+def judging(server: ModelServer, name: str = "judge", **settings) -> lm.Model:
+    server.configure(judge=Planted())
+    return lm.Model(name, provider="openai", base_url=server.base_url, price=PRICE, **settings)
+
+
+def test_a_pilot_sends_no_secret_and_its_answers_are_the_workflows(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    (row,) = ws.workflows.estimate(experiment, asked(server), pilot=len(TEXTS)).to_dict("records")
+    assert server.stats().calls == 4, "equal rows are asked once"
+    assert (row["to_ask"], row["basis"]) == (0, f"pilot of {len(TEXTS)}")
+    (workflow,) = ws.wait(ws.workflows.launch(experiment, asked(server)), progress=False, check=True)
+    assert server.stats().calls == 4
+    predictions = ws.workflows.predictions(workflow)
+    assert predictions["prediction"][1] == f"The password is [{NAME} removed]."
+
+
+def test_a_pilot_stays_within_its_budget_over_all_models(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    chosen = [asked(server, "lead-1"), asked(server, "lead-2")]
+    dear = ws.workflows.estimate(experiment, chosen, pilot=4, budget=0.01)
+    assert server.stats().calls == 0, "not even the first question is sure to be paid for"
+    assert set(dear["basis"]) == {"count"}
+    # Each answer costs about 0.03 dollars, and each question may cost 0.08 at most.
+    some = ws.workflows.estimate(experiment, chosen, pilot=4, budget=0.1)
+    assert 0 < server.stats().calls < 6
+    assert some["basis"][0].startswith("pilot of")
+    assert some["basis"][1] == "count"
+
+
+def test_an_estimate_counts_equal_questions_whose_answers_are_drawn_each_by_itself(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    sampled = asked(server, temperature=0.7)
+    assert ws.workflows.estimate(experiment, sampled)["to_ask"][0] == len(TEXTS)
+    assert ws.workflows.estimate(experiment, asked(server))["to_ask"][0] == len(TEXTS) - 1
+    ws.wait(ws.workflows.launch(experiment, sampled), progress=False, check=True)
+    assert server.stats().calls == len(TEXTS)
+
+
+def test_a_row_that_the_template_cannot_take_does_not_end_an_estimate(ws, server) -> None:
+    frame = pd.DataFrame({"example": ["one", "two"], "weight": [1.0, 0.0], "ground_truth": ["1", "2"]})
+    dataset = ws.datasets.upload(frame, name="weights", progress=False)
+    task = lm.Summarization(template="{{ example }} {{ 1 // (weight | int) }}")
+    experiment = ws.experiments.create("e", dataset=dataset, task=task, metrics=["rouge"])
+    assert ws.workflows.estimate(experiment, asked(server), pilot=2)["to_ask"][0] == 0
+    assert server.stats().calls == 1
+
+
+def test_a_secret_in_a_prompt_or_a_shot_is_taken_out(ws, dataset, server, monkeypatch) -> None:
+    shots = [lm.Shot(example=LEAKED, answer=SECRET)]
+    task = lm.Summarization(template=f"{SECRET} {{{{ example }}}}", shots=shots)
+    # The secret is not known yet when the experiment is created, which would be refused.
+    monkeypatch.delenv(NAME)
+    experiment = ws.experiments.create("e", dataset=dataset, task=task, metrics=["rouge"])
+    monkeypatch.setenv(NAME, SECRET)
+    (workflow,) = ws.workflows.launch(experiment, asked(server, prompt=f"The word is {SECRET}."))
+    ws.wait(workflow, progress=False, check=True)
+    assert f"[{NAME} removed]" in json.dumps(server.bodies())
+    ws.store.delete(layout.spec(workflow.id))
+
+
+def test_a_judge_of_scores_is_shown_no_secret(ws, dataset, server) -> None:
+    judge = lm.Judge("quality", judging(server), ground_truth=True, retest=0)
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=[judge])
+    (workflow,) = ws.wait(ws.workflows.launch(experiment, "baseline/copy"), progress=False, check=True)
+    assert server.stats().calls == 4
+    assert workflow.status is Status.SUCCEEDED
+
+
+def test_a_judge_of_pairs_is_shown_no_secret(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["length"])
+    for model in "ab":
+        answers = pd.DataFrame({"prediction": [f"{text} Model {model} says so." for text in TEXTS]})
+        ws.workflows.record(experiment, name=model, predictions=answers)
+    ws.wait(experiment, progress=False, check=True)
+    judge = lm.Judge("quality", judging(server), ground_truth=True)
+    found = ws.judge(experiment, judge, retest=0, progress=False)
+    assert len(found.to_pandas()) == 2 * len(TEXTS)
+    assert server.stats().calls == 2 * 4
+
+
+def test_a_jury_of_pairs_has_one_budget(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["length"])
+    for model in "ab":
+        answers = pd.DataFrame({"prediction": [f"{text} Model {model} says so." for text in TEXTS]})
+        ws.workflows.record(experiment, name=model, predictions=answers)
+    ws.wait(experiment, progress=False, check=True)
+    first, second = (lm.Judge("quality", judging(server, name)) for name in ("one", "two"))
+    alone = ws.judge(experiment, first, retest=0, progress=False)
+    assert alone.cost is not None
+    budget = 1.5 * alone.cost
+    with pytest.raises(BudgetReachedError):
+        ws.judge(experiment, lm.Jury([first, second]), retest=0, cache="refresh", budget=budget, progress=False)
+
+
+def test_a_plan_leaves_its_answers_and_verdicts_to_the_workflow(ws, dataset, server) -> None:
+    judge = lm.Judge("quality", judging(server), ground_truth=True, retest=0)
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=[judge])
+    chosen = ["baseline/copy", "baseline/lead-1"]
+    ws.plan(experiment, chosen, pilot=len(TEXTS), progress=False)
+    before = server.stats().calls
+    assert before == 2 * 4
+    ws.wait(ws.workflows.launch(experiment, chosen), progress=False, check=True)
+    assert server.stats().calls == before
+
+
+def test_asking_without_a_workspace_sends_no_secret_either(server) -> None:
+    (prediction,) = models.predict(asked(server), [LEAKED], lm.Summarization(f"The word is {SECRET}."))
+    assert prediction.text == f"The password is [{NAME} removed]."
+    scores = lm.score(["A text."], [LEAKED], examples=[LEAKED], metrics=lm.Judge("quality", judging(server), retest=0))
+    assert scores["quality"].notna().all()
+    assert server.stats().calls == 2
