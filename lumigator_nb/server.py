@@ -71,10 +71,12 @@ class Server:
         self.helper = Helper(ws)
         key = derived_key(serving.secret_file or ws.settings.home / KEY_FILE, b"files")
         origins = _origins(ws)
+        _ = ws.settings.rest_keys  # refused before anybody is served
         services = Services(
             ws=ws,
             links=Links(key),
             open=is_loopback(serving.address) and serving.gate is None and not api.tokens,
+            local=serving.local,
             submit_soon=self.helper.wake,
             max_upload=ws.settings.lumigator_max_upload_mb * 10**6,
         )
