@@ -47,7 +47,7 @@ from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
 from lumigator_nb.services.provenance import Provenance
 from lumigator_nb.services.reproduction import Reproduction
-from lumigator_nb.services.secrets import Secrets
+from lumigator_nb.services.secrets import Secrets, redactor_of
 from lumigator_nb.services.selection import Selection
 from lumigator_nb.services.studies import Study
 from lumigator_nb.services.tokens import Tokens
@@ -81,14 +81,14 @@ class Workspace:
         self.cluster = cluster
         self.secrets = Secrets(database, settings)
         settings.look_in(self.secrets)
-        self.datasets = Datasets(database, store)
+        self.datasets = Datasets(database, store, settings)
         self.experiments = Experiments(database, store, settings, computes_here=cluster.head is not None)
         self.workflows = Workflows(database, store, cluster, settings)
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
         self.cache = self.workflows.cache
         self.jobs = Jobs(database, self.datasets, self.experiments, self.workflows)
-        self.tokens = Tokens(database)
+        self.tokens = Tokens(database, settings)
         self.datasets.stopper = self.experiments.stopper = self.workflows.stop
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
@@ -344,7 +344,9 @@ class Workspace:
             DamagedError: the file is not what was written, or of a version that this one does not know.
             NotFoundError: the file is without data, and the dataset is not here.
             ConflictError: the name is taken.
+            InvalidInputError: the name holds a secret.
         """
+        keys.refuse_secrets([("name", name)], redactor_of(self.settings))
         return sharing.load(self.database, self.store, path, name=name, progress=progress)
 
     def to_mlflow(

@@ -148,6 +148,30 @@ def test_settings_bind_a_secret_to_another_address(asked, inline_ws, cluster, re
     assert asked(**OPENAI, base_url=f"{address}/other", secret_key_name="team_secret").status_code == 403
 
 
+def test_no_request_has_the_value_of_a_secret_stored(client, dataset, asked, inline_ws) -> None:
+    inline_ws.secrets.set("team_secret", VALUE)
+    text, job = f"about {VALUE}", {"provider": "baseline", "model": "lead-1"}
+    experiment = client.post(f"{API}/experiments", json={"name": "x", "dataset": dataset, "metrics": ["rouge"]}).json()
+    begun = {"experiment_id": experiment["id"], "name": "x", **job}
+    for path, body in (
+        ("experiments", {"name": text, "dataset": dataset}),
+        ("experiments", {"name": "y", "dataset": dataset, "description": text}),
+        ("workflows", {**begun, "name": text}),
+        ("workflows", {**begun, "description": text}),
+        ("workflows", {**begun, **OPENAI, "system_prompt": text}),
+        ("workflows", {**begun, **OPENAI, "base_url": f"http://127.0.0.1:9/{VALUE}/v1"}),
+        ("jobs/inference", {"name": text, "dataset": dataset, "job_config": job}),
+        ("jobs/annotate", {"name": "x", "dataset": dataset, "description": text, "job_config": job}),
+        ("jobs/inference", {"name": "x", "dataset": dataset, "job_config": {**job, "system_prompt": text}}),
+    ):
+        refused = client.post(f"{API}/{path}", json=body)
+        assert (refused.status_code, "TEAM_SECRET" in refused.json()["detail"]) == (422, True), (path, refused.text)
+        assert VALUE not in refused.text
+    upload = client.post(f"{API}/datasets", files={"dataset": (f"{VALUE}.csv", b"example\nOne.\n")})
+    assert (upload.status_code, VALUE in upload.text) == (422, False)
+    assert client.put(f"{API}/settings/secrets/ld_preload", json={"value": "x", "description": ""}).status_code == 422
+
+
 @pytest.mark.parametrize(("name", "owner"), [
     ("OPENAI_API_KEY", "openai"), ("MY_OPENAI_KEY_2", "openai"), ("AZURE_OPENAI_API_KEY", "azureopenai"),
     ("MISTRAL_KEY", "mistral"), ("TEAM_SECRET", None), ("OPEN_SESAME", None),
