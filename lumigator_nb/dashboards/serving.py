@@ -42,8 +42,8 @@ HEADER_TIMEOUT_S = 60.0
 # allowed, the policy still keeps pages from loading anything from elsewhere, and from sending anything there.
 _POLICY = "; ".join([
     "default-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:", "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' data: blob:", "font-src 'self' data:", "worker-src 'self' blob:", "object-src 'none'",
-    "base-uri 'self'", "form-action 'self'",
+    "connect-src 'self' blob:", "img-src 'self' data: blob:", "font-src 'self' data:", "worker-src 'self' blob:",
+    "object-src 'none'", "base-uri 'self'", "form-action 'self'",
 ])  # fmt: skip
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
