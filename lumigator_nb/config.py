@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.specs import StoreSpec
 
+DEFAULT_HOME = Path("~/.lumigator")
+
 
 class StoredSecrets(Protocol):
     """Secrets that are kept elsewhere than in variables."""
@@ -77,7 +79,7 @@ class Settings(BaseSettings):
         extra="ignore", env_ignore_empty=True, env_file_encoding="utf-8", hide_input_in_errors=True
     )
 
-    lumigator_home: Path = Path("~/.lumigator")
+    lumigator_home: Path = DEFAULT_HOME
     sqlalchemy_database_url: SecretStr | None = None
     lumigator_store: str | None = None
     lumigator_store_shared: bool = False

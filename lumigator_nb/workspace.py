@@ -55,6 +55,7 @@ from lumigator_nb.services.trial import Question
 from lumigator_nb.services.workflows import Target, Workflows
 from lumigator_nb.specs import Launch, MetricSpec, Model
 from lumigator_nb.store import Store
+from lumigator_nb.store_files import close_to_others, make_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -513,7 +514,9 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
         DatabaseUnavailableError: the database does not answer, or needs ``lumigator-nb db upgrade``.
     """
     loaded = config.load(Path(env_file) if env_file else None, **settings)
-    loaded.home.mkdir(parents=True, exist_ok=True)
+    make_folder(loaded.home)
+    if loaded.home == config.DEFAULT_HOME.expanduser().resolve():
+        close_to_others(loaded.home)  # earlier versions left it open; another folder's permissions are its owner's
     database = Database(loaded.database_url)
     try:
         database.prepare()
