@@ -233,13 +233,15 @@ class Lines(logging.Formatter):
 
 
 def log_to_stderr(*, as_json: bool) -> None:
-    """Have the package's log written, one line for each request."""
+    """Have the package's log written, one line for each request; and warnings, of the web server, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if as_json else Lines("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("lumigator_nb")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logging.captureWarnings(True)
+    for name, level in (("lumigator_nb", logging.INFO), ("py.warnings", logging.WARNING), ("tornado", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
 
 
 def serve(ws: Workspace, serving: Serving, api: Api = Api()) -> None:

@@ -8,6 +8,7 @@ import logging
 import queue
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ import requests
 from lumigator_nb.dashboards import serving as dashboards
 from lumigator_nb.dashboards.serving import Serving
 from lumigator_nb.rest import bridge
-from lumigator_nb.server import JsonLines, Lines, Server
+from lumigator_nb.server import JsonLines, Lines, Server, log_to_stderr
 from lumigator_nb.services.experiments import Experiments
 
 CSV = "example,ground_truth\nText one begins. It ends.,One\n"
@@ -178,3 +179,20 @@ def test_answers_say_what_pages_may_do_and_are_not_kept(inline_ws) -> None:
     for answer in (docs, api):
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
+    for name in ("lumigator_nb", "py.warnings", "tornado"):
+        logger = logging.getLogger(name)
+        for field in ("handlers", "level", "propagate"):
+            monkeypatch.setattr(logger, field, [] if field == "handlers" else getattr(logger, field))
+    log_to_stderr(as_json=True)
+    try:
+        logging.getLogger("lumigator_nb.server").info("begun")
+        warnings.warn("the same content is here already", stacklevel=1)
+        logging.getLogger("tornado.application").error("two\nlines")
+    finally:
+        logging.captureWarnings(False)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["logger"] for line in lines] == ["lumigator_nb.server", "py.warnings", "tornado.application"]
+    assert "the same content is here already" in lines[1]["message"]
