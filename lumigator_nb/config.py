@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.specs import StoreSpec
 
+DEFAULT_HOME = Path("~/.lumigator")
+
 
 class StoredSecrets(Protocol):
     """Secrets that are kept elsewhere than in variables."""
@@ -63,13 +65,21 @@ class Settings(BaseSettings):
             10⁶ bytes.
         api_cors_allowed_origins: of pages elsewhere that may use the REST API from a browser, with commas between
             them; "*" is all.
+        lumigator_rest_trust_remote_code: whether REST callers without the scope "admin" may have code run that comes
+            with a model of the hub (`trust_remote_code`).
+        lumigator_rest_local_models: whether REST callers without the scope "admin" may name a model by a path of the
+            cluster's machines.
+        lumigator_rest_hosts: hosts, with or without a port, that `base_url` may name over REST although they belong
+            to the server's own network; with commas between them.
+        lumigator_rest_keys: secrets that REST callers may have sent elsewhere than to the provider in their name:
+            ``NAME=address`` or ``NAME=provider``, with commas between them.
     """
 
     model_config = SettingsConfigDict(
         extra="ignore", env_ignore_empty=True, env_file_encoding="utf-8", hide_input_in_errors=True
     )
 
-    lumigator_home: Path = Path("~/.lumigator")
+    lumigator_home: Path = DEFAULT_HOME
     sqlalchemy_database_url: SecretStr | None = None
     lumigator_store: str | None = None
     lumigator_store_shared: bool = False
@@ -97,6 +107,10 @@ class Settings(BaseSettings):
     lumigator_dashboard_oauth_redirect_uri: str | None = None
     lumigator_max_upload_mb: int = Field(default=2000, ge=1)
     api_cors_allowed_origins: str | None = None
+    lumigator_rest_trust_remote_code: bool = False
+    lumigator_rest_local_models: bool = False
+    lumigator_rest_hosts: str | None = None
+    lumigator_rest_keys: str | None = None
 
     # Where `.env` was found; it may hold API keys besides the fields above.
     _env_file: Path | None = PrivateAttr(default=None)
@@ -173,6 +187,29 @@ class Settings(BaseSettings):
         return StoreSpec(uri=uri.rstrip("/"), endpoint_url=self.s3_endpoint_url, path_style=self.s3_path_style)
 
     @property
+    def rest_hosts(self) -> frozenset[str]:
+        """Hosts of `lumigator_rest_hosts`, in small letters."""
+        return frozenset(each.lower() for each in _listed(self.lumigator_rest_hosts))
+
+    @property
+    def rest_keys(self) -> dict[str, set[str]]:
+        """Addresses (without a slash at the end) and providers that each secret of `lumigator_rest_keys` may go to.
+
+        Raises:
+            ConfigurationError: an entry is not ``NAME=address`` or ``NAME=provider``.
+        """
+        found: dict[str, set[str]] = {}
+        for each in _listed(self.lumigator_rest_keys):
+            name, _, target = (part.strip() for part in each.partition("="))
+            if not name or not target:
+                raise ConfigurationError(
+                    f"setting LUMIGATOR_REST_KEYS: {each!r} is not NAME=address",
+                    "write NAME=https://host/v1 or NAME=provider, with commas between them",
+                )
+            found.setdefault(name.upper(), set()).add(target.rstrip("/"))
+        return found
+
+    @property
     def store_credentials(self) -> dict[str, Any]:
         """Arguments for s3fs, as far as they are set; what is not is left to the ordinary AWS chain."""
         found: dict[str, Any] = {}
@@ -234,6 +271,11 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
     found = settings.model_copy(update={"lumigator_home": base / home})
     found._env_file = file
     return found
+
+
+def _listed(text: str | None) -> list[str]:
+    """Entries of a setting with commas between them."""
+    return [each.strip() for each in (text or "").split(",") if each.strip()]
 
 
 def find_env_file() -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lumigator_nb.errors import (
     MissingExtraError,
     did_you_mean,
 )
+from lumigator_nb.store_files import make_file
 
 BUSY_TIMEOUT_S = 30
 # Any number that no other program on the server is likely to lock.
@@ -141,6 +142,7 @@ class Database:
         source = Path(self.engine.url.database)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         target = source.with_name(f"{source.name}.{self.revision()}.{stamp}.backup")
+        make_file(target)
         with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
             old.backup(new)
         old.close()
@@ -253,7 +255,10 @@ def _create_engine(url: str) -> sa.Engine:
 
 def _configure_sqlite(engine: sa.Engine) -> None:
     if engine.url.database and engine.url.database != ":memory:":
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(engine.url.database)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # SQLite says what is wrong; it gives its other files the permissions of this one
+            make_file(file)
 
     @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:

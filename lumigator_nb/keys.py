@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -23,6 +23,14 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)S?($|_)")
 _SHORTEST = 8
 _LONGEST_NAME = 128
+# Variables by which programs find code, files, proxies, certificates and servers. A secret becomes a variable of the
+# worker that needs it, and must not change what the worker does.
+_PROCESS_NAME = re.compile(
+    r"(LD|DYLD|GCONV|GLIBC|MALLOC|BASH|LC|PIP|UV|CONDA|RAY|CUDA|OMP|GOMP|MKL|NCCL|SSL|GIT_SSH|GIT_CONFIG)_.*"
+    r"|(PYTHON|PERL5|RUBY|GIT_SSH|SSLKEYLOG).*|.*(PATH|_PROXY|_HOME|_OPTIONS|_CA_BUNDLE|_CONFIG_FILE)"
+    r"|.*_(BASE_URL|API_BASE|HOST|ENDPOINT(_URL.*)?)"
+    r"|HOME|USER|LOGNAME|SHELL|ENV|IFS|PWD|TMPDIR|TMP|TEMP|LANG|LANGUAGE|TZ|TERM|EDITOR|VISUAL|PAGER|BROWSER"
+)
 # What the cluster's nodes share with whoever submits to them, by which sealed keys are opened there.
 _NODE_SECRETS = ("LUMIGATOR_SECRET_KEY", "RAY_AUTH_TOKEN")
 
@@ -85,6 +93,19 @@ def refuse_secrets(texts: Iterable[tuple[str, str | None]], redact: Redactor) ->
             raise InvalidInputError(f"the {what} holds the value of {name}, and it would be stored", "take it out")
 
 
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield all texts of a value from JSON, at any depth, the names of fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from texts_in(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from texts_in(inner)
+
+
 def secret_field(value: Any) -> str | None:
     """Return the name of a field, at any depth, that holds a secret by its name; None where there is none."""
     if isinstance(value, list):
@@ -128,6 +149,18 @@ def plain_name(name: str) -> str:
             "such as OPENAI_API_KEY; the value is never part of it",
         )
     return capitals
+
+
+def refuse_process_name(name: str) -> None:
+    """Refuse a name by which programs find what they run or reach; `name` is in capitals.
+
+    Raises:
+        InvalidInputError: it is one.
+    """
+    if _PROCESS_NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"{name} is a variable that changes what programs do, and no name for a secret", "such as OPENAI_API_KEY"
+        )
 
 
 def seal(keys: Mapping[str, str], secret: str) -> bytes:

@@ -71,10 +71,12 @@ class Server:
         self.helper = Helper(ws)
         key = derived_key(serving.secret_file or ws.settings.home / KEY_FILE, b"files")
         origins = _origins(ws)
+        _ = ws.settings.rest_keys  # refused before anybody is served
         services = Services(
             ws=ws,
             links=Links(key),
             open=is_loopback(serving.address) and serving.gate is None and not api.tokens,
+            local=serving.local,
             submit_soon=self.helper.wake,
             max_upload=ws.settings.lumigator_max_upload_mb * 10**6,
         )
@@ -231,13 +233,15 @@ class Lines(logging.Formatter):
 
 
 def log_to_stderr(*, as_json: bool) -> None:
-    """Have the package's log written, one line for each request."""
+    """Have the package's log written, one line for each request; and warnings, of the web server, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if as_json else Lines("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("lumigator_nb")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logging.captureWarnings(True)
+    for name, level in (("lumigator_nb", logging.INFO), ("py.warnings", logging.WARNING), ("tornado", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
 
 
 def serve(ws: Workspace, serving: Serving, api: Api = Api()) -> None:

@@ -38,6 +38,7 @@ from lumigator_nb.store_files import (
     Guarded,
     explained_as,
     is_temporary,
+    make_folder,
     opened,
     renamed_into_place,
     temporary_files,
@@ -198,6 +199,8 @@ class Store:
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open a binary file that appears under `name` when the block ends well, and not at all otherwise."""
         if self.is_local:
+            with self._explained(name, writing=True):
+                make_folder(Path(self.root))
             writing = renamed_into_place(self._path(name), self._guard(name, writing=True))
         elif self.protocol == "memory":
             writing = self._kept_in_memory(name)

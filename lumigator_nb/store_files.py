@@ -1,9 +1,10 @@
-"""Files of this machine: published by a rename, with errors in words; and what a write that was killed leaves."""
+"""Files of this machine: published by a rename, closed to other accounts, with errors in words."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -47,6 +48,43 @@ class Guarded:
     def __exit__(self, *_: object) -> None:
         # Whoever opened it closes it.
         pass
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that other accounts of this machine cannot look into; one that is there stays as it is.
+
+    Where a group may write to the folder above it, as a team's, the group may do so here, too.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o770 if _is_of_a_group(folder.parent) else 0o700, exist_ok=True)
+
+
+def make_file(file: Path) -> None:
+    """Make an empty file that other accounts of this machine cannot read; one that is there stays as it is.
+
+    The group may read and write it where it may write to the folder.
+    """
+    mode = 0o660 if _is_of_a_group(file.parent) else 0o600
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+
+
+def close_to_others(folder: Path) -> None:
+    """Take from a folder of this account what others may do there, and the group where it may not write to it."""
+    if os.name != "posix":
+        return
+    status = folder.stat()
+    private = status.st_mode & (0o770 if _is_of_a_group(folder) else 0o700)
+    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o777 != private:
+        folder.chmod(private | stat.S_IMODE(status.st_mode) & ~0o777)
+
+
+def _is_of_a_group(folder: Path) -> bool:
+    """Whether a group may write to a folder, and not everybody, as to /tmp."""
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 
 @contextmanager

@@ -47,7 +47,7 @@ from lumigator_nb.services.labels import Labels
 from lumigator_nb.services.models import Models
 from lumigator_nb.services.provenance import Provenance
 from lumigator_nb.services.reproduction import Reproduction
-from lumigator_nb.services.secrets import Secrets
+from lumigator_nb.services.secrets import Secrets, redactor_of
 from lumigator_nb.services.selection import Selection
 from lumigator_nb.services.studies import Study
 from lumigator_nb.services.tokens import Tokens
@@ -55,6 +55,7 @@ from lumigator_nb.services.trial import Question
 from lumigator_nb.services.workflows import Target, Workflows
 from lumigator_nb.specs import Launch, MetricSpec, Model
 from lumigator_nb.store import Store
+from lumigator_nb.store_files import close_to_others, make_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,14 +82,14 @@ class Workspace:
         self.cluster = cluster
         self.secrets = Secrets(database, settings)
         settings.look_in(self.secrets)
-        self.datasets = Datasets(database, store)
+        self.datasets = Datasets(database, store, settings)
         self.experiments = Experiments(database, store, settings, computes_here=cluster.head is not None)
         self.workflows = Workflows(database, store, cluster, settings)
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
         self.cache = self.workflows.cache
         self.jobs = Jobs(database, self.datasets, self.experiments, self.workflows)
-        self.tokens = Tokens(database)
+        self.tokens = Tokens(database, settings)
         self.datasets.stopper = self.experiments.stopper = self.workflows.stop
         self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
 
@@ -344,7 +345,9 @@ class Workspace:
             DamagedError: the file is not what was written, or of a version that this one does not know.
             NotFoundError: the file is without data, and the dataset is not here.
             ConflictError: the name is taken.
+            InvalidInputError: the name holds a secret.
         """
+        keys.refuse_secrets([("name", name)], redactor_of(self.settings))
         return sharing.load(self.database, self.store, path, name=name, progress=progress)
 
     def to_mlflow(
@@ -511,7 +514,9 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
         DatabaseUnavailableError: the database does not answer, or needs ``lumigator-nb db upgrade``.
     """
     loaded = config.load(Path(env_file) if env_file else None, **settings)
-    loaded.home.mkdir(parents=True, exist_ok=True)
+    make_folder(loaded.home)
+    if loaded.home == config.DEFAULT_HOME.expanduser().resolve():
+        close_to_others(loaded.home)  # earlier versions left it open; another folder's permissions are its owner's
     database = Database(loaded.database_url)
     try:
         database.prepare()

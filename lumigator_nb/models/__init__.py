@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.keys import redactor
-from lumigator_nb.models import api, base, baselines, functions, huggingface
+from lumigator_nb.models import access, api, base, baselines, functions, huggingface, resolving
 from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_key, provider_class
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.baselines import is_baseline
@@ -30,9 +30,13 @@ __all__ = [
     "Request",
     "about_tokens",
     "check",
+    "finds_no_credentials",
     "highest",
     "identify",
     "is_baseline",
+    "is_local_path",
+    "is_own_address",
+    "is_own_key",
     "keeps_answers",
     "key",
     "load",
@@ -75,6 +79,30 @@ def key(model: Model) -> Key | None:
     """Return where the model's API key is; None where it needs none."""
     found = base.get(model.provider)
     return found.key(model) if isinstance(found, api.ApiProvider) else None
+
+
+def is_own_address(model: Model) -> bool:
+    """Whether the model is asked where its provider's library asks without `base_url`."""
+    return _is_api(model) and access.is_own_address(model)
+
+
+def is_own_key(model: Model, key_name: str) -> bool:
+    """Whether a key is the model's provider's, by its name."""
+    return _is_api(model) and access.is_own_key(model, key_name)
+
+
+def finds_no_credentials(model: Model) -> bool:
+    """Whether the provider's library sends the key that it is given, and looks for no other in the environment."""
+    return _is_api(model) and access.finds_no_credentials(model)
+
+
+def is_local_path(model: Model) -> bool:
+    """Whether the model is read from a path of the machine that computes it."""
+    return model.provider == "hf" and resolving.is_local(model.name)
+
+
+def _is_api(model: Model) -> bool:
+    return isinstance(base.get(model.provider), api.ApiProvider)
 
 
 def supports_batches(model: Model) -> bool:

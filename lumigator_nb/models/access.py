@@ -94,6 +94,53 @@ def read_options(model: Model) -> Options:
         raise InvalidInputError(f"setting {where!r} of model {model.label!r}: {first['msg']}") from None
 
 
+def provider_in_name(key_name: str) -> str | None:
+    """Return the provider whose key a name says that it is: "openai" of MY_OPENAI_KEY; None where it names none.
+
+    The longest provider counts: AZURE_OPENAI_API_KEY is a key of "azureopenai".
+    """
+    words = key_name.lower().split("_")
+    runs = {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    return max(runs & PROVIDERS, key=len, default=None)
+
+
+def is_own_key(model: Model, key_name: str) -> bool:
+    """Whether a key is the model's provider's, by its name.
+
+    Raises:
+        As :func:`provider_class`.
+    """
+    return model.provider == provider_in_name(key_name) or key_name in _key_names(provider_class(model))
+
+
+def is_own_address(model: Model) -> bool:
+    """Whether the model is asked where its provider's library asks without `base_url`.
+
+    Raises:
+        As :func:`provider_class`.
+    """
+    if model.base_url is None:
+        return True
+    own = provider_class(model).API_BASE
+    return bool(own) and model.base_url.rstrip("/") == own.rstrip("/")
+
+
+def finds_no_credentials(model: Model) -> bool:
+    """Whether the provider's library sends the key that it is given, and looks for no other in the environment.
+
+    Raises:
+        As :func:`provider_class`.
+    """
+    kind = provider_class(model)
+    # Azure's client takes AZURE_OPENAI_AD_TOKEN from the environment. Others take tokens of Google, AWS, Anthropic.
+    return is_openai_like(kind) and not model.provider.startswith("azure")
+
+
+def _key_names(kind: Any) -> list[str]:
+    # Some providers' keys go by two names.
+    return str(kind.ENV_API_KEY_NAME).split("/")
+
+
 def provider_class(model: Model) -> Any:
     """Return any-llm's class for the model's provider.
 
@@ -127,8 +174,7 @@ def key_of(model: Model) -> Key | None:
         # A key must not go to another address than its owner's unless somebody says so.
         return None
     kind = provider_class(model)
-    # Some providers' keys go by two names.
-    names = str(kind.ENV_API_KEY_NAME).split("/")
+    names = _key_names(kind)
     name = next((each for each in names if os.environ.get(each)), names[0])
     if name in ("", "None"):
         return None

@@ -185,10 +185,11 @@ class ApiModel:
             body = {"model": self._model.name, "messages": request.messages, **self._body(client)}
             content = json.dumps(body, ensure_ascii=False).encode()
             started = time.perf_counter()
-            async with http.post(url, data=content, headers=headers, proxy=proxy) as response:
+            # An address that was checked must not lead to one that was not.
+            async with http.post(url, data=content, headers=headers, proxy=proxy, allow_redirects=False) as response:
                 text = (await response.read()).decode(errors="replace")
             seconds = time.perf_counter() - started
-            if response.status >= 400:
+            if response.status >= 300:
                 raise failures.RefusedError(response.status, text, response.headers)
             if wait := failures.hold(response.headers):
                 throttle.hold(wait)

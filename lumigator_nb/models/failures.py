@@ -105,6 +105,8 @@ def classify(caught: Exception, model: Model, key_name: str | None, redact: Reda
         return Failure("fatal", message, error=_quota(model, message))
     if status in (401, 403) and not any(sign in words for sign in _BLOCKED):
         return Failure("fatal", message, error=_refused_key(model, message, key_name))
+    if status is not None and 300 <= status < 400:
+        return Failure("fatal", message, error=_moved(model, status, headers))
     if status == 402:
         return Failure("fatal", message, error=_quota(model, message))
     if status == 404:
@@ -207,6 +209,14 @@ def _quota(model: Model, message: str) -> LumigatorError:
     return ConfigurationError(
         f"{model.provider} takes no more questions from this account: {message}",
         "top the account up or raise its limit, then resume: answers so far are kept",
+    )
+
+
+def _moved(model: Model, status: int, headers: Mapping[str, str]) -> LumigatorError:
+    where = str(headers.get("Location") or headers.get("location") or "another address")[:200]
+    return ConfigurationError(
+        f"the server of {model.label!r} answers HTTP {status}: it sends on to {where}, which is not followed",
+        "give the address itself as base_url",
     )
 
 

@@ -52,7 +52,7 @@ def check_name(name: str) -> None:
         InvalidInputError: the path is relative, which means another place where the model will be loaded.
     """
     path = Path(name).expanduser()
-    if not _is_local(name):
+    if not is_local(name):
         if not _HUB_ID.fullmatch(name):
             raise UnknownModelError(
                 f"{name!r} is neither a model on the Hugging Face hub nor a path",
@@ -78,7 +78,7 @@ def locate(name: str, revision: str | None, report: Report) -> Source:
         UnknownModelError: no such path, or the hub knows no such model or revision.
         UnavailableError: the hub cannot be reached, and nothing is on this machine.
     """
-    if _is_local(name):
+    if is_local(name):
         return _local(Path(name).expanduser())
     report("asking the hub")
     commit, obstacle = ask_hub(name, revision)
@@ -102,7 +102,7 @@ def identify(name: str, revision: str | None, report: Report) -> str:
     A commit for a model of the hub; for local files the names, sizes and times of those that decide its answers; for a
     packaged model its version.
     """
-    if _is_local(name):
+    if is_local(name):
         path = Path(name).expanduser()
         files = [path] if path.is_file() else sorted(each for each in path.iterdir() if _decides(each))
         return digest([[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files])
@@ -120,7 +120,8 @@ def _decides(file: Path) -> bool:
     return file.is_file() and any(file.match(pattern) for pattern in _DECISIVE)
 
 
-def _is_local(name: str) -> bool:
+def is_local(name: str) -> bool:
+    """Whether a name is that of a folder or file, and not of a model on the hub."""
     return name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
 
 

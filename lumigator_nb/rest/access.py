@@ -108,6 +108,7 @@ def _check_token(request: Request, services: Services, text: str, needed: Scope)
     request.scope["token_name"] = token.name
     if is_expired(token):
         raise RefusedError(HTTPStatus.UNAUTHORIZED, f"the API token {token.name!r} has expired", _HINT, _ASK)
+    request.scope["token_scope"] = token.scope
     if not token.scope.allows(needed):
         raise RefusedError(
             HTTPStatus.FORBIDDEN,

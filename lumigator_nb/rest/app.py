@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _DESCRIPTION = "Lumigator's routes, and what goes beyond them: datasets, jobs, experiments, workflows, decisions."
 REQUEST_ID = "X-Request-ID"
 _LONGEST_REQUEST_ID = 100
+# No answer runs or loads anything.
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # The id of the request that is worked on, also in the threads that work on it.
 CURRENT: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -81,7 +83,8 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
 
 
 def _page(request: Request) -> HTMLResponse:
-    return HTMLResponse(described(request.app.openapi(), str(request.base_url).rstrip("/")))
+    text = described(request.app.openapi(), str(request.base_url).rstrip("/"))
+    return HTMLResponse(text, headers={"Content-Security-Policy": f"{_POLICY}; style-src 'unsafe-inline'"})
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
@@ -178,7 +181,10 @@ class _Watched:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                MutableHeaders(raw=message["headers"]).append(REQUEST_ID, scope["request_id"])
+                headers = MutableHeaders(raw=message["headers"])
+                headers.append(REQUEST_ID, scope["request_id"])
+                headers.setdefault("Cache-Control", "no-store")
+                headers.setdefault("Content-Security-Policy", _POLICY)
             await send(message)
 
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -39,6 +40,12 @@ class _Upload:
         return self.file.read(size)
 
 
+def _shown_name(given: str) -> str:
+    """A file's name without folders, and without characters that are not seen or turn the text round."""
+    name = "".join(each for each in re.split(r"[/\\]", given)[-1] if each.isprintable()).strip()
+    return name if name.strip(".") else "upload"
+
+
 @router.post("", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses={
     200: {"description": "It was there already", "model": api.DatasetResponse}, **responses(409, 413),
 })  # fmt: skip
@@ -51,7 +58,7 @@ def upload_dataset(
 ) -> api.DatasetResponse:
     """Upload a file. Another file of the same name becomes its next version; the same content is kept once."""
     begun = now()
-    upload = _Upload(dataset.file, dataset.filename or "upload")
+    upload = _Upload(dataset.file, _shown_name(dataset.filename or ""))
     record = services.ws.datasets.upload(upload, new_version=True, progress=False)
     if record.created_at < begun:
         response.status_code = HTTPStatus.OK

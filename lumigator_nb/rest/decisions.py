@@ -21,6 +21,7 @@ from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
 from lumigator_nb.rest.experiments import experiment_of
 from lumigator_nb.rest.paging import Limit, Skip, location
+from lumigator_nb.rest.permissions import Permitted
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import model_of
 from lumigator_nb.services.selection import Selection
@@ -52,24 +53,31 @@ def get_comparison(
 
 
 @router.post("/estimate", dependencies=[READ], responses=responses(404, 409))
-def estimate(services: Shared, experiment_id: UUID, asked: api.EstimateRequest) -> list[api.EstimateRow]:
+def estimate(
+    services: Shared, permissions: Permitted, experiment_id: UUID, asked: api.EstimateRequest
+) -> list[api.EstimateRow]:
     """Say what asking models would take and cost; none is asked."""
     experiment = experiment_of(services, experiment_id)
-    models = [model_of(services.ws, each) for each in asked.models]
+    models = [model_of(services.ws, each, permissions) for each in asked.models]
     frame = services.ws.workflows.estimate(experiment, models)
     return [api.EstimateRow(**row) for row in documents.records(frame)]
 
 
 @router.post("/select", status_code=HTTPStatus.ACCEPTED, dependencies=[WRITE], responses=responses(404, 409))
 def begin_selection(
-    services: Shared, request: Request, response: Response, experiment_id: UUID, asked: api.SelectRequest
+    services: Shared,
+    request: Request,
+    response: Response,
+    permissions: Permitted,
+    experiment_id: UUID,
+    asked: api.SelectRequest,
 ) -> api.Selecting:
     """Begin a race of models, which ends as soon as the best is certain; its address says how it stands.
 
     It is run by this server: where that is stopped it has to be begun again, and pays for nothing twice.
     """
     experiment = experiment_of(services, experiment_id)
-    models = [model_of(services.ws, each) for each in asked.models]
+    models = [model_of(services.ws, each, permissions) for each in asked.models]
     name = services.races.begin(
         experiment.id, models, metric=asked.metric, confidence=asked.confidence, indifference=asked.indifference,
         budget=asked.budget, seed=asked.seed,

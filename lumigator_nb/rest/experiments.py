@@ -15,6 +15,7 @@ from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
 from lumigator_nb.rest.paging import PREFIX, Limit, Skip, base, location
+from lumigator_nb.rest.permissions import Permitted
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
     Page,
@@ -38,7 +39,7 @@ _ATTEMPTS = 5
 
 @router.post("/experiments", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
 def create_experiment(
-    services: Shared, request: Request, response: Response, asked: api.ExperimentCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.ExperimentCreate
 ) -> api.ExperimentResponse:
     """Decide what models are compared on. A name that is taken gets a number."""
     ws = services.ws
@@ -49,7 +50,7 @@ def create_experiment(
     def create() -> Experiment:
         return ws.experiments.create_unprompted(
             free_name(ws, asked.name), dataset=drawn, task=task_of(asked.task_definition),
-            metrics=metrics_of(asked.metrics), description=asked.description,
+            metrics=metrics_of(asked.metrics, permissions), description=asked.description,
             asked={"max_samples": asked.max_samples, "dataset": record.id},
         )  # fmt: skip
 
@@ -84,13 +85,13 @@ def delete_experiment(services: Shared, experiment_id: UUID) -> None:
 
 @router.post("/workflows", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
 def create_workflow(
-    services: Shared, request: Request, response: Response, asked: api.WorkflowCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.WorkflowCreate
 ) -> api.WorkflowResponse:
     """Send a model through an experiment; metrics that it asks for join the experiment's."""
     ws = services.ws
     experiment = experiment_of(services, asked.experiment_id)
-    model = model_of(ws, asked, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)
-    chosen = metrics_of(asked.metrics, asked.llm_as_judge)
+    model = model_of(ws, asked, permissions, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)
+    chosen = metrics_of(asked.metrics, permissions, asked.llm_as_judge)
     if chosen:
         experiment = ws.experiments.add_metrics(experiment, chosen)
 

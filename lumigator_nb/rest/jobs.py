@@ -15,6 +15,7 @@ from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
 from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.permissions import Permissions, Permitted
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
     PURPOSES,
@@ -37,17 +38,17 @@ _CREATED = {"status_code": HTTPStatus.CREATED, "dependencies": [WRITE], "respons
 
 @router.post("/inference", **_CREATED)  # type: ignore[arg-type]
 def create_inference_job(
-    services: Shared, request: Request, response: Response, asked: api.InferenceCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.InferenceCreate
 ) -> api.JobResponse:
     """Have a model answer the examples of a dataset."""
-    return _created(services, request, response, _infer(services, asked))
+    return _created(services, request, response, _infer(services, permissions, asked))
 
 
-def _infer(services: Services, asked: api.InferenceCreate) -> Asked:
+def _infer(services: Services, permissions: Permissions, asked: api.InferenceCreate) -> Asked:
     config = asked.job_config
     return services.ws.jobs.infer(
         str(asked.dataset),
-        model_of(services.ws, config, batch_size=asked.batch_size, prompt=config.system_prompt),
+        model_of(services.ws, config, permissions, batch_size=asked.batch_size, prompt=config.system_prompt),
         task=task_of(config.task_definition),
         name=asked.name,
         description=asked.description,
@@ -59,13 +60,13 @@ def _infer(services: Services, asked: api.InferenceCreate) -> Asked:
 
 @router.post("/annotate", **_CREATED)  # type: ignore[arg-type]
 def create_annotation_job(
-    services: Shared, request: Request, response: Response, asked: api.AnnotateCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.AnnotateCreate
 ) -> api.JobResponse:
     """Have a model write the ground truth of a new dataset."""
     config = asked.job_config
     job = services.ws.jobs.annotate(
         str(asked.dataset),
-        model_of(services.ws, config, batch_size=asked.batch_size, prompt=config.system_prompt),
+        model_of(services.ws, config, permissions, batch_size=asked.batch_size, prompt=config.system_prompt),
         task=task_of(config.task_definition),
         name=asked.name,
         description=asked.description,
@@ -76,13 +77,13 @@ def create_annotation_job(
 
 @router.post("/evaluator", **_CREATED)  # type: ignore[arg-type]
 def create_evaluation_job(
-    services: Shared, request: Request, response: Response, asked: api.EvaluationCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.EvaluationCreate
 ) -> api.JobResponse:
     """Score the column `predictions` of a dataset."""
     config = asked.job_config
     job = services.ws.jobs.evaluate(
         str(asked.dataset),
-        metrics=metrics_of(config.metrics, config.llm_as_judge),
+        metrics=metrics_of(config.metrics, permissions, config.llm_as_judge),
         task=task_of(config.task_definition),
         name=asked.name,
         description=asked.description,

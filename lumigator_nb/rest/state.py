@@ -27,6 +27,7 @@ class Services:
     Attributes:
         links: signs addresses of files.
         open: let programs of this machine in without a token.
+        local: whether only this machine reaches the server, so that callers may ask what it reaches.
         knows_host: whether browsers reach this server under a name.
         admits_origin: whether a page of that origin may send more than questions.
         submit_soon: called when something waits for the cluster.
@@ -37,6 +38,7 @@ class Services:
     ws: Workspace
     links: Links
     open: bool = True
+    local: bool = True
     knows_host: Callable[[str], bool] = lambda host: True
     admits_origin: Callable[[str, str], bool] = lambda origin, host: False
     submit_soon: Callable[[], None] = lambda: None

@@ -12,6 +12,7 @@ from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.rest import documents
 from lumigator_nb.rest import schemas as api
+from lumigator_nb.rest.permissions import Permissions
 from lumigator_nb.services.jobs import JobSummary
 from lumigator_nb.specs import (
     GenerationConfig,
@@ -57,23 +58,45 @@ def task_definition(task: Task) -> dict[str, str]:
 
 
 def model_of(
-    ws: Workspace, given: api.ModelFields, *, batch_size: int = 1, prompt: str | None = None, label: str | None = None
+    ws: Workspace,
+    given: api.ModelFields,
+    permissions: Permissions,
+    *,
+    batch_size: int = 1,
+    prompt: str | None = None,
+    label: str | None = None,
 ) -> Model:
     """Return the model that a request describes.
 
     Raises:
         ConfigurationError: the secret that it names is not there.
+        RefusedError: the caller may not ask for that.
         InvalidInputError, UnknownModelError: a setting is not one of this provider.
     """
     asked = given.generation_config
     generation = GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, top_p=asked.top_p)
-    return Model(
+    model = Model(
         given.model, provider=given.provider, label=label, base_url=given.base_url or None, generation=generation,
-        prompt=prompt or None, options=_options(ws, given, batch_size),
+        prompt=prompt or None, options=_options(given, batch_size),
     )  # fmt: skip
+    permissions.check_model(model)
+    if model.options.get("trust_remote_code"):
+        permissions.check_remote_code()
+    return _with_key(ws, model, given.secret_key_name, permissions) if given.secret_key_name else model
 
 
-def _options(ws: Workspace, given: api.ModelFields, batch_size: int) -> dict[str, Any]:
+def _with_key(ws: Workspace, model: Model, secret_name: str, permissions: Permissions) -> Model:
+    """Return the model that is asked with a secret of the database, never with a variable of the server's."""
+    name = ws.secrets.check_name(secret_name)
+    if name not in ws.secrets.names():
+        raise ConfigurationError(f"there is no secret {secret_name!r}", "store it with PUT first")
+    if model.provider in _LOCAL:
+        return model
+    permissions.check_key(model, name)
+    return model.model_copy(update={"options": {**model.options, "api_key_name": name}})
+
+
+def _options(given: api.ModelFields, batch_size: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
     local = given.provider in _LOCAL
     if given.generation_config.frequency_penalty:
@@ -83,12 +106,6 @@ def _options(ws: Workspace, given: api.ModelFields, batch_size: int) -> dict[str
     if batch_size > 1 and given.provider not in ("baseline", "function"):
         # Lumigator's default is 1, which asks for nothing; this server chooses better ones by itself.
         options["batch_size" if local else "concurrency"] = batch_size
-    if given.secret_key_name:
-        name = ws.secrets.check_name(given.secret_key_name)
-        if not ws.settings.having([name]):
-            raise ConfigurationError(f"there is no secret {given.secret_key_name!r}", "store it with PUT first")
-        if not local:
-            options["api_key_name"] = name
     if given.provider == "hf" and isinstance(given, api.InferenceConfig):
         options |= _hugging_face(given)
     return options
@@ -107,8 +124,14 @@ def _hugging_face(given: api.InferenceConfig) -> dict[str, Any]:
     return found
 
 
-def metrics_of(names: Sequence[str] | None, judge: api.LocalJudge | None = None) -> list[str | MetricSpec] | None:
-    """Return metrics, in a fixed order; those that ask a judge ask `judge`, where one is given."""
+def metrics_of(
+    names: Sequence[str] | None, permissions: Permissions, judge: api.LocalJudge | None = None
+) -> list[str | MetricSpec] | None:
+    """Return metrics, in a fixed order; those that ask a judge ask `judge`, where one is given.
+
+    Raises:
+        RefusedError: the caller may not ask the judge's address.
+    """
     if names is None:
         return None
     chosen: list[str | MetricSpec] = []
@@ -117,6 +140,7 @@ def metrics_of(names: Sequence[str] | None, judge: api.LocalJudge | None = None)
             chosen.append(name)
             continue
         model = Model(judge.model_name, provider="openai", base_url=judge.model_base_url)
+        permissions.check_model(model)
         chosen.append(MetricSpec(name=name, options={"model": model.model_dump(mode="json")}))
     return chosen
 

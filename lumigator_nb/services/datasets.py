@@ -18,9 +18,11 @@ import pandas as pd
 import pyarrow as pa
 
 from lumigator_nb import layout, results, tables
+from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
+from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.records import Dataset
 from lumigator_nb.repositories import Order, reading, writing
 from lumigator_nb.services import dataset_versions, deletion
@@ -29,6 +31,7 @@ from lumigator_nb.services.annotation import Annotator
 from lumigator_nb.services.dataset_versions import DatasetDiff
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.services.sources import LocalCopy, Source, fetched, file_hash
 from lumigator_nb.specs import Model, Shot, Task, now
 from lumigator_nb.store import Store
@@ -40,9 +43,10 @@ _VERSION_ATTEMPTS = 10
 class Datasets:
     """The datasets of a workspace."""
 
-    def __init__(self, database: Database, store: Store) -> None:
+    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
         self._database = database
         self._store = store
+        self._settings = settings
         self.annotator: Annotator | None = None
         self.stopper: Stop | None = None
 
@@ -86,6 +90,7 @@ class Datasets:
         """
         with fetched(source) as copy:
             title = checked_name(name) if name is not None else _name_from(copy.filename)
+            self._refuse_secrets(title, copy.filename)
             twins = self._twins(copy, name)
             if not twins:
                 self._next_version(title, new_version)  # refused before a large file is read
@@ -455,6 +460,7 @@ class Datasets:
 
     def _keep(self, dataset: Dataset, original: Path, data: Path, new_version: bool = False) -> Dataset:
         """Files first, the row last: whoever finds the row finds everything."""
+        self._refuse_secrets(dataset.name, dataset.filename)
         try:
             self._store.copy_in(data, layout.examples(dataset.id))
             self._store.copy_in(original, layout.original(dataset.id, dataset.filename))
@@ -462,6 +468,9 @@ class Datasets:
         except BaseException:
             self._store.delete(layout.dataset_folder(dataset.id))
             raise
+
+    def _refuse_secrets(self, name: str, filename: str) -> None:
+        refuse_secrets([("dataset's name", name), ("dataset's file name", filename)], redactor_of(self._settings))
 
     def _added(self, dataset: Dataset, new_version: bool) -> Dataset:
         for _ in range(_VERSION_ATTEMPTS):

@@ -151,8 +151,11 @@ class Experiments:
             record.metrics = joined
             return record
 
-    def _refuse_secrets(self, specs: Sequence[MetricSpec], task: Task | None = None) -> None:
+    def _refuse_secrets(
+        self, specs: Sequence[MetricSpec], task: Task | None = None, fields: Mapping[str, Any] | None = None
+    ) -> None:
         texts = [("task's prompt", task.prompt), ("task's template", task.template)] if task else []
+        texts += [(name, fields.get(name)) for name in ("name", "description")] if fields else []
         shots = task.shots if task else ()
         texts += [("few-shot example", text) for shot in shots for text in (shot.example, shot.answer)]
         for spec in specs:
@@ -168,7 +171,7 @@ class Experiments:
         prompted: bool = True,
         **fields: Any,
     ) -> Experiment:
-        self._refuse_secrets(chosen or (), task)
+        self._refuse_secrets(chosen or (), task, fields)
         with writing(self._database) as work:
             record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
             specs = default_metrics(record, task) if chosen is None else localized(chosen, task)

@@ -11,6 +11,7 @@ import pandas as pd
 from lumigator_nb import results, statistics
 from lumigator_nb.db import Database
 from lumigator_nb.errors import InvalidInputError, did_you_mean
+from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.records import Experiment, Label
 from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services.datasets import Datasets
@@ -276,6 +277,9 @@ class Labels:
         }  # fmt: skip
 
     def _store_labels(self, topic: Topic, by_rater: Mapping[str, Sequence[Label]]) -> None:
+        texts = [("criterion", topic.criterion), *(("name of a rater", rater) for rater in by_rater)]
+        texts += [("comment", label.comment) for labels in by_rater.values() for label in labels if label.comment]
+        refuse_secrets(texts, self._workflows.submitter.redact)
         with writing(self._database) as work:
             _found(work, topic.experiment_id)  # it may be gone by now
             _require_one_scale(work, topic)

@@ -48,8 +48,8 @@ class Secrets:
             description: for people; None leaves what there is.
 
         Raises:
-            InvalidInputError: the name is none, or that of a setting; the value is empty, too long, or holds a zero
-                byte; the description holds a secret.
+            InvalidInputError: :meth:`check_name` refuses the name; the value is empty, too long, or holds a zero byte;
+                the description holds a secret.
             SecretError: what is stored already needs a sealing key that is not here, or the key cannot be used.
             ConfigurationError: LUMIGATOR_SECRET_KEY is too short, or there is no keyring.
         """
@@ -70,13 +70,15 @@ class Secrets:
         """Return a secret's name in capitals.
 
         Raises:
-            InvalidInputError: it is none, or that of a setting; what is no name is not repeated.
+            InvalidInputError: it is none, or that of a setting, or of a variable that changes what programs do, such
+                as PATH; what is no name is not repeated.
         """
         plain = keys.plain_name(name)
         if plain.lower() in Settings.model_fields or plain.startswith("LUMIGATOR_"):
             raise InvalidInputError(
                 f"{plain} is a setting, which is needed before the database can be read", "put it into .env"
             )
+        keys.refuse_process_name(plain)
         return plain
 
     def delete(self, name: str) -> None:

@@ -82,11 +82,15 @@ class Submitter:
         self._cluster.check(metrics.pickled_by(specs))
 
     def check_keys(self, chosen: Sequence[Model]) -> None:
-        """Refuse models whose API key is missing.
+        """Refuse models whose API key is missing, or whose settings hold a secret, as they are stored.
 
         Raises:
-            ConfigurationError: one is.
+            ConfigurationError: a key is missing.
+            InvalidInputError: a name, label, prompt, address or other setting holds a secret.
         """
+        redact = self.redact
+        for model in chosen:
+            keys.refuse_secrets(_texts_of(model), redact)
         for model in chosen:
             key = models.key(model)
             # The nodes of a remote cluster may have keys of their own.
@@ -244,6 +248,15 @@ class Submitter:
         """What the model's settings say, else what holds for all."""
         own = model.resources
         return own if own.num_gpus is not None else own.model_copy(update={"num_gpus": self._settings.ray_worker_gpus})
+
+
+def _texts_of(model: Model) -> list[tuple[str, str]]:
+    """What each text of a model's settings is, and the text."""
+    return [
+        (f"{field} of a model", text)
+        for field, value in model.model_dump(mode="json").items()
+        for text in keys.texts_in(value)
+    ]
 
 
 def shard_size(model: Model, n_examples: int, n_workers: int = 1) -> int:

@@ -7,11 +7,14 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
+from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.records import Token
 from lumigator_nb.repositories import reading, writing
 from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.specs import Scope, now
 
 # Tells people, and programs that look for secrets in repositories, what it is.
@@ -22,8 +25,8 @@ _RANDOM_BYTES = 32
 class Tokens:
     """The API tokens of a workspace. Only their digests are kept."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
 
     def create(self, name: str, *, scope: Scope | str = Scope.READ, days: float | None = 90) -> str:
         """Make a token, and return it; it cannot be shown again.
@@ -35,8 +38,9 @@ class Tokens:
 
         Raises:
             ConflictError: the name is taken.
-            InvalidInputError: there is no such scope, or it would never be valid.
+            InvalidInputError: there is no such scope, it would never be valid, or the name holds a secret.
         """
+        refuse_secrets([("name of a token", name)], redactor_of(self._settings))
         chosen = _checked_scope(scope)
         if days is not None and not days > 0:
             raise InvalidInputError(f"days must be more than 0, got {days:g}")

@@ -30,6 +30,7 @@ from lumigator_nb.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
+from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.models import RECORDED, runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
@@ -212,6 +213,7 @@ class Workflows:
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        refuse_secrets([("description of a workflow", description)], self.submitter.redact)
         self.submitter.check(chosen, record.metrics)
         if not fresh:  # whoever enqueues does not wait for the cluster
             self.submitter.check_cluster(record.metrics)
@@ -320,6 +322,7 @@ class Workflows:
             dataset = work.datasets.get(record.dataset_id)
         rows = recording.read(self._store, dataset, predictions)
         model = Model(name, provider=RECORDED, label=name, options={"digest": recording.content_digest(rows)})
+        self.submitter.check_keys([model])
         launch, noted = Launch(max_failed=1.0), provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}

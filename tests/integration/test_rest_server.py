@@ -100,7 +100,7 @@ def test_no_request_at_random_breaks_it(programs, home, tmp_path, phases) -> Non
 
 def test_a_killed_server_loses_no_work(home, tiny_model, programs) -> None:
     models = [tiny_model, *(f"baseline/lead-{n}" for n in range(1, 5))]
-    with served(home) as server:
+    with served(home, LUMIGATOR_REST_LOCAL_MODELS="true") as server:
         experiment, workflows = experiment_with(server, models)
         config = {"model": "lead-1", "provider": "baseline"}
         dataset = server.get(f"experiments/{experiment}")["dataset"]
@@ -264,7 +264,7 @@ def twins(one: Serving, two: Serving) -> None:
 
 
 def test_progress_is_sent_as_it_happens(home, tiny_model) -> None:
-    with served(home) as server:
+    with served(home, LUMIGATOR_REST_LOCAL_MODELS="true") as server:
         experiment, workflows = experiment_with(server, [tiny_model, "baseline/lead-1"])
         address = f"{server.api}/experiments/{experiment}/events"
         # One that goes away early keeps nobody from anything.

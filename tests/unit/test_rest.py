@@ -417,6 +417,14 @@ def test_no_file_name_leads_elsewhere(client, services, name) -> None:
         get(client, url)
 
 
+@pytest.mark.parametrize(("name", "shown"), [
+    ("C:\\data\\x.csv", "x.csv"), ("../x.csv", "x.csv"), ("x\u202egpj.csv", "xgpj.csv"), ("x\u200b.csv", "x.csv"),
+    (".", "upload"), ("..", "upload"), ("ü 1.csv", "ü 1.csv"),
+])  # fmt: skip
+def test_a_file_name_is_shown_without_folders_and_hidden_characters(client, name, shown) -> None:
+    assert uploaded(client, name=name).json()["filename"] == shown
+
+
 def test_the_same_key_creates_once(client, services) -> None:
     dataset = uploaded(client, **{"Idempotency-Key": "up-1"}).json()
     assert uploaded(client, **{"Idempotency-Key": "up-1"}).json() == dataset

@@ -485,6 +485,62 @@ def test_a_stored_secret_in_a_text_that_lasts_is_refused(ws, where) -> None:
     assert VALUE not in str(caught.value)
 
 
+def test_no_name_description_prompt_or_address_that_lasts_holds_a_secret(ws, tmp_path) -> None:
+    experiment = experiment_on(ws)
+    Secrets(ws.database, ws.settings).set(NAME, VALUE)
+    frame, text = pd.DataFrame({"example": ["One."] * 4, "ground_truth": ["1"] * 4}), f"about {VALUE}"
+    (tmp_path / f"{VALUE}.csv").write_text("example\nOne.\n")
+    labels = pd.DataFrame({"row": [0], "model": ["m"], "rating": [1], "rater": ["ada"], "comment": [text]})
+
+    def recorded(name: str):
+        return ws.workflows.record(experiment, name=name, predictions=pd.DataFrame({"prediction": ["x"] * 4}))
+
+    recorded("m")
+    openai = {"provider": "openai", "base_url": "http://127.0.0.1:1/v1"}
+    places = {
+        "dataset": lambda: ws.datasets.upload(frame, name=text),
+        "file": lambda: ws.datasets.upload(tmp_path / f"{VALUE}.csv"),
+        "part": lambda: ws.datasets.draw("cases", 2, name=text),
+        "experiment": lambda: ws.experiments.create(text, dataset="cases", metrics=["rouge"]),
+        "description": lambda: ws.experiments.create("f", dataset="cases", metrics=["rouge"], description=text),
+        "model": lambda: ws.workflows.launch(experiment, [lm.Model(text, **openai)]),
+        "label": lambda: ws.workflows.launch(experiment, [lm.Model("baseline/copy", label=text)]),
+        "prompt": lambda: ws.workflows.launch(experiment, [lm.Model("m", prompt=text, **openai)]),
+        "base_url": lambda: ws.workflows.launch(experiment, [lm.Model("openai/m", base_url=f"http://h/{VALUE}/v1")]),
+        "option": lambda: ws.workflows.launch(experiment, [lm.Model("m", extra={"user": text}, **openai)]),
+        "race": lambda: ws.select(experiment, [lm.Model("m", prompt=text, **openai), "baseline/copy"], progress=False),
+        "workflow": lambda: ws.workflows.enqueue(experiment, ["baseline/copy"], description=text),
+        "predictions": lambda: recorded(text),
+        "job": lambda: ws.jobs.infer("cases", "baseline/copy", name=text),
+        "annotated": lambda: ws.jobs.annotate("cases", "baseline/copy", description=text),
+        "token": lambda: ws.tokens.create(text),
+        "comment": lambda: ws.labels.add(experiment, labels),
+        "package": lambda: ws.load(tmp_path / "none.lumi.zip", name=text),
+    }
+    for place, store in places.items():
+        with pytest.raises(InvalidInputError, match=f"holds the value of {NAME}") as caught:
+            store()
+        assert VALUE not in str(caught.value), place
+    assert VALUE.encode() not in written(ws)
+
+
+@pytest.mark.parametrize("name", [
+    "LD_PRELOAD", "path", "PYTHONPATH", "PYTHONSTARTUP", "HTTPS_PROXY", "HOME", "BASH_ENV", "DYLD_INSERT_LIBRARIES",
+    "RAY_AUTH_TOKEN", "OPENAI_BASE_URL", "SSL_CERT_FILE", "GIT_SSH_COMMAND", "NODE_OPTIONS", "HF_ENDPOINT",
+])  # fmt: skip
+def test_what_changes_how_programs_work_is_no_secret(secrets, name) -> None:
+    with pytest.raises(InvalidInputError, match="changes what programs do"):
+        secrets.set(name, VALUE)
+    assert secrets.names() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "HF_TOKEN", "GITHUB_TOKEN", "TEAM_SECRET", "AWS_BEARER_TOKEN_BEDROCK"]
+)
+def test_keys_keep_their_names(secrets, name) -> None:
+    assert secrets.check_name(name.lower()) == name
+
+
 def test_a_remote_cluster_shares_no_keyring() -> None:
     assert config.load(lumigator_secret_key="keyring:").node_secret is None
     assert config.load(lumigator_secret_key=TEXT).node_secret == TEXT

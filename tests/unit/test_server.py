@@ -8,6 +8,7 @@ import logging
 import queue
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ import requests
 from lumigator_nb.dashboards import serving as dashboards
 from lumigator_nb.dashboards.serving import Serving
 from lumigator_nb.rest import bridge
-from lumigator_nb.server import JsonLines, Lines, Server
+from lumigator_nb.server import JsonLines, Lines, Server, log_to_stderr
 from lumigator_nb.services.experiments import Experiments
 
 CSV = "example,ground_truth\nText one begins. It ends.,One\n"
@@ -143,3 +144,66 @@ def test_each_line_of_the_log_names_its_request(inline_ws, monkeypatch, caplog, 
     assert any("GET /api/v1/datasets 500" in line for line in about)
     assert any("GET /api/v1/jobs/%0Aforged 422" in line for line in lines)
     assert any("ending" in line for line in lines if "mine-1" not in line)
+
+
+def handshake(address: str, host: str, **headers: str) -> str:
+    """The first line that answers a websocket's handshake, over a socket of our own."""
+    port = int(address.rpartition(":")[2])
+    lines = {
+        "Host": host.format(port=port), "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol": "bokeh, no-token",
+        **{name.replace("_", "-"): value.format(port=port) for name, value in headers.items()},
+    }  # fmt: skip
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as opened:
+        opened.sendall(f"GET /ws HTTP/1.1\r\n{head}\r\n".encode())
+        return opened.recv(1000).split(b"\r\n")[0].decode()
+
+
+def test_no_websocket_opens_under_a_foreign_name(inline_ws, caplog) -> None:
+    foreign = "evil.example.org:{port}"
+    with running(inline_ws) as address:
+        for headers in (
+            {"Origin": f"http://{foreign}"},
+            {"Origin": f"http://{foreign}", "Sec_Fetch_Site": "same-origin"},
+            {"Sec_Fetch_Site": "none"},
+            {},
+        ):
+            assert handshake(address, foreign, **headers) == "HTTP/1.1 403 Forbidden", headers
+        assert handshake(address, "127.0.0.1:{port}", Origin=f"http://{foreign}") == "HTTP/1.1 403 Forbidden"
+        own = {"Origin": "http://127.0.0.1:{port}"}
+        assert handshake(address, "127.0.0.1:{port}", **own) == "HTTP/1.1 101 Switching Protocols"
+        assert handshake(address, "127.0.0.1:{port}", **own, Sec_WebSocket_Protocol="").startswith("HTTP/1.1 101")
+        assert requests.get(f"{address}/api/v1/health", timeout=60).ok
+    assert "this server is not known as evil.example.org" in caplog.text
+    assert "Uncaught exception" not in caplog.text
+
+
+def test_answers_say_what_pages_may_do_and_are_not_kept(inline_ws) -> None:
+    with running(inline_ws) as address:
+        page, docs, api = (requests.get(f"{address}/{path}", timeout=60) for path in ("", "api/v1/docs", "api/v1/jobs"))
+    for answer in (page, docs, api):
+        assert answer.ok
+        assert "default-src" in answer.headers["Content-Security-Policy"]
+        assert "Server" not in answer.headers
+    assert "frame-ancestors 'self'" in page.headers["Content-Security-Policy"]
+    for answer in (docs, api):
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
+    for name in ("lumigator_nb", "py.warnings", "tornado"):
+        logger = logging.getLogger(name)
+        for field in ("handlers", "level", "propagate"):
+            monkeypatch.setattr(logger, field, [] if field == "handlers" else getattr(logger, field))
+    log_to_stderr(as_json=True)
+    try:
+        logging.getLogger("lumigator_nb.server").info("begun")
+        warnings.warn("the same content is here already", stacklevel=1)
+        logging.getLogger("tornado.application").error("two\nlines")
+    finally:
+        logging.captureWarnings(False)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["logger"] for line in lines] == ["lumigator_nb.server", "py.warnings", "tornado.application"]
+    assert "the same content is here already" in lines[1]["message"]
