@@ -96,15 +96,20 @@ class Experiments:
         metrics: Sequence[Any] | None,
         description: str = "",
         asked: Mapping[str, Any] | None = None,
+        numbered: bool = False,
     ) -> Experiment:
-        """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass."""
+        """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass.
+
+        Args:
+            numbered: give a name that is taken a number, "name (2)", instead of refusing it.
+        """
         specs = None if metrics is None else parsed(metrics)
         return self._add(
-            dataset, specs, task, prompted=False,
+            dataset, specs, task, prompted=False, numbered=numbered,
             name=checked_name(name), description=description, asked=dict(asked or {}),
         )  # fmt: skip
 
-    def create_for_job(
+    def prepare_for_job(
         self,
         purpose: Purpose,
         *,
@@ -116,7 +121,9 @@ class Experiments:
         description: str = "",
         owes_dataset: bool = False,
     ) -> Experiment:
-        """Make what holds the one workflow of a job, and is in no list.
+        """Return what holds the one workflow of a job and is in no list, checked and not in the database yet.
+
+        :meth:`Workflows.enqueue_alone` and :meth:`Workflows.record_alone` add it together with the workflow.
 
         Args:
             name: of the job, which others may have too.
@@ -128,11 +135,13 @@ class Experiments:
             As :meth:`create`.
         """
         specs = None if metrics is None else parsed(metrics) if metrics else ()
-        return self._add(
-            dataset, specs, task, prompted=False,
-            name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
-            asked={**asked, "name": name}, owes_dataset=owes_dataset,
-        )  # fmt: skip
+        self._refuse_secrets(specs or (), task)
+        with reading(self._database) as work:
+            return self._checked(
+                work, dataset, specs, task, prompted=False,
+                name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
+                asked={**asked, "name": name}, owes_dataset=owes_dataset,
+            )  # fmt: skip
 
     def add_metrics(self, experiment: Experiment | str, given: Sequence[Any] | Any) -> Experiment:
         """Let an experiment be scored by more metrics; those that it has already stay as they are.
@@ -166,15 +175,31 @@ class Experiments:
         task: Task,
         *,
         prompted: bool = True,
+        numbered: bool = False,
         **fields: Any,
     ) -> Experiment:
         self._refuse_secrets(chosen or (), task)
         with writing(self._database) as work:
-            record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-            specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
-            check_metrics(specs, record, task, here=self._computes_here)
-            check_task(task, record.profile["metadata"], prompted=prompted)
-            return work.experiments.add(Experiment(dataset_id=record.id, task=task, metrics=specs, **fields))
+            experiment = self._checked(work, dataset, chosen, task, prompted=prompted, **fields)
+            if numbered:
+                experiment.name = work.experiments.free_name(experiment.name)
+            return work.experiments.add(experiment)
+
+    def _checked(
+        self,
+        work: UnitOfWork,
+        dataset: Dataset | str,
+        chosen: tuple[MetricSpec, ...] | None,
+        task: Task,
+        *,
+        prompted: bool,
+        **fields: Any,
+    ) -> Experiment:
+        record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
+        check_metrics(specs, record, task, here=self._computes_here)
+        check_task(task, record.profile["metadata"], prompted=prompted)
+        return Experiment(dataset_id=record.id, task=task, metrics=specs, **fields)
 
     def get(self, key: str) -> Experiment:
         """Return the experiment of that name or id.

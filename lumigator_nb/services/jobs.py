@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
@@ -27,11 +28,13 @@ from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.services.workflows import Workflows
-from lumigator_nb.specs import Launch, Model, Purpose, Status, Step, Summarization, Task, is_ground_truth
+from lumigator_nb.specs import Launch, Model, Purpose, Status, Step, Summarization, Task, is_ground_truth, now
 
 PREDICTIONS = "predictions"
 # Of names that others take at the same moment, so many are tried.
 _NAME_ATTEMPTS = 20
+# Earlier versions added what holds a job before its workflow; whoever was killed in between left it alone.
+ABANDONED_AFTER = timedelta(minutes=10)
 
 
 class JobSummary(NamedTuple):
@@ -221,18 +224,11 @@ class Jobs:
                 f"dataset {chosen.name!r} has no column {column!r} with predictions to score",
                 "an inference job with store_to_dataset makes one",
             )
-        owner = self._experiments.create_for_job(
+        holder = self._experiments.prepare_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
             asked={"max_samples": max_samples or -1}, description=description,
         )  # fmt: skip
-        try:
-            workflow = self._workflows.record(
-                owner, name=column, predictions=column, listed=(Step.EVALUATION,), later=True
-            )
-        except BaseException:
-            self._experiments.delete(owner)
-            raise
-        return self.get(self._listed(workflow).id)
+        return self.get(self._workflows.record_alone(holder, column).id)
 
     def get(self, key: str) -> Asked:
         """Return a job as it is recorded, by its id.
@@ -286,26 +282,29 @@ class Jobs:
         return self._datasets.get(asked.dataset_id)
 
     def settle(self) -> None:
-        """Make the datasets that jobs owe whose workflows have ended.
+        """Make the datasets that jobs owe whose workflows have ended, and remove what held jobs that are gone.
 
         Raises:
             UnavailableError: a service does not answer; nothing is lost.
         """
         with reading(self._database) as work:
             owing = work.experiments.owing()
+            abandoned = work.experiments.abandoned(before=now() - ABANDONED_AFTER)
         for experiment in owing:
-            if all(workflow.status.ended for workflow in self._workflows.of(experiment)):
-                self._settle(experiment)
+            self._settle(experiment)
+        for experiment in abandoned:
+            with suppress(NotFoundError):
+                self._experiments.delete(experiment)
 
     def _settle(self, experiment: Experiment) -> None:
-        workflow = self._workflows.of(experiment)[0]
-        if workflow.status is not Status.SUCCEEDED:
+        workflows = self._workflows.of(experiment)
+        if not workflows or workflows[0].status is not Status.SUCCEEDED:
             return  # it may be resumed, and owes it still
         try:
-            made = self._made(experiment, workflow)
-        except (UnavailableError, NotFoundError):
+            made = self._made(experiment, workflows[0])
+        except UnavailableError:
             raise
-        except LumigatorError as error:
+        except LumigatorError as error:  # where the experiment was deleted meanwhile, nothing is written
             self._end(experiment.id, {"problem": str(error)})
         else:
             self._end(experiment.id, {"dataset_id": made.id})
@@ -354,19 +353,11 @@ class Jobs:
         launch: Launch | None,
         **said: Any,
     ) -> Asked:
-        owner = self._experiments.create_for_job(
+        holder = self._experiments.prepare_for_job(
             purpose, dataset=dataset, task=task or Summarization(), metrics=(),
             asked={"column": column, "max_samples": max_samples or -1}, **said,
         )  # fmt: skip
-        try:
-            workflow = self._workflows.enqueue(owner, [model], launch=launch, listed=(Step.INFERENCE,))[0]
-        except BaseException:
-            self._experiments.delete(owner)
-            raise
-        return self.get(self._listed(workflow).id)
-
-    def _listed(self, workflow: Workflow) -> Job:
-        return next(job for job in self._workflows.jobs([workflow]) if job.listed)
+        return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
 
     def _sampled(self, dataset: Dataset | str, n: int | None) -> Dataset:
         record = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)

@@ -9,16 +9,22 @@ import io
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
+from sqlmodel import Session
 
 pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from lumigator_nb.repositories import writing
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.examples import EXAMPLES
@@ -29,7 +35,7 @@ from lumigator_nb.specs import Status
 from lumigator_nb.workspace import connect
 
 API = "/api/v1"
-ROWS = 6
+ROWS, MANY = 6, 24
 CSV = "example,ground_truth,part\n" + "".join(f"Text {n} begins. It ends.,Sum {n},p{n % 2}\n" for n in range(ROWS))
 GENERATION = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0}
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -340,6 +346,103 @@ def test_work_waits_for_a_cluster_that_is_away(client, services, cluster, inline
     assert inline_ws.jobs.get(job["id"]).status is Status.SUCCEEDED
     inline_ws.jobs.settle()
     assert inline_ws.datasets.count() == 2
+
+
+def at_once(*calls) -> list:
+    """Begin calls in threads at the same moment, and return what they return."""
+    start = threading.Barrier(len(calls))
+
+    def begun(call):
+        start.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(begun, calls))
+
+
+def test_a_file_that_is_uploaded_many_times_at_once_is_kept_once(client, services) -> None:
+    answers = at_once(*[partial(_uploaded_either_way, client, f"texts-{n % 2}.csv") for n in range(8)])
+    assert len({answer["id"] for answer in answers}) == 1
+    assert [each.version for each in services.ws.datasets.list()] == [1]
+    folders = {name.split("/")[1] for name in services.ws.store.list("datasets")}
+    assert folders == {answers[0]["id"]}, "the others left no files"
+
+
+def _uploaded_either_way(client, name: str) -> dict:
+    files = {"dataset": (name, CSV.encode()), "format": (None, "job")}
+    answer = client.post(f"{API}/datasets/", files=files)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()
+
+
+def test_experiments_and_workflows_of_one_name_at_once_are_numbered(client) -> None:
+    dataset = uploaded(client).json()["id"]
+    made = at_once(*[partial(experiment, client, dataset, name="same")] * MANY)
+    assert sorted(each["name"] for each in made) == sorted(["same", *(f"same ({n})" for n in range(2, MANY + 1))])
+    workflows = at_once(*[partial(workflow, client, made[0]["id"])] * 8)
+    assert sorted(each["name"] for each in workflows) == ["lead-1", *(f"lead-1 ({n})" for n in range(2, 9))]
+
+
+def test_a_job_is_there_whole_or_not_at_all(client, services, inline_ws) -> None:
+    """Whoever is killed, or looks, between two commits finds no job that will never begin."""
+    text = CSV.replace("part", "predictions")
+    dataset = uploaded(client, text).json()["id"]
+    halves = []
+
+    def look(_session) -> None:
+        with inline_ws.database.engine.connect() as connection:
+            halves.append(connection.execute(WITHOUT_WORKFLOW).scalar_one())
+
+    services.submit_soon = lambda: None
+    sa.event.listen(Session, "after_commit", look)
+    try:
+        inference(client, dataset, store_to_dataset=True, output_field="mine")
+        created(client, "jobs/annotate", {"name": "a", "dataset": dataset,
+                "job_config": {"model": "lead-1", "provider": "baseline"}})  # fmt: skip
+        created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "job_config": {"metrics": ["rouge"]}})
+    finally:
+        sa.event.remove(Session, "after_commit", look)
+    assert halves
+    assert set(halves) == {0}
+    assert inline_ws.jobs.count() == 3
+
+
+WITHOUT_WORKFLOW = sa.text(
+    "SELECT count(*) FROM experiment WHERE NOT EXISTS (SELECT 1 FROM workflow WHERE experiment_id = experiment.id)"
+)
+
+
+def test_the_predictions_to_score_are_in_the_store_before_the_job_is_to_be_seen(client, services, inline_ws) -> None:
+    dataset = uploaded(client, CSV.replace("part", "predictions")).json()["id"]
+    early = []
+
+    def submit(_session) -> None:  # as the server's helper may do it at any moment
+        early.extend(each for each in inline_ws.workflows.list() if not inline_ws.store.list(f"workflows/{each.id}"))
+
+    services.submit_soon = lambda: None
+    sa.event.listen(Session, "after_commit", submit)
+    try:
+        created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "job_config": {"metrics": ["rouge"]}})
+    finally:
+        sa.event.remove(Session, "after_commit", submit)
+    assert early == []
+
+
+@pytest.mark.parametrize("owes", [True, False])
+def test_what_held_a_job_that_is_gone_disturbs_no_other(client, services, inline_ws, owes) -> None:
+    dataset = uploaded(client).json()["id"]
+    lost, other = (inference(client, dataset, store_to_dataset=owes) for _ in range(2))
+    inline_ws.workflows.refresh()
+    holder = inline_ws.jobs.get(lost["id"]).experiment
+    inline_ws.workflows.delete(lost["id"])  # as an earlier version left it, killed while it made the job
+    inline_ws.jobs.settle()
+    assert inline_ws.jobs.get(other["id"]).status is Status.SUCCEEDED
+    assert inline_ws.experiments.find(holder.id) is not None, "another process may just be about to add its workflow"
+    with writing(inline_ws.database) as work:
+        work.experiments.get(holder.id).created_at -= timedelta(minutes=20)
+    inline_ws.jobs.settle()
+    assert inline_ws.experiments.find(holder.id) is None
+    assert client.delete(f"{API}/datasets/{dataset}?cascade=true").status_code == 204
 
 
 def test_secrets_never_come_back(client) -> None:
