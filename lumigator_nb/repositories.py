@@ -433,6 +433,10 @@ class UnitOfWork:
         self.tokens = Tokens(session, Token, "name", lock=lock)
         self.replies = Replies(session, Reply, "key", lock=lock)
 
+    def data_of(self, experiment: Experiment) -> Dataset:
+        """Return an experiment's dataset, cut down to the rows that the experiment uses."""
+        return self.datasets.get(experiment.dataset_id).sampled(experiment.sample)
+
     def state(self) -> str:
         """Return a text that is another one after a dataset, experiment, workflow, label or secret has changed."""
         counted = [

@@ -109,7 +109,7 @@ class LaunchForm:
         """
         form = cls(ws, experiment=experiment)
         form._take(experiment)
-        form.record = ws.datasets.get(experiment.dataset_id)
+        form.record = ws.datasets.of(experiment)
         form.dataset, form.name = form.record.name, experiment.name
         form.launched = {each.label: str(each.status) for each in ws.workflows.of(experiment)}
         return form

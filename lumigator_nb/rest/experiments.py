@@ -35,12 +35,10 @@ def create_experiment(
 ) -> api.ExperimentResponse:
     """Decide what models are compared on. A name that is taken gets a number."""
     ws = services.ws
-    record = ws.datasets.get(str(asked.dataset))
-    n = sample_of(asked.max_samples)
-    drawn = record if n is None or n >= record.n_examples else ws.datasets.draw(record, n)
     made = ws.experiments.create_unprompted(
-        asked.name, dataset=drawn, task=task_of(asked.task_definition), metrics=metrics_of(asked.metrics),
-        description=asked.description, asked={"max_samples": asked.max_samples, "dataset": record.id}, numbered=True,
+        asked.name, dataset=str(asked.dataset), task=task_of(asked.task_definition), metrics=metrics_of(asked.metrics),
+        description=asked.description, asked={"max_samples": asked.max_samples},
+        max_samples=sample_of(asked.max_samples), numbered=True,
     )  # fmt: skip
     response.headers["Location"] = location(request, f"experiments/{made.id}")
     return _experiments(services, request, [made])[0]

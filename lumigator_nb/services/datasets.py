@@ -21,7 +21,7 @@ from lumigator_nb import layout, results, tables
 from lumigator_nb.db import Database
 from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
-from lumigator_nb.records import Dataset
+from lumigator_nb.records import Dataset, Experiment
 from lumigator_nb.repositories import Order, UnitOfWork, reading, writing
 from lumigator_nb.services import dataset_versions, deletion
 from lumigator_nb.services import parts as parts_of
@@ -216,6 +216,11 @@ class Datasets:
         with reading(self._database) as work:
             return work.datasets.get(key)
 
+    def of(self, experiment: Experiment) -> Dataset:
+        """Return the dataset of an experiment; where the experiment uses only some of its rows, cut down to these."""
+        with reading(self._database) as work:
+            return work.data_of(experiment)
+
     def find(self, key: str) -> Dataset | None:
         """Return the dataset of that name or id, or None."""
         with reading(self._database) as work:
@@ -255,13 +260,14 @@ class Datasets:
     def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
         """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
-        with results.open_table(self._store, layout.examples(record.id)) as parquet:
-            frame: pd.DataFrame = parquet.read().to_pandas()
+        frame: pd.DataFrame = results.read_rows(self._store, layout.examples(record.id), record.sample).to_pandas()
         return frame
 
     def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
         """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
+        if record.sample is not None:
+            return self.to_pandas(record).iloc[offset : offset + limit]
         with results.open_table(self._store, layout.examples(record.id)) as parquet:
             parts, first = [], 0
             for group in range(parquet.num_row_groups):

@@ -171,7 +171,9 @@ def _ask_pilot(
 
 
 def _requests(store: Store, dataset: Dataset, conversation: Conversation) -> Iterator[tuple[Request, str | None]]:
-    for index, table in enumerate(results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE)):
+    for index, table in enumerate(
+        results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE, dataset.sample)
+    ):
         for at, values in enumerate(table.to_pylist()):
             truth, example = values.get("ground_truth"), values.pop("example")
             metadata = {name: value for name, value in values.items() if not is_ground_truth(name)}

@@ -169,7 +169,7 @@ class Jobs:
             As :meth:`Workflows.launch`.
             InvalidInputError: the dataset has a column of that name already.
         """
-        chosen = self._sampled(dataset, max_samples)
+        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         taken = {"example", *chosen.profile["metadata"], *(["ground_truth"] if chosen.has_ground_truth else [])}
         if to_dataset and column in taken:
             raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
@@ -190,7 +190,7 @@ class Jobs:
         launch: Launch | None = None,
     ) -> Asked:
         """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
-        chosen = self._sampled(dataset, max_samples)
+        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         return self._asked(
             Purpose.ANNOTATION, chosen, model, "ground_truth", max_samples, task=task, name=name,
             description=description, launch=launch, owes_dataset=True,
@@ -218,7 +218,7 @@ class Jobs:
             DatasetError: there is no such column.
             As :meth:`Experiments.create` and :meth:`Workflows.record`.
         """
-        chosen = self._sampled(dataset, max_samples)
+        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         if column not in chosen.profile["metadata"]:
             raise DatasetError(
                 f"dataset {chosen.name!r} has no column {column!r} with predictions to score",
@@ -226,7 +226,7 @@ class Jobs:
             )
         holder = self._experiments.prepare_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
-            asked={"max_samples": max_samples or -1}, description=description,
+            asked={"max_samples": max_samples or -1}, description=description, max_samples=max_samples,
         )  # fmt: skip
         return self.get(self._workflows.record_alone(holder, column).id)
 
@@ -310,7 +310,7 @@ class Jobs:
             self._end(experiment.id, {"dataset_id": made.id})
 
     def _made(self, experiment: Experiment, workflow: Workflow) -> Dataset:
-        source = self._datasets.get(experiment.dataset_id)
+        source = self._datasets.of(experiment)
         frame = self._datasets.to_pandas(source)
         predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
         column = experiment.asked["column"]
@@ -355,15 +355,9 @@ class Jobs:
     ) -> Asked:
         holder = self._experiments.prepare_for_job(
             purpose, dataset=dataset, task=task or Summarization(), metrics=(),
-            asked={"column": column, "max_samples": max_samples or -1}, **said,
+            asked={"column": column, "max_samples": max_samples or -1}, max_samples=max_samples, **said,
         )  # fmt: skip
         return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
-
-    def _sampled(self, dataset: Dataset | str, n: int | None) -> Dataset:
-        record = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-        if n is None or n >= record.n_examples:
-            return record
-        return self._datasets.draw(record, n)
 
 
 _BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}

@@ -27,8 +27,7 @@ def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str)
     Raises:
         DatasetError: a row is missing, doubled, or belongs to no example; or there is no such file or column.
     """
-    with results.open_table(store, layout.examples(dataset.id)) as parquet:
-        examples: pd.DataFrame = parquet.read().to_pandas()
+    examples: pd.DataFrame = results.read_rows(store, layout.examples(dataset.id), dataset.sample).to_pandas()
     frame = _frame(predictions, examples)
     if "prediction" not in frame:
         raise DatasetError(

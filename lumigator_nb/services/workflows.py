@@ -161,7 +161,7 @@ class Workflows:
             As :meth:`record`.
         """
         with reading(self._database) as work:
-            dataset = work.datasets.get(holder.dataset_id)
+            dataset = work.data_of(holder)
         rows = recording.read(self._store, dataset, column)
         workflow = claims.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
         try:
@@ -182,7 +182,7 @@ class Workflows:
     def _add_alone(self, holder: Experiment, workflow: Workflow, listed: Step) -> Workflow:
         """Add both in one transaction, so that nobody ever finds a job without its work."""
         with reading(self._database) as work:
-            noted = provenance.Circumstances({holder.id: (holder, work.datasets.get(holder.dataset_id))})
+            noted = provenance.Circumstances({holder.id: (holder, work.data_of(holder))})
         with writing(self._database) as work:
             work.datasets.get(holder.dataset_id)  # locked, so that it is not deleted meanwhile
             work.experiments.add(holder)
@@ -361,7 +361,7 @@ class Workflows:
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            dataset = work.datasets.get(record.dataset_id)
+            dataset = work.data_of(record)
         rows = recording.read(self._store, dataset, predictions)
         model = recording.model_of(name, rows)
         launch, noted = Launch(max_failed=1.0), provenance.circumstances(self._database, [record.id])
@@ -391,7 +391,7 @@ class Workflows:
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            dataset = work.datasets.get(record.dataset_id)
+            dataset = work.data_of(record)
         return estimates.of_experiment(self._store, record, dataset, chosen, pilot, self.submitter)
 
     def _again(

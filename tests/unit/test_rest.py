@@ -69,9 +69,10 @@ def created(client, path: str, body: dict, code: int = 201, **headers: str):
     return answer.json()
 
 
-def inference(client, dataset: str, **config) -> dict:
+def inference(client, dataset: str, *, max_samples: int = -1, **config) -> dict:
     job = {"model": "lead-1", "provider": "baseline", "generation_config": GENERATION, **config}
-    return created(client, "jobs/inference/", {"name": "mine", "dataset": dataset, "job_config": job})
+    body = {"name": "mine", "dataset": dataset, "job_config": job, "max_samples": max_samples}
+    return created(client, "jobs/inference/", body)
 
 
 def get(client, path: str, code: int = 200):
@@ -266,12 +267,41 @@ def test_what_lumigator_lets_one_do_twice(client) -> None:
     assert twice[0]["id"] != twice[1]["id"]
 
 
-def test_a_sample_of_the_examples(client, services) -> None:
+def test_a_sample_is_no_dataset_and_goes_with_what_it_was_drawn_from(client, services) -> None:
+    """Neither an experiment nor a job on a part of a dataset leaves a copy of its texts anywhere."""
+    ws, marker = services.ws, "SECRET-PATIENT"
+    text = "example,ground_truth,predictions\n" + "".join(f"Text {n}. {marker} {n}.,Sum {n},Sum\n" for n in range(20))
+    dataset = uploaded(client, text).json()["id"]
+    found = experiment(client, dataset, max_samples=5)
+    assert (found["max_samples"], found["dataset"]) == (5, dataset)
+    mine = workflow(client, found["id"])
+    jobs = [
+        inference(client, dataset, max_samples=3),
+        created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "max_samples": 4,
+                "job_config": {"metrics": ["rouge"]}}),
+    ]  # fmt: skip
+    assert [get(client, f"jobs/{each['id']}").json()["config"]["dataset"]["id"] for each in jobs] == [dataset] * 2
+    assert [each.id for each in ws.datasets.list()] == [dataset]
+    assert get(client, "datasets").json()["total"] == 1
+    ws.workflows.refresh()
+    result = get(client, get(client, f"workflows/{mine['id']}").json()["artifacts_download_url"]).json()
+    assert [len(result["artifacts"][name]) for name in ("examples", "predictions", "ground_truth")] == [5] * 3
+    assert result["artifacts"]["ground_truth"] == [
+        f"Sum {each.split()[1][:-1]}" for each in result["artifacts"]["examples"]
+    ]
+    path = f"{API}/datasets/{dataset}"
+    assert client.delete(path).status_code == 409
+    assert client.delete(f"{path}?cascade=true").status_code == 204
+    assert [ws.experiments.count(), ws.workflows.count(), ws.jobs.count(), ws.datasets.count()] == [0] * 4
+    assert [name for name in ws.store.list("") if marker.encode() in unpacked(ws.store.read(name))] == []
+
+
+def unpacked(content: bytes) -> bytes:
+    return repr(pq.read_table(io.BytesIO(content)).to_pylist()).encode() if content[:4] == b"PAR1" else content
+
+
+def test_more_samples_than_examples_are_all(client) -> None:
     dataset = uploaded(client).json()
-    found = experiment(client, dataset["id"], max_samples=2)
-    assert (found["max_samples"], found["dataset"]) == (2, dataset["id"])
-    record = services.ws.experiments.get(found["id"])
-    assert services.ws.datasets.get(record.dataset_id).n_examples == 2
     assert experiment(client, dataset["id"], max_samples=100)["max_samples"] == 100
 
 
