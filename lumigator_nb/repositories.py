@@ -186,6 +186,12 @@ class Datasets(Repository[Dataset]):
         query = select(Dataset).where(Dataset.content_hash == content_hash).order_by(col(Dataset.created_at))
         return list(self.session.exec(query))
 
+    def drawn_from(self, dataset_id: str) -> list[Dataset]:
+        """Return the datasets that hold rows drawn from another one."""
+        derived = sa.type_coerce(col(Dataset.derived), sa.JSON)
+        conditions = derived["dataset_id"].as_string() == dataset_id, derived["how"].as_string() == "draw"
+        return list(self.session.exec(select(Dataset).where(*conditions).order_by(col(Dataset.id))))
+
 
 def _newest_first(name: str) -> SelectOfScalar[Dataset]:
     return select(Dataset).where(Dataset.name == name).order_by(col(Dataset.version).desc())
