@@ -144,7 +144,7 @@ def dataset_response(record: Dataset) -> api.DatasetResponse:
 def filename_of(record: Dataset) -> str:
     """Return what a dataset's file is called; what was never a file is called by its name."""
     made_here = record.generated or record.derived or record.filename == "dataframe.parquet"
-    return f"{layout.safe_filename(record.name)}.csv" if made_here else record.filename
+    return f"{layout.filename_of(record.name)}.csv" if made_here else record.filename
 
 
 def job_response(job: JobSummary) -> api.JobResponse:

@@ -278,7 +278,8 @@ class Jobs:
         """
         asked = self.look(key)
         if asked.dataset_id is None:
-            raise NotFoundError("dataset of job", key, "store_to_dataset makes one, when the job has succeeded")
+            problem = asked.summary.problem or "store_to_dataset makes one, when the job has succeeded"
+            raise NotFoundError("dataset of job", key, problem)
         return self._datasets.get(asked.dataset_id)
 
     def settle(self) -> None:
@@ -313,6 +314,7 @@ class Jobs:
         source = self._datasets.of(experiment)
         frame = self._datasets.to_pandas(source)
         predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
+        predictions = predictions.str.replace("\0", "\ufffd")  # which text has not
         column = experiment.asked["column"]
         if is_ground_truth(column):
             frame = frame[[name for name in frame if not is_ground_truth(str(name))]]

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -24,6 +26,7 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from lumigator_nb import layout
 from lumigator_nb.repositories import writing
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
@@ -31,7 +34,7 @@ from lumigator_nb.rest.examples import EXAMPLES
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.state import Services
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Status, Step
 from lumigator_nb.workspace import connect
 
 API = "/api/v1"
@@ -175,6 +178,50 @@ def test_an_annotation_writes_the_ground_truth(client) -> None:
     assert (made["generated"], made["generated_by"]) == (True, "lead-1")
     (url,) = get(client, f"datasets/{made['id']}/download?extension=csv").json()["download_urls"]
     assert next(csv.DictReader(io.StringIO(get(client, url).text)))["ground_truth"] == "Text 0 begins."
+
+
+def test_a_dataset_made_by_a_model_is_called_after_its_data(client, services) -> None:
+    frame = pd.DataFrame({"example": ["a"], "ground_truth": ["b"]})
+    made = services.ws.datasets.keep_generated(
+        frame, name="texts, annotated by org/some-model", model="org/some-model", workflow_id=NOWHERE
+    )
+    assert get(client, f"datasets/{made.id}").json()["filename"] == "texts_annotated_by_org_some-model.csv"
+    urls = get(client, f"datasets/{made.id}/download").json()["download_urls"]
+    names = [urlsplit(url).path.rsplit("/", 1)[-1] for url in urls]
+    assert names == [f"texts_annotated_by_org_some-model.{ending}" for ending in ("parquet", "csv")]
+
+
+@pytest.mark.parametrize(("answer", "column", "problem"), [
+    ("a\0b", ["a\ufffdb"] * ROWS, None),  # no file of text can hold the character
+    (None, None, "no example was answered"),
+])  # fmt: skip
+def test_a_dataset_is_made_of_whatever_was_answered_or_it_is_said_why_not(
+    client, services, answer, column, problem
+) -> None:
+    dataset = uploaded(client).json()
+    job = inference(client, dataset["id"], store_to_dataset=True)
+    services.ws.workflows.refresh()
+    name = layout.part(job["id"], Step.INFERENCE, 0)
+    table = pq.read_table(io.BytesIO(services.ws.store.read(name)))
+    answers = pa.array([answer] * ROWS, pa.string())
+    table = table.set_column(table.column_names.index("prediction"), "prediction", answers)
+    with services.ws.store.writing(name) as file:
+        pq.write_table(table, file)
+    found = get(client, f"jobs/{job['id']}/dataset", 200 if problem is None else 404).json()
+    assert get(client, f"jobs/{job['id']}").json()["message"] == problem
+    if problem is None:
+        assert services.ws.datasets.to_pandas(found["id"])["predictions"].tolist() == column
+    else:
+        assert found["hint"] == problem
+
+
+def test_a_dataset_goes_with_a_job_that_is_under_way(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    inference(client, dataset["id"])
+    assert client.delete(f"{API}/datasets/{dataset['id']}").status_code == 409
+    assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+    assert services.ws.jobs.count() == 0
 
 
 def test_an_evaluation_scores_the_predictions_of_a_dataset(client) -> None:
