@@ -194,7 +194,7 @@ def _created(experiments: Experiments, like: Experiment) -> Experiment:
     for number in itertools.count(1):
         name = f"{like.name} (reproduced)" if number == 1 else f"{like.name} (reproduced {number})"
         try:
-            n = like.sample and like.sample.n
+            n = like.sample.n if like.sample else None
             if like.metrics:
                 return experiments.create(
                     name, dataset=like.dataset_id, task=like.task, metrics=like.metrics, max_samples=n

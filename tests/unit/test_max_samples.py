@@ -12,7 +12,7 @@ from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.errors import InUseError, InvalidInputError
 from lumigator_nb.repositories import writing
-from lumigator_nb.services import reproduction
+from lumigator_nb.services import inspection, reproduction
 from lumigator_nb.specs import Sample, Status, Step, StoreSpec
 from lumigator_nb.store import Store
 from lumigator_nb.workspace import Workspace
@@ -81,6 +81,11 @@ def test_all_is_as_on_a_dataset_of_these_rows_alone(ws) -> None:
     estimates = [ws.workflows.estimate(each, MODELS) for each in (part, alone)]
     pd.testing.assert_frame_equal(*estimates, check_exact=True)
     assert str(ws.experiments.get(part.id)).count("12 of 40, drawn at random") == 1
+    ws.evaluate(part, "chrf")
+    ws.wait(part, progress=False, check=True)
+    assert ws.compare(part).scores[-1].name == "chrf"
+    assert ws.select(part, MODELS, metric="chrf", progress=False).n_examples == N
+    assert inspection.inspect(ws.database, ws.store).faults == ()
 
 
 def test_labels_recordings_and_resumed_work_count_within_the_sample(ws, cluster) -> None:
