@@ -179,7 +179,7 @@ def group_scorer(
             found.totals.setdefault(each.info.name, Total(each.info)).add(each)
         return found
 
-    with results.row_reader(store, spec.dataset, columns) as rows:
+    with results.row_reader(store, spec.dataset, columns, spec.sample) as rows:
         yield score
 
 

@@ -122,6 +122,11 @@ def log(workflow_id: str, attempt: int) -> str:
     return f"{workflow_folder(workflow_id)}/log-{attempt}.txt"
 
 
+def filename_of(name: str) -> str:
+    """Return what a file of that name is called; as in :func:`safe_filename`, but what is before a slash counts."""
+    return safe_filename(re.sub(r"[/\\]", "_", name))
+
+
 def safe_filename(filename: str) -> str:
     """Return a name of letters, digits, ``.``, ``_`` and ``-`` without folders, at most 100 characters long."""
     base = re.split(r"[/\\]", filename)[-1]

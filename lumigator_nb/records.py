@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from lumigator_nb.display import records as shown
-from lumigator_nb.specs import Launch, MetricSpec, Model, Purpose, Scope, Status, Step, Task, now
+from lumigator_nb.specs import Launch, MetricSpec, Model, Purpose, Sample, Scope, Status, Step, Task, now
 
 # Named constraints are the only ones that a later migration can change on every engine.
 SQLModel.metadata.naming_convention = {
@@ -103,7 +103,8 @@ class Dataset(_Record, table=True):
         profile: counts, lengths in words and the first rows, as :func:`lumigator_nb.tables.profile` gives them.
         notes: what was noticed on upload.
         generated: where a model wrote a column: the `model`, the `workflow_id` that did it, and the `column`.
-        derived: where it was drawn from another dataset: its `dataset_id`, and how.
+        derived: where it was drawn from another dataset: its `dataset_id`, and how. With `how` "sample" the record
+            is what :meth:`sampled` made: it stands for rows of the dataset of the same id, and is in no database.
         archived_at: since when lists leave it out.
     """
 
@@ -137,11 +138,25 @@ class Dataset(_Record, table=True):
         """Whether there is a ground-truth column with at least one filled cell."""
         return bool(self.profile["has_ground_truth"])
 
+    @property
+    def sample(self) -> Sample | None:
+        """The rows of the dataset that this stands for; None for all."""
+        return Sample.model_validate(self.derived["sample"]) if self.derived.get("how") == "sample" else None
+
+    def sampled(self, sample: Sample | None) -> Dataset:
+        """Return the dataset as one who uses only these rows sees it, not to be stored."""
+        if sample is None:
+            return self
+        derived = {"how": "sample", "sample": sample.model_dump(mode="json")}
+        return Dataset(**{**self.model_dump(), "n_examples": sample.n, "derived": derived})
+
 
 class Experiment(_Record, table=True):
     """A dataset, a task and the metrics by which models are compared on it.
 
     Attributes:
+        sample: rows of the dataset that it uses; None for all. Rows of predictions, scores and labels are counted
+            within them.
         description: in words.
         purpose: "comparison"; others hold the one workflow of a job that was asked for by itself, and no list shows
             them.
@@ -156,6 +171,7 @@ class Experiment(_Record, table=True):
     id: str = Field(default_factory=_id, primary_key=True)
     name: str = Field(unique=True, index=True)
     dataset_id: str = Field(foreign_key="dataset.id", index=True)
+    sample: Sample | None = Field(default=None, sa_column=sa.Column(JsonValue(Sample | None), nullable=True))
     task: Task = Field(sa_column=sa.Column(JsonValue(Task), nullable=False))
     metrics: tuple[MetricSpec, ...] = Field(sa_column=sa.Column(JsonValue(tuple[MetricSpec, ...]), nullable=False))
     description: str = ""

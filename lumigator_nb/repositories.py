@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,17 @@ _ORDERS: dict[str, tuple[str, bool]] = {
     "name": ("name", False), "-name": ("name", True),
     "size": ("n_examples", True), "-size": ("n_examples", False),
 }  # fmt: skip
+
+
+def serialize(session: Session, what: str) -> None:
+    """Wait until no other transaction that named the same thing is open; others wait until this one has ended.
+
+    For what no unique constraint can say, since it is about rows that are not there yet. SQLite has one writer at a
+    time anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big", signed=True)
+        session.execute(sa.select(func.pg_advisory_xact_lock(number)))
 
 
 class Repository(Generic[T]):
@@ -169,8 +181,16 @@ class Datasets(Repository[Dataset]):
 
     def with_content(self, content_hash: str) -> list[Dataset]:
         """Return the datasets that were uploaded from the same bytes, oldest first."""
+        if self.lock:
+            serialize(self.session, f"content {content_hash}")
         query = select(Dataset).where(Dataset.content_hash == content_hash).order_by(col(Dataset.created_at))
         return list(self.session.exec(query))
+
+    def drawn_from(self, dataset_id: str) -> list[Dataset]:
+        """Return the datasets that hold rows drawn from another one."""
+        derived = sa.type_coerce(col(Dataset.derived), sa.JSON)
+        conditions = derived["dataset_id"].as_string() == dataset_id, derived["how"].as_string() == "draw"
+        return list(self.session.exec(select(Dataset).where(*conditions).order_by(col(Dataset.id))))
 
 
 def _newest_first(name: str) -> SelectOfScalar[Dataset]:
@@ -187,6 +207,23 @@ class Experiments(Repository[Experiment]):
     def owing(self) -> list[Experiment]:
         """Return those of whose predictions a dataset is still to be made."""
         return list(self.session.exec(select(Experiment).where(col(Experiment.owes_dataset))))
+
+    def abandoned(self, before: datetime) -> list[Experiment]:
+        """Return those that were made for a job, and have no workflow although they are older than that."""
+        workflows = sa.exists().where(col(Workflow.experiment_id) == col(Experiment.id))
+        conditions = col(Experiment.purpose) != Purpose.COMPARISON, col(Experiment.created_at) < before, ~workflows
+        return list(self.session.exec(select(Experiment).where(*conditions)))
+
+    def free_name(self, name: str) -> str:
+        """Return a name that no experiment has: that one, or with a number behind it, "name (2)".
+
+        It stays free until the transaction ends, as far as others ask here for theirs.
+        """
+        serialize(self.session, f"experiment {name}")
+        number, free = 2, name
+        while self.count(col(Experiment.name) == free):
+            free, number = f"{name} ({number})", number + 1
+        return free
 
     def having(self, status: Status) -> ColumnElement[bool]:
         """Return the condition that an experiment has a workflow of that status."""
@@ -401,6 +438,10 @@ class UnitOfWork:
         self.secrets = Secrets(session, Secret, lock=lock)
         self.tokens = Tokens(session, Token, "name", lock=lock)
         self.replies = Replies(session, Reply, "key", lock=lock)
+
+    def data_of(self, experiment: Experiment) -> Dataset:
+        """Return an experiment's dataset, cut down to the rows that the experiment uses."""
+        return self.datasets.get(experiment.dataset_id).sampled(experiment.sample)
 
     def state(self) -> str:
         """Return a text that is another one after a dataset, experiment, workflow, label or secret has changed."""

@@ -25,7 +25,7 @@ from lumigator_nb import layout
 from lumigator_nb.errors import DamagedError, LumigatorError
 from lumigator_nb.metrics import Scores
 from lumigator_nb.models import Prediction
-from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Step, StepResult, Value, WorkflowSpec, now
+from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Sample, Step, StepResult, Value, WorkflowSpec, now
 from lumigator_nb.store import Store
 
 if TYPE_CHECKING:
@@ -234,13 +234,23 @@ def read_shard(store: Store, workflow_id: str, step: Step, shard: int) -> pa.Tab
 
 
 def iter_shards(
-    store: Store, name: str, columns: Sequence[str] | Callable[[str], bool] | None, shard_size: int
+    store: Store,
+    name: str,
+    columns: Sequence[str] | Callable[[str], bool] | None,
+    shard_size: int,
+    sample: Sample | None = None,
 ) -> Iterator[pa.Table]:
     """Yield consecutive tables of `shard_size` rows (the last may be shorter) of a Parquet file in the store.
 
     Args:
         columns: those to read, as far as they are there, or what says of each name whether to; None reads all.
+        sample: the rows to read; None for all.
     """
+    if sample is not None:
+        with row_reader(store, name, columns, sample) as rows:
+            for first in range(0, sample.n, shard_size):
+                yield rows(first, shard_size)
+        return
     with open_table(store, name) as parquet:
         present = _present(parquet, columns)
         waiting: list[pa.Table] = []
@@ -262,9 +272,32 @@ def _present(parquet: pq.ParquetFile, columns: Sequence[str] | Callable[[str], b
     return names if columns is None else [column for column in columns if column in names]
 
 
+def sampled_rows(sample: Sample) -> Any:
+    """Return (n,) numbers of the rows that a sample is made of, ascending."""
+    # The stream of this generator is the same in every version of NumPy; that of newer ones is not promised to be.
+    keys = np.random.RandomState(sample.seed).random_sample(sample.of)
+    return np.sort(np.argsort(keys, kind="stable")[: sample.n])
+
+
+def read_rows(store: Store, name: str, sample: Sample | None = None) -> pa.Table:
+    """Read the rows of a sample of a Parquet file in the store, or all of them.
+
+    Raises:
+        As :func:`open_table`.
+    """
+    if sample is not None:
+        with row_reader(store, name, None, sample) as rows:
+            return rows(0, sample.n)
+    with open_table(store, name) as parquet:
+        return parquet.read()
+
+
 @contextmanager
 def row_reader(
-    store: Store, name: str, columns: Sequence[str] | Callable[[str], bool] | None
+    store: Store,
+    name: str,
+    columns: Sequence[str] | Callable[[str], bool] | None,
+    sample: Sample | None = None,
 ) -> Iterator[Callable[[int, int], pa.Table]]:
     """Open a Parquet file of the store, and yield what reads ``count`` of its rows from row ``first`` on.
 
@@ -272,6 +305,7 @@ def row_reader(
 
     Args:
         columns: as of :func:`iter_shards`.
+        sample: with it, ``first`` and ``count`` are positions in the sample, whose rows ascend.
     """
     with open_table(store, name) as parquet:
         present = _present(parquet, columns)
@@ -293,7 +327,16 @@ def row_reader(
                 first += len(parts[-1])
             return pa.concat_tables(parts)
 
-        yield rows
+        yield rows if sample is None else _of_sample(rows, sampled_rows(sample))
+
+
+def _of_sample(rows: Callable[[int, int], pa.Table], numbers: Any) -> Callable[[int, int], pa.Table]:
+    def sampled(first: int, count: int) -> pa.Table:
+        wanted = numbers[first : first + count]
+        neighbours = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+        return pa.concat_tables([rows(int(each[0]), len(each)) for each in neighbours])
+
+    return sampled
 
 
 def write_spec(store: Store, spec: WorkflowSpec) -> None:

@@ -472,6 +472,20 @@ class Launch(Value):
     timeout: float | None = Field(default=None, gt=0)
 
 
+class Sample(Value):
+    """Rows of a dataset, drawn at random without repetition; these numbers say which.
+
+    Attributes:
+        n: rows that are drawn.
+        of: rows of the dataset.
+        seed: the same one draws the same rows, and fewer of them draw a part of these.
+    """
+
+    n: int = Field(ge=1, lt=2**31)
+    of: int = Field(ge=1, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
 class WorkflowSpec(Value):
     """One model through one experiment: all that the cluster must know.
 
@@ -479,7 +493,8 @@ class WorkflowSpec(Value):
         workflow_id: names its folder in the store.
         attempt: 1 at launch, one more at every resume; results of earlier attempts are told apart by it.
         dataset: the store's name of the examples (Parquet with `example` and, where known, `ground_truth`).
-        n_examples: rows of that file.
+        n_examples: rows of that file, or of the sample.
+        sample: rows of that file that are used; None for all.
         shard_size: rows per file of predictions; a finished file is never computed again.
         task: as the model is told it; `judged_task` as judges are, None in specifications of earlier versions.
         launch: how to go about it.
@@ -490,6 +505,7 @@ class WorkflowSpec(Value):
     attempt: int = 1
     dataset: str
     n_examples: int
+    sample: Sample | None = None
     task: Task
     judged_task: Task | None = None
     model: Model

@@ -130,7 +130,7 @@ class Workspace:
             InvalidInputError: none has succeeded yet.
         """
         record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        dataset = self.datasets.get(record.dataset_id)
+        dataset = self.datasets.of(record)
         workflows = self.workflows.refresh(record)
         jobs = self.workflows.jobs(workflows)
         examples, ratings = self.datasets.to_pandas(dataset), self.labels.ratings(record)
@@ -440,7 +440,7 @@ class Workspace:
         seed: int,
     ) -> Question:
         record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        dataset = self.datasets.get(record.dataset_id)
+        dataset = self.datasets.of(record)
         chosen = claims.checked_models(models, 1, launch, here=True)
         claims.check_labels(chosen, ())
         question = trial.question(self.store, record, dataset, chosen, metric, launch, seed)

@@ -232,6 +232,7 @@ def _experiment(record: Experiment) -> _Shown:
         ("Template", record.task.template),
         ("Metrics", ", ".join(describe_metric(metric) for metric in record.metrics)),
         ("Dataset", record.dataset_id),
+        ("Examples", f"{record.sample.n:,} of {record.sample.of:,}, drawn at random" if record.sample else None),
         ("Created", moment(record.created_at)),
         ("Id", record.id),
     )

@@ -149,7 +149,8 @@ def experiment_facts(ws: Workspace, key: str) -> ExperimentFacts:
         NotFoundError: there is no such experiment.
     """
     record = ws.experiments.get(key)
-    return ExperimentFacts(record, ws.datasets.find(record.dataset_id))
+    dataset = ws.datasets.find(record.dataset_id)
+    return ExperimentFacts(record, dataset and dataset.sampled(record.sample))
 
 
 def facts_markup(facts: ExperimentFacts) -> Html:
@@ -173,7 +174,8 @@ def _dataset_link(dataset: Dataset | None) -> Html:
         return tag("span", "deleted", class_="lm-soft")
     version = f"@{dataset.version}" if dataset.version > 1 else ""
     place = Route(("datasets", dataset.name + version))
-    return join([link(place, name(dataset.name + version)), f", {count(dataset.n_examples, 'example')}"])
+    used = f"{dataset.n_examples:,} of {dataset.sample.of:,} examples" if dataset.sample else None
+    return join([link(place, name(dataset.name + version)), f", {used or count(dataset.n_examples, 'example')}"])
 
 
 def under_title(facts: ExperimentFacts) -> Html:

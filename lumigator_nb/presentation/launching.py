@@ -109,7 +109,7 @@ class LaunchForm:
         """
         form = cls(ws, experiment=experiment)
         form._take(experiment)
-        form.record = ws.datasets.get(experiment.dataset_id)
+        form.record = ws.datasets.of(experiment)
         form.dataset, form.name = form.record.name, experiment.name
         form.launched = {each.label: str(each.status) for each in ws.workflows.of(experiment)}
         return form
@@ -129,6 +129,7 @@ class LaunchForm:
             if model.repeat == 1 and model.provider not in (models.RECORDED, "function"):
                 form.added[model.label] = model
         form.models = tuple(form.added)
+        form.sample = str(experiment.sample.n) if experiment.sample else ""
         form.change(dataset=ws.datasets.get(experiment.dataset_id).name)
         return form
 
@@ -339,10 +340,10 @@ class LaunchForm:
 
     def _created(self) -> Experiment:
         assert self.record is not None  # validated before
-        number, dataset = checks.whole(self.sample), self.record
-        if number is not None and number < dataset.n_examples:
-            dataset = self.ws.datasets.draw(dataset, number)
-        return self.ws.experiments.create(self.name, dataset=dataset, task=self.built_task(), metrics=self.specs)
+        return self.ws.experiments.create(
+            self.name, dataset=self.record, task=self.built_task(), metrics=self.specs,
+            max_samples=checks.whole(self.sample),
+        )  # fmt: skip
 
     @property
     def summary(self) -> str:
@@ -361,7 +362,7 @@ class LaunchForm:
 
 def _field_of(error: LumigatorError) -> str:
     if isinstance(error, ConflictError):
-        return {"experiment": "name", "dataset": "sample"}.get(error.kind, "")
+        return "name" if error.kind == "experiment" else ""
     if isinstance(error, (MissingFieldsError, UnknownMetricError)):
         return "metrics"
     return "models" if isinstance(error, UnknownModelError) else ""

@@ -83,10 +83,12 @@ def get_dataset(services: Shared, dataset_id: UUID) -> api.DatasetResponse:
 def delete_dataset(
     services: Shared,
     dataset_id: UUID,
-    cascade: Annotated[bool, Query(description="what was done with it goes too: experiments and jobs")] = False,
+    cascade: Annotated[
+        bool, Query(description="what was done with it goes too: experiments and jobs, also those under way")
+    ] = False,
 ) -> None:
     """Delete a dataset, which is refused while experiments or jobs use it."""
-    services.ws.datasets.delete(str(dataset_id), cascade=cascade)
+    services.ws.datasets.delete(str(dataset_id), cascade=cascade, stop=cascade)
 
 
 @router.get("/{dataset_id}/download", dependencies=[READ], responses=responses(404))
@@ -106,7 +108,7 @@ def get_dataset_download(
 
 def _files(record: Dataset) -> dict[str, str]:
     """The files of a dataset by kind, with what they are called; a CSV is always among them."""
-    stem = layout.safe_filename(record.name)
+    stem = layout.filename_of(record.name)
     found = {"original": record.filename, "parquet": f"{stem}.parquet"}
     if record.filename == "dataframe.parquet":
         del found["original"]

@@ -136,7 +136,7 @@ def get_predictions(
     frame = documents.predictions(services.ws, record, skip, limit)
     if format == "parquet":
         return Response(documents.parquet_of(frame), media_type="application/vnd.apache.parquet")
-    total = services.ws.datasets.get(experiment.dataset_id).n_examples
+    total = services.ws.datasets.of(experiment).n_examples
     return api.Predictions(total=total, items=documents.records(frame))
 
 
@@ -176,7 +176,7 @@ async def _events(services: Services, experiment: Experiment) -> AsyncIterator[s
 def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
     workflows = services.ws.workflows.of(experiment)  # as the server records them all the time
     rows = services.ws.workflows.progress(workflows)
-    total = services.ws.datasets.get(experiment.dataset_id).n_examples
+    total = services.ws.datasets.of(experiment).n_examples
     found = [
         {
             "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value,

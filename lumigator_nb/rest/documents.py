@@ -20,7 +20,7 @@ from lumigator_nb import layout, metrics, results
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.services.comparisons import Comparison
-from lumigator_nb.specs import Status, Step
+from lumigator_nb.specs import Sample, Status, Step
 from lumigator_nb.workspace import Workspace
 
 _ROWS, _CHUNK = 1024, 1 << 16
@@ -214,12 +214,14 @@ def _texts(ws: Workspace, experiment: Experiment, workflow: Workflow) -> dict[st
     with results.open_table(ws.store, examples) as parquet:
         columns = [name for name in ("example", "ground_truth") if name in parquet.schema_arrow.names]
     names = {"example": "examples", "ground_truth": "ground_truth"}
-    found: dict[str, Iterator[Any]] = {names[column]: _column(ws, examples, column) for column in columns}
+    found: dict[str, Iterator[Any]] = {
+        names[column]: _column(ws, examples, column, experiment.sample) for column in columns
+    }
     return {**found, "predictions": _predictions(ws, workflow)}
 
 
-def _column(ws: Workspace, name: str, column: str) -> Iterator[Any]:
-    for table in results.iter_shards(ws.store, name, [column], _ROWS):
+def _column(ws: Workspace, name: str, column: str, sample: Sample | None) -> Iterator[Any]:
+    for table in results.iter_shards(ws.store, name, [column], _ROWS, sample):
         yield from table.column(0).to_pylist()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
+from lumigator_nb.errors import NotFoundError
 from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
@@ -20,8 +19,6 @@ from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
     Page,
     experiment_response,
-    free_name,
-    in_free_slot,
     metrics_of,
     model_of,
     sample_of,
@@ -32,10 +29,6 @@ from lumigator_nb.specs import Launch, Purpose, Status
 
 router = APIRouter(tags=["experiments"])
 
-T = TypeVar("T")
-# Of names and labels that others take at the same moment, so many are tried.
-_ATTEMPTS = 5
-
 
 @router.post("/experiments", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
 def create_experiment(
@@ -43,18 +36,11 @@ def create_experiment(
 ) -> api.ExperimentResponse:
     """Decide what models are compared on. A name that is taken gets a number."""
     ws = services.ws
-    record = ws.datasets.get(str(asked.dataset))
-    n = sample_of(asked.max_samples)
-    drawn = record if n is None or n >= record.n_examples else ws.datasets.draw(record, n)
-
-    def create() -> Experiment:
-        return ws.experiments.create_unprompted(
-            free_name(ws, asked.name), dataset=drawn, task=task_of(asked.task_definition),
-            metrics=metrics_of(asked.metrics, permissions), description=asked.description,
-            asked={"max_samples": asked.max_samples, "dataset": record.id},
-        )  # fmt: skip
-
-    made = _tried(create)
+    made = ws.experiments.create_unprompted(
+        asked.name, dataset=str(asked.dataset), task=task_of(asked.task_definition),
+        metrics=metrics_of(asked.metrics, permissions), description=asked.description,
+        asked={"max_samples": asked.max_samples}, max_samples=sample_of(asked.max_samples), numbered=True,
+    )  # fmt: skip
     response.headers["Location"] = location(request, f"experiments/{made.id}")
     return _experiments(services, request, [made])[0]
 
@@ -94,13 +80,10 @@ def create_workflow(
     chosen = metrics_of(asked.metrics, permissions, asked.llm_as_judge)
     if chosen:
         experiment = ws.experiments.add_metrics(experiment, chosen)
-
-    def create() -> Workflow:
-        free = in_free_slot(ws.workflows.of(experiment), model)
-        launch = Launch(timeout=asked.job_timeout_sec)
-        return ws.workflows.enqueue(experiment, [free], launch=launch, description=asked.description)[0]
-
-    made = _tried(create)
+    # Lumigator runs the same model as often as it is asked to, and gives no name twice.
+    made = ws.workflows.enqueue(
+        experiment, [model], launch=Launch(timeout=asked.job_timeout_sec), description=asked.description, numbered=True
+    )[0]
     services.submit_soon()
     response.headers["Location"] = location(request, f"workflows/{made.id}")
     return workflow_response(experiment, made)
@@ -173,13 +156,3 @@ def _experiments(services: Services, request: Request, found: list[Experiment]) 
         services.ws, [each for several in mine.values() for each in several], base(request), services.links.path
     )
     return [experiment_response(each, mine[each.id], page) for each in found]
-
-
-def _tried(create: Callable[[], T]) -> T:
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return create()
-        except (ConflictError, InvalidInputError) as error:
-            if isinstance(error, InvalidInputError) and "are both called" not in error.message:
-                raise
-    return create()

@@ -168,7 +168,7 @@ def dataset_response(record: Dataset) -> api.DatasetResponse:
 def filename_of(record: Dataset) -> str:
     """Return what a dataset's file is called; what was never a file is called by its name."""
     made_here = record.generated or record.derived or record.filename == "dataframe.parquet"
-    return f"{layout.safe_filename(record.name)}.csv" if made_here else record.filename
+    return f"{layout.filename_of(record.name)}.csv" if made_here else record.filename
 
 
 def job_response(job: JobSummary) -> api.JobResponse:
@@ -304,26 +304,3 @@ def model_response(model: CatalogueModel) -> api.ModelResponse:
 
 def _count(parameters: int) -> str:
     return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
-
-
-def in_free_slot(workflows: Sequence[Workflow], model: Model) -> Model:
-    """Return a model as it can join others: under a label that is free, and told apart from the same one before.
-
-    Lumigator runs the same model as often as it is asked to; here that is a repeat, whose sampling seed differs.
-    """
-    taken, asked = {each.label for each in workflows}, {each.fingerprint for each in workflows}
-    number, label = 2, model.label
-    while label in taken:
-        label, number = f"{model.label} ({number})", number + 1
-    repeat = model.repeat
-    while model.model_copy(update={"repeat": repeat}).fingerprint in asked:
-        repeat += 1
-    return model.model_copy(update={"label": label, "repeat": repeat})
-
-
-def free_name(ws: Workspace, name: str) -> str:
-    """Return a name that no experiment has, which Lumigator does not ask for."""
-    number, found = 2, name
-    while ws.experiments.find(found) is not None:
-        found, number = f"{name} ({number})", number + 1
-    return found

@@ -62,6 +62,21 @@ def check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
             )
 
 
+def in_free_slot(model: Model, known: Iterable[Workflow]) -> Model:
+    """Return a model as it can join others: under a label that is free, and told apart from the same one before.
+
+    The same model again is a repeat, whose sampling seed differs.
+    """
+    taken, asked = {each.label for each in known}, {each.fingerprint for each in known}
+    number, label = 2, model.label
+    while label in taken:
+        label, number = f"{model.label} ({number})", number + 1
+    repeat = model.repeat
+    while model.model_copy(update={"repeat": repeat}).fingerprint in asked:
+        repeat += 1
+    return model.model_copy(update={"label": label, "repeat": repeat})
+
+
 def check_prompts(chosen: Sequence[Model], task: Task) -> None:
     for model in chosen:
         if task.kind == "text_generation" and not (model.worded(task).prompt or "").strip():
@@ -78,12 +93,20 @@ def claim(
     known: Circumstances,
     *,
     description: str = "",
-    listed: Sequence[Step] = tuple(Step),
 ) -> Workflow:
-    workflow = Workflow(
+    return add(work, draft(experiment, model, launch, description), known, tuple(Step))
+
+
+def draft(experiment: Experiment, model: Model, launch: Launch, description: str = "") -> Workflow:
+    """Return a workflow that is not in the database yet."""
+    return Workflow(
         experiment_id=experiment.id, label=model.label, fingerprint=model.fingerprint, model=model, launch=launch,
         description=description,
     )  # fmt: skip
+
+
+def add(work: UnitOfWork, workflow: Workflow, known: Circumstances, listed: Sequence[Step]) -> Workflow:
+    """Add a workflow with its jobs; `listed` are the steps that are jobs that were asked for."""
     workflow.provenance = known.of(workflow)
     work.workflows.add(workflow)
     for step in Step:

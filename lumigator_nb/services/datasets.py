@@ -23,8 +23,8 @@ from lumigator_nb.db import Database
 from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
 from lumigator_nb.keys import refuse_secrets
-from lumigator_nb.records import Dataset
-from lumigator_nb.repositories import Order, reading, writing
+from lumigator_nb.records import Dataset, Experiment
+from lumigator_nb.repositories import Order, UnitOfWork, reading, writing
 from lumigator_nb.services import dataset_versions, deletion
 from lumigator_nb.services import parts as parts_of
 from lumigator_nb.services.annotation import Annotator
@@ -38,6 +38,8 @@ from lumigator_nb.store import Store
 
 # Of others who add a version at the same moment, so many are waited for.
 _VERSION_ATTEMPTS = 10
+# What is there already in place of a dataset that is about to be added; None where nothing is.
+Find = Callable[[UnitOfWork, Dataset], Dataset | None]
 
 
 class Datasets:
@@ -91,17 +93,19 @@ class Datasets:
         with fetched(source) as copy:
             title = checked_name(name) if name is not None else _name_from(copy.filename)
             self._refuse_secrets(title, copy.filename)
-            twins = self._twins(copy, name)
+            with reading(self._database) as work:
+                twins = _twins(work, copy.content_hash, name)
             if not twins:
                 self._next_version(title, new_version)  # refused before a large file is read
             with self._converted(copy, example, ground_truth, progress, sheet) as (found, data):
-                twin = next((twin for twin in twins if _is_twin(twin, found)), None)
-                if twin is not None:
-                    warnings.warn(f"the same content is here already, as dataset {twin.name!r}", stacklevel=2)
-                    return twin
                 dataset = _described(copy, found, data, title)
-                dataset.version = self._next_version(title, new_version)
-                return self._keep(dataset, copy.path, data, new_version)
+                kept = next((twin for twin in twins if _is_twin(twin, dataset)), None)
+                if kept is None:
+                    dataset.version = self._next_version(title, new_version)
+                    kept = self._keep(dataset, copy.path, data, new_version, unless=partial(_find_twin, name=name))
+                if kept is not dataset:
+                    warnings.warn(f"the same content is here already, as dataset {kept.name!r}", stacklevel=2)
+                return kept
 
     def sample(self, name: str = "dialogues") -> Dataset:
         """Return a dataset that ships with the package, uploading it the first time.
@@ -217,6 +221,11 @@ class Datasets:
         with reading(self._database) as work:
             return work.datasets.get(key)
 
+    def of(self, experiment: Experiment) -> Dataset:
+        """Return the dataset of an experiment; where the experiment uses only some of its rows, cut down to these."""
+        with reading(self._database) as work:
+            return work.data_of(experiment)
+
     def find(self, key: str) -> Dataset | None:
         """Return the dataset of that name or id, or None."""
         with reading(self._database) as work:
@@ -256,13 +265,14 @@ class Datasets:
     def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
         """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
-        with results.open_table(self._store, layout.examples(record.id)) as parquet:
-            frame: pd.DataFrame = parquet.read().to_pandas()
+        frame: pd.DataFrame = results.read_rows(self._store, layout.examples(record.id), record.sample).to_pandas()
         return frame
 
     def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
         """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
+        if record.sample is not None:
+            return self.to_pandas(record).iloc[offset : offset + limit]
         with results.open_table(self._store, layout.examples(record.id)) as parquet:
             parts, first = [], 0
             for group in range(parquet.num_row_groups):
@@ -452,31 +462,33 @@ class Datasets:
             raise ConflictError("dataset", name, hint)
         return newest.version + 1
 
-    def _twins(self, copy: LocalCopy, name: str | None) -> builtins.list[Dataset]:
-        with reading(self._database) as work:
-            twins = work.datasets.with_content(copy.content_hash)
-            newest = [twin for twin in twins if twin.version == work.datasets.versions(twin.name)[0].version]
-        return [twin for twin in newest if name in (None, twin.name)]
+    def _keep(
+        self, dataset: Dataset, original: Path, data: Path, new_version: bool = False, *, unless: Find | None = None
+    ) -> Dataset:
+        """Files first, the row last: whoever finds the row finds everything.
 
-    def _keep(self, dataset: Dataset, original: Path, data: Path, new_version: bool = False) -> Dataset:
-        """Files first, the row last: whoever finds the row finds everything."""
+        Args:
+            unless: finds what takes its place, in the transaction that would add it.
+        """
         self._refuse_secrets(dataset.name, dataset.filename)
+        kept = None
         try:
             self._store.copy_in(data, layout.examples(dataset.id))
             self._store.copy_in(original, layout.original(dataset.id, dataset.filename))
-            return self._added(dataset, new_version)
-        except BaseException:
-            self._store.delete(layout.dataset_folder(dataset.id))
-            raise
+            kept = self._added(dataset, new_version, unless)
+            return kept
+        finally:
+            if kept is not dataset:
+                self._store.delete(layout.dataset_folder(dataset.id))
 
     def _refuse_secrets(self, name: str, filename: str) -> None:
         refuse_secrets([("dataset's name", name), ("dataset's file name", filename)], redactor_of(self._settings))
 
-    def _added(self, dataset: Dataset, new_version: bool) -> Dataset:
+    def _added(self, dataset: Dataset, new_version: bool, unless: Find | None) -> Dataset:
         for _ in range(_VERSION_ATTEMPTS):
             try:
                 with writing(self._database) as work:
-                    return work.datasets.add(dataset)
+                    return (unless and unless(work, dataset)) or work.datasets.add(dataset)
             except ConflictError:
                 # Somebody else's came in between; without new_version this is refused, with a hint.
                 dataset.version = self._next_version(dataset.name, new_version)
@@ -498,12 +510,23 @@ def _described(copy: LocalCopy, found: tables.Converted, data: Path, name: str) 
     )
 
 
-def _is_twin(dataset: Dataset, found: tables.Converted) -> bool:
+def _twins(work: UnitOfWork, content_hash: str, name: str | None) -> list[Dataset]:
+    """Newest versions of the same bytes; with `name` only of that name."""
+    twins = work.datasets.with_content(content_hash)
+    newest = [twin for twin in twins if twin.version == work.datasets.versions(twin.name)[0].version]
+    return [twin for twin in newest if name in (None, twin.name)]
+
+
+def _find_twin(work: UnitOfWork, dataset: Dataset, name: str | None) -> Dataset | None:
+    twins = _twins(work, dataset.content_hash, name)
+    return next((twin for twin in twins if _is_twin(twin, dataset)), None)
+
+
+def _is_twin(one: Dataset, other: Dataset) -> bool:
     # The rows, too: another sheet of the same workbook may have the same columns.
-    preview = found.profile["preview"]
-    return (dataset.columns, dataset.n_examples) == (found.columns, found.n_examples) and (
-        dataset.profile["preview"] == preview
-    )
+    return (one.columns, one.n_examples, one.profile["preview"]) == (
+        other.columns, other.n_examples, other.profile["preview"]
+    )  # fmt: skip
 
 
 def _name_from(filename: str) -> str:

@@ -124,7 +124,8 @@ def of_dataset(
 
     def find(work: UnitOfWork) -> _Doomed:
         dataset = work.datasets.get(key)
-        users = work.experiments.of_dataset(dataset.id)
+        copies = _copies(work, dataset)
+        users = [user for each in (dataset, *copies) for user in work.experiments.of_dataset(each.id)]
         if users and not cascade:
             raise InUseError(
                 f"dataset {dataset.name!r} is used by: {', '.join(each.name for each in users)}",
@@ -132,9 +133,19 @@ def of_dataset(
             )
         # Looked up one by one, they are locked, so that nobody launches on one meanwhile.
         locked = [work.experiments.find(user.id) for user in sorted(users, key=lambda user: user.id)]
-        return _of_experiments(work, [dataset], [each for each in locked if each is not None])
+        return _of_experiments(work, [dataset, *copies], [each for each in locked if each is not None])
 
     return _delete(database, store, find, dry_run, stop)
+
+
+def _copies(work: UnitOfWork, dataset: Dataset) -> list[Dataset]:
+    """What earlier versions drew from a dataset for requests with `max_samples`, and is there for these alone."""
+    copies = []
+    for drawn in work.datasets.drawn_from(dataset.id):
+        users = work.experiments.of_dataset(drawn.id)
+        if users and all(user.asked.get("max_samples", -1) > 0 for user in users):
+            copies.append(work.datasets.get(drawn.id))
+    return copies
 
 
 def required(stop: Stop | None) -> Stop:

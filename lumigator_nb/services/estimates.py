@@ -161,7 +161,8 @@ class _Rows:
     def requests(self) -> Iterator[tuple[Request, str | None]]:
         """Each question with its ground truth; a row that the template cannot be filled in with is not asked."""
         conversation = Conversation(self.task)
-        examples = results.iter_shards(self.store, layout.examples(self.dataset.id), None, ROWS_AT_ONCE)
+        path, sample = layout.examples(self.dataset.id), self.dataset.sample
+        examples = results.iter_shards(self.store, path, None, ROWS_AT_ONCE, sample)
         for index, table in enumerate(examples):
             for at, values in enumerate(table.to_pylist()):
                 with suppress(InvalidInputError):

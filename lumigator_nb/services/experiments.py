@@ -24,7 +24,7 @@ from lumigator_nb.services import deletion
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.services.secrets import redactor_of
-from lumigator_nb.specs import MetricSpec, Purpose, Status, Summarization, Task, now
+from lumigator_nb.specs import MetricSpec, Purpose, Sample, Status, Summarization, Task, now
 from lumigator_nb.store import Store
 
 # What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
@@ -60,6 +60,7 @@ class Experiments:
         task: Task | None = None,
         metrics: Sequence[Any] | Any = None,
         description: str = "",
+        max_samples: int | None = None,
     ) -> Experiment:
         """Decide what is compared, and by what.
 
@@ -70,6 +71,8 @@ class Experiments:
             metrics: names, :class:`MetricSpec` where one needs options, :class:`Judge`, or functions made by
                 ``@lm.metric``; default the usual ones of the task that this dataset and installation allow.
             description: in words.
+            max_samples: examples to use, drawn at random, always the same ones; default all. Rows of predictions,
+                scores and labels are counted within them.
 
         Raises:
             UnknownMetricError: no metric has that name.
@@ -81,11 +84,16 @@ class Experiments:
             ConflictError: the name is taken.
         """
         specs = None if metrics is None else parsed(metrics)
-        return self._add(dataset, specs, task or Summarization(), name=checked_name(name), description=description)
+        return self._add(
+            dataset, specs, task or Summarization(), max_samples=max_samples, name=checked_name(name),
+            description=description,
+        )  # fmt: skip
 
-    def create_unscored(self, name: str, *, dataset: Dataset | str, task: Task) -> Experiment:
+    def create_unscored(
+        self, name: str, *, dataset: Dataset | str, task: Task, max_samples: int | None = None
+    ) -> Experiment:
         """Decide what models are asked, where their answers are wanted and no scores."""
-        return self._add(dataset, (), task, name=checked_name(name))
+        return self._add(dataset, (), task, max_samples=max_samples, name=checked_name(name))
 
     def create_unprompted(
         self,
@@ -96,15 +104,21 @@ class Experiments:
         metrics: Sequence[Any] | None,
         description: str = "",
         asked: Mapping[str, Any] | None = None,
+        max_samples: int | None = None,
+        numbered: bool = False,
     ) -> Experiment:
-        """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass."""
+        """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass.
+
+        Args:
+            numbered: give a name that is taken a number, "name (2)", instead of refusing it.
+        """
         specs = None if metrics is None else parsed(metrics)
         return self._add(
-            dataset, specs, task, prompted=False,
+            dataset, specs, task, prompted=False, numbered=numbered, max_samples=max_samples,
             name=checked_name(name), description=description, asked=dict(asked or {}),
         )  # fmt: skip
 
-    def create_for_job(
+    def prepare_for_job(
         self,
         purpose: Purpose,
         *,
@@ -115,8 +129,11 @@ class Experiments:
         asked: Mapping[str, Any],
         description: str = "",
         owes_dataset: bool = False,
+        max_samples: int | None = None,
     ) -> Experiment:
-        """Make what holds the one workflow of a job, and is in no list.
+        """Return what holds the one workflow of a job and is in no list, checked and not in the database yet.
+
+        :meth:`Workflows.enqueue_alone` and :meth:`Workflows.record_alone` add it together with the workflow.
 
         Args:
             name: of the job, which others may have too.
@@ -128,11 +145,13 @@ class Experiments:
             As :meth:`create`.
         """
         specs = None if metrics is None else parsed(metrics) if metrics else ()
-        return self._add(
-            dataset, specs, task, prompted=False,
-            name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
-            asked={**asked, "name": name}, owes_dataset=owes_dataset,
-        )  # fmt: skip
+        self._refuse_secrets(specs or (), task)
+        with reading(self._database) as work:
+            return self._checked(
+                work, dataset, specs, task, prompted=False, max_samples=max_samples,
+                name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
+                asked={**asked, "name": name}, owes_dataset=owes_dataset,
+            )  # fmt: skip
 
     def add_metrics(self, experiment: Experiment | str, given: Sequence[Any] | Any) -> Experiment:
         """Let an experiment be scored by more metrics; those that it has already stay as they are.
@@ -169,15 +188,33 @@ class Experiments:
         task: Task,
         *,
         prompted: bool = True,
+        numbered: bool = False,
         **fields: Any,
     ) -> Experiment:
         self._refuse_secrets(chosen or (), task, fields)
         with writing(self._database) as work:
-            record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-            specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
-            check_metrics(specs, record, task, here=self._computes_here)
-            check_task(task, record.profile["metadata"], prompted=prompted)
-            return work.experiments.add(Experiment(dataset_id=record.id, task=task, metrics=specs, **fields))
+            experiment = self._checked(work, dataset, chosen, task, prompted=prompted, **fields)
+            if numbered:
+                experiment.name = work.experiments.free_name(experiment.name)
+            return work.experiments.add(experiment)
+
+    def _checked(
+        self,
+        work: UnitOfWork,
+        dataset: Dataset | str,
+        chosen: tuple[MetricSpec, ...] | None,
+        task: Task,
+        *,
+        prompted: bool,
+        max_samples: int | None = None,
+        **fields: Any,
+    ) -> Experiment:
+        record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
+        check_metrics(specs, record, task, here=self._computes_here)
+        check_task(task, record.profile["metadata"], prompted=prompted)
+        sample = _sample(record, max_samples)
+        return Experiment(dataset_id=record.id, sample=sample, task=task, metrics=specs, **fields)
 
     def get(self, key: str) -> Experiment:
         """Return the experiment of that name or id.
@@ -270,6 +307,12 @@ class Experiments:
         key = experiment if isinstance(experiment, str) else experiment.id
         stopper = required(self.stopper) if stop else None
         return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper)
+
+
+def _sample(dataset: Dataset, n: int | None) -> Sample | None:
+    if n is not None and n < 1:
+        raise InvalidInputError(f"max_samples is {n}", "give 1 or more, or leave it out for all examples")
+    return None if n is None or n >= dataset.n_examples else Sample(n=n, of=dataset.n_examples)
 
 
 def _shown(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
@@ -27,11 +28,13 @@ from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services.datasets import Datasets
 from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.services.workflows import Workflows
-from lumigator_nb.specs import Launch, Model, Purpose, Status, Step, Summarization, Task, is_ground_truth
+from lumigator_nb.specs import Launch, Model, Purpose, Status, Step, Summarization, Task, is_ground_truth, now
 
 PREDICTIONS = "predictions"
 # Of names that others take at the same moment, so many are tried.
 _NAME_ATTEMPTS = 20
+# Earlier versions added what holds a job before its workflow; whoever was killed in between left it alone.
+ABANDONED_AFTER = timedelta(minutes=10)
 
 
 class JobSummary(NamedTuple):
@@ -166,7 +169,7 @@ class Jobs:
             As :meth:`Workflows.launch`.
             InvalidInputError: the dataset has a column of that name already.
         """
-        chosen = self._sampled(dataset, max_samples)
+        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         taken = {"example", *chosen.profile["metadata"], *(["ground_truth"] if chosen.has_ground_truth else [])}
         if to_dataset and column in taken:
             raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
@@ -187,7 +190,7 @@ class Jobs:
         launch: Launch | None = None,
     ) -> Asked:
         """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
-        chosen = self._sampled(dataset, max_samples)
+        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         return self._asked(
             Purpose.ANNOTATION, chosen, model, "ground_truth", max_samples, task=task, name=name,
             description=description, launch=launch, owes_dataset=True,
@@ -215,24 +218,17 @@ class Jobs:
             DatasetError: there is no such column.
             As :meth:`Experiments.create` and :meth:`Workflows.record`.
         """
-        chosen = self._sampled(dataset, max_samples)
+        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         if column not in chosen.profile["metadata"]:
             raise DatasetError(
                 f"dataset {chosen.name!r} has no column {column!r} with predictions to score",
                 "an inference job with store_to_dataset makes one",
             )
-        owner = self._experiments.create_for_job(
+        holder = self._experiments.prepare_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
-            asked={"max_samples": max_samples or -1}, description=description,
+            asked={"max_samples": max_samples or -1}, description=description, max_samples=max_samples,
         )  # fmt: skip
-        try:
-            workflow = self._workflows.record(
-                owner, name=column, predictions=column, listed=(Step.EVALUATION,), later=True
-            )
-        except BaseException:
-            self._experiments.delete(owner)
-            raise
-        return self.get(self._listed(workflow).id)
+        return self.get(self._workflows.record_alone(holder, column).id)
 
     def get(self, key: str) -> Asked:
         """Return a job as it is recorded, by its id.
@@ -282,38 +278,43 @@ class Jobs:
         """
         asked = self.look(key)
         if asked.dataset_id is None:
-            raise NotFoundError("dataset of job", key, "store_to_dataset makes one, when the job has succeeded")
+            problem = asked.summary.problem or "store_to_dataset makes one, when the job has succeeded"
+            raise NotFoundError("dataset of job", key, problem)
         return self._datasets.get(asked.dataset_id)
 
     def settle(self) -> None:
-        """Make the datasets that jobs owe whose workflows have ended.
+        """Make the datasets that jobs owe whose workflows have ended, and remove what held jobs that are gone.
 
         Raises:
             UnavailableError: a service does not answer; nothing is lost.
         """
         with reading(self._database) as work:
             owing = work.experiments.owing()
+            abandoned = work.experiments.abandoned(before=now() - ABANDONED_AFTER)
         for experiment in owing:
-            if all(workflow.status.ended for workflow in self._workflows.of(experiment)):
-                self._settle(experiment)
+            self._settle(experiment)
+        for experiment in abandoned:
+            with suppress(NotFoundError):
+                self._experiments.delete(experiment)
 
     def _settle(self, experiment: Experiment) -> None:
-        workflow = self._workflows.of(experiment)[0]
-        if workflow.status is not Status.SUCCEEDED:
+        workflows = self._workflows.of(experiment)
+        if not workflows or workflows[0].status is not Status.SUCCEEDED:
             return  # it may be resumed, and owes it still
         try:
-            made = self._made(experiment, workflow)
-        except (UnavailableError, NotFoundError):
+            made = self._made(experiment, workflows[0])
+        except UnavailableError:
             raise
-        except LumigatorError as error:
+        except LumigatorError as error:  # where the experiment was deleted meanwhile, nothing is written
             self._end(experiment.id, {"problem": str(error)})
         else:
             self._end(experiment.id, {"dataset_id": made.id})
 
     def _made(self, experiment: Experiment, workflow: Workflow) -> Dataset:
-        source = self._datasets.get(experiment.dataset_id)
+        source = self._datasets.of(experiment)
         frame = self._datasets.to_pandas(source)
         predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
+        predictions = predictions.str.replace("\0", "\ufffd")  # which text has not
         column = experiment.asked["column"]
         if is_ground_truth(column):
             frame = frame[[name for name in frame if not is_ground_truth(str(name))]]
@@ -354,25 +355,11 @@ class Jobs:
         launch: Launch | None,
         **said: Any,
     ) -> Asked:
-        owner = self._experiments.create_for_job(
+        holder = self._experiments.prepare_for_job(
             purpose, dataset=dataset, task=task or Summarization(), metrics=(),
-            asked={"column": column, "max_samples": max_samples or -1}, **said,
+            asked={"column": column, "max_samples": max_samples or -1}, max_samples=max_samples, **said,
         )  # fmt: skip
-        try:
-            workflow = self._workflows.enqueue(owner, [model], launch=launch, listed=(Step.INFERENCE,))[0]
-        except BaseException:
-            self._experiments.delete(owner)
-            raise
-        return self.get(self._listed(workflow).id)
-
-    def _listed(self, workflow: Workflow) -> Job:
-        return next(job for job in self._workflows.jobs([workflow]) if job.listed)
-
-    def _sampled(self, dataset: Dataset | str, n: int | None) -> Dataset:
-        record = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
-        if n is None or n >= record.n_examples:
-            return record
-        return self._datasets.draw(record, n)
+        return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
 
 
 _BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}

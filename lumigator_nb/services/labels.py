@@ -146,7 +146,7 @@ class Labels:
         with reading(self._database) as work:
             record = work.experiments.get(topic.experiment_id)
             models = [workflow.label for workflow in work.workflows.of_experiment(record.id)]
-            n_examples = work.datasets.get(record.dataset_id).n_examples
+            n_examples = work.data_of(record).n_examples
         name = None if rater is None else checked_name(rater)
         self._store_labels(topic, TableReader(topic, models, n_examples, name).labels(rows))
         return len(rows)
@@ -250,7 +250,7 @@ class Labels:
                 f"labelling experiment {record.name!r} needs {needed} that succeeded, not {len(chosen)}: {states}",
                 "launch more, or wait: ws.wait(experiment)",
             )
-        examples = self._datasets.to_pandas(record.dataset_id)
+        examples = self._datasets.to_pandas(self._datasets.of(record))
         found = {label: results.read_step(self._store, done[label].id, Step.INFERENCE) for label in sorted(chosen)}
         rows = range(len(examples))
         return Texts(

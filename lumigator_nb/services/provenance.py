@@ -45,7 +45,8 @@ class Provenance:
         launch: `user`, `host`, `when` (UTC, ISO 8601) of the latest attempt.
         git: of the folder it was launched from: `commit`, `branch`, `dirty` (whether tracked files were changed),
             `remote`; empty where that was no repository.
-        dataset: `id`, `name`, `version`, `content_hash` (of the upload), `data_hash` (of the normalised file).
+        dataset: `id`, `name`, `version`, `content_hash` (of the upload), `data_hash` (of the normalised file); and
+            `sample` (`n`, `of`, `seed`) where only some of its rows were used.
         asked: `model` (provider/name), `fingerprint`, `prompt` (hash of the task), `seed`, and the model's settings.
         versions: of Python, the platform and packages where it was launched.
         inference, evaluation: what the worker noted of either step: revision, device, versions there.
@@ -119,7 +120,7 @@ def circumstances(database: Database, experiment_ids: Collection[str]) -> Circum
     """Return what launches in these experiments write down; asks git, so no transaction should be open meanwhile."""
     with reading(database) as work:
         experiments = [work.experiments.get(each) for each in set(experiment_ids)]
-        subjects = {each.id: (each, work.datasets.get(each.dataset_id)) for each in experiments}
+        subjects = {each.id: (each, work.data_of(each)) for each in experiments}
     return Circumstances(subjects)
 
 
@@ -138,7 +139,7 @@ def of(database: Database, workflow: Workflow | str) -> Provenance:
         if record is None:
             raise NotFoundError("workflow", key, "ws.workflows.list() shows those that are there")
         experiment = work.experiments.get(record.experiment_id)
-        dataset = work.datasets.get(experiment.dataset_id)
+        dataset = work.data_of(experiment)
         jobs = {job.step: job for job in work.jobs.of_workflows([record.id])}
     return _joined(record, experiment, dataset, jobs)
 
@@ -209,7 +210,8 @@ def _unless(special: str, text: str | None) -> str | None:
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
     found = dataset.model_dump(include={"id", "name", "version", "content_hash", "data_hash"})
-    return {name: found[name] for name in ("id", "name", "version", "content_hash", "data_hash") if found[name]}
+    known = {name: found[name] for name in ("id", "name", "version", "content_hash", "data_hash") if found[name]}
+    return known if dataset.sample is None else {**known, "sample": dataset.sample.model_dump(mode="json")}
 
 
 def _asked(model: Model, task: Task) -> dict[str, Any]:
@@ -269,7 +271,9 @@ def _without_counts(details: Mapping[str, Any]) -> dict[str, Any]:
 def _comparable(known: Provenance) -> Iterator[tuple[str, Any]]:
     """What may matter, by a name that a reader understands; the same from one provenance to the next."""
     yield from (
-        (f"dataset {name}", known.dataset[name]) for name in ("content_hash", "data_hash") if name in known.dataset
+        (f"dataset {name}", known.dataset[name])
+        for name in ("content_hash", "data_hash", "sample")
+        if name in known.dataset
     )
     yield from ((name, known.asked[name]) for name in ("prompt",) if name in known.asked)
     yield from ((f"signature of {title}", text) for title, text in known.metrics.items())

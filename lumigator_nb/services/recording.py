@@ -11,10 +11,10 @@ import pandas as pd
 
 from lumigator_nb import layout, results, tables
 from lumigator_nb.errors import DatasetError, did_you_mean
-from lumigator_nb.models import Prediction
+from lumigator_nb.models import RECORDED, Prediction
 from lumigator_nb.records import Dataset, Workflow
 from lumigator_nb.services.sources import fetched
-from lumigator_nb.specs import Status, Step, StepResult, Task, WorkflowSpec, now
+from lumigator_nb.specs import Model, Status, Step, StepResult, Task, WorkflowSpec, now
 from lumigator_nb.store import Store
 
 _NUMBERS = {"prompt_tokens": int, "completion_tokens": int, "seconds": float, "cost": float}
@@ -27,8 +27,7 @@ def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str)
     Raises:
         DatasetError: a row is missing, doubled, or belongs to no example; or there is no such file or column.
     """
-    with results.open_table(store, layout.examples(dataset.id)) as parquet:
-        examples: pd.DataFrame = parquet.read().to_pandas()
+    examples: pd.DataFrame = results.read_rows(store, layout.examples(dataset.id), dataset.sample).to_pandas()
     frame = _frame(predictions, examples)
     if "prediction" not in frame:
         raise DatasetError(
@@ -41,6 +40,11 @@ def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str)
 def content_digest(predictions: list[Prediction]) -> str:
     """Return 16 hex digits of the predictions, so that other ones make another workflow."""
     return hashlib.sha256(repr(predictions).encode()).hexdigest()[:16]
+
+
+def model_of(name: str, predictions: list[Prediction]) -> Model:
+    """Return what stands for the model that made the predictions."""
+    return Model(name, provider=RECORDED, label=name, options={"digest": content_digest(predictions)})
 
 
 def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard_size: int) -> None:

@@ -194,9 +194,12 @@ def _created(experiments: Experiments, like: Experiment) -> Experiment:
     for number in itertools.count(1):
         name = f"{like.name} (reproduced)" if number == 1 else f"{like.name} (reproduced {number})"
         try:
+            n = like.sample.n if like.sample else None
             if like.metrics:
-                return experiments.create(name, dataset=like.dataset_id, task=like.task, metrics=like.metrics)
-            return experiments.create_unscored(name, dataset=like.dataset_id, task=like.task)
+                return experiments.create(
+                    name, dataset=like.dataset_id, task=like.task, metrics=like.metrics, max_samples=n
+                )
+            return experiments.create_unscored(name, dataset=like.dataset_id, task=like.task, max_samples=n)
         except ConflictError:  # somebody else's is under way, or one was cut off
             continue
     raise AssertionError

@@ -79,16 +79,20 @@ def apply(workflow: Workflow, jobs: list[Job], verdict: Verdict, results: Result
     if verdict.status.ended and not workflow.status.ended:
         workflow.finished_at = max((result.finished_at for result in results.values()), default=time)
     workflow.status, workflow.error, workflow.stale = verdict.status, verdict.error, verdict.stale
-    blocked = False
+    before: Job | None = None
     for job in sorted(jobs, key=lambda job: list(Step).index(job.step)):
         result = results.get(job.step)
         if result is not None and (result.attempt == workflow.attempt or result.status is Status.SUCCEEDED):
             _copy_result(job, result)
-        elif verdict.status.ended or not job.status.ended:
+        elif verdict.status.ended:
+            # Also where it never began: somebody may wait for the end of this job alone.
+            never = before and f"it never began: {before.step} {before.status}"
+            job.status, job.error = verdict.status, never or verdict.error
+        elif not job.status.ended:
             # One that has ended while the workflow goes on was recorded earlier, and its result not read again.
-            job.status = Status.CREATED if blocked else verdict.status
-            job.error = None if blocked else verdict.error
-        blocked = blocked or job.status is not Status.SUCCEEDED
+            job.status = Status.CREATED if before else verdict.status
+            job.error = None if before else verdict.error
+        before = before or (job if job.status is not Status.SUCCEEDED else None)
 
 
 def _copy_result(job: Job, result: StepResult) -> None:

@@ -218,7 +218,7 @@ class Submitter:
     def _specs(self, workflows: Sequence[Workflow]) -> list[WorkflowSpec]:
         with reading(self._database) as work:
             experiments = {key: work.experiments.get(key) for key in {each.experiment_id for each in workflows}}
-            datasets = {key: work.datasets.get(each.dataset_id) for key, each in experiments.items()}
+            datasets = {key: work.data_of(each) for key, each in experiments.items()}
         return [self._spec(each, experiments[each.experiment_id], datasets) for each in workflows]
 
     def _spec(self, workflow: Workflow, experiment: Experiment, datasets: Mapping[str, Dataset]) -> WorkflowSpec:
@@ -228,6 +228,7 @@ class Submitter:
             attempt=workflow.attempt,
             dataset=layout.examples(dataset.id),
             n_examples=dataset.n_examples,
+            sample=dataset.sample,
             task=workflow.model.worded(experiment.task),
             judged_task=workflow.model.judged_by(experiment.task),
             model=workflow.model,

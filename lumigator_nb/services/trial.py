@@ -96,7 +96,7 @@ def question(
         metric: as of :func:`scored_by`; default the experiment's main score.
     """
     spec, info = scored_by(experiment, metric or _main_score(experiment))
-    tables = results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE)
+    tables = results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE, dataset.sample)
     return Question(
         experiment=experiment,
         examples=[values for table in tables for values in table.to_pylist()],

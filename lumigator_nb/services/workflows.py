@@ -31,7 +31,7 @@ from lumigator_nb.errors import (
     WaitTimeoutError,
 )
 from lumigator_nb.keys import refuse_secrets
-from lumigator_nb.models import RECORDED, runs_here
+from lumigator_nb.models import runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing
@@ -122,7 +122,7 @@ class Workflows:
         *,
         launch: Launch | None = None,
         description: str = "",
-        listed: Sequence[Step] = tuple(Step),
+        numbered: bool = False,
     ) -> builtins.list[Workflow]:
         """Note models down as :meth:`launch` does, and leave it to :meth:`submit_waiting` to hand them over.
 
@@ -130,18 +130,64 @@ class Workflows:
 
         Args:
             description: of the workflows, in words.
-            listed: the steps that are jobs that were asked for.
+            numbered: give a model that is there already, or its label, a number instead of refusing it.
 
         Raises:
             As :meth:`launch`; and InvalidInputError for a function that only this process has.
             ConflictError: the experiment has the same model already; a repeat of it is another one.
         """
         launch = launch or Launch()
+        chosen = self._models_to_enqueue(models, launch)
+        return self._claimed(experiment, chosen, launch, 1, description, fresh=True, numbered=numbered)[0]
+
+    def enqueue_alone(self, holder: Experiment, model: str | Model, *, launch: Launch | None = None) -> Workflow:
+        """As :meth:`enqueue`, for the one workflow of a job; it and its experiment are added together.
+
+        Args:
+            holder: as of :meth:`Experiments.prepare_for_job`.
+
+        Raises:
+            As :meth:`enqueue`.
+        """
+        launch = launch or Launch()
+        (chosen,) = self._models_to_enqueue(model, launch)
+        self.submitter.check([chosen], holder.metrics)
+        claims.check_prompts([chosen], holder.task)
+        return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
+
+    def record_alone(self, holder: Experiment, column: str) -> Workflow:
+        """As :meth:`enqueue_alone`, to score predictions that are a column of the dataset.
+
+        Raises:
+            As :meth:`record`.
+        """
+        with reading(self._database) as work:
+            dataset = work.data_of(holder)
+        rows = recording.read(self._store, dataset, column)
+        workflow = claims.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
+        try:
+            # Files first: as soon as the row is there, the workflow may be handed over.
+            recording.write(self._store, workflow, rows, shard_size(workflow.model, dataset.n_examples))
+            return self._add_alone(holder, workflow, Step.EVALUATION)
+        except BaseException:
+            self._store.delete(layout.workflow_folder(workflow.id))
+            raise
+
+    def _models_to_enqueue(self, models: Sequence[str | Model] | str | Model, launch: Launch) -> builtins.list[Model]:
         chosen = claims.checked_models(models, 1, launch, here=self._cluster.head is not None)
         for model in chosen:
             if runs_here(model):
                 raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
-        return self._claimed(experiment, chosen, launch, 1, description, listed, fresh=True)[0]
+        return chosen
+
+    def _add_alone(self, holder: Experiment, workflow: Workflow, listed: Step) -> Workflow:
+        """Add both in one transaction, so that nobody ever finds a job without its work."""
+        with reading(self._database) as work:
+            noted = provenance.Circumstances({holder.id: (holder, work.data_of(holder))})
+        with writing(self._database) as work:
+            work.datasets.get(holder.dataset_id)  # locked, so that it is not deleted meanwhile
+            work.experiments.add(holder)
+            return claims.add(work, workflow, noted, [listed])
 
     def submit_waiting(self, *, older_than: timedelta = timedelta(0)) -> builtins.list[Workflow]:
         """Hand over what was noted down and never reached the cluster; return what was handed over.
@@ -206,9 +252,9 @@ class Workflows:
         launch: Launch,
         repeats: int,
         description: str = "",
-        listed: Sequence[Step] = tuple(Step),
         *,
         fresh: bool = False,
+        numbered: bool = False,
     ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
@@ -221,6 +267,8 @@ class Workflows:
         with writing(self._database) as work:
             record = work.experiments.get(record.id)
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            if numbered:
+                chosen = [claims.in_free_slot(model, known.values()) for model in chosen]
             for model in chosen:
                 if fresh and model.fingerprint in known:
                     raise ConflictError("workflow", known[model.fingerprint].label, "Model(…, repeat=2) is another one")
@@ -228,7 +276,7 @@ class Workflows:
             claims.check_prompts(chosen, record.task)
             workflows = [
                 known.get(model.fingerprint)
-                or claims.claim(work, record, model, launch, noted, description=description, listed=listed)
+                or claims.claim(work, record, model, launch, noted, description=description)
                 for model in chosen
             ]
             for workflow, model in zip(workflows, chosen, strict=True):
@@ -297,8 +345,6 @@ class Workflows:
         *,
         name: str,
         predictions: pd.DataFrame | Path | str,
-        listed: Sequence[Step] = tuple(Step),
-        later: bool = False,
     ) -> Workflow:
         """Put predictions that were made elsewhere beside the others, and have them scored.
 
@@ -308,8 +354,6 @@ class Workflows:
             predictions: a DataFrame or file (CSV, JSON Lines, Parquet) with a column `prediction`, or the name of a
                 column of the dataset. Rows are in the dataset's order, unless there is a column `row` (from 0) or
                 `example` to find them by. `prompt_tokens`, `completion_tokens`, `seconds` and `cost` are taken too.
-            listed: as of :meth:`enqueue`.
-            later: leave it to :meth:`submit_waiting` to hand it over.
 
         Returns:
             The workflow; only its evaluation is left to do.
@@ -319,21 +363,20 @@ class Workflows:
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            dataset = work.datasets.get(record.dataset_id)
+            dataset = work.data_of(record)
         rows = recording.read(self._store, dataset, predictions)
-        model = Model(name, provider=RECORDED, label=name, options={"digest": recording.content_digest(rows)})
+        model = recording.model_of(name, rows)
         self.submitter.check_keys([model])
         launch, noted = Launch(max_failed=1.0), provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             claims.check_labels([model], known.values())
-            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted, listed=listed)
+            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted)
             if workflow.status in (Status.FAILED, Status.STOPPED):
                 claims.begin_attempt(work, workflow, noted)
         if workflow.status is Status.CREATED:
             recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
-            if not later:
-                self.submitter.submit([workflow])
+            self.submitter.submit([workflow])
         return self.get(workflow.id)
 
     def estimate(
@@ -358,7 +401,7 @@ class Workflows:
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            dataset = work.datasets.get(record.dataset_id)
+            dataset = work.data_of(record)
         return estimates.of_experiment(self._store, record, dataset, chosen, pilot, budget, self.submitter)
 
     def _again(

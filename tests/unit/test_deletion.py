@@ -14,7 +14,7 @@ from lumigator_nb.errors import ConfigurationError, InUseError, NotFoundError, S
 from lumigator_nb.records import Dataset, Label
 from lumigator_nb.repositories import writing
 from lumigator_nb.services import deletion, garbage
-from lumigator_nb.specs import Model, Status
+from lumigator_nb.specs import Model, Status, Summarization
 
 FRAME = pd.DataFrame({"example": [f"It rains {n} hours." for n in range(20)], "ground_truth": ["It rains."] * 20})
 
@@ -91,6 +91,25 @@ def test_a_dataset_goes_with_its_experiments_only_where_it_is_said(ws, experimen
     assert counts(ws) == [0] * 5
     with pytest.raises(NotFoundError):
         of_dataset(ws, "d")
+
+
+def test_copies_that_earlier_versions_drew_for_max_samples_go_with_their_original(ws) -> None:
+    original = ws.datasets.upload(FRAME, name="d")
+    copy, other = ws.datasets.draw(original, 5), ws.datasets.draw(original, 7, name="mine")
+    ws.experiments.create_unprompted(
+        "asked",
+        dataset=copy,
+        task=Summarization(),
+        metrics=["length"],
+        asked={"max_samples": 5, "dataset": original.id},
+    )
+    ws.experiments.create("by hand", dataset=other, metrics=["length"])
+    with pytest.raises(InUseError, match="'d' is used by: asked\n"):
+        of_dataset(ws, "d")
+    done = of_dataset(ws, "d", cascade=True)
+    assert (done.datasets, done.experiments) == (("d", "d-5"), ("asked",))
+    assert [each.name for each in ws.datasets.list()] == ["mine"]
+    assert {name.split("/")[1] for name in ws.store.list("datasets")} == {other.id}
 
 
 def test_only_the_version_that_is_named_goes(ws) -> None:

@@ -219,7 +219,9 @@ def test_launching(form, inline_ws):
     record = form.submit()
     assert form.errors == {}
     assert record.name == "tickets-summaries"
-    assert inline_ws.datasets.get(record.dataset_id).n_examples == 4
+    assert (record.sample.n, inline_ws.datasets.of(record).n_examples, inline_ws.datasets.count()) == (4, 4, 1)
+    clone = LaunchForm.like(inline_ws, record)
+    assert (clone.dataset, clone.sample) == ("tickets", "4")
     workflows = inline_ws.workflows.refresh(record)
     assert [each.label for each in workflows] == ["baseline/lead-3", "baseline/copy"]
     assert {each.status for each in workflows} == {Status.SUCCEEDED}
@@ -533,7 +535,7 @@ def test_the_page_launches_and_opens_the_experiment(context, tickets, inline_ws)
     until(lambda: context.went)
     assert str(context.went[0]) == "#/experiments/tickets-summaries"
     record = inline_ws.experiments.get("tickets-summaries")
-    assert inline_ws.datasets.get(record.dataset_id).n_examples == 3
+    assert inline_ws.datasets.of(record).n_examples == 3
     assert len(inline_ws.workflows.of(record)) == 2
 
 

@@ -31,6 +31,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("job", "scores"): {"rougeL": 0.1 + 0.2},
     ("label", "kind"): "preference",
     ("experiment", "purpose"): "comparison",
+    ("experiment", "sample"): {"n": 1, "of": 2, "seed": 0},
     ("token", "scope"): "read",
 }
 STEPS = ("inference", "evaluation")

@@ -9,28 +9,37 @@ import io
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
+from sqlmodel import Session
 from waiting import PATIENCE_S
 
 pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from lumigator_nb import layout
+from lumigator_nb.repositories import writing
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.examples import EXAMPLES
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.state import Services
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Status, Step
 from lumigator_nb.workspace import connect
 
 API = "/api/v1"
-ROWS = 6
+ROWS, MANY = 6, 24
 CSV = "example,ground_truth,part\n" + "".join(f"Text {n} begins. It ends.,Sum {n},p{n % 2}\n" for n in range(ROWS))
 GENERATION = {"max_new_tokens": 8, "temperature": 0.0, "top_p": 1.0}
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -64,9 +73,10 @@ def created(client, path: str, body: dict, code: int = 201, **headers: str):
     return answer.json()
 
 
-def inference(client, dataset: str, **config) -> dict:
+def inference(client, dataset: str, *, max_samples: int = -1, **config) -> dict:
     job = {"model": "lead-1", "provider": "baseline", "generation_config": GENERATION, **config}
-    return created(client, "jobs/inference/", {"name": "mine", "dataset": dataset, "job_config": job})
+    body = {"name": "mine", "dataset": dataset, "job_config": job, "max_samples": max_samples}
+    return created(client, "jobs/inference/", body)
 
 
 def get(client, path: str, code: int = 200):
@@ -171,6 +181,50 @@ def test_an_annotation_writes_the_ground_truth(client) -> None:
     assert next(csv.DictReader(io.StringIO(get(client, url).text)))["ground_truth"] == "Text 0 begins."
 
 
+def test_a_dataset_made_by_a_model_is_called_after_its_data(client, services) -> None:
+    frame = pd.DataFrame({"example": ["a"], "ground_truth": ["b"]})
+    made = services.ws.datasets.keep_generated(
+        frame, name="texts, annotated by org/some-model", model="org/some-model", workflow_id=NOWHERE
+    )
+    assert get(client, f"datasets/{made.id}").json()["filename"] == "texts_annotated_by_org_some-model.csv"
+    urls = get(client, f"datasets/{made.id}/download").json()["download_urls"]
+    names = [urlsplit(url).path.rsplit("/", 1)[-1] for url in urls]
+    assert names == [f"texts_annotated_by_org_some-model.{ending}" for ending in ("parquet", "csv")]
+
+
+@pytest.mark.parametrize(("answer", "column", "problem"), [
+    ("a\0b", ["a\ufffdb"] * ROWS, None),  # no file of text can hold the character
+    (None, None, "no example was answered"),
+])  # fmt: skip
+def test_a_dataset_is_made_of_whatever_was_answered_or_it_is_said_why_not(
+    client, services, answer, column, problem
+) -> None:
+    dataset = uploaded(client).json()
+    job = inference(client, dataset["id"], store_to_dataset=True)
+    services.ws.workflows.refresh()
+    name = layout.part(job["id"], Step.INFERENCE, 0)
+    table = pq.read_table(io.BytesIO(services.ws.store.read(name)))
+    answers = pa.array([answer] * ROWS, pa.string())
+    table = table.set_column(table.column_names.index("prediction"), "prediction", answers)
+    with services.ws.store.writing(name) as file:
+        pq.write_table(table, file)
+    found = get(client, f"jobs/{job['id']}/dataset", 200 if problem is None else 404).json()
+    assert get(client, f"jobs/{job['id']}").json()["message"] == problem
+    if problem is None:
+        assert services.ws.datasets.to_pandas(found["id"])["predictions"].tolist() == column
+    else:
+        assert found["hint"] == problem
+
+
+def test_a_dataset_goes_with_a_job_that_is_under_way(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    inference(client, dataset["id"])
+    assert client.delete(f"{API}/datasets/{dataset['id']}").status_code == 409
+    assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+    assert services.ws.jobs.count() == 0
+
+
 def test_an_evaluation_scores_the_predictions_of_a_dataset(client) -> None:
     text = "example,ground_truth,predictions\nA b.,A b.,A b.\nC d.,C d.,nothing\n"
     dataset = uploaded(client, text).json()
@@ -261,12 +315,41 @@ def test_what_lumigator_lets_one_do_twice(client) -> None:
     assert twice[0]["id"] != twice[1]["id"]
 
 
-def test_a_sample_of_the_examples(client, services) -> None:
+def test_a_sample_is_no_dataset_and_goes_with_what_it_was_drawn_from(client, services) -> None:
+    """Neither an experiment nor a job on a part of a dataset leaves a copy of its texts anywhere."""
+    ws, marker = services.ws, "SECRET-PATIENT"
+    text = "example,ground_truth,predictions\n" + "".join(f"Text {n}. {marker} {n}.,Sum {n},Sum\n" for n in range(20))
+    dataset = uploaded(client, text).json()["id"]
+    found = experiment(client, dataset, max_samples=5)
+    assert (found["max_samples"], found["dataset"]) == (5, dataset)
+    mine = workflow(client, found["id"])
+    jobs = [
+        inference(client, dataset, max_samples=3),
+        created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "max_samples": 4,
+                "job_config": {"metrics": ["rouge"]}}),
+    ]  # fmt: skip
+    assert [get(client, f"jobs/{each['id']}").json()["config"]["dataset"]["id"] for each in jobs] == [dataset] * 2
+    assert [each.id for each in ws.datasets.list()] == [dataset]
+    assert get(client, "datasets").json()["total"] == 1
+    ws.workflows.refresh()
+    result = get(client, get(client, f"workflows/{mine['id']}").json()["artifacts_download_url"]).json()
+    assert [len(result["artifacts"][name]) for name in ("examples", "predictions", "ground_truth")] == [5] * 3
+    assert result["artifacts"]["ground_truth"] == [
+        f"Sum {each.split()[1][:-1]}" for each in result["artifacts"]["examples"]
+    ]
+    path = f"{API}/datasets/{dataset}"
+    assert client.delete(path).status_code == 409
+    assert client.delete(f"{path}?cascade=true").status_code == 204
+    assert [ws.experiments.count(), ws.workflows.count(), ws.jobs.count(), ws.datasets.count()] == [0] * 4
+    assert [name for name in ws.store.list("") if marker.encode() in unpacked(ws.store.read(name))] == []
+
+
+def unpacked(content: bytes) -> bytes:
+    return repr(pq.read_table(io.BytesIO(content)).to_pylist()).encode() if content[:4] == b"PAR1" else content
+
+
+def test_more_samples_than_examples_are_all(client) -> None:
     dataset = uploaded(client).json()
-    found = experiment(client, dataset["id"], max_samples=2)
-    assert (found["max_samples"], found["dataset"]) == (2, dataset["id"])
-    record = services.ws.experiments.get(found["id"])
-    assert services.ws.datasets.get(record.dataset_id).n_examples == 2
     assert experiment(client, dataset["id"], max_samples=100)["max_samples"] == 100
 
 
@@ -341,6 +424,103 @@ def test_work_waits_for_a_cluster_that_is_away(client, services, cluster, inline
     assert inline_ws.jobs.get(job["id"]).status is Status.SUCCEEDED
     inline_ws.jobs.settle()
     assert inline_ws.datasets.count() == 2
+
+
+def at_once(*calls) -> list:
+    """Begin calls in threads at the same moment, and return what they return."""
+    start = threading.Barrier(len(calls))
+
+    def begun(call):
+        start.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(begun, calls))
+
+
+def test_a_file_that_is_uploaded_many_times_at_once_is_kept_once(client, services) -> None:
+    answers = at_once(*[partial(_uploaded_either_way, client, f"texts-{n % 2}.csv") for n in range(8)])
+    assert len({answer["id"] for answer in answers}) == 1
+    assert [each.version for each in services.ws.datasets.list()] == [1]
+    folders = {name.split("/")[1] for name in services.ws.store.list("datasets")}
+    assert folders == {answers[0]["id"]}, "the others left no files"
+
+
+def _uploaded_either_way(client, name: str) -> dict:
+    files = {"dataset": (name, CSV.encode()), "format": (None, "job")}
+    answer = client.post(f"{API}/datasets/", files=files)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()
+
+
+def test_experiments_and_workflows_of_one_name_at_once_are_numbered(client) -> None:
+    dataset = uploaded(client).json()["id"]
+    made = at_once(*[partial(experiment, client, dataset, name="same")] * MANY)
+    assert sorted(each["name"] for each in made) == sorted(["same", *(f"same ({n})" for n in range(2, MANY + 1))])
+    workflows = at_once(*[partial(workflow, client, made[0]["id"])] * 8)
+    assert sorted(each["name"] for each in workflows) == ["lead-1", *(f"lead-1 ({n})" for n in range(2, 9))]
+
+
+def test_a_job_is_there_whole_or_not_at_all(client, services, inline_ws) -> None:
+    """Whoever is killed, or looks, between two commits finds no job that will never begin."""
+    text = CSV.replace("part", "predictions")
+    dataset = uploaded(client, text).json()["id"]
+    halves = []
+
+    def look(_session) -> None:
+        with inline_ws.database.engine.connect() as connection:
+            halves.append(connection.execute(WITHOUT_WORKFLOW).scalar_one())
+
+    services.submit_soon = lambda: None
+    sa.event.listen(Session, "after_commit", look)
+    try:
+        inference(client, dataset, store_to_dataset=True, output_field="mine")
+        created(client, "jobs/annotate", {"name": "a", "dataset": dataset,
+                "job_config": {"model": "lead-1", "provider": "baseline"}})  # fmt: skip
+        created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "job_config": {"metrics": ["rouge"]}})
+    finally:
+        sa.event.remove(Session, "after_commit", look)
+    assert halves
+    assert set(halves) == {0}
+    assert inline_ws.jobs.count() == 3
+
+
+WITHOUT_WORKFLOW = sa.text(
+    "SELECT count(*) FROM experiment WHERE NOT EXISTS (SELECT 1 FROM workflow WHERE experiment_id = experiment.id)"
+)
+
+
+def test_the_predictions_to_score_are_in_the_store_before_the_job_is_to_be_seen(client, services, inline_ws) -> None:
+    dataset = uploaded(client, CSV.replace("part", "predictions")).json()["id"]
+    early = []
+
+    def submit(_session) -> None:  # as the server's helper may do it at any moment
+        early.extend(each for each in inline_ws.workflows.list() if not inline_ws.store.list(f"workflows/{each.id}"))
+
+    services.submit_soon = lambda: None
+    sa.event.listen(Session, "after_commit", submit)
+    try:
+        created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "job_config": {"metrics": ["rouge"]}})
+    finally:
+        sa.event.remove(Session, "after_commit", submit)
+    assert early == []
+
+
+@pytest.mark.parametrize("owes", [True, False])
+def test_what_held_a_job_that_is_gone_disturbs_no_other(client, services, inline_ws, owes) -> None:
+    dataset = uploaded(client).json()["id"]
+    lost, other = (inference(client, dataset, store_to_dataset=owes) for _ in range(2))
+    inline_ws.workflows.refresh()
+    holder = inline_ws.jobs.get(lost["id"]).experiment
+    inline_ws.workflows.delete(lost["id"])  # as an earlier version left it, killed while it made the job
+    inline_ws.jobs.settle()
+    assert inline_ws.jobs.get(other["id"]).status is Status.SUCCEEDED
+    assert inline_ws.experiments.find(holder.id) is not None, "another process may just be about to add its workflow"
+    with writing(inline_ws.database) as work:
+        work.experiments.get(holder.id).created_at -= timedelta(minutes=20)
+    inline_ws.jobs.settle()
+    assert inline_ws.experiments.find(holder.id) is None
+    assert client.delete(f"{API}/datasets/{dataset}?cascade=true").status_code == 204
 
 
 def test_secrets_never_come_back(client) -> None:

@@ -7,7 +7,15 @@ import pytest
 from lumigator_nb.cluster import JobState
 from lumigator_nb.records import Job, Workflow
 from lumigator_nb.services import endings
-from lumigator_nb.services.status import LOST, NEVER_SUBMITTED, NO_RESULT, SUBMISSION_GRACE, apply, derive_status
+from lumigator_nb.services.status import (
+    LOST,
+    NEVER_SUBMITTED,
+    NO_RESULT,
+    SUBMISSION_GRACE,
+    Verdict,
+    apply,
+    derive_status,
+)
 from lumigator_nb.specs import Model, Status, Step, StepResult, now
 
 TIME = now()
@@ -116,8 +124,20 @@ def test_jobs_after_the_failed_one_never_began() -> None:
     jobs = [Job(workflow_id=recorded.id, step=step) for step in Step]
     verdict = derive_status(recorded, {}, None, reachable=True, time=TIME)
     apply(recorded, jobs, verdict, {}, TIME)
-    assert [job.status for job in jobs] == [Status.FAILED, Status.CREATED]
+    # Ended, or whoever waits for the second one waits for ever.
+    assert [(job.status, job.error) for job in jobs] == [
+        (Status.FAILED, LOST), (Status.FAILED, "it never began: inference failed"),
+    ]  # fmt: skip
     assert recorded.finished_at == TIME
+
+
+def test_jobs_after_one_that_was_stopped_are_stopped_too() -> None:
+    recorded = workflow(Status.RUNNING)
+    jobs = [Job(workflow_id=recorded.id, step=step) for step in Step]
+    apply(recorded, jobs, Verdict(Status.STOPPED), {}, TIME)
+    assert [(job.status, job.error) for job in jobs] == [
+        (Status.STOPPED, None), (Status.STOPPED, "it never began: inference stopped"),
+    ]  # fmt: skip
 
 
 def test_the_work_of_an_earlier_attempt_still_counts() -> None:

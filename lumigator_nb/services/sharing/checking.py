@@ -85,6 +85,10 @@ def _check(archive: Archive, content: Content) -> None:
     """Refuse what is not of one piece, so that no row points at nothing and no file at no row."""
     workflows = content.workflows
     n_metrics, n_examples = len(content.metrics), content.dataset.n_examples
+    if sample := content.experiment.sample:
+        if sample.of != n_examples or sample.n > n_examples:
+            raise archive.damaged(f"{sample.n:,} of {sample.of:,} examples were used, and there are {n_examples:,}")
+        n_examples = sample.n
     unique = [workflow.label for workflow in workflows], [workflow.model.fingerprint for workflow in workflows]
     ids = [content.dataset.id, content.experiment.id, *(workflow.id for workflow in workflows)]
     ids += [job.id for workflow in workflows for job in workflow.jobs]

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from lumigator_nb import layout
 from lumigator_nb.services.names import checked_name
-from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, Task, Value
+from lumigator_nb.specs import Launch, MetricSpec, Model, Sample, Status, Step, Task, Value
 
 FORMAT: Final = "lumigator-experiment"
 VERSION = 1
@@ -97,6 +97,7 @@ class SharedExperiment(Value):
 
     id: Id
     name: Name
+    sample: Sample | None = None
     task: Task
     metrics: tuple[MetricSpec, ...]
     created_at: Moment
