@@ -12,8 +12,6 @@ import sys
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small products are slower on several cores
-# Numba, which ppi-python loads, would take this file for the package of the same name.
-sys.modules.setdefault("coverage", None)  # type: ignore[arg-type]
 
 from covering import intervals, judges, labels, planning, sequences, tests_under_null
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -99,6 +100,8 @@ def _rows(name: str, mean: float, pairs: list[tuple[PredictionPowered, FloatArra
 
 
 def _with_ppi(human: FloatArray, judge: FloatArray, n: int) -> tuple[PredictionPowered, FloatArray]:
+    # Numba, which ppi-python loads, would take the script benchmarks/coverage.py for the package of that name.
+    sys.modules.setdefault("coverage", None)  # type: ignore[arg-type]
     from ppi_py import ppi_mean_ci
 
     with warnings.catch_warnings():
