@@ -199,8 +199,10 @@ def _power(sd: float, n: int, detect: float, confidence: float, comparisons: int
     if sd == 0:
         return 1.0
     critical = stdtrit(n - 1, 1 - (1 - confidence) / (2 * comparisons))
+    missed = float(nctdtr(n - 1, min(detect / sd * math.sqrt(n), 1e3), critical))
+    # It underflows to NaN in places (scipy 1.17) where the probability to miss the difference is below 1e-60.
     # The other tail, a significant difference of the wrong sign, is left out.
-    return float(1 - nctdtr(n - 1, min(detect / sd * math.sqrt(n), 1e3), critical))
+    return 1.0 if math.isnan(missed) else 1 - missed
 
 
 def _widest(pilot: FloatArray) -> tuple[float, float, float]:
