@@ -256,8 +256,8 @@ def test_an_audit_says_whether_the_winner_hangs_on_the_ground_truth(ws, experime
 
 def test_answers_that_equal_the_ground_truth_do_not_end_a_race_on_bleu(ws, server) -> None:
     cases = examples(60)
-    copied = cases["example"].str.split(". ").str[:2].str.join(". ") + "."
-    dataset = ws.datasets.upload(cases.assign(ground_truth=copied), name="equal")
+    cases["ground_truth"] = [". ".join(text.split(". ")[:2]) + "." for text in cases["example"]]
+    dataset = ws.datasets.upload(cases, name="equal")
     bleu = ws.experiments.create("equal answers", dataset=dataset, metrics=["bleu"])
     found = ws.select(bleu, models(server, "lead-2", "shout"), metric="bleu", progress=False)
     assert (found.conclusion, found.best) == ("best", "lead-2")
