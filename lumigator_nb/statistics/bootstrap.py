@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
 from lumigator_nb.statistics.resampling import (
     Aggregate,
     FloatArray,
     group_codes,
+    group_labels,
     group_sums,
     pseudo_values,
     resampled_scores,
+    scores_and_aggregate,
 )
 
 Method = Literal["percentile", "bca"]
@@ -144,30 +147,35 @@ def difference(
 
 
 def bootstrap_interval(
-    statistics: FloatArray,
-    aggregate: Aggregate,
+    statistics: ArrayLike,
+    aggregate: Aggregate | None = None,
     *,
-    method: Method = "percentile",
+    method: Method = "bca",
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
+    nan: Missing = "raise",
 ) -> Interval:
     """Return the overall score with its bootstrap interval.
 
     Args:
-        statistics: (n, k) sufficient statistics, without NaN.
+        statistics: (n,) scores whose mean is taken, or with `aggregate` (n, k) sufficient statistics.
         aggregate, groups, n_resamples, seed: as of :func:`resampled_scores`.
-        method: "percentile" or "bca", see :func:`intervals`.
+        method: "bca" or "percentile", see :func:`intervals`.
         confidence: of the interval, in (0, 1).
+        nan: "raise" where a score is NaN, or "omit" such examples.
 
     Returns:
         The estimate is NaN without examples; the bounds are NaN with fewer than two examples, or groups.
 
     Raises:
-        InvalidInputError: there is not one group label per example, or a setting is out of range.
+        InvalidInputError: there is not one group label per example, a score is missing, or a setting is out of range.
     """
     _check(confidence, method)
+    statistics, aggregate = _one_system(statistics, aggregate)
+    rows = complete_rows({"the scores": statistics}, nan)
+    statistics, groups = statistics[rows], None if groups is None else group_labels(groups, len(rows))[rows]
     estimate = _estimate(statistics, aggregate)
     if len(statistics) < 2:
         return Interval(estimate, math.nan, math.nan)
@@ -179,32 +187,37 @@ def bootstrap_interval(
 
 
 def paired_difference(
-    a: FloatArray,
-    b: FloatArray,
-    aggregate: Aggregate,
+    a: ArrayLike,
+    b: ArrayLike,
+    aggregate: Aggregate | None = None,
     *,
-    method: Method = "percentile",
+    method: Method = "bca",
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
+    nan: Missing = "raise",
 ) -> Difference:
     """Return how much the overall score of `a` exceeds that of `b` on the same examples.
 
     The p-value is that of :func:`difference`.
 
     Args:
-        a, b: (n, k) sufficient statistics of the same examples in the same order, without NaN.
+        a, b: (n,) scores of the same examples in the same order, or with `aggregate` (n, k) sufficient statistics.
         aggregate, method, groups, confidence, n_resamples, seed: as of :func:`bootstrap_interval`.
+        nan: "raise" where a score is NaN, or "omit" examples that either lacks.
 
     Raises:
         InvalidInputError: `a` and `b` are not equally many, or as :func:`bootstrap_interval`.
     """
     _check(confidence, method)
+    (a, aggregate), (b, _) = _one_system(a, aggregate), _one_system(b, aggregate)
     if a.shape != b.shape:
         raise InvalidInputError(
             f"statistics of shape {a.shape} and {b.shape} are not paired", "score the same examples"
         )
+    rows = complete_rows({"a": a, "b": b}, nan)
+    a, b, groups = a[rows], b[rows], None if groups is None else group_labels(groups, len(rows))[rows]
     estimate = _estimate(a, aggregate) - _estimate(b, aggregate)
     if len(a) < 2:
         return Difference(estimate, *(math.nan,) * 3)
@@ -214,6 +227,20 @@ def paired_difference(
     return difference(
         estimate, draws[0] - draws[1], own[0] - own[1], groups=groups, confidence=confidence, method=method
     )
+
+
+def _one_system(values: ArrayLike, aggregate: Aggregate | None) -> tuple[FloatArray, Aggregate]:
+    """(n, k) statistics of one system, and what makes an overall score of them."""
+    table = as_floats(values)
+    if aggregate is None and table.ndim == 2 and table.shape[1] == 1:
+        table = table[:, 0]
+    table, aggregate = scores_and_aggregate(table, aggregate)
+    if table.ndim != 2:
+        raise InvalidInputError(
+            f"values of shape {np.shape(values)} are not those of one system",
+            "give (examples,) scores, or (examples, statistics) with their aggregate",
+        )
+    return table, aggregate
 
 
 def _estimate(statistics: FloatArray, aggregate: Aggregate) -> float:

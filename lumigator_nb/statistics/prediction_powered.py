@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -64,11 +65,11 @@ class _Labels:
 
 
 def prediction_powered_mean(
-    human: FloatArray,
-    judge_labelled: FloatArray,
-    judge_unlabelled: FloatArray,
+    human: ArrayLike,
+    judge_labelled: ArrayLike,
+    judge_unlabelled: ArrayLike,
     *,
-    probabilities: FloatArray | None = None,
+    probabilities: ArrayLike | None = None,
     weight: float | None = None,
     confidence: float = 0.95,
 ) -> PredictionPowered:
@@ -110,6 +111,9 @@ def prediction_powered_mean(
     Raises:
         InvalidInputError: arrays do not fit together, hold NaN, or a setting is out of range.
     """
+    human, judge_labelled = as_floats(human, "labels"), as_floats(judge_labelled)
+    judge_unlabelled = as_floats(judge_unlabelled)
+    probabilities = None if probabilities is None else as_floats(probabilities, "probabilities")
     _check(human, judge_labelled, judge_unlabelled, probabilities, weight, confidence)
     alike = probabilities is None or np.ptp(probabilities) == 0
     n, rest = len(human), len(judge_unlabelled)
@@ -221,8 +225,11 @@ def _check(
             "give at least one label, one score for each label, and one for each example without a label",
         )
     for name, array in (("labels", human), ("the judge's scores", judge_labelled), ("its others", judge_unlabelled)):
-        if not np.isfinite(array).all():
-            raise InvalidInputError(f"{name} hold NaN or infinity", "move what has no label to the unlabelled examples")
+        missing = np.flatnonzero(~np.isfinite(array))
+        if missing.size:
+            raise InvalidInputError(
+                f"row {missing[0]} of {name} is NaN or infinite", "move what has no label to the unlabelled examples"
+            )
     if weight is not None and (not math.isfinite(weight) or (weight != 0 and len(judge_unlabelled) < 2)):
         raise InvalidInputError(f"weight {weight} with {len(judge_unlabelled)} examples without a label", "tune it")
     if probabilities is not None and not (
@@ -253,10 +260,10 @@ class LabelDraw:
 
 
 def next_to_label(
-    uncertainty: FloatArray,
+    uncertainty: ArrayLike,
     n_labels: int,
     *,
-    labelled: NDArray[np.bool_] | None = None,
+    labelled: ArrayLike | None = None,
     uniform: float = 0.3,
     seed: int = 0,
 ) -> LabelDraw:
@@ -281,8 +288,9 @@ def next_to_label(
     Raises:
         InvalidInputError: arrays do not fit together, there are not as many examples left, or a setting is wrong.
     """
+    uncertainty = as_floats(uncertainty, "uncertainty")
     expected = uncertainty.std(axis=0) if uncertainty.ndim == 2 else uncertainty
-    labelled = np.zeros(expected.shape, dtype=bool) if labelled is None else labelled
+    labelled = np.zeros(expected.shape, dtype=bool) if labelled is None else np.asarray(labelled)
     if expected.ndim != 1 or labelled.shape != expected.shape or labelled.dtype != bool:
         raise InvalidInputError(
             f"uncertainty of shape {uncertainty.shape} and labelled of shape {labelled.shape} do not fit together",

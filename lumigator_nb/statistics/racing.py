@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray
 from lumigator_nb.statistics.sequences import (
     betting_bounds,
@@ -64,7 +66,7 @@ class RaceStandings:
 
 
 def race(
-    scores: FloatArray,
+    scores: ArrayLike,
     *,
     bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
@@ -93,7 +95,7 @@ def race(
     Raises:
         InvalidInputError: fewer than two models, scores out of bounds, or a setting out of range.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = as_floats(scores)
     _check(scores, confidence, indifference)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
     upward = scores if higher_is_better else -scores
@@ -179,7 +181,7 @@ class _Walk:
 
 
 def race_standings(
-    scores: FloatArray,
+    scores: ArrayLike,
     verdict: Race,
     *,
     bounds: tuple[float, float] | None = None,
@@ -191,7 +193,7 @@ def race_standings(
         scores, bounds, confidence: as of :func:`race`.
         verdict: what it returned for them.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = as_floats(scores)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
     cut = [row[:used] for row, used in zip(scores, verdict.used, strict=True)]
     own = np.array([_last(row, bounds, confidence) for row in cut])

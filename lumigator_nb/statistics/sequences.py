@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray
 
 # What share of the most that may be staked is staked: every bettor keeps to one share, and their capital is averaged.
@@ -29,7 +30,7 @@ _MARGIN = 20
 
 
 def betting_sequence(
-    values: FloatArray, low: float, high: float, *, confidence: float = 0.95
+    values: ArrayLike, low: float, high: float, *, confidence: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
     """Return the bounds, after each example, of a confidence sequence for the mean of scores that have bounds.
 
@@ -55,16 +56,16 @@ def betting_sequence(
     return low + lows * (high - low), low + highs * (high - low)
 
 
-def betting_bounds(values: FloatArray, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
+def betting_bounds(values: ArrayLike, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return the last bounds of :func:`betting_sequence`, a hundred times sooner; arguments as there."""
     scaled, threshold = _scaled(values, low, high, confidence)
     below, above = _lower_bound(scaled, threshold), 1 - _lower_bound(1 - scaled, threshold)
     return low + below * (high - low), low + above * (high - low)
 
 
-def _scaled(values: FloatArray, low: float, high: float, confidence: float) -> tuple[FloatArray, float]:
+def _scaled(values: ArrayLike, low: float, high: float, confidence: float) -> tuple[FloatArray, float]:
     """The scores in [0, 1], and the logarithm of the capital that rules a mean out."""
-    values = np.asarray(values, dtype=np.float64)
+    values = as_floats(values)
     _check(values, confidence)
     return (within_bounds(values, low, high) - low) / (high - low), math.log(2 / (1 - confidence))
 
@@ -125,7 +126,7 @@ def _log_capital(scaled: FloatArray, mean: FloatArray | float) -> FloatArray:
 
 
 def normal_sequence(
-    values: FloatArray, *, confidence: float = 0.95, first: int = _FIRST, tuned_for: int = _TUNED_FOR
+    values: ArrayLike, *, confidence: float = 0.95, first: int = _FIRST, tuned_for: int = _TUNED_FOR
 ) -> tuple[FloatArray, FloatArray]:
     """Return the bounds, after each example, of a confidence sequence for the mean of scores that have no bounds.
 
@@ -147,7 +148,7 @@ def normal_sequence(
     Raises:
         InvalidInputError: a value is missing, or a setting is out of range.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = as_floats(values)
     _check(values, confidence)
     if first < 2 or tuned_for < 1:
         raise InvalidInputError(f"a first look after {first} examples, tuned for {tuned_for}", "look after 2 or more")
@@ -183,14 +184,15 @@ def paired(values: FloatArray, others: FloatArray) -> FloatArray:
     """(p, t) differences, 0 where they are equal but for rounding; NaN where either is."""
     apart = values - others
     with np.errstate(invalid="ignore"):
-        return np.where(np.abs(apart) <= 1e-12 * (np.abs(values) + np.abs(others)), 0.0, apart)
+        same = np.abs(apart) <= 1e-12 * (np.abs(values) + np.abs(others))
+    return np.asarray(np.where(same, 0.0, apart), dtype=np.float64)
 
 
 def spans(values: FloatArray, others: FloatArray) -> FloatArray:
     """(p, t) how far the scores of two models lie apart, up to each example."""
     lowest = np.fmin.accumulate(np.fmin(values, others), axis=1)
     highest = np.fmax.accumulate(np.fmax(values, others), axis=1)
-    return np.nan_to_num(highest - lowest)
+    return np.asarray(np.nan_to_num(highest - lowest), dtype=np.float64)
 
 
 def _means_and_radius(
