@@ -138,6 +138,7 @@ def notes(comparison: Comparison) -> list[str]:
         *remarks(costs),
         *_copying(comparison),
         *_few_examples(comparison),
+        *_near_constant(comparison),
     ]
 
 
@@ -208,6 +209,17 @@ def _few_examples(comparison: Comparison) -> list[str]:
     if n >= FEW_EXAMPLES:
         return []
     return [f"With {count(n, 'example')} the intervals are rough: those of a bootstrap are too narrow for so few."]
+
+
+def _near_constant(comparison: Comparison) -> list[str]:
+    n = comparison.n_scored
+    models = [f"{label} ({alike:,} of {n:,})" for label, alike in comparison.near_constant.items()]
+    if not models:
+        return []
+    return [
+        f"On {comparison.main_score} nearly all examples score the same for {joined(models)}: so few others hardly "
+        "show how far scores spread, and the intervals may be too narrow."
+    ]
 
 
 def chart(comparison: Comparison, info: ScoreInfo) -> Html:

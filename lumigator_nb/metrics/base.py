@@ -20,6 +20,9 @@ Needed = Literal["ground_truth", "metadata"]
 # The references of an example: one text, several, or None where it has none.
 References = str | Sequence[str] | None
 
+# Of a score's range: what is beyond it by less is on its bound in exact arithmetic.
+_ROUNDING = 1e-9
+
 NO_PREDICTION, NO_GROUND_TRUTH = "no prediction", "no ground truth"
 
 
@@ -46,6 +49,17 @@ class ScoreInfo:
     higher_is_better: bool | None
     range: tuple[float, float]
     aggregate: Aggregate = mean
+
+    def within_range(self, values: FloatArray) -> FloatArray:
+        """Return values of which those that a rounding error puts out of the range lie on its bound.
+
+        Equal texts have a BLEU of 100.00000000000004, and what relies on the range, such as a race, would refuse it.
+        """
+        low, high = self.range
+        clipped = np.clip(values, low, high)
+        slack = _ROUNDING * (high - low if np.isfinite(high - low) else 1.0)
+        close = np.isclose(values, clipped, rtol=_ROUNDING, atol=slack)
+        return np.asarray(np.where(close, clipped, values), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,9 @@ class Scores:
         """Return scores whose examples are each their own aggregate; `statistics` are (n,) or (n, k)."""
         table = np.asarray(statistics, dtype=np.float64)
         table = table[:, None] if table.ndim == 1 else table
-        values = np.asarray(info.aggregate(table, 1), dtype=np.float64)
+        if info.aggregate is mean:
+            table = info.within_range(table)
+        values = info.within_range(np.asarray(info.aggregate(table, 1), dtype=np.float64))
         return cls(info, values, table, tuple(reasons))
 
     @property

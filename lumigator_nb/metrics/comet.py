@@ -71,7 +71,8 @@ class _Comet(Metric):
         payload = {"model": self.model, "batch_size": self.batch_size, "rows": named}
         found = isolated.call(f"metric {self.name!r}", MODULE, REQUIREMENTS, predict, payload)
         scores = dict(zip(distinct, found, strict=True))
-        return np.array([scores[row] for row in rows], dtype=np.float64)
+        # The models are trained on scores from 0 to 1, but nothing holds the last layer of the older ones within.
+        return np.clip(np.array([scores[row] for row in rows], dtype=np.float64), 0.0, 1.0)
 
 
 @metric_class

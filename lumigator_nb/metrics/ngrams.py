@@ -39,7 +39,8 @@ def bleu(totals: FloatArray, effective_order: bool = False) -> FloatArray:
         orders = present.sum(axis=-1) if effective_order else BLEU_ORDER
         brevity = np.where(length < reference, np.exp(1 - reference / length), 1.0)
         score = brevity * np.exp(logs.sum(axis=-1) / orders)
-    return np.where(correct.any(axis=-1), score, 0.0)
+    # The exponential of the mean logarithm of 100 is a little above 100.
+    return np.where(correct.any(axis=-1), np.minimum(score, 100.0), 0.0)
 
 
 def chrf(totals: FloatArray) -> FloatArray:
@@ -58,7 +59,7 @@ def chrf(totals: FloatArray) -> FloatArray:
         precision = np.where(present, matches / predicted, 0.0).sum(axis=-1) / orders
         recall = np.where(present, matches / reference, 0.0).sum(axis=-1) / orders
         score = 100 * (1 + BETA**2) * precision * recall / (BETA**2 * precision + recall)
-    return np.where(np.isnan(score), 0.0, score)
+    return np.where(np.isnan(score), 0.0, np.minimum(score, 100.0))
 
 
 @metric_class

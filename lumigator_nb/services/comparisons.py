@@ -133,6 +133,13 @@ class Comparison:
         """Examples that every model has the main score for."""
         return self._of(None).n
 
+    @property
+    def near_constant(self) -> dict[str, int]:
+        """The models for which nearly all examples have the same main score, and how many have; shares left out."""
+        return {
+            label: alike for label, alike in zip(self.models, self._of(None).alike, strict=True) if alike is not None
+        }
+
     def best(self, score: str | None = None) -> str:
         """Return the label of the model with the best overall value.
 

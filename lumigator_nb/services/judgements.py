@@ -95,13 +95,15 @@ class Judgements:
         """Return one row per pair of models.
 
         Columns: `model`, `other`, `wins`, `ties`, `losses` (examples, of `model`), `net` (share of wins less share of
-        losses) with `low` and `high` (percentile bootstrap over the examples), `n`. Where the two orders of a question
+        losses) with `low` and `high` (BCa bootstrap over the examples), `n`. Where the two orders of a question
         disagree the example is a tie.
         """
         rows = []
         for (model, other), found in self._paired.groupby(["model", "other"], sort=False):
             values = found["preference"].to_numpy(dtype=np.float64)
-            interval = statistics.bootstrap_interval(values[:, None], _mean, confidence=self.confidence, seed=self.seed)
+            interval = statistics.bootstrap_interval(
+                values, confidence=self.confidence, seed=self.seed, bounds=(-1.0, 1.0)
+            )
             counts = {name: int((values == sign).sum()) for name, sign in (("wins", 1), ("ties", 0), ("losses", -1))}
             net = {"net": interval.estimate, "low": interval.low, "high": interval.high, "n": len(values)}
             rows.append({"model": model, "other": other, **counts, **net})
@@ -366,7 +368,3 @@ class _Counter:
     def _update(self, **changes: Any) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
         self._show([ProgressRow.of(f"judge {self._label}", self._status, self._value)])
-
-
-def _mean(totals: metrics.FloatArray, n: int) -> metrics.FloatArray:
-    return totals[..., 0] / n

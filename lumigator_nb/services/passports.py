@@ -183,7 +183,8 @@ def _own_family_of_scores(
     with np.errstate(invalid="ignore"):
         gaps = values[own].mean(axis=0) - values[~own].mean(axis=0)
     gaps = gaps[~np.isnan(gaps)]
-    found = statistics.bootstrap_interval(gaps[:, None], _mean, **options)  # type: ignore[arg-type]
+    unbounded = (-np.inf, np.inf)
+    found = statistics.bootstrap_interval(gaps, bounds=unbounded, **options)  # type: ignore[arg-type]
     meaning = f"score of {family(judge)} models above the others', on the same examples; they may deserve it"
     return [Finding.of("own family", found, 0.0, len(gaps), meaning)]
 
@@ -211,7 +212,3 @@ def bootstrapped(
     if ratings.shape[1] < 2:
         return Interval(float("nan"), float("nan"), float("nan"))
     return statistics.bootstrap_agreement(statistic, ratings, groups=groups, **options)  # type: ignore[arg-type]
-
-
-def _mean(totals: FloatArray, n: int) -> FloatArray:
-    return totals[..., 0] / n

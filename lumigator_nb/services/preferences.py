@@ -170,7 +170,7 @@ def _over_examples(rows: pd.Series, sums: pd.DataFrame, value: Aggregate, option
     if len(totals) < 2:
         return Interval(float("nan"), float("nan"), float("nan"))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return statistics.bootstrap_interval(totals, value, **options)  # type: ignore[arg-type]
+        return statistics.bootstrap_interval(totals, value, bounds=(-1.0, 1.0), **options)  # type: ignore[arg-type]
 
 
 def _own_family(

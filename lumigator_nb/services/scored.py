@@ -19,6 +19,9 @@ from lumigator_nb.results import REASON_SUFFIX, STATISTICS_SUFFIX
 from lumigator_nb.specs import MetricResult
 from lumigator_nb.statistics import Difference, Interval, RankSet
 
+# Scores of which fewer differ from the rest hardly show how far they spread.
+FEW_THAT_DIFFER = 5
+
 
 @dataclass(frozen=True)
 class Resampling:
@@ -110,9 +113,24 @@ class Scored:
     @cached_property
     def intervals(self) -> list[Interval]:
         """The overall score of each model with its interval."""
+        # Functions of users seldom state their range.
+        stated = any(map(np.isfinite, self.info.range))
         return statistics.intervals(
-            self.overall, self.replicates, self.contributions, groups=self.groups, confidence=self.resampling.confidence
+            self.overall,
+            self.replicates,
+            self.contributions,
+            groups=self.groups,
+            confidence=self.resampling.confidence,
+            bounds=self.info.range if stated else None,
         )
+
+    @cached_property
+    def alike(self) -> list[int | None]:
+        """Per model how many examples score the same, where all but a few do; None elsewhere, and for shares.
+
+        So few differ that they hardly show how far scores spread, and the interval is likely to be too narrow.
+        """
+        return [_most_alike(own, self.info.range) for own in self.contributions]
 
     def difference(self, index: int, other: int) -> Difference:
         """Return by how much the overall score of one model exceeds that of another."""
@@ -144,6 +162,15 @@ class Scored:
     def wins(self) -> tuple[np.ndarray, np.ndarray]:
         """(models, models) examples on which the model of the row beats that of the column, and ties."""
         return statistics.wins(self.values, higher_is_better=bool(self.info.higher_is_better))
+
+
+def _most_alike(own: FloatArray, bounds: tuple[float, float]) -> int | None:
+    near = 1e-9 * np.abs(own).max(initial=0.0)
+    places = np.unique(np.round(own / near) if near > 0 else own, return_counts=True)[1]
+    two_valued = len(places) <= 2 and np.isin(np.round(own, 9), (0.0, 1.0, *bounds)).all()
+    differing = len(own) - int(places.max())
+    few = differing < FEW_THAT_DIFFER <= len(own) / 2
+    return int(places.max()) if few and not two_valued else None
 
 
 def main_score(infos: Sequence[ScoreInfo]) -> str | None:

@@ -11,9 +11,10 @@ from statistics import NormalDist
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -24,7 +25,7 @@ _IntArray = NDArray[np.int64]
 _NAN = float("nan")
 
 
-def krippendorff_alpha(ratings: FloatArray, level: Level = "interval") -> float:
+def krippendorff_alpha(ratings: ArrayLike, level: Level = "interval") -> float:
     """Return Krippendorff's alpha: 1 for perfect agreement, about 0 for chance, below 0 for systematic disagreement.
 
     Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability". The coincidence matrix given there is
@@ -42,6 +43,7 @@ def krippendorff_alpha(ratings: FloatArray, level: Level = "interval") -> float:
     Raises:
         InvalidInputError: `ratings` has not two axes, or `level` is unknown.
     """
+    ratings = as_floats(ratings, "ratings")
     if ratings.ndim != 2:
         raise InvalidInputError(f"ratings of shape {ratings.shape} are no table", "give one row per rater")
     if level not in get_args(Level):
@@ -82,7 +84,7 @@ def _mid_ranks(values: FloatArray) -> FloatArray:
     return ranks[codes]
 
 
-def kendall_tau(x: FloatArray, y: FloatArray) -> float:
+def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     """Return Kendall's rank correlation tau-b, which corrects for ties, in O(n log n).
 
     Source: Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33(3); counting discordant pairs as
@@ -98,7 +100,9 @@ def kendall_tau(x: FloatArray, y: FloatArray) -> float:
         InvalidInputError: `x` and `y` are not equally long.
     """
     # Only the order counts, so codes stand in for the values.
-    x_codes, y_codes = (np.unique(values, return_inverse=True)[1] for values in _known_pairs(x, y))
+    x_codes, y_codes = (
+        np.unique(values, return_inverse=True)[1] for values in _known_pairs(as_floats(x), as_floats(y))
+    )
     n = len(x_codes)
     pairs, x_ties, y_ties = n * (n - 1) // 2, _ties(x_codes), _ties(y_codes)
     if pairs in (x_ties, y_ties):
@@ -136,7 +140,7 @@ def _inversions(order: _IntArray) -> int:
     return total
 
 
-def agreement_rate(x: NDArray[Any], y: NDArray[Any]) -> float:
+def agreement_rate(x: ArrayLike, y: ArrayLike) -> float:
     """Return the share of equal labels among the pairs where both are known.
 
     Args:
@@ -148,8 +152,13 @@ def agreement_rate(x: NDArray[Any], y: NDArray[Any]) -> float:
     Raises:
         InvalidInputError: `x` and `y` are not equally long.
     """
-    x, y = _known_pairs(x, y)
+    x, y = _known_pairs(_labels(x), _labels(y))
     return float(np.mean(x == y)) if len(x) else _NAN
+
+
+def _labels(values: ArrayLike) -> NDArray[Any]:
+    # A list of texts with NaN or None among them would become texts throughout.
+    return np.asarray(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
 
 
 def _known_pairs(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -168,7 +177,7 @@ def _known(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 def bootstrap_agreement(
     statistic: Statistic,
-    ratings: FloatArray,
+    ratings: ArrayLike,
     *,
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
@@ -196,6 +205,7 @@ def bootstrap_agreement(
     tail = _tail(confidence)
     if n_resamples < 1:
         raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "draw at least once; 1000 is usual")
+    ratings = as_floats(ratings, "ratings")
     members = _group_codes(groups, ratings.shape[-1])
     estimate = float(statistic(ratings))
     n_groups = int(members.max(initial=-1)) + 1
@@ -214,6 +224,7 @@ def bootstrap_agreement(
 def _group_codes(groups: NDArray[Any] | None, n_units: int) -> _IntArray:
     if groups is None:
         return np.arange(n_units)
+    groups = np.asarray(groups)
     if groups.shape != (n_units,):
         raise InvalidInputError(f"groups of shape {groups.shape} for {n_units} units", "give one label per unit")
     return np.unique(groups, return_inverse=True)[1]

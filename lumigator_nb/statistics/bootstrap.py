@@ -11,22 +11,30 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
 from lumigator_nb.statistics.resampling import (
     Aggregate,
     FloatArray,
     group_codes,
+    group_labels,
     group_sums,
     pseudo_values,
     resampled_scores,
+    scores_and_aggregate,
 )
 
 Method = Literal["percentile", "bca"]
 
+# The least and the greatest possible score.
+Bounds = tuple[float, float]
+
 # Replicates that differ by less than this part of their range are equal but for rounding.
 _ROUNDING = 1e-9
+# Up to here Wilson's bounds are too narrow for one or two successes; beyond for three, too.
+_FEW_TRIALS = 50
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,14 @@ class Difference(Interval):
 
 
 def intervals(
-    estimates: FloatArray,
-    replicates: FloatArray,
-    contributions: FloatArray,
+    estimates: ArrayLike,
+    replicates: ArrayLike,
+    contributions: ArrayLike,
     *,
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
     method: Method = "bca",
+    bounds: Bounds | None = None,
 ) -> list[Interval]:
     """Return scores with their bootstrap intervals.
 
@@ -67,7 +76,15 @@ def intervals(
     moment results in sampling problems", The American Statistician 68(4)), since samples of such scores often miss the
     tail. Replicates that tie, as those of few labels do, count half on either side of a bound. In simulations nominal
     95 % for a mean covered 94 to 97 % from 50 examples, or groups, on, for normal, skewed, bounded and tied scores; it
-    takes more where hardly any example differs from the rest, such as 200 for one failure in twenty.
+    takes more where hardly any example differs from the rest.
+
+    Shares, such as means of scores that are 0 or 1, have Wilson's interval instead, with its bounds for one to three
+    successes or failures replaced by those of the Poisson law (Brown, Cai and DasGupta 2001, "Interval estimation for a
+    binomial proportion", Statistical Science 16(2), section 4.1.1). 95 % then cover 91.5 to 99 % at any share from 20
+    examples on, where "bca" covers none of what 50 right answers of 50 leave open. With groups the number of examples
+    is that of as many independent ones (Korn and Graubard 1998, Survey Methodology 24(2)); that of groups where all
+    score alike. Scores that are all the same, and may lie elsewhere between `bounds`, are likewise allowed to do so as
+    often as that may go unseen.
 
     Args:
         estimates: (m,) overall scores.
@@ -76,6 +93,8 @@ def intervals(
         groups: (n,) labels, where groups were drawn.
         confidence: of each interval, in (0, 1).
         method: "bca" or "percentile".
+        bounds: the least and the greatest possible score of an example, which tell a share; they may be infinite. None:
+            contributions that are all 0 or 1 make a share.
 
     Returns:
         One for each score. Bounds are NaN with fewer than two examples or groups, and where a replicate or
@@ -85,6 +104,25 @@ def intervals(
     Raises:
         InvalidInputError: `confidence` is out of range, there is no such method, or arrays do not fit together.
     """
+    estimates, contributions = as_floats(estimates), as_floats(contributions)
+    found = _intervals(estimates, as_floats(replicates), contributions, groups, confidence, method)
+    if method != "bca":
+        return found
+    codes = np.arange(contributions.shape[1]) if groups is None else group_codes(groups, contributions.shape[1])
+    return [
+        _of_few_values(interval, own, codes, bounds, confidence)
+        for interval, own in zip(found, contributions, strict=True)
+    ]
+
+
+def _intervals(
+    estimates: FloatArray,
+    replicates: FloatArray,
+    contributions: FloatArray,
+    groups: NDArray[Any] | None,
+    confidence: float,
+    method: Method,
+) -> list[Interval]:
     _check(confidence, method)
     if replicates.ndim != 2 or contributions.ndim != 2 or not replicates.size:
         raise InvalidInputError(
@@ -106,8 +144,8 @@ def intervals(
 
 def difference(
     estimate: float,
-    replicates: FloatArray,
-    contributions: FloatArray,
+    replicates: ArrayLike,
+    contributions: ArrayLike,
     *,
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
@@ -128,14 +166,8 @@ def difference(
         contributions: (n,) differences of the pseudo-values of both.
         groups, confidence, method: as of :func:`intervals`.
     """
-    found = intervals(
-        np.array([estimate]),
-        replicates[None],
-        contributions[None],
-        groups=groups,
-        confidence=confidence,
-        method=method,
-    )[0]
+    replicates, contributions = as_floats(replicates), as_floats(contributions)
+    found = _intervals(np.array([estimate]), replicates[None], contributions[None], groups, confidence, method)[0]
     if math.isnan(found.low):
         return Difference(found.estimate, math.nan, math.nan, math.nan)
     # Differences that are equal in exact arithmetic must not count as smaller by a rounding error.
@@ -144,67 +176,79 @@ def difference(
 
 
 def bootstrap_interval(
-    statistics: FloatArray,
-    aggregate: Aggregate,
+    statistics: ArrayLike,
+    aggregate: Aggregate | None = None,
     *,
-    method: Method = "percentile",
+    method: Method = "bca",
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
+    nan: Missing = "raise",
+    bounds: Bounds | None = None,
 ) -> Interval:
     """Return the overall score with its bootstrap interval.
 
     Args:
-        statistics: (n, k) sufficient statistics, without NaN.
+        statistics: (n,) scores whose mean is taken, or with `aggregate` (n, k) sufficient statistics.
         aggregate, groups, n_resamples, seed: as of :func:`resampled_scores`.
-        method: "percentile" or "bca", see :func:`intervals`.
+        method: "bca" or "percentile", see :func:`intervals`.
         confidence: of the interval, in (0, 1).
+        nan: "raise" where a score is NaN, or "omit" such examples.
+        bounds: as of :func:`intervals`.
 
     Returns:
         The estimate is NaN without examples; the bounds are NaN with fewer than two examples, or groups.
 
     Raises:
-        InvalidInputError: there is not one group label per example, or a setting is out of range.
+        InvalidInputError: there is not one group label per example, a score is missing, or a setting is out of range.
     """
     _check(confidence, method)
+    statistics, aggregate = _one_system(statistics, aggregate)
+    rows = complete_rows({"the scores": statistics}, nan)
+    statistics, groups = statistics[rows], None if groups is None else group_labels(groups, len(rows))[rows]
     estimate = _estimate(statistics, aggregate)
     if len(statistics) < 2:
         return Interval(estimate, math.nan, math.nan)
     draws = resampled_scores(statistics, aggregate, groups=groups, n_resamples=n_resamples, seed=seed)
     own = pseudo_values(statistics, aggregate)
-    return intervals(np.array([estimate]), draws[None], own[None], groups=groups, confidence=confidence, method=method)[
-        0
-    ]
+    return intervals(
+        [estimate], draws[None], own[None], groups=groups, confidence=confidence, method=method, bounds=bounds
+    )[0]
 
 
 def paired_difference(
-    a: FloatArray,
-    b: FloatArray,
-    aggregate: Aggregate,
+    a: ArrayLike,
+    b: ArrayLike,
+    aggregate: Aggregate | None = None,
     *,
-    method: Method = "percentile",
+    method: Method = "bca",
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
+    nan: Missing = "raise",
 ) -> Difference:
     """Return how much the overall score of `a` exceeds that of `b` on the same examples.
 
     The p-value is that of :func:`difference`.
 
     Args:
-        a, b: (n, k) sufficient statistics of the same examples in the same order, without NaN.
+        a, b: (n,) scores of the same examples in the same order, or with `aggregate` (n, k) sufficient statistics.
         aggregate, method, groups, confidence, n_resamples, seed: as of :func:`bootstrap_interval`.
+        nan: "raise" where a score is NaN, or "omit" examples that either lacks.
 
     Raises:
         InvalidInputError: `a` and `b` are not equally many, or as :func:`bootstrap_interval`.
     """
     _check(confidence, method)
+    (a, aggregate), (b, _) = _one_system(a, aggregate), _one_system(b, aggregate)
     if a.shape != b.shape:
         raise InvalidInputError(
             f"statistics of shape {a.shape} and {b.shape} are not paired", "score the same examples"
         )
+    rows = complete_rows({"a": a, "b": b}, nan)
+    a, b, groups = a[rows], b[rows], None if groups is None else group_labels(groups, len(rows))[rows]
     estimate = _estimate(a, aggregate) - _estimate(b, aggregate)
     if len(a) < 2:
         return Difference(estimate, *(math.nan,) * 3)
@@ -214,6 +258,20 @@ def paired_difference(
     return difference(
         estimate, draws[0] - draws[1], own[0] - own[1], groups=groups, confidence=confidence, method=method
     )
+
+
+def _one_system(values: ArrayLike, aggregate: Aggregate | None) -> tuple[FloatArray, Aggregate]:
+    """(n, k) statistics of one system, and what makes an overall score of them."""
+    table = as_floats(values)
+    if aggregate is None and table.ndim == 2 and table.shape[1] == 1:
+        table = table[:, 0]
+    table, aggregate = scores_and_aggregate(table, aggregate)
+    if table.ndim != 2:
+        raise InvalidInputError(
+            f"values of shape {np.shape(values)} are not those of one system",
+            "give (examples,) scores, or (examples, statistics) with their aggregate",
+        )
+    return table, aggregate
 
 
 def _estimate(statistics: FloatArray, aggregate: Aggregate) -> float:
@@ -231,6 +289,66 @@ def _units(contributions: FloatArray, groups: NDArray[Any] | None) -> FloatArray
     """(m, units) contributions of what is drawn, about their mean; those of a group add up."""
     apart = contributions - contributions.mean(axis=1, keepdims=True)
     return apart if groups is None else group_sums(apart.T, group_codes(groups, apart.shape[1])).T
+
+
+def _of_few_values(
+    found: Interval, own: FloatArray, codes: NDArray[np.int64], bounds: Bounds | None, confidence: float
+) -> Interval:
+    """Return the interval of a mean whose examples lie on one of two bounds, or all at one place; else what was found.
+
+    Args:
+        own: (n,) scores of the examples.
+        codes: (n,) of the groups that were drawn.
+    """
+    low, high = (0.0, 1.0) if bounds is None else bounds
+    if math.isnan(found.low) or not (low < high and math.isfinite(high - low)):
+        return found
+    near = _ROUNDING * (high - low)
+    upper = np.abs(own - high) <= near
+    if abs(own.mean() - found.estimate) > near:  # the score is no mean of these
+        return found
+    n = _independent(own, codes, confidence)
+    if (upper | (np.abs(own - low) <= near)).all():
+        below, above = (low + (high - low) * bound for bound in _share(float(upper.mean()), n, confidence))
+    elif bounds is not None and np.ptp(own) <= near:
+        unseen = _share(0.0, n, confidence)[1]
+        below, above = (found.estimate + unseen * (end - found.estimate) for end in bounds)
+    else:
+        return found
+    return Interval(found.estimate, min(below, found.estimate), max(above, found.estimate))
+
+
+def _independent(own: FloatArray, codes: NDArray[np.int64], confidence: float) -> float:
+    """Return how many independent examples tell as much as these groups of examples; n where each is by itself."""
+    from scipy.special import ndtri, stdtrit
+
+    n, groups = len(own), int(codes.max()) + 1
+    apart = own - own.mean()
+    if groups == n:
+        return float(n)
+    if not apart.any():
+        return float(groups)
+    drawn = np.square(group_sums(apart[:, None], codes)).sum() * groups / (groups - 1)
+    level = (1 + confidence) / 2
+    # The spread between a few groups is known roughly only, as Student's t allows for.
+    shrunk = float(ndtri(level) / stdtrit(groups - 1, level)) ** 2
+    return float(n * min(1.0, np.square(apart).sum() / drawn * shrunk)) if drawn > 0 else n * shrunk
+
+
+def _share(share: float, n: float, confidence: float) -> tuple[float, float]:
+    """Return Wilson's bounds of a share of n examples, those of few successes or failures by the Poisson law."""
+    from scipy.special import chdtri, ndtri
+
+    z = float(ndtri((1 + confidence) / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    few = 2 if n <= _FEW_TRIALS else 3
+    if 0 < share * n <= few + _ROUNDING:
+        low = min(low, float(chdtri(2 * share * n, confidence)) / (2 * n))
+    if 0 < (1 - share) * n <= few + _ROUNDING:
+        high = max(high, 1 - float(chdtri(2 * (1 - share) * n, confidence)) / (2 * n))
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
 
 
 def _percentiles(tails: FloatArray, estimate: float, draws: FloatArray, units: FloatArray) -> tuple[float, float]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray, resampled_totals
 
 _BoolArray = NDArray[np.bool_]
@@ -67,7 +68,7 @@ class BradleyTerryIntervals(BradleyTerry):
     separated: float
 
 
-def bradley_terry(wins: FloatArray, ties: FloatArray | None = None, *, regularization: float = 0.0) -> BradleyTerry:
+def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None, *, regularization: float = 0.0) -> BradleyTerry:
     """Return the most likely strengths.
 
     They exist only where every model beat every other, if through a chain of others (Ford 1957, "Solution of a ranking
@@ -84,8 +85,8 @@ def bradley_terry(wins: FloatArray, ties: FloatArray | None = None, *, regulariz
         InvalidInputError: no strengths are the most likely, or the tables are malformed.
     """
     # Counts are often whole numbers, which would cut a regularisation of one half to nothing.
-    wins = np.asarray(wins, dtype=np.float64)
-    ties = np.zeros_like(wins) if ties is None else np.asarray(ties, dtype=np.float64)
+    wins = as_floats(wins, "wins")
+    ties = np.zeros_like(wins) if ties is None else as_floats(ties, "ties")
     _check_tables(wins, ties)
     _check_regularization(regularization)
     if regularization == 0:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.resampling import Aggregate, FloatArray
+from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
+from lumigator_nb.statistics.resampling import Aggregate, FloatArray, group_labels, scores_and_aggregate
 
 # Swaps of this many cells are worked on at once (64 MB), so that memory stays flat however many examples there are.
 _CELLS = 8_000_000
@@ -34,13 +35,14 @@ class RandomizationTest:
 
 
 def approximate_randomization(
-    a: FloatArray,
-    b: FloatArray,
-    aggregate: Aggregate,
+    a: ArrayLike,
+    b: ArrayLike,
+    aggregate: Aggregate | None = None,
     *,
     groups: NDArray[Any] | None = None,
     n_resamples: int = 10_000,
     seed: int = 0,
+    nan: Missing = "raise",
 ) -> RandomizationTest:
     """Test whether two systems differ, by swapping their answers to randomly chosen examples.
 
@@ -51,23 +53,29 @@ def approximate_randomization(
     Testing Hypotheses"; Riezler and Maxwell 2005 (https://aclanthology.org/W05-0908).
 
     Args:
-        a, b: (n, k) sufficient statistics of the same examples in the same order, without NaN.
-        aggregate: (…, k) sums and the number of examples -> (…) overall scores.
+        a, b: (n,) scores of the same examples in the same order, or with `aggregate` (n, k) sufficient statistics.
+        aggregate: (…, k) sums and the number of examples -> (…) overall scores, where these are no means.
         groups: (n,) labels; the examples of a group, such as one document's, are swapped together.
         n_resamples: how often examples are swapped.
         seed: the same seed and number of groups give the same swaps.
+        nan: "raise" where a score is NaN, or "omit" examples that either lacks.
 
     Returns:
         NaN without examples.
 
     Raises:
-        InvalidInputError: arrays do not fit together or hold NaN, or `n_resamples` is below 1.
+        InvalidInputError: arrays do not fit together or hold infinity, a score is missing, or `n_resamples` is below 1.
     """
     if n_resamples < 1:
         raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "swap at least once; 10 000 is usual")
+    a, b = as_floats(a), as_floats(b)
+    if aggregate is None:  # scores may stand in a column
+        a, b = (each[:, 0] if each.ndim == 2 and each.shape[1] == 1 else each for each in (a, b))
+    (a, aggregate), (b, _) = scores_and_aggregate(a, aggregate), scores_and_aggregate(b, aggregate)
     if a.ndim != 2:
         raise InvalidInputError(f"statistics of shape {a.shape} are no table", "give one row per example")
-    _check_pairs(a, b)
+    a, b, rows = _pairs(a, b, nan)
+    groups = None if groups is None else group_labels(groups, len(rows))[rows]
     n = len(a)
     if not n:
         return RandomizationTest(float("nan"), float("nan"))
@@ -105,7 +113,7 @@ def _swaps(n: int, n_resamples: int, seed: int) -> Iterator[FloatArray]:
         yield np.unpackbits(packed, axis=1, count=n).astype(np.float64)
 
 
-def wilcoxon(a: FloatArray, b: FloatArray) -> float:
+def wilcoxon(a: ArrayLike, b: ArrayLike, *, nan: Missing = "raise") -> float:
     """Return the two-sided p-value of Wilcoxon's signed-rank test on paired scores.
 
     It asks whether differences lean to one side of zero, and assumes that they are symmetric about zero if not; one
@@ -117,14 +125,15 @@ def wilcoxon(a: FloatArray, b: FloatArray) -> float:
 
     Args:
         a, b: (n,) scores of the same examples.
+        nan: "raise" where a score is NaN, or "omit" examples that either lacks.
 
     Returns:
         1 where no example differs, or none is there.
 
     Raises:
-        InvalidInputError: `a` and `b` are not equally long, or hold NaN.
+        InvalidInputError: `a` and `b` are not equally long, hold infinity, or a score is missing.
     """
-    _check_scores(a, b)
+    a, b = _scores(a, b, nan)
     ranks, positive = _signed_ranks(a, b)
     if not ranks.size:
         return 1.0
@@ -159,7 +168,7 @@ def _rank_sums(ranks: NDArray[np.int64]) -> FloatArray:
     return chances
 
 
-def mcnemar(a: FloatArray, b: FloatArray) -> float:
+def mcnemar(a: ArrayLike, b: ArrayLike, *, nan: Missing = "raise") -> float:
     """Return the two-sided p-value of McNemar's exact test on paired scores of 0 and 1.
 
     Of the examples on which the systems differ, about half should favour each if they are equally often right: a
@@ -167,17 +176,18 @@ def mcnemar(a: FloatArray, b: FloatArray) -> float:
     error of the difference between correlated proportions or percentages", Psychometrika 12.
 
     Args:
-        a, b: (n,) scores of the same examples.
+        a, b: (n,) scores of the same examples: 0 and 1, or truth values.
+        nan: "raise" where a score is NaN, or "omit" examples that either lacks.
 
     Returns:
         1 where no example differs, or none is there.
 
     Raises:
-        InvalidInputError: `a` and `b` are not equally long, or hold anything but 0 and 1.
+        InvalidInputError: `a` and `b` are not equally long, hold anything but 0 and 1, or a score is missing.
     """
     from scipy.special import bdtr
 
-    _check_scores(a, b)
+    a, b = _scores(a, b, nan)
     for name, scores in (("a", a), ("b", b)):
         other = np.flatnonzero((scores != 0) & (scores != 1))
         if other.size:
@@ -189,18 +199,20 @@ def mcnemar(a: FloatArray, b: FloatArray) -> float:
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
-def _check_scores(a: FloatArray, b: FloatArray) -> None:
+def _scores(a: ArrayLike, b: ArrayLike, nan: Missing) -> tuple[FloatArray, FloatArray]:
+    a, b = as_floats(a), as_floats(b)
     if a.ndim != 1:
         raise InvalidInputError(f"scores of shape {a.shape} are no list", "give one score per example")
-    _check_pairs(a, b)
+    return _pairs(a, b, nan)[:2]
 
 
-def _check_pairs(a: FloatArray, b: FloatArray) -> None:
+def _pairs(a: FloatArray, b: FloatArray, nan: Missing) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Return the rows that both have, and (n,) which these are."""
     if a.shape != b.shape:
         raise InvalidInputError(f"values of shape {a.shape} and {b.shape} are not paired", "score the same examples")
+    rows = complete_rows({"a": a, "b": b}, nan)
     for name, values in (("a", a), ("b", b)):
-        rows = np.nonzero(~np.isfinite(values))[0]
-        if rows.size:
-            raise InvalidInputError(
-                f"row {rows[0]} of {name} is NaN or infinite", "leave out examples that either system lacks"
-            )
+        infinite = np.nonzero(np.isinf(values))[0]
+        if infinite.size:
+            raise InvalidInputError(f"row {infinite[0]} of {name} is infinite", "leave such examples out")
+    return a[rows], b[rows], rows

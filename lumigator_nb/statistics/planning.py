@@ -8,8 +8,10 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray
 
 FEW_IN_PILOT = 20
@@ -59,7 +61,7 @@ class Plan:
 
 
 def plan(
-    pilot: FloatArray | None = None,
+    pilot: ArrayLike | None = None,
     *,
     detect: float,
     sd: float | None = None,
@@ -92,7 +94,7 @@ def plan(
     if (pilot is None) == (sd is None):
         raise InvalidInputError("a plan needs a pilot or a standard deviation", "give scores of 20 to 50, or sd=")
     if pilot is not None:
-        pilot = np.asarray(pilot, dtype=np.float64)
+        pilot = as_floats(pilot, "the pilot's scores")
         _check_pilot(pilot)
         models = len(pilot)
     comparisons = math.comb(models, 2)
@@ -199,8 +201,10 @@ def _power(sd: float, n: int, detect: float, confidence: float, comparisons: int
     if sd == 0:
         return 1.0
     critical = stdtrit(n - 1, 1 - (1 - confidence) / (2 * comparisons))
+    missed = float(nctdtr(n - 1, min(detect / sd * math.sqrt(n), 1e3), critical))
+    # It underflows to NaN in places (scipy 1.17) where the probability to miss the difference is below 1e-60.
     # The other tail, a significant difference of the wrong sign, is left out.
-    return float(1 - nctdtr(n - 1, min(detect / sd * math.sqrt(n), 1e3), critical))
+    return 1.0 if math.isnan(missed) else 1 - missed
 
 
 def _widest(pilot: FloatArray) -> tuple[float, float, float]:

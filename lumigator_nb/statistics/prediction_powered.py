@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -39,7 +40,10 @@ class PredictionPowered(Interval):
 
     @property
     def narrower(self) -> float:
-        """By which share the interval is narrower than with human labels alone; below 0 where it is wider."""
+        """By which share the interval is narrower than with human labels alone.
+
+        Below 0 where it is wider, as it may be with a stated weight.
+        """
         alone = self.human_only.high - self.human_only.low
         return 1 - (self.high - self.low) / alone if alone > 0 else _NAN
 
@@ -61,11 +65,11 @@ class _Labels:
 
 
 def prediction_powered_mean(
-    human: FloatArray,
-    judge_labelled: FloatArray,
-    judge_unlabelled: FloatArray,
+    human: ArrayLike,
+    judge_labelled: ArrayLike,
+    judge_unlabelled: ArrayLike,
     *,
-    probabilities: FloatArray | None = None,
+    probabilities: ArrayLike | None = None,
     weight: float | None = None,
     confidence: float = 0.95,
 ) -> PredictionPowered:
@@ -76,10 +80,12 @@ def prediction_powered_mean(
     `probabilities`, Zrnic and Candès 2024, "Active statistical inference" (https://arxiv.org/abs/2403.03208).
 
     Unlike there, the weight for an example is learned from the other labels, since the same few labels cannot show both
-    the weight and its error: that leaves no bias of order 1 / n, and residuals as large as those of new examples. With
-    Student's t, intervals of 95 % so hold from some 30 labels on. Two-valued labels need every combination of label and
-    judgement some five times, or the labels show too little of the judge's errors. The weight is not held within
-    [0, 1], since judge and humans may use different scales.
+    the weight and its error: that leaves no bias of order 1 / n, and residuals as large as those of new examples. As
+    there, it is divided by the variance of all of the judge's scores, or by that of the labelled ones where that is
+    larger. Where the interval would be wider than with the labels alone, the judge is left out. With Student's t,
+    intervals of 95 % so hold from some 20 labels on, for skewed judges too, as far as they do for the labels alone.
+    Two-valued labels need every combination of label and judgement some five times, or the labels show too little of
+    the judge's errors. The weight is not held within [0, 1], since judge and humans may use different scales.
 
     The difference between two models a and b on the same examples is the mean of differences::
 
@@ -105,6 +111,9 @@ def prediction_powered_mean(
     Raises:
         InvalidInputError: arrays do not fit together, hold NaN, or a setting is out of range.
     """
+    human, judge_labelled = as_floats(human, "labels"), as_floats(judge_labelled)
+    judge_unlabelled = as_floats(judge_unlabelled)
+    probabilities = None if probabilities is None else as_floats(probabilities, "probabilities")
     _check(human, judge_labelled, judge_unlabelled, probabilities, weight, confidence)
     alike = probabilities is None or np.ptp(probabilities) == 0
     n, rest = len(human), len(judge_unlabelled)
@@ -118,33 +127,45 @@ def prediction_powered_mean(
     elif not tunable:
         used, each = 0.0, np.zeros(n)
     else:
-        used, each = _slopes(judge_labelled, human, np.ones(n) if alike else inverse * (inverse - 1))
+        used, each = _slopes(labels, np.ones(n) if alike else inverse * (inverse - 1), everyone)
         share = rest / len(everyone) if alike else 1.0
         used, each = used * share, each * share
     spread = _spread_alike if alike else _spread_active
     estimate = spread(labels, judge_unlabelled, used, each, confidence)
     alone = spread(labels, judge_unlabelled, 0.0, np.zeros(n), confidence)
+    if weight is None and estimate.high - estimate.low > alone.high - alone.low:
+        used, estimate = 0.0, alone
     return PredictionPowered(estimate.estimate, estimate.low, estimate.high, used, alone, n)
 
 
-def _slopes(x: FloatArray, y: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
-    """Return the weighted least-squares slope of y on x, and (n,) those without one example each; 0 if undefined.
+def _slopes(labels: _Labels, importance: FloatArray, everyone: FloatArray) -> tuple[float, FloatArray]:
+    """Return the slope of human labels on the judge's scores, and (n,) those without one label each; 0 if undefined.
 
-    With weights w (w - 1), where 1 / w is the probability of being drawn, it minimises the variance due to the drawing.
+    With `importance` w (w - 1), where 1 / w is the probability of being drawn, it minimises the variance due to the
+    drawing. Few labels often miss the far ends of skewed scores, and a slope over what is left would be far too steep.
+    It is therefore divided by how much more all scores (`everyone`, the labelled first) vary than the labelled ones.
     """
+    x, n = labels.judge, len(labels.judge)
+    if importance.sum() == 0:
+        return 0.0, np.zeros(n)
+    shared, own = _covariances(x, labels.human, importance), _covariances(x, x, importance)
+    seen, there = _covariances(x, x, labels.weights), _covariances(everyone, everyone, np.ones(len(everyone)))
+    missed = np.divide(there[: n + 1], seen, out=np.ones(n + 1), where=seen > 0)
+    # Scores that differ by rounding errors alone are equal, and so are those that are equal but for the one left out.
+    noise = max((1e-12 * np.abs(everyone).max()) ** 2, 1e-9 * own[0])
+    slopes = np.divide(shared, own, out=np.zeros(n + 1), where=own > noise) / np.maximum(missed, 1)
+    return float(slopes[0]), slopes[1:]
+
+
+def _covariances(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    """(1 + n,) the weighted covariance, and those without one of the n examples each; 0 where none is left."""
     total = weights.sum()
-    if total == 0:
-        return 0.0, np.zeros_like(x)
-    # Scores that differ by rounding errors alone are equal.
-    noise = total * (1e-12 * np.abs(x).max()) ** 2
-    x, y = x - weights @ x / total, y - weights @ y / total
     others = total - weights
+    products = (x - weights @ x / total) * (y - weights @ y / total)
+    whole = weights @ products
     lost = weights * np.divide(total, others, out=np.zeros_like(others), where=others > 0)
-    xx, xy = weights @ (x * x), weights @ (x * y)
-    rest = xx - lost * x * x
-    # A remainder that is a rounding error comes from scores that are equal but for this one.
-    left_out = np.divide(xy - lost * x * y, rest, out=np.zeros_like(rest), where=rest > max(1e-9 * xx, noise))
-    return float(xy / xx) if xx > noise else 0.0, left_out
+    left = np.divide(whole - lost * products, others, out=np.zeros_like(others), where=others > 0)
+    return np.concatenate([[whole / total], left])
 
 
 def _spread_alike(
@@ -204,8 +225,11 @@ def _check(
             "give at least one label, one score for each label, and one for each example without a label",
         )
     for name, array in (("labels", human), ("the judge's scores", judge_labelled), ("its others", judge_unlabelled)):
-        if not np.isfinite(array).all():
-            raise InvalidInputError(f"{name} hold NaN or infinity", "move what has no label to the unlabelled examples")
+        missing = np.flatnonzero(~np.isfinite(array))
+        if missing.size:
+            raise InvalidInputError(
+                f"row {missing[0]} of {name} is NaN or infinite", "move what has no label to the unlabelled examples"
+            )
     if weight is not None and (not math.isfinite(weight) or (weight != 0 and len(judge_unlabelled) < 2)):
         raise InvalidInputError(f"weight {weight} with {len(judge_unlabelled)} examples without a label", "tune it")
     if probabilities is not None and not (
@@ -236,10 +260,10 @@ class LabelDraw:
 
 
 def next_to_label(
-    uncertainty: FloatArray,
+    uncertainty: ArrayLike,
     n_labels: int,
     *,
-    labelled: NDArray[np.bool_] | None = None,
+    labelled: ArrayLike | None = None,
     uniform: float = 0.3,
     seed: int = 0,
 ) -> LabelDraw:
@@ -264,8 +288,9 @@ def next_to_label(
     Raises:
         InvalidInputError: arrays do not fit together, there are not as many examples left, or a setting is wrong.
     """
+    uncertainty = as_floats(uncertainty, "uncertainty")
     expected = uncertainty.std(axis=0) if uncertainty.ndim == 2 else uncertainty
-    labelled = np.zeros(expected.shape, dtype=bool) if labelled is None else labelled
+    labelled = np.zeros(expected.shape, dtype=bool) if labelled is None else np.asarray(labelled)
     if expected.ndim != 1 or labelled.shape != expected.shape or labelled.dtype != bool:
         raise InvalidInputError(
             f"uncertainty of shape {uncertainty.shape} and labelled of shape {labelled.shape} do not fit together",

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray
-from lumigator_nb.statistics.sequences import betting_bounds, first_shown, normal_sequence
+from lumigator_nb.statistics.sequences import (
+    betting_bounds,
+    difference_bounds,
+    first_shown,
+    normal_sequence,
+    paired,
+    spans,
+    within_bounds,
+)
 
 _FIRST_LOOK, _LOOKS_PER_DOUBLING = 20, 4
 
@@ -56,7 +66,7 @@ class RaceStandings:
 
 
 def race(
-    scores: FloatArray,
+    scores: ArrayLike,
     *,
     bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
@@ -85,8 +95,9 @@ def race(
     Raises:
         InvalidInputError: fewer than two models, scores out of bounds, or a setting out of range.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    _check(scores, bounds, confidence, indifference)
+    scores = as_floats(scores)
+    _check(scores, confidence, indifference)
+    scores = scores if bounds is None else within_bounds(scores, *bounds)
     upward = scores if higher_is_better else -scores
     level = (1 - confidence) / (2 * (len(scores) - 1))
     reach = None if bounds is None else bounds[1] - bounds[0]
@@ -97,7 +108,7 @@ def race(
 
 def _pairs(upward: FloatArray, above: float, level: float, reach: float | None) -> FloatArray:
     """(m, m) after how many examples the model of the row is shown to exceed that of the column by `above`."""
-    found = np.stack([first_shown(one - upward, above, level, reach) for one in upward])
+    found = np.stack([first_shown(paired(one, upward), above, level, reach, spans(one, upward)) for one in upward])
     np.fill_diagonal(found, math.inf)
     return found
 
@@ -170,7 +181,7 @@ class _Walk:
 
 
 def race_standings(
-    scores: FloatArray,
+    scores: ArrayLike,
     verdict: Race,
     *,
     bounds: tuple[float, float] | None = None,
@@ -182,13 +193,20 @@ def race_standings(
         scores, bounds, confidence: as of :func:`race`.
         verdict: what it returned for them.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = as_floats(scores)
+    scores = scores if bounds is None else within_bounds(scores, *bounds)
     cut = [row[:used] for row, used in zip(scores, verdict.used, strict=True)]
     own = np.array([_last(row, bounds, confidence) for row in cut])
     best = scores[verdict.leader]
     reach = None if bounds is None else bounds[1] - bounds[0]
-    both = None if reach is None else (-reach, reach)
-    others = np.array([_last(row - best[: len(row)], both, confidence) for row in cut])
+    others = np.array(
+        [
+            difference_bounds(row, best[: len(row)], confidence=confidence)
+            if reach is None
+            else _last(row - best[: len(row)], (-reach, reach), confidence)
+            for row in cut
+        ]
+    )
     others[verdict.leader] = 0.0
     return RaceStandings(*own.T, *others.T)
 
@@ -212,7 +230,7 @@ def looks(n: int) -> list[int]:
     return [*found, n]
 
 
-def _check(scores: FloatArray, bounds: tuple[float, float] | None, confidence: float, indifference: float) -> None:
+def _check(scores: FloatArray, confidence: float, indifference: float) -> None:
     if scores.ndim != 2 or len(scores) < 2:
         raise InvalidInputError(
             f"scores of shape {scores.shape} are no race", "give one row each for two models or more"
@@ -221,15 +239,3 @@ def _check(scores: FloatArray, bounds: tuple[float, float] | None, confidence: f
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
     if not indifference >= 0:
         raise InvalidInputError(f"indifference cannot be {indifference}", "give 0 or more, in units of the score")
-    if bounds is None:
-        return
-    low, high = bounds
-    if not (low < high and math.isfinite(high - low)):
-        raise InvalidInputError(f"bounds {low} and {high} hold no scores", "give the least and the greatest score")
-    outside = np.argwhere((scores < low - 1e-9) | (scores > high + 1e-9))
-    if len(outside):
-        model, example = outside[0]
-        raise InvalidInputError(
-            f"model {model}, example {example}: {scores[model, example]} lies outside of {low} … {high}",
-            "give the bounds of the metric",
-        )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.corrections import romano_wolf
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -75,7 +76,8 @@ def rank_sets(
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
     p_values = pairwise_p_values(estimates, replicates, n=n)
-    upward = np.asarray(estimates) if higher_is_better else -np.asarray(estimates)
+    estimates = np.asarray(estimates, dtype=np.float64)
+    upward = estimates if higher_is_better else -estimates
     surely_better = (p_values <= 1 - confidence) & (upward[:, None] > upward)
     lows, highs = 1 + surely_better.sum(axis=0), len(upward) - surely_better.sum(axis=1)
     return tuple(RankSet(int(low), int(high)) for low, high in zip(lows, highs, strict=True))
@@ -106,7 +108,7 @@ def probability_best(replicates: FloatArray, *, higher_is_better: bool = True) -
     return np.asarray((best / best.sum(axis=0)).mean(axis=1), dtype=np.float64)
 
 
-def wins(values: FloatArray, *, higher_is_better: bool = True) -> tuple[_IntArray, _IntArray]:
+def wins(values: ArrayLike, *, higher_is_better: bool = True) -> tuple[_IntArray, _IntArray]:
     """Count, for each pair of models, the examples on which one scores better than the other, and on which they tie.
 
     Args:
@@ -120,7 +122,7 @@ def wins(values: FloatArray, *, higher_is_better: bool = True) -> tuple[_IntArra
     Raises:
         InvalidInputError: `values` has not two axes.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = as_floats(values)
     if values.ndim != 2:
         raise InvalidInputError(f"scores of shape {values.shape} are no table", "give one row per model")
     upward = values if higher_is_better else -values

@@ -12,23 +12,26 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import FloatArray as FloatArray
+from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
 
-FloatArray = NDArray[np.float64]
 # Of sums and the number of examples: one number, or one for each sum.
 Aggregate = Callable[[FloatArray, Any], FloatArray]
 
 Weights = NDArray[np.uint8]
 
+# More statistics than this for fewer examples are models taken for examples; chrF++ has 24.
+_MOST_STATISTICS = 30
 # Weights of this many cells are worked on at once (16 MB), so that memory stays flat however many examples there are.
 _CELLS = 2_000_000
 # Weights of up to this many cells (20 MB) are kept: a comparison asks for the same ones for every model and score.
 _KEPT_CELLS = 20_000_000
 
 
-def resampled_totals(statistics: FloatArray, *, n_resamples: int = 2000, seed: int = 0) -> FloatArray:
+def resampled_totals(statistics: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> FloatArray:
     """Sum the statistics of examples drawn with replacement, again and again.
 
     Args:
@@ -43,16 +46,48 @@ def resampled_totals(statistics: FloatArray, *, n_resamples: int = 2000, seed: i
     Raises:
         InvalidInputError: there is no example, or `n_resamples` is below 1.
     """
-    return _models_first(_draw(_columns(statistics), n_resamples, seed), statistics)
+    table = as_floats(statistics, "statistics")
+    return _models_first(_draw(_columns(table), n_resamples, seed), table)
+
+
+def mean(totals: FloatArray, n: Any) -> FloatArray:
+    """The aggregate of scores whose overall value is their mean: (…, 1) sums over `n` examples -> (…)."""
+    return np.asarray(totals[..., 0] / n, dtype=np.float64)
+
+
+def scores_and_aggregate(values: ArrayLike, aggregate: Aggregate | None) -> tuple[FloatArray, Aggregate]:
+    """Return (…, n, k) statistics and what makes overall scores of them: their mean where nothing is given.
+
+    Args:
+        values: (…, n) scores without an aggregate; (…, n, k) statistics with one, or (n,) where k is 1.
+
+    Raises:
+        InvalidInputError: models were taken for examples.
+    """
+    table = as_floats(values)
+    if aggregate is None:
+        if table.ndim > 1 and table.shape[-1] == 1 < table.shape[-2]:
+            raise InvalidInputError(
+                f"scores of shape {table.shape} are one example each", "give (models, examples), or (examples,)"
+            )
+        return table[..., None], mean
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim > 1 and table.shape[-2] and table.shape[-1] > max(table.shape[-2], _MOST_STATISTICS):
+        raise InvalidInputError(
+            f"statistics of shape {table.shape} are {table.shape[-2]} examples with {table.shape[-1]} statistics each",
+            "leave the aggregate out for means of (models, examples), or give (models, examples, statistics)",
+        )
+    return table, aggregate
 
 
 def resampled_scores(
-    statistics: FloatArray,
-    aggregate: Aggregate,
+    statistics: ArrayLike,
+    aggregate: Aggregate | None = None,
     *,
     groups: NDArray[Any] | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
+    nan: Missing = "raise",
 ) -> FloatArray:
     """Return overall scores of examples drawn with replacement, again and again.
 
@@ -61,24 +96,32 @@ def resampled_scores(
     customer's, are no independent witnesses.
 
     Args:
-        statistics: (…, n, k) sufficient statistics, without NaN; leading axes (such as models) share the draws.
-        aggregate: (…, k) sums and the number of examples -> (…) overall scores. The number is n, or with `groups`
-            an array of (n_resamples,), since groups differ in size.
+        statistics: (…, n) scores whose mean is taken; leading axes (such as models) share the draws. With `aggregate`
+            (…, n, k) sufficient statistics.
+        aggregate: (…, k) sums and the number of examples -> (…) overall scores, where these are no means. The number
+            is n, or with `groups` an array of (n_resamples,), since groups differ in size.
         groups: (n,) labels. Left out, each example is drawn by itself.
         n_resamples: how often as many examples, or groups, as there are are drawn.
         seed: the same seed and number of examples, or groups, give the same draws.
+        nan: "raise" where a score is NaN, or "omit" examples that any model lacks.
 
     Returns:
         (…, n_resamples).
 
     Raises:
-        InvalidInputError: there is no example, not one label for each, or `n_resamples` is below 1.
+        InvalidInputError: there is no example, not one label for each, a score is missing, statistics are more than
+            examples, or `n_resamples` is below 1.
     """
+    statistics, aggregate = scores_and_aggregate(statistics, aggregate)
+    if np.isnan(statistics).any():
+        complete = complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, nan)
+        statistics = statistics[..., complete, :]
+        groups = None if groups is None else group_labels(groups, len(complete))[complete]
     return resampled_together([(statistics, aggregate)], groups=groups, n_resamples=n_resamples, seed=seed)[0]
 
 
 def resampled_together(
-    scores: Sequence[tuple[FloatArray, Aggregate]],
+    scores: Sequence[tuple[FloatArray, Aggregate | None]],
     *,
     groups: NDArray[Any] | None = None,
     n_resamples: int = 2000,
@@ -89,13 +132,14 @@ def resampled_together(
     Drawing takes longer than adding up where examples and resamples are many; here it is done once for all scores.
 
     Args:
-        scores: statistics and aggregate of each, as of :func:`resampled_scores`; the same n.
+        scores: statistics and aggregate of each (None for a mean), as of :func:`resampled_scores`; the same n.
         groups, n_resamples, seed: as of :func:`resampled_scores`.
 
     Raises:
         InvalidInputError: as :func:`resampled_scores`, or the scores are not of equally many examples.
     """
-    tables = [_columns(statistics) for statistics, _ in scores]
+    given = [scores_and_aggregate(*score) for score in scores]
+    tables = [_columns(statistics) for statistics, _ in given]
     n = len(tables[0])
     if any(len(table) != n for table in tables):
         raise InvalidInputError(
@@ -112,7 +156,7 @@ def resampled_together(
     parts = [totals[:, end - table.shape[1] : end] for table, end in zip(tables, ends, strict=True)]
     return [
         aggregate(_models_first(part, statistics), drawn)
-        for part, (statistics, aggregate) in zip(parts, scores, strict=True)
+        for part, (statistics, aggregate) in zip(parts, given, strict=True)
     ]
 
 
@@ -120,6 +164,7 @@ def _columns(statistics: FloatArray) -> FloatArray:
     """(…, n, k) -> (n, …·k), so that all sums come from one product."""
     if statistics.ndim < 2 or not statistics.size:
         raise InvalidInputError(f"statistics of shape {statistics.shape} hold no score", "give one row per example")
+    complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, "raise")
     return _summing_exactly(np.moveaxis(statistics, -2, 0)).reshape(statistics.shape[-2], -1)
 
 
@@ -168,11 +213,17 @@ def _kept_weights(n: int, n_resamples: int, seed: int) -> tuple[Weights, ...]:
     return tuple(_weights(n, n_resamples, seed))
 
 
-def group_codes(groups: NDArray[Any], n: int) -> NDArray[np.int64]:
-    """(n,) numbers of the groups from 0."""
+def group_labels(groups: NDArray[Any], n: int) -> NDArray[Any]:
+    """(n,) labels, refused where they are not one per example."""
     labels = np.asarray(groups)
     if labels.shape != (n,):
         raise InvalidInputError(f"groups of shape {labels.shape} for {n} examples", "give one label per example")
+    return labels
+
+
+def group_codes(groups: NDArray[Any], n: int) -> NDArray[np.int64]:
+    """(n,) numbers of the groups from 0."""
+    labels = group_labels(groups, n)
     # NaN is the only value that differs from itself.
     missing = [row for row, label in enumerate(labels) if label is None or label != label]
     if missing:
@@ -187,7 +238,7 @@ def group_sums(values: FloatArray, codes: NDArray[np.int64]) -> FloatArray:
     return sums
 
 
-def pseudo_values(statistics: FloatArray, aggregate: Aggregate) -> FloatArray:
+def pseudo_values(statistics: ArrayLike, aggregate: Aggregate | None = None) -> FloatArray:
     """Return what each example contributes to an overall score: the jackknife's pseudo-values.
 
     n·θ - (n - 1)·θ without the example; for a mean that is the example's own score. Their mean is near the overall
@@ -196,12 +247,16 @@ def pseudo_values(statistics: FloatArray, aggregate: Aggregate) -> FloatArray:
     chapter 11.
 
     Args:
-        statistics: (…, n, k) sufficient statistics, without NaN.
-        aggregate: as of :func:`resampled_scores`.
+        statistics, aggregate: as of :func:`resampled_scores`.
 
     Returns:
         (…, n); NaN with fewer than two examples.
+
+    Raises:
+        InvalidInputError: a score is missing, or statistics are more than examples.
     """
+    statistics, aggregate = scores_and_aggregate(statistics, aggregate)
+    complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, "raise")
     n = statistics.shape[-2]
     if n < 2:
         return np.full(statistics.shape[:-1], np.nan)

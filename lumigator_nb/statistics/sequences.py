@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray
 
 # What share of the most that may be staked is staked: every bettor keeps to one share, and their capital is averaged.
@@ -21,13 +22,15 @@ _GRID = 1000
 _CELLS = 4_000_000
 # Asymptotic sequences say nothing before, and are narrowest around the second number.
 _FIRST, _TUNED_FOR = 64, 300
+# Of the range, or of the size of scores: what is less apart is equal in exact arithmetic.
+_ROUNDING = 1e-9
 # By how many examples' worth of variance they are widened: the spread is learned from the same few examples, which for
 # skewed scores often miss the tail. Found by simulation (benchmarks/coverage.py).
 _MARGIN = 20
 
 
 def betting_sequence(
-    values: FloatArray, low: float, high: float, *, confidence: float = 0.95
+    values: ArrayLike, low: float, high: float, *, confidence: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
     """Return the bounds, after each example, of a confidence sequence for the mean of scores that have bounds.
 
@@ -53,22 +56,37 @@ def betting_sequence(
     return low + lows * (high - low), low + highs * (high - low)
 
 
-def betting_bounds(values: FloatArray, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
+def betting_bounds(values: ArrayLike, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return the last bounds of :func:`betting_sequence`, a hundred times sooner; arguments as there."""
     scaled, threshold = _scaled(values, low, high, confidence)
     below, above = _lower_bound(scaled, threshold), 1 - _lower_bound(1 - scaled, threshold)
     return low + below * (high - low), low + above * (high - low)
 
 
-def _scaled(values: FloatArray, low: float, high: float, confidence: float) -> tuple[FloatArray, float]:
+def _scaled(values: ArrayLike, low: float, high: float, confidence: float) -> tuple[FloatArray, float]:
     """The scores in [0, 1], and the logarithm of the capital that rules a mean out."""
-    values = np.asarray(values, dtype=np.float64)
+    values = as_floats(values)
     _check(values, confidence)
-    if not low < high or not math.isfinite(high - low):
+    return (within_bounds(values, low, high) - low) / (high - low), math.log(2 / (1 - confidence))
+
+
+def within_bounds(values: FloatArray, low: float, high: float) -> FloatArray:
+    """Return (t,) or (models, t) scores, those that lie out of their bounds by a rounding error put onto them.
+
+    Raises:
+        InvalidInputError: a score lies outside, or the bounds are none.
+    """
+    if not (low < high and math.isfinite(high - low)):
         raise InvalidInputError(f"bounds {low} and {high} hold no scores", "give the least and the greatest score")
-    if values.size and (values.min() < low or values.max() > high):
-        raise InvalidInputError(f"a score lies outside of {low} … {high}", "give the bounds of the metric")
-    return (values - low) / (high - low), math.log(2 / (1 - confidence))
+    slack = _ROUNDING * (high - low)
+    outside = np.argwhere((values < low - slack) | (values > high + slack))
+    if len(outside):
+        at = tuple(outside[0])
+        where = f"example {at[0]}" if len(at) == 1 else f"model {at[0]}, example {at[1]}"
+        raise InvalidInputError(
+            f"{where}: {values[at]} lies outside of {low} … {high}", "give the bounds of the metric"
+        )
+    return np.clip(values, low, high)
 
 
 def _lower_bound(scaled: FloatArray, threshold: float) -> float:
@@ -108,7 +126,7 @@ def _log_capital(scaled: FloatArray, mean: FloatArray | float) -> FloatArray:
 
 
 def normal_sequence(
-    values: FloatArray, *, confidence: float = 0.95, first: int = _FIRST, tuned_for: int = _TUNED_FOR
+    values: ArrayLike, *, confidence: float = 0.95, first: int = _FIRST, tuned_for: int = _TUNED_FOR
 ) -> tuple[FloatArray, FloatArray]:
     """Return the bounds, after each example, of a confidence sequence for the mean of scores that have no bounds.
 
@@ -130,33 +148,82 @@ def normal_sequence(
     Raises:
         InvalidInputError: a value is missing, or a setting is out of range.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = as_floats(values)
     _check(values, confidence)
     if first < 2 or tuned_for < 1:
         raise InvalidInputError(f"a first look after {first} examples, tuned for {tuned_for}", "look after 2 or more")
-    means, radius = _means_and_radius(values[None, :], (1 - confidence) / 2, first, tuned_for)
+    means, radius = _means_and_radius(values[None, :], (1 - confidence) / 2, None, first, tuned_for)
     return np.maximum.accumulate((means - radius)[0]), np.minimum.accumulate((means + radius)[0])
 
 
+def difference_bounds(
+    values: FloatArray, others: FloatArray, *, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return the mean difference of two models' scores without bounds, and the last bounds of its sequence.
+
+    As :func:`normal_sequence`, but for models that differ by the same on every example so far: that they are ever
+    further apart is allowed for by one example, as far out as their scores lie from each other.
+
+    Args:
+        values, others: (t,) scores of the same examples in random order; NaN where there is none.
+        confidence: as of :func:`normal_sequence`.
+
+    Returns:
+        NaN where no example has both.
+    """
+    apart = paired(values[None, :], others[None, :])
+    if np.isnan(apart).all():
+        return (math.nan,) * 3
+    means, radius = _means_and_radius(apart, (1 - confidence) / 2, spans(values[None, :], others[None, :]))
+    known = ~np.isnan(apart)
+    lows, highs = np.where(known, means - radius, -np.inf), np.where(known, means + radius, np.inf)
+    return float(means[0, -1]), float(lows.max()), float(highs.min())
+
+
+def paired(values: FloatArray, others: FloatArray) -> FloatArray:
+    """(p, t) differences, 0 where they are equal but for rounding; NaN where either is."""
+    apart = values - others
+    with np.errstate(invalid="ignore"):
+        same = np.abs(apart) <= 1e-12 * (np.abs(values) + np.abs(others))
+    return np.asarray(np.where(same, 0.0, apart), dtype=np.float64)
+
+
+def spans(values: FloatArray, others: FloatArray) -> FloatArray:
+    """(p, t) how far the scores of two models lie apart, up to each example."""
+    lowest = np.fmin.accumulate(np.fmin(values, others), axis=1)
+    highest = np.fmax.accumulate(np.fmax(values, others), axis=1)
+    return np.asarray(np.nan_to_num(highest - lowest), dtype=np.float64)
+
+
 def _means_and_radius(
-    values: FloatArray, level: float, first: int = _FIRST, tuned_for: int = _TUNED_FOR
+    values: FloatArray, level: float, span: FloatArray | None, first: int = _FIRST, tuned_for: int = _TUNED_FOR
 ) -> tuple[FloatArray, FloatArray]:
-    """(p, t) running means and half widths; `level` is the error of one side. NaN does not count."""
+    """(p, t) running means and half widths; `level` is the error of one side. NaN does not count.
+
+    Values that were all the same so far tell nothing of their spread: it is that of one value `span` (p, t) away among
+    as many, or not known without.
+    """
     known = ~np.isnan(values)
     n = np.cumsum(known, axis=1)
-    filled = np.where(known, values, 0.0)
+    # From the first one, so that equal values have no variance by rounding.
+    start = np.take_along_axis(values, known.argmax(axis=1)[:, None], axis=1)
+    filled = np.where(known, values - start, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.cumsum(filled, axis=1) / n
         variance = np.maximum(np.cumsum(filled**2, axis=1) / n - means**2, 0) * n / (n - 1)
+        means = start + means
+        variance = np.where(variance > 0, variance, np.inf if span is None else span**2 / n)
         alpha = min(2 * level, 0.5)
         rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tuned_for
         variance = variance * (1 + _MARGIN / n)
         scale = 2 * (n * rho2 + 1) / (n**2 * rho2) * np.log(np.sqrt(n * rho2 + 1) / alpha)
         radius = np.sqrt(variance * scale)
-    return means, np.where((n >= first) & (variance > 0), radius, np.inf)
+    return means, np.where(n >= first, radius, np.inf)
 
 
-def first_shown(values: FloatArray, above: float, level: float, reach: float | None) -> NDArray[np.float64]:
+def first_shown(
+    values: FloatArray, above: float, level: float, reach: float | None, span: FloatArray | None = None
+) -> NDArray[np.float64]:
     """Return after how many examples it is shown that a mean exceeds a number.
 
     Args:
@@ -164,6 +231,7 @@ def first_shown(values: FloatArray, above: float, level: float, reach: float | N
         above: the number.
         level: probability of ever showing it where it is false.
         reach: values lie in ±reach; None where they have no bounds.
+        span: (p, t) of :func:`spans`, without which values without bounds that are all the same show nothing.
 
     Returns:
         (p,) positions from 1, infinite where it is not shown.
@@ -175,7 +243,7 @@ def first_shown(values: FloatArray, above: float, level: float, reach: float | N
             return np.ones(len(values))
         shown = _log_capital((values + reach) / (2 * reach), (above + reach) / (2 * reach)) >= -math.log(level)
     else:
-        means, radius = _means_and_radius(values, level)
+        means, radius = _means_and_radius(values, level, span)
         shown = means - radius > above
     return np.where(shown.any(axis=1), shown.argmax(axis=1) + 1.0, np.inf)
 

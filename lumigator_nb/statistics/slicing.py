@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.corrections import holm
 from lumigator_nb.statistics.planning import detectable_difference
 from lumigator_nb.statistics.resampling import FloatArray
@@ -55,8 +56,8 @@ class Slice:
 
 
 def slice_flips(
-    values: FloatArray,
-    labels: NDArray[Any],
+    values: ArrayLike,
+    labels: ArrayLike,
     *,
     leader: int,
     higher_is_better: bool = True,
@@ -105,8 +106,8 @@ def slice_flips(
 
 
 def interaction(
-    values: FloatArray,
-    labels: NDArray[Any],
+    values: ArrayLike,
+    labels: ArrayLike,
     *,
     leader: int,
     runner_up: int,
@@ -161,9 +162,9 @@ def _between(values: FloatArray, codes: NDArray[np.int64]) -> FloatArray:
     return np.asarray(np.square(values @ member) @ (1 / sizes), dtype=np.float64)
 
 
-def _checked(values: FloatArray, labels: NDArray[Any], models: Sequence[int]) -> tuple[FloatArray, NDArray[Any]]:
+def _checked(values: ArrayLike, labels: ArrayLike, models: Sequence[int]) -> tuple[FloatArray, NDArray[Any]]:
     """(models, n) scores and (n, ways) labels, None and NaN replaced."""
-    values, labels = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=object)
+    values, labels = as_floats(values), np.asarray(labels, dtype=object)
     labels = labels[:, None] if labels.ndim == 1 else labels
     if values.ndim != 2 or labels.ndim != 2 or len(labels) != values.shape[1] or not labels.size:
         raise InvalidInputError(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.agreement import kendall_tau
+from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.bootstrap import Difference, Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -41,8 +42,8 @@ class Trust:
 
 
 def trust(
-    scores: FloatArray,
-    human: FloatArray,
+    scores: ArrayLike,
+    human: ArrayLike,
     *,
     groups: NDArray[Any] | None = None,
     higher_is_better: Sequence[bool] | None = None,
@@ -72,7 +73,7 @@ def trust(
     Raises:
         InvalidInputError: arrays do not fit together or hold infinity, or a setting is out of range.
     """
-    scores, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
+    scores, human, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
     found = []
     for metric in scores:
         answers, codes = _known(np.stack([human, metric]), members)
@@ -86,8 +87,8 @@ def trust(
 
 
 def compare_trust(
-    scores: FloatArray,
-    human: FloatArray,
+    scores: ArrayLike,
+    human: ArrayLike,
     *,
     measure: Measure = "kendall",
     groups: NDArray[Any] | None = None,
@@ -115,7 +116,7 @@ def compare_trust(
     """
     if measure not in _MEASURES:
         raise InvalidInputError(f"there is no measure {measure!r}", f"measures are {', '.join(_MEASURES)}")
-    scores, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
+    scores, human, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
     pairs = [_known(np.stack([human, metric]), members)[0] for metric in scores]
     values = np.array([_agreement(pair[0], pair[1], [measure])[0] for pair in pairs])
     if np.isnan(values).all():
@@ -218,14 +219,15 @@ def _known(ratings: FloatArray, members: NDArray[np.int64]) -> tuple[FloatArray,
 
 
 def _checked(
-    scores: FloatArray,
-    human: FloatArray,
+    scores: ArrayLike,
+    human: ArrayLike,
     groups: NDArray[Any] | None,
     higher_is_better: Sequence[bool] | None,
     confidence: float,
     n_resamples: int,
-) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Return the scores turned so that higher is better, and (n,) codes of the groups."""
+) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
+    """Return the scores turned so that higher is better, the labels, and (n,) codes of the groups."""
+    scores, human = as_floats(scores), as_floats(human, "labels")
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
     if n_resamples < 1:
@@ -245,4 +247,4 @@ def _checked(
         raise InvalidInputError(
             f"groups of shape {members.shape} for {len(human)} answers", "give one label per answer"
         )
-    return np.where(upward, 1.0, -1.0)[:, None] * scores, np.unique(members, return_inverse=True)[1]
+    return np.where(upward, 1.0, -1.0)[:, None] * scores, human, np.unique(members, return_inverse=True)[1]

@@ -252,3 +252,13 @@ def test_an_audit_says_whether_the_winner_hangs_on_the_ground_truth(ws, experime
         ws.audit(experiment, examples()["ground_truth"].tolist(), metric="words")
     with pytest.raises(InvalidInputError, match="400 examples"):
         ws.audit(experiment, ["too", "few"])
+
+
+def test_answers_that_equal_the_ground_truth_do_not_end_a_race_on_bleu(ws, server) -> None:
+    cases = examples(60)
+    cases["ground_truth"] = [". ".join(text.split(". ")[:2]) + "." for text in cases["example"]]
+    dataset = ws.datasets.upload(cases, name="equal")
+    bleu = ws.experiments.create("equal answers", dataset=dataset, metrics=["bleu"])
+    found = ws.select(bleu, models(server, "lead-2", "shout"), metric="bleu", progress=False)
+    assert (found.conclusion, found.best) == ("best", "lead-2")
+    assert found.summary().set_index("model").loc["lead-2", "mean"] == 100

@@ -285,8 +285,8 @@ def test_one_group_or_one_example_has_no_bounds(method) -> None:
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_bounds_of_an_undefined_score_are_nan(method) -> None:
-    found = interval_of(np.array([0.1, np.nan, 0.3]), method=method)
-    assert np.isnan([found.estimate, *bounds(found)]).all()
+    found = interval_of(np.array([0.1, np.inf, 0.3]), method=method)
+    assert np.isnan(bounds(found)).all()
 
 
 def test_confidence_widens_bca() -> None:
@@ -310,7 +310,7 @@ def test_what_cannot_be_used_is_refused(options, message) -> None:
         bootstrap_interval(np.ones((5, 1)), mean, **options)
 
 
-@pytest.mark.parametrize("shape", [(0, 1), (5,)])
+@pytest.mark.parametrize("shape", [(0, 1), (0,), ()])
 def test_what_holds_no_example_cannot_be_drawn(shape) -> None:
     with pytest.raises(InvalidInputError, match="hold no score"):
         resampled_scores(np.ones(shape), mean)

@@ -151,6 +151,23 @@ def test_nothing_scored_is_no_number() -> None:
     assert np.isnan(frame.attrs["overall"]["bleu"])
 
 
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge", "meteor", "token_f1", "exact_match", "edit_distance"])
+def test_no_answer_scores_out_of_the_range(name) -> None:
+    texts = ["one word more than that", "seven words that are all the same", "two words", "x", "a b c d e f g h i"]
+    for found in metrics.create(MetricSpec(name=name)).score(texts, texts, texts):
+        low, high = found.info.range
+        assert found.values.min() >= low
+        assert found.values.max() <= high
+        assert low <= found.overall <= high
+
+
+def test_only_rounding_errors_are_put_back_into_the_range() -> None:
+    info = metrics.ScoreInfo("share", "of something", True, (0.0, 1.0))
+    found = metrics.Scores.of(info, [1 + 1e-12, -1e-12, 1.5, np.nan, 0.5])
+    np.testing.assert_array_equal(found.values, [1, 0, 1.5, np.nan, 0.5])
+    np.testing.assert_array_equal(found.statistics[:, 0], found.values)
+
+
 def test_signatures_name_implementation_version_and_settings() -> None:
     frame = lm.score(["a"], ["a"], metrics=[MetricSpec(name="bleu", options={"tokenize": "char"}), "rouge"])
     assert f"version:{sacrebleu.__version__}" in frame.attrs["signatures"]["bleu"]

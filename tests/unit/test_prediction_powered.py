@@ -28,6 +28,24 @@ def bent(generator, n):
     return judge + 0.7 * judge**2 + 0.5 * generator.normal(size=n), judge
 
 
+def unrelated(generator, n):
+    """A judge whose scores are nearly all near 0, as probabilities from logarithms are."""
+    return (generator.random(n) < 0.4).astype(float), generator.beta(0.02, 0.6, n)
+
+
+def skewed(generator, n):
+    """As before, of a judge that is right about the few that it scores high."""
+    judge = generator.beta(0.05, 0.5, n)
+    return (generator.random(n) < 0.3 + 0.6 * judge).astype(float), judge
+
+
+def far_between(generator, n):
+    """A judge that is far from 0 for the best few only."""
+    quality, rater, noise = generator.normal(size=(3, n))
+    human = np.clip(np.round(3.3 + quality + 0.5 * rater), 1, 5)
+    return human, 1 / (1 + np.exp(16 - 8 * quality - 2 * noise))
+
+
 def unsure(generator, n=600):
     uncertainty = 0.1 + generator.exponential(size=n)
     human = 3 + 0.3 * uncertainty + generator.normal(size=n)
@@ -78,10 +96,11 @@ def test_the_weight_leaves_out_each_label_in_turn():
     rectified = []
     for i in range(12):
         x, y = np.delete(judge[:12], i), np.delete(human[:12], i)
-        slope = scipy.stats.linregress(x, y).slope * 48 / 60
+        slope = np.cov(x, y, bias=True)[0, 1] / max(x.var(), np.delete(judge, i).var()) * 48 / 60
         rectified.append(human[i] - slope * (judge[i] - judge[12:].mean()))
     assert found.estimate == pytest.approx(np.mean(rectified))
-    assert found.weight == pytest.approx(scipy.stats.linregress(judge[:12], human[:12]).slope * 48 / 60)
+    slope = np.cov(judge[:12], human[:12], bias=True)[0, 1] / max(judge[:12].var(), judge.var()) * 48 / 60
+    assert found.weight == pytest.approx(slope)
 
 
 def test_human_labels_alone_have_students_interval():
@@ -99,6 +118,13 @@ def test_the_judges_scale_does_not_matter(scale, shift):
     assert other.weight == pytest.approx(plain.weight / scale)
 
 
+def test_thirty_labels_and_a_judge_are_about_as_good_as_they_say():
+    generator = np.random.default_rng(20)
+    found = [powered(*normal(generator, 330), 30) for _ in range(300)]
+    assert 0.91 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.99
+    assert abs(np.mean([one.estimate for one in found])) < 0.03
+
+
 def test_a_good_judge_is_worth_many_labels_and_a_useless_one_costs_little():
     generator = np.random.default_rng(5)
     narrower = np.mean([powered(*normal(generator, 5100), 100).narrower for _ in range(100)])
@@ -110,6 +136,46 @@ def test_a_good_judge_is_worth_many_labels_and_a_useless_one_costs_little():
     assert found.effective_labels == pytest.approx(100 / (1 - found.narrower) ** 2)
 
 
+def test_a_judge_whose_labelled_scores_hardly_differ_is_not_blown_up():
+    generator = np.random.default_rng(386)
+    human, labelled = (generator.random(30) < 0.4).astype(float), generator.beta(0.02, 0.6, 30)
+    found = prediction_powered_mean(human, labelled, generator.beta(0.02, 0.6, 300))
+    assert found.human_only.low <= found.estimate <= found.human_only.high
+    assert found.narrower >= 0
+
+
+@pytest.mark.parametrize("draw", [normal, bent, unrelated, skewed, far_between])
+def test_no_judge_makes_the_interval_wider_than_the_labels_alone(draw):
+    generator = np.random.default_rng(16)
+    for n in (4, 10, 20, 30):
+        found = [powered(*draw(generator, n + 300), n) for _ in range(50)]
+        assert min(one.narrower for one in found if not np.isnan(one.low)) >= 0
+
+
+def test_nor_do_labels_with_unequal_chances():
+    generator = np.random.default_rng(17)
+    for _ in range(50):
+        human, judge = unrelated(generator, 300)
+        found = active(human, judge, next_to_label(generator.exponential(size=300), 30))
+        assert found.narrower >= 0
+        assert abs(found.estimate - found.human_only.estimate) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 30])
+@pytest.mark.parametrize("draw", [unrelated, skewed, far_between])
+def test_skewed_judges_cost_no_coverage(draw, n):
+    generator = np.random.default_rng(18)
+    mean = draw(generator, 4_000_000)[0].mean()
+    found = [powered(*draw(generator, n + 500), n) for _ in range(3000)]
+    covered = np.mean([one.low <= mean <= one.high for one in found if not np.isnan(one.low)])
+    alone = np.mean([one.human_only.low <= mean <= one.human_only.high for one in found if not np.isnan(one.low)])
+    assert 0.925 <= covered <= 0.96  # ± two standard errors of 3,000 draws
+    assert covered >= alone - 0.015
+    assert abs(np.mean([one.estimate for one in found]) - mean) < 0.01
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "mean"), [(normal, 0.0), (likert, None), (bent, 0.7)])
 def test_at_thirty_labels_estimates_are_unbiased_and_intervals_cover(draw, mean):
     generator = np.random.default_rng(6)
@@ -200,6 +266,17 @@ def test_nearly_equal_probabilities_give_nearly_the_same():
     assert other.high - other.low == pytest.approx(equal.high - equal.low, rel=0.02)
 
 
+def test_a_few_active_labels_are_not_far_off():
+    generator, found = np.random.default_rng(19), []
+    for seed in range(150):
+        human, judge, uncertainty = unsure(generator)
+        found.append(active(human, judge, next_to_label(uncertainty, 60, seed=seed)))
+    errors = np.array([one.estimate for one in found]) - 3.33
+    assert abs(errors.mean()) < 3.5 * errors.std() / np.sqrt(150)
+    assert 0.90 <= np.mean([one.low <= 3.33 <= one.high for one in found]) <= 0.99
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["all", "stopped early", "after others", "equal chances"])
 def test_active_labels_give_unbiased_estimates_and_intervals_that_cover(case):
     generator, found = np.random.default_rng(12), []
@@ -228,6 +305,7 @@ def test_ignoring_the_probabilities_would_be_biased():
     assert abs(np.mean(errors)) > 5 * np.std(errors) / np.sqrt(300)
 
 
+@pytest.mark.slow
 def test_labels_where_the_judge_is_unsure_tell_more_than_labels_anywhere():
     generator, errors = np.random.default_rng(14), {0.3: [], 1.0: []}
     for seed in range(600):
@@ -243,7 +321,7 @@ def test_labels_where_the_judge_is_unsure_tell_more_than_labels_anywhere():
 def test_examples_are_drawn_as_often_as_their_probabilities_say(n_labels, uniform):
     uncertainty = np.array([0, 0.1, 0.2, 0.5, 1, 1, 2, 5, 40])
     times, first, said = np.zeros(9), np.zeros(9), np.zeros(9)
-    for seed in range(6000):
+    for seed in range(1500):
         draw = next_to_label(uncertainty, n_labels, uniform=uniform, seed=seed)
         assert len(np.unique(draw.indices)) == n_labels
         times[draw.indices] += 1
@@ -251,8 +329,8 @@ def test_examples_are_drawn_as_often_as_their_probabilities_say(n_labels, unifor
         said[draw.indices] = draw.probabilities
     assert said.sum() == pytest.approx(n_labels)
     assert said.max() <= 1
-    assert times / 6000 == pytest.approx(said, abs=0.03)
-    assert first / 6000 == pytest.approx(said / n_labels, abs=0.03)
+    assert times / 1500 == pytest.approx(said, abs=0.05)
+    assert first / 1500 == pytest.approx(said / n_labels, abs=0.05)
 
 
 def test_probabilities_are_proportional_to_the_uncertainty_plus_a_share_for_all():

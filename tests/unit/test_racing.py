@@ -90,7 +90,47 @@ def test_models_that_always_tie_are_not_told_apart_nor_equal_for_free() -> None:
     assert race(zeros, bounds=(0, 1)).conclusion == "undecided"
     assert race(zeros, bounds=(0, 1), indifference=0.01).conclusion == "undecided"
     assert race(np.zeros((2, 2000)), bounds=(0, 1), indifference=0.01).conclusion == "equivalent"
-    assert race(np.zeros((2, 2000)), indifference=0.01).conclusion == "undecided", "without bounds nothing is known"
+
+
+def test_without_bounds_scores_that_never_vary_end_a_race() -> None:
+    same = race(np.zeros((2, 200)), indifference=0.01)
+    assert (same.conclusion, same.stopped_at) == ("equivalent", 64)
+    assert race(np.zeros((2, 200))).conclusion == "undecided", "no winner among equals"
+    apart = np.array([np.full(200, 0.1 + 0.2), np.full(200, 0.3), np.full(200, 0.1)])
+    found = race(apart)
+    assert found.dropped_at == (None, None, 64)
+    assert race(apart, indifference=1e-6).conclusion == "equivalent"
+    standings = statistics.race_standings(apart, found)
+    assert standings.difference[2] == pytest.approx(-0.2)
+    assert standings.difference_low[2] < -0.2 < standings.difference_high[2] < 0
+
+
+def test_without_bounds_models_that_answer_alike_take_the_longer_the_smaller_the_differences_that_matter() -> None:
+    alike = np.tile(np.random.default_rng(1).normal(50, 10, 4000), (2, 1))
+    ends = [race(alike, indifference=matters).stopped_at for matters in (10, 1, 0.1)]
+    # One example in 64 may yet differ, by as much as the scores do.
+    assert ends[0] == 64 < ends[1] < 500 < ends[2]
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-12, 0), (1e9, 0), (1, 1e6)])
+def test_the_unit_of_scores_does_not_matter(scale, shift) -> None:
+    whole = scores(3)
+    expected = race(whole, bounds=(0, 1))
+    bounds = (shift, shift + scale)
+    assert race(shift + scale * whole, bounds=bounds).dropped_at == expected.dropped_at
+    loose = race(shift + scale * whole)
+    assert loose.dropped_at == race(whole).dropped_at
+
+
+def test_a_score_beyond_its_bounds_by_rounding_is_on_them() -> None:
+    bleu = np.array([[100.00000000000004] * 40, [50.0] * 40])
+    found = race(bleu, bounds=(0, 100))
+    assert found == race(np.minimum(bleu, 100), bounds=(0, 100))
+    standings = statistics.race_standings(bleu, found, bounds=(0, 100))
+    assert (standings.mean[0], standings.high[0]) == (100, 100)
+    assert statistics.betting_bounds(bleu[0], 0, 100)[1] == 100
+    with pytest.raises(InvalidInputError, match="1e-12"):
+        statistics.betting_bounds(np.array([0, 1.1e-12]), 0, 1e-12)
 
 
 def test_standings_hold_the_means_and_shrink() -> None:

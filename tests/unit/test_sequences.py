@@ -60,10 +60,10 @@ def test_bounds_are_those_that_bets_rule_out() -> None:
 
 
 def test_the_sequence_closes_in_on_the_mean_and_scales_with_the_score() -> None:
-    values = np.random.default_rng(1).beta(2, 5, 2000)
+    values = np.random.default_rng(1).beta(2, 5, 500)
     lows, highs = statistics.betting_sequence(values, 0, 1)
     assert lows[-1] < values.mean() < highs[-1]
-    usual = 2 * 1.96 * values.std() / np.sqrt(2000)
+    usual = 2 * 1.96 * values.std() / np.sqrt(500)
     assert highs[-1] - lows[-1] < 2 * usual
     percent = statistics.betting_sequence(100 * values - 50, -50, 50)
     np.testing.assert_allclose(percent[0], 100 * lows - 50, atol=1e-9)
