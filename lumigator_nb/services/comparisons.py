@@ -133,10 +133,11 @@ class Comparison:
         """Return one row per score and model.
 
         Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`), `best` (whether it
-        leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to the leading model;
-        empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all pairs of models on
-        this score), `p_adjusted_all` (for all pairs on all scores), `rank_low` and `rank_high` (which ranks are
-        possible: with rank 1 among them a model cannot be told apart from the best), `n` (examples).
+        leads), `difference`, `difference_low`, `difference_high`, `p_value` (to the leading model, by one test:
+        :func:`lumigator_nb.statistics.difference`; empty for the leader and for scores without better or worse),
+        `p_adjusted` (corrected for all pairs of models on this score), `p_adjusted_all` (for all pairs on all scores),
+        `rank_low` and `rank_high` (which ranks are possible: with rank 1 among them a model cannot be told apart from
+        the best), `n` (examples).
         """
         return self._summary.copy()
 
@@ -193,8 +194,9 @@ class Comparison:
     def pairwise(self, score: str | None = None) -> pd.DataFrame:
         """Return one row per ordered pair of models.
 
-        Columns: `model`, `other`, `difference` (model minus other) with `low` and `high`, `p_value`, `p_adjusted`
-        (corrected for all pairs), `wins`, `ties`, `losses` (examples).
+        Columns: `model`, `other`, `difference` (model minus other) with `low` and `high`, `p_value` (at most
+        1 - confidence where the interval excludes 0), `p_adjusted` (corrected for all pairs), `wins`,
+        `ties`, `losses` (examples).
         """
         return decisions.pairwise(self.models, self._of(score))
 
