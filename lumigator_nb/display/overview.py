@@ -136,6 +136,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_left_out(comparison),
         *remarks(costs),
         *_few_examples(comparison),
+        *_skewed(comparison),
     ]
 
 
@@ -197,6 +198,18 @@ def _few_examples(comparison: Comparison) -> list[str]:
     if n >= FEW_EXAMPLES:
         return []
     return [f"With {count(n, 'example')} the intervals are rough: those of a bootstrap are too narrow for so few."]
+
+
+def _skewed(comparison: Comparison) -> list[str]:
+    needed = comparison.needed_for_skewness
+    if not needed or int(comparison.summary()["n"].max()) < FEW_EXAMPLES:
+        return []
+    unit = f"values of {comparison.groups}" if comparison.groups else "examples"
+    said = joined([f"{score} takes some {number:,} {unit}" for score, number in needed.items()])
+    return [
+        "A few examples decide most of the differences to the best model, so that intervals may be too narrow and "
+        f"p-values too small: {said} (25 times the squared skewness, Cochran's rule)."
+    ]
 
 
 def chart(comparison: Comparison, info: ScoreInfo) -> Html:

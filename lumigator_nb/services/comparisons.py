@@ -107,6 +107,15 @@ class Comparison:
         """Whether the main score has a better and a worse."""
         return self._of(None).decides
 
+    @cached_property
+    def needed_for_skewness(self) -> dict[str, int]:
+        """How many examples a score takes before its intervals and p-values can be relied on, where these are fewer.
+
+        By the differences to the leading model: :func:`lumigator_nb.statistics.examples_for_skewness`.
+        """
+        needed = {name: scored.needed_for_skewness for name, scored in self._scored.items() if scored.decides}
+        return {name: number for name, number in needed.items() if number > self._scored[name].n_units}
+
     @property
     def rated(self) -> bool:
         """Whether people have rated answers of these models."""
@@ -363,7 +372,8 @@ class Comparison:
         Returns:
             Columns: `n`, one per model (overall score), `leader`, and for the model that leads here against the one
             that leads over all: `difference`, `low`, `high`, `p_adjusted` (corrected for all slices looked at),
-            `flips` (another model is better here), `too_small` (fewer examples than could show such a thing).
+            `flips` (another model is better here), `too_small` (fewer examples than could show such a thing),
+            `too_skewed` (fewer than such skewed differences take, so that their intervals are too narrow).
 
         Raises:
             InvalidInputError: the dataset has no such column.

@@ -7,10 +7,12 @@ small. Symmetric intervals therefore miss on the side of the tail.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lumigator_nb.statistics.resampling import FloatArray
+from lumigator_nb.statistics.resampling import FloatArray, group_codes, group_sums
 
 # Of Cochran's rule: then a nominal 95% interval misses in at most 6%.
 _PER_SQUARED_SKEWNESS = 25
@@ -59,8 +61,8 @@ def skewness_of(values: FloatArray) -> FloatArray:
     return found
 
 
-def examples_for_skewness(values: FloatArray) -> int:
-    """Return how many examples it takes until intervals and p-values of the mean of such values can be relied on.
+def examples_for_skewness(values: FloatArray, *, groups: NDArray[Any] | None = None) -> int:
+    """Return how many examples, or groups, it takes until the mean of such values has reliable intervals and p-values.
 
     Cochran's rule: more than 25 times the squared skewness; an interval of 95% then misses in at most 6% (Cochran 1977,
     "Sampling Techniques", 3rd edition, section 2.15). Few examples show less than the whole skewness, so that the true
@@ -68,5 +70,8 @@ def examples_for_skewness(values: FloatArray) -> int:
 
     Args:
         values: (n,) of examples, such as paired differences of two models.
+        groups: (n,) labels, where examples of one group are no independent witnesses.
     """
+    if groups is not None:
+        values = group_sums((values - values.mean())[:, None], group_codes(groups, len(values)))[:, 0]
     return math.ceil(_PER_SQUARED_SKEWNESS * float(skewness_of(values)) ** 2)

@@ -9,6 +9,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from lumigator_nb.display.overview import notes
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.records import Dataset, Experiment, Workflow
 from lumigator_nb.services.comparisons import Comparison
@@ -32,8 +33,13 @@ def scores_of(random: np.random.Generator) -> dict[str, np.ndarray]:
     return found
 
 
-def make(labels: pd.DataFrame | None = None, text: str = "A note.", **options) -> Comparison:
-    scores = scores_of(np.random.default_rng(3))
+def make(
+    labels: pd.DataFrame | None = None,
+    text: str = "A note.",
+    scores: dict[str, np.ndarray] | None = None,
+    **options,
+) -> Comparison:
+    scores = scores or scores_of(np.random.default_rng(3))
     examples = pd.DataFrame(
         {
             "example": [text + " more" * (row % 40) for row in range(N)],
@@ -143,6 +149,22 @@ def test_slices_show_where_the_order_flips(comparison) -> None:
     assert not rare["flips"]
     with pytest.raises(InvalidInputError, match="no metadata column 'weigh'"):
         comparison.slices("weigh")
+
+
+def test_differences_that_few_examples_decide_are_named_beside_the_result(comparison) -> None:
+    assert comparison.needed_for_skewness == {}
+    assert not any("Cochran" in note for note in notes(comparison))
+    assert not comparison.slices("way")["too_skewed"].any()
+    random = np.random.default_rng(4)
+    scores = {label: 0.5 + random.normal(0, 1e-3, N) for label in MODELS}
+    scores[next(iter(MODELS))][:4] = 0.0
+    rare = make(scores=scores)
+    needed = rare.needed_for_skewness["rougeL"]
+    assert needed > N
+    (said,) = [note for note in notes(rare) if "Cochran" in note]
+    assert f"rougeL takes some {needed:,} examples" in said
+    assert said.split(":")[0] in rare._repr_html_()
+    assert rare.slices("way")["too_skewed"].all()
 
 
 def test_lengths_and_languages_are_slices_by_themselves() -> None:

@@ -137,3 +137,5 @@ def test_skewed_differences_take_as_many_examples_as_cochrans_rule_says() -> Non
     values[0] = 1
     assert examples_for_skewness(values) == np.ceil(25 * scipy.stats.skew(values) ** 2)
     assert examples_for_skewness(np.array([-1.0, 1.0])) == 0
+    in_groups = examples_for_skewness(np.repeat(values, 3), groups=np.repeat(np.arange(100), 3))
+    assert in_groups == examples_for_skewness(values)
