@@ -21,6 +21,7 @@ from lumigator_nb.services.decisions import Recommendation
 from lumigator_nb.services.passports import Passport
 from lumigator_nb.services.scored import Resampling, Scored, main_score, scored_of
 from lumigator_nb.specs import MetricResult, Model
+from lumigator_nb.statistics.prediction_powered import About
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -299,30 +300,38 @@ class Comparison:
         judging = {name: scored for name, scored in self._scored.items() if scored.decides}
         return people.trust(self.models, judging, ratings, self.confidence, self.seed)
 
-    def prediction_powered(self, score: str, human: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return what people would rate the models on all examples, from few ratings and many scores of a judge.
+    def prediction_powered(
+        self, score: str, human: pd.DataFrame | None = None, *, about: About = "more"
+    ) -> pd.DataFrame:
+        """Return what people would rate the models, from few ratings and many scores of a judge.
 
         Unbiased whatever the judge; the closer it follows people, the narrower the interval.
 
         Args:
             score: of the judge, or of any metric.
-            human: as of :meth:`trust`; on a random part of the examples.
+            human: as of :meth:`trust`; on a random part of the examples, or with a column `probability` as
+                :meth:`next_to_label` gives it. Ratings that are stored know it where they were asked for by that table
+                (`ws.labels.rate(…, order=table)`); rows that were rated besides are then left out.
+            about: "more" data of the same kind, of which these examples are a sample; or "these" examples, whose
+                interval is narrower.
 
         Returns:
             One row per model of which two answers or more are rated: `estimate`, `low`, `high`; `human_only`,
-            `human_low`, `human_high` (from the ratings alone); `weight` (how much the judge counts), `n_labels`, `n`.
+            `human_low`, `human_high` (from the ratings alone); `weight` (how much the judge counts), `n_labels`, `n`,
+            `about`, `weighted` (by the probabilities with which rows were drawn).
 
         Raises:
             InvalidInputError: there is no such model.
         """
         ratings = people.ratings_of(human, self._labels, self.models)
-        return people.prediction_powered(self.models, self._of(score), ratings, self.confidence)
+        return people.prediction_powered(self.models, self._of(score), ratings, self.confidence, about)
 
     def next_to_label(self, score: str | None = None, n: int = 10, *, seed: int = 0) -> pd.DataFrame:
         """Return the examples whose rating by people would tell most.
 
-        Drawn at random, those more often on which the models' scores lie apart; the `probability` of each makes an
-        estimate from them unbiased (:func:`lumigator_nb.statistics.prediction_powered_mean`).
+        Drawn at random, those more often on which the models' scores lie apart. The `probability` of each makes an
+        estimate from them unbiased: hand the table on as it is, `ws.labels.rate(experiment, order=table)`, and
+        :meth:`prediction_powered` weighs by it. A later draw is of the examples that are not rated yet.
 
         Returns:
             `n` rows: `row` (of the dataset) and `probability`.
