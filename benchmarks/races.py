@@ -66,7 +66,7 @@ def run(name: str, draw: Draw, races: int, *, best: set[int] | None, bounds: Bou
     ends, wrong, used = Counter(), 0, 0.0
     for number in range(races):
         scores = draw(np.random.default_rng(number))
-        found = lm.statistics.race(scores, bounds=bounds, indifference=indifference)
+        found = lm.statistics.race(scores, bounds=bounds, indifference=indifference, total=EXAMPLES)
         ends[found.conclusion] += 1
         named = found.conclusion == "best"
         wrong += named and (best is None or found.leader not in best or len(best) > 1)

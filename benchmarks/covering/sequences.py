@@ -1,4 +1,7 @@
-"""Confidence sequences: the share of whole paths, looked at after every example, on which they hold."""
+"""Confidence sequences: the share of whole paths, looked at after every example, on which they hold.
+
+And races that end with a test after all examples: how often they are wrong.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lumigator_nb.statistics.racing import race
 from lumigator_nb.statistics.resampling import FloatArray
 from lumigator_nb.statistics.sequences import betting_sequence, first_shown, normal_sequence
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], FloatArray]
 LENGTH, CONFIDENCE, LOT = 1000, 0.95, 200
+ENDS, BEHIND = (50, 200), 0.02
 BOUNDED: dict[str, tuple[Draw, float]] = {
     "beta(2, 5)": (lambda g, size: g.beta(2, 5, size), 2 / 7),
     "beta(0.5, 0.5)": (lambda g, size: g.beta(0.5, 0.5, size), 0.5),
@@ -47,6 +52,37 @@ def table(repeats: int, seed: int = 0) -> list[tuple[str, float, str]]:
         rows.append(
             (f"{name}: width after {LENGTH:,} beta scores, fixed-n interval = 1", (highs - lows)[-1] / usual, "")
         )
+    return [*rows, *_races(repeats, generator)]
+
+
+def _races(repeats: int, generator: np.random.Generator) -> list[tuple[str, float, str]]:
+    """Races of equal models, in which no winner may be named, and of near ones, in which the best may not be dropped.
+
+    In half of the shapes only the first model is skewed, which is what a test of few examples errs with.
+    """
+    fine, flat = (lambda g, size: g.normal(0.25, 0.02, size)), (lambda g, size: g.beta(4, 4, size))
+    shapes: dict[str, tuple[Draw, Draw]] = {
+        "bounded": (flat, flat),
+        "binary": ((lambda g, size: (g.random(size) < 0.7).astype(float)),) * 2,
+        "one skewed": ((lambda g, size: np.minimum(g.exponential(0.25, size), 1)), fine),
+        "one with rare failures": ((lambda g, size: 0.25 - 0.25 * (g.random(size) < 0.05)), fine),
+    }
+    rows = []
+    for name, (first, others) in shapes.items():
+        means = [float(draw(generator, (1, 2_000_000)).mean()) for draw in (first, others)]
+        for models in (2, 5):
+            for n in ENDS:
+                named, dropped = np.zeros(repeats), np.zeros(repeats)
+                for one in range(repeats):
+                    scores = np.vstack(
+                        [first(generator, (1, n)) - means[0], others(generator, (models - 1, n)) - means[1]]
+                    )
+                    named[one] = race(scores, bounds=(-1, 1), total=n).conclusion == "best"
+                    scores[1:] -= BEHIND * scores.std()
+                    dropped[one] = race(scores, bounds=(-1.1, 1), total=n).dropped_at[0] is not None
+                what = f"race to the end, {name}, {models} models, n={n}"
+                rows.append((f"{what}: equal means, a winner is named", float(named.mean()), "≤ 0.05 ± 0.014"))
+                rows.append((f"{what}: the best is dropped", float(dropped.mean()), "≤ 0.05 ± 0.014"))
     return rows
 
 

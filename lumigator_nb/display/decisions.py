@@ -83,7 +83,7 @@ def slices(comparison: Comparison, info: ScoreInfo) -> list[Html]:
     rows = [
         [
             f"{column}: {part}",
-            f"{row['n']:,}" + (" (few)" if row["too_small"] else ""),
+            slice_size(row),
             *slice_values(row, comparison.models, info, show),
             f"{row['leader']} is better ({p_value(row['p_adjusted'])})" if row["flips"] else MISSING,
         ]
@@ -93,7 +93,7 @@ def slices(comparison: Comparison, info: ScoreInfo) -> list[Html]:
     note = (
         f"{info.name} in parts of the dataset; the best in bold. A flip means that another model than "
         f"{comparison.best()} is shown to be better there, corrected for all slices and models; few examples rarely "
-        "show one."
+        "show one, and intervals of skewed ones are too narrow."
     )
     found = table(headers, rows, numeric=range(1, len(headers) - 1))
     return [tag("h2", "Slices"), found, tag("div", note, class_="lm-note")]
@@ -104,6 +104,11 @@ def slice_values(row: Mapping[Any, Any], models: Sequence[str], info: ScoreInfo,
     known = [row[model] for model in models if not math.isnan(row[model])]
     best = (max if info.higher_is_better else min)(known, default=math.nan)
     return [tag("b", show.number(row[model])) if row[model] == best else show.number(row[model]) for model in models]
+
+
+def slice_size(row: Mapping[Any, Any]) -> str:
+    """Return how many examples a slice has, and why they may be too few; `row` is one of :meth:`Comparison.slices`."""
+    return f"{row['n']:,}" + (" (few)" if row["too_small"] else " (skewed)" if row["too_skewed"] else "")
 
 
 def people(comparison: Comparison) -> list[Html]:

@@ -139,6 +139,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_copying(comparison),
         *_few_examples(comparison),
         *_near_constant(comparison),
+        *_skewed(comparison),
     ]
 
 
@@ -219,6 +220,18 @@ def _near_constant(comparison: Comparison) -> list[str]:
     return [
         f"On {comparison.main_score} nearly all examples score the same for {joined(models)}: so few others hardly "
         "show how far scores spread, and the intervals may be too narrow."
+    ]
+
+
+def _skewed(comparison: Comparison) -> list[str]:
+    needed = comparison.needed_for_skewness
+    if not needed or int(comparison.summary()["n"].max()) < FEW_EXAMPLES:
+        return []
+    unit = f"values of {comparison.groups}" if comparison.groups else "examples"
+    said = joined([f"{score} takes some {number:,} {unit}" for score, number in needed.items()])
+    return [
+        "A few examples decide most of the differences to the best model, so that intervals may be too narrow and "
+        f"p-values too small: {said} (25 times the squared skewness, Cochran's rule)."
     ]
 
 

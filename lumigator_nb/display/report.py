@@ -91,7 +91,7 @@ def _cost_section(comparison: Comparison) -> list[Html]:
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:
     dataset, task = comparison.dataset, comparison.experiment.task
     drawn = f"groups of {comparison.groups}" if comparison.groups else "examples"
-    bootstrap = f"{percent(comparison.confidence)} BCa intervals of a paired bootstrap over {drawn}"
+    bootstrap = f"{percent(comparison.confidence)}, bootstrap over {drawn} (BCa; differences by Student's t)"
     return [
         ("Dataset", f"{dataset.name} ({dataset.filename}, {size(dataset.size_bytes)})"),
         ("SHA-256", dataset.content_hash),
@@ -100,7 +100,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
         ("Prompt", clipped(task.instruction, 600)),
         *([("Template", clipped(task.template, 600))] if task.template else []),
         ("Intervals", f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}"),
-        ("P-values", "paired bootstrap, corrected for all pairs of models (Romano and Wolf, step-down)"),
+        ("P-values", "paired t-tests, corrected for all pairs of models (Romano and Wolf, step-down)"),
         ("Versions", _versions(comparison.jobs)),
     ]
 

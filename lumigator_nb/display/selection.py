@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 _HEADERS = ["Model", "State", "Examples", "Mean so far", "Difference to the leading one", "Beaten by", "Dollars"]
 _NOTE = "The intervals hold at every look at once, so that watching them shrink does no harm."
+_LAST_TEST = (
+    "The test after all examples looks once and so shows more: it may drop a model whose interval of the difference "
+    "still holds 0."
+)
 
 
 def certificate(selection: Selection) -> str:
     """Say what was concluded, how sure that is, and what it took and saved."""
-    return " ".join([*_concluded(selection), *_failed(selection), _taken(selection)])
+    return " ".join([*_concluded(selection), *_at_the_end(selection), *_failed(selection), _taken(selection)])
 
 
 def _concluded(selection: Selection) -> list[str]:
@@ -37,6 +41,22 @@ def _concluded(selection: Selection) -> list[str]:
         return [f"{joined(selection.remaining)} {same}: they are equivalent{worse} ({error})."]
     left = joined(selection.remaining)
     return [f"Undecided: {_exhausted(selection)}, and {left} cannot be told apart on {selection.info.name}{worse}."]
+
+
+def _at_the_end(selection: Selection) -> list[str]:
+    """What the race could not show while it went on, and what the test after all examples made of it."""
+    if selection.by_last_test:
+        worse = f"{joined(selection.by_last_test)} {'is' if len(selection.by_last_test) == 1 else 'are'} worse"
+        return [
+            f"While it went on, the race could not show that {worse}; one test after all "
+            f"{count(selection.n_examples, 'example')} did, for which half of the error was kept."
+        ]
+    if selection.conclusion == "undecided" and selection.ended_by == "examples":
+        return [
+            "Neither the race nor one test after it, with half of the error each, told them apart; a comparison that "
+            "looks only once has the whole error and may."
+        ]
+    return []
 
 
 def _exhausted(selection: Selection) -> str:
@@ -90,8 +110,13 @@ def as_html(selection: Selection) -> str:
         tag("div", f"{selection.experiment}: race on {selection.info.name}", class_="lm-title"),
         tag("div", certificate(selection), class_="lm-verdict"),
         table(_HEADERS, rows, numeric=(2, 3, 4, 6)),
-        tag("div", f"{percent(selection.confidence)} confidence sequences. {_NOTE}", class_="lm-note"),
+        tag("div", " ".join(_below(selection)), class_="lm-note"),
     )
+
+
+def _below(selection: Selection) -> list[str]:
+    said = [f"{percent(selection.confidence)} confidence sequences.", _NOTE]
+    return [*said, _LAST_TEST] if selection.by_last_test else said
 
 
 def _row(row: Mapping[Any, Any], info: ScoreInfo, leading: str) -> list[object]:

@@ -142,7 +142,7 @@ def slices(found: Examined, score: str) -> Html:
     rows = [
         [
             f"{column}: {part}",
-            f"{row['n']:,}" + (" (few)" if row["too_small"] else ""),
+            decided.slice_size(row),
             *decided.slice_values(row, comparison.models, info, show),
             f"{row['leader']} is better" if row["flips"] else MISSING,
         ]
@@ -152,7 +152,8 @@ def slices(found: Examined, score: str) -> Html:
     note = (
         f"{info.name} in parts of the dataset, by metadata and length; the best in bold. A flip means that another "
         f"model than {comparison.best(info.name)} is shown to be better there, corrected for all slices and models "
-        "that were looked at. Slices marked few are too small to show that."
+        "that were looked at. Slices marked few are too small to show that; in those marked skewed, a few examples "
+        "decide most of the difference."
     )
     return join([table(headers, rows, numeric=range(1, len(headers) - 1)), tag("p", note, class_="lm-note")])
 

@@ -24,6 +24,7 @@ from lumigator_nb.services.decisions import Recommendation
 from lumigator_nb.services.passports import Passport
 from lumigator_nb.services.scored import Resampling, Scored, main_score, scored_of
 from lumigator_nb.specs import MetricResult, Model, is_ground_truth
+from lumigator_nb.statistics.prediction_powered import About
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,6 +113,15 @@ class Comparison:
         """Whether the main score has a better and a worse."""
         return self._of(None).decides
 
+    @cached_property
+    def needed_for_skewness(self) -> dict[str, int]:
+        """How many examples a score takes before its intervals and p-values can be relied on, where these are fewer.
+
+        By the differences to the leading model: :func:`lumigator_nb.statistics.examples_for_skewness`.
+        """
+        needed = {name: scored.needed_for_skewness for name, scored in self._scored.items() if scored.decides}
+        return {name: number for name, number in needed.items() if number > self._scored[name].n_units}
+
     @property
     def rated(self) -> bool:
         """Whether people have rated answers of these models."""
@@ -156,11 +166,11 @@ class Comparison:
         """Return one row per score and model.
 
         Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`), `best` (whether it
-        leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to the leading model;
-        empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all pairs of models on
-        this score), `p_adjusted_all` (for all pairs on all scores), `told_apart` (whether `p_adjusted` is at most
-        1 - confidence), `rank_low` and `rank_high` (which ranks are possible: without rank 1 among them some model is
-        shown to be better, see :meth:`contrasts`), `n` (examples).
+        leads), `difference`, `difference_low`, `difference_high`, `p_value` (to the leading model, by one test:
+        :func:`lumigator_nb.statistics.difference`; empty for the leader and for scores without better or worse),
+        `p_adjusted` (corrected for all pairs of models on this score), `p_adjusted_all` (for all pairs on all scores),
+        `told_apart` (whether `p_adjusted` is at most 1 - confidence), `rank_low` and `rank_high` (which ranks are
+        possible: without rank 1 among them some model is shown to be better, see :meth:`contrasts`), `n` (examples).
         """
         return self._summary.copy()
 
@@ -223,8 +233,9 @@ class Comparison:
     def pairwise(self, score: str | None = None) -> pd.DataFrame:
         """Return one row per ordered pair of models.
 
-        Columns: `model`, `other`, `difference` (model minus other) with `low` and `high`, `p_value`, `p_adjusted`
-        (corrected for all pairs), `wins`, `ties`, `losses` (examples).
+        Columns: `model`, `other`, `difference` (model minus other) with `low` and `high`, `p_value` (at most
+        1 - confidence where the interval excludes 0), `p_adjusted` (corrected for all pairs), `wins`,
+        `ties`, `losses` (examples).
         """
         return decisions.pairwise(self.models, self._of(score))
 
@@ -323,30 +334,38 @@ class Comparison:
         judging = {name: scored for name, scored in self._scored.items() if scored.decides}
         return people.trust(self.models, judging, ratings, self.confidence, self.seed)
 
-    def prediction_powered(self, score: str, human: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return what people would rate the models on all examples, from few ratings and many scores of a judge.
+    def prediction_powered(
+        self, score: str, human: pd.DataFrame | None = None, *, about: About = "more"
+    ) -> pd.DataFrame:
+        """Return what people would rate the models, from few ratings and many scores of a judge.
 
         Unbiased whatever the judge; the closer it follows people, the narrower the interval.
 
         Args:
             score: of the judge, or of any metric.
-            human: as of :meth:`trust`; on a random part of the examples.
+            human: as of :meth:`trust`; on a random part of the examples, or with a column `probability` as
+                :meth:`next_to_label` gives it. Ratings that are stored know it where they were asked for by that table
+                (`ws.labels.rate(…, order=table)`); rows that were rated besides are then left out.
+            about: "more" data of the same kind, of which these examples are a sample; or "these" examples, whose
+                interval is narrower.
 
         Returns:
             One row per model of which two answers or more are rated: `estimate`, `low`, `high`; `human_only`,
-            `human_low`, `human_high` (from the ratings alone); `weight` (how much the judge counts), `n_labels`, `n`.
+            `human_low`, `human_high` (from the ratings alone); `weight` (how much the judge counts), `n_labels`, `n`,
+            `about`, `weighted` (by the probabilities with which rows were drawn).
 
         Raises:
             InvalidInputError: there is no such model.
         """
         ratings = people.ratings_of(human, self._labels, self.models)
-        return people.prediction_powered(self.models, self._of(score), ratings, self.confidence)
+        return people.prediction_powered(self.models, self._of(score), ratings, self.confidence, about)
 
     def next_to_label(self, score: str | None = None, n: int = 10, *, seed: int = 0) -> pd.DataFrame:
         """Return the examples whose rating by people would tell most.
 
-        Drawn at random, those more often on which the models' scores lie apart; the `probability` of each makes an
-        estimate from them unbiased (:func:`lumigator_nb.statistics.prediction_powered_mean`).
+        Drawn at random, those more often on which the models' scores lie apart. The `probability` of each makes an
+        estimate from them unbiased: hand the table on as it is, `ws.labels.rate(experiment, order=table)`, and
+        :meth:`prediction_powered` weighs by it. A later draw is of the examples that are not rated yet.
 
         Returns:
             `n` rows: `row` (of the dataset) and `probability`.
@@ -396,7 +415,8 @@ class Comparison:
         Returns:
             Columns: `n`, one per model (overall score), `leader`, and for the model that leads here against the one
             that leads over all: `difference`, `low`, `high`, `p_adjusted` (corrected for all slices looked at),
-            `flips` (another model is better here), `too_small` (fewer examples than could show such a thing).
+            `flips` (another model is better here), `too_small` (fewer examples than could show such a thing),
+            `too_skewed` (fewer than such skewed differences take, so that their intervals are too narrow).
 
         Raises:
             InvalidInputError: the dataset has no such column.

@@ -15,6 +15,7 @@ from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.records import Experiment, Label
 from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services.datasets import Datasets
+from lumigator_nb.services.label_draws import chances, draw_of, noted, probabilities_of
 from lumigator_nb.services.label_plans import Question, Texts, chosen_rows, pair_questions, pairs_of, shuffled
 from lumigator_nb.services.label_rows import Kind, Scale, TableReader, Topic, checked_kind, checked_scale, comment_of
 from lumigator_nb.services.labelling import ComparingSession, RatingSession
@@ -27,7 +28,7 @@ from lumigator_nb.store import Store
 
 _COLUMNS: dict[Kind, list[str]] = {
     "preference": ["row", "rater", "model", "other", "preference", "comment", "seconds", "created_at"],
-    "rating": ["row", "rater", "model", "rating", "comment", "seconds", "created_at"],
+    "rating": ["row", "rater", "model", "rating", "comment", "seconds", "created_at", "probability"],
 }
 
 
@@ -90,12 +91,15 @@ class Labels:
         criterion: str = "quality",
         sample: int | None = None,
         seed: int = 0,
-        order: Sequence[int] | None = None,
+        order: Sequence[int] | pd.DataFrame | None = None,
     ) -> RatingSession:
         """Begin, or go on, to say blindly how good answers are, one at a time.
 
         Args:
-            experiment, rater, criterion, sample, seed, order: as of :meth:`compare`.
+            experiment, rater, criterion, sample, seed: as of :meth:`compare`.
+            order: as of :meth:`compare`; or the table that :meth:`Comparison.next_to_label` returned, whose
+                probabilities are then kept and weigh the ratings, and only whose rows are asked unless `sample` is
+                more.
             scale: lowest and highest rating. All ratings by one criterion are on one scale.
             models: labels; default all that have succeeded.
 
@@ -107,9 +111,13 @@ class Labels:
         ends, rater = checked_scale(scale), checked_name(rater)
         topic = self._topic(experiment, "rating", criterion, ends)
         texts = self._texts(topic.experiment_id, models, at_least=1)
-        rows = chosen_rows(texts, order, sample, seed)
+        first, drawn = draw_of(order)
+        if drawn and sample is None:
+            sample = len(drawn.keys() & set(texts.answered())) or None
+        rows = chosen_rows(texts, first, sample, seed)
+        self._note_draw(topic, drawn)
         questions = [Question(row, (label,)) for row in sorted(rows) for label in texts.answers]
-        left, options = self._left(topic, shuffled(questions, order, seed, rater), rater)
+        left, options = self._left(topic, shuffled(questions, first, seed, rater), rater)
         return RatingSession(left, texts, scale=ends, **options)
 
     def add(
@@ -128,7 +136,8 @@ class Labels:
             experiment: record, name or id.
             labels: of preferences `row` (of the dataset, from 0), `model`, `other` (labels of models) and
                 `preference` (1 the model is better, −1 the other, 0 neither); of ratings `row`, `model` and `rating`.
-                `comment`, `seconds` and `rater` may be there; more columns are ignored.
+                `comment`, `seconds` and `rater` may be there; of ratings also `probability`, with which the row was
+                drawn (:meth:`Comparison.next_to_label`; give all of a draw at once); more columns are ignored.
             rater: name of the person; default what the column `rater` says.
             kind: default by the column that is there, `preference` or `rating`.
             criterion: what the person looked at.
@@ -148,7 +157,9 @@ class Labels:
             models = [workflow.label for workflow in work.workflows.of_experiment(record.id)]
             n_examples = work.data_of(record).n_examples
         name = None if rater is None else checked_name(rater)
-        self._store_labels(topic, TableReader(topic, models, n_examples, name).labels(rows))
+        labels = TableReader(topic, models, n_examples, name).labels(rows)
+        self._note_draw(topic, probabilities_of({int(row["row"]): row.get("probability") for row in rows}))
+        self._store_labels(topic, labels)
         return len(rows)
 
     def preferences(self, experiment: Experiment | str, criterion: str = "quality") -> pd.DataFrame:
@@ -160,7 +171,11 @@ class Labels:
         return self._table(self._topic(experiment, "preference", criterion))
 
     def ratings(self, experiment: Experiment | str, criterion: str = "quality") -> pd.DataFrame:
-        """Return all ratings by a criterion: `row`, `rater`, `model`, `rating`, `comment`, `seconds`, `created_at`."""
+        """Return all ratings by a criterion.
+
+        Columns: `row`, `rater`, `model`, `rating`, `comment`, `seconds`, `created_at`, `probability` (with which the
+        row came to be rated, where it was drawn by :meth:`Comparison.next_to_label`; 1 for rows rated before that).
+        """
         return self._table(self._topic(experiment, "rating", criterion))
 
     def delete(self, experiment: Experiment | str, *, rater: str, criterion: str | None = None) -> int:
@@ -286,11 +301,21 @@ class Labels:
             for labels in by_rater.values():
                 work.labels.put(labels)
 
+    def _note_draw(self, topic: Topic, drawn: Mapping[int, float]) -> None:
+        if topic.kind != "rating" or not drawn:
+            return
+        with writing(self._database) as work:
+            record = _found(work, topic.experiment_id)
+            rated = [each.row for each in work.labels.of_experiment(record.id, topic.kind, topic.criterion)]
+            record.asked = noted(record.asked, topic.criterion, drawn, rated)
+
     def _table(self, topic: Topic) -> pd.DataFrame:
         with reading(self._database) as work:
             labels = work.labels.of_experiment(topic.experiment_id, topic.kind, topic.criterion)
+            asked = _found(work, topic.experiment_id).asked
         rows = [{**each.model_dump(), topic.kind: each.value} for each in labels]
-        return pd.DataFrame(rows, columns=_COLUMNS[topic.kind])
+        known = chances(asked, topic.criterion, [each.row for each in labels])
+        return pd.DataFrame(rows).assign(probability=known).reindex(columns=_COLUMNS[topic.kind])
 
 
 def _found(work: UnitOfWork, experiment: Experiment | str) -> Experiment:

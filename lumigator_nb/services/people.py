@@ -11,12 +11,15 @@ from lumigator_nb import statistics
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import FloatArray
 from lumigator_nb.services.scored import Scored
+from lumigator_nb.statistics.prediction_powered import About
 
 _RATE = "rate answers with lm.ui.rate(ws, experiment, kind='rating'), or give them: human=…"
 
 
 def ratings_of(human: pd.DataFrame | None, stored: pd.DataFrame | None, models: Sequence[str]) -> pd.DataFrame:
-    """Return the mean rating of every rated answer: columns `row`, `model`, `rating`, `raters`.
+    """Return the mean rating of every rated answer: columns `row`, `model`, `rating`, `raters`, `probability`.
+
+    The last is that with which the row came to be rated, NaN where that is not known.
 
     Args:
         human: as :meth:`Comparison.trust` takes them; None takes those that are stored.
@@ -35,8 +38,11 @@ def ratings_of(human: pd.DataFrame | None, stored: pd.DataFrame | None, models: 
     given = given[given["model"].isin(models)] if human is None else given
     if unknown := sorted(set(given["model"]) - set(models)):
         raise InvalidInputError(f"the ratings name the model {unknown[0]!r}, which is not compared", None)
-    grouped = given.dropna(subset=["rating"]).groupby(["row", "model"])["rating"]
-    return grouped.agg(rating="mean", raters="size").reset_index()
+    known = given if "probability" in given else given.assign(probability=np.nan)
+    grouped = known.dropna(subset=["rating"]).groupby(["row", "model"])
+    return grouped.agg(
+        rating=("rating", "mean"), raters=("rating", "size"), probability=("probability", "first")
+    ).reset_index()
 
 
 def trust(
@@ -72,19 +78,27 @@ def _of_answers(scored: Scored, models: Sequence[int], rows: np.ndarray) -> Floa
     return found
 
 
-def prediction_powered(models: Sequence[str], scored: Scored, ratings: pd.DataFrame, confidence: float) -> pd.DataFrame:
+def prediction_powered(
+    models: Sequence[str], scored: Scored, ratings: pd.DataFrame, confidence: float, about: About
+) -> pd.DataFrame:
     """See :meth:`Comparison.prediction_powered`."""
     rows = []
+    drawn = bool((ratings["probability"] < 1).any())
     for index, label in enumerate(models):
-        mine = ratings[ratings["model"] == label].set_index("row")["rating"]
+        mine = ratings[ratings["model"] == label].set_index("row")
+        # It is not known how those were chosen that were rated beside a draw.
+        mine = mine.dropna(subset=["probability"]) if drawn else mine
         known = np.isin(scored.rows, mine.index)
         if known.sum() < 2:
             continue
+        rated = mine.loc[scored.rows[known]]
         found = statistics.prediction_powered_mean(
-            mine.loc[scored.rows[known]].to_numpy(dtype=np.float64),
+            rated["rating"].to_numpy(dtype=np.float64),
             scored.values[index][known],
             scored.values[index][~known],
+            probabilities=rated["probability"].to_numpy(dtype=np.float64) if drawn else None,
             confidence=confidence,
+            about=about,
         )
         rows.append(
             {
@@ -98,6 +112,8 @@ def prediction_powered(models: Sequence[str], scored: Scored, ratings: pd.DataFr
                 "weight": found.weight,
                 "n_labels": int(known.sum()),
                 "n": scored.n,
+                "about": found.about,
+                "weighted": drawn,
             }
         )
     if not rows:

@@ -143,6 +143,14 @@ class Scored:
         )
 
     @cached_property
+    def needed_for_skewness(self) -> int:
+        """How many examples, or groups, the skewness of the differences to the leading model asks for."""
+        if self.best is None or self.n_units < 2:
+            return 0
+        apart = self.contributions - self.contributions[self.best]
+        return max(statistics.examples_for_skewness(one, groups=self.groups) for one in apart)
+
+    @cached_property
     def p_adjusted(self) -> FloatArray:
         """(models, models) p-values of the differences, corrected for all pairs."""
         return statistics.pairwise_p_values(self.overall, self.replicates, n=self.n_units)

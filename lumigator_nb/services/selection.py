@@ -45,6 +45,7 @@ class Selection:
         dollars_saved: what the other answers would have cost at the same price each.
         ended_by: what ended the race.
         failed: per model why it could answer no further example.
+        by_last_test: the models that the race could not drop while it went on, but one test after all examples did.
         seed: of the order of the examples.
     """
 
@@ -64,6 +65,7 @@ class Selection:
     dollars_saved: float | None
     ended_by: Reason
     failed: dict[str, str]
+    by_last_test: tuple[str, ...]
     seed: int
     _summary: pd.DataFrame
     _rows: pd.DataFrame
@@ -112,18 +114,19 @@ def select(
     with live_progress(progress) as show:
         watch = _Watch(question.labels, len(order), show)
         trial = Trial(question, store, submitter, answered=watch.answered, note=watch.note)
-        heat = _Heat(trial, confidence, indifference)
+        heat = _Heat(trial, confidence, indifference, len(order))
         with trial.keys():
             ended_by = heat.race(order, watch)
         watch.finish(heat)
-    return heat.result(len(order), ended_by)
+    return heat.result(ended_by)
 
 
 class _Heat:
     """The models of a race and how they stand."""
 
-    def __init__(self, trial: Trial, confidence: float, indifference: float) -> None:
+    def __init__(self, trial: Trial, confidence: float, indifference: float, n_examples: int) -> None:
         self.trial, self.confidence, self.indifference = trial, confidence, indifference
+        self.n_examples = n_examples
         self.verdict = self._judge(np.empty((len(trial.question.labels), 0)))
 
     def race(self, order: Sequence[int], watch: _Watch) -> Reason:
@@ -161,6 +164,7 @@ class _Heat:
             confidence=self.confidence,
             indifference=self.indifference,
             higher_is_better=bool(question.info.higher_is_better),
+            total=self.n_examples,
         )
 
     def standings(self) -> pd.DataFrame:
@@ -204,11 +208,11 @@ class _Heat:
             return "equivalent"
         return "leads" if index == self.verdict.leader else "left"
 
-    def result(self, n_examples: int, ended_by: Reason) -> Selection:
+    def result(self, ended_by: Reason) -> Selection:
         """Return what is to be told."""
         question, predictions = self.trial.question, self.trial.predictions
         answers = {label: len(found) for label, found in predictions.items()}
-        saved = {label: n_examples - answers[label] for label in self.contenders}
+        saved = {label: self.n_examples - answers[label] for label in self.contenders}
         return Selection(
             experiment=question.experiment.name,
             info=question.info,
@@ -217,7 +221,7 @@ class _Heat:
             remaining=tuple(self.contenders[index] for index in self.verdict.remaining),
             confidence=self.confidence,
             indifference=self.indifference,
-            n_examples=n_examples,
+            n_examples=self.n_examples,
             n_seen=len(self.trial.rows),
             answers=sum(answers.values()),
             answers_saved=sum(saved.values()),
@@ -226,6 +230,7 @@ class _Heat:
             dollars_saved=self._dollars_saved(saved),
             ended_by=ended_by,
             failed=dict(self.trial.failed),
+            by_last_test=tuple(self.contenders[index] for index in self.verdict.by_last_test),
             seed=question.seed,
             _summary=self.standings(),
             _rows=self._answers(),

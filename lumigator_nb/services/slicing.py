@@ -93,6 +93,7 @@ def _flips(models: Sequence[str], scored: Scored, ways: Sequence[str], labels: n
             "flips": each.flips,
             "detectable": each.detectable,
             "too_small": each.too_small,
+            "too_skewed": each.too_skewed,
         }
         for each in found
     ]

@@ -43,6 +43,7 @@ from lumigator_nb.statistics.resampling import (
     resampled_totals,
 )
 from lumigator_nb.statistics.sequences import betting_bounds, betting_sequence, normal_sequence
+from lumigator_nb.statistics.skewness import examples_for_skewness
 from lumigator_nb.statistics.slicing import Slice, interaction, slice_flips
 from lumigator_nb.statistics.trust import Trust, compare_trust, trust
 
@@ -75,6 +76,7 @@ __all__ = [
     "compare_trust",
     "detectable_difference",
     "difference",
+    "examples_for_skewness",
     "examples_needed",
     "holm",
     "interaction",

@@ -25,8 +25,10 @@ from lumigator_nb.statistics.resampling import (
     resampled_scores,
     scores_and_aggregate,
 )
+from lumigator_nb.statistics.skewness import skewness_of, stretched, unstretched
 
 Method = Literal["percentile", "bca"]
+DifferenceMethod = Literal["t", "percentile", "bca"]
 
 # The least and the greatest possible score.
 Bounds = tuple[float, float]
@@ -149,30 +151,83 @@ def difference(
     *,
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
-    method: Method = "bca",
+    method: DifferenceMethod = "t",
 ) -> Difference:
     """Return a difference of two overall scores with its interval and two-sided p-value.
 
-    The p-value is (c + 1) / (R + 1), where c counts those of the R resamples whose difference lies at least as far from
-    the mean of all resampled differences as the observed difference lies from zero. Moving the resampled differences to
-    the centre zero stands for the hypothesis that the systems do not differ (Efron and Tibshirani 1993, section 16.4;
-    resampling as Koehn 2004; the 1 after Davison and Hinkley 1997, section 4.2). Resamples that are exactly as far
-    count, which gives two systems that answer alike the p-value 1. Sacrebleu's paired bootstrap takes absolute
-    differences before it centres them and so counts one tail: its p-values are about half of these.
+    The p-value is that of the paired t-test, its standard error taken from the replicates (so that it holds for overall
+    scores which are no means), with n - 1 degrees of freedom for n examples or groups. Where the replicates are skewed
+    towards zero, the t is brought nearer to zero by as much as
+    :func:`~lumigator_nb.statistics.skewness.stretched` moves the bound (Johnson 1978). No p-value is below that of n
+    random signs, 2^(1 - n).
+
+    "t" is the interval of all differences that this test does not rule out: it excludes zero where the p-value is at
+    most 1 - `confidence`, except that with five examples or fewer no p-value is as small as 0.05. In simulations of
+    normal, skewed, bounded, tied and heavy-tailed differences, 95% intervals covered 94 to 97% from 20 examples on;
+    lognormal differences take 100, rare failures more than 25 times their squared skewness. "bca" and "percentile"
+    are those of :func:`intervals`; for differences they are wider or cover less (benchmarks/covering/differences.py).
 
     Args:
         estimate: the difference.
         replicates: (r,) differences of the replicates of both.
         contributions: (n,) differences of the pseudo-values of both.
-        groups, confidence, method: as of :func:`intervals`.
+        groups, confidence: as of :func:`intervals`.
+        method: "t", "bca" or "percentile".
+
+    Returns:
+        Bounds and p-value are NaN with fewer than two examples or groups, and where a replicate is undefined. Two
+        systems that answer alike have the p-value 1.
+
+    Raises:
+        InvalidInputError: as :func:`intervals`.
     """
     replicates, contributions = as_floats(replicates), as_floats(contributions)
-    found = _intervals(np.array([estimate]), replicates[None], contributions[None], groups, confidence, method)[0]
-    if math.isnan(found.low):
-        return Difference(found.estimate, math.nan, math.nan, math.nan)
-    # Differences that are equal in exact arithmetic must not count as smaller by a rounding error.
-    extreme = np.count_nonzero(np.abs(replicates - replicates.mean()) >= abs(found.estimate) - 1e-12)
-    return Difference(found.estimate, found.low, found.high, float((extreme + 1) / (len(replicates) + 1)))
+    _check(confidence, method, get_args(DifferenceMethod))
+    n = _units(contributions[None], groups).shape[1]
+    if n < 2 or not np.isfinite(replicates).all():
+        return Difference(float(estimate), *(math.nan,) * 3)
+    error, skewness = _error(replicates, n)
+    p_value = _paired_p_value(float(estimate), error, skewness, n)
+    if method == "t":
+        low, high = _student(float(estimate), error, skewness, n, confidence)
+    else:
+        found = intervals(
+            np.array([estimate]),
+            replicates[None],
+            contributions[None],
+            groups=groups,
+            confidence=confidence,
+            method=method,
+        )[0]
+        low, high = found.low, found.high
+    return Difference(float(estimate), low, high, p_value)
+
+
+def _error(replicates: FloatArray, n: int) -> tuple[float, float]:
+    """Return the standard error of an estimate, 0 where it is one by rounding only, and the replicates' skewness."""
+    spread = float(replicates.std())
+    if spread <= 1e-12 * max(1.0, float(np.abs(replicates).max())):
+        return 0.0, 0.0
+    # Bootstrap replicates spread by the factor of the root less than the error that t is about.
+    return spread * math.sqrt(n / (n - 1)), float(skewness_of(replicates))
+
+
+def _paired_p_value(estimate: float, error: float, skewness: float, n: int) -> float:
+    from scipy.special import stdtr
+
+    if abs(estimate) <= 1e-12:
+        return 1.0
+    distance = math.inf if error == 0 else abs(estimate) / error
+    towards_zero = -math.copysign(1.0, estimate) * skewness
+    t = float(unstretched(np.array(distance), np.array(towards_zero)))
+    return float(max(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)))
+
+
+def _student(estimate: float, error: float, skewness: float, n: int, confidence: float) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
+    t = float(stdtrit(n - 1, (1 + confidence) / 2))
+    return estimate - stretched(t, -skewness) * error, estimate + stretched(t, skewness) * error
 
 
 def bootstrap_interval(
@@ -222,7 +277,7 @@ def paired_difference(
     b: ArrayLike,
     aggregate: Aggregate | None = None,
     *,
-    method: Method = "bca",
+    method: DifferenceMethod = "t",
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
@@ -231,17 +286,16 @@ def paired_difference(
 ) -> Difference:
     """Return how much the overall score of `a` exceeds that of `b` on the same examples.
 
-    The p-value is that of :func:`difference`.
-
     Args:
         a, b: (n,) scores of the same examples in the same order, or with `aggregate` (n, k) sufficient statistics.
-        aggregate, method, groups, confidence, n_resamples, seed: as of :func:`bootstrap_interval`.
+        aggregate, groups, confidence, n_resamples, seed: as of :func:`bootstrap_interval`.
+        method: "t", "bca" or "percentile", see :func:`difference`, whose p-value it is.
         nan: "raise" where a score is NaN, or "omit" examples that either lacks.
 
     Raises:
         InvalidInputError: `a` and `b` are not equally many, or as :func:`bootstrap_interval`.
     """
-    _check(confidence, method)
+    _check(confidence, method, get_args(DifferenceMethod))
     (a, aggregate), (b, _) = _one_system(a, aggregate), _one_system(b, aggregate)
     if a.shape != b.shape:
         raise InvalidInputError(
@@ -278,11 +332,11 @@ def _estimate(statistics: FloatArray, aggregate: Aggregate) -> float:
     return float(aggregate(statistics.sum(axis=0), len(statistics))) if len(statistics) else math.nan
 
 
-def _check(confidence: float, method: str) -> None:
+def _check(confidence: float, method: str, methods: tuple[str, ...] = get_args(Method)) -> None:
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
-    if method not in get_args(Method):
-        raise InvalidInputError(f"there is no method {method!r}", f"methods are {', '.join(get_args(Method))}")
+    if method not in methods:
+        raise InvalidInputError(f"there is no method {method!r}", f"methods are {', '.join(methods)}")
 
 
 def _units(contributions: FloatArray, groups: NDArray[Any] | None) -> FloatArray:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.resampling import FloatArray
+from lumigator_nb.statistics.skewness import skewness_of, unstretched
 
 # What is equal in exact arithmetic must not differ by a rounding error: relative to the scale, at least to 1.
 _ROUNDING = 1e-12
@@ -58,8 +59,13 @@ def romano_wolf(
     combinations of d means (Scheffé 1953, "A method for judging all contrasts in the analysis of variance", Biometrika
     40), d being the rank of the replicates; beyond n/4 that bound is far too cautious for so few combinations, so d
     stops there. No p-value is below that of n random signs, 2^(1 - n). In simulations of five models on three metrics,
-    any false rejection at 5 % then had a probability of at most 5.5 % from n = 20. It takes more examples where means
-    are equal but only one model's scores are very skewed: 8 % at n = 50 and 5.6 % at n = 200 for lognormal ones.
+    any false rejection at 5 % then had a probability of at most 5.5 % from n = 20.
+
+    Where replicates are skewed towards zero, T is first brought nearer to zero
+    (:func:`~lumigator_nb.statistics.skewness.unstretched`), as models of equal means but different shapes are called
+    different too often otherwise. In simulations of ten models at n = 50, that lowered false rejections from 12 % to
+    7 % where half of them are exponential and half mirrored, and from 16 % to 10 % where one is lognormal with sigma
+    1.5. What remains shows in :func:`~lumigator_nb.statistics.skewness.examples_for_skewness`.
 
     Args:
         estimates: (h,) observed values, such as differences between models.
@@ -86,9 +92,22 @@ def romano_wolf(
     if examples is None:
         adjusted[known] = _step_down(observed, draws)
     elif known.any():
-        counts = examples[known]
-        adjusted[known] = np.maximum(_step_down(_as_normal(observed, draws, counts), draws), 0.5 ** (counts - 1))
+        adjusted[known] = _of_few(estimates[known], observed, draws, examples[known])
     return adjusted
+
+
+def _of_few(estimates: FloatArray, observed: FloatArray, draws: FloatArray, n: FloatArray) -> FloatArray:
+    from scipy.special import ndtri, stdtr
+
+    t = unstretched(observed * np.sqrt((n - 1) / n), -np.sign(estimates) * skewness_of(draws))
+    # What is corrected for others is no smaller than by itself.
+    least = np.maximum(np.maximum(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)), 1 / (draws.shape[1] + 1))
+    rank = np.linalg.matrix_rank(draws @ draws.T, rtol=_TIE, hermitian=True)
+    if rank <= 1:  # one hypothesis, or copies of it
+        return np.asarray(least)
+    freedom = n - np.clip(rank, 1, np.maximum(n / 4, 1))
+    normal = -ndtri(np.maximum(stdtr(freedom, -t), 0.5**n))
+    return np.maximum(_step_down(normal, draws), least)
 
 
 def _check_shapes(estimates: FloatArray, replicates: FloatArray, n: int | NDArray[np.int64] | None) -> None:
@@ -112,16 +131,6 @@ def _studentised(estimates: FloatArray, replicates: FloatArray) -> tuple[FloatAr
     draws /= np.where(constant, np.inf, spread)[:, None]
     certain = np.where(np.abs(estimates) > rounding, np.inf, 0.0)
     return np.where(constant, certain, np.abs(estimates) / np.where(constant, 1, spread)), draws
-
-
-def _as_normal(observed: FloatArray, draws: FloatArray, n: FloatArray) -> FloatArray:
-    from scipy.special import ndtri, stdtr
-
-    rank = np.linalg.matrix_rank(draws @ draws.T, rtol=_TIE, hermitian=True)
-    freedom = n - np.clip(rank, 1, np.maximum(n / 4, 1))
-    tails = stdtr(freedom, -observed * np.sqrt((n - 1) / n))
-    normal: FloatArray = -ndtri(np.maximum(tails, 0.5**n))
-    return normal
 
 
 def _step_down(observed: FloatArray, draws: FloatArray) -> FloatArray:

@@ -7,7 +7,8 @@ validity. What has to be true instead is that the labelled examples were drawn a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,8 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
+
+About = Literal["more", "these"]
 
 _NAN = float("nan")
 
@@ -32,11 +35,13 @@ class PredictionPowered(Interval):
             it round. A judge on another scale than the humans has a weight on that scale.
         human_only: the mean and interval of the human labels alone.
         n_labels: number of human labels.
+        about: what the intervals are about: "more" data of the same kind, or "these" examples.
     """
 
     weight: float
     human_only: Interval
     n_labels: int
+    about: About = "more"
 
     @property
     def narrower(self) -> float:
@@ -72,8 +77,15 @@ def prediction_powered_mean(
     probabilities: ArrayLike | None = None,
     weight: float | None = None,
     confidence: float = 0.95,
+    about: About = "more",
 ) -> PredictionPowered:
-    """Return the mean that humans would give all examples, from labels of some and a judge's scores of all.
+    """Return the mean that humans would give, from their labels of some examples and a judge's scores of all.
+
+    The interval is about more data of the same kind, of which these examples are a random sample. With `about` "these"
+    it is about the mean of exactly these examples, and narrower, since those with a label are known: the variance of
+    the regression estimator of a finite population (Cochran 1977, "Sampling Techniques", 3rd edition, section 7.3),
+    for unequal probabilities that of Horvitz and Thompson as approximated by Hájek 1964 (Annals of Mathematical
+    Statistics 35(4)). The estimate is the same for both.
 
     Sources: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023, "Prediction-powered inference", Science 382;
     Angelopoulos, Duchi and Zrnic 2023, "PPI++" (https://arxiv.org/abs/2311.01453), for the weight; with
@@ -104,9 +116,11 @@ def prediction_powered_mean(
         weight: λ, of the judge's score less its mean over the examples without a label, or over all with unequal
             `probabilities`; left out, it is tuned, and 0 with fewer than 4 labels or 2 examples without one.
         confidence: of the interval, in (0, 1).
+        about: "more" data of the same kind, or "these" examples.
 
     Returns:
         The bounds are NaN with one label, and where all labels are equal: nothing then shows how far they spread.
+        About these examples, they equal the estimate where all have a label.
 
     Raises:
         InvalidInputError: arrays do not fit together, hold NaN, or a setting is out of range.
@@ -115,6 +129,8 @@ def prediction_powered_mean(
     judge_unlabelled = as_floats(judge_unlabelled)
     probabilities = None if probabilities is None else as_floats(probabilities, "probabilities")
     _check(human, judge_labelled, judge_unlabelled, probabilities, weight, confidence)
+    if about not in get_args(About):
+        raise InvalidInputError(f"about cannot be {about!r}", 'give "more" or "these"')
     alike = probabilities is None or np.ptp(probabilities) == 0
     n, rest = len(human), len(judge_unlabelled)
     everyone = np.concatenate([judge_labelled, judge_unlabelled])
@@ -135,7 +151,34 @@ def prediction_powered_mean(
     alone = spread(labels, judge_unlabelled, 0.0, np.zeros(n), confidence)
     if weight is None and estimate.high - estimate.low > alone.high - alone.low:
         used, estimate = 0.0, alone
-    return PredictionPowered(estimate.estimate, estimate.low, estimate.high, used, alone, n)
+    found = PredictionPowered(estimate.estimate, estimate.low, estimate.high, used, alone, n)
+    if about == "more":
+        return found
+    # Less its mean over the others, a judge's score counts for less than less its mean over all.
+    slopes = each * (len(everyone) / rest if alike and rest else 1.0)
+    chances = np.full(n, n / len(everyone)) if probabilities is None or alike else probabilities
+    return _of_these(found, replace(labels, centre=float(everyone.mean())), slopes, chances, confidence)
+
+
+def _of_these(
+    found: PredictionPowered, labels: _Labels, slopes: FloatArray, chances: FloatArray, confidence: float
+) -> PredictionPowered:
+    """Return the result with intervals about the mean of all examples at hand; `chances` of being labelled, (n,)."""
+    n = len(labels.human)
+    freedom = max(int(np.count_nonzero(chances < 1)) - 1, 1)
+
+    def bounded(interval: Interval, slopes: FloatArray) -> Interval:
+        if np.all(chances == 1):
+            return Interval(interval.estimate, interval.estimate, interval.estimate)
+        if math.isnan(interval.low):
+            return interval
+        errors = labels.human - slopes * (labels.judge - labels.centre)
+        errors = labels.weights * (errors - labels.weights @ errors / n) / n
+        return _student(interval.estimate, float((1 - chances) @ errors**2) * n / (n - 1), freedom, confidence)
+
+    both = bounded(found, slopes if found.weight != 0 else np.zeros(n))
+    alone = bounded(found.human_only, np.zeros(n))
+    return replace(found, low=both.low, high=both.high, human_only=alone, about="these")
 
 
 def _slopes(labels: _Labels, importance: FloatArray, everyone: FloatArray) -> tuple[float, FloatArray]:

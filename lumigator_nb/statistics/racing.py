@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import as_floats
@@ -21,8 +21,11 @@ from lumigator_nb.statistics.sequences import (
     spans,
     within_bounds,
 )
+from lumigator_nb.statistics.skewness import skewness_of, unstretched
 
 _FIRST_LOOK, _LOOKS_PER_DOUBLING = 20, 4
+# The share of the error that a race with a known end keeps for one test after the last example.
+_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Race:
         dropped_at: per model after how many examples it was dropped, and `dropped_by` which; None where it was not.
         stopped_at: after how many examples the race ended; None while it goes on.
         used: examples that each model was needed for.
+        by_last_test: the models that the race itself did not drop, but the one test after all examples did.
     """
 
     conclusion: Literal["best", "equivalent", "undecided"]
@@ -46,6 +50,7 @@ class Race:
     dropped_by: tuple[int | None, ...]
     stopped_at: int | None
     used: tuple[int, ...]
+    by_last_test: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +77,7 @@ def race(
     confidence: float = 0.95,
     indifference: float = 0.0,
     higher_is_better: bool = True,
+    total: int | None = None,
 ) -> Race:
     """Let models race over examples in random order, looking after each.
 
@@ -85,25 +91,61 @@ def race(
     The verdict at an example depends on no later one. So a race may be called again with more examples, in lots of any
     size, and models that were dropped need no more scores.
 
+    With `total`, half of α is kept for one look that costs less: after the last example, a t-test of every ordered pair
+    of the models left, corrected for skewness (Johnson 1978), at an error of α / (4 (m - 1)) each. The race before it
+    has the other half, so that all of the above holds for both together. The last test is approximate where the race is
+    exact; no p-value of it is below that of as many random signs as there are examples on which the two differ. It only
+    finds models worse: "equivalent" is left to the race.
+
     Args:
         scores: (models, n); NaN where an example has none, or was not asked any more. Columns in random order.
         bounds: the least and the greatest possible score: the race is exact for any distribution. None: asymptotic.
         confidence: of the conclusion, in (0, 1).
         indifference: differences below it do not matter, in units of the score; 0 never calls models equivalent.
         higher_is_better: False where the lowest score is best.
+        total: how many examples there are, fixed before the first; None: there may always be more.
 
     Raises:
         InvalidInputError: fewer than two models, scores out of bounds, or a setting out of range.
     """
     scores = as_floats(scores)
-    _check(scores, confidence, indifference)
+    _check(scores, confidence, indifference, total)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
     upward = scores if higher_is_better else -scores
     level = (1 - confidence) / (2 * (len(scores) - 1))
+    kept = 0.0 if total is None else _KEPT * level
     reach = None if bounds is None else bounds[1] - bounds[0]
-    beats = _pairs(upward, 0.0, level, reach)
+    beats = _pairs(upward, 0.0, level - kept, reach)
     near = _pairs(upward, -indifference, level, reach) if indifference > 0 else np.full_like(beats, math.inf)
-    return _Walk(upward, beats, np.maximum(near, near.T)).result()
+    alike = np.maximum(near, near.T)
+    found = _Walk(upward, beats, alike).result()
+    if found.stopped_at is not None or scores.shape[1] != total:
+        return found
+    tested = np.where(np.isinf(beats) & _better_in_all(upward, kept), float(total), beats)
+    last = _Walk(upward, tested, alike).result()
+    return replace(last, by_last_test=tuple(j for j in found.remaining if last.dropped_at[j] is not None))
+
+
+def _better_in_all(upward: FloatArray, level: float) -> NDArray[np.bool_]:
+    """(models, models) whether the model of the row is shown to be better than that of the column."""
+    found = np.zeros((len(upward),) * 2, dtype=bool)
+    for i, one in enumerate(upward):
+        for j, other in enumerate(upward):
+            apart = one - other
+            found[i, j] = _p_above_zero(apart[~np.isnan(apart)]) <= level
+    return found
+
+
+def _p_above_zero(apart: FloatArray) -> float:
+    from scipy.special import stdtr
+
+    n, differing = len(apart), int(np.count_nonzero(apart))
+    if n < 2 or not apart.sum() > 0:
+        return 1.0
+    error = float(apart.std(ddof=1)) / math.sqrt(n)
+    distance = float(apart.mean()) / error if error > 0 else math.inf
+    t = unstretched(np.array(distance), -skewness_of(apart) / math.sqrt(n))
+    return max(float(stdtr(n - 1, -t)), 0.5**differing)
 
 
 def _pairs(upward: FloatArray, above: float, level: float, reach: float | None) -> FloatArray:
@@ -230,7 +272,7 @@ def looks(n: int) -> list[int]:
     return [*found, n]
 
 
-def _check(scores: FloatArray, confidence: float, indifference: float) -> None:
+def _check(scores: FloatArray, confidence: float, indifference: float, total: int | None = None) -> None:
     if scores.ndim != 2 or len(scores) < 2:
         raise InvalidInputError(
             f"scores of shape {scores.shape} are no race", "give one row each for two models or more"
@@ -239,3 +281,5 @@ def _check(scores: FloatArray, confidence: float, indifference: float) -> None:
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
     if not indifference >= 0:
         raise InvalidInputError(f"indifference cannot be {indifference}", "give 0 or more, in units of the score")
+    if total is not None and scores.shape[1] > total:
+        raise InvalidInputError(f"{scores.shape[1]} examples of {total} in all", "give all that there are as total")

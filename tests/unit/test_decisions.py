@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lumigator_nb import models
+from lumigator_nb.display.overview import notes
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import copying
 from lumigator_nb.records import Dataset, Experiment, Workflow
@@ -39,13 +40,14 @@ def scores_of(random: np.random.Generator) -> dict[str, np.ndarray]:
 def make(
     labels: pd.DataFrame | None = None,
     text: str = "A note.",
+    scores: dict[str, np.ndarray] | None = None,
     *,
     baselines: Sequence[str] = (),
     copying: Sequence[str] = (),
     **options,
 ) -> Comparison:
     """Compare four models, some of which may be baselines or repeat their input."""
-    scores = scores_of(np.random.default_rng(3))
+    scores = scores or scores_of(np.random.default_rng(3))
     examples = pd.DataFrame(
         {
             "example": [text + " more" * (row % 40) for row in range(N)],
@@ -236,6 +238,22 @@ def test_slices_show_where_the_order_flips(comparison) -> None:
     assert not rare["flips"]
     with pytest.raises(InvalidInputError, match="no metadata column 'weigh'"):
         comparison.slices("weigh")
+
+
+def test_differences_that_few_examples_decide_are_named_beside_the_result(comparison) -> None:
+    assert comparison.needed_for_skewness == {}
+    assert not any("Cochran" in note for note in notes(comparison))
+    assert not comparison.slices("way")["too_skewed"].any()
+    random = np.random.default_rng(4)
+    scores = {label: 0.5 + random.normal(0, 1e-3, N) for label in MODELS}
+    scores[next(iter(MODELS))][:4] = 0.0
+    rare = make(scores=scores)
+    needed = rare.needed_for_skewness["rougeL"]
+    assert needed > N
+    (said,) = [note for note in notes(rare) if "Cochran" in note]
+    assert f"rougeL takes some {needed:,} examples" in said
+    assert said.split(":")[0] in rare._repr_html_()
+    assert rare.slices("way")["too_skewed"].all()
 
 
 def test_lengths_and_languages_are_slices_by_themselves() -> None:

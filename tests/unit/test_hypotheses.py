@@ -62,7 +62,7 @@ def test_randomization_of_bleu_is_that_of_sacrebleu(shares) -> None:
 
 
 @pytest.mark.parametrize("shares", [(0.30, 0.34), (0.30, 0.32)])
-def test_the_paired_bootstrap_resamples_bleu_as_sacrebleu_does_but_counts_both_tails(shares) -> None:
+def test_the_p_value_of_a_difference_in_bleu_is_that_of_sacrebleus_resamples_but_counts_both_tails(shares) -> None:
     truth, systems = translations(120, *shares)
     estimate, one_tail = sacrebleus("bs", systems, truth)
     counts = np.stack([bleu_counts(system, truth) for system in systems])

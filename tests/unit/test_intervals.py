@@ -229,7 +229,7 @@ def test_one_set_of_draws_says_what_separate_calls_say() -> None:
     draws = resampled_scores(values, mean, seed=4)
     for found, one in zip(intervals(overall, draws, own), values, strict=True):
         assert bounds(found) == pytest.approx(bounds(bootstrap_interval(one, mean, method="bca", seed=4)))
-    shared = difference(overall[0] - overall[1], draws[0] - draws[1], own[0] - own[1])
+    shared = difference(overall[0] - overall[1], draws[0] - draws[1], own[0] - own[1], method="bca")
     called = paired_difference(values[0], values[1], mean, method="bca", seed=4)
     assert (*bounds(shared), shared.p_value) == pytest.approx((*bounds(called), called.p_value))
 

@@ -7,6 +7,7 @@ import pytest
 
 from lumigator_nb import statistics
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.metrics.base import mean
 from lumigator_nb.statistics import race
 
 N = 800
@@ -147,6 +148,57 @@ def test_standings_hold_the_means_and_shrink() -> None:
     assert (found.high - found.low)[verdict.leader] < (before.high - before.low)[verdict.leader]
 
 
+def test_one_test_after_all_examples_tells_apart_what_the_race_could_not() -> None:
+    close = [scores(seed, (0.2, 0), 300) for seed in range(40)]
+    racing = [race(each, bounds=(0, 1)) for each in close]
+    to_the_end = [race(each, bounds=(0, 1), total=300) for each in close]
+    decided = [sum(each.conclusion == "best" for each in found) for found in (racing, to_the_end)]
+    once = sum(statistics.paired_difference(*each[:, :, None], mean, n_resamples=300).p_value <= 0.05 for each in close)
+    assert decided[0] < decided[1] <= once
+    assert decided[1] >= 0.8 * once  # with half of the error
+    late = [each for each in to_the_end if each.by_last_test]
+    assert late
+    for each in late:
+        assert (each.by_last_test, each.dropped_at[1], each.dropped_by[1], each.stopped_at) == ((1,), 300, 0, 300)
+
+
+def test_before_the_last_example_nothing_is_tested_once() -> None:
+    whole = scores(2, (0.2, 0), 300)
+    assert race(whole, bounds=(0, 1), total=300).by_last_test == (1,)
+    early = race(whole[:, :299], bounds=(0, 1), total=300)
+    assert (early.conclusion, early.by_last_test, early.dropped_at) == ("undecided", (), (None, None))
+
+
+def test_the_last_test_drops_the_worse_ones_and_leaves_the_rest_undecided() -> None:
+    found = [race(scores(seed, (0.3, 0.3, 0), 150), bounds=(0, 1), total=150) for seed in range(20)]
+    assert sum(each.conclusion == "undecided" and set(each.remaining) >= {0, 1} for each in found) >= 18
+    assert sum(each.by_last_test == (2,) for each in found) >= 5
+
+
+@pytest.mark.parametrize("wins", [0, 3])
+def test_the_last_test_makes_no_winner_of_ties_or_of_three_wins(wins) -> None:
+    tied = np.tile(scores(1, (0,), 60), (2, 1))
+    tied[0, :wins] = np.minimum(tied[0, :wins] + 0.3, 1)
+    assert race(tied, bounds=(0, 1), total=60).conclusion == "undecided"
+
+
+def test_a_race_to_the_end_makes_no_winner_among_equal_models() -> None:
+    found = [race(scores(seed, (0, 0), 60), bounds=(0, 1), total=60) for seed in range(150)]
+    assert sum(each.conclusion == "best" for each in found) <= 0.08 * 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bounds", [(0, 1), None])
+@pytest.mark.parametrize(("leads", "n"), [((0, 0), 80), ((0, 0, 0, 0), 80), ((0.05, 0, 0), 150)])
+def test_races_to_the_end_are_wrong_no_more_often_than_they_say(leads, n, bounds) -> None:
+    found = [race(scores(seed, leads, n), bounds=bounds, total=n) for seed in range(1500)]
+    if leads[0]:
+        wrong = [each.dropped_at[0] is not None for each in found]
+    else:
+        wrong = [each.conclusion == "best" for each in found]
+    assert np.mean(wrong) <= 0.05 + 0.012
+
+
 def test_looks_come_often_and_end_with_all() -> None:
     assert statistics.looks(10) == [10]
     found = statistics.looks(1000)
@@ -163,6 +215,7 @@ def test_looks_come_often_and_end_with_all() -> None:
         (np.zeros((2, 5)), {"confidence": 0}, "confidence cannot be 0"),
         (np.zeros((2, 5)), {"indifference": -1}, "indifference cannot be -1"),
         (np.zeros((2, 5)), {"bounds": (1, 0)}, "hold no scores"),
+        (np.zeros((2, 5)), {"total": 4}, "5 examples of 4 in all"),
         (np.array([[0.0, 0.0], [0.0, 2.0]]), {"bounds": (0, 1)}, "model 1, example 1: 2.0 lies outside"),
     ],
 )

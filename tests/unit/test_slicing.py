@@ -31,17 +31,19 @@ def test_a_slice_in_which_another_model_leads_flips(crossed):
     assert short.low < short.difference < short.high
 
 
-def test_p_values_and_intervals_are_those_of_paired_t_tests_with_holm(crossed):
-    values, labels = crossed
-    parts = [values[:, labels == label] for label in ("long", "short")]
-    raw = [stats.ttest_rel(part[other], part[0], alternative="greater").pvalue for part in parts for other in (1, 2)]
-    adjusted = multipletests(raw, method="holm")[1]
+def test_p_values_and_intervals_are_those_of_paired_t_tests_with_the_larger_spread_and_holm():
+    values, labels = np.random.default_rng(0).normal(0, 0.4, (3, 200)), np.repeat(["long", "short"], [160, 40])
+    values[:, labels == "short"] = 1.5 * values[:, labels == "short"] + np.array([[0], [0.5], [-0.4]])
+    parts = [values[1:, labels == label] - values[0, labels == label] for label in ("long", "short")]
+    pooled = np.sqrt(sum((part.shape[1] - 1) * part.var(axis=1, ddof=1) for part in parts) / 198)
+    long = parts[0].mean(axis=1) / (pooled / np.sqrt(160))
+    raw = [*stats.t.sf(long, 159), *stats.ttest_1samp(parts[1], 0, axis=1, alternative="greater").pvalue]
     short = slice_flips(values, labels, leader=0, confidence=0.9)[1]
-    assert short.p_adjusted == pytest.approx(adjusted[2])
-    bounds = stats.ttest_rel(parts[1][1], parts[1][0]).confidence_interval(0.9)
+    assert short.flips
+    assert short.p_adjusted == pytest.approx(multipletests(raw, method="holm")[1][2])
+    bounds = stats.ttest_1samp(parts[1][0], 0).confidence_interval(0.9)
     assert (short.low, short.high) == pytest.approx((bounds.low, bounds.high))
-    spread = np.std(parts[1][1] - parts[1][0], ddof=1)
-    assert short.detectable == pytest.approx(detectable_difference(spread, 40))
+    assert short.detectable == pytest.approx(detectable_difference(np.std(parts[1][0], ddof=1), 40))
 
 
 def test_lower_scores_turn_everything_round(crossed):
@@ -125,6 +127,30 @@ def _normal(rng, n):
 
 def _binary(rng, n):
     return (rng.random((4, n)) < 0.8).astype(float)
+
+
+def _skewed_leader(rng, n):
+    """Equal means; the leader's scores are lognormal, those of the others hardly spread."""
+    return np.vstack([rng.lognormal(-0.5, 1, size=(1, n)), 1 + 0.3 * rng.normal(size=(3, n))])
+
+
+def _win_rates(rng, n):
+    return np.vstack([rng.beta(0.1, 0.6, size=(1, n)), 1 / 7 + 0.05 * rng.normal(size=(3, n))])
+
+
+@pytest.mark.parametrize("draw", [_skewed_leader, _win_rates])
+def test_noise_does_not_beat_a_given_leader_whose_scores_are_skewed(draw):
+    rng, wrong, skewed = np.random.default_rng(5), [], []
+    for _ in range(80):
+        found = slice_flips(draw(rng, 100), rng.integers(4, size=100), leader=0)
+        wrong.append(any(each.flips for each in found))
+        skewed.append(all(each.too_skewed for each in found))
+    assert np.mean(wrong) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 80)
+    assert np.mean(skewed) >= 0.8
+
+
+def test_differences_without_skewness_are_not_called_skewed(crossed):
+    assert not any(each.too_skewed for each in slice_flips(*crossed, leader=0))
 
 
 @pytest.mark.parametrize("draw", [_normal, _binary])
