@@ -363,19 +363,23 @@ class Workflows:
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            dataset = work.data_of(record)
+            dataset, before = work.data_of(record), work.workflows.of_experiment(record.id)
         rows = recording.read(self._store, dataset, predictions)
-        model = recording.model_of(name, rows)
-        self.submitter.check_keys([model])
-        launch, noted = Launch(max_failed=1.0), provenance.circumstances(self._database, [record.id])
+        draft = claims.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
+        self.submitter.check_keys([draft.model])
+        noted = provenance.circumstances(self._database, [record.id])
+        claims.check_labels([draft.model], before)
+        same = next((each for each in before if each.fingerprint == draft.fingerprint), draft)
+        if same.status in (Status.CREATED, Status.FAILED, Status.STOPPED):
+            # Files first: as soon as the row is there, a server may hand the workflow over.
+            recording.write(self._store, same, rows, shard_size(draft.model, dataset.n_examples))
         with writing(self._database) as work:
             known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
-            claims.check_labels([model], known.values())
-            workflow = known.get(model.fingerprint) or claims.claim(work, record, model, launch, noted)
+            claims.check_labels([draft.model], known.values())
+            workflow = known.get(draft.fingerprint) or claims.add(work, draft, noted, tuple(Step))
             if workflow.status in (Status.FAILED, Status.STOPPED):
                 claims.begin_attempt(work, workflow, noted)
         if workflow.status is Status.CREATED:
-            recording.write(self._store, workflow, rows, shard_size(model, dataset.n_examples))
             self.submitter.submit([workflow])
         return self.get(workflow.id)
 

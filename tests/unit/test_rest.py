@@ -490,19 +490,20 @@ WITHOUT_WORKFLOW = sa.text(
 )
 
 
-def test_the_predictions_to_score_are_in_the_store_before_the_job_is_to_be_seen(client, services, inline_ws) -> None:
+def test_the_predictions_to_score_are_in_the_store_before_a_workflow_is_to_be_seen(client, services, inline_ws) -> None:
     dataset = uploaded(client, CSV.replace("part", "predictions")).json()["id"]
-    early = []
+    other, early = experiment(client, dataset), []
 
-    def submit(_session) -> None:  # as the server's helper may do it at any moment
+    def look(_session) -> None:  # as the server's helper does at any moment, to hand over what it finds
         early.extend(each for each in inline_ws.workflows.list() if not inline_ws.store.list(f"workflows/{each.id}"))
 
     services.submit_soon = lambda: None
-    sa.event.listen(Session, "after_commit", submit)
+    sa.event.listen(Session, "after_commit", look)
     try:
         created(client, "jobs/evaluator", {"name": "b", "dataset": dataset, "job_config": {"metrics": ["rouge"]}})
+        inline_ws.workflows.record(other["id"], name="mine", predictions="predictions")
     finally:
-        sa.event.remove(Session, "after_commit", submit)
+        sa.event.remove(Session, "after_commit", look)
     assert early == []
 
 
