@@ -7,7 +7,7 @@ value a module whose import registers it with :func:`provider`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
@@ -49,13 +49,17 @@ class Request:
 
     def redacted(self, redact: Callable[[str], str]) -> Request:
         """Return the request with `redact` applied to all its texts; what is redacted already stays as it is."""
-        return replace(
-            self,
-            example=redact(self.example),
-            user=redact(self.user),
-            system=redact(self.system),
-            shots=tuple((redact(user), redact(answer)) for user, answer in self.shots),
-            metadata={name: redact(each) if isinstance(each, str) else each for name, each in self.metadata.items()},
+        # Not by replace(), which takes longer than all else, for each of a million rows.
+        example = redact(self.example)
+        return Request(
+            self.row,
+            example,
+            example if self.user is self.example else redact(self.user),
+            redact(self.system),
+            tuple([(redact(user), redact(answer)) for user, answer in self.shots]) if self.shots else (),
+            {name: redact(each) if isinstance(each, str) else each for name, each in self.metadata.items()}
+            if self.metadata
+            else self.metadata,
         )
 
 
