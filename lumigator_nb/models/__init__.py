@@ -31,6 +31,7 @@ __all__ = [
     "about_tokens",
     "check",
     "finds_no_credentials",
+    "follows_no_redirects",
     "highest",
     "identify",
     "is_baseline",
@@ -94,6 +95,11 @@ def is_own_key(model: Model, key_name: str) -> bool:
 def finds_no_credentials(model: Model) -> bool:
     """Whether the provider's library sends the key that it is given, and looks for no other in the environment."""
     return _is_api(model) and access.finds_no_credentials(model)
+
+
+def follows_no_redirects(model: Model) -> bool:
+    """Whether a server that sends requests on to another address is not followed."""
+    return _is_api(model) and access.follows_no_redirects(model)
 
 
 def is_local_path(model: Model) -> bool:

@@ -136,6 +136,15 @@ def finds_no_credentials(model: Model) -> bool:
     return is_openai_like(kind) and not model.provider.startswith("azure")
 
 
+def follows_no_redirects(model: Model) -> bool:
+    """Whether the model is asked by our own requests, and not by a library that goes where a server sends it on.
+
+    Raises:
+        As :func:`provider_class`.
+    """
+    return is_plain_openai(provider_class(model))
+
+
 def _key_names(kind: Any) -> list[str]:
     # Some providers' keys go by two names.
     return str(kind.ENV_API_KEY_NAME).split("/")

@@ -112,6 +112,11 @@ class Permissions:
                 f"write provider 'openai' for a server that speaks its protocol; or {hint}",
             )
         if not self._services.local:
+            if not models.follows_no_redirects(model):
+                raise RefusedError(
+                    HTTPStatus.FORBIDDEN, f"the library of {model.provider!r} goes where base_url sends it on",
+                    f"write provider 'openai' for a server that speaks its protocol; or {hint}",
+                )  # fmt: skip
             _refuse_own_network(host, port, hint)
 
 

@@ -234,6 +234,15 @@ def test_a_server_for_others_asks_nothing_of_its_own_network(client, services, d
         assert client.post(f"{API}/{path}", json=body).status_code == 403, path
 
 
+def test_what_may_be_sent_on_elsewhere_is_not_asked_for_others(asked, services, cluster) -> None:
+    cluster.execute = False
+    named = {"provider": "llamafile", "model": "m", "base_url": "http://93.184.216.34/v1"}
+    assert asked(**named).status_code == 201
+    services.local = False
+    assert asked(**named).status_code == 403
+    assert asked(**{**named, "provider": "openai"}).status_code == 201
+
+
 def test_hosts_that_settings_name_are_asked(asked, services, recorder, address) -> None:
     services.local = False
     services.ws.settings.lumigator_rest_hosts = "other, 127.0.0.1:1"
