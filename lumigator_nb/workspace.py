@@ -242,8 +242,9 @@ class Workspace:
 
         They answer the same examples in random order. A model that is shown to be worse than another is asked no more;
         the race ends when one is left, or when those left are shown to differ by less than `indifference`. The
-        certainty holds although it is looked at again and again. Models are asked from this process. Their answers are
-        kept: what was cut off goes on where it ended, and a workflow of the winner asks only for the rest.
+        certainty holds although it is looked at again and again; half of the error is kept for one test after the last
+        example, which shows more than the race, and the certificate says so. Models are asked from this process. Their
+        answers are kept: what was cut off goes on where it ended, and a workflow of the winner asks only for the rest.
 
         Args:
             experiment: record, name or id.

@@ -157,9 +157,9 @@ class Labels:
             models = [workflow.label for workflow in work.workflows.of_experiment(record.id)]
             n_examples = work.data_of(record).n_examples
         name = None if rater is None else checked_name(rater)
-        labels = TableReader(topic, models, n_examples, name).labels(rows)
+        by_rater = TableReader(topic, models, n_examples, name).labels(rows)
         self._note_draw(topic, probabilities_of({int(row["row"]): row.get("probability") for row in rows}))
-        self._store_labels(topic, labels)
+        self._store_labels(topic, by_rater)
         return len(rows)
 
     def preferences(self, experiment: Experiment | str, criterion: str = "quality") -> pd.DataFrame:

@@ -107,7 +107,7 @@ def _of_few(estimates: FloatArray, observed: FloatArray, draws: FloatArray, n: F
         return np.asarray(least)
     freedom = n - np.clip(rank, 1, np.maximum(n / 4, 1))
     normal = -ndtri(np.maximum(stdtr(freedom, -t), 0.5**n))
-    return np.maximum(_step_down(normal, draws), least)
+    return np.asarray(np.maximum(_step_down(normal, draws), least))
 
 
 def _check_shapes(estimates: FloatArray, replicates: FloatArray, n: int | NDArray[np.int64] | None) -> None:

@@ -119,7 +119,7 @@ def race(
     near = _pairs(upward, -indifference, level, reach) if indifference > 0 else np.full_like(beats, math.inf)
     alike = np.maximum(near, near.T)
     found = _Walk(upward, beats, alike).result()
-    if found.stopped_at is not None or scores.shape[1] != total:
+    if total is None or found.stopped_at is not None or scores.shape[1] < total:
         return found
     tested = np.where(np.isinf(beats) & _better_in_all(upward, kept), float(total), beats)
     last = _Walk(upward, tested, alike).result()

@@ -103,10 +103,10 @@ def slice_flips(
     parts = [_parts(way) for way in labels.T]
     members = [(label, codes == code) for names, codes in parts for code, label in enumerate(names)]
     ahead = [upward[:, inside] - upward[leader, inside] for _, inside in members]
-    within = [_within(upward - upward[leader], codes) for _, codes in parts]
-    about = [one for one, (names, _) in zip(within, parts, strict=True) for _ in names]
     smallest = _ROUNDING * float(np.abs(values).max())
-    spreads = [_spreads(one, *pooled) for one, pooled in zip(ahead, about, strict=True)]
+    within = [_within(upward - upward[leader], codes, smallest) for _, codes in parts]
+    about = [one for one, (names, _) in zip(within, parts, strict=True) for _ in names]
+    spreads = [_spreads(one, pooled) for one, (pooled, _) in zip(ahead, about, strict=True)]
     p_values = np.stack([_p_values(one, spread, smallest) for one, spread in zip(ahead, spreads, strict=True)])
     p_values[:, leader] = np.nan
     adjusted = holm(p_values.ravel()).reshape(p_values.shape)
@@ -119,21 +119,22 @@ def slice_flips(
     ]  # fmt: skip
 
 
-def _within(ahead: FloatArray, codes: NDArray[np.int64]) -> tuple[FloatArray, int]:
+def _within(ahead: FloatArray, codes: NDArray[np.int64], smallest: float) -> tuple[FloatArray, int]:
     """Return (models,) spreads within all slices together, and how many examples their skewness asks for."""
     sizes = np.bincount(codes)
     means = np.stack([np.bincount(codes, weights=one) for one in ahead]) / sizes
     apart = ahead - means[:, codes]
+    apart[np.abs(apart) <= smallest] = 0.0
     freedom = ahead.shape[1] - len(sizes)
     spreads = np.sqrt((apart**2).sum(axis=1) / freedom) if freedom > 0 else np.zeros(len(ahead))
     return spreads, max(examples_for_skewness(one) for one in apart)
 
 
-def _spreads(ahead: FloatArray, pooled: FloatArray, _: int) -> FloatArray:
+def _spreads(ahead: FloatArray, pooled: FloatArray) -> FloatArray:
     """(models,) standard deviations in a slice, no smaller than the pooled ones; NaN with fewer than two examples."""
     if ahead.shape[1] < 2:
         return np.full(len(ahead), np.nan)
-    return np.maximum(ahead.std(axis=1, ddof=1), pooled)
+    return np.asarray(np.maximum(ahead.std(axis=1, ddof=1), pooled))
 
 
 def interaction(
