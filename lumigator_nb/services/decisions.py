@@ -32,7 +32,7 @@ class Recommendation:
     Attributes:
         info: of the score that decides.
         best: the model with the best overall score; of the baselines, where there is no model.
-        best_set: the models that cannot be told apart from it, itself included.
+        best_set: the models that no other is shown to be better than, the best included.
         choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
             there is none, or where nothing is known about what is saved. None where there are only baselines.
         by: what is saved; None where nothing is known about it.
@@ -299,7 +299,9 @@ def _candidates(models: Sequence[str], scored: Scored, ranked: Sequence[int], ma
         span=_span(scored),
     )
     bounds, not_worse = np.full(len(models), _NAN), np.zeros(len(models), dtype=np.bool_)
-    bounds[ranked], not_worse[ranked] = found.worse_by_at_most, found.not_worse
+    # One model alone has no other to be worse than.
+    bounds[ranked] = found.worse_by_at_most if len(ranked) > 1 else _NAN
+    not_worse[ranked] = found.not_worse
     return pd.DataFrame(
         {
             "model": models,
