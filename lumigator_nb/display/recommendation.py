@@ -76,7 +76,9 @@ def _unrivalled(found: Recommendation) -> str:
 
 def _against_baselines(found: Recommendation, show: Figures) -> list[str]:
     """Whether the choice beats each baseline, the most telling first: those that beat it."""
-    worse, unclear, better = [], [], []
+    worse: list[str] = []
+    unclear: list[str] = []
+    better: list[str] = []
     same = [each.other for each in found.baselines if each.same]
     for each in found.baselines:
         gain = each.difference if found.info.higher_is_better else -each.difference

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lumigator_nb import statistics
@@ -116,7 +117,7 @@ def contrasts(models: Sequence[str], scored: Scored) -> list[Contrast]:
         if index == best:
             continue
         found.append(contrast(models, scored, index, best))
-        rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index])]
+        rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index]).tolist()]
         if rivals and not better[best, index]:
             # Of several, one whose interval says the same.
             found.append(max(rivals, key=lambda each: (each.clear, abs(each.difference))))
@@ -130,10 +131,10 @@ def contrast(models: Sequence[str], scored: Scored, index: int, other: int) -> C
     return Contrast(models[index], models[other], found.estimate, found.low, found.high, p_adjusted, told_apart)
 
 
-def shown_better(scored: Scored) -> np.ndarray:
+def shown_better(scored: Scored) -> npt.NDArray[np.bool_]:
     """Return (models, models) whether the model of the row is shown to be better, corrected for all pairs."""
     surely = scored.p_adjusted <= 1 - scored.resampling.confidence
-    return np.asarray(surely & (scored.upward[:, None] > scored.upward))
+    return np.asarray(surely & (scored.upward[:, None] > scored.upward), dtype=np.bool_)
 
 
 def _against_best(scored: Scored, index: int, everywhere: dict[tuple[str, int, int], float]) -> dict[str, Any]:
@@ -267,7 +268,7 @@ def recommend(
     table = _candidates(models, scored, ranked, tolerated).assign(**prices)
     price = prices[COLUMNS[chosen_by]] if chosen_by else np.full(len(models), _NAN)
     choice = _cheapest(price, table["not_worse"].to_numpy(), best)
-    beaten = shown_better(scored)[ranked].any(axis=0)
+    beaten = np.any(shown_better(scored)[ranked], axis=0).tolist()
     return Recommendation(
         info=scored.info,
         best=models[best],
