@@ -22,12 +22,13 @@ def sentence(audit: Audit) -> str:
     elif audit.contradicted:
         said = (
             f"The winner changes: {old} leads on {score} by the ground truth of {audit.author}, {new} by that of "
-            f"{audit.other_author}, and one of them is clearly worse by the other's. The choice hangs on who wrote it."
+            f"{audit.other_author}, and by one of the two the other's winner is shown not to be the best. The choice hangs "
+            "on who wrote it."
         )
     else:
         said = (
             f"{old} leads on {score} by the ground truth of {audit.author}, {new} by that of {audit.other_author}, but "
-            "neither is clearly worse by the other's."
+            "by neither the other's winner is shown not to be the best."
         )
     correlation = audit.rank_correlation
     value = f"{correlation:.2f}".replace("-", "−")

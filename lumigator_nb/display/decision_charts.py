@@ -99,11 +99,12 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
         beside = (6, -11 if place % 2 else 5)  # labels of neighbours lie above and below
         axes.annotate(label, (x, y), beside, textcoords="offset points", fontsize=8, color=INK, parse_math=False)
     for baseline in points[points["baseline"]].to_dict("records"):
-        height_of = baseline["overall"]
-        axes.axhline(height_of, color=SOFT, linewidth=1, linestyle=":")
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
-        label = elide(baseline["model"], LONGEST_LABEL)
-        axes.annotate(label, (0.005, height_of), fontsize=7.5, color=SOFT, parse_math=False, **place)
+        level, label = baseline["overall"], elide(baseline["model"], LONGEST_LABEL)
+        axes.axhline(level, color=SOFT, linewidth=1, linestyle=":")
+        axes.annotate(
+            label, (0.005, level), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+            fontsize=7.5, color=SOFT, parse_math=False,
+        )  # fmt: skip
     positive = known[against][known[against] > 0]
     if len(positive) == len(known) and len(known) > 1 and positive.max() > 20 * positive.min():
         axes.set_xscale("log")

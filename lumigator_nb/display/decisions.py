@@ -32,7 +32,7 @@ def decision(comparison: Comparison, info: ScoreInfo) -> list[Html]:
         *body(comparison.recommend()),
         tag("h2", "How sure it is"),
         _ranking(comparison.ranking(), info),
-        tag("div", _how_ranked(comparison), class_="lm-note"),
+        tag("div", how_ranked(comparison), class_="lm-note"),
         svg(pairwise_chart(comparison.pairwise(), comparison.ranking()["model"].tolist(), info, comparison.confidence)),
     ]
 
@@ -55,7 +55,8 @@ def _ranking(frame: pd.DataFrame, info: ScoreInfo) -> Html:
     return table(headers, rows, numeric=range(1, len(headers)))
 
 
-def _how_ranked(comparison: Comparison) -> str:
+def how_ranked(comparison: Comparison) -> str:
+    """Return what possible ranks, wins, ties and losses mean."""
     return (
         f"Possible ranks hold for all models at once with {percent(comparison.confidence)} confidence: a model may be "
         "first unless another is shown to be better, corrected for all pairs. Wins, ties and losses count examples "

@@ -76,9 +76,14 @@ def _unrivalled(found: Recommendation) -> str:
 
 def _against_baselines(found: Recommendation, show: Figures) -> list[str]:
     """Whether the choice beats each baseline, the most telling first: those that beat it."""
-    worse, unclear, better = [], [], []
+    worse: list[str] = []
+    unclear: list[str] = []
+    better: list[str] = []
+    same = [each.other for each in found.baselines if each.same]
     for each in found.baselines:
         gain = each.difference if found.info.higher_is_better else -each.difference
+        if each.same:
+            continue
         if not each.clear:
             difference = f"{show.signed(each.difference)} {show.interval(each.low, each.high)}".rstrip()
             p = f", {p_value(each.p_adjusted)}" if p_value(each.p_adjusted) else ""
@@ -88,6 +93,7 @@ def _against_baselines(found: Recommendation, show: Figures) -> list[str]:
     parts = [
         f"is worse than {joined(worse)}" if worse else "",
         f"is not shown to be better than {joined(unclear)}" if unclear else "",
+        f"scores exactly like {joined(same)}" if same else "",
         f"is better than {joined(better)}" if better else "",
     ]
     said = [part for part in parts if part]

@@ -108,8 +108,8 @@ class Figures:
         return MISSING if math.isnan(value) else f"{value:.{self._digits(value)}f}".replace("-", "−")
 
     def signed(self, value: float) -> str:
-        """Return the value with its sign."""
-        return MISSING if math.isnan(value) else f"{value:+.{self._digits(value)}f}".replace("-", "−")
+        """Return the value with its sign; 0 has none."""
+        return f"+{self.number(value)}" if value > 0 else self.number(value)
 
     def at_most(self, value: float) -> str:
         """Return an upper bound, rounded up."""

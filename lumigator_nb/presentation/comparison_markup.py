@@ -11,7 +11,7 @@ from lumigator_nb.display import decisions as decided
 from lumigator_nb.display.html import Html, clipped, escape, fragment, join, name, table, tag
 from lumigator_nb.display.overview import cost_and_speed, legend, notes, recommended, score_table
 from lumigator_nb.display.scores import Figures, ranks
-from lumigator_nb.display.text import MISSING, count, elide, one_line, percent
+from lumigator_nb.display.text import MISSING, count, elide, one_line
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.presentation.comparing import (
@@ -53,7 +53,10 @@ def asked_models(models: Sequence[str], route: Route) -> list[str]:
 
 
 def tabs(route: Route, current: str) -> Html:
-    """Return links to the parts of a comparison."""
+    """Return links to the parts of a comparison.
+
+    They look like tabs, and each leads to an address of its own, so that they are a navigation and no ARIA tab list.
+    """
     items = [
         link(route.to(*route.path, tab=key if key != "summary" else None, score=route.query.get("score")), title,
              class_="lm-tab", aria_current="page" if key == current else None)
@@ -115,12 +118,9 @@ def _ranked(comparison: Comparison, info: ScoreInfo) -> Html:
         for row in frame.to_dict("records")
     ]
     headers = ["Model", info.name, "Possible ranks", "First in resamples", "Wins", "Ties", "Losses"]
-    note = (
-        f"Possible ranks hold for all models at once with {percent(comparison.confidence)} confidence: models that "
-        "share a rank cannot be told apart. Wins, ties and losses count examples against every other model."
-    )
     title = tag("h2", f"How sure the order is on {info.name}")
-    return join([title, table(headers, rows, numeric=range(1, 7)), tag("p", note, class_="lm-note")])
+    note = tag("p", decided.how_ranked(comparison), class_="lm-note")
+    return join([title, table(headers, rows, numeric=range(1, 7)), note])
 
 
 def chart(found: Examined, score: str, kind: PlotKind) -> Html:

@@ -172,7 +172,7 @@ def estimate_html(found: LaunchEstimate | None) -> Html:
 
 
 def _headline(found: LaunchEstimate) -> str:
-    cost = f"About {dollars(found.dollars)}, at most {dollars(found.at_most)}" if found.priced else "No fee"
+    cost = f"About {dollars(found.dollars)}, at most {dollars(found.at_most)}" if found.at_most else "No fee"
     time = "" if found.seconds is None else f"; about {duration(max(1.0, found.seconds))}"
     return cost + time
 

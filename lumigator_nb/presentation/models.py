@@ -105,7 +105,11 @@ class ModelView:
     @property
     def priced(self) -> str:
         """Price in words; empty where there is none."""
-        return f"{dollars(self.price[0])} in, {dollars(self.price[1])} out per 1M tokens" if self.price else ""
+        return (
+            f"{dollars(self.price[0])} in, {dollars(self.price[1])} out per 1M tokens"
+            if self.price and any(self.price)
+            else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -331,7 +335,9 @@ def _row(model: ModelView, route: Route) -> tuple[object, ...]:
     title = tag("a", model.title, href=model.link, target="_blank", rel="noopener") if model.link else model.title
     under = join([breaking(model.name), " · ", model.place])
     notes = [tag("span", one_line(model.notes), class_="lm-sub")] if model.notes else []
-    price = f"{dollars(model.price[0])} in, {dollars(model.price[1])} out" if model.price else MISSING
+    price = (
+        f"{dollars(model.price[0])} in, {dollars(model.price[1])} out" if model.price and any(model.price) else MISSING
+    )
     launch = link(route.to("launch", model=model.name), "Launch it", aria_label=f"Launch {model.title}")
     return (
         join([title, tag("span", under, class_="lm-sub"), *notes]),

@@ -178,7 +178,7 @@ class Comparison:
         """Return the models by rank on one score, the best first.
 
         Columns: `model`, `overall`, `rank_low`, `rank_high` (simultaneous interval of the rank), `best_set` (whether
-        it cannot be told apart from the best), `probability_best` (share of resamples in which it is best), `wins`,
+        no other is shown to be better), `probability_best` (share of resamples in which it is best), `wins`,
         `ties`, `losses` (over all examples and other models).
 
         Raises:

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lumigator_nb import statistics
@@ -32,7 +33,7 @@ class Recommendation:
     Attributes:
         info: of the score that decides.
         best: the model with the best overall score; of the baselines, where there is no model.
-        best_set: the models that cannot be told apart from it, itself included.
+        best_set: the models that no other is shown to be better than, the best included.
         choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
             there is none, or where nothing is known about what is saved. None where there are only baselines.
         by: what is saved; None where nothing is known about it.
@@ -116,7 +117,7 @@ def contrasts(models: Sequence[str], scored: Scored) -> list[Contrast]:
         if index == best:
             continue
         found.append(contrast(models, scored, index, best))
-        rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index])]
+        rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index]).tolist()]
         if rivals and not better[best, index]:
             # Of several, one whose interval says the same.
             found.append(max(rivals, key=lambda each: (each.clear, abs(each.difference))))
@@ -130,10 +131,10 @@ def contrast(models: Sequence[str], scored: Scored, index: int, other: int) -> C
     return Contrast(models[index], models[other], found.estimate, found.low, found.high, p_adjusted, told_apart)
 
 
-def shown_better(scored: Scored) -> np.ndarray:
+def shown_better(scored: Scored) -> npt.NDArray[np.bool_]:
     """Return (models, models) whether the model of the row is shown to be better, corrected for all pairs."""
     surely = scored.p_adjusted <= 1 - scored.resampling.confidence
-    return np.asarray(surely & (scored.upward[:, None] > scored.upward))
+    return np.asarray(surely & (scored.upward[:, None] > scored.upward), dtype=np.bool_)
 
 
 def _against_best(scored: Scored, index: int, everywhere: dict[tuple[str, int, int], float]) -> dict[str, Any]:
@@ -267,7 +268,7 @@ def recommend(
     table = _candidates(models, scored, ranked, tolerated).assign(**prices)
     price = prices[COLUMNS[chosen_by]] if chosen_by else np.full(len(models), _NAN)
     choice = _cheapest(price, table["not_worse"].to_numpy(), best)
-    beaten = shown_better(scored)[ranked].any(axis=0)
+    beaten = np.any(shown_better(scored)[ranked], axis=0).tolist()
     return Recommendation(
         info=scored.info,
         best=models[best],
@@ -299,7 +300,9 @@ def _candidates(models: Sequence[str], scored: Scored, ranked: Sequence[int], ma
         span=_span(scored),
     )
     bounds, not_worse = np.full(len(models), _NAN), np.zeros(len(models), dtype=np.bool_)
-    bounds[ranked], not_worse[ranked] = found.worse_by_at_most, found.not_worse
+    # One model alone has no other to be worse than.
+    bounds[ranked] = found.worse_by_at_most if len(ranked) > 1 else _NAN
+    not_worse[ranked] = found.not_worse
     return pd.DataFrame(
         {
             "model": models,

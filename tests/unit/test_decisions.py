@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lumigator_nb import models
+from lumigator_nb.display import comparison as shown
 from lumigator_nb.display.overview import notes
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import copying
@@ -162,6 +163,17 @@ def test_a_baseline_that_beats_every_model_is_named() -> None:
     found = make(baselines=["twin", "large"], copying=["small"]).recommend()
     assert found.choice == "slow"
     assert re.search(r"Against baselines, slow is worse than twin by 0\.0\d\d \[.*\] and large by 0", str(found))
+
+
+def test_a_single_model_is_held_against_the_baselines() -> None:
+    comparison = make(baselines=["twin", "large", "small"])
+    found = comparison.recommend()
+    assert str(found).startswith(
+        "slow is the only model besides the baselines: its rougeL is 0.557. Against baselines, "
+    )
+    assert "slow is the only model" in str(comparison)
+    assert "–" in found._repr_html_()
+    assert "slow is the only model" in shown.report(comparison)
 
 
 def test_baselines_alone_give_no_recommendation() -> None:

@@ -109,7 +109,7 @@ def make_dataset(name="tickets", n=40, **profile) -> Dataset:
 
 
 def make_workflow(label: str, status=Status.SUCCEEDED, **fields) -> Workflow:
-    model = Model("baseline/lead-2", label=label, max_new_tokens=60)
+    model = Model("openai/gpt-4o-mini", label=label, max_new_tokens=60)
     return Workflow(experiment_id="e", label=label, fingerprint=model.fingerprint, model=model, status=status, **fields)
 
 

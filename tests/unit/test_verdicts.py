@@ -187,9 +187,14 @@ def check_recommendation(comparison: Comparison, score: str, facts: Facts) -> No
                 facts.check_gap(model, found.best)
     elif apart := re.search(rf"{NAMES} cannot be told apart from", said):
         assert not any(facts.differs(model, found.best) for model in re.findall(r"m\d", apart[1]))
-    against = "".join(re.findall(r"Against baselines, (.*?[])])\.(?: |$)", said))
+    against = "".join(re.findall(r"Against baselines, (.*?[])\d])\.(?: |$)", said))
+    alike = re.search(rf"scores exactly like {NAMES}", against)
+    assert all(
+        facts.overall[model] == facts.overall[found.best] for model in re.findall(r"m\d", alike[1] if alike else "")
+    )
+    claimed = against.replace(alike[0], "") if alike else against
     for kind, claims in re.findall(
-        r"is (better than|worse than|not shown to be better than) (.*?)(?= (?:and )?is |$)", against
+        r"is (better than|worse than|not shown to be better than) (.*?)(?= (?:and )?is |$)", claimed
     ):
         for baseline in re.findall(r"m\d", claims):
             if kind.startswith("not"):
