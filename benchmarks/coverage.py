@@ -13,10 +13,11 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small products are slower on several cores
 
-from covering import intervals, judges, labels, planning, sequences, tests_under_null
+from covering import intervals, judges, labels, planning, sequences, shares, tests_under_null
 
 TOPICS = {
     "intervals": lambda repeats, seed: intervals.table(5 * repeats, seed),  # quick, and the bounds are close
+    "shares": shares.table,
     "judges": judges.table,
     "tests": tests_under_null.table,
     "sequences": sequences.table,
