@@ -19,14 +19,14 @@ def scores(seed: int, leads=(0.25, 0, 0, 0, 0), n: int = N) -> np.ndarray:
 
 
 def test_the_best_is_found_with_half_the_answers_or_fewer() -> None:
-    found = [race(scores(seed), bounds=(0, 1)) for seed in range(60)]
-    assert [(each.conclusion, each.leader) for each in found] == [("best", 0)] * 60
+    found = [race(scores(seed), bounds=(0, 1)) for seed in range(20)]
+    assert [(each.conclusion, each.leader) for each in found] == [("best", 0)] * 20
     assert np.mean([sum(each.used) for each in found]) < 0.5 * 5 * N
 
 
 def test_equal_models_make_no_winner() -> None:
-    found = [race(scores(seed, (0,) * 5, 400), bounds=(0, 1)) for seed in range(100)]
-    assert sum(each.conclusion == "best" for each in found) <= 5
+    found = [race(scores(seed, (0,) * 5, 400), bounds=(0, 1)) for seed in range(40)]
+    assert sum(each.conclusion == "best" for each in found) <= 3
 
 
 def test_equal_models_are_equivalent_where_small_differences_do_not_matter() -> None:
