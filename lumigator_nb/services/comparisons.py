@@ -85,7 +85,7 @@ class Comparison:
         self._predictions = predictions
         self._evaluations = evaluations or {}
         frames = [scores[label] for label in self.models]
-        resampling = Resampling(confidence, n_resamples, seed, _group_labels(examples, groups))
+        resampling = Resampling(confidence, n_resamples, seed, slicing.group_codes(examples, groups))
         found = scored_of(experiment, frames, self._evaluations, resampling)
         self._scored = {scored.info.name: scored for scored in found}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
@@ -436,16 +436,3 @@ class Comparison:
         if name not in self._scored:
             raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))
         return self._scored[name]
-
-
-def _group_labels(examples: pd.DataFrame, column: str | None) -> np.ndarray | None:
-    """(rows,) codes of the groups; an example without one stands for itself."""
-    if column is None:
-        return None
-    known = slicing.metadata_columns(examples)
-    if column not in known:
-        raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, known))
-    codes, _ = pd.factorize(examples[column])
-    alone = np.flatnonzero(codes < 0)
-    codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
-    return codes

@@ -284,6 +284,7 @@ def test_one_group_or_one_example_has_no_bounds(method) -> None:
     assert np.isnan(pseudo_values(values[:1], mean)).all()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_bounds_of_an_undefined_score_are_nan(method) -> None:
     found = interval_of(np.array([0.1, np.inf, 0.3]), method=method)
