@@ -235,6 +235,7 @@ class Workspace:
         indifference: float = 0.0,
         budget: float | None = None,
         cache: Literal["on", "off", "refresh"] = "on",
+        groups: str | None = None,
         progress: bool = True,
         seed: int = 0,
     ) -> Selection:
@@ -256,6 +257,8 @@ class Workspace:
                 where models are alike.
             budget: dollars that all models and judges together may spend.
             cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
+            groups: a metadata column, where examples come in groups (such as a customer's) and are no independent
+                witnesses; whole groups are asked, in random order.
             progress: show a display that updates, with intervals that hold at every look.
             seed: of the order.
 
@@ -269,7 +272,7 @@ class Workspace:
         question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
         return selection.select(
             question, self.store, self.workflows.submitter,
-            confidence=confidence, indifference=indifference, progress=progress,
+            confidence=confidence, indifference=indifference, progress=progress, groups=groups,
         )  # fmt: skip
 
     def audit(

@@ -90,7 +90,7 @@ class Comparison:
         self._predictions = predictions
         self._evaluations = evaluations or {}
         frames = [scores[label] for label in self.models]
-        resampling = Resampling(confidence, n_resamples, seed, _group_labels(examples, groups))
+        resampling = Resampling(confidence, n_resamples, seed, slicing.group_codes(examples, groups))
         found = scored_of(experiment, frames, self._evaluations, resampling)
         self._scored = {scored.info.name: scored for scored in found}
         self._contrasts: dict[str, list[Contrast]] = {}
@@ -505,16 +505,3 @@ def _copied(texts: pd.Series, predictions: pd.DataFrame) -> tuple[int, int]:
     some = answered.iloc[:: max(1, -(-len(answered) // MOST_LOOKED_AT))]
     found = [copies(texts.iloc[row], answer) for row, answer in zip(some["row"], some["prediction"], strict=True)]
     return sum(found), len(found)
-
-
-def _group_labels(examples: pd.DataFrame, column: str | None) -> np.ndarray | None:
-    """(rows,) codes of the groups; an example without one stands for itself."""
-    if column is None:
-        return None
-    known = slicing.metadata_columns(examples)
-    if column not in known:
-        raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, known))
-    codes, _ = pd.factorize(examples[column])
-    alone = np.flatnonzero(codes < 0)
-    codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
-    return codes

@@ -16,6 +16,7 @@ from lumigator_nb.display.progress import ProgressRow, Show, live_progress
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import Prediction
+from lumigator_nb.services.slicing import group_codes
 from lumigator_nb.services.submission import Submitter
 from lumigator_nb.services.trial import Question, Trial
 from lumigator_nb.specs import Status, Step
@@ -104,34 +105,47 @@ def select(
     confidence: float,
     indifference: float,
     progress: bool,
+    groups: str | None = None,
 ) -> Selection:
     """Let models race; see :meth:`Workspace.select`."""
     if len(question.models) < 2:
         raise InvalidInputError("a race needs two models or more", "name another model")
-    order = question.order()
+    codes = group_codes(pd.DataFrame(question.examples), groups)
+    order = _by_group(question.order(), codes, question.seed)
     if not order:
         raise InvalidInputError("no example can be scored: there is no ground truth", "take a metric that needs none")
     with live_progress(progress) as show:
         watch = _Watch(question.labels, len(order), show)
         trial = Trial(question, store, submitter, answered=watch.answered, note=watch.note)
-        heat = _Heat(trial, confidence, indifference, len(order))
+        heat = _Heat(trial, confidence, indifference, len(order), None if codes is None else codes[order])
         with trial.keys():
             ended_by = heat.race(order, watch)
         watch.finish(heat)
     return heat.result(ended_by)
 
 
-class _Heat:
-    """The models of a race and how they stand."""
+def _by_group(order: list[int], codes: np.ndarray | None, seed: int) -> list[int]:
+    """The rows by groups in random order, of which each is as likely to come first, large or small."""
+    if codes is None:
+        return order
+    shuffled = np.random.default_rng(seed).permutation(np.unique(codes[order]))
+    places = {int(code): place for place, code in enumerate(shuffled)}
+    return sorted(order, key=lambda row: places[int(codes[row])])
 
-    def __init__(self, trial: Trial, confidence: float, indifference: float, n_examples: int) -> None:
-        self.trial, self.confidence, self.indifference = trial, confidence, indifference
+
+class _Heat:
+    """The models of a race and how they stand; `groups` are those of all examples in the order asked."""
+
+    def __init__(
+        self, trial: Trial, confidence: float, indifference: float, n_examples: int, groups: np.ndarray | None = None
+    ) -> None:
+        self.trial, self.confidence, self.indifference, self.groups = trial, confidence, indifference, groups
         self.n_examples = n_examples
         self.verdict = self._judge(np.empty((len(trial.question.labels), 0)))
 
     def race(self, order: Sequence[int], watch: _Watch) -> Reason:
         """Ask until the race is decided, or there is nothing left to ask or to pay with."""
-        for seen in statistics.looks(len(order)):
+        for seen in self._looks(len(order)):
             try:
                 self.trial.ask(order[len(self.trial.rows) : seen], [self.contenders[i] for i in self.verdict.remaining])
             except BudgetReachedError:
@@ -144,6 +158,14 @@ class _Heat:
             if self.verdict.stopped_at is not None:
                 return "decided"
         return "examples"
+
+    def _looks(self, n: int) -> list[int]:
+        looks = statistics.looks(n)
+        if self.groups is None:
+            return looks
+        # At the end of a group, since a part of one says nothing yet.
+        ends = np.append(np.flatnonzero(self.groups[1:] != self.groups[:-1]) + 1, n)
+        return sorted({int(ends[np.searchsorted(ends, look)]) for look in looks})
 
     @property
     def contenders(self) -> list[str]:
@@ -165,12 +187,17 @@ class _Heat:
             indifference=self.indifference,
             higher_is_better=bool(question.info.higher_is_better),
             total=self.n_examples,
+            groups=self.groups,
         )
 
     def standings(self) -> pd.DataFrame:
         """Return the frame of :meth:`Selection.summary`."""
         found = statistics.race_standings(
-            self.scores, self.verdict, bounds=self.trial.question.bounds, confidence=self.confidence
+            self.scores,
+            self.verdict,
+            bounds=self.trial.question.bounds,
+            confidence=self.confidence,
+            groups=self.groups,
         )
         names = [*self.contenders, None]
         rows = [

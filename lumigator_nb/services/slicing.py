@@ -21,6 +21,19 @@ def metadata_columns(examples: pd.DataFrame) -> list[str]:
     return [name for name in examples.columns if name != "example" and not is_ground_truth(name)]
 
 
+def group_codes(examples: pd.DataFrame, column: str | None) -> np.ndarray | None:
+    """(rows,) codes of the groups in a metadata column; an example without one stands for itself."""
+    if column is None:
+        return None
+    known = metadata_columns(examples)
+    if column not in known:
+        raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, known))
+    codes, _ = pd.factorize(examples[column])
+    alone = np.flatnonzero(codes < 0)
+    codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
+    return codes
+
+
 def slices(models: Sequence[str], scored: Scored, examples: pd.DataFrame, column: str | None) -> pd.DataFrame:
     """See :meth:`Comparison.slices`."""
     rows = examples.loc[scored.rows]

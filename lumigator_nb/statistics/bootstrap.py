@@ -357,14 +357,17 @@ def _of_few_values(
     low, high = (0.0, 1.0) if bounds is None else bounds
     if math.isnan(found.low) or not (low < high and math.isfinite(high - low)):
         return found
-    near = _ROUNDING * (high - low)
+    # Scores that are tiny beside their bounds do not lie on them, and contributions are a little off.
+    spread = float(np.ptp(own))
+    alike = spread <= 1e-12 * len(own) * np.abs(own).max()
+    near = _ROUNDING * (high - low if alike else min(high - low, spread))
     upper = np.abs(own - high) <= near
     if abs(own.mean() - found.estimate) > near:  # the score is no mean of these
         return found
     n = _independent(own, codes, confidence)
     if (upper | (np.abs(own - low) <= near)).all():
         below, above = (low + (high - low) * bound for bound in _share(float(upper.mean()), n, confidence))
-    elif bounds is not None and np.ptp(own) <= near:
+    elif bounds is not None and alike:
         unseen = _share(0.0, n, confidence)[1]
         below, above = (found.estimate + unseen * (end - found.estimate) for end in bounds)
     else:

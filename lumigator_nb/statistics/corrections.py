@@ -42,7 +42,11 @@ def holm(p_values: FloatArray) -> FloatArray:
 
 
 def romano_wolf(
-    estimates: FloatArray, replicates: FloatArray, *, n: int | NDArray[np.int64] | None = None
+    estimates: FloatArray,
+    replicates: FloatArray,
+    *,
+    n: int | NDArray[np.int64] | None = None,
+    rank: int | None = None,
 ) -> FloatArray:
     """Return two-sided p-values of "the estimate is zero", adjusted for testing all hypotheses at once.
 
@@ -72,6 +76,7 @@ def romano_wolf(
         replicates: (h, R) bootstrap replicates of the estimates; column r comes from one draw of examples, the same
             for all hypotheses. They are centred at their mean.
         n: examples, or groups where whole groups were drawn; one number, or (h,). None skips the correction.
+        rank: of the replicates about their means, where it is known: to find it takes long for thousands of hypotheses.
 
     Returns:
         (h,) p-values of at least 1 / (R + 1). 1 where estimate and spread are zero; the smallest possible where only
@@ -92,17 +97,19 @@ def romano_wolf(
     if examples is None:
         adjusted[known] = _step_down(observed, draws)
     elif known.any():
-        adjusted[known] = _of_few(estimates[known], observed, draws, examples[known])
+        adjusted[known] = _of_few(estimates[known], observed, draws, examples[known], rank)
     return adjusted
 
 
-def _of_few(estimates: FloatArray, observed: FloatArray, draws: FloatArray, n: FloatArray) -> FloatArray:
+def _of_few(
+    estimates: FloatArray, observed: FloatArray, draws: FloatArray, n: FloatArray, rank: int | None
+) -> FloatArray:
     from scipy.special import ndtri, stdtr
 
     t = unstretched(observed * np.sqrt((n - 1) / n), -np.sign(estimates) * skewness_of(draws))
     # What is corrected for others is no smaller than by itself.
     least = np.maximum(np.maximum(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)), 1 / (draws.shape[1] + 1))
-    rank = np.linalg.matrix_rank(draws @ draws.T, rtol=_TIE, hermitian=True)
+    rank = _rank(draws) if rank is None else rank
     if rank <= 1:  # one hypothesis, or copies of it
         return np.asarray(least)
     freedom = n - np.clip(rank, 1, np.maximum(n / 4, 1))
@@ -125,17 +132,29 @@ def _check_shapes(estimates: FloatArray, replicates: FloatArray, n: int | NDArra
 def _studentised(estimates: FloatArray, replicates: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return |T| (h,) and replicates of T (h, R); without spread 0, and |T| of anything but 0 infinite."""
     draws = replicates - replicates.mean(axis=1, keepdims=True)
-    spread = np.sqrt(np.mean(np.square(draws), axis=1))
-    rounding = _ROUNDING * np.maximum(1, np.abs(replicates).max(axis=1, initial=0))
+    # Without copies: all pairs of a hundred models are 80 MB.
+    spread = np.sqrt(np.einsum("hr,hr->h", draws, draws) / draws.shape[1])
+    largest = np.maximum(replicates.max(axis=1, initial=0), -replicates.min(axis=1, initial=0))
+    rounding = _ROUNDING * np.maximum(1, largest)
     constant = spread <= rounding
     draws /= np.where(constant, np.inf, spread)[:, None]
     certain = np.where(np.abs(estimates) > rounding, np.inf, 0.0)
     return np.where(constant, certain, np.abs(estimates) / np.where(constant, 1, spread)), draws
 
 
+def replicates_rank(replicates: FloatArray) -> int:
+    """Return the rank of (h, R) finite replicates about their means: how many independent ones the others follow."""
+    return _rank(_studentised(np.zeros(len(replicates)), replicates)[1]) if len(replicates) else 0
+
+
+def _rank(draws: FloatArray) -> int:
+    return int(np.linalg.matrix_rank(draws @ draws.T, rtol=_TIE, hermitian=True))
+
+
 def _step_down(observed: FloatArray, draws: FloatArray) -> FloatArray:
     order = np.argsort(observed)
-    largest = np.maximum.accumulate(np.abs(draws[order]), axis=0)
+    largest = draws[order]
+    np.maximum.accumulate(np.abs(largest, out=largest), axis=0, out=largest)
     extreme = np.count_nonzero(largest >= observed[order, None] - _TIE, axis=1)
     p_values = (extreme + 1) / (draws.shape[1] + 1)
     adjusted = np.empty(len(observed))

@@ -78,6 +78,7 @@ def race(
     indifference: float = 0.0,
     higher_is_better: bool = True,
     total: int | None = None,
+    groups: ArrayLike | None = None,
 ) -> Race:
     """Let models race over examples in random order, looking after each.
 
@@ -104,13 +105,21 @@ def race(
         indifference: differences below it do not matter, in units of the score; 0 never calls models equivalent.
         higher_is_better: False where the lowest score is best.
         total: how many examples there are, fixed before the first; None: there may always be more.
+        groups: labels of all examples that there are, (n,) or more, where examples come in groups, such as those of one
+            customer, that are no independent witnesses. Groups are in random order, the examples of each side by side;
+            the race looks after whole groups only. A missing score counts as the mean of its group's others.
 
     Raises:
-        InvalidInputError: fewer than two models, scores out of bounds, or a setting out of range.
+        InvalidInputError: fewer than two models, scores out of bounds, a setting out of range, or groups that fall
+            apart.
     """
     scores = as_floats(scores)
     _check(scores, confidence, indifference, total)
+    asked = scores.shape[1]
     scores = scores if bounds is None else within_bounds(scores, *bounds)
+    units = None if groups is None else _Groups(groups, scores.shape[1], bounds)
+    if units is not None:
+        scores, indifference = units.scores(scores), indifference * units.shrunk
     upward = scores if higher_is_better else -scores
     level = (1 - confidence) / (2 * (len(scores) - 1))
     kept = 0.0 if total is None else _KEPT * level
@@ -118,12 +127,18 @@ def race(
     beats = _pairs(upward, 0.0, level - kept, reach)
     near = _pairs(upward, -indifference, level, reach) if indifference > 0 else np.full_like(beats, math.inf)
     alike = np.maximum(near, near.T)
-    found = _Walk(upward, beats, alike).result()
-    if total is None or found.stopped_at is not None or scores.shape[1] < total:
-        return found
-    tested = np.where(np.isinf(beats) & _better_in_all(upward, kept), float(total), beats)
+    verdict = _Walk(upward, beats, alike).result()
+    if total is not None and verdict.stopped_at is None and asked == total:
+        verdict = _last_test(upward, beats, alike, kept, verdict)
+    return verdict if units is None else units.in_examples(verdict)
+
+
+def _last_test(upward: FloatArray, beats: FloatArray, alike: FloatArray, level: float, undecided: Race) -> Race:
+    """The verdict of a race that has asked everything, after one test of each pair that it could not tell apart."""
+    n = float(upward.shape[1])
+    tested = np.where(np.isinf(beats) & _better_in_all(upward, level), n, beats)
     last = _Walk(upward, tested, alike).result()
-    return replace(last, by_last_test=tuple(j for j in found.remaining if last.dropped_at[j] is not None))
+    return replace(last, by_last_test=tuple(j for j in undecided.remaining if last.dropped_at[j] is not None))
 
 
 def _better_in_all(upward: FloatArray, level: float) -> NDArray[np.bool_]:
@@ -146,6 +161,65 @@ def _p_above_zero(apart: FloatArray) -> float:
     distance = float(apart.mean()) / error if error > 0 else math.inf
     t = unstretched(np.array(distance), -skewness_of(apart) / math.sqrt(n))
     return max(float(stdtr(n - 1, -t)), 0.5**differing)
+
+
+class _Groups:
+    """Groups of examples as the units of a race.
+
+    A model's score on a group is the sum over its examples, by which they weigh as much as in the mean over all
+    examples, as part of the largest group's, by which it keeps the bounds of the scores.
+
+    Attributes:
+        ends: (groups,) after how many examples each ends, of those that end among the examples asked.
+        shrunk: the mean size of all groups as part of the largest one's: so much smaller are differences of the sums.
+    """
+
+    def __init__(self, labels: ArrayLike, n: int, bounds: tuple[float, float] | None) -> None:
+        known = np.asarray(labels)
+        if known.ndim != 1 or len(known) < n:
+            raise InvalidInputError(f"groups of shape {known.shape} for {n} examples", "give one label per example")
+        starts = np.flatnonzero(np.append(True, known[1:] != known[:-1])) if len(known) else np.empty(0, dtype=int)
+        if len(starts) != len(set(known.tolist())):
+            raise InvalidInputError("examples of one group do not stand side by side", "order them by group")
+        ends = np.append(starts[1:], len(known)).astype(np.int64)
+        sizes = ends - starts
+        self.ends = ends[ends <= n]
+        self._sizes, self._largest = sizes[: len(self.ends)], int(sizes.max(initial=1))
+        self._middle = 0.0 if bounds is None else sum(bounds) / 2
+        self.shrunk = float(sizes.mean() / self._largest) if len(sizes) else 1.0
+
+    def scores(self, scores: FloatArray) -> FloatArray:
+        """(models, n) -> (models, groups)."""
+        if not len(self.ends):
+            return np.empty((len(scores), 0))
+        starts, asked = np.append(0, self.ends[:-1]), scores[:, : self.ends[-1]]
+        known = np.add.reduceat(~np.isnan(asked), starts, axis=1, dtype=np.int64)
+        sums = np.add.reduceat(np.nan_to_num(asked - self._middle), starts, axis=1)
+        with np.errstate(invalid="ignore"):
+            means = np.where(known > 0, sums / known, np.nan)
+        return np.asarray(self._middle + means * self._sizes / self._largest, dtype=np.float64)
+
+    def widened(self, values: FloatArray, middle: float | None = None) -> FloatArray:
+        """Means or bounds of sums in units of an example's score; differences lie about 0."""
+        about = self._middle if middle is None else middle
+        return about + (values - about) / self.shrunk
+
+    def in_examples(self, verdict: Race) -> Race:
+        """The verdict with numbers of examples in place of groups."""
+
+        def after(groups: int | None) -> int | None:
+            return groups if not groups else int(self.ends[groups - 1])
+
+        return replace(
+            verdict,
+            dropped_at=tuple(after(at) for at in verdict.dropped_at),
+            stopped_at=after(verdict.stopped_at),
+            used=tuple(after(used) or 0 for used in verdict.used),
+        )
+
+    def in_groups(self, verdict: Race) -> Race:
+        """The verdict with numbers of groups in place of examples."""
+        return replace(verdict, used=tuple(int(np.searchsorted(self.ends, used, "right")) for used in verdict.used))
 
 
 def _pairs(upward: FloatArray, above: float, level: float, reach: float | None) -> FloatArray:
@@ -228,15 +302,18 @@ def race_standings(
     *,
     bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
+    groups: ArrayLike | None = None,
 ) -> RaceStandings:
     """Return how models stand, with intervals that hold at every look.
 
     Args:
-        scores, bounds, confidence: as of :func:`race`.
+        scores, bounds, confidence, groups: as of :func:`race`.
         verdict: what it returned for them.
     """
     scores = as_floats(scores)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
+    if groups is not None:
+        return _standings_of_groups(scores, verdict, bounds, confidence, _Groups(groups, scores.shape[1], bounds))
     cut = [row[:used] for row, used in zip(scores, verdict.used, strict=True)]
     own = np.array([_last(row, bounds, confidence) for row in cut])
     best = scores[verdict.leader]
@@ -251,6 +328,31 @@ def race_standings(
     )
     others[verdict.leader] = 0.0
     return RaceStandings(*own.T, *others.T)
+
+
+def _standings_of_groups(
+    scores: FloatArray, verdict: Race, bounds: tuple[float, float] | None, confidence: float, units: _Groups
+) -> RaceStandings:
+    found = race_standings(units.scores(scores), units.in_groups(verdict), bounds=bounds, confidence=confidence)
+    low, high = (-math.inf, math.inf) if bounds is None else bounds
+    # Plain means of the examples asked; the sums by which groups race count more or fewer than so many examples.
+    asked = np.arange(scores.shape[1]) < np.array(verdict.used)[:, None]
+    mean, difference = (_means(np.where(asked, values, np.nan)) for values in (scores, scores - scores[verdict.leader]))
+    return RaceStandings(
+        mean,
+        np.fmin(mean, np.maximum(units.widened(found.low), low)),
+        np.fmax(mean, np.minimum(units.widened(found.high), high)),
+        difference,
+        np.fmin(difference, np.maximum(units.widened(found.difference_low, 0.0), low - high)),
+        np.fmax(difference, np.minimum(units.widened(found.difference_high, 0.0), high - low)),
+    )
+
+
+def _means(values: FloatArray) -> FloatArray:
+    """(models,) means of what is known."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(values, axis=1) / known.sum(axis=1), dtype=np.float64)
 
 
 def _last(values: FloatArray, bounds: tuple[float, float] | None, confidence: float) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import as_floats
-from lumigator_nb.statistics.corrections import romano_wolf
+from lumigator_nb.statistics.corrections import replicates_rank, romano_wolf
 from lumigator_nb.statistics.resampling import FloatArray
 
 _IntArray = NDArray[np.int64]
@@ -41,10 +41,18 @@ def pairwise_p_values(estimates: FloatArray, replicates: FloatArray, *, n: int |
     estimates, replicates = np.asarray(estimates, dtype=np.float64), np.asarray(replicates, dtype=np.float64)
     _check_models(estimates, replicates)
     first, second = np.triu_indices(len(estimates), 1)
-    differences = romano_wolf(estimates[first] - estimates[second], replicates[first] - replicates[second], n=n)
+    differences = romano_wolf(
+        estimates[first] - estimates[second], replicates[first] - replicates[second], n=n, rank=_rank(replicates)
+    )
     p_values = np.full((len(estimates),) * 2, np.nan)
     p_values[first, second] = p_values[second, first] = differences
     return p_values
+
+
+def _rank(replicates: FloatArray) -> int:
+    """The rank of the differences of all pairs, which is that of the differences to one model."""
+    known = replicates[np.isfinite(replicates).all(axis=1)]
+    return replicates_rank(known[1:] - known[:1])
 
 
 def rank_sets(

@@ -262,3 +262,13 @@ def test_answers_that_equal_the_ground_truth_do_not_end_a_race_on_bleu(ws, serve
     found = ws.select(bleu, models(server, "lead-2", "shout"), metric="bleu", progress=False)
     assert (found.conclusion, found.best) == ("best", "lead-2")
     assert found.summary().set_index("model").loc["lead-2", "mean"] == 100
+
+
+def test_whole_groups_are_asked_one_after_another(ws, experiment, server) -> None:
+    racing = models(server, "lead-2", "echo")
+    found = ws.select(experiment, racing, metric="rougeL", groups="day", progress=False)
+    assert found.best == "lead-2"
+    # Seven days are too few witnesses, however many rows each has.
+    assert (found.conclusion, found.n_seen) == ("undecided", ROWS)
+    with pytest.raises(InvalidInputError, match="no metadata column 'dya'"):
+        ws.select(experiment, racing, metric="rougeL", groups="dya", progress=False)

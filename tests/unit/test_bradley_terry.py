@@ -131,7 +131,7 @@ def has_maximum(wins, ties):
 
 def test_strengths_exist_exactly_where_the_likelihood_has_a_maximum():
     generator, seen = np.random.default_rng(9), []
-    for _ in range(300):
+    for _ in range(80):
         m = int(generator.integers(2, 5))
         wins, ties = ((generator.random((m, m)) < 0.35).astype(float) for _ in range(2))
         np.fill_diagonal(wins, 0)
@@ -142,7 +142,7 @@ def test_strengths_exist_exactly_where_the_likelihood_has_a_maximum():
         else:
             with pytest.raises(InvalidInputError, match="no strengths are the most likely"):
                 bradley_terry(wins, ties)
-    assert 50 < sum(seen) < 250
+    assert 15 < sum(seen) < 65
 
 
 def test_regularisation_is_half_a_win_and_half_a_loss_against_one_more_opponent():
@@ -229,23 +229,33 @@ def test_one_unit_has_no_bounds():
     assert np.isnan([*found.low, *found.high, found.separated]).all()
 
 
-def test_intervals_cover_the_true_strengths():
-    generator = np.random.default_rng(6)
-    covered = []
-    for _ in range(150):
+def covered(repeats, n_resamples):
+    """How often intervals hold the true strengths."""
+    generator, hits = np.random.default_rng(6), []
+    for _ in range(repeats):
         first, second, outcome, units = comparisons(generator, 200)
-        found = bradley_terry_intervals(first, second, outcome, 5, units=units, n_resamples=200)
-        covered.append((found.low <= STRENGTHS) & (found.high >= STRENGTHS))
-    assert 0.90 <= np.mean(covered) <= 0.98
+        found = bradley_terry_intervals(first, second, outcome, 5, units=units, n_resamples=n_resamples)
+        hits.append((found.low <= STRENGTHS) & (found.high >= STRENGTHS))
+    return np.mean(hits)
 
 
+def test_most_intervals_hold_the_true_strengths():
+    assert 0.82 <= covered(12, 100) < 1
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_true_strengths():
+    assert 0.90 <= covered(150, 200) <= 0.98
+
+
+@pytest.mark.slow
 def test_five_hundred_resamples_of_six_models_take_less_than_three_seconds():
     generator = np.random.default_rng(7)
     first = generator.integers(6, size=15_000)
     second = (first + generator.integers(1, 6, size=15_000)) % 6
-    start = time.perf_counter()
+    start = time.process_time()
     bradley_terry_intervals(first, second, generator.choice([-1, 0, 1], 15_000), 6, units=np.arange(15_000) // 15)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(

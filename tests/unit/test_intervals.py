@@ -83,6 +83,7 @@ def test_bca_leans_to_the_long_tail() -> None:
         ("tied", lambda generator, size: (generator.random(size) < 0.3).astype(float), 0.3),
     ],
 )
+@pytest.mark.slow
 def test_bca_covers_the_mean_from_fifty_examples(name, draw, truth) -> None:
     generator, hits, batches = np.random.default_rng(3), 0, 30
     for seed in range(batches):
@@ -99,7 +100,7 @@ def clustered(generator: np.random.Generator, models: int, groups: int, each: in
     return shared + generator.normal(size=(models, groups * each))
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca"])
+@pytest.mark.parametrize("method", [pytest.param("percentile", marks=pytest.mark.slow), "bca"])
 def test_drawing_groups_covers_where_drawing_examples_is_too_narrow(method) -> None:
     generator, labels, hits = np.random.default_rng(4), np.repeat(np.arange(40), 6), np.zeros(2)
     for seed in range(15):
@@ -283,6 +284,7 @@ def test_one_group_or_one_example_has_no_bounds(method) -> None:
     assert np.isnan(pseudo_values(values[:1], mean)).all()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_bounds_of_an_undefined_score_are_nan(method) -> None:
     found = interval_of(np.array([0.1, np.inf, 0.3]), method=method)
@@ -333,7 +335,7 @@ def test_memory_stays_flat(monkeypatch) -> None:
 
     monkeypatch.setattr(resampling, "_KEPT_CELLS", 0)
     peaks = []
-    for n_resamples in (500, 5000):
+    for n_resamples in (300, 1500):
         tracemalloc.start()
         resampled_totals(np.ones((20_000, 2)), n_resamples=n_resamples)
         peaks.append(tracemalloc.get_traced_memory()[1])

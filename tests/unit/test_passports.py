@@ -39,7 +39,13 @@ FAMILIES = {"a": "gpt", "b": "llama"}
 GPT = lm.Model("openai/gpt-4o-mini")
 
 
-@pytest.mark.parametrize(("position", "length"), [(0.0, 0.0), (0.3, 0.0), (-0.4, 0.2), (0.3, 0.5), (0.0, 0.9)])
+SLOW = pytest.mark.slow
+PLANTED = [(0.0, 0.0), (0.3, 0.0), (-0.4, 0.2), (0.3, 0.5), (0.0, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("position", "length"), [pytest.param(*each, marks=SLOW) for each in PLANTED[:3]] + PLANTED[3:]
+)
 def test_intervals_hold_the_planted_values(position, length) -> None:
     hits = []
     for seed in range(20):
