@@ -22,8 +22,8 @@ def sentence(audit: Audit) -> str:
     elif audit.contradicted:
         said = (
             f"The winner changes: {old} leads on {score} by the ground truth of {audit.author}, {new} by that of "
-            f"{audit.other_author}, and by one of the two the other's winner is shown not to be the best. The choice hangs "
-            "on who wrote it."
+            f"{audit.other_author}, and by one of the two the other's winner is shown not to be the best. "
+            "The choice hangs on who wrote it."
         )
     else:
         said = (
