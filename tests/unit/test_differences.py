@@ -75,12 +75,12 @@ def test_twenty_examples_of_equal_systems_are_called_different_as_often_as_the_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [20, 50, 100, 300])
+@pytest.mark.parametrize("n", [20, 50, 100])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_intervals_of_differences_cover_the_truth(shape, n) -> None:
     generator = np.random.default_rng(4)
-    found = [found_for(shape(generator, n), seed=trial) for trial in range(2000)]
-    assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.975
+    found = [found_for(shape(generator, n), seed=trial) for trial in range(1000)]
+    assert 0.925 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.975
 
 
 def test_of_one_pair_the_corrected_p_value_is_the_plain_one_and_of_more_it_is_no_smaller() -> None:
