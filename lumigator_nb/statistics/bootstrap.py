@@ -181,8 +181,8 @@ def difference(
     Raises:
         InvalidInputError: as :func:`intervals`.
     """
-    replicates, contributions = as_floats(replicates), as_floats(contributions)
     _check(confidence, method, get_args(DifferenceMethod))
+    replicates, contributions = as_floats(replicates), as_floats(contributions)
     n = _units(contributions[None], groups).shape[1]
     if n < 2 or not np.isfinite(replicates).all():
         return Difference(float(estimate), *(math.nan,) * 3)
@@ -191,14 +191,7 @@ def difference(
     if method == "t":
         low, high = _student(float(estimate), error, skewness, n, confidence)
     else:
-        found = intervals(
-            np.array([estimate]),
-            replicates[None],
-            contributions[None],
-            groups=groups,
-            confidence=confidence,
-            method=method,
-        )[0]
+        found = _intervals(np.array([estimate]), replicates[None], contributions[None], groups, confidence, method)[0]
         low, high = found.low, found.high
     return Difference(float(estimate), low, high, p_value)
 

@@ -146,7 +146,7 @@ def _better_in_all(upward: FloatArray, level: float) -> NDArray[np.bool_]:
     found = np.zeros((len(upward),) * 2, dtype=bool)
     for i, one in enumerate(upward):
         for j, other in enumerate(upward):
-            apart = one - other
+            apart = paired(one[None], other[None])[0]
             found[i, j] = _p_above_zero(apart[~np.isnan(apart)]) <= level
     return found
 
@@ -374,7 +374,7 @@ def looks(n: int) -> list[int]:
     return [*found, n]
 
 
-def _check(scores: FloatArray, confidence: float, indifference: float, total: int | None = None) -> None:
+def _check(scores: FloatArray, confidence: float, indifference: float, total: int | None) -> None:
     if scores.ndim != 2 or len(scores) < 2:
         raise InvalidInputError(
             f"scores of shape {scores.shape} are no race", "give one row each for two models or more"

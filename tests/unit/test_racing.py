@@ -162,6 +162,14 @@ def test_one_test_after_all_examples_tells_apart_what_the_race_could_not() -> No
         assert (each.by_last_test, each.dropped_at[1], each.dropped_by[1], each.stopped_at) == ((1,), 300, 0, 300)
 
 
+def test_the_last_test_of_groups_counts_groups_and_says_examples() -> None:
+    whole = np.repeat(scores(2, (0.2, 0), 300), 2, axis=1)
+    groups = np.repeat(np.arange(300), 2)
+    found = race(whole, bounds=(0, 1), groups=groups, total=600)
+    assert (found.by_last_test, found.dropped_at, found.stopped_at) == ((1,), (None, 600), 600)
+    assert race(whole[:, :598], bounds=(0, 1), groups=groups, total=600).by_last_test == ()
+
+
 def test_before_the_last_example_nothing_is_tested_once() -> None:
     whole = scores(2, (0.2, 0), 300)
     assert race(whole, bounds=(0, 1), total=300).by_last_test == (1,)
