@@ -140,10 +140,10 @@ class Comparison:
         """Return one row per score and model.
 
         Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`, Wilson's of a share),
-        `best` (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to the leading model;
-        empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all pairs of models on
-        this score), `p_adjusted_all` (for all pairs on all scores), `rank_low` and `rank_high` (which ranks are
-        possible: with rank 1 among them a model cannot be told apart from the best), `n` (examples).
+        `best` (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (paired bootstrap, to
+        the leading model; empty for the leader and for scores without better or worse), `p_adjusted` (corrected for all
+        pairs of models on this score), `p_adjusted_all` (for all pairs on all scores), `rank_low` and `rank_high`
+        (which ranks are possible: with rank 1 among them a model cannot be told apart from the best), `n` (examples).
         """
         return self._summary.copy()
 
