@@ -99,7 +99,10 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
         ("Task", describe_task(task)),
         ("Prompt", clipped(task.instruction, 600)),
         *([("Template", clipped(task.template, 600))] if task.template else []),
-        ("Intervals", f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}"),
+        (
+            "Intervals",
+            f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}; Wilson's of shares",
+        ),
         ("P-values", "paired t-tests, corrected for all pairs of models (Romano and Wolf, step-down)"),
         ("Versions", _versions(comparison.jobs)),
     ]

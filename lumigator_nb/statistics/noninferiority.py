@@ -77,17 +77,22 @@ def not_worse_than_best(
     unseen = 0.0 if n is None or span is None else span * (1 - tail ** (1 / n))
     bounds = np.full(len(estimates), -math.inf)
     for other, (score, draws) in enumerate(zip(estimates, replicates, strict=True)):
-        upper = sign * (score - estimates) + _allowance(sign * (draws - replicates), _quantile(1 - tail, n), unseen)
+        behind = sign * (draws - replicates)
+        scale = np.maximum(np.abs(draws).max(), np.abs(replicates).max(axis=1))
+        upper = sign * (score - estimates) + _allowance(behind, scale, _quantile(1 - tail, n), unseen)
         upper[other] = -math.inf
         bounds = np.maximum(bounds, upper)
     return NotWorse(bounds, np.asarray(bounds < margin))
 
 
-def _allowance(behind: FloatArray, reach: float, unseen: float) -> FloatArray:
-    """(m,) how far the truth may lie above the estimates whose replicates (m, r) are given."""
+def _allowance(behind: FloatArray, scale: FloatArray, reach: float, unseen: float) -> FloatArray:
+    """(m,) how far the truth may lie above the estimates whose replicates (m, r) are given.
+
+    `scale` (m,) is the size of the scores, beside which differences may be rounding errors.
+    """
     apart = behind - behind.mean(axis=1, keepdims=True)
     spread = np.sqrt(np.mean(apart**2, axis=1))
-    constant = spread <= _ROUNDING * np.maximum(1.0, np.abs(behind).max(axis=1))
+    constant = spread <= _ROUNDING * scale
     skewness = np.mean((apart / np.where(constant, 1.0, spread)[:, None]) ** 3, axis=1)
     # Only outwards: inwards a sample shows too little of its skewness to be relied on. The square is no part of the
     # source; with it, bounds for failures that occurred once or twice are near the exact ones of the Poisson law.

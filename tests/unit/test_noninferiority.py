@@ -77,6 +77,16 @@ def test_models_that_never_differ_are_taken_to_be_alike_without_a_span():
     assert spanned.worse_by_at_most == pytest.approx([1 - 0.05 ** (1 / 30)] * 2)
 
 
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_the_unit_of_scores_does_not_matter(scale):
+    rng = np.random.default_rng(9)
+    values = rng.normal(0.5, 0.1, size=(3, 60))
+    replicates = resampled_means(values, 300, rng)
+    one = not_worse_than_best(values.mean(axis=1), replicates, margin=0.05, n=60, span=1)
+    other = not_worse_than_best(scale * values.mean(axis=1), scale * replicates, margin=0.05 * scale, n=60, span=scale)
+    assert other.worse_by_at_most / scale == pytest.approx(one.worse_by_at_most)
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_one_example_shows_nothing(n):
     found = not_worse_than_best(np.array([0.5, 0.5]), np.full((2, 50), 0.5), margin=0.1, n=n)
