@@ -210,6 +210,22 @@ def is_plain_openai(kind: Any) -> bool:
     return issubclass(kind, BaseOpenAIProvider) and all(mine is general for mine, general in own)
 
 
+def own_headers(model: Model, key: str) -> dict[str, Any]:
+    """Return `default_headers` for OpenAI's client by which it leaves out what it would add from the environment.
+
+    Headers of the environment may hold keys, and are for the address that the client takes from there as well.
+    """
+    if model.provider == "openai" and model.base_url is None:
+        return {}
+    from openai import Omit
+
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    names = [line.partition(":")[0].strip() for line in lines if ":" in line]
+    own = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+    names += [header for variable, header in own.items() if os.environ.get(variable)]
+    return {name: f"Bearer {key}" if name.lower() == "authorization" else Omit() for name in names}
+
+
 def key_value(model: Model, key: Key | None) -> str | None:
     value = os.environ.get(key.name) if key else None
     if key and key.required and not value:

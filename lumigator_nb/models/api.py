@@ -26,6 +26,7 @@ from lumigator_nb.models.access import (
     is_plain_openai,
     key_of,
     key_value,
+    own_headers,
     provider_class,
     proxy_for,
     read_options,
@@ -136,6 +137,8 @@ class ApiModel:
         kind = provider_class(self._model)
         if getattr(kind, "MAX_RETRIES_SUPPORT", None) in ("native", "mapped"):
             settings["max_retries"] = 0
+        if is_openai_like(kind) and (headers := own_headers(self._model, self._key or _NO_KEY)):
+            settings["default_headers"] = headers
         return kind(api_key=self._key or _NO_KEY, api_base=self._model.base_url, unified_exceptions=True, **settings)
 
     @property

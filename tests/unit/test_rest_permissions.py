@@ -35,6 +35,7 @@ class Recorder(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.keys.append(self.headers.get("Authorization"))
+        self.server.headers = str(self.headers)
         if self.path.startswith("/moved"):
             self.send_response(307)
             self.send_header("Location", "/v1/chat/completions")
@@ -42,7 +43,11 @@ class Recorder(BaseHTTPRequestHandler):
             self.end_headers()
             return
         message = {"role": "assistant", "content": "yes"}
-        body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+        choice, known = (
+            {"index": 0, "message": message, "finish_reason": "stop"},
+            {"id": "1", "created": 1, "model": "m"},
+        )
+        body = json.dumps({**known, "object": "chat.completion", "choices": [choice]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -267,6 +272,15 @@ def test_on_this_machine_alone_every_address_may_be_asked(asked, recorder, addre
 ])  # fmt: skip
 def test_no_library_sends_keys_of_the_environment_elsewhere(asked, more) -> None:
     assert asked(**{**OPENAI, **more}).status_code == 403
+
+
+@pytest.mark.parametrize("provider", ["openai", "llamafile"])
+def test_headers_of_the_environment_stay_here(asked, recorder, address, monkeypatch, provider) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Gateway-Key: {VALUE}\nAuthorization: Bearer {VALUE}")
+    monkeypatch.setenv("OPENAI_ORG_ID", VALUE)
+    assert asked(provider=provider, model="m", base_url=address).status_code == 201
+    assert len(recorder.keys) == 1
+    assert VALUE not in recorder.headers
 
 
 @pytest.mark.parametrize(("text", "public"), [
