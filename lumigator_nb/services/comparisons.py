@@ -166,11 +166,12 @@ class Comparison:
         """Return one row per score and model.
 
         Columns: `score`, `model`, `overall`, `low`, `high` (BCa bootstrap interval of `overall`, Wilson's of a share),
-        `best` (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (to the leading model, by
-        one test: :func:`lumigator_nb.statistics.difference`; empty for the leader and for scores without better or
+        `best` (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (to the leading model,
+        by one test: :func:`lumigator_nb.statistics.difference`; empty for the leader and for scores without better or
         worse), `p_adjusted` (corrected for all pairs of models on this score), `p_adjusted_all` (for all pairs on all
         scores), `told_apart` (whether `p_adjusted` is at most 1 - confidence), `rank_low` and `rank_high` (which ranks
-        are possible: without rank 1 among them some model is shown to be better, see :meth:`contrasts`), `n` (examples).
+        are possible: without rank 1 among them some model is shown to be better, see :meth:`contrasts`) and `n`
+        (examples).
         """
         return self._summary.copy()
 

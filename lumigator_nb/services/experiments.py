@@ -145,7 +145,7 @@ class Experiments:
             As :meth:`create`.
         """
         specs = None if metrics is None else parsed(metrics) if metrics else ()
-        self._refuse_secrets(specs or (), task)
+        self._refuse_secrets(specs or (), task, {"name": name, "description": description})
         with reading(self._database) as work:
             return self._checked(
                 work, dataset, specs, task, prompted=False, max_samples=max_samples,

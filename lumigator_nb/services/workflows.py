@@ -165,6 +165,7 @@ class Workflows:
             dataset = work.data_of(holder)
         rows = recording.read(self._store, dataset, column)
         workflow = claims.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
+        self.submitter.check_keys([workflow.model])
         try:
             # Files first: as soon as the row is there, the workflow may be handed over.
             recording.write(self._store, workflow, rows, shard_size(workflow.model, dataset.n_examples))

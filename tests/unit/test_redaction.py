@@ -104,11 +104,12 @@ def test_a_row_that_the_template_cannot_take_does_not_end_an_estimate(ws, server
 def test_a_secret_in_a_prompt_or_a_shot_is_taken_out(ws, dataset, server, monkeypatch) -> None:
     shots = [lm.Shot(example=LEAKED, answer=SECRET)]
     task = lm.Summarization(template=f"{SECRET} {{{{ example }}}}", shots=shots)
-    # The secret is not known yet when the experiment is created, which would be refused.
+    # The secret becomes known after the experiment and the workflow were made, which would be refused.
     monkeypatch.delenv(NAME)
     experiment = ws.experiments.create("e", dataset=dataset, task=task, metrics=["rouge"])
+    (workflow,) = ws.workflows.enqueue(experiment, [asked(server, prompt=f"The word is {SECRET}.")])
     monkeypatch.setenv(NAME, SECRET)
-    (workflow,) = ws.workflows.launch(experiment, asked(server, prompt=f"The word is {SECRET}."))
+    ws.workflows.submit_waiting()
     ws.wait(workflow, progress=False, check=True)
     assert f"[{NAME} removed]" in json.dumps(server.bodies())
     ws.store.delete(layout.spec(workflow.id))
