@@ -38,7 +38,7 @@ down: $(RUNTIME) .env ## Stop the local Ray head and what works on it
 # more workers than cores share the work; tests of one file stay together and share what takes long to set up, and the
 # longest come first. Hypothesis draws the same examples each time, so that the same code passes or fails; pytest called
 # by hand draws others.
-PYTEST := $(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=3600 --numprocesses=4 --dist=loadfile --no-loadscope-reorder \
+PYTEST := $(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=3600 --numprocesses=3 --dist=loadfile --no-loadscope-reorder \
 	--hypothesis-profile=ci --durations=20
 
 test: lint types system-packages ## Check what a change needs: lint, types, tests with services, three notebooks

@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "reset":
             self._reset()
         elif kind == "hang":
-            self.proxy.closing.wait(60)
+            self.proxy.closing.wait(PATIENCE_S)
             self._reset()
         else:
             time.sleep(fault.seconds if fault else 0)

@@ -224,7 +224,7 @@ def asks_or_ended(server, worker, before: int) -> bool:
     return server.stats().calls > before or worker.poll() is not None
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_answers_every_row_once(bench, kills) -> None:
     rows, at_once = 50 * kills, 8
     with ModelServer(latency=0.2) as server:
@@ -368,7 +368,9 @@ def test_metadata_reaches_the_template(bench, server) -> None:
     assert list(rows["prediction"]) == ["[cup] One.", "[pot] Two."]
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "mistral"])
+@pytest.mark.parametrize(
+    "provider", ["openai", *(pytest.param(each, marks=pytest.mark.slow) for each in ("anthropic", "mistral"))]
+)
 def test_batches_are_collected_by_whoever_comes_later(bench, monkeypatch, provider) -> None:
     monkeypatch.setenv("LOCAL_API_KEY", KEY)
     with ModelServer(batch_seconds=6.0) as server:

@@ -275,6 +275,7 @@ def test_a_dead_head_leaves_nothing_behind_and_is_replaced(tmp_path, package, he
         mine.stop()
 
 
+@pytest.mark.slow
 def test_changed_settings_restart_the_head_unless_jobs_are_running(tmp_path, package):
     before, after = LocalHead(tmp_path, {"TEST_SECRET": "old"}), LocalHead(tmp_path, {"TEST_SECRET": "new"})
     cluster = Cluster(before, package=package)

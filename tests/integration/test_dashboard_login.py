@@ -45,7 +45,7 @@ def served(folder, *options, **variables):
         yield Client(port, folder / "log")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 class Client:

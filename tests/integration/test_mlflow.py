@@ -110,6 +110,7 @@ def comparison(inline_ws):
     return inline_ws.compare(experiment)
 
 
+@pytest.mark.slow
 def test_a_run_for_each_workflow_is_updated_and_not_doubled(server, comparison, inline_ws) -> None:
     runs = to_mlflow(comparison, tracking_uri=server)
     client = mlflow.MlflowClient(tracking_uri=server)
@@ -135,6 +136,7 @@ def test_a_run_for_each_workflow_is_updated_and_not_doubled(server, comparison, 
     assert len(client.get_metric_history(runs["baseline/copy"], "rougeL")) == 1
 
 
+@pytest.mark.slow
 def test_what_is_new_joins_the_run_that_is_there(server, comparison, inline_ws) -> None:
     options = {"tracking_uri": server, "experiment_name": "joined"}
     runs = to_mlflow(comparison, **options)
@@ -145,6 +147,7 @@ def test_what_is_new_joins_the_run_that_is_there(server, comparison, inline_ws) 
     assert "chrf" in client.get_run(runs["baseline/copy"]).data.metrics
 
 
+@pytest.mark.slow
 def test_report_and_predictions_lie_beside_the_run(server, comparison, tmp_path) -> None:
     run = to_mlflow(comparison, tracking_uri=server, experiment_name="files")["baseline/copy"]
     client = mlflow.MlflowClient(tracking_uri=server)
@@ -155,6 +158,7 @@ def test_report_and_predictions_lie_beside_the_run(server, comparison, tmp_path)
     assert "summaries" in report
 
 
+@pytest.mark.slow
 def test_an_experiment_that_was_deleted_there_is_named(server, comparison) -> None:
     client = mlflow.MlflowClient(tracking_uri=server)
     client.delete_experiment(client.create_experiment("gone"))

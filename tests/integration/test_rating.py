@@ -222,6 +222,7 @@ def lab(tmp_path, shared_home):
         yield f"{address}label.ipynb"
 
 
+@pytest.mark.slow
 def test_keys_label_in_jupyterlab_and_touch_no_cell(shared_home, lab, page) -> None:
     from playwright.sync_api import expect
 

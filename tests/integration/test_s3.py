@@ -32,6 +32,7 @@ def _make_bucket(settings: dict[str, str]) -> None:
     plain_client(settings["s3_endpoint_url"]).mkdir("lumigator")
 
 
+@pytest.mark.slow
 def test_the_main_job_with_an_s3_store(s3_settings, tmp_path_factory) -> None:
     _make_bucket(s3_settings)
     home = tmp_path_factory.mktemp("s3")

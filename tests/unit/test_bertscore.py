@@ -44,7 +44,7 @@ def _sentences(n: int, seed: int, least: int = 1, most: int = 30) -> list[str]:
 
 LONG = " ".join(_sentences(40, 7, 20, 30))
 PREDICTIONS = [
-    *_sentences(120, 1),
+    *_sentences(40, 1),
     *[
         "",
         "   \n",
@@ -64,7 +64,7 @@ PREDICTIONS = [
     ],
 ]
 REFERENCES = [
-    *_sentences(120, 2),
+    *_sentences(40, 2),
     *["a reference", "another", "", "one", "the bridge is closed", "The Bridge is closed!", "nothing", "🙂"],
     *["Bis zum Frühling ist die Brücke zu.", "春まで橋は通れません。", "Здравствуй, мир", "full width", "y"],
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import runpy
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from processes import context as processes_context
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb import layout, metrics
@@ -98,13 +99,13 @@ def test_ten_processes_at_once(database_url, tmp_path) -> None:
         ws.datasets.upload(FRAME, name="shared")
         ws.experiments.create("shared", dataset="shared", metrics=["rouge"])
         ws.workflows.launch("shared", MODELS)
-        context = multiprocessing.get_context("spawn")
+        context = processes_context()
         arguments = [(database_url, str(store), number) for number in range(PROCESSES)]
         processes = [context.Process(target=_entry, args=each) for each in arguments]
         for process in processes:
             process.start()
         for process in processes:
-            process.join(120)
+            process.join(PATIENCE_S)
         assert [process.exitcode for process in processes] == [0] * PROCESSES
         ws.workflows.refresh()
         check_shared(ws)
@@ -148,7 +149,7 @@ def test_deleting_what_somebody_else_works_with_is_refused_or_complete(database_
     database.upgrade()
     database.close()
     with workspace(database_url, str(tmp_path / "store")) as ws:
-        context = multiprocessing.get_context("spawn")
+        context = processes_context()
         for turn in range(2):
             ws.datasets.upload(FRAME.assign(example=FRAME["example"] + str(turn)), name="contested")
             process = context.Process(target=_create_many, args=(database_url, str(tmp_path / "store"), turn))
@@ -158,7 +159,7 @@ def test_deleting_what_somebody_else_works_with_is_refused_or_complete(database_
                 ws.datasets.delete("contested")
             except InUseError:
                 assert ws.datasets.to_pandas("contested") is not None
-            process.join(60)
+            process.join(PATIENCE_S)
             assert process.exitcode == 0
             for experiment in ws.experiments.list():
                 assert len(ws.datasets.to_pandas(experiment.dataset_id)) == 2

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import sqlite3
 
@@ -8,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from processes import context as processes_context
 from sqlmodel import SQLModel
 
 from lumigator_nb import db
@@ -159,7 +159,7 @@ def _add_datasets(url: str, start: int) -> None:
 
 
 def test_several_processes_write_at_once(database, database_url) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = processes_context()
     processes = [context.Process(target=_add_datasets, args=(database_url, 20 * index)) for index in range(4)]
     for process in processes:
         process.start()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from processes import context as processes_context
 
 from lumigator_nb.db import Database, head_revision, revisions
 from lumigator_nb.errors import DatabaseUnavailableError, InvalidInputError
@@ -213,7 +213,7 @@ def test_several_who_migrate_at_once_do_it_once(database, database_url) -> None:
     database.upgrade("0001")
     fill(database)
     before = content(database)
-    context = multiprocessing.get_context("spawn")
+    context = processes_context()
     processes = [context.Process(target=_upgrade, args=(database_url,)) for _ in range(4)]
     for process in processes:
         process.start()

@@ -46,7 +46,7 @@ def running(ws) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.port}"
     finally:
         server._loop.call_soon_threadsafe(stopped.set)
-        thread.join(60)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
@@ -74,11 +74,11 @@ def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) ->
 def test_a_page_that_is_typed_without_its_sign_is_found(inline_ws) -> None:
     typed = ["/datasets", "/jobs/", "/experiments/a%20b%2Fc%25/comparison?tab=charts&score=x%2Fy", "/models/%3Cb%3E%22"]
     with running(inline_ws) as address:
-        answers = [requests.get(address + each, allow_redirects=False, timeout=60) for each in typed]
+        answers = [requests.get(address + each, allow_redirects=False, timeout=PATIENCE_S) for each in typed]
         assert [answer.status_code for answer in answers] == [302] * len(typed)
         assert [answer.headers["Location"] for answer in answers] == [f"/#{each}" for each in typed]
         for nothing in ("/nowhere", "/datasetsx"):
-            assert requests.get(address + nothing, timeout=60).status_code == 404
+            assert requests.get(address + nothing, timeout=PATIENCE_S).status_code == 404
 
 
 def test_progress_without_end_does_not_keep_the_server_from_ending(inline_ws, cluster) -> None:
@@ -100,7 +100,7 @@ def test_who_goes_away_before_the_answer_gets_all_of_it_with_the_same_key(inline
 
     def slowly(*arguments, **options):
         begun.set()
-        assert gone.wait(60)
+        assert gone.wait(PATIENCE_S)
         return create(*arguments, **options)
 
     with running(inline_ws) as address:
@@ -112,7 +112,7 @@ def test_who_goes_away_before_the_answer_gets_all_of_it_with_the_same_key(inline
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as leaving:
             head = f"POST /api/v1/experiments HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nIdempotency-Key: k\r\n"
             leaving.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
-            assert begun.wait(60)
+            assert begun.wait(PATIENCE_S)
         gone.set()
         answer = requests.post(url, data=content, headers=headers, timeout=PATIENCE_S)
         while answer.status_code == 409:  # the first is worked on still
@@ -155,7 +155,7 @@ def handshake(address: str, host: str, **headers: str) -> str:
         **{name.replace("_", "-"): value.format(port=port) for name, value in headers.items()},
     }  # fmt: skip
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as opened:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as opened:
         opened.sendall(f"GET /ws HTTP/1.1\r\n{head}\r\n".encode())
         return opened.recv(1000).split(b"\r\n")[0].decode()
 
@@ -174,14 +174,16 @@ def test_no_websocket_opens_under_a_foreign_name(inline_ws, caplog) -> None:
         own = {"Origin": "http://127.0.0.1:{port}"}
         assert handshake(address, "127.0.0.1:{port}", **own) == "HTTP/1.1 101 Switching Protocols"
         assert handshake(address, "127.0.0.1:{port}", **own, Sec_WebSocket_Protocol="").startswith("HTTP/1.1 101")
-        assert requests.get(f"{address}/api/v1/health", timeout=60).ok
+        assert requests.get(f"{address}/api/v1/health", timeout=PATIENCE_S).ok
     assert "this server is not known as evil.example.org" in caplog.text
     assert "Uncaught exception" not in caplog.text
 
 
 def test_answers_say_what_pages_may_do_and_are_not_kept(inline_ws) -> None:
     with running(inline_ws) as address:
-        page, docs, api = (requests.get(f"{address}/{path}", timeout=60) for path in ("", "api/v1/docs", "api/v1/jobs"))
+        page, docs, api = (
+            requests.get(f"{address}/{path}", timeout=PATIENCE_S) for path in ("", "api/v1/docs", "api/v1/jobs")
+        )
     for answer in (page, docs, api):
         assert answer.ok
         assert "default-src" in answer.headers["Content-Security-Policy"]

@@ -6,6 +6,7 @@ import threading
 
 import pandas as pd
 import pytest
+from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb.errors import DatabaseUnavailableError, InvalidInputError
@@ -58,16 +59,16 @@ def test_all_who_subscribe_hear_of_another_ones_change(inline_ws) -> None:
     watcher = Watcher(inline_ws, every=0.02)
     heard = [threading.Event(), threading.Event()]
     ends = [watcher.subscribe(each.set) for each in heard]
-    assert all(each.wait(5) for each in heard), "the first look tells how it is"
+    assert all(each.wait(PATIENCE_S) for each in heard), "the first look tells how it is"
     for each in heard:
         each.clear()
     inline_ws.datasets.upload(FRAME, name="new")
-    assert all(each.wait(5) for each in heard)
+    assert all(each.wait(PATIENCE_S) for each in heard)
     for end in ends:
         end()
     thread = watcher._thread
     if thread is not None:
-        thread.join(5)
+        thread.join(PATIENCE_S)
     assert watcher._thread is None, "nobody looks where nobody wants to know"
 
 
@@ -78,7 +79,7 @@ def test_a_broken_subscriber_keeps_nothing_from_others(inline_ws) -> None:
         raise RuntimeError("the tab was closed")
 
     ends = [watcher.subscribe(broken), watcher.subscribe(heard.set)]
-    assert heard.wait(5)
+    assert heard.wait(PATIENCE_S)
     for end in ends:
         end()
 
