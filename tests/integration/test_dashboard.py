@@ -198,6 +198,7 @@ def test_a_wrong_file_says_what_is_wrong_and_leaves_nothing(url, page, ws, tmp_p
     assert {dataset.id for dataset in ws.datasets.list(limit=1000)} == before
 
 
+@pytest.mark.slow
 def test_a_wrong_key_fails_the_model_with_words_and_a_right_one_resumes_it(url, page, home, running, compared) -> None:
     running.configure(api_key="sk-right-of-a-test")
     model = {"name": "openai/lead-1", "display_name": "Ours", "tasks": ["summarization"], "api_key": "OURS_API_KEY"}

@@ -33,12 +33,16 @@ def passwords_log(tmp_path_factory):
     return tmp_path_factory.mktemp("passwords") / "log"
 
 
+@contextmanager
+def dashboard_with_passwords(folder, log):
+    add_user(folder / "people", "ada", PASSWORD)
+    with screens.dashboard(folder / "home", "--password-file", str(folder / "people"), log=log) as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def behind_passwords(passwords_log):
-    folder = passwords_log.parent
-    add_user(folder / "people", "ada", PASSWORD)
-    options = ("--password-file", str(folder / "people"))
-    with screens.dashboard(folder / "home", *options, log=passwords_log) as address:
+    with dashboard_with_passwords(passwords_log.parent, passwords_log) as address:
         yield address
 
 
@@ -155,14 +159,15 @@ def test_https_by_a_certificate_of_our_own(tmp_path, new_page, log) -> None:
     assert "https://127.0.0.1" in log.read_text()
 
 
-def test_who_guesses_is_locked_out_and_told_for_how_long(behind_passwords, page, watched) -> None:
-    # The last here: afterwards nobody logs in from this address for a while.
-    page.goto(behind_passwords)
-    for number in range(10):
-        log_in(page, f"guess number {number}")
-        page.get_by_role("alert").get_by_text("do not fit together").wait_for()
-    log_in(page)
-    page.get_by_role("alert").get_by_text("Too many attempts. Try again in").wait_for()
-    page.goto(f"{behind_passwords}#/settings")
-    page.get_by_label("Password").wait_for()
+def test_who_guesses_is_locked_out_and_told_for_how_long(tmp_path, log, page, watched) -> None:
+    with dashboard_with_passwords(tmp_path, log) as address:
+        page.goto(address)
+        for number in range(10):
+            log_in(page, f"guess number {number}")
+            page.get_by_role("alert").get_by_text("do not fit together").wait_for()
+        log_in(page)
+        page.get_by_role("alert").get_by_text("Too many attempts. Try again in").wait_for()
+        page.goto(f"{address}#/settings")
+        page.get_by_label("Password").wait_for()
+        page.goto("about:blank")
     expect_refusals(watched)

@@ -143,6 +143,7 @@ def test_a_restarted_head_loses_the_workflow_but_not_its_work(ws, experiment, sl
     assert ws.workflows.jobs(done)[0].details["shards_reused"] == before
 
 
+@pytest.mark.slow
 def test_a_stopped_workflow_ends_and_resumes(ws, experiment, slow) -> None:
     (workflow,) = ws.workflows.launch(experiment, [slow], cache="off")
     until(lambda: finished_shards(ws, workflow) >= 1, "a finished shard")

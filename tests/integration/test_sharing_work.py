@@ -14,7 +14,7 @@ from lumigator_nb.specs import Status
 from lumigator_nb.testing import ModelServer
 from lumigator_nb.testing.nodes import Nodes
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 N = 400
 
@@ -93,7 +93,6 @@ def test_what_ends_every_process_ends_the_step_with_a_remedy(spread_ws) -> None:
     assert "batch_size" in workflow.error
 
 
-@pytest.mark.slow
 def test_what_fails_all_examples_ends_it_at_once_and_a_resume_goes_on(spread_ws) -> None:
     ws = spread_ws
     experiment = experiment_of(ws)
