@@ -20,7 +20,9 @@ UNIT = Path(__file__).parent.parent / "unit"
     "names",
     [
         pytest.param(("database", "concurrency"), id="concurrency"),
-        pytest.param(("migrations", "services", "labels", "rest"), id="all", marks=pytest.mark.slow),
+        pytest.param(
+            ("migrations", "services", "labels", "rest", "max_samples", "deletion"), id="all", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_database_suites_pass_on_postgresql(postgres_url, names) -> None:
