@@ -299,7 +299,7 @@ def row_reader(
     columns: Sequence[str] | Callable[[str], bool] | None,
     sample: Sample | None = None,
 ) -> Iterator[Callable[[int, int], pa.Table]]:
-    """Open a Parquet file of the store, and yield what reads ``count`` of its rows from row ``first`` on.
+    """Open a Parquet file of the store, and yield what reads up to ``count`` of its rows from row ``first`` on.
 
     One row group is in memory at a time, so that neighbouring rows are read once, whoever asks for them in pieces.
 
@@ -325,7 +325,7 @@ def row_reader(
                 group = bisect_right(starts, first) - 1
                 parts.append(of_group(group).slice(first - starts[group], last - first))
                 first += len(parts[-1])
-            return pa.concat_tables(parts)
+            return pa.concat_tables(parts) if parts else parquet.schema_arrow.empty_table().select(present)
 
         yield rows if sample is None else _of_sample(rows, sampled_rows(sample))
 
@@ -333,6 +333,8 @@ def row_reader(
 def _of_sample(rows: Callable[[int, int], pa.Table], numbers: Any) -> Callable[[int, int], pa.Table]:
     def sampled(first: int, count: int) -> pa.Table:
         wanted = numbers[first : first + count]
+        if not len(wanted):
+            return rows(0, 0)
         neighbours = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
         return pa.concat_tables([rows(int(each[0]), len(each)) for each in neighbours])
 

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from lumigator_nb import layout, results, tables
 from lumigator_nb.config import Settings
@@ -271,18 +270,8 @@ class Datasets:
     def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
         """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
-        if record.sample is not None:
-            return self.to_pandas(record).iloc[offset : offset + limit]
-        with results.open_table(self._store, layout.examples(record.id)) as parquet:
-            parts, first = [], 0
-            for group in range(parquet.num_row_groups):
-                n = parquet.metadata.row_group(group).num_rows
-                if first < offset + limit and first + n > offset:
-                    start = max(offset - first, 0)
-                    parts.append(parquet.read_row_group(group).slice(start, offset + limit - first - start))
-                first += n
-            table = pa.concat_tables(parts) if parts else parquet.schema_arrow.empty_table()
-        frame: pd.DataFrame = table.to_pandas()
+        with results.row_reader(self._store, layout.examples(record.id), None, record.sample) as rows:
+            frame: pd.DataFrame = rows(offset, limit).to_pandas()
         return frame.set_index(pd.RangeIndex(offset, offset + len(frame)))
 
     def original(self, dataset: Dataset | str) -> bytes:

@@ -6,7 +6,7 @@ import time
 import uuid
 
 import pytest
-from waiting import PATIENCE_S
+from waiting import until
 
 from lumigator_nb import answers as module
 from lumigator_nb.answers import Answers, key_of
@@ -119,9 +119,7 @@ def test_an_object_store_gets_answers_in_lots_or_after_two_seconds() -> None:
     assert len(store.list(FOLDER)) == 1
     for n in range(module.MOST_WAITING):
         kept.keep(str(n), answer(n))
-    deadline = time.monotonic() + PATIENCE_S
-    while len(store.list(FOLDER)) < 2:
-        assert time.monotonic() < deadline
+    until(lambda: len(store.list(FOLDER)) >= 2, "a full lot is written at once")
     kept.close()
 
 

@@ -54,6 +54,18 @@ def test_which_rows_a_sample_has_never_changes() -> None:
 FIRST = [4, 9, 14, 15, 16]
 
 
+def test_pages_of_examples_are_those_of_the_whole_and_empty_past_its_end(ws) -> None:
+    part = ws.experiments.create("part", dataset="d", metrics=["length"], max_samples=N)
+    for dataset in (ws.datasets.get("d"), ws.datasets.of(part)):
+        whole = ws.datasets.to_pandas(dataset)
+        for offset in (0, N - 3, len(whole) - 2, len(whole), len(whole) + 7):
+            page = ws.datasets.rows(dataset, limit=5, offset=offset)
+            assert page.index.tolist() == list(range(offset, offset + len(page)))
+            pd.testing.assert_frame_equal(
+                page.reset_index(drop=True), whole[offset : offset + 5].reset_index(drop=True)
+            )
+
+
 @pytest.mark.parametrize("group", [1, 7, 100])
 def test_rows_are_read_from_wherever_they_lie(tmp_path, group) -> None:
     store, sample = Store(StoreSpec(uri=tmp_path.as_uri())), Sample(n=N, of=OF)
