@@ -20,7 +20,7 @@ from lumigator_nb.rest import documents
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.paging import AnyLimit, AnySkip, base, location
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import dataset_response
 from lumigator_nb.specs import Step, now
@@ -67,7 +67,7 @@ def upload_dataset(
 
 
 @router.get("", dependencies=[READ], responses=responses())
-def list_datasets(services: Shared, skip: Skip = 0, limit: Limit = 100) -> api.Listing[api.DatasetResponse]:
+def list_datasets(services: Shared, skip: AnySkip = 0, limit: AnyLimit = 100) -> api.Listing[api.DatasetResponse]:
     """List datasets, newest first."""
     found = services.ws.datasets.list(limit=limit, offset=skip)
     return api.Listing(total=services.ws.datasets.count(), items=[dataset_response(each) for each in found])
