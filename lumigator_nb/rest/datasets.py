@@ -56,10 +56,13 @@ def upload_dataset(
     dataset: Annotated[UploadFile, File(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
     format: Annotated[api.DatasetFormat, Form()] = api.DatasetFormat.JOB,
 ) -> api.DatasetResponse:
-    """Upload a file. Another file of the same name becomes its next version; the same content is kept once."""
+    """Upload a file. Another file of the same name becomes its next version; the same content is kept once.
+
+    Cells that a row lacks at its end are empty, which `notes` of the dataset says; a row with too many is refused.
+    """
     begun = now()
     upload = _Upload(dataset.file, _shown_name(dataset.filename or ""))
-    record = services.ws.datasets.upload(upload, new_version=True, progress=False)
+    record = services.ws.datasets.upload(upload, new_version=True, short_rows="fill", progress=False)
     if record.created_at < begun:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = location(request, f"datasets/{record.id}")

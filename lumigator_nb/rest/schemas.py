@@ -111,7 +111,12 @@ class DatasetFormat(StrEnum):
 
 
 class DatasetResponse(Answer):
-    """A dataset; `size` in bytes, `run_id` the job that made it."""
+    """A dataset; `size` in bytes, `run_id` the job that made it.
+
+    Attributes:
+        ground_truth: whether every example has one with text.
+        notes: what was noticed when it was uploaded.
+    """
 
     id: UUID
     filename: str
@@ -122,6 +127,7 @@ class DatasetResponse(Answer):
     generated: bool | None = None
     generated_by: str | None = None
     created_at: datetime
+    notes: list[str] = Field(default_factory=list)
 
 
 class DatasetDownload(Answer):

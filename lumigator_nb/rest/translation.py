@@ -177,11 +177,12 @@ def dataset_response(record: Dataset) -> api.DatasetResponse:
         id=UUID(record.id),
         filename=filename_of(record),
         size=record.size_bytes,
-        ground_truth=record.has_ground_truth,
+        ground_truth=record.has_all_ground_truth,
         run_id=UUID(run) if run else None,
         generated=record.author is not None,
         generated_by=record.author,
         created_at=record.created_at,
+        notes=record.notes,
     )
 
 

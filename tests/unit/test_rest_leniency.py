@@ -187,9 +187,8 @@ def test_lists_take_any_number(client, dataset, monkeypatch) -> None:
 
 def test_there_are_no_jobs_of_an_unknown_type(client, dataset) -> None:
     sent(client, "jobs/inference", {"name": "j", "dataset": dataset, "job_config": LOCAL})
-    found = {query: client.get(f"{API}/jobs?{query}").json()["total"]
-             for query in ("", "job_types=poetry", "job_types=poetry&job_types=inference", "job_types=annotate")}  # fmt: skip
-    assert list(found.values()) == [1, 0, 1, 0]
+    queries = ("", "job_types=poetry", "job_types=poetry&job_types=inference", "job_types=annotate")
+    assert [client.get(f"{API}/jobs?{query}").json()["total"] for query in queries] == [1, 0, 1, 0]
 
 
 def test_any_name_of_a_secret_becomes_that_of_a_variable(client, services) -> None:
@@ -200,7 +199,17 @@ def test_any_name_of_a_secret_becomes_that_of_a_variable(client, services) -> No
 
     assert [put(name) for name in ("mistral-api-key", "mistral_api_key", "team.key", "x" * 255)] == [201, 204, 201, 201]
     assert services.ws.secrets.names() == ["MISTRAL_API_KEY", "TEAM_KEY", "X" * 255]
-    for name in ("LD-PRELOAD", "Path", "HTTPS-PROXY", "lumigator.home", "x" * 256, "schlüssel", "---", "a%00b", "a%0Ab"):
+    for name in (
+        "LD-PRELOAD",
+        "Path",
+        "HTTPS-PROXY",
+        "lumigator.home",
+        "schlüssel",
+        "---",
+        "a%00b",
+        "a%0Ab",
+        "x" * 256,
+    ):
         assert put(name) == 422, name
     assert len(services.ws.secrets.names()) == 3
     for name in ("team.key", "team.key", "never-there"):
@@ -223,3 +232,34 @@ def test_numbers_beyond_ours_are_taken(client, services, dataset) -> None:
     assert services.ws.experiments.get(found["id"]).sample is None
     job = sent(client, "jobs/inference", {**body, "batch_size": 5000, "job_config": LOCAL})
     assert job.json()["status"] in ("created", "pending", "running", "succeeded")
+
+
+@pytest.mark.parametrize(("text", "n", "complete", "noted"), [
+    ("examples,ground_truth\n\"a, b\"\nc\n", 2, False, "2 rows"),
+    ("examples,ground_truth,x\na,b\nc,d,e\n", 2, True, "row 1 had fewer cells"),
+    ("examples,ground_truth\na, \nb,\u3000\n", 2, False, None),
+    ("examples,ground_truth\na,b\nc,\n", 2, False, None),
+    ("examples,ground_truth\na,b\n\n  \nc,d\n", 2, True, "2 blank lines skipped"),
+    ("predictions,examples,ground_truth\n,a,b\n", 1, True, None),
+    ("examples\na\n", 1, False, None),
+])  # fmt: skip
+def test_short_rows_and_empty_ground_truth_are_read_as_there(client, services, text, n, complete, noted) -> None:
+    dataset = uploaded(client, text).json()
+    assert (dataset["ground_truth"], services.ws.datasets.get(dataset["id"]).n_examples) == (complete, n)
+    assert any(noted in note for note in dataset["notes"]) if noted else not dataset["notes"]
+    assert client.get(f"{API}/datasets/{dataset['id']}").json() == dataset
+
+
+def test_a_row_with_too_many_cells_is_refused(client) -> None:
+    refused = uploaded(client, "examples,ground_truth\na,b\nc,d,e\n", code=422).json()
+    assert "row 2): 3 cells where the header names 2" in refused["detail"]
+
+
+def test_ground_truth_without_a_word_is_none_and_some_of_it_is_used(client, services) -> None:
+    empty = uploaded(client, "examples,ground_truth\na, \nb,\n").json()["id"]
+    refused = sent(client, "experiments", {"name": "e", "dataset": empty, "metrics": ["rouge"]}, 422).json()
+    assert "ground truth is needed for: rouge; the dataset has none" in refused["detail"]
+    some = uploaded(client, "examples,ground_truth\nText one.,Text one.\nText two.,\n").json()["id"]
+    made = workflow(client, experiment(client, some)).json()
+    details = client.get(f"{API}/workflows/{made['id']}").json()
+    assert (details["status"], details["metrics"]["rouge_rouge1_mean"]) == ("succeeded", 1.0)
