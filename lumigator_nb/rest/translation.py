@@ -182,8 +182,18 @@ def dataset_response(record: Dataset) -> api.DatasetResponse:
         generated=record.author is not None,
         generated_by=record.author,
         created_at=record.created_at,
-        notes=record.notes,
+        notes=[*record.notes, *_on_ground_truth(record)],
     )
+
+
+def _on_ground_truth(record: Dataset) -> list[str]:
+    """Say what scores make of examples without ground truth, where others have some."""
+    if not record.has_ground_truth:
+        return []
+    missing, words = record.profile["n_missing_ground_truth"], record.profile["ground_truth_words"]
+    left_out = f"{missing:,} of {record.n_examples:,} examples have no ground truth: scores that need it leave them out"
+    blank = "some ground truth is white space, and predictions are compared with it as it is"
+    return [*([left_out] if missing else []), *([] if words["min"] else [blank])]
 
 
 def filename_of(record: Dataset) -> str:

@@ -238,7 +238,8 @@ def test_numbers_beyond_ours_are_taken(client, services, dataset) -> None:
     ("examples,ground_truth\n\"a, b\"\nc\n", 2, False, "2 rows"),
     ("examples,ground_truth,x\na,b\nc,d,e\n", 2, True, "row 1 had fewer cells"),
     ("examples,ground_truth\na, \nb,\u3000\n", 2, False, None),
-    ("examples,ground_truth\na,b\nc,\n", 2, False, None),
+    ("examples,ground_truth\na,b\nc,\nd,\n", 3, False, "2 of 3 examples have no ground truth"),
+    ("examples,ground_truth\na,b\nc, \n", 2, False, "some ground truth is white space"),
     ("examples,ground_truth\na,b\n\n  \nc,d\n", 2, True, "2 blank lines skipped"),
     ("predictions,examples,ground_truth\n,a,b\n", 1, True, None),
     ("examples\na\n", 1, False, None),
@@ -263,3 +264,21 @@ def test_ground_truth_without_a_word_is_none_and_some_of_it_is_used(client, serv
     made = workflow(client, experiment(client, some)).json()
     details = client.get(f"{API}/workflows/{made['id']}").json()
     assert (details["status"], details["metrics"]["rouge_rouge1_mean"]) == ("succeeded", 1.0)
+
+
+LUMIGATORS_MODELS = {
+    ("hf", "facebook/bart-large-cnn"), ("hf", "Falconsai/text_summarization"), ("hf", "facebook/m2m100_418M"),
+    ("hf", "facebook/m2m100_1.2B"), ("hf", "Helsinki-NLP/opus-mt"), ("hf", "bigscience/mt0-base"),
+    ("hf", "bigscience/mt0-large"), ("hf", "bigscience/mt0-xl"), ("openai", "gpt-4o-mini"), ("openai", "gpt-4o"),
+    ("deepseek", "deepseek-reasoner"), ("deepseek", "deepseek-chat"), ("mistral", "ministral-8b-latest"),
+    ("llamafile", "mistralai/Mistral-7B-Instruct-v0.2"),
+}  # fmt: skip
+
+
+def test_lumigators_suggestions_are_in_the_catalogue(client) -> None:
+    found = {(each["provider"], each["model"]): each for each in client.get(f"{API}/models").json()["items"]}
+    assert found.keys() >= LUMIGATORS_MODELS
+    mistral = found["llamafile", "mistralai/Mistral-7B-Instruct-v0.2"]
+    assert (mistral["requirements"], mistral["base_url"]) == (["llamafile"], "http://localhost:8080/v1")
+    with_key = {provider for provider, name in LUMIGATORS_MODELS if "api_key" in found[provider, name]["requirements"]}
+    assert with_key == {"openai", "deepseek", "mistral"}
