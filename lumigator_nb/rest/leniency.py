@@ -41,11 +41,5 @@ def note_ignored(services: Services, response: Response, asked: LenientRequest) 
 
 
 def plain_secret_name(name: str) -> str:
-    """Return a secret's name with "_" for what no variable's name has: `my-openai.key` is `my_openai_key`.
-
-    Raises:
-        ValueError: it has characters that are not printable ASCII; it is not repeated.
-    """
-    if not (name.isascii() and name.isprintable()):
-        raise ValueError("the name of a secret has letters, digits and _")
+    """Return a secret's name, of printable ASCII, with "_" for what no variable's name has: `my-key` is `my_key`."""
     return re.sub(r"[^A-Za-z0-9_]", "_", name)

@@ -18,7 +18,9 @@ _TEXT = r"^[^\x00]*$"
 _NAME = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Text = Annotated[str, Field(max_length=100_000, pattern=_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
-SecretName = Annotated[str, Field(max_length=255, examples=["openai_api_key"]), AfterValidator(plain_secret_name)]
+SecretName = Annotated[
+    str, Field(max_length=255, pattern=r"^[ -~]*$", examples=["openai_api_key"]), AfterValidator(plain_secret_name)
+]
 # Any number, as Lumigator takes it; what is not above 0 stands for all examples.
 MaxSamples = Annotated[int, Field(ge=-(2**31), le=2**31 - 1, description="0 and less are all")]
 BatchSize = Annotated[int, Field(ge=1, le=2**31 - 1, description="1 lets this server choose")]

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator
 
-from lumigator_nb.errors import LumigatorError, NotFoundError
+from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.repositories import reading
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import ADMIN, READ
@@ -27,7 +27,9 @@ secrets = APIRouter(prefix="/settings/secrets", tags=["settings"], dependencies=
 health = APIRouter(prefix="/health", tags=["health"])
 
 SecretName = Annotated[
-    str, Path(min_length=1, max_length=255, examples=["openai_api_key"]), AfterValidator(plain_secret_name)
+    str,
+    Path(min_length=1, max_length=255, pattern=r"^[ -~]+$", examples=["openai_api_key"]),
+    AfterValidator(plain_secret_name),
 ]
 
 
@@ -68,7 +70,7 @@ def put_secret(services: Shared, request: Request, name: SecretName, secret: api
 @secrets.delete("/{name}", status_code=HTTPStatus.NO_CONTENT, responses=responses())
 def delete_secret(services: Shared, name: SecretName) -> None:
     """Delete a secret, where there is one of that name."""
-    with suppress(NotFoundError):
+    with suppress(NotFoundError, InvalidInputError):  # where the name is none, there is none either
         services.ws.secrets.delete(name)
 
 

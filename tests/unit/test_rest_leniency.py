@@ -212,7 +212,7 @@ def test_any_name_of_a_secret_becomes_that_of_a_variable(client, services) -> No
     ):
         assert put(name) == 422, name
     assert len(services.ws.secrets.names()) == 3
-    for name in ("team.key", "team.key", "never-there"):
+    for name in ("team.key", "team.key", "never-there", "---"):
         assert client.delete(f"{API}/settings/secrets/{name}").status_code == 204
     assert len(services.ws.secrets.names()) == 2
 
