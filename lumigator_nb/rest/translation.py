@@ -121,7 +121,7 @@ def _options(given: api.ModelFields, batch_size: int) -> dict[str, Any]:
     local = given.provider in LOCAL_PROVIDERS
     if given.generation_config.frequency_penalty and not local:
         options["extra"] = {"frequency_penalty": given.generation_config.frequency_penalty}
-    elif given.generation_config.frequency_penalty and not isinstance(given, api.LenientRequest):
+    elif given.generation_config.frequency_penalty and not isinstance(given, api.LenientModelFields):
         raise InvalidInputError(f"provider {given.provider!r} has no frequency_penalty", "leave it at 0")
     if batch_size > 1 and given.provider not in ("baseline", "function"):
         # Lumigator's default is 1, which asks for nothing; this server chooses better ones by itself.
