@@ -135,8 +135,15 @@ class Dataset(_Record, table=True):
 
     @property
     def has_ground_truth(self) -> bool:
-        """Whether there is a ground-truth column with at least one filled cell."""
-        return bool(self.profile["has_ground_truth"])
+        """Whether at least one example has ground truth with a word in it."""
+        words = self.profile.get("ground_truth_words")
+        return bool(self.profile["has_ground_truth"] and words and words["max"] > 0)
+
+    @property
+    def has_all_ground_truth(self) -> bool:
+        """Whether every example has ground truth with a word in it."""
+        is_complete = self.has_ground_truth and not self.profile["n_missing_ground_truth"]
+        return bool(is_complete and self.profile["ground_truth_words"]["min"] > 0)
 
     @property
     def sample(self) -> Sample | None:

@@ -20,7 +20,7 @@ from lumigator_nb.rest import documents
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.paging import AnyLimit, AnySkip, base, location
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import dataset_response
 from lumigator_nb.specs import Step, now
@@ -56,10 +56,13 @@ def upload_dataset(
     dataset: Annotated[UploadFile, File(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
     format: Annotated[api.DatasetFormat, Form()] = api.DatasetFormat.JOB,
 ) -> api.DatasetResponse:
-    """Upload a file. Another file of the same name becomes its next version; the same content is kept once."""
+    """Upload a file. Another file of the same name becomes its next version; the same content is kept once.
+
+    Cells that a row lacks at its end are empty, which `notes` of the dataset says; a row with too many is refused.
+    """
     begun = now()
     upload = _Upload(dataset.file, _shown_name(dataset.filename or ""))
-    record = services.ws.datasets.upload(upload, new_version=True, progress=False)
+    record = services.ws.datasets.upload(upload, new_version=True, short_rows="fill", progress=False)
     if record.created_at < begun:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = location(request, f"datasets/{record.id}")
@@ -67,7 +70,7 @@ def upload_dataset(
 
 
 @router.get("", dependencies=[READ], responses=responses())
-def list_datasets(services: Shared, skip: Skip = 0, limit: Limit = 100) -> api.Listing[api.DatasetResponse]:
+def list_datasets(services: Shared, skip: AnySkip = 0, limit: AnyLimit = 100) -> api.Listing[api.DatasetResponse]:
     """List datasets, newest first."""
     found = services.ws.datasets.list(limit=limit, offset=skip)
     return api.Listing(total=services.ws.datasets.count(), items=[dataset_response(each) for each in found])

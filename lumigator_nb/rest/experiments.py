@@ -13,7 +13,8 @@ from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import PREFIX, Limit, Skip, base, location
+from lumigator_nb.rest.leniency import note_ignored
+from lumigator_nb.rest.paging import PREFIX, AnyLimit, AnySkip, base, location
 from lumigator_nb.rest.permissions import Permitted
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
@@ -35,6 +36,7 @@ def create_experiment(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.ExperimentCreate
 ) -> api.ExperimentResponse:
     """Decide what models are compared on. A name that is taken gets a number."""
+    note_ignored(services, response, asked)
     ws = services.ws
     made = ws.experiments.create_unprompted(
         asked.name, dataset=str(asked.dataset), task=task_of(asked.task_definition),
@@ -48,7 +50,7 @@ def create_experiment(
 @router.get("/experiments", dependencies=[READ], responses=responses())
 @router.get("/experiments/all", dependencies=[READ], responses=responses(), operation_id="list_all_experiments")
 def list_experiments(
-    services: Shared, request: Request, skip: Skip = 0, limit: Limit = 100
+    services: Shared, request: Request, skip: AnySkip = 0, limit: AnyLimit = 100
 ) -> api.Listing[api.ExperimentResponse]:
     """List experiments, newest first, with their workflows as they are recorded."""
     found = services.ws.experiments.list(limit=limit, offset=skip)
@@ -74,6 +76,7 @@ def create_workflow(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.WorkflowCreate
 ) -> api.WorkflowResponse:
     """Send a model through an experiment; metrics that it asks for join the experiment's."""
+    note_ignored(services, response, asked)
     ws = services.ws
     experiment = experiment_of(services, asked.experiment_id)
     model = model_of(ws, asked, permissions, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)

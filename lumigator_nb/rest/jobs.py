@@ -14,7 +14,8 @@ from lumigator_nb.errors import NotFoundError
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.leniency import note_ignored
+from lumigator_nb.rest.paging import AnyLimit, AnySkip, base, location
 from lumigator_nb.rest.permissions import Permissions, Permitted
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
@@ -41,6 +42,7 @@ def create_inference_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.InferenceCreate
 ) -> api.JobResponse:
     """Have a model answer the examples of a dataset."""
+    note_ignored(services, response, asked)
     return _created(services, request, response, _infer(services, permissions, asked))
 
 
@@ -63,6 +65,7 @@ def create_annotation_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.AnnotateCreate
 ) -> api.JobResponse:
     """Have a model write the ground truth of a new dataset."""
+    note_ignored(services, response, asked)
     config = asked.job_config
     job = services.ws.jobs.annotate(
         str(asked.dataset),
@@ -80,6 +83,7 @@ def create_evaluation_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.EvaluationCreate
 ) -> api.JobResponse:
     """Score the column `predictions` of a dataset."""
+    note_ignored(services, response, asked)
     config = asked.job_config
     job = services.ws.jobs.evaluate(
         str(asked.dataset),
@@ -101,12 +105,17 @@ def _created(services: Services, request: Request, response: Response, asked: As
 @router.get("", dependencies=[READ], response_model=api.Listing[api.JobResponse], responses=responses())
 async def list_jobs(
     services: Shared,
-    skip: Skip = 0,
-    limit: Limit = 100,
-    job_types: Annotated[list[api.JobType], Query(description="those to list; default all")] = [],  # noqa: B006
+    skip: AnySkip = 0,
+    limit: AnyLimit = 100,
+    job_types: Annotated[
+        list[str], Query(description="inference, annotate, evaluator; default all; there are none of other types")
+    ] = [],  # noqa: B006
 ) -> Response:
     """List jobs, newest first, as they are recorded: the server looks at those under way all the time."""
-    purposes = [PURPOSES[each] for each in dict.fromkeys(job_types)]
+    purposes = [PURPOSES[each] for each in api.JobType if each.value in job_types]
+    if job_types and not purposes:
+        nothing = api.Listing[api.JobResponse](total=0, items=[])
+        return Response(nothing.model_dump_json(), media_type="application/json")
     what = ("jobs", tuple(purposes), skip, limit)
     page = await services.lists.get(what, partial(_listed, services, purposes, skip, limit))
     return Response(page, media_type="application/json")

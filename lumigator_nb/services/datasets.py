@@ -60,6 +60,7 @@ class Datasets:
         ground_truth: str | Sequence[str] | None = None,
         sheet: str | None = None,
         new_version: bool = False,
+        short_rows: tables.ShortRows = "refuse",
         progress: bool | Callable[[int, int], None] = True,
     ) -> Dataset:
         """Read, check and keep a dataset; memory does not grow with its size.
@@ -75,6 +76,8 @@ class Datasets:
             sheet: of an Excel workbook; default the first.
             new_version: where the name is taken by other content, keep this as its next version. The name then means
                 the newest, and "name@1" the first.
+            short_rows: what to do with a row of CSV that has fewer cells than the header: "refuse" it, or "fill" it
+                with empty cells, which is noted on the dataset. Rows with more cells are always refused.
             progress: show how far it is, where it takes longer; or a function that is told how many bytes of how many
                 are done.
 
@@ -96,7 +99,7 @@ class Datasets:
                 twins = _twins(work, copy.content_hash, name)
             if not twins:
                 self._next_version(title, new_version)  # refused before a large file is read
-            with self._converted(copy, example, ground_truth, progress, sheet) as (found, data):
+            with self._converted(copy, example, ground_truth, progress, sheet, short_rows) as (found, data):
                 dataset = _described(copy, found, data, title)
                 kept = next((twin for twin in twins if _is_twin(twin, dataset)), None)
                 if kept is None:
@@ -418,6 +421,7 @@ class Datasets:
         ground_truth: str | Sequence[str] | None,
         progress: bool | Callable[[int, int], None],
         sheet: str | None = None,
+        short_rows: tables.ShortRows = "refuse",
     ) -> Iterator[tuple[tables.Converted, Path]]:
         """Write the examples into a file that ends with the block."""
         with (
@@ -433,6 +437,7 @@ class Datasets:
                 example=example,
                 ground_truth=ground_truth,
                 sheet=sheet,
+                short_rows=short_rows,
                 report=lambda done: tell(done, copy.size_bytes),
             )
             yield found, data
