@@ -18,7 +18,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from lumigator_nb.db import Database
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
-from lumigator_nb.records import Dataset, Experiment, Job, Label, Reply, Secret, Token, Workflow
+from lumigator_nb.records import Dataset, Experiment, Job, Label, Removal, Reply, Secret, Token, Workflow
 from lumigator_nb.specs import Purpose, Status, Step
 
 T = TypeVar("T", bound=SQLModel)
@@ -403,6 +403,14 @@ class Tokens(Repository[Token]):
         return self.session.exec(select(Token).where(Token.digest == digest)).first()
 
 
+class Removals(Repository[Removal]):
+    """What deletions have left to be done."""
+
+    def forget(self, key: str) -> None:
+        """Remove one, which another process may have removed already."""
+        self.session.execute(sa.delete(Removal).where(col(Removal.id) == key))
+
+
 class Replies(Repository[Reply]):
     """Answers to requests with an idempotency key."""
 
@@ -437,6 +445,7 @@ class UnitOfWork:
         self.labels = Labels(session, Label, lock=lock)
         self.secrets = Secrets(session, Secret, lock=lock)
         self.tokens = Tokens(session, Token, "name", lock=lock)
+        self.removals = Removals(session, Removal, lock=lock)
         self.replies = Replies(session, Reply, "key", lock=lock)
 
     def data_of(self, experiment: Experiment) -> Dataset:

@@ -65,8 +65,9 @@ def get_experiment(services: Shared, request: Request, experiment_id: UUID) -> a
 
 @router.delete("/experiments/{experiment_id}", dependencies=[WRITE], responses=responses(404, 409))
 def delete_experiment(services: Shared, experiment_id: UUID) -> None:
-    """Delete an experiment and its workflows, ending those that are under way."""
-    services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True)
+    """Delete an experiment and its workflows, at once; workers that are under way are ended afterwards."""
+    services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True, wait=False)
+    services.submit_soon()
 
 
 @router.post("/workflows", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
@@ -117,12 +118,13 @@ def delete_workflow(
     services: Shared,
     request: Request,
     workflow_id: UUID,
-    force: Annotated[bool, Query(description="end it first where it is under way")] = False,
+    force: Annotated[bool, Query(description="also where it is under way")] = False,
 ) -> api.WorkflowDetails:
-    """Delete a workflow, and return what it was."""
+    """Delete a workflow, at once, and return what it was; with `force` its worker is ended afterwards."""
     workflow = _workflow(services, workflow_id)
     found = _details(services, request, workflow)
-    services.ws.workflows.delete(workflow, stop=force)
+    services.ws.workflows.delete(workflow, stop=force, wait=False)
+    services.submit_soon()
     return found
 
 

@@ -167,6 +167,9 @@ class Datasets:
             frame: columns `example`, `ground_truth` where there is one, and metadata.
             missing: examples without an answer.
             column: what the model wrote; only ground truth makes the dataset one that counts as generated.
+
+        Raises:
+            NotFoundError: the workflow was deleted meanwhile; nothing is kept.
         """
         found = self.find(name)
         if found is not None and found.generated.get("workflow_id") == workflow_id:
@@ -179,7 +182,7 @@ class Datasets:
             if missing:
                 dataset.notes.append(f"{missing} examples have none: the model did not answer")
             dataset.generated = {"model": model, "workflow_id": workflow_id, "column": column}
-            return self._keep(dataset, copy.path, data)
+            return self._keep(dataset, copy.path, data, unless=_unless_deleted)
 
     def shots(
         self, dataset: Dataset | str, n: int, *, seed: int = 0, where: Mapping[str, object] | None = None
@@ -391,7 +394,13 @@ class Datasets:
             return record
 
     def delete(
-        self, dataset: Dataset | str, *, cascade: bool = False, dry_run: bool = False, stop: bool = False
+        self,
+        dataset: Dataset | str,
+        *,
+        cascade: bool = False,
+        dry_run: bool = False,
+        stop: bool = False,
+        wait: bool = True,
     ) -> Deletion:
         """Remove a dataset (of several versions the newest, or the one that is named) and its files.
 
@@ -400,6 +409,7 @@ class Datasets:
             cascade: the experiments on it go too, with all that is theirs.
             dry_run: only say what would go; nothing happens.
             stop: end workflows that are under way first, and wait for their end.
+            wait: as of :meth:`Experiments.delete`.
 
         Raises:
             NotFoundError: there is no such dataset.
@@ -408,7 +418,9 @@ class Datasets:
         """
         key = dataset if isinstance(dataset, str) else dataset.id
         stopper = required(self.stopper) if stop else None
-        return deletion.of_dataset(self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper)
+        return deletion.of_dataset(
+            self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper, wait=wait
+        )
 
     @contextmanager
     def _converted(
@@ -504,6 +516,11 @@ def _twins(work: UnitOfWork, content_hash: str, name: str | None) -> list[Datase
     twins = work.datasets.with_content(content_hash)
     newest = [twin for twin in twins if twin.version == work.datasets.versions(twin.name)[0].version]
     return [twin for twin in newest if name in (None, twin.name)]
+
+
+def _unless_deleted(work: UnitOfWork, dataset: Dataset) -> None:
+    """Refuse what a model wrote of data that were deleted meanwhile."""
+    work.workflows.get(dataset.generated["workflow_id"])
 
 
 def _find_twin(work: UnitOfWork, dataset: Dataset, name: str | None) -> Dataset | None:

@@ -3,6 +3,8 @@
 Rows go first, in one transaction, files after: whoever finds a row finds its files, and a process that is killed in
 between leaves files without a row, which :mod:`lumigator_nb.services.garbage` collects. So do shards that a worker
 writes after its workflow has been deleted, because it had not noticed its end yet.
+
+Who does not want to wait leaves workers and files to :mod:`lumigator_nb.services.removal`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from lumigator_nb.display import lifecycle as shown
 from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
 from lumigator_nb.records import Dataset, Experiment, Label, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.specs import Status, Step
+from lumigator_nb.services import removal
+from lumigator_nb.specs import Status
 from lumigator_nb.store import Store
 
 # Ends what is under way and returns how it stands then, as `Workflows.stop` does.
@@ -40,7 +43,7 @@ class Deletion:
         datasets, experiments: names.
         workflows: how many, by status.
         labels: what people said of answers.
-        n_files, n_bytes: in the store.
+        n_files, n_bytes: in the store; 0 for what is removed later, which is not counted.
         keeps: models whose answers stay for other experiments.
         problems: files that could not be removed now, and why; ``lumigator-nb gc`` removes them.
     """
@@ -79,7 +82,7 @@ class _Doomed:
 
 
 def of_experiment(
-    database: Database, store: Store, key: str, *, dry_run: bool = False, stop: Stop | None = None
+    database: Database, store: Store, key: str, *, dry_run: bool = False, stop: Stop | None = None, wait: bool = True
 ) -> Deletion:
     """Remove an experiment, its workflows and their files, and what people said of its answers.
 
@@ -87,18 +90,23 @@ def of_experiment(
         key: name or id.
         dry_run: only say what would go.
         stop: ends workflows that are under way; without it they forbid the deletion.
+        wait: without it, only rows go now, in one transaction with a note of the rest: workers to end, and files.
 
     Raises:
         NotFoundError: there is no such experiment.
         InUseError: a workflow has not ended.
         WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
     """
-    return _delete(database, store, lambda work: _of_experiments(work, [], [work.experiments.get(key)]), dry_run, stop)
+    return _delete(
+        database, store, lambda work: _of_experiments(work, [], [work.experiments.get(key)]), dry_run, stop, wait
+    )
 
 
-def of_workflow(database: Database, store: Store, key: str, *, stop: Stop | None = None) -> Deletion:
+def of_workflow(
+    database: Database, store: Store, key: str, *, stop: Stop | None = None, wait: bool = True
+) -> Deletion:
     """Remove a workflow and its files; arguments and errors as of :func:`of_experiment`."""
-    return _delete(database, store, lambda work: _of_workflow(work, key), False, stop)
+    return _delete(database, store, lambda work: _of_workflow(work, key), False, stop, wait)
 
 
 def of_dataset(
@@ -109,13 +117,14 @@ def of_dataset(
     cascade: bool = False,
     dry_run: bool = False,
     stop: Stop | None = None,
+    wait: bool = True,
 ) -> Deletion:
     """Remove a dataset (of several versions the one that is named) and its files.
 
     Args:
         key: name, ``name@version`` or id.
         cascade: the experiments on it go too; without it they forbid the deletion.
-        dry_run, stop: as of :func:`of_experiment`.
+        dry_run, stop, wait: as of :func:`of_experiment`.
 
     Raises:
         InUseError: experiments use it, or one of their workflows has not ended.
@@ -135,7 +144,7 @@ def of_dataset(
         locked = [work.experiments.find(user.id) for user in sorted(users, key=lambda user: user.id)]
         return _of_experiments(work, [dataset, *copies], [each for each in locked if each is not None])
 
-    return _delete(database, store, find, dry_run, stop)
+    return _delete(database, store, find, dry_run, stop, wait)
 
 
 def _copies(work: UnitOfWork, dataset: Dataset) -> list[Dataset]:
@@ -160,8 +169,10 @@ def required(stop: Stop | None) -> Stop:
 
 
 def _delete(
-    database: Database, store: Store, find: Callable[[UnitOfWork], _Doomed], dry_run: bool, stop: Stop | None
+    database: Database, store: Store, find: Callable[[UnitOfWork], _Doomed], dry_run: bool, stop: Stop | None, wait: bool
 ) -> Deletion:
+    if not wait and not dry_run:
+        return _delete_rows(database, find, stops=stop is not None)
     with reading(database) as work:
         doomed = find(work)
     if stop is None:
@@ -175,10 +186,21 @@ def _delete(
         doomed = find(work)
         _refuse_active(doomed)
         _remove_rows(work, doomed)
-    problems = _remove_files(store, doomed)
+    problems = removal.remove_files(store, removal.names_of(doomed.workflows, doomed.datasets))
     for problem in problems:
         warnings.warn(f"{problem}; lumigator-nb gc removes it later", stacklevel=4)
     return _counted(report, doomed, problems)
+
+
+def _delete_rows(database: Database, find: Callable[[UnitOfWork], _Doomed], *, stops: bool) -> Deletion:
+    """Remove rows, and note what is left to be done; nobody waits for a worker, or for many files."""
+    with writing(database) as work:
+        doomed = find(work)
+        if not stops:
+            _refuse_active(doomed)
+        removal.note(work, doomed.workflows, doomed.datasets)
+        _remove_rows(work, doomed)
+    return _counted(Deletion(done=True), doomed)
 
 
 def _of_experiments(work: UnitOfWork, datasets: Sequence[Dataset], experiments: Sequence[Experiment]) -> _Doomed:
@@ -232,32 +254,6 @@ def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
     work.session.flush()
     for dataset in doomed.datasets:
         work.datasets.delete(dataset)
-
-
-def _remove_files(store: Store, doomed: _Doomed) -> list[str]:
-    """Remove what no row points to any more; what cannot be removed now does not keep the rest from going."""
-    keys = [layout.sealed_keys(workflow.id) for workflow in doomed.workflows]
-    notices = [
-        name
-        for workflow in doomed.workflows
-        for name in (*(layout.ended(workflow.id, step) for step in Step), layout.waiting(workflow.submission_id))
-    ]
-    problems = []
-    # API keys first: should this process be killed now, they are not what stays.
-    for name in [*keys, *doomed.folders, *notices]:
-        try:
-            _remove(store, name)
-        except LumigatorError as error:
-            problems.append(f"{name} could not be removed: {error.message}")
-    return problems
-
-
-def _remove(store: Store, name: str) -> None:
-    try:
-        store.delete(name)
-    except LumigatorError:
-        # A worker that has not noticed its end yet wrote another file while the folder was being emptied.
-        store.delete(name)
 
 
 def _report(store: Store, doomed: _Doomed, *, done: bool) -> Deletion:

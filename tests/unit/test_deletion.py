@@ -13,7 +13,7 @@ from lumigator_nb import layout
 from lumigator_nb.errors import ConfigurationError, InUseError, NotFoundError, StoreUnavailableError, WaitTimeoutError
 from lumigator_nb.records import Dataset, Label
 from lumigator_nb.repositories import writing
-from lumigator_nb.services import deletion, garbage
+from lumigator_nb.services import deletion, garbage, removal
 from lumigator_nb.specs import Model, Status, Summarization
 
 FRAME = pd.DataFrame({"example": [f"It rains {n} hours." for n in range(20)], "ground_truth": ["It rains."] * 20})
@@ -213,7 +213,7 @@ def test_a_kill_before_the_files_leaves_files_without_rows(ws, experiment, monke
     def killed(*arguments) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(deletion, "_remove_files", killed)
+    monkeypatch.setattr(removal, "remove_files", killed)
     with pytest.raises(KeyboardInterrupt):
         of_dataset(ws, "d", cascade=True)
     assert counts(ws) == [0] * 5
