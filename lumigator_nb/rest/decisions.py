@@ -174,6 +174,13 @@ async def _events(services: Services, experiment: Experiment) -> AsyncIterator[s
 
 
 def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
+    try:
+        return _rows(services, experiment)
+    except NotFoundError:
+        return [], True  # it was deleted
+
+
+def _rows(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
     workflows = services.ws.workflows.of(experiment)  # as the server records them all the time
     rows = services.ws.workflows.progress(workflows)
     total = services.ws.datasets.of(experiment).n_examples

@@ -93,7 +93,7 @@ def create_workflow(
 @router.get("/workflows/{workflow_id}", dependencies=[READ], responses=responses(404))
 def get_workflow(services: Shared, request: Request, workflow_id: UUID) -> api.WorkflowDetails:
     """Return a workflow as it stands now, with its jobs and results."""
-    workflow = services.ws.workflows.refresh([_workflow(services, workflow_id)])[0]
+    workflow = _refreshed(services, workflow_id)
     return _details(services, request, workflow)
 
 
@@ -106,7 +106,7 @@ def get_workflow_logs(services: Shared, workflow_id: UUID) -> api.Logs:
 @router.get("/workflows/{workflow_id}/result/download", dependencies=[READ], responses=responses(404))
 def get_workflow_result_download(services: Shared, request: Request, workflow_id: UUID) -> str:
     """Return the address of a workflow's result: an object of `metrics`, `parameters` and `artifacts`."""
-    workflow = services.ws.workflows.refresh([_workflow(services, workflow_id)])[0]
+    workflow = _refreshed(services, workflow_id)
     if workflow.status is not Status.SUCCEEDED:
         raise NotFoundError("result of workflow", workflow.id, f"the workflow is {workflow.status.value}")
     path = services.links.path("workflow", workflow.id, f"workflow-{workflow.id}.json")
@@ -145,6 +145,13 @@ def _workflow(services: Services, workflow_id: UUID) -> Workflow:
     if services.ws.experiments.get(found.experiment_id).purpose is not Purpose.COMPARISON:
         raise NotFoundError("workflow", str(workflow_id), f"it is a job: GET {PREFIX}/jobs/{workflow_id}")
     return found
+
+
+def _refreshed(services: Services, workflow_id: UUID) -> Workflow:
+    found = services.ws.workflows.refresh([_workflow(services, workflow_id)])
+    if not found:  # it was deleted at this moment
+        raise NotFoundError("workflow", str(workflow_id))
+    return found[0]
 
 
 def _details(services: Services, request: Request, workflow: Workflow) -> api.WorkflowDetails:

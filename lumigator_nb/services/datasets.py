@@ -160,6 +160,7 @@ class Datasets:
         workflow_id: str,
         missing: int = 0,
         column: str = "ground_truth",
+        unless: Find | None = None,
     ) -> Dataset:
         """Keep a dataset of which a model wrote a column.
 
@@ -167,9 +168,7 @@ class Datasets:
             frame: columns `example`, `ground_truth` where there is one, and metadata.
             missing: examples without an answer.
             column: what the model wrote; only ground truth makes the dataset one that counts as generated.
-
-        Raises:
-            NotFoundError: the workflow was deleted meanwhile; nothing is kept.
+            unless: finds what takes its place, in the transaction that would add it, or refuses to add it.
         """
         found = self.find(name)
         if found is not None and found.generated.get("workflow_id") == workflow_id:
@@ -182,7 +181,7 @@ class Datasets:
             if missing:
                 dataset.notes.append(f"{missing} examples have none: the model did not answer")
             dataset.generated = {"model": model, "workflow_id": workflow_id, "column": column}
-            return self._keep(dataset, copy.path, data, unless=_unless_deleted)
+            return self._keep(dataset, copy.path, data, unless=unless)
 
     def shots(
         self, dataset: Dataset | str, n: int, *, seed: int = 0, where: Mapping[str, object] | None = None
@@ -516,11 +515,6 @@ def _twins(work: UnitOfWork, content_hash: str, name: str | None) -> list[Datase
     twins = work.datasets.with_content(content_hash)
     newest = [twin for twin in twins if twin.version == work.datasets.versions(twin.name)[0].version]
     return [twin for twin in newest if name in (None, twin.name)]
-
-
-def _unless_deleted(work: UnitOfWork, dataset: Dataset) -> None:
-    """Refuse what a model wrote of data that were deleted meanwhile."""
-    work.workflows.get(dataset.generated["workflow_id"])
 
 
 def _find_twin(work: UnitOfWork, dataset: Dataset, name: str | None) -> Dataset | None:

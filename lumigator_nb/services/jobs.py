@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
@@ -322,20 +323,20 @@ class Jobs:
         missing = int(frame[column].isna().sum())
         if missing == len(frame):
             raise DatasetError("no example was answered")
-        title, label = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}", workflow.model.name
+        keep = partial(
+            self._datasets.keep_generated, frame, model=workflow.model.name, workflow_id=workflow.id, missing=missing,
+            column=column, unless=_unless_deleted,
+        )  # fmt: skip
+        title = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}"
         for number in range(1, _NAME_ATTEMPTS):
             name = title if number == 1 else f"{title} ({number})"
             try:
-                return self._datasets.keep_generated(
-                    frame, name=name, model=label, workflow_id=workflow.id, missing=missing, column=column
-                )
+                return keep(name=name)
             except ConflictError:
                 twin = self._datasets.find(name)
                 if twin is not None and twin.generated.get("workflow_id") == workflow.id:
                     return twin  # somebody else was quicker
-        return self._datasets.keep_generated(
-            frame, name=f"{title} ({workflow.id})", model=label, workflow_id=workflow.id, missing=missing, column=column
-        )
+        return keep(name=f"{title} ({workflow.id})")
 
     def _end(self, experiment_id: str, said: Mapping[str, str]) -> None:
         with writing(self._database) as work:
@@ -360,6 +361,11 @@ class Jobs:
             asked={"column": column, "max_samples": max_samples or -1}, max_samples=max_samples, **said,
         )  # fmt: skip
         return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
+
+
+def _unless_deleted(work: UnitOfWork, dataset: Dataset) -> None:
+    """Refuse what was made of data that were deleted meanwhile."""
+    work.workflows.get(dataset.generated["workflow_id"])
 
 
 _BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}
