@@ -182,6 +182,11 @@ class Experiment(_Record, table=True):
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     archived_at: datetime | None = Field(default=None, sa_column=_time())
 
+    @property
+    def job_name(self) -> str | None:
+        """What the single job is called that this holds; None for an experiment that lists show."""
+        return None if self.purpose == Purpose.COMPARISON else self.asked.get("name") or ""
+
 
 class Workflow(_Record, table=True):
     """One model through one experiment.

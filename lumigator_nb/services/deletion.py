@@ -40,7 +40,7 @@ class Deletion:
 
     Attributes:
         done: False for a preview.
-        datasets, experiments: names.
+        datasets, experiments, jobs: names; jobs are those that belong to no experiment.
         workflows: how many, by status.
         labels: what people said of answers.
         n_files, n_bytes: in the store; 0 for what is removed later, which is not counted.
@@ -51,6 +51,7 @@ class Deletion:
     done: bool
     datasets: tuple[str, ...] = ()
     experiments: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
     workflows: dict[Status, int] = field(default_factory=dict)
     labels: int = 0
     n_files: int = 0
@@ -102,9 +103,7 @@ def of_experiment(
     )
 
 
-def of_workflow(
-    database: Database, store: Store, key: str, *, stop: Stop | None = None, wait: bool = True
-) -> Deletion:
+def of_workflow(database: Database, store: Store, key: str, *, stop: Stop | None = None, wait: bool = True) -> Deletion:
     """Remove a workflow and its files; arguments and errors as of :func:`of_experiment`."""
     return _delete(database, store, lambda work: _of_workflow(work, key), False, stop, wait)
 
@@ -133,12 +132,12 @@ def of_dataset(
 
     def find(work: UnitOfWork) -> _Doomed:
         dataset = work.datasets.get(key)
-        copies = _copies(work, dataset)
+        copies = [work.datasets.get(copy.id) for copy in work.datasets.copies_of(dataset.id)]  # locked
         users = [user for each in (dataset, *copies) for user in work.experiments.of_dataset(each.id)]
         if users and not cascade:
             raise InUseError(
-                f"dataset {dataset.name!r} is used by: {', '.join(each.name for each in users)}",
-                "delete those experiments first, or cascade=True deletes them too",
+                f"dataset {dataset.name!r} is used by: {', '.join(map(_named, users))}",
+                "delete those first, or cascade=True deletes them too",
             )
         # Looked up one by one, they are locked, so that nobody launches on one meanwhile.
         locked = [work.experiments.find(user.id) for user in sorted(users, key=lambda user: user.id)]
@@ -147,14 +146,8 @@ def of_dataset(
     return _delete(database, store, find, dry_run, stop, wait)
 
 
-def _copies(work: UnitOfWork, dataset: Dataset) -> list[Dataset]:
-    """What earlier versions drew from a dataset for requests with `max_samples`, and is there for these alone."""
-    copies = []
-    for drawn in work.datasets.drawn_from(dataset.id):
-        users = work.experiments.of_dataset(drawn.id)
-        if users and all(user.asked.get("max_samples", -1) > 0 for user in users):
-            copies.append(work.datasets.get(drawn.id))
-    return copies
+def _named(experiment: Experiment) -> str:
+    return experiment.name if experiment.job_name is None else f"job {experiment.job_name!r}"
 
 
 def required(stop: Stop | None) -> Stop:
@@ -169,7 +162,12 @@ def required(stop: Stop | None) -> Stop:
 
 
 def _delete(
-    database: Database, store: Store, find: Callable[[UnitOfWork], _Doomed], dry_run: bool, stop: Stop | None, wait: bool
+    database: Database,
+    store: Store,
+    find: Callable[[UnitOfWork], _Doomed],
+    dry_run: bool,
+    stop: Stop | None,
+    wait: bool,
 ) -> Deletion:
     if not wait and not dry_run:
         return _delete_rows(database, find, stops=stop is not None)
@@ -207,7 +205,16 @@ def _of_experiments(work: UnitOfWork, datasets: Sequence[Dataset], experiments: 
     ids = [experiment.id for experiment in experiments]
     workflows = [workflow for each in ids for workflow in work.workflows.of_experiment(each)]
     query = select(func.count()).select_from(Label).where(col(Label.experiment_id).in_(ids))
-    return _Doomed(datasets, experiments, workflows, work.session.exec(query).one())
+    going = {dataset.id for dataset in datasets}
+    copies = [each for each in _copies_of(work, experiments) if each.id not in going]
+    return _Doomed([*datasets, *copies], experiments, workflows, work.session.exec(query).one())
+
+
+def _copies_of(work: UnitOfWork, experiments: Sequence[Experiment]) -> list[Dataset]:
+    """What earlier versions drew for these experiments alone."""
+    ids = {experiment.id for experiment in experiments}
+    copies = work.datasets.copies([experiment.dataset_id for experiment in experiments])
+    return [each for each in copies if {user.id for user in work.experiments.of_dataset(each.id)} <= ids]
 
 
 def _of_workflow(work: UnitOfWork, key: str) -> _Doomed:
@@ -222,12 +229,16 @@ def _refuse_active(doomed: _Doomed) -> None:
     if active and not doomed.experiments:
         raise InUseError(f"workflow {active[0].label!r} is under way", "wait for it, or delete(…, stop=True)")
     if active:
-        names = {experiment.id: experiment.name for experiment in doomed.experiments}
-        owners = ", ".join(dict.fromkeys(repr(names[each.experiment_id]) for each in active))
+        owners = {each.id: each for each in doomed.experiments}
+        names = ", ".join(dict.fromkeys(_titled(owners[each.experiment_id]) for each in active))
         raise InUseError(
-            f"experiment {owners} has workflows under way: {', '.join(workflow.label for workflow in active)}",
+            f"{names} has workflows under way: {', '.join(workflow.label for workflow in active)}",
             "wait for them, or stop them first: ws.workflows.stop(experiment), or delete(…, stop=True)",
         )
+
+
+def _titled(experiment: Experiment) -> str:
+    return f"experiment {experiment.name!r}" if experiment.job_name is None else _named(experiment)
 
 
 def _stop(workflows: Sequence[Workflow], stop: Stop) -> None:
@@ -264,8 +275,9 @@ def _report(store: Store, doomed: _Doomed, *, done: bool) -> Deletion:
 def _counted(report: Deletion, doomed: _Doomed, problems: Sequence[str] = ()) -> Deletion:
     return Deletion(
         report.done,
-        datasets=tuple(_title(dataset) for dataset in doomed.datasets),
-        experiments=tuple(experiment.name for experiment in doomed.experiments),
+        datasets=tuple(_title(dataset) for dataset in doomed.datasets if "for" not in dataset.derived),
+        experiments=tuple(each.name for each in doomed.experiments if each.job_name is None),
+        jobs=tuple(each.job_name for each in doomed.experiments if each.job_name is not None),
         workflows=dict(Counter(workflow.status for workflow in doomed.workflows)),
         labels=doomed.labels,
         n_files=report.n_files,

@@ -269,7 +269,7 @@ class Experiments:
             return work.experiments.count(*conditions)
 
     def names(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the names of experiments by their ids; those that were deleted are left out."""
+        """Return the names of experiments by their ids; those that were deleted, or hold a single job, are left out."""
         with reading(self._database) as work:
             return work.experiments.names(ids)
 
@@ -322,7 +322,7 @@ def _sample(dataset: Dataset, n: int | None) -> Sample | None:
 def _shown(
     work: UnitOfWork, *, archived: bool, search: str | None, status: Status | None, dataset: Dataset | str | None
 ) -> builtins.list[ColumnElement[bool]]:
-    conditions = [*work.experiments.shown(archived=archived, search=search), col(Experiment.purpose) == "comparison"]
+    conditions = work.experiments.shown(archived=archived, search=search)
     if status is not None:
         conditions.append(work.experiments.having(status))
     if dataset is not None:
