@@ -484,6 +484,36 @@ def test_a_list_is_made_once_for_all_who_asked_before_it_was_begun() -> None:
     assert asyncio.run(everybody()) == [b"0", b"1", b"1", b"2"]
 
 
+def test_hints_speak_of_requests_and_name_nothing_else(client, services, cluster) -> None:
+    """Of what is asked for by its id alone nobody is told what else there is."""
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    inference(client, dataset["id"])
+    refused = client.delete(f"{API}/workflows/{mine['id']}").json()
+    assert refused["hint"] == "wait for it, or DELETE it with ?force=true"
+    refused = client.delete(f"{API}/datasets/{dataset['id']}").json()
+    assert refused["detail"] == "dataset 'texts' is used by: which, job 'mine'"
+    assert refused["hint"] == "delete those first, or DELETE with ?cascade=true removes them too"
+    text = experiment(client, dataset["id"], task_definition={"task": "text-generation"})
+    body = {"name": "n", "model": "lead-1", "provider": "baseline", "experiment_id": text["id"]}
+    assert created(client, "workflows", body, 422)["hint"] == "give it one as system_prompt"
+    client.put(f"{API}/settings/secrets/mine_alone", json={"value": "s" * 20})
+    for path in ("datasets", "experiments", "workflows", "jobs"):
+        assert get(client, f"{path}/{NOWHERE}", 404).json().get("hint") is None
+    assert "hint" not in client.delete(f"{API}/settings/secrets/yours").json()
+
+
+def test_what_is_recorded_of_a_failure_speaks_of_requests(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    job = inference(client, dataset["id"])
+    cluster.states[job["id"]] = JobState(Status.FAILED, "killed", exit_code=-9)
+    said = get(client, f"jobs/{job['id']}").json()["message"]
+    assert "give the model a smaller batch_size or the cluster's nodes more memory" in said
+
+
 def test_an_experiment_with_its_workflows(client, services) -> None:
     dataset = uploaded(client).json()
     found = experiment(client, dataset["id"], description="why not")
