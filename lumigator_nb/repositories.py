@@ -293,7 +293,7 @@ _asked = sa.type_coerce(col(Experiment.asked), sa.JSON)
 # shown is taken out, by the database.
 JOB_COLUMNS: tuple[Any, ...] = (
     col(Job.id), col(Job.step), col(Job.status), col(Job.error),
-    col(Job.created_at), col(Job.started_at), col(Job.finished_at),
+    col(Job.created_at), col(Job.started_at), func.coalesce(col(Job.finished_at), col(Workflow.finished_at)),
     col(Workflow.label), col(Workflow.description), col(Workflow.attempted_at),
     sa.type_coerce(col(Workflow.model), sa.JSON)["name"].as_string(),
     col(Experiment.id), col(Experiment.purpose), col(Experiment.description), col(Experiment.dataset_id),

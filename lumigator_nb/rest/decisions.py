@@ -188,7 +188,8 @@ def _rows(services: Services, experiment: Experiment) -> tuple[list[dict[str, An
         {
             "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value,
             "step": row.step.value if row.step else None,
-            "done": total if workflow.status is Status.SUCCEEDED else row.done, "total": total, "error": wording.message(row.error),
+            "done": total if workflow.status is Status.SUCCEEDED else row.done, "total": total,
+            "error": wording.message(row.error),
         }
         for workflow, row in zip(workflows, rows, strict=True)
     ]  # fmt: skip

@@ -20,7 +20,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
         r"put the key into \.env as NAME=key, and write api_key_name='NAME'",
         "store the key with PUT /api/v1/settings/secrets/NAME, and name it as secret_key_name",
     ),
-    (r"ask a server as Model\(name, provider='openai', base_url=…\)", "ask a server as provider openai, by its base_url"),
+    (r"ask a server as Model\(name, provider='openai', base_url=…\)", "ask a server as provider openai at base_url"),
     (r"give another name=,", "give another name,"),
     (r"set device='auto'", "set accelerator to auto"),
     (r"a task such as lm\.Translation\('English', 'German'\)", "translation as task_definition, with both languages"),

@@ -123,4 +123,4 @@ def begin_attempt(work: UnitOfWork, workflow: Workflow, known: Circumstances) ->
     workflow.attempted_at, workflow.finished_at = now(), None
     workflow.provenance = known.of(workflow)
     for job in work.jobs.of_workflows([workflow.id]):
-        job.status, job.error, job.finished_at = Status.CREATED, None, None
+        job.status, job.error = Status.CREATED, None

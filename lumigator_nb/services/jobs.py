@@ -43,6 +43,7 @@ class JobSummary(NamedTuple):
 
     Attributes:
         recorded: status of its step.
+        finished_at: of its step, or of the workflow where the step was ended with it.
         label: of the model.
         of: what its experiment is there for.
         asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
@@ -116,7 +117,7 @@ class Asked:
         job, workflow, experiment = self.job, self.workflow, self.experiment
         return JobSummary(
             id=job.id, step=job.step, recorded=job.status, error=job.error, created_at=job.created_at,
-            started_at=job.started_at, finished_at=job.finished_at, label=workflow.label,
+            started_at=job.started_at, finished_at=job.finished_at or workflow.finished_at, label=workflow.label,
             workflow_description=workflow.description, attempted_at=workflow.attempted_at,
             model=workflow.model.name, experiment_id=experiment.id, of=experiment.purpose,
             experiment_description=experiment.description, dataset_id=experiment.dataset_id,

@@ -87,7 +87,6 @@ def apply(workflow: Workflow, jobs: list[Job], verdict: Verdict, results: Result
         elif verdict.status.ended:
             # Also where it never began: somebody may wait for the end of this job alone.
             job.status, job.error = verdict.status, _blamed(before) if before else verdict.error
-            job.finished_at = workflow.finished_at
         elif not job.status.ended:
             # One that has ended while the workflow goes on was recorded earlier, and its result not read again.
             job.status = Status.CREATED if before else verdict.status

@@ -39,20 +39,20 @@ def downgrade() -> None:
 
 def _end_jobs() -> None:
     """Earlier versions left the jobs after a failed one as they were created, and programs wait for their end."""
-    workflow = sa.table("workflow", sa.column("id"), sa.column("status"), sa.column("finished_at"))
-    job = sa.table("job", *map(sa.column, ("id", "workflow_id", "step", "status", "error", "finished_at")))
+    workflow = sa.table("workflow", sa.column("id"), sa.column("status"))
+    job = sa.table("job", *map(sa.column, ("id", "workflow_id", "step", "status", "error")))
     first = job.alias()
     query = (
-        sa.select(job.c.id, job.c.step, workflow.c.status, workflow.c.finished_at, first.c.error)
+        sa.select(job.c.id, job.c.step, workflow.c.status, first.c.error)
         .join(workflow, workflow.c.id == job.c.workflow_id)
         .join(first, sa.and_(first.c.workflow_id == workflow.c.id, first.c.step == "inference"))
         .where(workflow.c.status.in_(ENDED), job.c.status.not_in(ENDED))
     )
     connection = op.get_bind()
-    for key, step, status, finished_at, error in connection.execute(query).all():
+    for key, step, status, error in connection.execute(query).all():
         said = "was stopped" if status == "stopped" else "failed"
         why = f"the inference {said}" + (f": {error}" if error else "")
-        values = {"status": status, "finished_at": finished_at, "error": why if step == "evaluation" else error}
+        values = {"status": status, "error": why if step == "evaluation" else error}
         connection.execute(sa.update(job).where(job.c.id == key).values(values))
 
 
