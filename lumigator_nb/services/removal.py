@@ -86,7 +86,7 @@ def _stopped(submission_ids: Sequence[str], cluster: Cluster, queue: Queue) -> d
     for key, state in states.items():
         if state is not None and not state.status.ended:
             cluster.stop(key, wait=False)
-    return {key: state and state.status.ended for key, state in states.items()}
+    return {key: None if state is None else state.status.ended for key, state in states.items()}
 
 
 def _finish(database: Database, store: Store, removal: Removal, ended: Ended) -> str | None:
