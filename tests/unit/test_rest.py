@@ -32,6 +32,7 @@ from lumigator_nb.cluster import JobState
 from lumigator_nb.errors import ClusterUnavailableError, StoreUnavailableError
 from lumigator_nb.records import Removal
 from lumigator_nb.repositories import reading, writing
+from lumigator_nb.rest import decisions
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.examples import EXAMPLES
@@ -372,6 +373,24 @@ def test_a_store_that_is_away_keeps_what_is_to_be_removed(client, services, monk
             services.ws.workflows.finish_deletions()
     helped(services.ws)
     assert texts(services.ws) == []
+
+
+def test_what_is_deleted_while_somebody_looks_is_not_there(client, services, cluster, monkeypatch) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    record = services.ws.experiments.get(found["id"])
+
+    def statuses(ids: list[str]) -> dict[str, JobState]:
+        monkeypatch.undo()
+        assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+        return dict.fromkeys(ids, JobState(Status.RUNNING))
+
+    services.submit_soon = lambda: None
+    monkeypatch.setattr(cluster, "statuses", statuses)
+    assert get(client, f"workflows/{mine['id']}", 404).json()["detail"] == f"there is no workflow '{mine['id']}'"
+    assert decisions._progress(services, record) == ([], True)  # which ends the events
 
 
 def test_no_dataset_is_made_of_a_job_that_was_deleted_meanwhile(client, services, monkeypatch) -> None:
