@@ -145,7 +145,8 @@ class Helper:
     """A thread that does what no request should wait for.
 
     It hands workflows to the cluster, also those that a server which was killed had only noted down; keeps the
-    record of how they stand; and makes the datasets that jobs owe. Several servers on one database may each have one.
+    record of how they stand; makes the datasets that jobs owe; and ends and removes what was deleted. Several servers
+    on one database may each have one.
     """
 
     def __init__(self, ws: Workspace) -> None:
@@ -158,7 +159,7 @@ class Helper:
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that something waits for the cluster."""
+        """Say that something waits for the cluster, or is to be removed."""
         self._asked.set()
 
     def stop(self) -> None:
@@ -183,6 +184,7 @@ class Helper:
                     older_than=timedelta(0) if asked else OTHERS_GRACE
                 )
             )
+            well = self._tried(self._ws.workflows.finish_deletions) and well
             well = self._tried(self._ws.workflows.refresh) and self._tried(self._ws.jobs.settle) and well
             if time.monotonic() - tidied > TIDY_EVERY_S:
                 tidied = time.monotonic()

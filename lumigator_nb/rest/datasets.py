@@ -90,8 +90,9 @@ def delete_dataset(
         bool, Query(description="what was done with it goes too: experiments and jobs, also those under way")
     ] = False,
 ) -> None:
-    """Delete a dataset, which is refused while experiments or jobs use it."""
-    services.ws.datasets.delete(str(dataset_id), cascade=cascade, stop=cascade)
+    """Delete a dataset, at once, which is refused where experiments or jobs use it."""
+    services.ws.datasets.delete(str(dataset_id), cascade=cascade, stop=cascade, wait=False)
+    services.submit_soon()
 
 
 @router.get("/{dataset_id}/download", dependencies=[READ], responses=responses(404))

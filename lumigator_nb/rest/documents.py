@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from lumigator_nb import layout, metrics, results
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.rest import wording
 from lumigator_nb.services.comparisons import Comparison
 from lumigator_nb.specs import Sample, Status, Step
 from lumigator_nb.workspace import Workspace
@@ -148,7 +149,7 @@ def predictions(ws: Workspace, workflow: Workflow, skip: int, limit: int) -> pd.
         return ws.workflows.predictions(workflow).head(0)
     frame = pd.concat(frames)
     found: pd.DataFrame = frame[(frame["row"] >= skip) & (frame["row"] < skip + limit)].reset_index(drop=True)
-    return found
+    return found.assign(error=found["error"].map(wording.message, na_action="ignore"))
 
 
 def parquet_of(frame: pd.DataFrame) -> bytes:

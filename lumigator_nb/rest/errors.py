@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lumigator_nb import errors
+from lumigator_nb.rest import wording
 from lumigator_nb.rest.schemas import Problem
 from lumigator_nb.services.replies import UnderWayError, UsedKeyError
 
@@ -64,7 +65,8 @@ def problem(
     status: int, detail: str, hint: str | None = None, *, request_id: str | None = None, headers: Any = None
 ) -> JSONResponse:
     """Return the answer that describes a problem."""
-    found = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, hint=hint, request_id=request_id)
+    title = HTTPStatus(status).phrase
+    found = Problem(title=title, status=status, detail=detail, hint=wording.hint(hint), request_id=request_id)
     return JSONResponse(found.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -83,7 +85,8 @@ def install(app: FastAPI) -> None:
             log.error("%s", error.message)
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers=headers)
+        hint = None if _names_others(error) else error.hint
+        return answer(request, status, redact(error.message), hint and redact(hint), headers=headers)
 
     @app.exception_handler(RefusedError)
     async def _refused(request: Request, error: RefusedError) -> JSONResponse:
@@ -99,6 +102,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         return answer(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def _names_others(error: errors.LumigatorError) -> bool:
+    """Whether a hint tells what else there is, which is not for whoever asks for something by its id."""
+    hint = error.hint or ""
+    return isinstance(error, errors.NotFoundError) and hint.startswith(("known: ", "there is no "))
 
 
 def _words(error: dict[str, Any]) -> str:

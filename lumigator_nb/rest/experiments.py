@@ -67,8 +67,9 @@ def get_experiment(services: Shared, request: Request, experiment_id: UUID) -> a
 
 @router.delete("/experiments/{experiment_id}", dependencies=[WRITE], responses=responses(404, 409))
 def delete_experiment(services: Shared, experiment_id: UUID) -> None:
-    """Delete an experiment and its workflows, ending those that are under way."""
-    services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True)
+    """Delete an experiment and its workflows, at once; workers that are under way are ended afterwards."""
+    services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True, wait=False)
+    services.submit_soon()
 
 
 @router.post("/workflows", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
@@ -95,7 +96,7 @@ def create_workflow(
 @router.get("/workflows/{workflow_id}", dependencies=[READ], responses=responses(404))
 def get_workflow(services: Shared, request: Request, workflow_id: UUID) -> api.WorkflowDetails:
     """Return a workflow as it stands now, with its jobs and results."""
-    workflow = services.ws.workflows.refresh([_workflow(services, workflow_id)])[0]
+    workflow = _refreshed(services, workflow_id)
     return _details(services, request, workflow)
 
 
@@ -108,7 +109,7 @@ def get_workflow_logs(services: Shared, workflow_id: UUID) -> api.Logs:
 @router.get("/workflows/{workflow_id}/result/download", dependencies=[READ], responses=responses(404))
 def get_workflow_result_download(services: Shared, request: Request, workflow_id: UUID) -> str:
     """Return the address of a workflow's result: an object of `metrics`, `parameters` and `artifacts`."""
-    workflow = services.ws.workflows.refresh([_workflow(services, workflow_id)])[0]
+    workflow = _refreshed(services, workflow_id)
     if workflow.status is not Status.SUCCEEDED:
         raise NotFoundError("result of workflow", workflow.id, f"the workflow is {workflow.status.value}")
     path = services.links.path("workflow", workflow.id, f"workflow-{workflow.id}.json")
@@ -120,12 +121,13 @@ def delete_workflow(
     services: Shared,
     request: Request,
     workflow_id: UUID,
-    force: Annotated[bool, Query(description="end it first where it is under way")] = False,
+    force: Annotated[bool, Query(description="also where it is under way")] = False,
 ) -> api.WorkflowDetails:
-    """Delete a workflow, and return what it was."""
+    """Delete a workflow, at once, and return what it was; with `force` its worker is ended afterwards."""
     workflow = _workflow(services, workflow_id)
     found = _details(services, request, workflow)
-    services.ws.workflows.delete(workflow, stop=force)
+    services.ws.workflows.delete(workflow, stop=force, wait=False)
+    services.submit_soon()
     return found
 
 
@@ -146,6 +148,13 @@ def _workflow(services: Services, workflow_id: UUID) -> Workflow:
     if services.ws.experiments.get(found.experiment_id).purpose is not Purpose.COMPARISON:
         raise NotFoundError("workflow", str(workflow_id), f"it is a job: GET {PREFIX}/jobs/{workflow_id}")
     return found
+
+
+def _refreshed(services: Services, workflow_id: UUID) -> Workflow:
+    found = services.ws.workflows.refresh([_workflow(services, workflow_id)])
+    if not found:  # it was deleted at this moment
+        raise NotFoundError("workflow", str(workflow_id))
+    return found[0]
 
 
 def _details(services: Services, request: Request, workflow: Workflow) -> api.WorkflowDetails:

@@ -10,7 +10,7 @@ from lumigator_nb import layout
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.rest import documents
+from lumigator_nb.rest import documents, wording
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.leniency import LOCAL_PROVIDERS, OWN_SERVERS
 from lumigator_nb.rest.permissions import Permissions
@@ -220,7 +220,7 @@ def job_response(job: JobSummary) -> api.JobResponse:
             "max_samples": job.asked_samples or -1,
             "model_name_or_path": None if job.purpose is Purpose.EVALUATION else job.model,
         },
-        message=job.problem,
+        message=wording.message(job.problem),
         start_time=job.started_at or job.attempted_at,
         end_time=job.finished_at,
     )
@@ -232,7 +232,7 @@ def ray_job(job: JobSummary) -> api.RayJob:
     return api.RayJob(
         submission_id=job.id,
         status=_RAY_STATUS.get(job.status, job.status.value.upper()),
-        message=job.problem,
+        message=wording.message(job.problem),
         start_time=int(start.timestamp() * 1000),
         end_time=int(end.timestamp() * 1000) if end else None,
     )

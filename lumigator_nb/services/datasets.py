@@ -163,6 +163,7 @@ class Datasets:
         workflow_id: str,
         missing: int = 0,
         column: str = "ground_truth",
+        unless: Find | None = None,
     ) -> Dataset:
         """Keep a dataset of which a model wrote a column.
 
@@ -170,6 +171,7 @@ class Datasets:
             frame: columns `example`, `ground_truth` where there is one, and metadata.
             missing: examples without an answer.
             column: what the model wrote; only ground truth makes the dataset one that counts as generated.
+            unless: finds what takes its place, in the transaction that would add it, or refuses to add it.
         """
         found = self.find(name)
         if found is not None and found.generated.get("workflow_id") == workflow_id:
@@ -182,7 +184,7 @@ class Datasets:
             if missing:
                 dataset.notes.append(f"{missing} examples have none: the model did not answer")
             dataset.generated = {"model": model, "workflow_id": workflow_id, "column": column}
-            return self._keep(dataset, copy.path, data)
+            return self._keep(dataset, copy.path, data, unless=unless)
 
     def shots(
         self, dataset: Dataset | str, n: int, *, seed: int = 0, where: Mapping[str, object] | None = None
@@ -394,7 +396,13 @@ class Datasets:
             return record
 
     def delete(
-        self, dataset: Dataset | str, *, cascade: bool = False, dry_run: bool = False, stop: bool = False
+        self,
+        dataset: Dataset | str,
+        *,
+        cascade: bool = False,
+        dry_run: bool = False,
+        stop: bool = False,
+        wait: bool = True,
     ) -> Deletion:
         """Remove a dataset (of several versions the newest, or the one that is named) and its files.
 
@@ -403,6 +411,7 @@ class Datasets:
             cascade: the experiments on it go too, with all that is theirs.
             dry_run: only say what would go; nothing happens.
             stop: end workflows that are under way first, and wait for their end.
+            wait: as of :meth:`Experiments.delete`.
 
         Raises:
             NotFoundError: there is no such dataset.
@@ -411,7 +420,9 @@ class Datasets:
         """
         key = dataset if isinstance(dataset, str) else dataset.id
         stopper = required(self.stopper) if stop else None
-        return deletion.of_dataset(self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper)
+        return deletion.of_dataset(
+            self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper, wait=wait
+        )
 
     @contextmanager
     def _converted(

@@ -269,7 +269,7 @@ class Experiments:
             return work.experiments.count(*conditions)
 
     def names(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the names of experiments by their ids; those that were deleted are left out."""
+        """Return the names of experiments by their ids; those that were deleted, or hold a single job, are left out."""
         with reading(self._database) as work:
             return work.experiments.names(ids)
 
@@ -288,7 +288,9 @@ class Experiments:
             record.archived_at = since and (record.archived_at or since)
             return record
 
-    def delete(self, experiment: Experiment | str, *, dry_run: bool = False, stop: bool = False) -> Deletion:
+    def delete(
+        self, experiment: Experiment | str, *, dry_run: bool = False, stop: bool = False, wait: bool = True
+    ) -> Deletion:
         """Remove an experiment, its workflows and their files, and what people said of its answers.
 
         Answers that models gave are kept for other experiments; ``ws.cache`` shows and removes them.
@@ -297,6 +299,8 @@ class Experiments:
             experiment: record, name or id.
             dry_run: only say what would go; nothing happens.
             stop: end workflows that are under way first, and wait for their end.
+            wait: without it, return at once: it is gone from everywhere, and a server, or
+                :meth:`Workflows.finish_deletions`, ends its workers and removes its files.
 
         Raises:
             NotFoundError: there is no such experiment.
@@ -306,7 +310,7 @@ class Experiments:
         """
         key = experiment if isinstance(experiment, str) else experiment.id
         stopper = required(self.stopper) if stop else None
-        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper)
+        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper, wait=wait)
 
 
 def _sample(dataset: Dataset, n: int | None) -> Sample | None:
@@ -318,7 +322,7 @@ def _sample(dataset: Dataset, n: int | None) -> Sample | None:
 def _shown(
     work: UnitOfWork, *, archived: bool, search: str | None, status: Status | None, dataset: Dataset | str | None
 ) -> builtins.list[ColumnElement[bool]]:
-    conditions = [*work.experiments.shown(archived=archived, search=search), col(Experiment.purpose) == "comparison"]
+    conditions = work.experiments.shown(archived=archived, search=search)
     if status is not None:
         conditions.append(work.experiments.having(status))
     if dataset is not None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
@@ -42,6 +43,7 @@ class JobSummary(NamedTuple):
 
     Attributes:
         recorded: status of its step.
+        finished_at: of its step, or of the workflow where the step was ended with it.
         label: of the model.
         of: what its experiment is there for.
         asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
@@ -115,7 +117,7 @@ class Asked:
         job, workflow, experiment = self.job, self.workflow, self.experiment
         return JobSummary(
             id=job.id, step=job.step, recorded=job.status, error=job.error, created_at=job.created_at,
-            started_at=job.started_at, finished_at=job.finished_at, label=workflow.label,
+            started_at=job.started_at, finished_at=job.finished_at or workflow.finished_at, label=workflow.label,
             workflow_description=workflow.description, attempted_at=workflow.attempted_at,
             model=workflow.model.name, experiment_id=experiment.id, of=experiment.purpose,
             experiment_description=experiment.description, dataset_id=experiment.dataset_id,
@@ -322,20 +324,20 @@ class Jobs:
         missing = int(frame[column].isna().sum())
         if missing == len(frame):
             raise DatasetError("no example was answered")
-        title, label = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}", workflow.model.name
+        keep = partial(
+            self._datasets.keep_generated, frame, model=workflow.model.name, workflow_id=workflow.id, missing=missing,
+            column=column, unless=_unless_deleted,
+        )  # fmt: skip
+        title = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}"
         for number in range(1, _NAME_ATTEMPTS):
             name = title if number == 1 else f"{title} ({number})"
             try:
-                return self._datasets.keep_generated(
-                    frame, name=name, model=label, workflow_id=workflow.id, missing=missing, column=column
-                )
+                return keep(name=name)
             except ConflictError:
                 twin = self._datasets.find(name)
                 if twin is not None and twin.generated.get("workflow_id") == workflow.id:
                     return twin  # somebody else was quicker
-        return self._datasets.keep_generated(
-            frame, name=f"{title} ({workflow.id})", model=label, workflow_id=workflow.id, missing=missing, column=column
-        )
+        return keep(name=f"{title} ({workflow.id})")
 
     def _end(self, experiment_id: str, said: Mapping[str, str]) -> None:
         with writing(self._database) as work:
@@ -360,6 +362,11 @@ class Jobs:
             asked={"column": column, "max_samples": max_samples or -1}, max_samples=max_samples, **said,
         )  # fmt: skip
         return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
+
+
+def _unless_deleted(work: UnitOfWork, dataset: Dataset) -> None:
+    """Refuse what was made of data that were deleted meanwhile."""
+    work.workflows.get(dataset.generated["workflow_id"])
 
 
 _BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}

@@ -34,7 +34,7 @@ from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.models import runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing
+from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing, removal
 from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.deletion import Deletion
 from lumigator_nb.services.refreshing import Look
@@ -233,18 +233,29 @@ class Workflows:
                 jobs = work.jobs.of_workflows([workflow.id])
                 apply(current, jobs, Verdict(Status.FAILED, reason), {}, now())
 
-    def delete(self, workflow: Workflow | str, *, stop: bool = False) -> Deletion:
+    def delete(self, workflow: Workflow | str, *, stop: bool = False, wait: bool = True) -> Deletion:
         """Remove a workflow and its files; answers that the model gave are kept, as in :meth:`Experiments.delete`.
 
         Args:
             workflow: record or id.
             stop: where it is under way, end it first and wait for its end.
+            wait: as of :meth:`Experiments.delete`.
 
         Raises:
             NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
         """
         key = workflow if isinstance(workflow, str) else workflow.id
-        return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None)
+        return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
+
+    def finish_deletions(self) -> None:
+        """End and remove what deletions with ``wait=False`` have left, as far as it can be done without waiting.
+
+        A server does it all the time.
+
+        Raises:
+            UnavailableError: a service does not answer; it is to be done again.
+        """
+        removal.finish(self._database, self._store, self._cluster, self._dispatching.queue)
 
     def _claimed(
         self,
@@ -601,7 +612,10 @@ class Workflows:
             for key, of in results.find_results(self._store, list(attempts)).items()
         }
         states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
-        refreshing.record(self._database, workflows, Look(states, found=found))
+        kept = {each.id for each in refreshing.record(self._database, workflows, Look(states, found=found))}
+        if gone := [workflow for workflow in workflows if workflow.id not in kept]:
+            with writing(self._database) as work:
+                removal.note(work, gone)  # deleted while they were handed over
 
 
 def _progress_row(workflow: Workflow, progress: Progress | None, place: int | None) -> ProgressRow:

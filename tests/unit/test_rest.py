@@ -28,13 +28,19 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from lumigator_nb import layout
-from lumigator_nb.repositories import writing
+from lumigator_nb.cluster import JobState
+from lumigator_nb.errors import ClusterUnavailableError, StoreUnavailableError
+from lumigator_nb.records import Removal
+from lumigator_nb.repositories import reading, writing
+from lumigator_nb.rest import decisions
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.examples import EXAMPLES
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.state import Services
+from lumigator_nb.services import garbage
+from lumigator_nb.services.status import SUBMISSION_GRACE
 from lumigator_nb.specs import Status, Step
 from lumigator_nb.workspace import connect
 
@@ -48,9 +54,15 @@ NOWHERE = "00000000-0000-4000-8000-000000000000"
 @pytest.fixture
 def services(inline_ws):
     made = Services(inline_ws, Links(b"k" * 32))
-    made.submit_soon = inline_ws.workflows.submit_waiting
+    made.submit_soon = partial(helped, inline_ws)
     yield made
     made.races.close()
+
+
+def helped(ws) -> None:
+    """What the server's helper does in its thread."""
+    ws.workflows.submit_waiting()
+    ws.workflows.finish_deletions()
 
 
 @pytest.fixture
@@ -225,6 +237,215 @@ def test_a_dataset_goes_with_a_job_that_is_under_way(client, services, cluster) 
     assert services.ws.jobs.count() == 0
 
 
+@pytest.fixture
+def working(cluster, monkeypatch):
+    """The submissions that were asked to end: these workers go on until the test lets them end."""
+    asked: list[str] = []
+    cluster.execute = False
+
+    def stop(submission_id: str, *, wait: bool = True) -> None:
+        assert not wait
+        asked.append(submission_id)
+
+    monkeypatch.setattr(cluster, "stop", stop)
+    return asked
+
+
+def at_work(client, services, cluster) -> tuple[dict, dict, dict, dict]:
+    """A dataset, an experiment, its workflow and a job of its own, of which both workers are at work."""
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"])
+    mine, job = workflow(client, found["id"]), inference(client, dataset["id"], store_to_dataset=True)
+    cluster.states = {key: JobState(Status.RUNNING, metadata=each.metadata) for key, each in cluster.states.items()}
+    services.ws.workflows.refresh()
+    return dataset, found, mine, job
+
+
+def texts(ws) -> list[str]:
+    return [name for name in ws.store.list("") if not name.startswith("predictions/")]
+
+
+@pytest.mark.parametrize("what", ["workflow", "experiment", "dataset"])
+def test_what_is_under_way_is_deleted_at_once_and_removed_when_its_worker_has_ended(
+    client, services, cluster, working, what
+) -> None:
+    dataset, found, mine, job = at_work(client, services, cluster)
+    path, query, code = {
+        "workflow": (f"workflows/{mine['id']}", "?force=true", 200),
+        "experiment": (f"experiments/{found['id']}", "", 200),
+        "dataset": (f"datasets/{dataset['id']}", "?cascade=true", 204),
+    }[what]
+    gone = [mine["id"], *([found["id"]] if what != "workflow" else []),
+            *([job["id"], dataset["id"]] if what == "dataset" else [])]  # fmt: skip
+    assert client.delete(f"{API}/{path}{query}").status_code == code
+    # Answered, while the workers are still at work.
+    assert set(working) == {mine["id"], *([job["id"]] if what == "dataset" else [])}
+    assert all(cluster.states[key].status is Status.RUNNING for key in working)
+    get(client, path, 404)
+    assert client.delete(f"{API}/{path}{query}").status_code == 404
+    listed = get(client, "datasets").text + get(client, "experiments").text + get(client, "jobs").text
+    assert [key for key in gone if key in listed] == []
+    counted = sum(get(client, each).json()["total"] for each in ("datasets", "experiments", "jobs"))
+    assert counted == {"workflow": 3, "experiment": 2, "dataset": 0}[what]
+    running = get(client, "/metrics").text.split('lumigator_workflows{status="running"} ')[1].split()[0]
+    assert float(running) == 2 - len(working)
+    again = {
+        "workflow": lambda: workflow(client, found["id"])["name"] == "lead-1",
+        "experiment": lambda: experiment(client, dataset["id"])["name"] == "which",
+        "dataset": lambda: uploaded(client).json()["filename"] == "texts.csv",
+    }
+    assert again[what](), "the name is free"
+    # Files stay under those who may still write.
+    assert [key for key in gone if key in str(texts(services.ws))] != []
+    for key in set(working):
+        services.ws.store.write(layout.log(key, 1), b"late")
+        cluster.states[key] = JobState(Status.STOPPED)
+    helped(services.ws)
+    assert [key for key in gone if key in str(texts(services.ws))] == []
+    assert garbage.find(services.ws.database, services.ws.store, timedelta(0)).orphans == ()
+    with reading(services.ws.database) as work:
+        assert work.removals.count() == 0
+
+
+def test_a_deletion_waits_for_no_cluster_and_is_finished_later(client, services, cluster, working) -> None:
+    _, found, mine, _ = at_work(client, services, cluster)
+    services.submit_soon = lambda: None  # this server is killed now
+    cluster.reachable = False
+    assert client.delete(f"{API}/experiments/{found['id']}").status_code == 200
+    with pytest.raises(ClusterUnavailableError):
+        services.ws.workflows.finish_deletions()
+    assert working == []
+    cluster.reachable = True
+    helped(services.ws)  # by another one
+    assert working == [mine["id"]]
+    cluster.states[mine["id"]] = JobState(Status.STOPPED)
+    helped(services.ws)
+    assert mine["id"] not in str(texts(services.ws))
+
+
+def test_what_is_deleted_while_it_is_handed_over_is_ended(client, services, cluster, working, monkeypatch) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"])
+    post = cluster.post
+
+    def slowly(jobs) -> None:
+        services.submit_soon = lambda: None
+        assert client.delete(f"{API}/experiments/{found['id']}").status_code == 200
+        with writing(services.ws.database) as work:  # and what it left was given up before this one goes on
+            work.session.execute(sa.delete(Removal))
+        post(jobs)
+
+    monkeypatch.setattr(cluster, "post", slowly)
+    mine = workflow(client, found["id"])
+    helped(services.ws)
+    assert set(working) == {mine["id"]}
+    cluster.states[mine["id"]] = JobState(Status.STOPPED)
+    helped(services.ws)
+    assert mine["id"] not in str(texts(services.ws))
+
+
+def test_what_no_cluster_knows_is_removed_once_nobody_can_hand_it_over_any_more(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    found = experiment(client, dataset["id"])
+    services.submit_soon = lambda: None
+    workflow(client, found["id"])
+    assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+    helped(services.ws)
+    assert texts(services.ws) != []
+    with writing(services.ws.database) as work:
+        (left,) = work.removals.list()
+        left.created_at -= SUBMISSION_GRACE
+    helped(services.ws)
+    assert texts(services.ws) == []
+
+
+def test_a_store_that_is_away_keeps_what_is_to_be_removed(client, services, monkeypatch) -> None:
+    dataset = uploaded(client).json()
+
+    def away(name: str) -> None:
+        raise StoreUnavailableError("it does not answer")
+
+    services.submit_soon = lambda: None
+    assert client.delete(f"{API}/datasets/{dataset['id']}").status_code == 204
+    with monkeypatch.context() as patched:
+        patched.setattr(services.ws.store, "delete", away)
+        with pytest.raises(StoreUnavailableError, match="it does not answer"):
+            services.ws.workflows.finish_deletions()
+    helped(services.ws)
+    assert texts(services.ws) == []
+
+
+def test_what_is_deleted_while_somebody_looks_is_not_there(client, services, cluster, monkeypatch) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    record = services.ws.experiments.get(found["id"])
+
+    def statuses(ids: list[str]) -> dict[str, JobState]:
+        monkeypatch.undo()
+        assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+        return dict.fromkeys(ids, JobState(Status.RUNNING))
+
+    services.submit_soon = lambda: None
+    monkeypatch.setattr(cluster, "statuses", statuses)
+    assert get(client, f"workflows/{mine['id']}", 404).json()["detail"] == f"there is no workflow '{mine['id']}'"
+    assert decisions._progress(services, record) == ([], True)  # which ends the events
+
+
+def test_no_dataset_is_made_of_a_job_that_was_deleted_meanwhile(client, services, monkeypatch) -> None:
+    """Between reading its predictions and keeping them its dataset goes, and all texts with it."""
+    ws, dataset = services.ws, uploaded(client).json()
+    inference(client, dataset["id"], store_to_dataset=True)
+    ws.workflows.refresh()
+    keep = ws.datasets.keep_generated
+
+    def late(*arguments, **options):
+        assert client.delete(f"{API}/datasets/{dataset['id']}?cascade=true").status_code == 204
+        return keep(*arguments, **options)
+
+    monkeypatch.setattr(ws.datasets, "keep_generated", late)
+    ws.jobs.settle()
+    assert ws.datasets.count() == 0
+    assert texts(ws) == []
+
+
+def test_a_stopped_workflow_has_ended_for_all_who_ask(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    services.ws.workflows.stop(services.ws.workflows.get(mine["id"]))
+    details = get(client, f"workflows/{mine['id']}").json()
+    assert details["status"] == "failed"  # Lumigator's workflows have no "stopped"; its jobs have
+    for each in details["jobs"]:
+        assert get(client, f"jobs/{each['id']}").json()["status"] == "stopped"
+        shown = get(client, f"/api/jobs/{each['id']}").json()
+        assert (shown["status"], shown["end_time"] is not None) == ("STOPPED", True)
+    jobs = {each["job_type"]: each for each in get(client, "jobs").json()["items"]}
+    assert jobs["evaluator"]["message"] == "the inference was stopped"
+
+
+def test_an_evaluation_fails_with_its_inference_and_is_taken_up_again_with_it(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    cluster.states[mine["id"]] = JobState(Status.FAILED, "no room")
+    get(client, f"experiments/{found['id']}")
+    for path in ("jobs", "jobs?job_types=evaluator"):
+        shown = get(client, path).json()["items"]
+        assert {each["status"] for each in shown} == {"failed"}
+        (evaluation,) = [each for each in shown if each["job_type"] == "evaluator"]
+        assert evaluation["message"] == "the inference failed: the worker ended without a result: no room"
+    assert get(client, f"/api/jobs/{evaluation['id']}").json()["status"] == "FAILED"
+    cluster.execute = True
+    services.ws.workflows.resume(found["id"])
+    services.ws.workflows.refresh()
+    shown = get(client, "jobs").json()["items"]
+    assert {(each["status"], each["message"]) for each in shown} == {("succeeded", None)}
+
+
 def test_an_evaluation_scores_the_predictions_of_a_dataset(client) -> None:
     text = "example,ground_truth,predictions\nA b.,A b.,A b.\nC d.,C d.,nothing\n"
     dataset = uploaded(client, text).json()
@@ -280,6 +501,36 @@ def test_a_list_is_made_once_for_all_who_asked_before_it_was_begun() -> None:
 
     # What was begun already is older than the later questions.
     assert asyncio.run(everybody()) == [b"0", b"1", b"1", b"2"]
+
+
+def test_hints_speak_of_requests_and_name_nothing_else(client, services, cluster) -> None:
+    """Of what is asked for by its id alone nobody is told what else there is."""
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    found = experiment(client, dataset["id"])
+    mine = workflow(client, found["id"])
+    inference(client, dataset["id"])
+    refused = client.delete(f"{API}/workflows/{mine['id']}").json()
+    assert refused["hint"] == "wait for it, or DELETE it with ?force=true"
+    refused = client.delete(f"{API}/datasets/{dataset['id']}").json()
+    assert refused["detail"] == "dataset 'texts' is used by: which, job 'mine'"
+    assert refused["hint"] == "delete those first, or DELETE with ?cascade=true removes them too"
+    text = experiment(client, dataset["id"], task_definition={"task": "text-generation"})
+    body = {"name": "n", "model": "lead-1", "provider": "baseline", "experiment_id": text["id"]}
+    assert created(client, "workflows", body, 422)["hint"] == "give it one as system_prompt"
+    client.put(f"{API}/settings/secrets/mine_alone", json={"value": "s" * 20})
+    for path in ("datasets", "experiments", "workflows", "jobs"):
+        assert get(client, f"{path}/{NOWHERE}", 404).json().get("hint") is None
+    assert "hint" not in client.delete(f"{API}/settings/secrets/yours").json()
+
+
+def test_what_is_recorded_of_a_failure_speaks_of_requests(client, services, cluster) -> None:
+    dataset = uploaded(client).json()
+    cluster.execute = False
+    job = inference(client, dataset["id"])
+    cluster.states[job["id"]] = JobState(Status.FAILED, "killed", exit_code=-9)
+    said = get(client, f"jobs/{job['id']}").json()["message"]
+    assert "give the model a smaller batch_size or the cluster's nodes more memory" in said
 
 
 def test_an_experiment_with_its_workflows(client, services) -> None:
