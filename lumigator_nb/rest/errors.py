@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -83,7 +85,7 @@ def install(app: FastAPI) -> None:
             log.error("%s", error.message)
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers=headers)
+        return answer(request, status, redact(_detail(error)), error.hint and redact(error.hint), headers=headers)
 
     @app.exception_handler(RefusedError)
     async def _refused(request: Request, error: RefusedError) -> JSONResponse:
@@ -99,6 +101,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         return answer(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def _detail(error: errors.LumigatorError) -> str:
+    """What is wrong; of what has no such id in Lumigator's words, which programs look at."""
+    if isinstance(error, errors.NotFoundError) and error.kind in ("dataset", "experiment", "job", "workflow"):
+        with suppress(ValueError):
+            return f"{error.kind.capitalize()} with ID {UUID(error.key)} not found"
+    return error.message
 
 
 def _words(error: dict[str, Any]) -> str:
