@@ -19,6 +19,7 @@ from lumigator_nb.errors import DamagedError, ExecutionError, LumigatorError, St
 from lumigator_nb.kept import KeptAsking
 from lumigator_nb.keys import Redactor
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores, parallel
+from lumigator_nb.metrics.base import mean
 from lumigator_nb.metrics.judge import TASK
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Step, WorkflowSpec, is_ground_truth
@@ -227,6 +228,7 @@ class Total:
     def __init__(self, info: ScoreInfo) -> None:
         self.info = info
         self._sum: FloatArray | float = 0.0
+        self._values = 0.0
         self._count = 0
         self._unscored: Counter[str] = Counter()
 
@@ -234,12 +236,14 @@ class Total:
         """Add the scores of some examples."""
         scored = scores.statistics[scores.scored]
         self._sum = self._sum + scored.sum(axis=0)
+        self._values += float(scores.values[scores.scored].sum())
         self._count += len(scored)
         self._unscored.update(scores.unscored)
 
     def merge(self, other: Total) -> None:
         """Add the sum over other examples."""
         self._sum = self._sum + other._sum
+        self._values += other._values
         self._count += other._count
         self._unscored.update(other._unscored)
 
@@ -256,6 +260,7 @@ class Total:
             common["other reasons"] = others
         return ScoreResult(
             overall=overall,
+            mean=self._values / self._count if self._count and self.info.aggregate is not mean else None,
             n_scored=self._count,
             unscored=dict(common),
             description=self.info.description,

@@ -288,17 +288,21 @@ class Workflows(Repository[Workflow]):
         return self._in_order(select(Workflow).where(col(Workflow.status).in_(active)))
 
 
-_asked = sa.type_coerce(col(Experiment.asked), sa.JSON)
+_asked, _model = sa.type_coerce(col(Experiment.asked), sa.JSON), sa.type_coerce(col(Workflow.model), sa.JSON)
 # What a list of jobs shows of each, in the order of the fields of `services.jobs.JobSummary`. Of JSON only what is
 # shown is taken out, by the database.
 JOB_COLUMNS: tuple[Any, ...] = (
     col(Job.id), col(Job.step), col(Job.status), col(Job.error),
     col(Job.created_at), col(Job.started_at), func.coalesce(col(Job.finished_at), col(Workflow.finished_at)),
     col(Workflow.label), col(Workflow.description), col(Workflow.attempted_at),
-    sa.type_coerce(col(Workflow.model), sa.JSON)["name"].as_string(),
+    _model["name"].as_string(),
     col(Experiment.id), col(Experiment.purpose), col(Experiment.description), col(Experiment.dataset_id),
     col(Experiment.owes_dataset),
     _asked["name"].as_string(), _asked["problem"].as_string(), _asked["max_samples"].as_integer(),
+    sa.type_coerce(col(Experiment.task), sa.JSON)["kind"].as_string(),
+    col(Dataset.name), col(Dataset.filename),
+    sa.type_coerce(col(Dataset.generated), sa.JSON)["model"].as_string(),
+    sa.type_coerce(col(Dataset.derived), sa.JSON)["how"].as_string(),
 )  # fmt: skip
 
 
@@ -334,6 +338,7 @@ class Jobs(Repository[Job]):
             sa.select(*JOB_COLUMNS)
             .join(Workflow, col(Job.workflow_id) == col(Workflow.id))
             .join(Experiment, col(Workflow.experiment_id) == col(Experiment.id))
+            .join(Dataset, col(Experiment.dataset_id) == col(Dataset.id))
             .where(*self._of_kinds(kinds))
             .order_by(col(Job.created_at).desc(), col(Job.id).desc())
         )

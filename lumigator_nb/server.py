@@ -89,6 +89,8 @@ class Server:
         services.admits_origin = lambda origin, host: allowed.admit(origin, host) or origin in origins or "*" in origins
         arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
         application: Application = self._server._tornado
+        if serving.gate is None:  # or else programs are led to the login, as everybody
+            application.settings["lumigator_hello"] = {"Hello": "Lumigator!🐊"}
         application.add_handlers(r".*", [(rf"{serving.path}/(?:api|metrics)(?:/.*)?", Bridge, arguments)])
         self._ray = _listening(application, api.ray_port, serving) if api.ray_port is not None else None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -86,7 +88,7 @@ def install(app: FastAPI) -> None:
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         hint = None if _names_others(error) else error.hint
-        return answer(request, status, redact(error.message), hint and redact(hint), headers=headers)
+        return answer(request, status, redact(_detail(error)), hint and redact(hint), headers=headers)
 
     @app.exception_handler(RefusedError)
     async def _refused(request: Request, error: RefusedError) -> JSONResponse:
@@ -108,6 +110,14 @@ def _names_others(error: errors.LumigatorError) -> bool:
     """Whether a hint tells what else there is, which is not for whoever asks for something by its id."""
     hint = error.hint or ""
     return isinstance(error, errors.NotFoundError) and hint.startswith(("known: ", "there is no "))
+
+
+def _detail(error: errors.LumigatorError) -> str:
+    """What is wrong; of what has no such id in Lumigator's words, which programs look at."""
+    if isinstance(error, errors.NotFoundError) and error.kind in ("dataset", "experiment", "job", "workflow"):
+        with suppress(ValueError):
+            return f"{error.kind.capitalize()} with ID {UUID(error.key)} not found"
+    return error.message
 
 
 def _words(error: dict[str, Any]) -> str:

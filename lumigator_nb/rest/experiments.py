@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
+from lumigator_nb import layout
 from lumigator_nb.errors import NotFoundError
 from lumigator_nb.records import Experiment, Workflow
 from lumigator_nb.rest import schemas as api
@@ -26,7 +27,7 @@ from lumigator_nb.rest.translation import (
     task_of,
     workflow_response,
 )
-from lumigator_nb.specs import Launch, Purpose, Status
+from lumigator_nb.specs import Launch, Purpose, Status, Step
 
 router = APIRouter(tags=["experiments"])
 
@@ -102,8 +103,10 @@ def get_workflow(services: Shared, request: Request, workflow_id: UUID) -> api.W
 
 @router.get("/workflows/{workflow_id}/logs", dependencies=[READ], responses=responses(404))
 def get_workflow_logs(services: Shared, workflow_id: UUID) -> api.Logs:
-    """Return what the worker has printed."""
-    return api.Logs(logs=services.ws.workflows.logs(_workflow(services, workflow_id)))
+    """Return what the worker of both jobs has printed; when all is done, with where in the store the results are."""
+    workflow = _workflow(services, workflow_id)
+    logs = services.ws.workflows.logs(workflow)
+    return api.Logs(logs=f"{logs}{_stored(services, workflow)}" if workflow.status is Status.SUCCEEDED else logs)
 
 
 @router.get("/workflows/{workflow_id}/result/download", dependencies=[READ], responses=responses(404))
@@ -112,7 +115,7 @@ def get_workflow_result_download(services: Shared, request: Request, workflow_id
     workflow = _refreshed(services, workflow_id)
     if workflow.status is not Status.SUCCEEDED:
         raise NotFoundError("result of workflow", workflow.id, f"the workflow is {workflow.status.value}")
-    path = services.links.path("workflow", workflow.id, f"workflow-{workflow.id}.json")
+    path = services.links.path("workflow", workflow.id, "results", f"workflow-{workflow.id}.json")
     return f"{base(request)}/{path}"
 
 
@@ -155,6 +158,17 @@ def _refreshed(services: Services, workflow_id: UUID) -> Workflow:
     if not found:  # it was deleted at this moment
         raise NotFoundError("workflow", str(workflow_id))
     return found[0]
+
+
+def _stored(services: Services, workflow: Workflow) -> str:
+    """The sentences by which programs recognise in Lumigator's logs that both jobs are done, in their order."""
+    answers, scores = (layout.step_folder(workflow.id, step) for step in Step)
+    on_s3 = scores if services.ws.store.protocol == "s3" else "a bucket is left out: the store is no bucket"
+    return (
+        f"Inference results stored at {answers}\n"
+        f"Storing evaluation results to {scores}\n"
+        f"Storing evaluation results for S3 to {on_s3}\n"
+    )
 
 
 def _details(services: Services, request: Request, workflow: Workflow) -> api.WorkflowDetails:

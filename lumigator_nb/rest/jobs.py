@@ -111,7 +111,10 @@ async def list_jobs(
         list[str], Query(description="inference, annotate, evaluator; default all; there are none of other types")
     ] = [],  # noqa: B006
 ) -> Response:
-    """List jobs, newest first, as they are recorded: the server looks at those under way all the time."""
+    """List the newest jobs but `skip`, in the order of their creation, as they are recorded.
+
+    The server looks at those under way all the time.
+    """
     purposes = [PURPOSES[each] for each in api.JobType if each.value in job_types]
     if job_types and not purposes:
         nothing = api.Listing[api.JobResponse](total=0, items=[])
@@ -122,7 +125,7 @@ async def list_jobs(
 
 
 def _listed(services: Services, purposes: Sequence[Purpose], skip: int, limit: int) -> bytes:
-    found = [job_response(each) for each in services.ws.jobs.list(purposes, limit=limit, offset=skip)]
+    found = [job_response(each) for each in reversed(services.ws.jobs.list(purposes, limit=limit, offset=skip))]
     page = api.Listing[api.JobResponse](total=services.ws.jobs.count(purposes), items=found)
     # Written here: FastAPI would check each job once more, which takes longer than to read them.
     return page.model_dump_json().encode()
@@ -151,7 +154,7 @@ def get_job_result(services: Shared, job_id: UUID) -> api.JobResult:
 def get_job_result_download(services: Shared, request: Request, job_id: UUID) -> api.JobResultDownload:
     """Return the address of a job's result: an object of `metrics`, `parameters` and `artifacts`."""
     asked = _succeeded(services, job_id)
-    path = services.links.path("job", asked.job.id, f"job-{asked.job.id}.json")
+    path = services.links.path("job", asked.job.id, "results", f"job-{asked.job.id}.json")
     return api.JobResultDownload(id=UUID(asked.job.id), download_url=f"{base(request)}/{path}")
 
 

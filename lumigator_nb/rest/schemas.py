@@ -133,7 +133,7 @@ class DatasetResponse(Answer):
 
 
 class DatasetDownload(Answer):
-    """Addresses of a dataset's files, which hold for an hour."""
+    """Addresses of a dataset's files, which hold for one to two hours."""
 
     id: UUID
     download_urls: list[str]
@@ -346,7 +346,7 @@ class JobResult(Answer):
 
 
 class JobResultDownload(Answer):
-    """The address of a job's result, which holds for an hour."""
+    """The address of a job's result, which holds for one to two hours."""
 
     id: UUID
     download_url: str

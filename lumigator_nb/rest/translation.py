@@ -54,7 +54,11 @@ def task_definition(task: Task) -> dict[str, str]:
     """Return a task as Lumigator defines it."""
     if task.kind == "translation":
         return {"task": "translation", "source_language": task.source or "", "target_language": task.target or ""}
-    return {"task": task.kind.replace("_", "-")}
+    return {"task": _task_name(task.kind)}
+
+
+def _task_name(kind: str) -> str:
+    return kind.replace("_", "-")
 
 
 def model_of(
@@ -198,8 +202,11 @@ def _on_ground_truth(record: Dataset) -> list[str]:
 
 def filename_of(record: Dataset) -> str:
     """Return what a dataset's file is called; what was never a file is called by its name."""
-    made_here = record.generated or record.derived or record.filename == "dataframe.parquet"
-    return f"{layout.filename_of(record.name)}.csv" if made_here else record.filename
+    return _filename(record.name, record.filename, made_here=bool(record.generated or record.derived))
+
+
+def _filename(name: str, given: str, *, made_here: bool) -> str:
+    return f"{layout.filename_of(name)}.csv" if made_here or given == "dataframe.parquet" else given
 
 
 def job_response(job: JobSummary) -> api.JobResponse:
@@ -215,15 +222,26 @@ def job_response(job: JobSummary) -> api.JobResponse:
         updated_at=job.finished_at or job.started_at,
         experiment_id=None if job.alone else UUID(job.experiment_id),
         submission_id=job.id,
-        config={
-            "dataset": {"id": job.dataset_id},
-            "max_samples": job.asked_samples or -1,
-            "model_name_or_path": None if job.purpose is Purpose.EVALUATION else job.model,
-        },
+        config=_config(job),
+        metadata={"job_type": JOB_TYPES[job.purpose].value},
         message=wording.message(job.problem),
         start_time=job.started_at or job.attempted_at,
         end_time=job.finished_at,
     )
+
+
+def _config(job: JobSummary) -> dict[str, Any]:
+    """What Lumigator's pages show of a job's settings; `hf_pipeline` is there for every provider, since they look."""
+    made_here = job.dataset_model is not None or job.dataset_how is not None
+    filename = _filename(job.dataset_name, job.dataset_filename, made_here=made_here)
+    model = None if job.purpose is Purpose.EVALUATION else job.model
+    return {
+        "name": job.name,
+        "dataset": {"id": job.dataset_id, "name": filename},
+        "max_samples": job.asked_samples or -1,
+        "model_name_or_path": model,
+        "hf_pipeline": {"model_name_or_path": model, "task": _task_name(job.task)},
+    }
 
 
 def ray_job(job: JobSummary) -> api.RayJob:
@@ -235,6 +253,7 @@ def ray_job(job: JobSummary) -> api.RayJob:
         message=wording.message(job.problem),
         start_time=int(start.timestamp() * 1000),
         end_time=int(end.timestamp() * 1000) if end else None,
+        metadata={"job_type": JOB_TYPES[job.purpose].value},
     )
 
 
@@ -271,13 +290,16 @@ class Page:
         return api.WorkflowJob(
             id=UUID(job.id),
             metrics=[api.NamedValue(name=name, value=value) for name, value in found.items()],
-            parameters=[api.NamedValue(name="model", value=workflow.model.name)],
+            parameters=[
+                api.NamedValue(name="model", value=workflow.model.name),
+                api.NamedValue(name="ray_job_id", value=job.id),
+            ],
             metric_url=url,
             artifact_url=url,
         )
 
     def _url(self, kind: str, key: str) -> str:
-        return f"{self._base}/{self._sign(kind, key, f'{kind}-{key}.json')}"
+        return f"{self._base}/{self._sign(kind, key, 'results', f'{kind}-{key}.json')}"
 
 
 def workflow_response(experiment: Experiment, workflow: Workflow) -> api.WorkflowResponse:

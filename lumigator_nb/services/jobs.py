@@ -47,6 +47,8 @@ class JobSummary(NamedTuple):
         label: of the model.
         of: what its experiment is there for.
         asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
+        task: its kind.
+        dataset_model, dataset_how: of `Dataset.generated` and `Dataset.derived`, where they are there.
     """
 
     id: str
@@ -68,6 +70,11 @@ class JobSummary(NamedTuple):
     asked_name: str | None
     asked_problem: str | None
     asked_samples: int | None
+    task: str
+    dataset_name: str
+    dataset_filename: str
+    dataset_model: str | None
+    dataset_how: str | None
 
     @property
     def alone(self) -> bool:
@@ -110,11 +117,12 @@ class Asked:
     job: Job
     workflow: Workflow
     experiment: Experiment
+    dataset: Dataset
 
     @property
     def summary(self) -> JobSummary:
         """What a list shows of it."""
-        job, workflow, experiment = self.job, self.workflow, self.experiment
+        job, workflow, experiment, dataset = self.job, self.workflow, self.experiment, self.dataset
         return JobSummary(
             id=job.id, step=job.step, recorded=job.status, error=job.error, created_at=job.created_at,
             started_at=job.started_at, finished_at=job.finished_at or workflow.finished_at, label=workflow.label,
@@ -123,6 +131,8 @@ class Asked:
             experiment_description=experiment.description, dataset_id=experiment.dataset_id,
             owes_dataset=experiment.owes_dataset, asked_name=experiment.asked.get("name"),
             asked_problem=experiment.asked.get("problem"), asked_samples=experiment.asked.get("max_samples"),
+            task=experiment.task.kind, dataset_name=dataset.name, dataset_filename=dataset.filename,
+            dataset_model=dataset.generated.get("model"), dataset_how=dataset.derived.get("how"),
         )  # fmt: skip
 
     @property
@@ -377,7 +387,8 @@ def _found(work: UnitOfWork, key: str) -> Asked:
     if job is None or not job.listed:
         raise NotFoundError("job", key)
     workflow = work.workflows.get(job.workflow_id)
-    return Asked(job, workflow, work.experiments.get(workflow.experiment_id))
+    experiment = work.experiments.get(workflow.experiment_id)
+    return Asked(job, workflow, experiment, work.datasets.get(experiment.dataset_id))
 
 
 def _kinds(purposes: Sequence[Purpose]) -> builtins.list[tuple[Step, Purpose | None]]:
