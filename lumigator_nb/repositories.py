@@ -279,6 +279,7 @@ JOB_COLUMNS: tuple[Any, ...] = (
     col(Experiment.id), col(Experiment.purpose), col(Experiment.description), col(Experiment.dataset_id),
     col(Experiment.owes_dataset),
     _asked["name"].as_string(), _asked["problem"].as_string(), _asked["max_samples"].as_integer(),
+    sa.type_coerce(col(Job.details), sa.JSON)["failed_metrics"],
 )  # fmt: skip
 
 

@@ -210,7 +210,16 @@ def check(
         _check_language(metric, language)
         with suppress(*(() if here else (ConfigurationError,))):
             metric.prepare()
-    _refuse_same_scores(chosen)
+    check_distinct(spec for spec, _ in chosen)
+
+
+def check_distinct(specs: Iterable[MetricSpec]) -> None:
+    """Refuse metrics of which two report a score of the same name.
+
+    Raises:
+        InvalidInputError: two do.
+    """
+    _refuse_same_scores([(spec, create(spec)) for spec in specs])
 
 
 def _check_columns(metric: Metric, columns: Collection[str] | None) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lumigator_nb import layout, metrics, results
+from lumigator_nb.display.text import reason
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.services.comparisons import Comparison
@@ -43,7 +44,7 @@ def of_evaluation(ws: Workspace, experiment: Experiment, workflow: Workflow, job
     """Return the result of an evaluation, as :func:`of_inference`."""
     return {
         "metrics": _scores(ws, experiment, workflow, job),
-        "parameters": parameters(experiment, workflow),
+        "parameters": parameters(experiment, workflow, job.skipped),
         "artifacts": {name: values for name, values in _texts(ws, experiment, workflow).items() if name != "examples"}
         | {"evaluation_time": _seconds(job)},
     }
@@ -56,14 +57,21 @@ def of_workflow(ws: Workspace, experiment: Experiment, workflow: Workflow) -> di
     evaluation = of_evaluation(ws, experiment, workflow, jobs[Step.EVALUATION])
     return {
         "metrics": {**evaluation["metrics"], **inference["metrics"]},
-        "parameters": inference["parameters"],
+        "parameters": evaluation["parameters"],
         "artifacts": {**inference["artifacts"], "evaluation_time": evaluation["artifacts"]["evaluation_time"]},
     }
 
 
-def parameters(experiment: Experiment, workflow: Workflow) -> dict[str, Any]:
-    """Return what was asked, of whom, and how."""
+def parameters(
+    experiment: Experiment, workflow: Workflow, skipped: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what was asked, of whom, and how; and what to know of the metrics.
+
+    Args:
+        skipped: metrics that could not be computed, by title, with the reason.
+    """
     model = workflow.model
+    notes = {spec.title: note for spec in experiment.metrics if (note := metrics.create(spec).note)}
     return {
         "name": workflow.label,
         "dataset": {"id": experiment.dataset_id},
@@ -73,6 +81,8 @@ def parameters(experiment: Experiment, workflow: Workflow) -> dict[str, Any]:
         "system_prompt": model.worded(experiment.task).instruction,
         "generation_config": model.generation.model_dump(mode="json"),
         "metrics": [spec.title for spec in experiment.metrics],
+        **({"skipped_metrics": {title: reason(error) for title, error in skipped.items()}} if skipped else {}),
+        **({"metric_notes": notes} if notes else {}),
     }
 
 
@@ -234,6 +244,8 @@ def _scores(ws: Workspace, experiment: Experiment, workflow: Workflow, job: Job)
     frame = ws.workflows.scores(workflow, experiment.metrics)
     found: dict[str, dict[str, Any]] = {}
     for spec in experiment.metrics:
+        if spec.title in job.skipped:
+            continue
         for info in metrics.create(spec).infos:
             if info.name not in frame:
                 continue

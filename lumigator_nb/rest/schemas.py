@@ -360,12 +360,13 @@ class WorkflowResponse(Answer):
 
 
 class WorkflowDetails(WorkflowResponse):
-    """A workflow with its jobs and results."""
+    """A workflow with its jobs and results; `message` says why it failed, or which metrics were skipped, and why."""
 
     jobs: list[WorkflowJob]
     metrics: dict[str, float]
     parameters: dict[str, Any]
     artifacts_download_url: str | None = None
+    message: str | None = None
 
 
 class ExperimentResponse(Answer):

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
+from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
     ConflictError,
     DatasetError,
@@ -45,6 +46,7 @@ class JobSummary(NamedTuple):
         label: of the model.
         of: what its experiment is there for.
         asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
+        skipped: metrics that could not be computed, by title, with the reason; None where there are none.
     """
 
     id: str
@@ -66,6 +68,7 @@ class JobSummary(NamedTuple):
     asked_name: str | None
     asked_problem: str | None
     asked_samples: int | None
+    skipped: dict[str, str] | None
 
     @property
     def alone(self) -> bool:
@@ -97,8 +100,8 @@ class JobSummary(NamedTuple):
 
     @property
     def problem(self) -> str | None:
-        """Why it failed, or why no dataset could be made of it."""
-        return self.error or self.asked_problem
+        """Why it failed, why no dataset could be made of it, or which metrics were skipped, and why."""
+        return self.error or self.asked_problem or "\n".join(skipped(self.skipped or {})) or None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Asked:
             experiment_description=experiment.description, dataset_id=experiment.dataset_id,
             owes_dataset=experiment.owes_dataset, asked_name=experiment.asked.get("name"),
             asked_problem=experiment.asked.get("problem"), asked_samples=experiment.asked.get("max_samples"),
+            skipped=job.skipped,
         )  # fmt: skip
 
     @property
@@ -206,6 +210,7 @@ class Jobs:
         description: str = "",
         max_samples: int | None = None,
         column: str = PREDICTIONS,
+        skipping: bool = False,
     ) -> Asked:
         """Score predictions that are a column of a dataset.
 
@@ -213,6 +218,7 @@ class Jobs:
             dataset: record, name or id.
             metrics: as of :meth:`Experiments.create`.
             column: with the predictions.
+            skipping: take metrics that cannot be computed, too; the job skips them, and says why.
 
         Raises:
             DatasetError: there is no such column.
@@ -227,6 +233,7 @@ class Jobs:
         holder = self._experiments.prepare_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
             asked={"max_samples": max_samples or -1}, description=description, max_samples=max_samples,
+            skipping=skipping,
         )  # fmt: skip
         return self.get(self._workflows.record_alone(holder, column).id)
 

@@ -151,7 +151,7 @@ class Workflows:
         """
         launch = launch or Launch()
         (chosen,) = self._models_to_enqueue(model, launch)
-        self.submitter.check([chosen], holder.metrics)
+        self.submitter.check([chosen])
         claims.check_prompts([chosen], holder.task)
         return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
 
@@ -261,8 +261,10 @@ class Workflows:
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
-        self.submitter.check(chosen, record.metrics)
-        if not fresh:  # whoever enqueues does not wait for the cluster
+        if fresh:  # whoever enqueues does not wait for the cluster; a judge without its key is skipped
+            self.submitter.check(chosen)
+        else:
+            self.submitter.check(chosen, record.metrics)
             self.submitter.check_cluster(record.metrics)
         noted = provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
