@@ -92,7 +92,7 @@ def own_block(model: ModelProgress) -> Html:
 
 
 def _parts(model: ModelProgress) -> list[Html | None]:
-    return [_bar(model), _figures(model), _error(model)]
+    return [_bar(model), _figures(model), _skipped(model), _error(model)]
 
 
 def static(view: ProgressView) -> Html:
@@ -177,6 +177,10 @@ def _figures(model: ModelProgress) -> Html | None:
     )
     said = " · ".join(fact for fact in facts if fact)
     return tag("div", said, class_="lm-soft lm-figures") if said else None
+
+
+def _skipped(model: ModelProgress) -> Html | None:
+    return tag("div", first_line(model.skipped, 500), class_="lm-note") if model.skipped else None
 
 
 def _error(model: ModelProgress) -> Html | None:

@@ -45,6 +45,7 @@ class ModelProgress:
         cost: dollars so far; None without a price.
         failed: examples without an answer.
         notes: what else there is to say.
+        skipped: which metrics could not be computed, and why.
         error: why it failed or was stopped; `log` are the last lines that its worker printed, None until they are read.
         read: whether its scores were read since it ended.
         act: what can be done about it.
@@ -62,6 +63,7 @@ class ModelProgress:
     failed: int = 0
     standing: Standing | None = None
     notes: tuple[str, ...] = ()
+    skipped: str = ""
     error: str = ""
     log: str | None = None
     read: bool = False
@@ -232,6 +234,7 @@ def _model(
         failed=failed,
         standing=same.standing if same and same.standing and (known or not ended) else recorded(scores, main),
         notes=_notes(workflow, row),
+        skipped=row.skipped,
         error=workflow.error or "",
         log=same.log if same and known else None,
         read=bool(same and known and same.read),

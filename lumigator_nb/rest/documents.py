@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lumigator_nb import layout, metrics, results
+from lumigator_nb.display.overview import notes
 from lumigator_nb.display.text import reason
 from lumigator_nb.metrics.base import mean
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
@@ -62,9 +63,7 @@ def of_workflow(ws: Workspace, experiment: Experiment, workflow: Workflow) -> di
     }
 
 
-def parameters(
-    experiment: Experiment, workflow: Workflow, skipped: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def parameters(experiment: Experiment, workflow: Workflow, skipped: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what was asked, of whom, and how; and what to know of the metrics.
 
     Args:
@@ -183,6 +182,12 @@ def of_comparison(comparison: Comparison, score: str) -> dict[str, Any]:
         "summary": records(comparison.summary()),
         "ranking": records(comparison.ranking(score)) if decides else [],
         "costs": records(comparison.costs()),
+        "notes": notes(comparison),
+        "not_computed": {
+            title: {model: reason(error) for model, error in reasons.items()}
+            for title, reasons in comparison.not_computed.items()
+        },
+        "uncompared": comparison.uncompared,
     }
 
 

@@ -21,6 +21,7 @@ from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
     ConflictError,
     InvalidInputError,
@@ -485,7 +486,18 @@ class Workflows:
         # stopped, too: how far they came, and for what money.
         begun = [each for each in workflows if each.status is not Status.SUCCEEDED and each.submission_id not in places]
         found = results.find_progress(self._store, {each.id: each.attempt for each in begun})
-        return [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        rows = [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        lacking = self._skipped([each.id for each in workflows if each.status is Status.SUCCEEDED])
+        return [
+            replace(row, skipped="; ".join(skipped(lacking[each.id]))) if each.id in lacking else row
+            for each, row in zip(workflows, rows, strict=True)
+        ]
+
+    def _skipped(self, workflow_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not workflow_ids:
+            return {}
+        with reading(self._database) as work:
+            return work.jobs.skipped(workflow_ids)
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
         """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.

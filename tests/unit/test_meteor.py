@@ -87,8 +87,8 @@ FOREIGN = {
     "schnell schneller 3,50 € Bank Banken „gut“ – Ärger",
     "es": "El la los perro perros gato gatos ¿Cómo estás? ¡Hola! niño niñas come comes comiendo 1.000,50 Sr. once red "
     "sin pan «bien» del al está",
-    "fr": "L'homme l'eau d'accord chat chats aujourd'hui qu'il n'est pain main but français mangent mangés M. 5% « oui » "
-    "chien chiens c'est à",
+    "fr": "L'homme l'eau d'accord chat chats aujourd'hui qu'il n'est pain main but français mangent mangés M. 5% "
+    "« oui » chien chiens c'est à",
     "pl": "pies psy psa kot koty żółw żółwie idzie idą tak nie jest są pan panowie dr. 12.05 że",
     "ru": "Собака собаки кошка кошек бежит бежал дом дома не да и в на г. 5 рублей",
     "ko": "개가 개는 고양이가 집에 갔다 간다 빨리 그리고 3시에 .",

@@ -11,7 +11,11 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from lumigator_nb.cli import common
+from lumigator_nb.display.progress import as_text
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, MissingFieldsError
+from lumigator_nb.presentation.progress_markup import static
+from lumigator_nb.presentation.progressing import progress_view
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.state import Services
@@ -111,9 +115,7 @@ def test_meteor_of_another_language_is_computed_and_says_how(client) -> None:
 def test_ground_truth_that_is_not_there_costs_only_what_needs_it(client) -> None:
     job = scored(client, ["length", "rouge"], truth=False)
     assert (job["status"], set(result(client, job)["metrics"])) == ("succeeded", {"length"})
-    assert job["message"] == (
-        "metric rouge was skipped: ground truth is needed for: rouge; the dataset has none"
-    )
+    assert job["message"] == ("metric rouge was skipped: ground truth is needed for: rouge; the dataset has none")
 
 
 def test_where_no_metric_can_be_computed_the_job_fails_with_all_reasons(client, no_bertscore) -> None:
@@ -173,7 +175,7 @@ def test_what_was_skipped_is_computed_when_it_can_be(client, inline_ws, monkeypa
     assert "meteor_meteor_mean" in again["metrics"]
 
 
-def _missing():
+def _missing(*_: object):
     raise ConfigurationError("no data")
 
 
@@ -196,3 +198,115 @@ def test_who_types_a_metric_in_python_is_told_at_once(inline_ws, no_bertscore) -
             inline_ws.datasets.upload(pd.DataFrame({"example": ["a"], "ground_truth": ["b"], "predictions": ["b"]})),
             metrics=["bertscore"],
         )
+
+
+@pytest.fixture
+def uneven(inline_ws, monkeypatch):
+    """An experiment of which only the first of two models has METEOR, and the second only was asked for length."""
+    frame = pd.DataFrame({"example": [f"The dog runs to house {n}." for n in range(ROWS)]})
+    frame["ground_truth"] = frame["example"].str.replace("runs", "ran")
+    dataset = inline_ws.datasets.upload(frame, name="d")
+    made = inline_ws.experiments.create("e", dataset=dataset, metrics=["bleu", "meteor"])
+    inline_ws.wait(inline_ws.workflows.launch(made, ["baseline/copy"]), progress=False, check=True)
+    made = inline_ws.experiments.add_metrics(made, ["length"])
+    with monkeypatch.context() as patched:
+        patched.setattr("lumigator_nb.metrics.meteor._tokenizer", _missing)
+        inline_ws.wait(inline_ws.workflows.launch(made, ["baseline/lead-1"]), progress=False, check=True)
+    return made
+
+
+def test_a_metric_that_one_model_lacks_is_shown_apart_with_the_reason(inline_ws, uneven) -> None:
+    comparison = inline_ws.compare(uneven)
+    assert [info.name for info in comparison.scores] == ["bleu"]
+    assert comparison.not_computed == {
+        "meteor": {"baseline/lead-1": "no data"},
+        "length": {"baseline/copy": "it joined the experiment later"},
+    }
+    assert set(comparison.uncompared) >= {"meteor", "words"}
+    assert set(comparison.uncompared["meteor"]) == {"baseline/copy"}
+    with pytest.raises(
+        InvalidInputError, match=r"no example has the score 'meteor' from every model(.|\n)* meteor could"
+    ):
+        comparison.best("meteor")
+
+
+@pytest.mark.parametrize("ending", [".html", ".md"])
+def test_it_stands_in_every_report(inline_ws, uneven, tmp_path, ending) -> None:
+    comparison = inline_ws.compare(uneven)
+    report = comparison.export(tmp_path / f"report{ending}").read_text().replace("\\", "")
+    for shown in (report, comparison._repr_html_(), str(comparison).replace("\n", " ")):
+        assert "meteor could not be computed for baseline/lead-1: no data." in shown
+        assert "length was not computed for baseline/copy: it joined the experiment later." in shown
+        assert "Not compared: scores that some models lack" in shown
+        assert "ws.evaluate(experiment) computes what is missing" in shown
+
+
+def test_it_stands_in_the_comparison_over_rest(client, inline_ws, uneven) -> None:
+    found = get(client, f"experiments/{uneven.id}/comparison")
+    assert found["not_computed"]["meteor"] == {"baseline/lead-1": "no data"}
+    assert set(found["uncompared"]["meteor"]) == {"baseline/copy"}
+    assert any(note.startswith("meteor could not be computed for") for note in found["notes"])
+
+
+def test_models_that_lack_a_metric_for_one_reason_share_a_sentence(inline_ws, uneven, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("lumigator_nb.metrics.length.Length._score", _missing)
+        models = ["baseline/lead-2", "baseline/lead-3"]
+        inline_ws.wait(inline_ws.workflows.launch(uneven, models), progress=False, check=True)
+    said = str(inline_ws.compare(uneven)).replace("\n", " ")
+    assert "length could not be computed for baseline/lead-2 and baseline/lead-3:" in said
+
+
+def test_how_far_models_are_says_what_was_skipped(inline_ws, uneven) -> None:
+    line = "metric meteor was skipped: no data"
+    rows = {row.label: row for row in inline_ws.workflows.progress(uneven)}
+    assert (rows["baseline/copy"].skipped, rows["baseline/lead-1"].skipped) == ("", line)
+    assert line in as_text(list(rows.values()))
+    view = progress_view(inline_ws, uneven)
+    assert {model.workflow.label: model.skipped for model in view.models} == {
+        "baseline/copy": "", "baseline/lead-1": line
+    }  # fmt: skip
+    assert static(view).count(line) == 1
+    job = next(job for job in inline_ws.workflows.jobs(uneven) if job.skipped)
+    assert "skipped metric meteor" in str(job)
+
+
+def test_the_command_line_says_it(inline_ws, uneven, capsys) -> None:
+    common.print_workflows(inline_ws, inline_ws.workflows.of(uneven))
+    common.compare_and_print(inline_ws, uneven, None)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "metric meteor was skipped" in said.replace("- ", "-")
+    assert "meteor could not be computed for baseline/lead-1: no data." in said
+
+
+def test_an_evaluation_later_completes_the_comparison(inline_ws, uneven) -> None:
+    inline_ws.wait(inline_ws.evaluate(uneven), progress=False, check=True)
+    comparison = inline_ws.compare(uneven)
+    assert (comparison.not_computed, comparison.uncompared) == ({}, {})
+    assert {info.name for info in comparison.scores} >= {"bleu", "meteor", "words"}
+    assert "could not be computed" not in str(comparison)
+    assert {row.skipped for row in inline_ws.workflows.progress(uneven)} == {""}
+
+
+def test_where_the_models_share_no_score_the_reasons_are_named(inline_ws, monkeypatch) -> None:
+    frame = pd.DataFrame({"example": ["a b", "c d"], "ground_truth": ["a b", "c"]})
+    dataset = inline_ws.datasets.upload(frame, name="d")
+    made = inline_ws.experiments.create("e", dataset=dataset, metrics=["meteor", "length"])
+    for broken, model in (("meteor.Meteor._score", "copy"), ("length.Length._score", "lead-1")):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"lumigator_nb.metrics.{broken}", _missing)
+            inline_ws.wait(inline_ws.workflows.launch(made, [f"baseline/{model}"]), progress=False)
+    with pytest.raises(InvalidInputError, match="meteor could not be computed for baseline/copy: no data"):
+        inline_ws.compare(made)
+
+
+def test_a_comparison_says_that_meteor_did_without_synonyms(inline_ws, tmp_path) -> None:
+    frame = pd.DataFrame({"example": ["The house.", "The dog."], "ground_truth": ["Das Haus.", "Der Hund."]})
+    dataset = inline_ws.datasets.upload(frame, name="d")
+    made = inline_ws.experiments.create("e", dataset=dataset, task=Translation("en", "de"), metrics=["bleu", "meteor"])
+    inline_ws.wait(inline_ws.workflows.launch(made, ["baseline/copy"]), progress=False, check=True)
+    comparison = inline_ws.compare(made)
+    report = comparison.export(tmp_path / "report.html").read_text()
+    for shown in (report, comparison._repr_html_(), str(comparison).replace("\n", " ")):
+        assert "METEOR without synonyms (equal words and English stems only)" in shown
+    assert "synonyms:none" in report
