@@ -224,9 +224,7 @@ def test_a_metric_that_one_model_lacks_is_shown_apart_with_the_reason(inline_ws,
     }
     assert set(comparison.uncompared) >= {"meteor", "words"}
     assert set(comparison.uncompared["meteor"]) == {"baseline/copy"}
-    with pytest.raises(
-        InvalidInputError, match=r"no example has the score 'meteor' from every model(.|\n)* meteor could"
-    ):
+    with pytest.raises(InvalidInputError, match=r"'meteor' from every model(.|\n)* meteor could"):
         comparison.best("meteor")
 
 
