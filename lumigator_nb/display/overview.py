@@ -174,7 +174,9 @@ def not_computed(comparison: Comparison) -> list[str]:
             by_reason.setdefault(reason(error), []).append(model)
         for why, models in by_reason.items():
             which = "any model" if len(models) == len(comparison.models) > 1 else joined(models)
-            found.append(f"{metric} {'was not' if why == LATER else 'could not be'} computed for {which}: {why}.")
+            found.append(
+                f"{metric} {'was not' if why == LATER else 'could not be'} computed for {which}: {why.rstrip('.…')}."
+            )
     if scores := list(comparison.uncompared):
         found.append(f"{joined(scores)}: not compared, as no example has a value from every model.")
     return [*found, "ws.evaluate(experiment) computes what is missing, where that is possible now."] if found else []

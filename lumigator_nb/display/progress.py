@@ -128,7 +128,7 @@ class ProgressRow:
         spent = "" if self.cost is None or self.status.ended else f"{dollars(self.cost)} so far"
         silent = f"no sign of life for {duration(self.silent)}" if self.silent else ""
         error = first_line(self.error or "")
-        said = (self.result, STALE if self.stale else "", silent, note, failed, spent, error, self.skipped)
+        said = (self.result, STALE if self.stale else "", silent, note, failed, spent, error, one_line(self.skipped))
         return [text for text in said if text]
 
 

@@ -180,7 +180,8 @@ def _figures(model: ModelProgress) -> Html | None:
 
 
 def _skipped(model: ModelProgress) -> Html | None:
-    return tag("div", first_line(model.skipped, 500), class_="lm-note") if model.skipped else None
+    said = first_line(model.skipped, 500)
+    return tag("div", said[0].upper() + said[1:], class_="lm-note") if said else None
 
 
 def _error(model: ModelProgress) -> Html | None:
