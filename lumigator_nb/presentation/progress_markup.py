@@ -38,19 +38,22 @@ def act_words(act: Act, models: list[ModelProgress], *, alone: bool = False) -> 
     """
     if act == "retry":
         return f"Retry {count(sum(model.failed for model in models), 'failed example')}"
+    if act == "score":
+        return "Compute skipped metrics"
     verb = {"stop": "Stop", "resume": "Resume"}[act]
     return verb if alone else f"{verb} {count(len(models), 'model')}"
 
 
 def doing_words(act: Act) -> str:
     """Return what a button says while its act goes on."""
-    return {"stop": "Stopping…", "resume": "Resuming…", "retry": "Retrying…"}[act]
+    return {"stop": "Stopping…", "resume": "Resuming…", "retry": "Retrying…", "score": "Scoring…"}[act]
 
 
 def done_words(act: Act, number: int) -> str:
     """Return what is said when an act is done."""
     models = count(number, "model")
-    return {"stop": f"{models} stopped", "resume": f"{models} resumed", "retry": f"{models} asked again"}[act]
+    did = {"stop": "stopped", "resume": "resumed", "retry": "asked again", "score": "to be scored again"}
+    return f"{models} {did[act]}"
 
 
 def summary(view: ProgressView) -> Html:

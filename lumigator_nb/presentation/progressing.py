@@ -21,8 +21,8 @@ from lumigator_nb.specs import Status, Step, now
 if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace
 
-Act = Literal["stop", "resume", "retry"]
-ACTS: tuple[Act, ...] = ("stop", "resume", "retry")
+Act = Literal["stop", "resume", "retry", "score"]
+ACTS: tuple[Act, ...] = ("stop", "resume", "retry", "score")
 LOG_LINES = 30
 # What is under way stands first in words, what needs a decision next.
 ORDER = (Status.RUNNING, Status.PENDING, Status.CREATED, Status.FAILED, Status.STOPPED, Status.SUCCEEDED)
@@ -187,7 +187,7 @@ def detailed(ws: Workspace, view: ProgressView, shown: Iterable[str] | None = No
 
 
 def perform(ws: Workspace, act: Act, target: Target, *, budget: float | None = None) -> list[Workflow]:
-    """Do it: stop what is under way, resume what failed or was stopped, or ask again for answers that are missing.
+    """Do it: stop, resume what failed or was stopped, ask again for missing answers, or compute skipped metrics.
 
     Args:
         budget: dollars that each may spend in all, where it is to go on; default what it had before.
@@ -197,6 +197,15 @@ def perform(ws: Workspace, act: Act, target: Target, *, budget: float | None = N
     """
     if act == "stop":
         return ws.workflows.stop(target)
+    if act == "score":
+        chosen = defaultdict(list)
+        for workflow in ws.workflows.of(target):
+            chosen[workflow.experiment_id].append(workflow)
+        return [
+            each
+            for owner, only in chosen.items()
+            for each in ws.workflows.evaluate(owner, only=only, skipping=True, budget=budget)
+        ]
     again = ws.workflows.resume if act == "resume" else ws.workflows.retry_failed
     return again(target, budget=budget)
 
@@ -238,17 +247,17 @@ def _model(
         error=workflow.error or "",
         log=same.log if same and known else None,
         read=bool(same and known and same.read),
-        act=_act(workflow, failed),
+        act=_act(workflow, failed, row.skipped),
         budget=workflow.launch.budget if workflow.status is Status.STOPPED and workflow.error else None,
     )
 
 
-def _act(workflow: Workflow, failed: int) -> Act | None:
+def _act(workflow: Workflow, failed: int, skipped: str) -> Act | None:
     if not workflow.status.ended:
         return "stop"
     if workflow.status is not Status.SUCCEEDED:
         return "resume"
-    return "retry" if failed else None
+    return "retry" if failed else "score" if skipped else None
 
 
 def _notes(workflow: Workflow, row: ProgressRow) -> tuple[str, ...]:

@@ -315,10 +315,20 @@ class Workflows:
                 self._store.delete(layout.result(workflow_id, step))
         return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
 
-    def evaluate(self, experiment: Experiment | str, *, budget: float | None = None) -> builtins.list[Workflow]:
+    def evaluate(
+        self,
+        experiment: Experiment | str,
+        *,
+        only: Sequence[Workflow] | None = None,
+        skipping: bool = False,
+        budget: float | None = None,
+    ) -> builtins.list[Workflow]:
         """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
 
         Args:
+            experiment: record, name or id.
+            only: workflows of it to look at; default all.
+            skipping: skip a judge whose API key is missing, instead of refusing.
             budget: dollars that each may spend in all, its judges included; default what it had before.
 
         Raises:
@@ -327,9 +337,9 @@ class Workflows:
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        self.submitter.check([], record.metrics)
+        self.submitter.check([], () if skipping else record.metrics)
         self.submitter.check_cluster(record.metrics)
-        ended = [workflow for workflow in self.refresh(record) if workflow.status.ended]
+        ended = [workflow for workflow in self.refresh(record if only is None else only) if workflow.status.ended]
         wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
         for workflow_id in wanting:
             # Whoever dies between here and the submission leaves a workflow that a resume completes.

@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from lumigator_nb.cli import common
 from lumigator_nb.display.progress import as_text
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, MissingFieldsError
-from lumigator_nb.presentation.progress_markup import static
-from lumigator_nb.presentation.progressing import progress_view
+from lumigator_nb.presentation.progress_markup import act_words, static
+from lumigator_nb.presentation.progressing import perform_all, progress_view
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.state import Services
@@ -308,3 +308,27 @@ def test_a_comparison_says_that_meteor_did_without_synonyms(inline_ws, tmp_path)
     for shown in (report, comparison._repr_html_(), str(comparison).replace("\n", " ")):
         assert "METEOR without synonyms (equal words and English stems only)" in shown
     assert "synonyms:none" in report
+
+
+def test_a_button_computes_what_was_skipped(inline_ws, uneven) -> None:
+    view = progress_view(inline_ws, uneven)
+    assert [model.act for model in view.models] == [None, "score"]
+    assert act_words("score", view.able("score")) == "Compute skipped metrics"
+    perform_all(inline_ws, "score", view.able("score"))
+    inline_ws.wait(uneven, progress=False, check=True)
+    assert [model.act for model in progress_view(inline_ws, uneven).models] == [None, None]
+    assert [workflow.attempt for workflow in inline_ws.workflows.of(uneven)] == [1, 2]
+    assert set(inline_ws.compare(uneven).not_computed) == {"length"}, "what joined later is no matter of this button"
+
+
+def test_the_button_works_beside_a_judge_without_a_key(client, inline_ws, monkeypatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    experiment = created(client, "experiments", {"name": "e", "dataset": uploaded(client), "metrics": ["rouge"]})
+    with monkeypatch.context() as patched:
+        patched.setattr("lumigator_nb.metrics.meteor._tokenizer", _missing)
+        launched(client, experiment["id"], ["g_eval_summarization", "meteor", "rouge"])
+    view = progress_view(inline_ws, experiment["id"])
+    assert "meteor" in view.models[0].skipped
+    perform_all(inline_ws, "score", view.able("score"))
+    inline_ws.wait(experiment["id"], progress=False, check=True)
+    assert set(inline_ws.compare(experiment["id"]).not_computed) == {"g_eval_summarization"}
