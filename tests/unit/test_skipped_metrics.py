@@ -332,3 +332,9 @@ def test_the_button_works_beside_a_judge_without_a_key(client, inline_ws, monkey
     perform_all(inline_ws, "score", view.able("score"))
     inline_ws.wait(experiment["id"], progress=False, check=True)
     assert set(inline_ws.compare(experiment["id"]).not_computed) == {"g_eval_summarization"}
+
+
+def test_a_workbook_has_a_sheet_of_what_was_not_computed(inline_ws, uneven, tmp_path) -> None:
+    path = inline_ws.compare(uneven).export(tmp_path / "book.xlsx")
+    sheet = pd.read_excel(path, sheet_name="Not computed")
+    assert ["meteor", "baseline/lead-1", "no data"] in sheet.to_numpy().tolist()
