@@ -264,6 +264,11 @@ class Job(_Record, table=True):
     started_at: datetime | None = Field(default=None, sa_column=_time())
     finished_at: datetime | None = Field(default=None, sa_column=_time())
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The metrics that could not be computed, by title, with the reason; empty for an inference."""
+        return dict(self.details.get("failed_metrics", {}))
+
 
 class Label(SQLModel, table=True):
     """What a person said of one answer, or of two; read as tables by :class:`lumigator_nb.services.labels.Labels`.

@@ -289,6 +289,7 @@ class Workflows(Repository[Workflow]):
 
 
 _asked, _model = sa.type_coerce(col(Experiment.asked), sa.JSON), sa.type_coerce(col(Workflow.model), sa.JSON)
+_SKIPPED = sa.type_coerce(col(Job.details), sa.JSON)["failed_metrics"]
 # What a list of jobs shows of each, in the order of the fields of `services.jobs.JobSummary`. Of JSON only what is
 # shown is taken out, by the database.
 JOB_COLUMNS: tuple[Any, ...] = (
@@ -303,6 +304,7 @@ JOB_COLUMNS: tuple[Any, ...] = (
     col(Dataset.name), col(Dataset.filename),
     sa.type_coerce(col(Dataset.generated), sa.JSON)["model"].as_string(),
     sa.type_coerce(col(Dataset.derived), sa.JSON)["how"].as_string(),
+    _SKIPPED,
 )  # fmt: skip
 
 
@@ -312,6 +314,11 @@ class Jobs(Repository[Job]):
     def of_workflows(self, workflow_ids: Sequence[str]) -> list[Job]:
         """Return the jobs of workflows."""
         return list(self.session.exec(select(Job).where(col(Job.workflow_id).in_(workflow_ids))))
+
+    def skipped(self, workflow_ids: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return the metrics that could not be computed, with the reasons, of those workflows that have some."""
+        found = self.session.exec(select(Job.workflow_id, _SKIPPED).where(col(Job.workflow_id).in_(workflow_ids)))
+        return {key: metrics for key, metrics in found if metrics}
 
     def ended(self, workflow_ids: Collection[str]) -> set[tuple[str, Step]]:
         """Return which steps of workflows are recorded as ended, with the workflows' ids."""

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumigator_nb import layout, metrics, results
+from lumigator_nb.display.overview import notes
+from lumigator_nb.display.text import reason
 from lumigator_nb.metrics.base import ScoreInfo, mean
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.rest import wording
@@ -56,7 +58,7 @@ def of_evaluation(ws: Workspace, experiment: Experiment, workflow: Workflow, job
     scores, unscored = _scores(ws, experiment, workflow, job)
     return {
         "metrics": scores,
-        "parameters": parameters(experiment, workflow),
+        "parameters": parameters(experiment, workflow, job.skipped),
         "artifacts": {name: values for name, values in _texts(ws, experiment, workflow).items() if name != "examples"}
         | {"evaluation_time": _seconds(job), "unscored": unscored},
     }
@@ -70,14 +72,19 @@ def of_workflow(ws: Workspace, experiment: Experiment, workflow: Workflow) -> di
     own = {name: evaluation["artifacts"][name] for name in ("evaluation_time", "unscored")}
     return {
         "metrics": {**evaluation["metrics"], **inference["metrics"]},
-        "parameters": inference["parameters"],
+        "parameters": evaluation["parameters"],
         "artifacts": {**inference["artifacts"], **own},
     }
 
 
-def parameters(experiment: Experiment, workflow: Workflow) -> dict[str, Any]:
-    """Return what was asked, of whom, and how."""
+def parameters(experiment: Experiment, workflow: Workflow, skipped: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what was asked, of whom, and how; and what to know of the metrics.
+
+    Args:
+        skipped: metrics that could not be computed, by title, with the reason.
+    """
     model = workflow.model
+    notes = {spec.title: note for spec in experiment.metrics if (note := metrics.create(spec).note)}
     return {
         "name": workflow.label,
         "dataset": {"id": experiment.dataset_id},
@@ -87,6 +94,8 @@ def parameters(experiment: Experiment, workflow: Workflow) -> dict[str, Any]:
         "system_prompt": model.worded(experiment.task).instruction,
         "generation_config": model.generation.model_dump(mode="json"),
         "metrics": [spec.title for spec in experiment.metrics],
+        **({"skipped_metrics": {title: reason(error) for title, error in skipped.items()}} if skipped else {}),
+        **({"metric_notes": notes} if notes else {}),
     }
 
 
@@ -230,6 +239,12 @@ def of_comparison(comparison: Comparison, score: str) -> dict[str, Any]:
         "summary": records(comparison.summary()),
         "ranking": records(comparison.ranking(score)) if decides else [],
         "costs": records(comparison.costs()),
+        "notes": notes(comparison),
+        "not_computed": {
+            title: {model: reason(error) for model, error in reasons.items()}
+            for title, reasons in comparison.not_computed.items()
+        },
+        "uncompared": comparison.uncompared,
     }
 
 
@@ -321,6 +336,8 @@ def _scores(
     found: dict[str, dict[str, Any]] = {}
     unscored: dict[str, list[int]] = {}
     for spec in experiment.metrics:
+        if spec.title in job.skipped:
+            continue
         for info in metrics.create(spec).infos:
             if info.name not in frame or not (scored := frame[info.name].notna()).any():
                 continue
@@ -343,7 +360,7 @@ def _numbers(values: pd.Series) -> Iterator[Any]:
 
 def _explained(values: pd.Series, reasons: pd.Series | None) -> Iterator[dict[str, Any]]:
     words = [None] * len(values) if reasons is None else reasons
-    return ({"score": value, "reason": reason or ""} for value, reason in zip(values, words, strict=True))
+    return ({"score": value, "reason": said or ""} for value, said in zip(values, words, strict=True))
 
 
 def _is_g_eval(spec: MetricSpec) -> bool:

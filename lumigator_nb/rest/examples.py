@@ -113,6 +113,9 @@ EXAMPLES: Mapping[str, Any] = {
         }],
         "ranking": [{"model": "BART", "overall": 0.31, "rank_low": 1, "rank_high": 1, "best_set": True}],
         "costs": [{"model": "BART", "examples": 64, "answered": 64, "failed": 0, "dollars": None}],
+        "notes": ["bertscore could not be computed for any model: the hub cannot be reached."],
+        "not_computed": {"bertscore": {"BART": "the hub cannot be reached", "lead-3": "the hub cannot be reached"}},
+        "uncompared": {},
     },
     "Predictions": {
         "total": 64, "items": [{

@@ -43,6 +43,7 @@ def create_experiment(
         asked.name, dataset=str(asked.dataset), task=task_of(asked.task_definition),
         metrics=metrics_of(asked.metrics, permissions), description=asked.description,
         asked={"max_samples": asked.max_samples}, max_samples=sample_of(asked.max_samples), numbered=True,
+        skipping=True,
     )  # fmt: skip
     response.headers["Location"] = location(request, f"experiments/{made.id}")
     return _experiments(services, request, [made])[0]
@@ -77,14 +78,17 @@ def delete_experiment(services: Shared, experiment_id: UUID) -> None:
 def create_workflow(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.WorkflowCreate
 ) -> api.WorkflowResponse:
-    """Send a model through an experiment; metrics that it asks for join the experiment's."""
+    """Send a model through an experiment; metrics that it asks for join the experiment's.
+
+    A metric that cannot be computed is skipped; `message` of the workflow and of its job says why.
+    """
     note_ignored(services, response, asked)
     ws = services.ws
     experiment = experiment_of(services, asked.experiment_id)
     model = model_of(ws, asked, permissions, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)
     chosen = metrics_of(asked.metrics, permissions, asked.llm_as_judge)
     if chosen:
-        experiment = ws.experiments.add_metrics(experiment, chosen)
+        experiment = ws.experiments.add_metrics(experiment, chosen, skipping=True)
     # Lumigator runs the same model as often as it is asked to, and gives no name twice.
     made = ws.workflows.enqueue(
         experiment, [model], launch=Launch(timeout=asked.job_timeout_sec), description=asked.description, numbered=True

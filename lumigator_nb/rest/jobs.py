@@ -82,7 +82,10 @@ def create_annotation_job(
 def create_evaluation_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.EvaluationCreate
 ) -> api.JobResponse:
-    """Score the column `predictions` of a dataset."""
+    """Score the column `predictions` of a dataset.
+
+    A metric that cannot be computed is skipped; `message` says why. Where none can, the job fails.
+    """
     note_ignored(services, response, asked)
     config = asked.job_config
     job = services.ws.jobs.evaluate(
@@ -92,6 +95,7 @@ def create_evaluation_job(
         name=asked.name,
         description=asked.description,
         max_samples=sample_of(asked.max_samples),
+        skipping=True,
     )
     return _created(services, request, response, job)
 

@@ -414,12 +414,13 @@ class WorkflowResponse(Answer):
 
 
 class WorkflowDetails(WorkflowResponse):
-    """A workflow with its jobs and results."""
+    """A workflow with its jobs and results; `message` says why it failed, or which metrics were skipped, and why."""
 
     jobs: list[WorkflowJob]
     metrics: dict[str, float]
     parameters: dict[str, Any]
     artifacts_download_url: str | None = None
+    message: str | None = None
 
 
 class ExperimentResponse(Answer):
@@ -527,6 +528,9 @@ class Comparison(Answer):
         summary: one row per model and score, with interval and difference to the best.
         ranking: one row per model, with the ranks that it may have; empty for a score without better or worse.
         costs: one row per model.
+        notes: what a reader must know besides, such as which metrics were skipped.
+        not_computed: by metric and model why there are no scores.
+        uncompared: by score and model those that only some models have.
     """
 
     experiment_id: UUID
@@ -539,3 +543,6 @@ class Comparison(Answer):
     summary: list[dict[str, Any]]
     ranking: list[dict[str, Any]]
     costs: list[dict[str, Any]]
+    notes: list[str]
+    not_computed: dict[str, dict[str, str]]
+    uncompared: dict[str, dict[str, float]]

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from lumigator_nb import layout
+from lumigator_nb.display.text import skipped as skipped_lines
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
@@ -274,13 +275,15 @@ class Page:
     def details(self, experiment: Experiment, workflow: Workflow) -> api.WorkflowDetails:
         """Return a workflow with its jobs and results."""
         jobs = [self._job(experiment, workflow, job) for job in self._jobs[workflow.id] if job.listed]
+        skipped = {title: error for job in self._jobs[workflow.id] for title, error in job.skipped.items()}
         done = workflow.status is Status.SUCCEEDED
         return api.WorkflowDetails(
             **workflow_response(experiment, workflow).model_dump(),
             jobs=jobs,
             metrics={each.name: each.value for job in jobs for each in job.metrics},
-            parameters=documents.parameters(experiment, workflow),
+            parameters=documents.parameters(experiment, workflow, skipped),
             artifacts_download_url=self._url("workflow", workflow.id) if done else None,
+            message=workflow.error or "\n".join(skipped_lines(skipped)) or None,
         )
 
     def _job(self, experiment: Experiment, workflow: Workflow, job: Job) -> api.WorkflowJob:
@@ -293,6 +296,7 @@ class Page:
             parameters=[
                 api.NamedValue(name="model", value=workflow.model.name),
                 api.NamedValue(name="ray_job_id", value=job.id),
+                *([api.NamedValue(name="skipped_metrics", value=job.skipped)] if job.skipped else []),
             ],
             metric_url=url,
             artifact_url=url,

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
+from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
     ConflictError,
     DatasetError,
@@ -49,6 +50,7 @@ class JobSummary(NamedTuple):
         asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
         task: its kind.
         dataset_model, dataset_how: of `Dataset.generated` and `Dataset.derived`, where they are there.
+        skipped: metrics that could not be computed, by title, with the reason; None where there are none.
     """
 
     id: str
@@ -75,6 +77,7 @@ class JobSummary(NamedTuple):
     dataset_filename: str
     dataset_model: str | None
     dataset_how: str | None
+    skipped: dict[str, str] | None
 
     @property
     def alone(self) -> bool:
@@ -106,8 +109,8 @@ class JobSummary(NamedTuple):
 
     @property
     def problem(self) -> str | None:
-        """Why it failed, or why no dataset could be made of it."""
-        return self.error or self.asked_problem
+        """Why it failed, why no dataset could be made of it, or which metrics were skipped, and why."""
+        return self.error or self.asked_problem or "\n".join(skipped(self.skipped or {})) or None
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class Asked:
             asked_problem=experiment.asked.get("problem"), asked_samples=experiment.asked.get("max_samples"),
             task=experiment.task.kind, dataset_name=dataset.name, dataset_filename=dataset.filename,
             dataset_model=dataset.generated.get("model"), dataset_how=dataset.derived.get("how"),
+            skipped=job.skipped,
         )  # fmt: skip
 
     @property
@@ -218,6 +222,7 @@ class Jobs:
         description: str = "",
         max_samples: int | None = None,
         column: str = PREDICTIONS,
+        skipping: bool = False,
     ) -> Asked:
         """Score predictions that are a column of a dataset.
 
@@ -225,6 +230,7 @@ class Jobs:
             dataset: record, name or id.
             metrics: as of :meth:`Experiments.create`.
             column: with the predictions.
+            skipping: take metrics that cannot be computed, too; the job skips them, and says why.
 
         Raises:
             DatasetError: there is no such column.
@@ -239,6 +245,7 @@ class Jobs:
         holder = self._experiments.prepare_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
             asked={"max_samples": max_samples or -1}, description=description, max_samples=max_samples,
+            skipping=skipping,
         )  # fmt: skip
         return self.get(self._workflows.record_alone(holder, column).id)
 

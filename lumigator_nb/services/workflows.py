@@ -21,6 +21,7 @@ from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
     ConflictError,
     InvalidInputError,
@@ -151,7 +152,7 @@ class Workflows:
         """
         launch = launch or Launch()
         (chosen,) = self._models_to_enqueue(model, launch)
-        self.submitter.check([chosen], holder.metrics)
+        self.submitter.check([chosen])
         claims.check_prompts([chosen], holder.task)
         return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
 
@@ -272,8 +273,10 @@ class Workflows:
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
-        self.submitter.check(chosen, record.metrics)
-        if not fresh:  # whoever enqueues does not wait for the cluster
+        if fresh:  # whoever enqueues does not wait for the cluster; a judge without its key is skipped
+            self.submitter.check(chosen)
+        else:
+            self.submitter.check(chosen, record.metrics)
             self.submitter.check_cluster(record.metrics)
         noted = provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
@@ -323,10 +326,20 @@ class Workflows:
                 self._store.delete(layout.result(workflow_id, step))
         return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
 
-    def evaluate(self, experiment: Experiment | str, *, budget: float | None = None) -> builtins.list[Workflow]:
+    def evaluate(
+        self,
+        experiment: Experiment | str,
+        *,
+        only: Sequence[Workflow] | None = None,
+        skipping: bool = False,
+        budget: float | None = None,
+    ) -> builtins.list[Workflow]:
         """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
 
         Args:
+            experiment: record, name or id.
+            only: workflows of it to look at; default all.
+            skipping: skip a judge whose API key is missing, instead of refusing.
             budget: dollars that each may spend in all, its judges included; default what it had before.
 
         Raises:
@@ -335,9 +348,9 @@ class Workflows:
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        self.submitter.check([], record.metrics)
+        self.submitter.check([], () if skipping else record.metrics)
         self.submitter.check_cluster(record.metrics)
-        ended = [workflow for workflow in self.refresh(record) if workflow.status.ended]
+        ended = [workflow for workflow in self.refresh(record if only is None else only) if workflow.status.ended]
         wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
         for workflow_id in wanting:
             # Whoever dies between here and the submission leaves a workflow that a resume completes.
@@ -494,7 +507,18 @@ class Workflows:
         # stopped, too: how far they came, and for what money.
         begun = [each for each in workflows if each.status is not Status.SUCCEEDED and each.submission_id not in places]
         found = results.find_progress(self._store, {each.id: each.attempt for each in begun})
-        return [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        rows = [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        lacking = self._skipped([each.id for each in workflows if each.status is Status.SUCCEEDED])
+        return [
+            replace(row, skipped="; ".join(skipped(lacking[each.id]))) if each.id in lacking else row
+            for each, row in zip(workflows, rows, strict=True)
+        ]
+
+    def _skipped(self, workflow_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not workflow_ids:
+            return {}
+        with reading(self._database) as work:
+            return work.jobs.skipped(workflow_ids)
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
         """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
