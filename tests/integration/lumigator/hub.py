@@ -18,6 +18,9 @@ TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_star
 
 def fill(folder: Path) -> None:
     """Fill a folder, which is to be HF_HOME, as a download does."""
+    import torch
+
+    torch.manual_seed(0)
     for name, build in MODELS.items():
         repository = folder / "hub" / f"models--{name.replace('/', '--')}"
         snapshot = repository / "snapshots" / COMMIT

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+import requests
 from frontend import behind_a_proxy, built
 from waiting import PATIENCE_S
 
@@ -97,7 +98,8 @@ def test_a_person_does_everything_that_the_ui_offers(site, server, free_port, ch
         run_three_models(person, server.self_hosted)
         look_at_results(person)
         delete_everything(person, server)
-    assert [each for each in watched.problems if "ERR_INTERNET" not in each] == []
+    refused = ("status of 409", '"status": 409')
+    assert [each for each in watched.problems if not any(words in each for words in refused)] == []
 
 
 def generate_ground_truth(person: Person, file: Path) -> None:
@@ -175,7 +177,7 @@ def create_experiment(person: Person) -> None:
     options.first.wait_for()
     assert options.count() == 1  # the one with ground truth
     options.first.click()
-    form.get_by_label("Maximum samples").fill("3")
+    form.get_by_label("Maximum samples").press_sequentially("3")
     person.picture("experiment-form")
     person.click("Continue", form)
     person.sees("Suggested Models")
@@ -225,6 +227,8 @@ def look_at_results(person: Person) -> None:
     assert 0 <= result["metrics"]["rouge"]["rouge1_mean"] <= 1
     person.page.get_by_role("tab", name="Experiment Details").click()
     person.sees("Three models, one of them without a key")
+    samples = person.page.locator(".field").filter(has_text="Maximum samples")
+    samples.get_by_text("3", exact=True).wait_for()
     person.picture("experiment-details")
 
 
@@ -247,12 +251,17 @@ def delete_everything(person: Person, server) -> None:
     person.row("Which model?").wait_for(state="detached")
     person.picture("experiment-deleted")
     person.go("datasets")
-    for text in ("True (AI Generated)", DATASET):
-        person.row(text).first.locator(".l-dataset-table__options-trigger").click()
-        person.page.get_by_role("menuitem", name="Delete").click()
-        person.confirm("Delete")
-        person.sees("Dataset deleted")
-        person.row(text).wait_for(state="detached")
+    delete_dataset(person, "True (AI Generated)")
+    person.sees("Dataset deleted")
+    person.row("True (AI Generated)").wait_for(state="detached")
+    # The UI cannot delete jobs, and what a job has used is not deleted under it (docs/rest.md).
+    delete_dataset(person, DATASET)
+    person.sees("cascade")
+    person.picture("dataset-in-use")
+    (dataset,) = server.get("datasets")["items"]
+    requests.delete(f"{server.api}/datasets/{dataset['id']}?cascade=true", timeout=PATIENCE_S).raise_for_status()
+    person.page.reload()
+    person.sees("Use a dataset as the basis for your evaluation")
     person.picture("datasets-deleted")
     person.go("settings")
     person.page.locator(".api-key").filter(has_text="OpenAI").locator(".delete-button").click()
@@ -262,3 +271,10 @@ def delete_everything(person: Person, server) -> None:
     for kind in ("datasets", "experiments"):
         assert server.get(kind)["total"] == 0
     assert server.get("settings/secrets") == []
+
+
+def delete_dataset(person: Person, text: str) -> None:
+    person.row(text).locator(".l-dataset-table__options-trigger").click()
+    person.page.get_by_role("menuitem", name="Delete").click()
+    person.picture("delete-dataset")
+    person.confirm("Delete")
