@@ -56,7 +56,7 @@ class Origins:
         allowed: hosts with their ports, in small letters; "*" is any.
         same: whether the dashboard's own pages may, under whatever name it is reached: where people log in, no other
             name is sent their cookies.
-        proxied: whether a proxy stands in front, which may name the server as it likes.
+        proxied: whether a proxy stands in front of a login, which may name the server as it likes.
     """
 
     allowed: frozenset[str]
@@ -140,7 +140,8 @@ class Serving:
         own = {f"{host}:{port}" for host in (*_LOOPBACK, self.address)}
         named = {urlsplit(each).netloc or each for each in self.origins}
         hosts = frozenset(each.lower().rstrip("/") for each in own | named)
-        return Origins(hosts, same=self.gate is not None, proxied=self.behind_proxy)
+        # Without a login the name is all that keeps pages out whose own name leads here.
+        return Origins(hosts, same=self.gate is not None, proxied=self.behind_proxy and self.gate is not None)
 
 
 def is_loopback(address: str) -> bool:

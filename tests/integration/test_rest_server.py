@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from installing import installed
 from s3_server import KEY, SECRET, plain_client, s3_server
 from serving import Serving, served
 from waiting import PATIENCE_S, until
@@ -38,16 +39,6 @@ SMOLLM2 = "hf/HuggingFaceTB/SmolLM2-135M-Instruct"
 def programs(tmp_path_factory) -> Path:
     """The programs of an environment with Lumigator's packages, and nothing of ours."""
     return installed(tmp_path_factory.mktemp("lumigator"), *SDK)
-
-
-def installed(folder: Path, *packages: str) -> Path:
-    """Return where the programs of a new environment with these packages lie."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
-    if done.returncode:
-        pytest.skip(f"NOT TESTED: {packages} cannot be installed: {done.stderr[-300:]}")
-    return folder / "bin"
 
 
 @pytest.fixture

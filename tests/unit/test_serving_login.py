@@ -166,6 +166,13 @@ def test_behind_a_proxy_the_host_says_nothing() -> None:
     assert not Origins(frozenset()).know("backend:5006")
 
 
+def test_behind_a_proxy_without_a_login_foreign_names_are_not_known() -> None:
+    # The port is on loopback, where a page whose name leads there reaches it past the proxy.
+    assert not Serving(behind_proxy=True).allowed(5006).know("evil.example:5006")
+    assert Serving(behind_proxy=True, origins=("lumi.example.org",)).allowed(5006).know("lumi.example.org")
+    assert Serving(behind_proxy=True, gate=Token(TOKEN)).allowed(5006).know("backend:5006")
+
+
 def test_any_origin_needs_a_login() -> None:
     with pytest.raises(ConfigurationError, match="--allow-origin"):
         Serving(origins=("*",))
