@@ -158,7 +158,7 @@ def test_a_workflow_says_which_metrics_it_skipped(client, no_bertscore) -> None:
     assert workflow["message"].splitlines()[1].startswith("metric meteor was skipped: ")
     assert set(workflow["parameters"]["skipped_metrics"]) == {"bertscore", "meteor"}
     jobs = {tuple(each["name"] for each in job["parameters"]) for job in workflow["jobs"]}
-    assert jobs == {("model",), ("model", "skipped_metrics")}
+    assert jobs == {("model", "ray_job_id"), ("model", "ray_job_id", "skipped_metrics")}
     shown = get(client, f"experiments/{experiment['id']}")["workflows"][0]
     assert shown["message"] == workflow["message"]
 
