@@ -107,7 +107,7 @@ def install(app: FastAPI) -> None:
 
 
 def _names_others(error: errors.LumigatorError) -> bool:
-    """Whether a hint tells what else there is, which is not for whoever asks for something by its id."""
+    """Whether a hint lists what else there is, which does not concern a program that asks for something by its id."""
     hint = error.hint or ""
     return isinstance(error, errors.NotFoundError) and hint.startswith(("known: ", "there is no "))
 

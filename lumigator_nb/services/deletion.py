@@ -4,7 +4,7 @@ Rows go first, in one transaction, files after: whoever finds a row finds its fi
 between leaves files without a row, which :mod:`lumigator_nb.services.garbage` collects. So do shards that a worker
 writes after its workflow has been deleted, because it had not noticed its end yet.
 
-Who does not want to wait leaves workers and files to :mod:`lumigator_nb.services.removal`.
+With ``wait=False`` workers and files are left to :mod:`lumigator_nb.services.removal`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _delete(
 
 
 def _delete_rows(database: Database, find: Callable[[UnitOfWork], _Doomed], *, stops: bool) -> Deletion:
-    """Remove rows, and note what is left to be done; nobody waits for a worker, or for many files."""
+    """Remove rows, and note what is left to be done, without waiting for workers or for many files."""
     with writing(database) as work:
         doomed = find(work)
         if not stops:

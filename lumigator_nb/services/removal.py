@@ -92,7 +92,7 @@ def _stopped(submission_ids: Sequence[str], cluster: Cluster, queue: Queue) -> d
 def _finish(database: Database, store: Store, removal: Removal, ended: Ended) -> str | None:
     """Remove the files of one once all workers have ended; return what is wrong."""
     stands = [ended(key) for key in removal.active]
-    # Whoever was about to hand a workflow over when it was deleted may still do so: unknown is not yet ended.
+    # Another process may be about to hand a workflow over that was deleted meanwhile: unknown is not yet ended.
     if False in stands or (None in stands and now() - removal.created_at < SUBMISSION_GRACE):
         return None
     problems = remove_files(store, removal.names)

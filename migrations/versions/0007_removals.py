@@ -57,7 +57,7 @@ def _end_jobs() -> None:
 
 
 def _mark_copies() -> None:
-    """Earlier versions drew a dataset for each request with `max_samples`, which nobody asked for by itself."""
+    """Mark the datasets that earlier versions drew for requests with `max_samples`."""
     dataset = sa.table("dataset", sa.column("id"), sa.column("n_examples"), sa.column("derived", sa.JSON))
     columns = (sa.column("dataset_id"), sa.column("sample", sa.JSON), sa.column("asked", sa.JSON))
     experiment = sa.table("experiment", *columns)

@@ -122,7 +122,7 @@ def test_a_killed_server_loses_no_work(home, tiny_model, programs) -> None:
         assert {each["status"] for each in jobs} == {"succeeded"}
 
 
-def test_what_is_deleted_under_way_is_gone_at_once_and_removed_whoever_is_killed(home) -> None:
+def test_what_is_deleted_under_way_is_gone_at_once_and_removed_although_servers_are_killed(home) -> None:
     """The workers' model never answers, so that they end only when they are ended."""
     with ModelServer(hang=1) as model:
         with served(home) as server:
@@ -135,7 +135,7 @@ def test_what_is_deleted_under_way_is_gone_at_once_and_removed_whoever_is_killed
             server.end(signal.SIGKILL)
         with lm.connect(lumigator_home=home) as ws:
             ws.experiments.delete(second["id"], stop=True, wait=False)
-            # Nobody is there to end it.
+            # No server is there to end it.
             assert [state.status for state in ws.cluster.statuses([second["workflow"]]).values()] == [Status.RUNNING]
             assert (ws.experiments.count(), ws.workflows.count(), ws.jobs.count()) == (0, 0, 0)
             with served(home) as server:

@@ -336,7 +336,7 @@ def test_what_is_deleted_while_it_is_handed_over_is_ended(client, services, clus
     assert mine["id"] not in str(texts(services.ws))
 
 
-def test_what_no_cluster_knows_is_removed_once_nobody_can_hand_it_over_any_more(client, services, cluster) -> None:
+def test_what_no_cluster_knows_is_removed_once_it_cannot_be_handed_over_any_more(client, services, cluster) -> None:
     dataset = uploaded(client).json()
     found = experiment(client, dataset["id"])
     services.submit_soon = lambda: None
@@ -367,7 +367,7 @@ def test_a_store_that_is_away_keeps_what_is_to_be_removed(client, services, monk
     assert texts(services.ws) == []
 
 
-def test_what_is_deleted_while_somebody_looks_is_not_there(client, services, cluster, monkeypatch) -> None:
+def test_what_is_deleted_while_it_is_looked_at_is_not_there(client, services, cluster, monkeypatch) -> None:
     dataset = uploaded(client).json()
     cluster.execute = False
     found = experiment(client, dataset["id"])
@@ -496,7 +496,7 @@ def test_a_list_is_made_once_for_all_who_asked_before_it_was_begun() -> None:
 
 
 def test_hints_speak_of_requests_and_name_nothing_else(client, services, cluster) -> None:
-    """Of what is asked for by its id alone nobody is told what else there is."""
+    """An answer about an id does not say what else there is."""
     dataset = uploaded(client).json()
     cluster.execute = False
     found = experiment(client, dataset["id"])
