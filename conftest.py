@@ -219,7 +219,7 @@ class InlineCluster:
         self._require_reachable()
         return {key: self.states.get(key) for key in ids}
 
-    def stop(self, submission_id: str) -> None:
+    def stop(self, submission_id: str, *, wait: bool = True) -> None:
         from lumigator_nb.cluster import JobState
         from lumigator_nb.specs import Status
 

@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from lumigator_nb import layout, metrics, results
-from lumigator_nb.errors import DamagedError, ExecutionError, LumigatorError, StoreUnavailableError
+from lumigator_nb.errors import DamagedError, ExecutionError, InvalidInputError, LumigatorError, StoreUnavailableError
 from lumigator_nb.kept import KeptAsking
 from lumigator_nb.keys import Redactor
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores, parallel
+from lumigator_nb.metrics.base import mean
 from lumigator_nb.metrics.judge import TASK
 from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Step, WorkflowSpec, is_ground_truth
@@ -70,6 +71,8 @@ def evaluate(
     """
     inference = results.find_result(store, spec.workflow_id, Step.INFERENCE)
     answers_of = inference.attempt if inference else spec.attempt
+    with results.open_table(store, spec.dataset) as parquet:
+        columns = parquet.schema_arrow.names
     found = []
     for index, metric in enumerate(spec.metrics):
         before = results.find_metric_result(store, spec.workflow_id, metric)
@@ -79,7 +82,7 @@ def evaluate(
         progress.begin(0)
         if len(spec.metrics) > 1:
             progress.note(f"metric {index + 1} of {len(spec.metrics)}: {metric.title}")
-        found.append(_evaluate(metric, answers_of, spec, store, progress, redact, scorer))
+        found.append(_evaluate(metric, answers_of, columns, spec, store, progress, redact, scorer))
         results.write_metric_result(store, spec.workflow_id, found[-1])
     return found
 
@@ -87,6 +90,7 @@ def evaluate(
 def _evaluate(
     asked: MetricSpec,
     answers_of: int,
+    columns: Sequence[str],
     spec: WorkflowSpec,
     store: Store,
     progress: ProgressWriter,
@@ -96,13 +100,19 @@ def _evaluate(
     store.delete(layout.scores_folder(spec.workflow_id, asked))
     started, title = time.monotonic(), asked.title
     try:
+        _refuse_impossible(asked, columns, spec)
         scored = scorer(asked, spec, store, progress, redact)
+        nothing = _why_nothing(scored)
+        if nothing:
+            log.error("metric %s is skipped: %s", title, nothing)
+            store.delete(layout.scores_folder(spec.workflow_id, asked))  # which hold nothing
         return MetricResult(
             metric=asked,
             title=title,
             answers_of=answers_of,
-            signature=scored.signature,
-            scores={name: total.result for name, total in scored.totals.items()},
+            signature="" if nothing else scored.signature,
+            scores={} if nothing else {name: total.result for name, total in scored.totals.items()},
+            error=nothing,
             n_empty=scored.n_empty,
             cost=scored.cost,
             details=scored.details,
@@ -112,7 +122,7 @@ def _evaluate(
         raise  # no fault of the metric's: the step fails, and is resumed
     except Exception as error:  # whatever a metric's own library raises
         message = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"
-        log.error("metric %s failed: %s", title, redact(message))
+        log.error("metric %s is skipped: %s", title, redact(message))
         if not isinstance(error, LumigatorError):
             log.info("%s", redact(traceback.format_exc(limit=-8)))
         return MetricResult(
@@ -122,6 +132,27 @@ def _evaluate(
             error=redact(message),
             seconds=time.monotonic() - started,
         )
+
+
+def _refuse_impossible(asked: MetricSpec, columns: Sequence[str], spec: WorkflowSpec) -> None:
+    """Refuse a metric that this dataset or language rules out; what is not installed shows where it is computed."""
+    metadata = [name for name in columns if not _is_text(name)]
+    truth = any(map(is_ground_truth, columns))
+    try:
+        metrics.check([asked], has_ground_truth=truth, language=spec.task.target, columns=metadata, here=False)
+    except InvalidInputError as error:  # its hint is for those who choose metrics
+        raise InvalidInputError(error.message) from None
+
+
+def _why_nothing(scored: Scored) -> str | None:
+    """Return why no example has a score; None where one has."""
+    found = [total.result for total in scored.totals.values()]
+    if not found or any(result.n_scored for result in found):
+        return None
+    reasons = found[0].unscored
+    if len(reasons) == 1:
+        return f"no example has a score: {next(iter(reasons))}"
+    return f"no example has a score: {'; '.join(f'{reason} ({n:,})' for reason, n in reasons.items())}"
 
 
 def score_here(
@@ -227,6 +258,7 @@ class Total:
     def __init__(self, info: ScoreInfo) -> None:
         self.info = info
         self._sum: FloatArray | float = 0.0
+        self._values = 0.0
         self._count = 0
         self._unscored: Counter[str] = Counter()
 
@@ -234,12 +266,14 @@ class Total:
         """Add the scores of some examples."""
         scored = scores.statistics[scores.scored]
         self._sum = self._sum + scored.sum(axis=0)
+        self._values += float(scores.values[scores.scored].sum())
         self._count += len(scored)
         self._unscored.update(scores.unscored)
 
     def merge(self, other: Total) -> None:
         """Add the sum over other examples."""
         self._sum = self._sum + other._sum
+        self._values += other._values
         self._count += other._count
         self._unscored.update(other._unscored)
 
@@ -256,6 +290,7 @@ class Total:
             common["other reasons"] = others
         return ScoreResult(
             overall=overall,
+            mean=self._values / self._count if self._count and self.info.aggregate is not mean else None,
             n_scored=self._count,
             unscored=dict(common),
             description=self.info.description,

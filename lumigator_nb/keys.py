@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # Only variables with such names are taken for secrets, and only values that are too long to occur by chance.
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)S?($|_)")
 _SHORTEST = 8
-_LONGEST_NAME = 128
+_LONGEST_NAME = 255
 # Variables by which programs find code, files, proxies, certificates and servers. A secret becomes a variable of the
 # worker that needs it, and must not change what the worker does.
 _PROCESS_NAME = re.compile(

@@ -105,6 +105,7 @@ class Dataset(_Record, table=True):
         generated: where a model wrote a column: the `model`, the `workflow_id` that did it, and the `column`.
         derived: where it was drawn from another dataset: its `dataset_id`, and how. With `how` "sample" the record
             is what :meth:`sampled` made: it stands for rows of the dataset of the same id, and is in no database.
+            With `for` "max_samples" an earlier version drew it for a request; no list shows it.
         archived_at: since when lists leave it out.
     """
 
@@ -135,8 +136,15 @@ class Dataset(_Record, table=True):
 
     @property
     def has_ground_truth(self) -> bool:
-        """Whether there is a ground-truth column with at least one filled cell."""
-        return bool(self.profile["has_ground_truth"])
+        """Whether at least one example has ground truth with a word in it."""
+        words = self.profile.get("ground_truth_words")
+        return bool(self.profile["has_ground_truth"] and words and words["max"] > 0)
+
+    @property
+    def has_all_ground_truth(self) -> bool:
+        """Whether every example has ground truth with a word in it."""
+        is_complete = self.has_ground_truth and not self.profile["n_missing_ground_truth"]
+        return bool(is_complete and self.profile["ground_truth_words"]["min"] > 0)
 
     @property
     def sample(self) -> Sample | None:
@@ -180,6 +188,11 @@ class Experiment(_Record, table=True):
     owes_dataset: bool = Field(default=False, index=True)
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     archived_at: datetime | None = Field(default=None, sa_column=_time())
+
+    @property
+    def job_name(self) -> str | None:
+        """What the single job is called that this holds; None for an experiment that lists show."""
+        return None if self.purpose == Purpose.COMPARISON else self.asked.get("name") or ""
 
 
 class Workflow(_Record, table=True):
@@ -250,6 +263,11 @@ class Job(_Record, table=True):
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     started_at: datetime | None = Field(default=None, sa_column=_time())
     finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The metrics that could not be computed, by title, with the reason; empty for an inference."""
+        return dict(self.details.get("failed_metrics", {}))
 
 
 class Label(SQLModel, table=True):
@@ -357,3 +375,19 @@ class Reply(SQLModel, table=True):
     headers: dict[str, str] = Field(default_factory=dict, sa_column=_later_json())
     body: str = ""
     created_at: datetime = Field(default_factory=now, sa_column=sa.Column(UtcDateTime(), nullable=False, index=True))
+
+
+class Removal(SQLModel, table=True):
+    """What is still to be done of a deletion whose rows are gone: end workers, remove files.
+
+    Attributes:
+        active: submission ids of workflows that had not ended.
+        names: files and folders in the store, in the order in which they go once those have ended.
+    """
+
+    __tablename__ = "removal"
+
+    id: str = Field(default_factory=_id, primary_key=True)
+    active: list[str] = Field(default_factory=list, sa_column=sa.Column(sa.JSON, nullable=False))
+    names: list[str] = Field(default_factory=list, sa_column=sa.Column(sa.JSON, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))

@@ -18,7 +18,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from lumigator_nb.db import Database
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
-from lumigator_nb.records import Dataset, Experiment, Job, Label, Reply, Secret, Token, Workflow
+from lumigator_nb.records import Dataset, Experiment, Job, Label, Removal, Reply, Secret, Token, Workflow
 from lumigator_nb.specs import Purpose, Status, Step
 
 T = TypeVar("T", bound=SQLModel)
@@ -117,13 +117,17 @@ class Repository(Generic[T]):
         return self.session.exec(select(func.count()).select_from(self.table).where(*conditions)).one()
 
     def names(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the names of rows by their ids, in one query; ids without a row are left out."""
+        """Return the names of visible rows by their ids, in one query; ids without one are left out."""
         key, name = self._column("id"), self._column(self.name_column or "id")
-        return dict(self.session.exec(select(key, name).where(key.in_(ids))).all())
+        return dict(self.session.exec(select(key, name).where(key.in_(ids), *self.visible())).all())
+
+    def visible(self) -> builtins.list[ColumnElement[bool]]:
+        """Return the conditions of rows that users know of; others are named nowhere, and open by their id alone."""
+        return []
 
     def shown(self, *, archived: bool, search: str | None = None) -> builtins.list[ColumnElement[bool]]:
         """Return the conditions of a list: whether rows that were put away belong to it, what names must contain."""
-        conditions = [] if archived else [self._column("archived_at").is_(None)]
+        conditions = [*self.visible(), *([] if archived else [self._column("archived_at").is_(None)])]
         if search and search.strip():
             name = func.lower(self._column(self.name_column or "id"))
             conditions.append(name.contains(search.strip().lower(), autoescape=True))
@@ -145,7 +149,7 @@ class Repository(Generic[T]):
 
     def _by_prefix(self, prefix: str) -> T | None:
         column = col(getattr(self.table, "id"))  # noqa: B009
-        query = select(self.table).where(column.startswith(prefix, autoescape=True)).limit(2)
+        query = select(self.table).where(column.startswith(prefix, autoescape=True), *self.visible()).limit(2)
         rows = self.session.exec(self._locked(query)).all()
         if len(rows) > 1:
             raise InvalidInputError(f"several {self.kind}s have an id that begins with {prefix!r}", "write more of it")
@@ -157,12 +161,16 @@ class Repository(Generic[T]):
     def _known_names(self) -> str | None:
         if not self.name_column:
             return None
-        names = self.session.exec(select(getattr(self.table, self.name_column)).limit(20)).all()
+        names = self.session.exec(select(self._column(self.name_column)).where(*self.visible()).limit(20)).all()
         return f"known: {', '.join(cast(Sequence[str], names))}" if names else f"there is no {self.kind} yet"
 
 
 class Datasets(Repository[Dataset]):
     """Datasets, by name: the newest version, or that of ``name@version``."""
+
+    def visible(self) -> builtins.list[ColumnElement[bool]]:
+        """Those that earlier versions drew for requests with `max_samples` are not."""
+        return [_derived["for"].as_string().is_(None)]
 
     def named(self, name: str) -> Dataset | None:
         """Return the newest version of that name, or the one that is asked for; None where there is none."""
@@ -186,11 +194,19 @@ class Datasets(Repository[Dataset]):
         query = select(Dataset).where(Dataset.content_hash == content_hash).order_by(col(Dataset.created_at))
         return list(self.session.exec(query))
 
-    def drawn_from(self, dataset_id: str) -> list[Dataset]:
-        """Return the datasets that hold rows drawn from another one."""
-        derived = sa.type_coerce(col(Dataset.derived), sa.JSON)
-        conditions = derived["dataset_id"].as_string() == dataset_id, derived["how"].as_string() == "draw"
+    def copies_of(self, dataset_id: str) -> list[Dataset]:
+        """Return what earlier versions drew from a dataset for requests with `max_samples`."""
+        conditions = _derived["dataset_id"].as_string() == dataset_id, _is_copy
         return list(self.session.exec(select(Dataset).where(*conditions).order_by(col(Dataset.id))))
+
+    def copies(self, ids: Sequence[str]) -> list[Dataset]:
+        """Return those of the datasets that earlier versions drew for requests with `max_samples`."""
+        query = select(Dataset).where(col(Dataset.id).in_(ids), _is_copy).order_by(col(Dataset.id))
+        return list(self.session.exec(query))
+
+
+_derived = sa.type_coerce(col(Dataset.derived), sa.JSON)
+_is_copy = _derived["for"].as_string() == "max_samples"
 
 
 def _newest_first(name: str) -> SelectOfScalar[Dataset]:
@@ -199,6 +215,10 @@ def _newest_first(name: str) -> SelectOfScalar[Dataset]:
 
 class Experiments(Repository[Experiment]):
     """Experiments, by name."""
+
+    def visible(self) -> builtins.list[ColumnElement[bool]]:
+        """What holds a single job is not."""
+        return [col(Experiment.purpose) == Purpose.COMPARISON]
 
     def of_dataset(self, dataset_id: str) -> list[Experiment]:
         """Return the experiments on a dataset."""
@@ -268,17 +288,23 @@ class Workflows(Repository[Workflow]):
         return self._in_order(select(Workflow).where(col(Workflow.status).in_(active)))
 
 
-_asked = sa.type_coerce(col(Experiment.asked), sa.JSON)
+_asked, _model = sa.type_coerce(col(Experiment.asked), sa.JSON), sa.type_coerce(col(Workflow.model), sa.JSON)
+_SKIPPED = sa.type_coerce(col(Job.details), sa.JSON)["failed_metrics"]
 # What a list of jobs shows of each, in the order of the fields of `services.jobs.JobSummary`. Of JSON only what is
 # shown is taken out, by the database.
 JOB_COLUMNS: tuple[Any, ...] = (
     col(Job.id), col(Job.step), col(Job.status), col(Job.error),
-    col(Job.created_at), col(Job.started_at), col(Job.finished_at),
+    col(Job.created_at), col(Job.started_at), func.coalesce(col(Job.finished_at), col(Workflow.finished_at)),
     col(Workflow.label), col(Workflow.description), col(Workflow.attempted_at),
-    sa.type_coerce(col(Workflow.model), sa.JSON)["name"].as_string(),
+    _model["name"].as_string(),
     col(Experiment.id), col(Experiment.purpose), col(Experiment.description), col(Experiment.dataset_id),
     col(Experiment.owes_dataset),
     _asked["name"].as_string(), _asked["problem"].as_string(), _asked["max_samples"].as_integer(),
+    sa.type_coerce(col(Experiment.task), sa.JSON)["kind"].as_string(),
+    col(Dataset.name), col(Dataset.filename),
+    sa.type_coerce(col(Dataset.generated), sa.JSON)["model"].as_string(),
+    sa.type_coerce(col(Dataset.derived), sa.JSON)["how"].as_string(),
+    _SKIPPED,
 )  # fmt: skip
 
 
@@ -288,6 +314,11 @@ class Jobs(Repository[Job]):
     def of_workflows(self, workflow_ids: Sequence[str]) -> list[Job]:
         """Return the jobs of workflows."""
         return list(self.session.exec(select(Job).where(col(Job.workflow_id).in_(workflow_ids))))
+
+    def skipped(self, workflow_ids: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return the metrics that could not be computed, with the reasons, of those workflows that have some."""
+        found = self.session.exec(select(Job.workflow_id, _SKIPPED).where(col(Job.workflow_id).in_(workflow_ids)))
+        return {key: metrics for key, metrics in found if metrics}
 
     def ended(self, workflow_ids: Collection[str]) -> set[tuple[str, Step]]:
         """Return which steps of workflows are recorded as ended, with the workflows' ids."""
@@ -314,6 +345,7 @@ class Jobs(Repository[Job]):
             sa.select(*JOB_COLUMNS)
             .join(Workflow, col(Job.workflow_id) == col(Workflow.id))
             .join(Experiment, col(Workflow.experiment_id) == col(Experiment.id))
+            .join(Dataset, col(Experiment.dataset_id) == col(Dataset.id))
             .where(*self._of_kinds(kinds))
             .order_by(col(Job.created_at).desc(), col(Job.id).desc())
         )
@@ -403,6 +435,14 @@ class Tokens(Repository[Token]):
         return self.session.exec(select(Token).where(Token.digest == digest)).first()
 
 
+class Removals(Repository[Removal]):
+    """What deletions have left to be done."""
+
+    def forget(self, key: str) -> None:
+        """Remove one, which another process may have removed already."""
+        self.session.execute(sa.delete(Removal).where(col(Removal.id) == key))
+
+
 class Replies(Repository[Reply]):
     """Answers to requests with an idempotency key."""
 
@@ -437,6 +477,7 @@ class UnitOfWork:
         self.labels = Labels(session, Label, lock=lock)
         self.secrets = Secrets(session, Secret, lock=lock)
         self.tokens = Tokens(session, Token, "name", lock=lock)
+        self.removals = Removals(session, Removal, lock=lock)
         self.replies = Replies(session, Reply, "key", lock=lock)
 
     def data_of(self, experiment: Experiment) -> Dataset:

@@ -89,6 +89,8 @@ class Server:
         services.admits_origin = lambda origin, host: allowed.admit(origin, host) or origin in origins or "*" in origins
         arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
         application: Application = self._server._tornado
+        if serving.gate is None:  # or else programs are led to the login, as everybody
+            application.settings["lumigator_hello"] = {"Hello": "Lumigator!🐊"}
         application.add_handlers(r".*", [(rf"{serving.path}/(?:api|metrics)(?:/.*)?", Bridge, arguments)])
         self._ray = _listening(application, api.ray_port, serving) if api.ray_port is not None else None
 
@@ -145,7 +147,8 @@ class Helper:
     """A thread that does what no request should wait for.
 
     It hands workflows to the cluster, also those that a server which was killed had only noted down; keeps the
-    record of how they stand; and makes the datasets that jobs owe. Several servers on one database may each have one.
+    record of how they stand; makes the datasets that jobs owe; and ends and removes what was deleted. Several servers
+    on one database may each have one.
     """
 
     def __init__(self, ws: Workspace) -> None:
@@ -158,7 +161,7 @@ class Helper:
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that something waits for the cluster."""
+        """Say that something waits for the cluster, or is to be removed."""
         self._asked.set()
 
     def stop(self) -> None:
@@ -183,6 +186,7 @@ class Helper:
                     older_than=timedelta(0) if asked else OTHERS_GRACE
                 )
             )
+            well = self._tried(self._ws.workflows.finish_deletions) and well
             well = self._tried(self._ws.workflows.refresh) and self._tried(self._ws.jobs.settle) and well
             if time.monotonic() - tidied > TIDY_EVERY_S:
                 tidied = time.monotonic()

@@ -544,11 +544,13 @@ class ScoreResult(Value):
 
     Attributes:
         overall: None where no example has a score.
+        mean: of the examples' scores, where that is not what `overall` is.
         n_scored: examples that have one; `unscored` counts the others by the reason.
         description, higher_is_better, range: as of :class:`lumigator_nb.metrics.ScoreInfo`; None is no bound.
     """
 
     overall: float | None
+    mean: float | None = None
     n_scored: int
     unscored: dict[str, int] = Field(default_factory=dict)
     description: str = ""

@@ -199,6 +199,7 @@ def _evaluate(
     costs = [metric.cost for metric in found if metric.cost is not None]
     details: dict[str, Any] = {
         "signatures": {metric.title: metric.signature for metric in found if metric.error is None},
+        "means": {name: score.mean for name, score in scores.items() if score.mean is not None},
         "n_scored": {name: score.n_scored for name, score in scores.items()},
         "unscored": {name: score.unscored for name, score in scores.items() if score.unscored},
         "n_empty": max((metric.n_empty for metric in found), default=0),

@@ -478,8 +478,8 @@ class Workspace:
     def _card(self) -> tuple[str, list[tuple[str, str, bool | None]], dict[str, int]]:
         with reading(self.database) as work:
             counts = {
-                "datasets": work.datasets.count(),
-                "experiments": work.experiments.count(),
+                "datasets": work.datasets.count(*work.datasets.visible()),
+                "experiments": work.experiments.count(*work.experiments.visible()),
                 "workflows": work.workflows.count(),
                 "jobs": work.jobs.count(),
             }

@@ -124,7 +124,7 @@ def print_workflows(ws: Workspace, workflows: Sequence[Workflow]) -> None:
             workflow.status,
             f"{row.done}/{row.total}" if row.total else "",
             workflow.id[:8],
-            row.error or "",
+            row.error or row.skipped,
         )
         for workflow, row in zip(workflows, ws.workflows.progress(workflows), strict=True)
     ]

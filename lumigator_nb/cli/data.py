@@ -31,12 +31,16 @@ def datasets_upload(
     new_version: Annotated[
         bool, typer.Option("--new-version", help="Keep other content under a name that is taken.")
     ] = False,
+    fill_short_rows: Annotated[
+        bool, typer.Option("--fill-short-rows", help="Fill CSV rows with fewer cells than the header by empty cells.")
+    ] = False,
 ) -> None:
     """Upload a file or URL: CSV, JSON, JSON Lines, Parquet or Excel, also packed."""
     with connected() as ws:
         dataset = ws.datasets.upload(
-            source, name=name, example=example, ground_truth=ground_truth, sheet=sheet, new_version=new_version
-        )
+            source, name=name, example=example, ground_truth=ground_truth, sheet=sheet, new_version=new_version,
+            short_rows="fill" if fill_short_rows else "refuse",
+        )  # fmt: skip
         typer.echo(dataset)
 
 

@@ -271,10 +271,13 @@ class Cluster:
         api.expect_success(reply)
         return cast(str, reply.json()["logs"])
 
-    def stop(self, submission_id: str) -> None:
+    def stop(self, submission_id: str, *, wait: bool = True) -> None:
         """End a job: asked first, killed by Ray after 3 s. Returns when it has ended, or after 10 s.
 
         For a job that has not begun it returns at once: it stays pending, and Ray ends it when its turn comes.
+
+        Args:
+            wait: without it, it returns at once in any case.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
@@ -286,6 +289,8 @@ class Cluster:
         if reply.status == 404:
             return
         api.expect_success(reply)
+        if not wait:
+            return
         deadline = time.monotonic() + STOP_SECONDS
         while (state := _find_job(api, submission_id)) and state.status is Status.RUNNING:
             if time.monotonic() > deadline:

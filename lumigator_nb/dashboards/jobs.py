@@ -85,8 +85,9 @@ class JobPage(Page):
     def _draw(self, view: shown.JobView) -> None:
         self.view = view
         record = view.workflow
-        experiment = view.experiment.name
-        way = crumbs(link(Route(("jobs",)), "Jobs"), link(Route(("experiments", experiment)), experiment))
+        experiment = view.experiment
+        owner = link(Route(("experiments", experiment.name)), experiment.name)
+        way = crumbs(link(Route(("jobs",)), "Jobs"), *([owner] if experiment.job_name is None else []))
         show(self._head, join([way, heading(record.label)]))
         show(self._model, own_block(view.progress.models[0]))
         self._act.show(view.progress.models[0], busy=self._busy)

@@ -28,7 +28,7 @@ from lumigator_nb.presentation.routes import Route
 from lumigator_nb.records import Experiment
 
 PER_PAGE = 20
-_ICONS: dict[Act, str] = {"stop": "stop", "resume": "play_arrow", "retry": "replay"}
+_ICONS: dict[Act, str] = {"stop": "stop", "resume": "play_arrow", "retry": "replay", "score": "calculate"}
 _ROW = {
     "border-top": "1px solid color-mix(in srgb, var(--panel-on-background-color) 16%, transparent)",
     "align-items": "center",

@@ -245,13 +245,23 @@ class _Page(DocHandler):  # type: ignore[misc]
     async def prepare(self) -> None:
         origins: Origins = self.settings["lumigator_origins"]
         if origins.know(self.request.host):
-            await super().prepare()
+            if not self._greeted():
+                await super().prepare()
             return
         nonce = secrets.token_urlsafe(16)
         words = f"This server is not known as {self.request.host}. Whoever runs it can start it with:"
         option = tag("p", tag("code", f"--allow-origin {self.request.host}"))
         self.set_status(403)
         self.finish(document("Unknown address", problem(words), option, nonce=nonce))
+
+    def _greeted(self) -> bool:
+        """Answer a program that asks whether Lumigator is here, as Lumigator does; a browser asks for HTML."""
+        self.set_header("Vary", "Accept")
+        accepted = self.request.headers.get("Accept", "")
+        if "lumigator_hello" not in self.settings or self.request.method != "GET" or "html" in accepted:
+            return False
+        self.finish(self.settings["lumigator_hello"])
+        return True
 
 
 class _Typed(RequestHandler):

@@ -13,17 +13,22 @@ from lumigator_nb.display import passports
 from lumigator_nb.display.costs import COST_TITLE, cost_cells, cost_legend
 from lumigator_nb.display.html import Html, fragment, tag, unfolding
 from lumigator_nb.display.overview import (
+    LATER,
     NOT_TOLD_APART,
+    UNCOMPARED,
     chart,
     cost_and_speed,
     legend,
     main_info,
     mark,
+    not_computed,
     notes,
     ordered_scores,
     recommended,
     score_table,
     side_by_side,
+    uncompared,
+    uncompared_table,
 )
 from lumigator_nb.display.report import report
 from lumigator_nb.display.scores import Standing, figures, p_value, standings, verdict
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
     from lumigator_nb.services.comparisons import Comparison
     from lumigator_nb.services.scored import Scored
 
-__all__ = ["as_html", "as_text", "plot", "report", "standings", "verdict"]
+__all__ = ["LATER", "as_html", "as_text", "not_computed", "plot", "report", "standings", "verdict"]
 
 SHOWN_EXAMPLES, SHOWN_CHARACTERS = 2, 3000
 # Columns of a terminal: where unknown; for a name, at most; for a score; for what is said about the main one; between.
@@ -115,6 +120,7 @@ def as_html(comparison: Comparison) -> str:
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
+        *uncompared_table(comparison),
         chart(comparison, info),
         *([tag("div", COST_TITLE, class_="lm-title"), *costs] if costs else []),
         *_passports(comparison),
@@ -142,6 +148,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
     blocks = [
         *(_wrapped(text, columns) for text in paragraphs),
         *(_drawn(block, columns) for block in _tables(comparison, columns)),
+        _uncompared(comparison, columns),
         _cost_and_speed(comparison, columns),
         "\n".join(_wrapped(text, columns) for text in below),
         *(passports.as_text(each) for each in comparison.passports()),
@@ -179,6 +186,11 @@ def _tables(comparison: Comparison, columns: int) -> Iterator[Table]:
         yield _values_table([one.model for one in leaders], chosen, summary)
 
 
+def _uncompared(comparison: Comparison, columns: int) -> str:
+    headers, rows = uncompared(comparison)
+    return "\n".join([UNCOMPARED, _parted(headers, rows, columns)]) if rows else ""
+
+
 def _label_width(columns: int) -> int:
     return max(12, min(_LABEL, columns - _MAIN))
 
@@ -190,6 +202,12 @@ def _cost_and_speed(comparison: Comparison, columns: int) -> str:
     headers, rows = cost_cells(costs, order)
     if not rows:
         return ""
+    below = cost_legend(costs)
+    return "\n".join([COST_TITLE, _parted(headers, rows, columns), *([_wrapped(below, columns)] if below else [])])
+
+
+def _parted(headers: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> str:
+    """As many columns side by side as fit, the others below; the models stand in each part."""
     labels = [elide(row[0], _label_width(columns)) for row in rows]
     drawn = []
     for chosen in _fitting([labels, *zip(headers[1:], *(row[1:] for row in rows), strict=True)], columns):
@@ -197,8 +215,7 @@ def _cost_and_speed(comparison: Comparison, columns: int) -> str:
         for label, row in zip(labels, rows, strict=True):
             _add(table, [label, *(row[index] for index in chosen)])
         drawn.append(_drawn(table, columns))
-    below = cost_legend(costs)
-    return "\n".join([COST_TITLE, "\n\n".join(drawn), *([_wrapped(below, columns)] if below else [])])
+    return "\n\n".join(drawn)
 
 
 def _fitting(cells: Sequence[Sequence[str]], columns: int) -> Iterator[list[int]]:

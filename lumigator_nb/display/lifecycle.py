@@ -38,6 +38,7 @@ def _deletion_facts(deletion: Deletion) -> list[tuple[str, str]]:
     facts = [
         ("Datasets", _names(deletion.datasets)),
         ("Experiments", _names(deletion.experiments)),
+        ("Jobs", _names(deletion.jobs)),
         ("Workflows", _by_status(deletion.workflows)),
         ("Labels", f"{deletion.labels:,} by people" if deletion.labels else ""),
         ("Files", f"{count(deletion.n_files, 'file')}, {size(deletion.n_bytes)}"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lumigator_nb.display.costs import COST_TITLE, cost_cells, cost_legend
-from lumigator_nb.display.overview import main_info, notes, ordered_scores, recommended
+from lumigator_nb.display.overview import UNCOMPARED, main_info, notes, ordered_scores, recommended, uncompared
 from lumigator_nb.display.scores import Standing, figures, p_value, standings
 from lumigator_nb.display.text import MISSING, count, moment, one_line
 from lumigator_nb.specs import now
@@ -37,6 +37,10 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         show = figures(found, each)
         rows = [[one.model, show.number(one.overall), show.interval(one.low, one.high), *_told(one)] for one in found]
         yield from _table(["model", each.name, "interval", "rank", "p, corrected"], rows)
+    headers, rows = uncompared(comparison)
+    if rows:
+        yield f"## {UNCOMPARED}\n"
+        yield from _table(headers, rows)
     headers, rows = cost_cells(comparison.costs(), [one.model for one in standings(summary, info)])
     if rows:
         yield f"## {COST_TITLE}\n"

@@ -11,7 +11,7 @@ from lumigator_nb.display.costs import cost_legend, cost_table, remarks, unanswe
 from lumigator_nb.display.html import Html, escape, join, name, table, tag
 from lumigator_nb.display.recommendation import advice
 from lumigator_nb.display.scores import FEW_EXAMPLES, Figures, Standing, figures, p_value, standings
-from lumigator_nb.display.text import MISSING, count, first_line, joined, percent
+from lumigator_nb.display.text import MISSING, count, first_line, joined, percent, reason
 from lumigator_nb.metrics.base import NO_PREDICTION
 from lumigator_nb.metrics.copying import COVERAGE
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lumigator_nb.services.comparisons import Comparison
 
 NOT_TOLD_APART = "≈"
+LATER = "it joined the experiment later"
+UNCOMPARED = "Not compared: scores that some models lack"
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
@@ -131,8 +133,9 @@ def notes(comparison: Comparison) -> list[str]:
     return [
         *_generated(comparison),
         *_pending(comparison),
+        *not_computed(comparison),
         *unanswered(costs),
-        *_not_computed(comparison),
+        *(f"{note}." for note in comparison.metric_notes),
         *_unscored(comparison),
         *_left_out(comparison),
         *remarks(costs),
@@ -162,13 +165,44 @@ def _pending(comparison: Comparison) -> list[str]:
     return [f"Not compared: {', '.join(states)}."] if states else []
 
 
-def _not_computed(comparison: Comparison) -> list[str]:
-    labels = {workflow.id: workflow.label for workflow in comparison.workflows}
-    return [
-        f"{metric} could not be computed for {labels[job.workflow_id]}: {first_line(error)}."
-        for job in comparison.jobs
-        for metric, error in job.details.get("failed_metrics", {}).items()
+def not_computed(comparison: Comparison) -> list[str]:
+    """Return which metrics models lack, and why, in a sentence for each reason; and what to do about it."""
+    found = []
+    for metric, reasons in comparison.not_computed.items():
+        by_reason: dict[str, list[str]] = {}
+        for model, error in reasons.items():
+            by_reason.setdefault(reason(error), []).append(model)
+        for why, models in by_reason.items():
+            which = "any model" if len(models) == len(comparison.models) > 1 else joined(models)
+            found.append(
+                f"{metric} {'was not' if why == LATER else 'could not be'} computed for {which}: {why.rstrip('.…')}."
+            )
+    if scores := list(comparison.uncompared):
+        found.append(f"{joined(scores)}: not compared, as no example has a value from every model.")
+    return [*found, "ws.evaluate(experiment) computes what is missing, where that is possible now."] if found else []
+
+
+def uncompared(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headers and rows, one per model, of the scores that some models lack; no rows where there are none.
+
+    They stand apart from those that are compared, so that none of them counts for or against a model.
+    """
+    scores = comparison.uncompared
+    values = [[found.get(model) for found in scores.values()] for model in comparison.models] if scores else []
+    rows = [
+        [model, *(MISSING if value is None else f"{value:.4g}" for value in row)]
+        for model, row in zip(comparison.models, values, strict=False)
     ]
+    return ["model", *scores], rows
+
+
+def uncompared_table(comparison: Comparison) -> list[Html]:
+    """Return that table under its title; nothing where every model has every score."""
+    headers, rows = uncompared(comparison)
+    if not rows:
+        return []
+    shown = table(["Model", *headers[1:]], [[name(row[0]), *row[1:]] for row in rows], numeric=range(1, len(headers)))
+    return [tag("div", UNCOMPARED, class_="lm-title"), shown]
 
 
 def _unscored(comparison: Comparison) -> list[str]:
@@ -176,11 +210,11 @@ def _unscored(comparison: Comparison) -> list[str]:
     found: dict[str, Counter[str]] = {}
     for job in comparison.jobs:
         for score, reasons in job.details.get("unscored", {}).items():
-            known = {reason: n for reason, n in reasons.items() if reason != NO_PREDICTION}
+            known = {why: n for why, n in reasons.items() if why != NO_PREDICTION}
             found.setdefault(score, Counter()).update(known)
     by_reasons: dict[str, list[str]] = {}
     for score, reasons in found.items():
-        said = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+        said = "; ".join(f"{why} ({n:,})" for why, n in reasons.most_common(3))
         if said:
             by_reasons.setdefault(said, []).append(score)
     return [f"Not scored by {joined(scores)}: {said}." for said, scores in by_reasons.items()]
@@ -192,8 +226,8 @@ def _left_out(comparison: Comparison) -> list[str]:
     for score, n in comparison.summary().groupby("score", sort=False)["n"].first().items():
         if n != total:
             names.setdefault(int(n), []).append(str(score))
-    reason = "those for which every model has a value"
-    return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {reason}." for n, scores in names.items()]
+    which = "those for which every model has a value"
+    return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {which}." for n, scores in names.items()]
 
 
 def _copying(comparison: Comparison) -> list[str]:

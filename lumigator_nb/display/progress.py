@@ -38,6 +38,7 @@ class ProgressRow:
         seconds_left: of that step.
         note: what it is doing besides.
         error: why it failed or stopped.
+        skipped: which metrics could not be computed, and why.
         stale: the cluster could not be asked, so `status` is the last that was known.
         failed: of `done` have no answer.
         cost: dollars spent in this attempt; None where nothing has a price.
@@ -59,6 +60,7 @@ class ProgressRow:
     cost: float | None = None
     result: str = ""
     silent: float | None = None
+    skipped: str = ""
 
     @classmethod
     def of(
@@ -125,7 +127,8 @@ class ProgressRow:
         failed = f"{self.failed:,} failed" if self.failed else ""
         spent = "" if self.cost is None or self.status.ended else f"{dollars(self.cost)} so far"
         silent = f"no sign of life for {duration(self.silent)}" if self.silent else ""
-        said = (self.result, STALE if self.stale else "", silent, note, failed, spent, first_line(self.error or ""))
+        error = first_line(self.error or "")
+        said = (self.result, STALE if self.stale else "", silent, note, failed, spent, error, one_line(self.skipped))
         return [text for text in said if text]
 
 

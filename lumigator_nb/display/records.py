@@ -278,7 +278,8 @@ def _without_answer(record: Job) -> str:
 def _flat(details: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in details.items():
         if isinstance(value, Mapping):
-            yield from ((f"{name} {key}", inner) for key, inner in value.items())
+            title = {"failed_metrics": "skipped metric"}.get(name, name)
+            yield from ((f"{title} {key}", inner) for key, inner in value.items())
         else:
             yield name, value
 

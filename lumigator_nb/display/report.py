@@ -16,6 +16,7 @@ from lumigator_nb.display.overview import (
     ordered_scores,
     score_table,
     side_by_side,
+    uncompared_table,
 )
 from lumigator_nb.display.records import (
     TALLIED,
@@ -60,6 +61,7 @@ def report(comparison: Comparison) -> str:
         score_table(comparison),
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
+        *uncompared_table(comparison),
         tag("div", *(chart(comparison, info) for info in ordered_scores(comparison)), class_="lm-plots"),
         *_cost_section(comparison),
         *decisions.trade(comparison, main),

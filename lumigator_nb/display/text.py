@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 MISSING = "–"
@@ -35,6 +35,16 @@ def elide(value: object, limit: int) -> str:
         return text
     tail = (limit - 1) * 2 // 3
     return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def reason(error: object) -> str:
+    """Return an error and its hint in one line."""
+    return one_line(str(error).replace("\nHint: ", "; "), 500)
+
+
+def skipped(reasons: Mapping[str, str]) -> list[str]:
+    """Return a line for each metric that could not be computed, by its title, with the reason."""
+    return [f"metric {title} was skipped: {reason(error)}" for title, error in reasons.items()]
 
 
 def joined(words: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from lumigator_nb.metrics.localizing import localized
 from lumigator_nb.metrics.registry import (
     catalogue,
     check,
+    check_distinct,
     class_of,
     create,
     info,
@@ -38,6 +39,7 @@ __all__ = [
     "Scores",
     "catalogue",
     "check",
+    "check_distinct",
     "class_of",
     "create",
     "info",

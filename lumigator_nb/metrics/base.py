@@ -169,6 +169,7 @@ class Metric(ABC):
         infos: the scores that it reports, as far as they are known before it has seen an example.
         needs: what an example must have to be scored: "ground_truth"; "metadata" are the dataset's other columns.
         languages: codes of the only languages whose texts it can score; None where it takes any.
+        needs_spaces: whether it tells words apart by the spaces between them, and so cannot score Japanese.
         columns: metadata columns that it cannot do without.
         slow: whether several processes are worth their start, for thousands of examples.
         on_gpu: whether it computes with a network, on a GPU where it is given one.
@@ -180,6 +181,7 @@ class Metric(ABC):
     infos: tuple[ScoreInfo, ...]
     needs: frozenset[Needed] = frozenset({"ground_truth"})
     languages: frozenset[str] | None = None
+    needs_spaces: ClassVar[bool] = False
     columns: tuple[str, ...] = ()
     slow: bool = False
     on_gpu: ClassVar[bool] = False
@@ -205,6 +207,11 @@ class Metric(ABC):
     def title(self) -> str:
         """What tables call it; unlike the name it tells apart judges, and functions."""
         return self.name
+
+    @property
+    def note(self) -> str | None:
+        """What a reader of its scores must know beside their signature, in a sentence; None where there is nothing."""
+        return None
 
     @property
     @abstractmethod

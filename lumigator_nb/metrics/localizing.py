@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lumigator_nb.specs import MetricSpec
 
 # Languages that do not put spaces between words.
-_WITHOUT_SPACES = frozenset({"zh", "yue", "wuu", "ja", "th", "lo", "km", "my", "bo"})
+WITHOUT_SPACES = frozenset({"zh", "yue", "wuu", "ja", "th", "lo", "km", "my", "bo"})
 # As sacrebleu chooses for the target language of a translation; without the dictionaries, characters.
 _SACREBLEU = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
 _DICTIONARIES = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
@@ -31,15 +31,24 @@ def _bertscore(language: str) -> dict[str, str]:
 
 
 def _bleu(language: str) -> dict[str, str]:
-    chosen = _SACREBLEU.get(language, "char" if language in _WITHOUT_SPACES else None)
+    chosen = _SACREBLEU.get(language, "char" if language in WITHOUT_SPACES else None)
     dictionary = _DICTIONARIES.get(chosen or "")
     if dictionary and importlib.util.find_spec(dictionary) is None:
         chosen = "char"
     return {"tokenize": chosen} if chosen else {}
 
 
+def _meteor(language: str) -> dict[str, bool]:
+    return {} if language == "en" else {"synonyms": False}
+
+
 def _rouge(language: str) -> dict[str, str]:
-    return {"tokenize": "characters"} if language in _WITHOUT_SPACES else {}
+    return {"tokenize": "characters"} if language in WITHOUT_SPACES else {}
 
 
-_RULES: dict[str, Callable[[str], dict[str, str]]] = {"bertscore": _bertscore, "bleu": _bleu, "rouge": _rouge}
+_RULES: dict[str, Callable[[str], Mapping[str, str | bool]]] = {
+    "bertscore": _bertscore,
+    "bleu": _bleu,
+    "meteor": _meteor,
+    "rouge": _rouge,
+}

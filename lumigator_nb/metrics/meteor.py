@@ -3,6 +3,9 @@
 Words of both texts are aligned in three stages: equal words, then equal Porter stems, then WordNet synonyms. NLTK looks
 up the synonyms of stems, not of words ("automobil" has none), and compares them with stems: what it computes is less
 generous than the paper, and what everybody reports.
+
+WordNet's synonyms are English. For another language the third stage finds nothing, as NLTK does with a WordNet that has
+no synsets: English synonyms of words that only look English ("Gift", "Rat") would be wrong ones.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import treebank, wordnet
-from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores
+from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, choice
 from lumigator_nb.metrics.registry import metric_class
 from lumigator_nb.models.loading import module_alone
 
@@ -27,9 +30,12 @@ Places = dict[str, list[int]]
 
 @metric_class
 class Meteor(Metric):
-    """METEOR in [0, 1] for English; of several references the best counts, the overall value is the mean.
+    """METEOR in [0, 1]; of several references the best counts, the overall value is the mean.
+
+    It counts words, and cannot score languages that put no spaces between them.
 
     Args:
+        synonyms: whether English synonyms count as equal words; leave them out for another language.
         alpha: weight of recall in its harmonic mean with precision, in [0, 1]; 0.9 counts it nine times as much.
         beta: how soon the penalty grows with the number of pieces into which the shared words fall, at least 0.
         gamma: the greatest penalty, in [0, 1].
@@ -46,9 +52,11 @@ class Meteor(Metric):
             (0.0, 1.0),
         ),
     )
-    languages = frozenset({"en"})
+    needs_spaces = True
 
-    def __init__(self, *, alpha: float = 0.9, beta: float = 3.0, gamma: float = 0.5) -> None:
+    def __init__(self, *, synonyms: bool = True, alpha: float = 0.9, beta: float = 3.0, gamma: float = 0.5) -> None:
+        choice(self.name, "synonyms", synonyms, (True, False))
+        self.synonyms = synonyms
         self.alpha = _number("alpha", alpha, 1.0)
         self.beta = _number("beta", beta, math.inf)
         self.gamma = _number("gamma", gamma, 1.0)
@@ -56,15 +64,24 @@ class Meteor(Metric):
     @property
     def signature(self) -> str:
         """As of :class:`Metric`."""
+        words, synonyms = (wordnet.VERSION, "of-stems") if self.synonyms else ("none", "none")
         return (
-            f"meteor|impl:lumigator_nb,equal-to:nltk-{version('nltk')}|wordnet:{wordnet.VERSION}"
-            f"|tok:word_tokenize,punkt:english|stemmer:porter|synonyms:of-stems|alpha:{self.alpha:g}|beta:{self.beta:g}"
-            f"|gamma:{self.gamma:g}|references:best"
+            f"meteor|impl:lumigator_nb,equal-to:nltk-{version('nltk')}|wordnet:{words}"
+            f"|tok:word_tokenize,punkt:english|stemmer:porter|synonyms:{synonyms}|alpha:{self.alpha:g}"
+            f"|beta:{self.beta:g}|gamma:{self.gamma:g}|references:best"
         )
+
+    @property
+    def note(self) -> str | None:
+        """As of :class:`Metric`."""
+        if self.synonyms:
+            return None
+        return "METEOR without synonyms (equal words and English stems only): not comparable with METEOR of English"
 
     def prepare(self) -> None:
         """As of :class:`Metric`."""
-        wordnet.find()
+        if self.synonyms:
+            wordnet.find()
         treebank.prepare()
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -76,7 +93,7 @@ class Meteor(Metric):
         return [Scores.of(self.infos[0], values)]
 
     def _single(self, reference: list[str], prediction: list[str]) -> float:
-        pairs = _align(prediction, reference)
+        pairs = _align(prediction, reference, synonyms=self.synonyms)
         if not pairs:
             return 0.0
         precision, recall = len(pairs) / len(prediction), len(pairs) / len(reference)
@@ -92,8 +109,8 @@ def _number(option: str, value: Any, greatest: float) -> float:
     return float(value)
 
 
-def _align(prediction: list[str], reference: list[str]) -> dict[int, int]:
-    """Return for places of words in the prediction the place in the reference.
+def _align(prediction: list[str], reference: list[str], *, synonyms: bool) -> dict[int, int]:
+    """Return for places of words in the prediction the place in the reference; without `synonyms` by two stages only.
 
     Each stage sees the words that the stages before have left over. It goes through the prediction from its end and
     takes the last word of the reference that fits.
@@ -105,7 +122,8 @@ def _align(prediction: list[str], reference: list[str]) -> dict[int, int]:
     if left and rest:
         right = _places((place, _stem(word)) for place, word in rest)
         left = _pair_equal([(place, _stem(word)) for place, word in left], right, pairs)
-        _pair_synonyms(left, right, pairs)
+        if synonyms:
+            _pair_synonyms(left, right, pairs)
     return pairs
 
 

@@ -23,6 +23,7 @@ from lumigator_nb.errors import (
     did_you_mean,
 )
 from lumigator_nb.metrics.base import Metric, ScoreInfo
+from lumigator_nb.metrics.localizing import WITHOUT_SPACES
 from lumigator_nb.specs import MetricSpec, Model, language_name
 
 if TYPE_CHECKING:
@@ -209,7 +210,16 @@ def check(
         _check_language(metric, language)
         with suppress(*(() if here else (ConfigurationError,))):
             metric.prepare()
-    _refuse_same_scores(chosen)
+    check_distinct(spec for spec, _ in chosen)
+
+
+def check_distinct(specs: Iterable[MetricSpec]) -> None:
+    """Refuse metrics of which two report a score of the same name.
+
+    Raises:
+        InvalidInputError: two do.
+    """
+    _refuse_same_scores([(spec, create(spec)) for spec in specs])
 
 
 def _check_columns(metric: Metric, columns: Collection[str] | None) -> None:
@@ -223,6 +233,11 @@ def _check_columns(metric: Metric, columns: Collection[str] | None) -> None:
 
 def _check_language(metric: Metric, language: str | None) -> None:
     base = (language or "").partition("-")[0]
+    if metric.needs_spaces and base in WITHOUT_SPACES:
+        raise InvalidInputError(
+            f"metric {metric.name!r} counts words, and {language_name(language)} puts no spaces between them",
+            "take one that counts characters, such as 'chrf'",
+        )
     if metric.languages is None or not base or base in metric.languages:
         return
     names = ", ".join(sorted(language_name(code) for code in metric.languages)[:8])

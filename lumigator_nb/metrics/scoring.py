@@ -43,16 +43,16 @@ def score(
         metadata: (n, columns) further columns, for metrics of your own.
         metrics: names, :class:`MetricSpec` where one needs options, :class:`Judge`, functions made by ``@metric``; or
             one of these.
-        language: of predictions and ground truth, by code or name; where it is known, a metric that does not know it
-            is refused, and BERTScore's model and the words of BLEU and ROUGE are chosen for it.
+        language: of predictions and ground truth, by code or name; where it is known, a metric that cannot score it
+            is refused, and BERTScore's model, METEOR's synonyms and the words of BLEU and ROUGE are chosen for it.
         task: what the models were asked to do, such as ``lm.Summarization()``; judges are shown it.
 
     Returns:
         One row per prediction and one column per score, NaN where a row cannot be scored; judges add their reasons
         as ``<score>.reason``. For a mapping the first column is `model`, and the rows of one follow those of another.
         In ``attrs``: "overall", the values over all rows (by model, for a mapping); "signatures", what makes them
-        reproducible; "unscored", how many rows have no score, by score and reason; "errors", by metric, of those that
-        could not be computed at all (a warning says so too).
+        reproducible; "notes", by metric, what to know of its scores besides; "unscored", how many rows have no score,
+        by score and reason; "errors", by metric, of those that could not be computed at all (a warning says so too).
 
     Raises:
         InvalidInputError: the lengths differ, a value is no text, or two metrics report the same score.
@@ -91,6 +91,7 @@ def score(
     frame.attrs["overall"] = overall if named else overall[""]
     frame.attrs["unscored"] = unscored if named else unscored[""]
     frame.attrs["signatures"] = {each.title: each.signature for _, each in chosen if each.title not in errors}
+    frame.attrs["notes"] = {each.title: each.note for _, each in chosen if each.note and each.title not in errors}
     frame.attrs["errors"] = {title: str(error) for title, error in errors.items()}
     return frame
 

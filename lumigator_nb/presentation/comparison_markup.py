@@ -9,7 +9,7 @@ import numpy as np
 
 from lumigator_nb.display import decisions as decided
 from lumigator_nb.display.html import Html, clipped, escape, fragment, join, name, table, tag
-from lumigator_nb.display.overview import cost_and_speed, legend, notes, recommended, score_table
+from lumigator_nb.display.overview import cost_and_speed, legend, notes, recommended, score_table, uncompared_table
 from lumigator_nb.display.scores import Figures, ranks
 from lumigator_nb.display.text import MISSING, count, elide, one_line
 from lumigator_nb.errors import InvalidInputError
@@ -95,6 +95,7 @@ def summary(found: Examined, score: str, route: Route | None = None) -> Html:
         score_table(comparison, info.name, titled),
         tag("p", legend(comparison), class_="lm-note"),
         *(tag("p", note, class_="lm-note") for note in notes(comparison)),
+        *uncompared_table(comparison),
         _ranked(comparison, info),
     ]
     if costs := cost_and_speed(comparison):

@@ -170,7 +170,7 @@ def facts_markup(view: JobView) -> Html:
     """Return what the workflow is."""
     record = view.workflow
     rows: list[tuple[object, object]] = [
-        ("Experiment", link(Route(("experiments", view.experiment.name)), name(view.experiment.name))),
+        _belonging(view.experiment),
         ("Model", name(f"{record.model.provider}/{record.model.name}")),
         ("Settings", clipped(describe_model(record.model))),
         ("Launch", describe_launch(record.launch)),
@@ -180,6 +180,12 @@ def facts_markup(view: JobView) -> Html:
         ("Id", record.id),
     ]
     return card("About", [(label, value) for label, value in rows if value])
+
+
+def _belonging(experiment: Experiment) -> tuple[str, object]:
+    if experiment.job_name is not None:
+        return "Job", name(experiment.job_name)
+    return "Experiment", link(Route(("experiments", experiment.name)), name(experiment.name))
 
 
 def steps_markup(view: JobView) -> list[Html]:

@@ -68,7 +68,9 @@ def metric_views(
     usual = {spec.name for spec in default_metrics(dataset, task)} if dataset else set()
     here = ws.cluster.head is not None
     found = [
-        MetricView(name, title, text, _problem(MetricSpec(name=name), dataset, task, here), name in usual)
+        MetricView(
+            name, title, _noted(name, text, task), _problem(MetricSpec(name=name), dataset, task, here), name in usual
+        )
         for name, title, text in _plain()
     ]
     made = [
@@ -99,6 +101,12 @@ def _title(spec: MetricSpec) -> str:
 def _text(spec: MetricSpec) -> str:
     text = metrics.create(spec).infos[0].description
     return text[:1].upper() + text[1:]
+
+
+def _noted(name: str, text: str, task: Task) -> str:
+    """The text, with what the task's language changes: METEOR of German has no synonyms."""
+    note = metrics.create(localized([MetricSpec(name=name)], task)[0]).note
+    return f"{text}. {note}." if note else text
 
 
 def _problem(spec: MetricSpec, dataset: Dataset | None, task: Task, here: bool) -> str | None:

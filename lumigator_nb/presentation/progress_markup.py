@@ -38,19 +38,22 @@ def act_words(act: Act, models: list[ModelProgress], *, alone: bool = False) -> 
     """
     if act == "retry":
         return f"Retry {count(sum(model.failed for model in models), 'failed example')}"
+    if act == "score":
+        return "Compute skipped metrics"
     verb = {"stop": "Stop", "resume": "Resume"}[act]
     return verb if alone else f"{verb} {count(len(models), 'model')}"
 
 
 def doing_words(act: Act) -> str:
     """Return what a button says while its act goes on."""
-    return {"stop": "Stopping…", "resume": "Resuming…", "retry": "Retrying…"}[act]
+    return {"stop": "Stopping…", "resume": "Resuming…", "retry": "Retrying…", "score": "Scoring…"}[act]
 
 
 def done_words(act: Act, number: int) -> str:
     """Return what is said when an act is done."""
     models = count(number, "model")
-    return {"stop": f"{models} stopped", "resume": f"{models} resumed", "retry": f"{models} asked again"}[act]
+    did = {"stop": "stopped", "resume": "resumed", "retry": "asked again", "score": "to be scored again"}
+    return f"{models} {did[act]}"
 
 
 def summary(view: ProgressView) -> Html:
@@ -92,7 +95,7 @@ def own_block(model: ModelProgress) -> Html:
 
 
 def _parts(model: ModelProgress) -> list[Html | None]:
-    return [_bar(model), _figures(model), _error(model)]
+    return [_bar(model), _figures(model), _skipped(model), _error(model)]
 
 
 def static(view: ProgressView) -> Html:
@@ -177,6 +180,11 @@ def _figures(model: ModelProgress) -> Html | None:
     )
     said = " · ".join(fact for fact in facts if fact)
     return tag("div", said, class_="lm-soft lm-figures") if said else None
+
+
+def _skipped(model: ModelProgress) -> Html | None:
+    said = first_line(model.skipped, 500)
+    return tag("div", said[0].upper() + said[1:], class_="lm-note") if said else None
 
 
 def _error(model: ModelProgress) -> Html | None:

@@ -21,8 +21,8 @@ from lumigator_nb.specs import Status, Step, now
 if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace
 
-Act = Literal["stop", "resume", "retry"]
-ACTS: tuple[Act, ...] = ("stop", "resume", "retry")
+Act = Literal["stop", "resume", "retry", "score"]
+ACTS: tuple[Act, ...] = ("stop", "resume", "retry", "score")
 LOG_LINES = 30
 # What is under way stands first in words, what needs a decision next.
 ORDER = (Status.RUNNING, Status.PENDING, Status.CREATED, Status.FAILED, Status.STOPPED, Status.SUCCEEDED)
@@ -45,6 +45,7 @@ class ModelProgress:
         cost: dollars so far; None without a price.
         failed: examples without an answer.
         notes: what else there is to say.
+        skipped: which metrics could not be computed, and why.
         error: why it failed or was stopped; `log` are the last lines that its worker printed, None until they are read.
         read: whether its scores were read since it ended.
         act: what can be done about it.
@@ -62,6 +63,7 @@ class ModelProgress:
     failed: int = 0
     standing: Standing | None = None
     notes: tuple[str, ...] = ()
+    skipped: str = ""
     error: str = ""
     log: str | None = None
     read: bool = False
@@ -185,7 +187,7 @@ def detailed(ws: Workspace, view: ProgressView, shown: Iterable[str] | None = No
 
 
 def perform(ws: Workspace, act: Act, target: Target, *, budget: float | None = None) -> list[Workflow]:
-    """Do it: stop what is under way, resume what failed or was stopped, or ask again for answers that are missing.
+    """Do it: stop, resume what failed or was stopped, ask again for missing answers, or compute skipped metrics.
 
     Args:
         budget: dollars that each may spend in all, where it is to go on; default what it had before.
@@ -195,6 +197,15 @@ def perform(ws: Workspace, act: Act, target: Target, *, budget: float | None = N
     """
     if act == "stop":
         return ws.workflows.stop(target)
+    if act == "score":
+        chosen = defaultdict(list)
+        for workflow in ws.workflows.of(target):
+            chosen[workflow.experiment_id].append(workflow)
+        return [
+            each
+            for owner, only in chosen.items()
+            for each in ws.workflows.evaluate(owner, only=only, skipping=True, budget=budget)
+        ]
     again = ws.workflows.resume if act == "resume" else ws.workflows.retry_failed
     return again(target, budget=budget)
 
@@ -232,20 +243,21 @@ def _model(
         failed=failed,
         standing=same.standing if same and same.standing and (known or not ended) else recorded(scores, main),
         notes=_notes(workflow, row),
+        skipped=row.skipped,
         error=workflow.error or "",
         log=same.log if same and known else None,
         read=bool(same and known and same.read),
-        act=_act(workflow, failed),
+        act=_act(workflow, failed, row.skipped),
         budget=workflow.launch.budget if workflow.status is Status.STOPPED and workflow.error else None,
     )
 
 
-def _act(workflow: Workflow, failed: int) -> Act | None:
+def _act(workflow: Workflow, failed: int, skipped: str) -> Act | None:
     if not workflow.status.ended:
         return "stop"
     if workflow.status is not Status.SUCCEEDED:
         return "resume"
-    return "retry" if failed else None
+    return "retry" if failed else "score" if skipped else None
 
 
 def _notes(workflow: Workflow, row: ProgressRow) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lumigator_nb import __version__
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.rest import datasets, decisions, errors, experiments, jobs, settings
+from lumigator_nb.rest import datasets, decisions, errors, experiments, jobs, leniency, settings
 from lumigator_nb.rest.access import READ, Doorman
 from lumigator_nb.rest.examples import example_of
 from lumigator_nb.rest.page import described
@@ -75,7 +75,7 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
-            expose_headers=["Location", REQUEST_ID],
+            expose_headers=["Location", REQUEST_ID, leniency.HEADER],
         )  # fmt: skip
     app.add_middleware(_Watched, counted=counted)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]

@@ -20,9 +20,9 @@ from lumigator_nb.rest import documents
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.paging import AnyLimit, AnySkip, base, location
 from lumigator_nb.rest.state import Services, Shared
-from lumigator_nb.rest.translation import dataset_response
+from lumigator_nb.rest.translation import dataset_response, filename_of
 from lumigator_nb.specs import Step, now
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -56,10 +56,13 @@ def upload_dataset(
     dataset: Annotated[UploadFile, File(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
     format: Annotated[api.DatasetFormat, Form()] = api.DatasetFormat.JOB,
 ) -> api.DatasetResponse:
-    """Upload a file. Another file of the same name becomes its next version; the same content is kept once."""
+    """Upload a file. Another file of the same name becomes its next version; the same content is kept once.
+
+    Cells that a row lacks at its end are empty, which `notes` of the dataset says; a row with too many is refused.
+    """
     begun = now()
     upload = _Upload(dataset.file, _shown_name(dataset.filename or ""))
-    record = services.ws.datasets.upload(upload, new_version=True, progress=False)
+    record = services.ws.datasets.upload(upload, new_version=True, short_rows="fill", progress=False)
     if record.created_at < begun:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = location(request, f"datasets/{record.id}")
@@ -67,10 +70,10 @@ def upload_dataset(
 
 
 @router.get("", dependencies=[READ], responses=responses())
-def list_datasets(services: Shared, skip: Skip = 0, limit: Limit = 100) -> api.Listing[api.DatasetResponse]:
-    """List datasets, newest first."""
+def list_datasets(services: Shared, skip: AnySkip = 0, limit: AnyLimit = 100) -> api.Listing[api.DatasetResponse]:
+    """List the newest datasets but `skip`, in the order of their creation."""
     found = services.ws.datasets.list(limit=limit, offset=skip)
-    return api.Listing(total=services.ws.datasets.count(), items=[dataset_response(each) for each in found])
+    return api.Listing(total=services.ws.datasets.count(), items=[dataset_response(each) for each in reversed(found)])
 
 
 @router.get("/{dataset_id}", dependencies=[READ], responses=responses(404))
@@ -87,8 +90,9 @@ def delete_dataset(
         bool, Query(description="what was done with it goes too: experiments and jobs, also those under way")
     ] = False,
 ) -> None:
-    """Delete a dataset, which is refused while experiments or jobs use it."""
-    services.ws.datasets.delete(str(dataset_id), cascade=cascade, stop=cascade)
+    """Delete a dataset, at once, which is refused where experiments or jobs use it."""
+    services.ws.datasets.delete(str(dataset_id), cascade=cascade, stop=cascade, wait=False)
+    services.submit_soon()
 
 
 @router.get("/{dataset_id}/download", dependencies=[READ], responses=responses(404))
@@ -98,7 +102,10 @@ def get_dataset_download(
     dataset_id: UUID,
     extension: Annotated[str | None, Query(max_length=20, description="of the files, such as csv; default all")] = None,
 ) -> api.DatasetDownload:
-    """Return addresses of the file as it was uploaded, and of the examples as Parquet and CSV."""
+    """Return addresses of the file as it was uploaded, and of the examples as CSV, Parquet, JSON Lines and Arrow.
+
+    What was uploaded in one of these formats is not among them once more.
+    """
     record = services.ws.datasets.get(str(dataset_id))
     wanted = extension.strip().lower().lstrip(".") if extension and extension.strip() else None
     kinds = {kind: name for kind, name in _files(record).items() if wanted in (None, name.rpartition(".")[2].lower())}
@@ -107,13 +114,11 @@ def get_dataset_download(
 
 
 def _files(record: Dataset) -> dict[str, str]:
-    """The files of a dataset by kind, with what they are called; a CSV is always among them."""
-    stem = layout.filename_of(record.name)
-    found = {"original": record.filename, "parquet": f"{stem}.parquet"}
-    if record.filename == "dataframe.parquet":
-        del found["original"]
-    is_csv = record.filename.lower().endswith(".csv")
-    return found if is_csv else {**found, "csv": f"{stem}.csv"}
+    """The files of a dataset by kind, with what they are called; one of each format is among them."""
+    stem, was_file = layout.filename_of(record.name), record.filename != "dataframe.parquet"
+    found = {"original": record.filename} if was_file else {}
+    uploaded = record.filename.rpartition(".")[2].lower() if was_file else None
+    return found | {kind: f"{stem}.{kind}" for kind in ("csv", "parquet", "jsonl", "arrow") if kind != uploaded}
 
 
 def _address(services: Services, request: Request, record: Dataset, kind: str, name: str) -> str:
@@ -123,7 +128,7 @@ def _address(services: Services, request: Request, record: Dataset, kind: str, n
             return services.ws.store.presigned(inside)
         except ConfigurationError:
             pass  # a folder cannot sign
-    return f"{base(request)}/{services.links.path(kind, record.id, name)}"
+    return f"{base(request)}/{services.links.path(kind, record.id, filename_of(record), name)}"
 
 
 def _stored(record: Dataset, kind: str) -> str | None:
@@ -131,15 +136,20 @@ def _stored(record: Dataset, kind: str) -> str | None:
     return names.get(kind)
 
 
-@files.get("/{signed}/{filename}", response_class=StreamingResponse, responses={
+@files.get("/{folder}/{filename}", response_class=StreamingResponse, responses={
     200: {"description": "The file", "content": {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }},
     **responses(404, 409, 410),
 })  # fmt: skip
-def load_file(services: Shared, signed: str, filename: str) -> StreamingResponse:
+def load_file(
+    services: Shared,
+    folder: str,
+    filename: str,
+    signature: Annotated[str, Query(max_length=1000, description="which file it is, and until when")],
+) -> StreamingResponse:
     """Load a file by an address that was signed here; it needs no token."""
-    kind, key = services.links.read(signed)
+    kind, key = services.links.read(signature)
     chunks, media_type = _content(services, kind, key)
     # Never shown as a page: the name and the content are whoever uploaded's.
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}
@@ -157,6 +167,7 @@ def _content(services: Services, kind: str, key: str) -> tuple[Iterator[bytes], 
         experiment = ws.experiments.get(workflow.experiment_id)
         return documents.encoded(documents.of_workflow(ws, experiment, workflow)), "application/json"
     record = ws.datasets.get(key)
-    if kind == "csv":
-        return documents.csv_of(ws, record), "text/csv; charset=utf-8"
+    if kind in documents.WRITERS:
+        write, media_type = documents.WRITERS[kind]
+        return write(ws, record), media_type
     return documents.stored(ws, _stored(record, kind) or ""), "application/octet-stream"

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError, did_you_mean
 from lumigator_nb.records import Experiment
-from lumigator_nb.rest import documents
+from lumigator_nb.rest import documents, wording
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
@@ -97,7 +97,7 @@ def get_selection(services: Shared, experiment_id: UUID, race_id: UUID) -> api.S
         return api.Selecting(id=race_id, status="succeeded", result=_selection(future.result()))
     if not isinstance(error, LumigatorError):
         raise error
-    return api.Selecting(id=race_id, status="failed", error=services.redact(str(error)))
+    return api.Selecting(id=race_id, status="failed", error=services.redact(wording.message(str(error)) or ""))
 
 
 def _selection(found: Selection) -> dict[str, Any]:
@@ -174,6 +174,13 @@ async def _events(services: Services, experiment: Experiment) -> AsyncIterator[s
 
 
 def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
+    try:
+        return _rows(services, experiment)
+    except NotFoundError:
+        return [], True  # it was deleted
+
+
+def _rows(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
     workflows = services.ws.workflows.of(experiment)  # as the server records them all the time
     rows = services.ws.workflows.progress(workflows)
     total = services.ws.datasets.of(experiment).n_examples
@@ -181,7 +188,8 @@ def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str
         {
             "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value,
             "step": row.step.value if row.step else None,
-            "done": total if workflow.status is Status.SUCCEEDED else row.done, "total": total, "error": row.error,
+            "done": total if workflow.status is Status.SUCCEEDED else row.done, "total": total,
+            "error": wording.message(row.error),
         }
         for workflow, row in zip(workflows, rows, strict=True)
     ]  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lumigator_nb import errors
+from lumigator_nb.rest import wording
 from lumigator_nb.rest.schemas import Problem
 from lumigator_nb.services.replies import UnderWayError, UsedKeyError
 
@@ -64,7 +67,8 @@ def problem(
     status: int, detail: str, hint: str | None = None, *, request_id: str | None = None, headers: Any = None
 ) -> JSONResponse:
     """Return the answer that describes a problem."""
-    found = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, hint=hint, request_id=request_id)
+    title = HTTPStatus(status).phrase
+    found = Problem(title=title, status=status, detail=detail, hint=wording.hint(hint), request_id=request_id)
     return JSONResponse(found.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -83,7 +87,8 @@ def install(app: FastAPI) -> None:
             log.error("%s", error.message)
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return answer(request, status, redact(error.message), error.hint and redact(error.hint), headers=headers)
+        hint = None if _names_others(error) else error.hint
+        return answer(request, status, redact(_detail(error)), hint and redact(hint), headers=headers)
 
     @app.exception_handler(RefusedError)
     async def _refused(request: Request, error: RefusedError) -> JSONResponse:
@@ -99,6 +104,20 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         return answer(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def _names_others(error: errors.LumigatorError) -> bool:
+    """Whether a hint lists what else there is, which does not concern a program that asks for something by its id."""
+    hint = error.hint or ""
+    return isinstance(error, errors.NotFoundError) and hint.startswith(("known: ", "there is no "))
+
+
+def _detail(error: errors.LumigatorError) -> str:
+    """What is wrong; of what has no such id in Lumigator's words, which programs look at."""
+    if isinstance(error, errors.NotFoundError) and error.kind in ("dataset", "experiment", "job", "workflow"):
+        with suppress(ValueError):
+            return f"{error.kind.capitalize()} with ID {UUID(error.key)} not found"
+    return error.message
 
 
 def _words(error: dict[str, Any]) -> str:

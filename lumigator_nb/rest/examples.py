@@ -10,7 +10,8 @@ _JOB = "4f56bf57-6d3e-481b-8c8e-9a8a590adbef"
 _EXPERIMENT = "0e4647c9-07a4-42c7-957c-ad441e843be5"
 _WORKFLOW = "bb89ea10-892c-428b-9c97-74bd429a20a3"
 _THEN, _LATER = "2026-03-02T09:30:00Z", "2026-03-02T09:31:12Z"
-_FILE = "http://localhost:8000/api/v1/files/WyJvcmlnaW5hbCJd.aaXq-A.kuVb0Ag"
+_FILES, _SIGNED = "http://localhost:8000/api/v1/files", "signature=WyJvcmlnaW5hbCJd.kuVb0Ag"
+_RESULT = f"{_FILES}/results/job-{_JOB}.json?{_SIGNED}"
 _TASK = {"task": "summarization"}
 _MODEL = {"provider": "hf", "model": "facebook/bart-large-cnn"}
 _SAMPLED = {"max_new_tokens": 142, "temperature": 0.0, "top_p": 1.0}
@@ -25,12 +26,12 @@ _DETAILS: dict[str, Any] = {
     **_WORKFLOW_SHOWN,
     "jobs": [{
         "id": _JOB, "metrics": [{"name": "rouge_rougeL_mean", "value": 0.31}],
-        "parameters": [{"name": "model", "value": _MODEL["model"]}],
-        "metric_url": f"{_FILE}/job-{_JOB}.json", "artifact_url": f"{_FILE}/job-{_JOB}.json",
+        "parameters": [{"name": "model", "value": _MODEL["model"]}, {"name": "ray_job_id", "value": _JOB}],
+        "metric_url": _RESULT, "artifact_url": _RESULT,
     }],
     "metrics": {"rouge_rougeL_mean": 0.31, "n_failed": 0.0},
     "parameters": {**_MODEL, "name": "BART", "dataset": {"id": _DATASET}, "metrics": ["rouge"]},
-    "artifacts_download_url": f"{_FILE}/workflow-{_WORKFLOW}.json",
+    "artifacts_download_url": f"{_FILES}/results/workflow-{_WORKFLOW}.json?{_SIGNED}",
 }  # fmt: skip
 
 EXAMPLES: Mapping[str, Any] = {
@@ -53,24 +54,35 @@ EXAMPLES: Mapping[str, Any] = {
     "EstimateRequest": {"models": _MODELS},
     "SelectRequest": {"models": _MODELS, "metric": "rougeL", "confidence": 0.95, "budget": 2.5},
     "Problem": {
-        "type": "about:blank", "title": "Not Found", "status": 404, "detail": f"there is no dataset {_DATASET!r}",
+        "type": "about:blank", "title": "Not Found", "status": 404, "detail": f"Dataset with ID {_DATASET} not found",
         "request_id": "ce37f88e-7c92-439c-a460-d9b07a760d52",
     },
     "DatasetResponse": {
         "id": _DATASET, "filename": "letters.csv", "format": "job", "size": 48213, "ground_truth": True,
         "run_id": None, "generated": False, "generated_by": None, "created_at": _THEN,
     },
-    "DatasetDownload": {"id": _DATASET, "download_urls": [f"{_FILE}/letters.csv", f"{_FILE}/letters.parquet"]},
+    "DatasetDownload": {
+        "id": _DATASET,
+        "download_urls": [
+            f"{_FILES}/letters.csv/letters.{kind}?{_SIGNED}" for kind in ("csv", "parquet", "jsonl", "arrow")
+        ],
+    },
     "JobResponse": {
         "id": _JOB, "job_id": _JOB, "name": "answers", "description": "", "status": "running",
         "job_type": "inference", "created_at": _THEN, "experiment_id": None, "submission_id": _JOB,
-        "config": {"dataset": {"id": _DATASET}, "max_samples": 20, "model_name_or_path": _MODEL["model"]},
-        "start_time": _THEN,
+        "config": {
+            "name": "answers", "dataset": {"id": _DATASET, "name": "letters.csv"}, "max_samples": 20,
+            "model_name_or_path": _MODEL["model"],
+            "hf_pipeline": {"model_name_or_path": _MODEL["model"], "task": "summarization"},
+        },
+        "start_time": _THEN, "metadata": {"job_type": "inference"},
     },
-    "RayJob": {"submission_id": _JOB, "status": "RUNNING", "start_time": 1772443800000},
+    "RayJob": {
+        "submission_id": _JOB, "status": "RUNNING", "start_time": 1772443800000, "metadata": {"job_type": "inference"},
+    },
     "Logs": {"logs": "inference began\n20 of 20 examples\n"},
     "JobResult": {"id": _JOB, "job_id": _JOB},
-    "JobResultDownload": {"id": _JOB, "download_url": f"{_FILE}/job-{_JOB}.json"},
+    "JobResultDownload": {"id": _JOB, "download_url": _RESULT},
     "ExperimentResponse": {
         "id": _EXPERIMENT, "name": "which model", "description": "", "created_at": _THEN, "updated_at": _LATER,
         "max_samples": -1, "task_definition": _TASK, "dataset": _DATASET, "workflows": [_DETAILS],
@@ -101,6 +113,9 @@ EXAMPLES: Mapping[str, Any] = {
         }],
         "ranking": [{"model": "BART", "overall": 0.31, "rank_low": 1, "rank_high": 1, "best_set": True}],
         "costs": [{"model": "BART", "examples": 64, "answered": 64, "failed": 0, "dollars": None}],
+        "notes": ["bertscore could not be computed for any model: the hub cannot be reached."],
+        "not_computed": {"bertscore": {"BART": "the hub cannot be reached", "lead-3": "the hub cannot be reached"}},
+        "uncompared": {},
     },
     "Predictions": {
         "total": 64, "items": [{

@@ -14,7 +14,8 @@ from lumigator_nb.errors import NotFoundError
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.paging import Limit, Skip, base, location
+from lumigator_nb.rest.leniency import note_ignored
+from lumigator_nb.rest.paging import AnyLimit, AnySkip, base, location
 from lumigator_nb.rest.permissions import Permissions, Permitted
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import (
@@ -41,6 +42,7 @@ def create_inference_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.InferenceCreate
 ) -> api.JobResponse:
     """Have a model answer the examples of a dataset."""
+    note_ignored(services, response, asked)
     return _created(services, request, response, _infer(services, permissions, asked))
 
 
@@ -63,6 +65,7 @@ def create_annotation_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.AnnotateCreate
 ) -> api.JobResponse:
     """Have a model write the ground truth of a new dataset."""
+    note_ignored(services, response, asked)
     config = asked.job_config
     job = services.ws.jobs.annotate(
         str(asked.dataset),
@@ -79,7 +82,11 @@ def create_annotation_job(
 def create_evaluation_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.EvaluationCreate
 ) -> api.JobResponse:
-    """Score the column `predictions` of a dataset."""
+    """Score the column `predictions` of a dataset.
+
+    A metric that cannot be computed is skipped; `message` says why. Where none can, the job fails.
+    """
+    note_ignored(services, response, asked)
     config = asked.job_config
     job = services.ws.jobs.evaluate(
         str(asked.dataset),
@@ -88,6 +95,7 @@ def create_evaluation_job(
         name=asked.name,
         description=asked.description,
         max_samples=sample_of(asked.max_samples),
+        skipping=True,
     )
     return _created(services, request, response, job)
 
@@ -101,19 +109,27 @@ def _created(services: Services, request: Request, response: Response, asked: As
 @router.get("", dependencies=[READ], response_model=api.Listing[api.JobResponse], responses=responses())
 async def list_jobs(
     services: Shared,
-    skip: Skip = 0,
-    limit: Limit = 100,
-    job_types: Annotated[list[api.JobType], Query(description="those to list; default all")] = [],  # noqa: B006
+    skip: AnySkip = 0,
+    limit: AnyLimit = 100,
+    job_types: Annotated[
+        list[str], Query(description="inference, annotate, evaluator; default all; there are none of other types")
+    ] = [],  # noqa: B006
 ) -> Response:
-    """List jobs, newest first, as they are recorded: the server looks at those under way all the time."""
-    purposes = [PURPOSES[each] for each in dict.fromkeys(job_types)]
+    """List the newest jobs but `skip`, in the order of their creation, as they are recorded.
+
+    The server looks at those under way all the time.
+    """
+    purposes = [PURPOSES[each] for each in api.JobType if each.value in job_types]
+    if job_types and not purposes:
+        nothing = api.Listing[api.JobResponse](total=0, items=[])
+        return Response(nothing.model_dump_json(), media_type="application/json")
     what = ("jobs", tuple(purposes), skip, limit)
     page = await services.lists.get(what, partial(_listed, services, purposes, skip, limit))
     return Response(page, media_type="application/json")
 
 
 def _listed(services: Services, purposes: Sequence[Purpose], skip: int, limit: int) -> bytes:
-    found = [job_response(each) for each in services.ws.jobs.list(purposes, limit=limit, offset=skip)]
+    found = [job_response(each) for each in reversed(services.ws.jobs.list(purposes, limit=limit, offset=skip))]
     page = api.Listing[api.JobResponse](total=services.ws.jobs.count(purposes), items=found)
     # Written here: FastAPI would check each job once more, which takes longer than to read them.
     return page.model_dump_json().encode()
@@ -142,7 +158,7 @@ def get_job_result(services: Shared, job_id: UUID) -> api.JobResult:
 def get_job_result_download(services: Shared, request: Request, job_id: UUID) -> api.JobResultDownload:
     """Return the address of a job's result: an object of `metrics`, `parameters` and `artifacts`."""
     asked = _succeeded(services, job_id)
-    path = services.links.path("job", asked.job.id, f"job-{asked.job.id}.json")
+    path = services.links.path("job", asked.job.id, "results", f"job-{asked.job.id}.json")
     return api.JobResultDownload(id=UUID(asked.job.id), download_url=f"{base(request)}/{path}")
 
 

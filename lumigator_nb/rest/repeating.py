@@ -11,12 +11,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lumigator_nb.errors import LumigatorError
+from lumigator_nb.rest import leniency
 from lumigator_nb.rest.errors import problem, status_of
 from lumigator_nb.services.replies import Replies
 
 HEADER = "Idempotency-Key"
 _LONGEST_KEY = 255
-_KEPT_HEADERS = ("location", "content-type")
+_KEPT_HEADERS = ("location", "content-type", leniency.HEADER.lower())
 # Bodies of requests that create something, uploads aside.
 _MOST_BODY = 2 << 20
 

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from lumigator_nb.rest.leniency import LOCAL_PROVIDERS, plain_secret_name
 
 Item = TypeVar("Item")
 
@@ -16,14 +18,41 @@ _TEXT = r"^[^\x00]*$"
 _NAME = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Text = Annotated[str, Field(max_length=100_000, pattern=_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
-SecretName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", examples=["openai_api_key"])]
+SecretName = Annotated[
+    str, Field(max_length=255, pattern=r"^[ -~]*$", examples=["openai_api_key"]), AfterValidator(plain_secret_name)
+]
+# Any number, as Lumigator takes it; what is not above 0 stands for all examples.
+MaxSamples = Annotated[int, Field(ge=-(2**31), le=2**31 - 1, description="0 and less are all")]
+BatchSize = Annotated[int, Field(ge=1, le=2**31 - 1, description="1 lets this server choose")]
 _DATASET_ID = "9a3b7d52-0d5e-4c1c-9f2f-6d9a5c1f0b11"
 
 
 class Request(BaseModel):
-    """Base of what is sent: a field that nobody knows is a slip."""
+    """Base of what is sent: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class LenientRequest(Request):
+    """Base of what Lumigator's clients send: unknown fields are ignored, and named in the answer.
+
+    Only where Lumigator itself ignores them: it refuses unknown fields of a task and of a generation config.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    def unused(self) -> list[str]:
+        """Return the names of known fields whose values have no effect."""
+        return []
+
+    def ignored(self) -> list[str]:
+        """Return the names of all fields that have no effect, such as `job_config.model`, as the caller wrote them."""
+        names = [*(self.model_extra or {}), *self.unused()]
+        for field in type(self).model_fields:
+            inner = getattr(self, field)
+            if isinstance(inner, LenientRequest):
+                names += [f"{field}.{name}" for name in inner.ignored()]
+        return names
 
 
 class Answer(BaseModel):
@@ -84,7 +113,12 @@ class DatasetFormat(StrEnum):
 
 
 class DatasetResponse(Answer):
-    """A dataset; `size` in bytes, `run_id` the job that made it."""
+    """A dataset; `size` in bytes, `run_id` the job that made it.
+
+    Attributes:
+        ground_truth: whether every example has one with text.
+        notes: what was noticed when it was uploaded.
+    """
 
     id: UUID
     filename: str
@@ -95,10 +129,11 @@ class DatasetResponse(Answer):
     generated: bool | None = None
     generated_by: str | None = None
     created_at: datetime
+    notes: list[str] = Field(default_factory=list)
 
 
 class DatasetDownload(Answer):
-    """Addresses of a dataset's files, which hold for an hour."""
+    """Addresses of a dataset's files, which hold for one to two hours."""
 
     id: UUID
     download_urls: list[str]
@@ -144,27 +179,41 @@ class GenerationConfig(Request):
     max_new_tokens: int = Field(default=1024, ge=1, le=1_000_000)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="providers with an API take it")
     temperature: float = Field(default=0.5, ge=0, le=100)
-    top_p: float = Field(default=0.5, gt=0, le=1)
+    top_p: float = Field(default=0.5, ge=0, le=1, description="0 takes the most probable token each time")
 
 
-class LocalJudge(Request):
+class LocalJudge(LenientRequest):
     """A judge of one's own: a model behind an address that speaks OpenAI's protocol."""
 
     model_name: Name
     model_base_url: Name
 
 
+Provider = Annotated[
+    Name, Field(pattern=r"^[A-Za-z0-9_-]+$", examples=["baseline"]), AfterValidator(lambda name: name.replace("-", "_"))
+]
+
+
 class ModelFields(Request):
     """What names a model and says how it is asked."""
 
     model: Annotated[Name, Field(examples=["lead-3"])]
-    provider: Annotated[Name, Field(pattern=r"^[a-z_]+$", examples=["baseline"])]
+    provider: Provider
     base_url: Name | None = None
     secret_key_name: SecretName | None = None
     generation_config: GenerationConfig = Field(default_factory=GenerationConfig)
 
 
-class InferenceConfig(ModelFields):
+class LenientModelFields(ModelFields, LenientRequest):
+    """The same where Lumigator's clients send it."""
+
+    def unused(self) -> list[str]:
+        """Return the frequency penalty where the provider has none."""
+        has_penalty = self.provider not in LOCAL_PROVIDERS or not self.generation_config.frequency_penalty
+        return [*super().unused(), *([] if has_penalty else ["generation_config.frequency_penalty"])]
+
+
+class InferenceConfig(LenientModelFields):
     """What an inference job does."""
 
     job_type: Literal["inference"] = "inference"
@@ -184,12 +233,17 @@ class AnnotateConfig(InferenceConfig):
 
     job_type: Literal["annotate"] = "annotate"  # type: ignore[assignment]
     model: Name = "facebook/bart-large-cnn"
-    provider: Annotated[Name, Field(pattern=r"^[a-z_]+$")] = "hf"
-    output_field: Literal["ground_truth"] | None = "ground_truth"
-    store_to_dataset: bool = True
+    provider: Provider = "hf"
+    output_field: Name | None = Field(default="ground_truth", description="it is always `ground_truth`")
+    store_to_dataset: bool = Field(default=True, description="a dataset is always made")
+
+    def unused(self) -> list[str]:
+        """Return what an annotation has no choice of."""
+        others = [] if self.output_field in (None, "ground_truth") else ["output_field"]
+        return [*super().unused(), *others, *([] if self.store_to_dataset else ["store_to_dataset"])]
 
 
-class EvaluationConfig(Request):
+class EvaluationConfig(LenientRequest):
     """What an evaluation job does: it scores the column `predictions` of a dataset."""
 
     job_type: Literal["evaluator"] = "evaluator"
@@ -199,14 +253,14 @@ class EvaluationConfig(Request):
     secret_key_name: SecretName | None = None
 
 
-class JobFields(Request):
+class JobFields(LenientRequest):
     """What all jobs have in common."""
 
     name: Name
     description: Text = ""
     dataset: Annotated[UUID, Field(examples=[_DATASET_ID])]
-    max_samples: int = Field(default=-1, ge=-1, le=2**31 - 1, description="-1 and 0 are all")
-    batch_size: int = Field(default=1, ge=1, le=1000, description="1 lets this server choose")
+    max_samples: MaxSamples = -1
+    batch_size: BatchSize = 1
 
 
 class InferenceCreate(JobFields):
@@ -292,7 +346,7 @@ class JobResult(Answer):
 
 
 class JobResultDownload(Answer):
-    """The address of a job's result, which holds for an hour."""
+    """The address of a job's result, which holds for one to two hours."""
 
     id: UUID
     download_url: str
@@ -315,26 +369,26 @@ class WorkflowJob(Answer):
     artifact_url: str
 
 
-class ExperimentCreate(Request):
+class ExperimentCreate(LenientRequest):
     """Asks for an experiment."""
 
     name: Name
     description: Text = ""
     dataset: Annotated[UUID, Field(examples=[_DATASET_ID])]
-    max_samples: int = Field(default=-1, ge=-1, le=2**31 - 1, description="-1 and 0 are all")
+    max_samples: MaxSamples = -1
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
     metrics: Annotated[list[Name], Field(max_length=50)] | None = Field(
         default=None, description="of this server; default the usual ones of the task", examples=[["rouge"]]
     )
 
 
-class WorkflowCreate(ModelFields):
+class WorkflowCreate(LenientModelFields):
     """Asks for a workflow: one model through one experiment."""
 
     name: Name
     description: Text = ""
     experiment_id: Annotated[UUID, Field(examples=[_DATASET_ID])]
-    batch_size: int = Field(default=1, ge=1, le=1000)
+    batch_size: BatchSize = 1
     system_prompt: Text = ""
     inference_output_field: Name = Field(default="predictions", description="accepted and ignored")
     config_template: Text | None = Field(default=None, description="accepted and ignored")
@@ -360,12 +414,13 @@ class WorkflowResponse(Answer):
 
 
 class WorkflowDetails(WorkflowResponse):
-    """A workflow with its jobs and results."""
+    """A workflow with its jobs and results; `message` says why it failed, or which metrics were skipped, and why."""
 
     jobs: list[WorkflowJob]
     metrics: dict[str, float]
     parameters: dict[str, Any]
     artifacts_download_url: str | None = None
+    message: str | None = None
 
 
 class ExperimentResponse(Answer):
@@ -404,7 +459,7 @@ class ModelResponse(Answer):
     tasks: list[dict[str, dict[str, Any]]]
 
 
-class SecretUpload(Request):
+class SecretUpload(LenientRequest):
     """A secret to store."""
 
     value: str = Field(min_length=1, max_length=1024, json_schema_extra={"writeOnly": True})
@@ -473,6 +528,9 @@ class Comparison(Answer):
         summary: one row per model and score, with interval and difference to the best.
         ranking: one row per model, with the ranks that it may have; empty for a score without better or worse.
         costs: one row per model.
+        notes: what a reader must know besides, such as which metrics were skipped.
+        not_computed: by metric and model why there are no scores.
+        uncompared: by score and model those that only some models have.
     """
 
     experiment_id: UUID
@@ -485,3 +543,6 @@ class Comparison(Answer):
     summary: list[dict[str, Any]]
     ranking: list[dict[str, Any]]
     costs: list[dict[str, Any]]
+    notes: list[str]
+    not_computed: dict[str, dict[str, str]]
+    uncompared: dict[str, dict[str, float]]

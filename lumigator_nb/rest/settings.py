@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path as Folder
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 
-from lumigator_nb.errors import LumigatorError
+from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.repositories import reading
 from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.access import ADMIN, READ
 from lumigator_nb.rest.errors import responses
+from lumigator_nb.rest.leniency import note_ignored, plain_secret_name
 from lumigator_nb.rest.paging import location
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.translation import model_response
@@ -24,7 +27,9 @@ secrets = APIRouter(prefix="/settings/secrets", tags=["settings"], dependencies=
 health = APIRouter(prefix="/health", tags=["health"])
 
 SecretName = Annotated[
-    str, Path(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9_]*$", examples=["openai_api_key"])
+    str,
+    Path(min_length=1, max_length=255, pattern=r"^[ -~]+$", examples=["openai_api_key"]),
+    AfterValidator(plain_secret_name),
 ]
 
 
@@ -53,17 +58,20 @@ def list_secrets(services: Shared) -> list[api.SecretResponse]:
     201: {"description": "Stored"}, 204: {"description": "Replaced"}, **responses(),
 })  # fmt: skip
 def put_secret(services: Shared, request: Request, name: SecretName, secret: api.SecretUpload) -> Response:
-    """Store or replace a secret, encrypted."""
+    """Store or replace a secret, encrypted. What no variable's name has becomes "_": `my-key` is `my_key`."""
     is_new = name.upper() not in services.ws.secrets.names()
     services.ws.secrets.set(name, secret.value, description=secret.description)
     headers = {"Location": location(request, "settings/secrets")} if is_new else None
-    return Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.NO_CONTENT, headers=headers)
+    response = Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.NO_CONTENT, headers=headers)
+    note_ignored(services, response, secret)
+    return response
 
 
-@secrets.delete("/{name}", status_code=HTTPStatus.NO_CONTENT, responses=responses(404))
+@secrets.delete("/{name}", status_code=HTTPStatus.NO_CONTENT, responses=responses())
 def delete_secret(services: Shared, name: SecretName) -> None:
-    """Delete a secret."""
-    services.ws.secrets.delete(name)
+    """Delete a secret, where there is one of that name."""
+    with suppress(NotFoundError, InvalidInputError):  # where the name is none, there is none either
+        services.ws.secrets.delete(name)
 
 
 @health.get("")

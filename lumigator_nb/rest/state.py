@@ -30,7 +30,7 @@ class Services:
         local: whether only this machine reaches the server, so that callers may ask what it reaches.
         knows_host: whether browsers reach this server under a name.
         admits_origin: whether a page of that origin may send more than questions.
-        submit_soon: called when something waits for the cluster.
+        submit_soon: called when something waits for the cluster, or is to be removed.
         max_upload: bytes of a file.
         ending: whether the server was told to end, so that what would go on without end stops.
     """

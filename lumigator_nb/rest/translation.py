@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from lumigator_nb import layout
+from lumigator_nb.display.text import skipped as skipped_lines
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.rest import documents
+from lumigator_nb.rest import documents, wording
 from lumigator_nb.rest import schemas as api
+from lumigator_nb.rest.leniency import LOCAL_PROVIDERS, OWN_SERVERS
 from lumigator_nb.rest.permissions import Permissions
 from lumigator_nb.services.jobs import JobSummary
 from lumigator_nb.specs import (
@@ -35,8 +37,7 @@ JOB_TYPES = {
 PURPOSES = {kind: purpose for purpose, kind in JOB_TYPES.items()}
 _WORKFLOW_STATUS = {Status.PENDING: "created", Status.STOPPED: "failed"}
 _RAY_STATUS = {Status.CREATED: "PENDING"}
-# Providers that compute or copy here, and take no settings of a server.
-_LOCAL = ("baseline", "function", "hf", "llamacpp")
+_MOST_AT_ONCE = 1000
 
 
 def task_of(given: api.SummarizationTask | api.TranslationTask | api.TextGenerationTask) -> Task:
@@ -54,7 +55,11 @@ def task_definition(task: Task) -> dict[str, str]:
     """Return a task as Lumigator defines it."""
     if task.kind == "translation":
         return {"task": "translation", "source_language": task.source or "", "target_language": task.target or ""}
-    return {"task": task.kind.replace("_", "-")}
+    return {"task": _task_name(task.kind)}
+
+
+def _task_name(kind: str) -> str:
+    return kind.replace("_", "-")
 
 
 def model_of(
@@ -73,11 +78,9 @@ def model_of(
         RefusedError: the caller may not ask for that.
         InvalidInputError, UnknownModelError: a setting is not one of this provider.
     """
-    asked = given.generation_config
-    generation = GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, top_p=asked.top_p)
     model = Model(
-        given.model, provider=given.provider, label=label, base_url=given.base_url or None, generation=generation,
-        prompt=prompt or None, options=_options(given, batch_size),
+        given.model, provider=_provider(given), label=label, base_url=given.base_url or None,
+        generation=_generation(given.generation_config), prompt=prompt or None, options=_options(given, batch_size),
     )  # fmt: skip
     permissions.check_model(model)
     if model.options.get("trust_remote_code"):
@@ -85,12 +88,34 @@ def model_of(
     return _with_key(ws, model, given.secret_key_name, permissions) if given.secret_key_name else model
 
 
+def _provider(given: api.ModelFields) -> str:
+    """Return our name of the provider: Lumigator has others for a server of the user's own."""
+    if given.provider not in OWN_SERVERS:
+        return given.provider
+    if not given.base_url:
+        raise InvalidInputError(
+            f"provider {given.provider!r} is a server of your own, and base_url does not say where it is",
+            "such as http://localhost:8000/v1",
+        )
+    return "openai"
+
+
+def _generation(asked: api.GenerationConfig) -> GenerationConfig:
+    """Return how a model generates; `top_p` 0 leaves the most probable token alone, as a temperature of 0 does.
+
+    Providers refuse 0 for `top_p`, and some refuse another `top_p` than 1 where the temperature is 0.
+    """
+    if asked.top_p == 0:
+        return GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=0.0, top_p=1.0)
+    return GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, top_p=asked.top_p)
+
+
 def _with_key(ws: Workspace, model: Model, secret_name: str, permissions: Permissions) -> Model:
     """Return the model that is asked with a secret of the database, never with a variable of the server's."""
     name = ws.secrets.check_name(secret_name)
     if name not in ws.secrets.names():
         raise ConfigurationError(f"there is no secret {secret_name!r}", "store it with PUT first")
-    if model.provider in _LOCAL:
+    if model.provider in LOCAL_PROVIDERS:
         return model
     permissions.check_key(model, name)
     return model.model_copy(update={"options": {**model.options, "api_key_name": name}})
@@ -98,14 +123,14 @@ def _with_key(ws: Workspace, model: Model, secret_name: str, permissions: Permis
 
 def _options(given: api.ModelFields, batch_size: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    local = given.provider in _LOCAL
-    if given.generation_config.frequency_penalty:
-        if local:
-            raise InvalidInputError(f"provider {given.provider!r} has no frequency_penalty", "leave it at 0")
+    local = given.provider in LOCAL_PROVIDERS
+    if given.generation_config.frequency_penalty and not local:
         options["extra"] = {"frequency_penalty": given.generation_config.frequency_penalty}
+    elif given.generation_config.frequency_penalty and not isinstance(given, api.LenientModelFields):
+        raise InvalidInputError(f"provider {given.provider!r} has no frequency_penalty", "leave it at 0")
     if batch_size > 1 and given.provider not in ("baseline", "function"):
         # Lumigator's default is 1, which asks for nothing; this server chooses better ones by itself.
-        options["batch_size" if local else "concurrency"] = batch_size
+        options["batch_size" if local else "concurrency"] = min(batch_size, _MOST_AT_ONCE)
     if given.provider == "hf" and isinstance(given, api.InferenceConfig):
         options |= _hugging_face(given)
     return options
@@ -157,18 +182,32 @@ def dataset_response(record: Dataset) -> api.DatasetResponse:
         id=UUID(record.id),
         filename=filename_of(record),
         size=record.size_bytes,
-        ground_truth=record.has_ground_truth,
+        ground_truth=record.has_all_ground_truth,
         run_id=UUID(run) if run else None,
         generated=record.author is not None,
         generated_by=record.author,
         created_at=record.created_at,
+        notes=[*record.notes, *_on_ground_truth(record)],
     )
+
+
+def _on_ground_truth(record: Dataset) -> list[str]:
+    """Say what scores make of examples without ground truth, where others have some."""
+    if not record.has_ground_truth:
+        return []
+    missing, words = record.profile["n_missing_ground_truth"], record.profile["ground_truth_words"]
+    left_out = f"{missing:,} of {record.n_examples:,} examples have no ground truth: scores that need it leave them out"
+    blank = "some ground truth is white space, and predictions are compared with it as it is"
+    return [*([left_out] if missing else []), *([] if words["min"] else [blank])]
 
 
 def filename_of(record: Dataset) -> str:
     """Return what a dataset's file is called; what was never a file is called by its name."""
-    made_here = record.generated or record.derived or record.filename == "dataframe.parquet"
-    return f"{layout.filename_of(record.name)}.csv" if made_here else record.filename
+    return _filename(record.name, record.filename, made_here=bool(record.generated or record.derived))
+
+
+def _filename(name: str, given: str, *, made_here: bool) -> str:
+    return f"{layout.filename_of(name)}.csv" if made_here or given == "dataframe.parquet" else given
 
 
 def job_response(job: JobSummary) -> api.JobResponse:
@@ -184,15 +223,26 @@ def job_response(job: JobSummary) -> api.JobResponse:
         updated_at=job.finished_at or job.started_at,
         experiment_id=None if job.alone else UUID(job.experiment_id),
         submission_id=job.id,
-        config={
-            "dataset": {"id": job.dataset_id},
-            "max_samples": job.asked_samples or -1,
-            "model_name_or_path": None if job.purpose is Purpose.EVALUATION else job.model,
-        },
-        message=job.problem,
+        config=_config(job),
+        metadata={"job_type": JOB_TYPES[job.purpose].value},
+        message=wording.message(job.problem),
         start_time=job.started_at or job.attempted_at,
         end_time=job.finished_at,
     )
+
+
+def _config(job: JobSummary) -> dict[str, Any]:
+    """What Lumigator's pages show of a job's settings; `hf_pipeline` is there for every provider, since they look."""
+    made_here = job.dataset_model is not None or job.dataset_how is not None
+    filename = _filename(job.dataset_name, job.dataset_filename, made_here=made_here)
+    model = None if job.purpose is Purpose.EVALUATION else job.model
+    return {
+        "name": job.name,
+        "dataset": {"id": job.dataset_id, "name": filename},
+        "max_samples": job.asked_samples or -1,
+        "model_name_or_path": model,
+        "hf_pipeline": {"model_name_or_path": model, "task": _task_name(job.task)},
+    }
 
 
 def ray_job(job: JobSummary) -> api.RayJob:
@@ -201,9 +251,10 @@ def ray_job(job: JobSummary) -> api.RayJob:
     return api.RayJob(
         submission_id=job.id,
         status=_RAY_STATUS.get(job.status, job.status.value.upper()),
-        message=job.problem,
+        message=wording.message(job.problem),
         start_time=int(start.timestamp() * 1000),
         end_time=int(end.timestamp() * 1000) if end else None,
+        metadata={"job_type": JOB_TYPES[job.purpose].value},
     )
 
 
@@ -224,13 +275,15 @@ class Page:
     def details(self, experiment: Experiment, workflow: Workflow) -> api.WorkflowDetails:
         """Return a workflow with its jobs and results."""
         jobs = [self._job(experiment, workflow, job) for job in self._jobs[workflow.id] if job.listed]
+        skipped = {title: error for job in self._jobs[workflow.id] for title, error in job.skipped.items()}
         done = workflow.status is Status.SUCCEEDED
         return api.WorkflowDetails(
             **workflow_response(experiment, workflow).model_dump(),
             jobs=jobs,
             metrics={each.name: each.value for job in jobs for each in job.metrics},
-            parameters=documents.parameters(experiment, workflow),
+            parameters=documents.parameters(experiment, workflow, skipped),
             artifacts_download_url=self._url("workflow", workflow.id) if done else None,
+            message=workflow.error or "\n".join(skipped_lines(skipped)) or None,
         )
 
     def _job(self, experiment: Experiment, workflow: Workflow, job: Job) -> api.WorkflowJob:
@@ -240,13 +293,17 @@ class Page:
         return api.WorkflowJob(
             id=UUID(job.id),
             metrics=[api.NamedValue(name=name, value=value) for name, value in found.items()],
-            parameters=[api.NamedValue(name="model", value=workflow.model.name)],
+            parameters=[
+                api.NamedValue(name="model", value=workflow.model.name),
+                api.NamedValue(name="ray_job_id", value=job.id),
+                *([api.NamedValue(name="skipped_metrics", value=job.skipped)] if job.skipped else []),
+            ],
             metric_url=url,
             artifact_url=url,
         )
 
     def _url(self, kind: str, key: str) -> str:
-        return f"{self._base}/{self._sign(kind, key, f'{kind}-{key}.json')}"
+        return f"{self._base}/{self._sign(kind, key, 'results', f'{kind}-{key}.json')}"
 
 
 def workflow_response(experiment: Experiment, workflow: Workflow) -> api.WorkflowResponse:

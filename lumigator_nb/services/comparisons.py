@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,8 +13,8 @@ import pandas as pd
 
 from lumigator_nb.display import comparison as shown
 from lumigator_nb.display.scores import Contrast
-from lumigator_nb.errors import InvalidInputError, did_you_mean
-from lumigator_nb.metrics import FloatArray, ScoreInfo
+from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
+from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
 from lumigator_nb.models import is_baseline
 from lumigator_nb.records import Dataset, Experiment, Job, Workflow
@@ -96,12 +97,65 @@ class Comparison:
         self._contrasts: dict[str, list[Contrast]] = {}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
-            raise InvalidInputError("no example has a score from every model", "compare fewer models, or retry")
+            raise InvalidInputError(
+                "no example has a score from every model",
+                " ".join([*shown.not_computed(self), "Compare fewer models, or retry."]),
+            )
 
     @property
     def scores(self) -> tuple[ScoreInfo, ...]:
         """What was scored, in the order of the experiment's metrics."""
         return tuple(scored.info for scored in self._scored.values())
+
+    @cached_property
+    def not_computed(self) -> dict[str, dict[str, str]]:
+        """The reasons why models have no scores of a metric, by the metric's title and the model.
+
+        Where it is not all models that lack it, its scores stand in :attr:`uncompared`.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for workflow in self.workflows:
+            skipped = {title: why for job in self._jobs_of(workflow) for title, why in job.skipped.items()}
+            for title, why in [*skipped.items(), *self._never_asked(workflow.label, skipped)]:
+                found.setdefault(title, {})[workflow.label] = why
+        return found
+
+    def _jobs_of(self, workflow: Workflow) -> list[Job]:
+        return [job for job in self.jobs if job.workflow_id == workflow.id]
+
+    def _never_asked(self, label: str, skipped: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """The metrics that joined the experiment after a model was scored."""
+        known = {result.metric.key for result in self._evaluations.get(label, ())}
+        for spec in self.experiment.metrics if known else ():
+            if spec.key not in known and spec.title not in skipped:
+                yield spec.title, shown.LATER
+
+    @cached_property
+    def uncompared(self) -> dict[str, dict[str, float]]:
+        """Overall scores, by score and model, that no example has from every model: nothing is compared by them."""
+        found: dict[str, dict[str, float]] = {}
+        for workflow in self.workflows:
+            for job in self._jobs_of(workflow):
+                for score, value in job.scores.items():
+                    found.setdefault(score, {})[workflow.label] = value
+
+        def is_left_out(score: str) -> bool:
+            # Those that all have, and that are not here at all, were exchanged for others: see `rescored`.
+            lacking = len(found[score]) < len(self.models)
+            return score not in self._scored and (lacking or all(score in each for each in self._scores.values()))
+
+        return {score: values for score, values in found.items() if is_left_out(score)}
+
+    @property
+    def metric_notes(self) -> list[str]:
+        """What to know of the scores besides their signatures, such as that METEOR did without synonyms."""
+        found = []
+        for spec in self.experiment.metrics:
+            with suppress(LumigatorError):  # of a package that is not installed any more
+                metric = create(spec)
+                if metric.note and any(info.name in self._scored for info in metric.infos):
+                    found.append(metric.note)
+        return found
 
     @property
     def main_score(self) -> str:
@@ -495,6 +549,10 @@ class Comparison:
 
     def _of(self, score: str | None) -> Scored:
         name = score or self.main_score
+        if name in self.uncompared:
+            raise InvalidInputError(
+                f"no example has the score {name!r} from every model", " ".join(shown.not_computed(self))
+            )
         if name not in self._scored:
             raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))
         return self._scored[name]

@@ -60,6 +60,7 @@ class Datasets:
         ground_truth: str | Sequence[str] | None = None,
         sheet: str | None = None,
         new_version: bool = False,
+        short_rows: tables.ShortRows = "refuse",
         progress: bool | Callable[[int, int], None] = True,
     ) -> Dataset:
         """Read, check and keep a dataset; memory does not grow with its size.
@@ -75,6 +76,8 @@ class Datasets:
             sheet: of an Excel workbook; default the first.
             new_version: where the name is taken by other content, keep this as its next version. The name then means
                 the newest, and "name@1" the first.
+            short_rows: what to do with a row of CSV that has fewer cells than the header: "refuse" it, or "fill" it
+                with empty cells, which is noted on the dataset. Rows with more cells are always refused.
             progress: show how far it is, where it takes longer; or a function that is told how many bytes of how many
                 are done.
 
@@ -96,7 +99,7 @@ class Datasets:
                 twins = _twins(work, copy.content_hash, name)
             if not twins:
                 self._next_version(title, new_version)  # refused before a large file is read
-            with self._converted(copy, example, ground_truth, progress, sheet) as (found, data):
+            with self._converted(copy, example, ground_truth, progress, sheet, short_rows) as (found, data):
                 dataset = _described(copy, found, data, title)
                 kept = next((twin for twin in twins if _is_twin(twin, dataset)), None)
                 if kept is None:
@@ -160,6 +163,7 @@ class Datasets:
         workflow_id: str,
         missing: int = 0,
         column: str = "ground_truth",
+        unless: Find | None = None,
     ) -> Dataset:
         """Keep a dataset of which a model wrote a column.
 
@@ -167,6 +171,7 @@ class Datasets:
             frame: columns `example`, `ground_truth` where there is one, and metadata.
             missing: examples without an answer.
             column: what the model wrote; only ground truth makes the dataset one that counts as generated.
+            unless: finds what takes its place, in the transaction that would add it, or refuses to add it.
         """
         found = self.find(name)
         if found is not None and found.generated.get("workflow_id") == workflow_id:
@@ -179,7 +184,7 @@ class Datasets:
             if missing:
                 dataset.notes.append(f"{missing} examples have none: the model did not answer")
             dataset.generated = {"model": model, "workflow_id": workflow_id, "column": column}
-            return self._keep(dataset, copy.path, data)
+            return self._keep(dataset, copy.path, data, unless=unless)
 
     def shots(
         self, dataset: Dataset | str, n: int, *, seed: int = 0, where: Mapping[str, object] | None = None
@@ -391,7 +396,13 @@ class Datasets:
             return record
 
     def delete(
-        self, dataset: Dataset | str, *, cascade: bool = False, dry_run: bool = False, stop: bool = False
+        self,
+        dataset: Dataset | str,
+        *,
+        cascade: bool = False,
+        dry_run: bool = False,
+        stop: bool = False,
+        wait: bool = True,
     ) -> Deletion:
         """Remove a dataset (of several versions the newest, or the one that is named) and its files.
 
@@ -400,6 +411,7 @@ class Datasets:
             cascade: the experiments on it go too, with all that is theirs.
             dry_run: only say what would go; nothing happens.
             stop: end workflows that are under way first, and wait for their end.
+            wait: as of :meth:`Experiments.delete`.
 
         Raises:
             NotFoundError: there is no such dataset.
@@ -408,7 +420,9 @@ class Datasets:
         """
         key = dataset if isinstance(dataset, str) else dataset.id
         stopper = required(self.stopper) if stop else None
-        return deletion.of_dataset(self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper)
+        return deletion.of_dataset(
+            self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper, wait=wait
+        )
 
     @contextmanager
     def _converted(
@@ -418,6 +432,7 @@ class Datasets:
         ground_truth: str | Sequence[str] | None,
         progress: bool | Callable[[int, int], None],
         sheet: str | None = None,
+        short_rows: tables.ShortRows = "refuse",
     ) -> Iterator[tuple[tables.Converted, Path]]:
         """Write the examples into a file that ends with the block."""
         with (
@@ -433,6 +448,7 @@ class Datasets:
                 example=example,
                 ground_truth=ground_truth,
                 sheet=sheet,
+                short_rows=short_rows,
                 report=lambda done: tell(done, copy.size_bytes),
             )
             yield found, data

@@ -3,6 +3,8 @@
 Rows go first, in one transaction, files after: whoever finds a row finds its files, and a process that is killed in
 between leaves files without a row, which :mod:`lumigator_nb.services.garbage` collects. So do shards that a worker
 writes after its workflow has been deleted, because it had not noticed its end yet.
+
+With ``wait=False`` workers and files are left to :mod:`lumigator_nb.services.removal`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from lumigator_nb.display import lifecycle as shown
 from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
 from lumigator_nb.records import Dataset, Experiment, Label, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.specs import Status, Step
+from lumigator_nb.services import removal
+from lumigator_nb.specs import Status
 from lumigator_nb.store import Store
 
 # Ends what is under way and returns how it stands then, as `Workflows.stop` does.
@@ -37,10 +40,10 @@ class Deletion:
 
     Attributes:
         done: False for a preview.
-        datasets, experiments: names.
+        datasets, experiments, jobs: names; jobs are those that belong to no experiment.
         workflows: how many, by status.
         labels: what people said of answers.
-        n_files, n_bytes: in the store.
+        n_files, n_bytes: in the store; 0 for what is removed later, which is not counted.
         keeps: models whose answers stay for other experiments.
         problems: files that could not be removed now, and why; ``lumigator-nb gc`` removes them.
     """
@@ -48,6 +51,7 @@ class Deletion:
     done: bool
     datasets: tuple[str, ...] = ()
     experiments: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
     workflows: dict[Status, int] = field(default_factory=dict)
     labels: int = 0
     n_files: int = 0
@@ -79,7 +83,7 @@ class _Doomed:
 
 
 def of_experiment(
-    database: Database, store: Store, key: str, *, dry_run: bool = False, stop: Stop | None = None
+    database: Database, store: Store, key: str, *, dry_run: bool = False, stop: Stop | None = None, wait: bool = True
 ) -> Deletion:
     """Remove an experiment, its workflows and their files, and what people said of its answers.
 
@@ -87,18 +91,21 @@ def of_experiment(
         key: name or id.
         dry_run: only say what would go.
         stop: ends workflows that are under way; without it they forbid the deletion.
+        wait: without it, only rows go now, in one transaction with a note of the rest: workers to end, and files.
 
     Raises:
         NotFoundError: there is no such experiment.
         InUseError: a workflow has not ended.
         WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
     """
-    return _delete(database, store, lambda work: _of_experiments(work, [], [work.experiments.get(key)]), dry_run, stop)
+    return _delete(
+        database, store, lambda work: _of_experiments(work, [], [work.experiments.get(key)]), dry_run, stop, wait
+    )
 
 
-def of_workflow(database: Database, store: Store, key: str, *, stop: Stop | None = None) -> Deletion:
+def of_workflow(database: Database, store: Store, key: str, *, stop: Stop | None = None, wait: bool = True) -> Deletion:
     """Remove a workflow and its files; arguments and errors as of :func:`of_experiment`."""
-    return _delete(database, store, lambda work: _of_workflow(work, key), False, stop)
+    return _delete(database, store, lambda work: _of_workflow(work, key), False, stop, wait)
 
 
 def of_dataset(
@@ -109,13 +116,14 @@ def of_dataset(
     cascade: bool = False,
     dry_run: bool = False,
     stop: Stop | None = None,
+    wait: bool = True,
 ) -> Deletion:
     """Remove a dataset (of several versions the one that is named) and its files.
 
     Args:
         key: name, ``name@version`` or id.
         cascade: the experiments on it go too; without it they forbid the deletion.
-        dry_run, stop: as of :func:`of_experiment`.
+        dry_run, stop, wait: as of :func:`of_experiment`.
 
     Raises:
         InUseError: experiments use it, or one of their workflows has not ended.
@@ -124,28 +132,22 @@ def of_dataset(
 
     def find(work: UnitOfWork) -> _Doomed:
         dataset = work.datasets.get(key)
-        copies = _copies(work, dataset)
+        copies = [work.datasets.get(copy.id) for copy in work.datasets.copies_of(dataset.id)]  # locked
         users = [user for each in (dataset, *copies) for user in work.experiments.of_dataset(each.id)]
         if users and not cascade:
             raise InUseError(
-                f"dataset {dataset.name!r} is used by: {', '.join(each.name for each in users)}",
-                "delete those experiments first, or cascade=True deletes them too",
+                f"dataset {dataset.name!r} is used by: {', '.join(map(_named, users))}",
+                "delete those first, or cascade=True deletes them too",
             )
         # Looked up one by one, they are locked, so that nobody launches on one meanwhile.
         locked = [work.experiments.find(user.id) for user in sorted(users, key=lambda user: user.id)]
         return _of_experiments(work, [dataset, *copies], [each for each in locked if each is not None])
 
-    return _delete(database, store, find, dry_run, stop)
+    return _delete(database, store, find, dry_run, stop, wait)
 
 
-def _copies(work: UnitOfWork, dataset: Dataset) -> list[Dataset]:
-    """What earlier versions drew from a dataset for requests with `max_samples`, and is there for these alone."""
-    copies = []
-    for drawn in work.datasets.drawn_from(dataset.id):
-        users = work.experiments.of_dataset(drawn.id)
-        if users and all(user.asked.get("max_samples", -1) > 0 for user in users):
-            copies.append(work.datasets.get(drawn.id))
-    return copies
+def _named(experiment: Experiment) -> str:
+    return experiment.name if experiment.job_name is None else f"job {experiment.job_name!r}"
 
 
 def required(stop: Stop | None) -> Stop:
@@ -160,8 +162,15 @@ def required(stop: Stop | None) -> Stop:
 
 
 def _delete(
-    database: Database, store: Store, find: Callable[[UnitOfWork], _Doomed], dry_run: bool, stop: Stop | None
+    database: Database,
+    store: Store,
+    find: Callable[[UnitOfWork], _Doomed],
+    dry_run: bool,
+    stop: Stop | None,
+    wait: bool,
 ) -> Deletion:
+    if not wait and not dry_run:
+        return _delete_rows(database, find, stops=stop is not None)
     with reading(database) as work:
         doomed = find(work)
     if stop is None:
@@ -175,17 +184,37 @@ def _delete(
         doomed = find(work)
         _refuse_active(doomed)
         _remove_rows(work, doomed)
-    problems = _remove_files(store, doomed)
+    problems = removal.remove_files(store, removal.names_of(doomed.workflows, doomed.datasets))
     for problem in problems:
         warnings.warn(f"{problem}; lumigator-nb gc removes it later", stacklevel=4)
     return _counted(report, doomed, problems)
+
+
+def _delete_rows(database: Database, find: Callable[[UnitOfWork], _Doomed], *, stops: bool) -> Deletion:
+    """Remove rows, and note what is left to be done, without waiting for workers or for many files."""
+    with writing(database) as work:
+        doomed = find(work)
+        if not stops:
+            _refuse_active(doomed)
+        removal.note(work, doomed.workflows, doomed.datasets)
+        _remove_rows(work, doomed)
+    return _counted(Deletion(done=True), doomed)
 
 
 def _of_experiments(work: UnitOfWork, datasets: Sequence[Dataset], experiments: Sequence[Experiment]) -> _Doomed:
     ids = [experiment.id for experiment in experiments]
     workflows = [workflow for each in ids for workflow in work.workflows.of_experiment(each)]
     query = select(func.count()).select_from(Label).where(col(Label.experiment_id).in_(ids))
-    return _Doomed(datasets, experiments, workflows, work.session.exec(query).one())
+    going = {dataset.id for dataset in datasets}
+    copies = [each for each in _copies_of(work, experiments) if each.id not in going]
+    return _Doomed([*datasets, *copies], experiments, workflows, work.session.exec(query).one())
+
+
+def _copies_of(work: UnitOfWork, experiments: Sequence[Experiment]) -> list[Dataset]:
+    """What earlier versions drew for these experiments alone."""
+    ids = {experiment.id for experiment in experiments}
+    copies = work.datasets.copies([experiment.dataset_id for experiment in experiments])
+    return [each for each in copies if {user.id for user in work.experiments.of_dataset(each.id)} <= ids]
 
 
 def _of_workflow(work: UnitOfWork, key: str) -> _Doomed:
@@ -200,12 +229,16 @@ def _refuse_active(doomed: _Doomed) -> None:
     if active and not doomed.experiments:
         raise InUseError(f"workflow {active[0].label!r} is under way", "wait for it, or delete(…, stop=True)")
     if active:
-        names = {experiment.id: experiment.name for experiment in doomed.experiments}
-        owners = ", ".join(dict.fromkeys(repr(names[each.experiment_id]) for each in active))
+        owners = {each.id: each for each in doomed.experiments}
+        names = ", ".join(dict.fromkeys(_titled(owners[each.experiment_id]) for each in active))
         raise InUseError(
-            f"experiment {owners} has workflows under way: {', '.join(workflow.label for workflow in active)}",
+            f"{names} has workflows under way: {', '.join(workflow.label for workflow in active)}",
             "wait for them, or stop them first: ws.workflows.stop(experiment), or delete(…, stop=True)",
         )
+
+
+def _titled(experiment: Experiment) -> str:
+    return f"experiment {experiment.name!r}" if experiment.job_name is None else _named(experiment)
 
 
 def _stop(workflows: Sequence[Workflow], stop: Stop) -> None:
@@ -234,32 +267,6 @@ def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
         work.datasets.delete(dataset)
 
 
-def _remove_files(store: Store, doomed: _Doomed) -> list[str]:
-    """Remove what no row points to any more; what cannot be removed now does not keep the rest from going."""
-    keys = [layout.sealed_keys(workflow.id) for workflow in doomed.workflows]
-    notices = [
-        name
-        for workflow in doomed.workflows
-        for name in (*(layout.ended(workflow.id, step) for step in Step), layout.waiting(workflow.submission_id))
-    ]
-    problems = []
-    # API keys first: should this process be killed now, they are not what stays.
-    for name in [*keys, *doomed.folders, *notices]:
-        try:
-            _remove(store, name)
-        except LumigatorError as error:
-            problems.append(f"{name} could not be removed: {error.message}")
-    return problems
-
-
-def _remove(store: Store, name: str) -> None:
-    try:
-        store.delete(name)
-    except LumigatorError:
-        # A worker that has not noticed its end yet wrote another file while the folder was being emptied.
-        store.delete(name)
-
-
 def _report(store: Store, doomed: _Doomed, *, done: bool) -> Deletion:
     sizes = [entry.size for folder in doomed.folders for entry in store.entries(folder)]
     return _counted(Deletion(done, n_files=len(sizes), n_bytes=sum(sizes)), doomed)
@@ -268,8 +275,9 @@ def _report(store: Store, doomed: _Doomed, *, done: bool) -> Deletion:
 def _counted(report: Deletion, doomed: _Doomed, problems: Sequence[str] = ()) -> Deletion:
     return Deletion(
         report.done,
-        datasets=tuple(_title(dataset) for dataset in doomed.datasets),
-        experiments=tuple(experiment.name for experiment in doomed.experiments),
+        datasets=tuple(_title(dataset) for dataset in doomed.datasets if "for" not in dataset.derived),
+        experiments=tuple(each.name for each in doomed.experiments if each.job_name is None),
+        jobs=tuple(each.job_name for each in doomed.experiments if each.job_name is not None),
         workflows=dict(Counter(workflow.status for workflow in doomed.workflows)),
         labels=doomed.labels,
         n_files=report.n_files,

@@ -106,15 +106,17 @@ class Experiments:
         asked: Mapping[str, Any] | None = None,
         max_samples: int | None = None,
         numbered: bool = False,
+        skipping: bool = False,
     ) -> Experiment:
         """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass.
 
         Args:
             numbered: give a name that is taken a number, "name (2)", instead of refusing it.
+            skipping: take metrics that cannot be computed, too; the evaluation skips them, and says why.
         """
         specs = None if metrics is None else parsed(metrics)
         return self._add(
-            dataset, specs, task, prompted=False, numbered=numbered, max_samples=max_samples,
+            dataset, specs, task, prompted=False, numbered=numbered, skipping=skipping, max_samples=max_samples,
             name=checked_name(name), description=description, asked=dict(asked or {}),
         )  # fmt: skip
 
@@ -130,6 +132,7 @@ class Experiments:
         description: str = "",
         owes_dataset: bool = False,
         max_samples: int | None = None,
+        skipping: bool = False,
     ) -> Experiment:
         """Return what holds the one workflow of a job and is in no list, checked and not in the database yet.
 
@@ -140,6 +143,7 @@ class Experiments:
             metrics: as of :meth:`create`; empty for none.
             asked: what the job was asked for, as JSON.
             owes_dataset: whether one is to be made of the predictions.
+            skipping: as of :meth:`create_unprompted`.
 
         Raises:
             As :meth:`create`.
@@ -148,15 +152,22 @@ class Experiments:
         self._refuse_secrets(specs or (), task, {"name": name, "description": description})
         with reading(self._database) as work:
             return self._checked(
-                work, dataset, specs, task, prompted=False, max_samples=max_samples,
+                work, dataset, specs, task, prompted=False, skipping=skipping, max_samples=max_samples,
                 name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
                 asked={**asked, "name": name}, owes_dataset=owes_dataset,
             )  # fmt: skip
 
-    def add_metrics(self, experiment: Experiment | str, given: Sequence[Any] | Any) -> Experiment:
+    def add_metrics(
+        self, experiment: Experiment | str, given: Sequence[Any] | Any, *, skipping: bool = False
+    ) -> Experiment:
         """Let an experiment be scored by more metrics; those that it has already stay as they are.
 
         A function takes the place of one of the same name that did something else.
+
+        Args:
+            experiment: record, name or id.
+            given: metrics, as of :meth:`create`.
+            skipping: as of :meth:`create_unprompted`.
 
         Raises:
             As :meth:`create`.
@@ -165,8 +176,12 @@ class Experiments:
         self._refuse_secrets(specs)
         with writing(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-            joined = _joined(record.metrics, localized(specs, record.task))
-            check_metrics(joined, work.datasets.get(record.dataset_id), record.task, here=self._computes_here)
+            added = localized(specs, record.task)
+            joined = _joined(record.metrics, added)
+            metrics.check_distinct(joined)
+            if not skipping:
+                # Not those that it has: the evaluation may have skipped some of them.
+                check_metrics(added, work.datasets.get(record.dataset_id), record.task, here=self._computes_here)
             record.metrics = joined
             return record
 
@@ -189,11 +204,12 @@ class Experiments:
         *,
         prompted: bool = True,
         numbered: bool = False,
+        skipping: bool = False,
         **fields: Any,
     ) -> Experiment:
         self._refuse_secrets(chosen or (), task, fields)
         with writing(self._database) as work:
-            experiment = self._checked(work, dataset, chosen, task, prompted=prompted, **fields)
+            experiment = self._checked(work, dataset, chosen, task, prompted=prompted, skipping=skipping, **fields)
             if numbered:
                 experiment.name = work.experiments.free_name(experiment.name)
             return work.experiments.add(experiment)
@@ -206,12 +222,15 @@ class Experiments:
         task: Task,
         *,
         prompted: bool,
+        skipping: bool = False,
         max_samples: int | None = None,
         **fields: Any,
     ) -> Experiment:
         record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
         specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
-        check_metrics(specs, record, task, here=self._computes_here)
+        metrics.check_distinct(specs)
+        if not skipping:
+            check_metrics(specs, record, task, here=self._computes_here)
         check_task(task, record.profile["metadata"], prompted=prompted)
         sample = _sample(record, max_samples)
         return Experiment(dataset_id=record.id, sample=sample, task=task, metrics=specs, **fields)
@@ -269,7 +288,7 @@ class Experiments:
             return work.experiments.count(*conditions)
 
     def names(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the names of experiments by their ids; those that were deleted are left out."""
+        """Return the names of experiments by their ids; those that were deleted, or hold a single job, are left out."""
         with reading(self._database) as work:
             return work.experiments.names(ids)
 
@@ -288,7 +307,9 @@ class Experiments:
             record.archived_at = since and (record.archived_at or since)
             return record
 
-    def delete(self, experiment: Experiment | str, *, dry_run: bool = False, stop: bool = False) -> Deletion:
+    def delete(
+        self, experiment: Experiment | str, *, dry_run: bool = False, stop: bool = False, wait: bool = True
+    ) -> Deletion:
         """Remove an experiment, its workflows and their files, and what people said of its answers.
 
         Answers that models gave are kept for other experiments; ``ws.cache`` shows and removes them.
@@ -297,6 +318,8 @@ class Experiments:
             experiment: record, name or id.
             dry_run: only say what would go; nothing happens.
             stop: end workflows that are under way first, and wait for their end.
+            wait: without it, return at once: it is gone from everywhere, and a server, or
+                :meth:`Workflows.finish_deletions`, ends its workers and removes its files.
 
         Raises:
             NotFoundError: there is no such experiment.
@@ -306,7 +329,7 @@ class Experiments:
         """
         key = experiment if isinstance(experiment, str) else experiment.id
         stopper = required(self.stopper) if stop else None
-        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper)
+        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper, wait=wait)
 
 
 def _sample(dataset: Dataset, n: int | None) -> Sample | None:
@@ -318,7 +341,7 @@ def _sample(dataset: Dataset, n: int | None) -> Sample | None:
 def _shown(
     work: UnitOfWork, *, archived: bool, search: str | None, status: Status | None, dataset: Dataset | str | None
 ) -> builtins.list[ColumnElement[bool]]:
-    conditions = [*work.experiments.shown(archived=archived, search=search), col(Experiment.purpose) == "comparison"]
+    conditions = work.experiments.shown(archived=archived, search=search)
     if status is not None:
         conditions.append(work.experiments.having(status))
     if dataset is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.display import comparison as shown
 from lumigator_nb.display.markdown import as_markdown
-from lumigator_nb.display.text import elide, plain
+from lumigator_nb.display.text import elide, plain, reason
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ def _sheets(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
     if comparison.decides:
         yield "Ranking", comparison.ranking()
         yield "Pairs", comparison.pairwise()
+    if comparison.not_computed:
+        lacking = [
+            (title, model, reason(error))
+            for title, models in comparison.not_computed.items()
+            for model, error in models.items()
+        ]
+        yield "Not computed", pd.DataFrame(lacking, columns=["metric", "model", "reason"])
     yield "Cost and speed", comparison.costs()
     yield "Examples", comparison.to_pandas()
 

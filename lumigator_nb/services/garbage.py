@@ -277,11 +277,12 @@ def _lives(process: int, then: float) -> bool:
 def _annotations(database: Database) -> Iterator[Orphan]:
     """Experiments in which a model wrote ground truth, and whose dataset was deleted or never came to be.
 
-    Only such an experiment has no metrics. The answers are kept, so that annotating again pays for none twice.
+    Only such an experiment has no metrics, besides those that hold single jobs, which stay. The answers are kept, so
+    that annotating again pays for none twice.
     """
     with reading(database) as work:
         unscored = sa.cast(col(Experiment.metrics), sa.String) == "[]"
-        experiments = list(work.session.exec(select(Experiment).where(unscored)))
+        experiments = list(work.session.exec(select(Experiment).where(unscored, *work.experiments.visible())))
         if not experiments:
             return
         used = {by["workflow_id"] for by in work.session.exec(select(Dataset.generated)) if "workflow_id" in by}

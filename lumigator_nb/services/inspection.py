@@ -149,7 +149,8 @@ class _Inspector:
         Args:
             scores: overall scores that its evaluation is recorded with.
         """
-        where = f"{record.label} in experiment {experiment.name!r}"
+        alone = experiment.job_name is not None
+        where = f"{record.label} in " + (f"job {experiment.job_name!r}" if alone else f"experiment {experiment.name!r}")
         found: dict[Step, StepResult] = {}
         for step in Step:
             with self._readable(where, layout.result(record.id, step), _AGAIN):
@@ -157,7 +158,7 @@ class _Inspector:
                     found[step] = result
         if record.status is not Status.SUCCEEDED:
             self._unfinished(where, record, found)
-        elif self._has_results(where, record, experiment.name, found):
+        elif self._has_results(where, record, _key(experiment), found):
             self._answers(where, record, found[Step.INFERENCE].n_examples)
             self._scores(where, record, experiment, found[Step.EVALUATION], scores)
 
@@ -213,9 +214,9 @@ class _Inspector:
             if self._store.exists(layout.spec(record.id)):
                 scored = results.read_spec(self._store, record.id).metrics
         for metric in scored:
-            anew = _anew(record, metric, experiment.name)
+            anew = _anew(record, metric, _key(experiment))
             with self._readable(where, layout.metric_result(record.id, metric), anew):
-                self._metric(where, record, metric, experiment.name, result)
+                self._metric(where, record, metric, _key(experiment), result)
 
     def _metric(self, where: str, record: Workflow, metric: MetricSpec, experiment: str, result: StepResult) -> None:
         found = results.find_metric_result(self._store, record.id, metric)
@@ -274,6 +275,11 @@ class _Inspector:
 
     def _add(self, where: str, what: str, remedy: str, mended_by: Mends = "") -> None:
         self.faults.append(Fault(where, what, remedy, mended_by))
+
+
+def _key(experiment: Experiment) -> str:
+    """What to call it by."""
+    return experiment.name if experiment.job_name is None else experiment.id
 
 
 def _anew(record: Workflow, metric: MetricSpec, experiment: str) -> str:

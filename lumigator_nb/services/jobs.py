@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from lumigator_nb.db import Database
+from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
     ConflictError,
     DatasetError,
@@ -42,9 +44,13 @@ class JobSummary(NamedTuple):
 
     Attributes:
         recorded: status of its step.
+        finished_at: of its step, or of the workflow where the step was ended with it.
         label: of the model.
         of: what its experiment is there for.
         asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
+        task: its kind.
+        dataset_model, dataset_how: of `Dataset.generated` and `Dataset.derived`, where they are there.
+        skipped: metrics that could not be computed, by title, with the reason; None where there are none.
     """
 
     id: str
@@ -66,6 +72,12 @@ class JobSummary(NamedTuple):
     asked_name: str | None
     asked_problem: str | None
     asked_samples: int | None
+    task: str
+    dataset_name: str
+    dataset_filename: str
+    dataset_model: str | None
+    dataset_how: str | None
+    skipped: dict[str, str] | None
 
     @property
     def alone(self) -> bool:
@@ -97,8 +109,8 @@ class JobSummary(NamedTuple):
 
     @property
     def problem(self) -> str | None:
-        """Why it failed, or why no dataset could be made of it."""
-        return self.error or self.asked_problem
+        """Why it failed, why no dataset could be made of it, or which metrics were skipped, and why."""
+        return self.error or self.asked_problem or "\n".join(skipped(self.skipped or {})) or None
 
 
 @dataclass(frozen=True)
@@ -108,19 +120,23 @@ class Asked:
     job: Job
     workflow: Workflow
     experiment: Experiment
+    dataset: Dataset
 
     @property
     def summary(self) -> JobSummary:
         """What a list shows of it."""
-        job, workflow, experiment = self.job, self.workflow, self.experiment
+        job, workflow, experiment, dataset = self.job, self.workflow, self.experiment, self.dataset
         return JobSummary(
             id=job.id, step=job.step, recorded=job.status, error=job.error, created_at=job.created_at,
-            started_at=job.started_at, finished_at=job.finished_at, label=workflow.label,
+            started_at=job.started_at, finished_at=job.finished_at or workflow.finished_at, label=workflow.label,
             workflow_description=workflow.description, attempted_at=workflow.attempted_at,
             model=workflow.model.name, experiment_id=experiment.id, of=experiment.purpose,
             experiment_description=experiment.description, dataset_id=experiment.dataset_id,
             owes_dataset=experiment.owes_dataset, asked_name=experiment.asked.get("name"),
             asked_problem=experiment.asked.get("problem"), asked_samples=experiment.asked.get("max_samples"),
+            task=experiment.task.kind, dataset_name=dataset.name, dataset_filename=dataset.filename,
+            dataset_model=dataset.generated.get("model"), dataset_how=dataset.derived.get("how"),
+            skipped=job.skipped,
         )  # fmt: skip
 
     @property
@@ -206,6 +222,7 @@ class Jobs:
         description: str = "",
         max_samples: int | None = None,
         column: str = PREDICTIONS,
+        skipping: bool = False,
     ) -> Asked:
         """Score predictions that are a column of a dataset.
 
@@ -213,6 +230,7 @@ class Jobs:
             dataset: record, name or id.
             metrics: as of :meth:`Experiments.create`.
             column: with the predictions.
+            skipping: take metrics that cannot be computed, too; the job skips them, and says why.
 
         Raises:
             DatasetError: there is no such column.
@@ -227,6 +245,7 @@ class Jobs:
         holder = self._experiments.prepare_for_job(
             Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
             asked={"max_samples": max_samples or -1}, description=description, max_samples=max_samples,
+            skipping=skipping,
         )  # fmt: skip
         return self.get(self._workflows.record_alone(holder, column).id)
 
@@ -322,20 +341,20 @@ class Jobs:
         missing = int(frame[column].isna().sum())
         if missing == len(frame):
             raise DatasetError("no example was answered")
-        title, label = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}", workflow.model.name
+        keep = partial(
+            self._datasets.keep_generated, frame, model=workflow.model.name, workflow_id=workflow.id, missing=missing,
+            column=column, unless=_unless_deleted,
+        )  # fmt: skip
+        title = f"{source.name}, {_BY[experiment.purpose]} {workflow.model.name}"
         for number in range(1, _NAME_ATTEMPTS):
             name = title if number == 1 else f"{title} ({number})"
             try:
-                return self._datasets.keep_generated(
-                    frame, name=name, model=label, workflow_id=workflow.id, missing=missing, column=column
-                )
+                return keep(name=name)
             except ConflictError:
                 twin = self._datasets.find(name)
                 if twin is not None and twin.generated.get("workflow_id") == workflow.id:
                     return twin  # somebody else was quicker
-        return self._datasets.keep_generated(
-            frame, name=f"{title} ({workflow.id})", model=label, workflow_id=workflow.id, missing=missing, column=column
-        )
+        return keep(name=f"{title} ({workflow.id})")
 
     def _end(self, experiment_id: str, said: Mapping[str, str]) -> None:
         with writing(self._database) as work:
@@ -362,6 +381,11 @@ class Jobs:
         return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
 
 
+def _unless_deleted(work: UnitOfWork, dataset: Dataset) -> None:
+    """Refuse what was made of data that were deleted meanwhile."""
+    work.workflows.get(dataset.generated["workflow_id"])
+
+
 _BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}
 
 
@@ -370,7 +394,8 @@ def _found(work: UnitOfWork, key: str) -> Asked:
     if job is None or not job.listed:
         raise NotFoundError("job", key)
     workflow = work.workflows.get(job.workflow_id)
-    return Asked(job, workflow, work.experiments.get(workflow.experiment_id))
+    experiment = work.experiments.get(workflow.experiment_id)
+    return Asked(job, workflow, experiment, work.datasets.get(experiment.dataset_id))
 
 
 def _kinds(purposes: Sequence[Purpose]) -> builtins.list[tuple[Step, Purpose | None]]:

@@ -86,13 +86,18 @@ def apply(workflow: Workflow, jobs: list[Job], verdict: Verdict, results: Result
             _copy_result(job, result)
         elif verdict.status.ended:
             # Also where it never began: somebody may wait for the end of this job alone.
-            never = before and f"it never began: {before.step} {before.status}"
-            job.status, job.error = verdict.status, never or verdict.error
+            job.status, job.error = verdict.status, _blamed(before) if before else verdict.error
         elif not job.status.ended:
             # One that has ended while the workflow goes on was recorded earlier, and its result not read again.
             job.status = Status.CREATED if before else verdict.status
             job.error = None if before else verdict.error
         before = before or (job if job.status is not Status.SUCCEEDED else None)
+
+
+def _blamed(before: Job) -> str:
+    """Why a job never began."""
+    said = "was stopped" if before.status is Status.STOPPED else "failed"
+    return f"the {before.step} {said}" + (f": {before.error}" if before.error else "")
 
 
 def _copy_result(job: Job, result: StepResult) -> None:

@@ -21,6 +21,7 @@ from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database
 from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
     ConflictError,
     InvalidInputError,
@@ -34,7 +35,7 @@ from lumigator_nb.keys import refuse_secrets
 from lumigator_nb.models import runs_here
 from lumigator_nb.records import Experiment, Job, Workflow
 from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing
+from lumigator_nb.services import claims, deletion, estimates, provenance, recording, refreshing, removal
 from lumigator_nb.services.cache import Cache
 from lumigator_nb.services.deletion import Deletion
 from lumigator_nb.services.refreshing import Look
@@ -151,7 +152,7 @@ class Workflows:
         """
         launch = launch or Launch()
         (chosen,) = self._models_to_enqueue(model, launch)
-        self.submitter.check([chosen], holder.metrics)
+        self.submitter.check([chosen])
         claims.check_prompts([chosen], holder.task)
         return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
 
@@ -233,18 +234,29 @@ class Workflows:
                 jobs = work.jobs.of_workflows([workflow.id])
                 apply(current, jobs, Verdict(Status.FAILED, reason), {}, now())
 
-    def delete(self, workflow: Workflow | str, *, stop: bool = False) -> Deletion:
+    def delete(self, workflow: Workflow | str, *, stop: bool = False, wait: bool = True) -> Deletion:
         """Remove a workflow and its files; answers that the model gave are kept, as in :meth:`Experiments.delete`.
 
         Args:
             workflow: record or id.
             stop: where it is under way, end it first and wait for its end.
+            wait: as of :meth:`Experiments.delete`.
 
         Raises:
             NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
         """
         key = workflow if isinstance(workflow, str) else workflow.id
-        return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None)
+        return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
+
+    def finish_deletions(self) -> None:
+        """End and remove what deletions with ``wait=False`` have left, as far as it can be done without waiting.
+
+        A server does it all the time.
+
+        Raises:
+            UnavailableError: a service does not answer; it is to be done again.
+        """
+        removal.finish(self._database, self._store, self._cluster, self._dispatching.queue)
 
     def _claimed(
         self,
@@ -261,8 +273,10 @@ class Workflows:
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
-        self.submitter.check(chosen, record.metrics)
-        if not fresh:  # whoever enqueues does not wait for the cluster
+        if fresh:  # whoever enqueues does not wait for the cluster; a judge without its key is skipped
+            self.submitter.check(chosen)
+        else:
+            self.submitter.check(chosen, record.metrics)
             self.submitter.check_cluster(record.metrics)
         noted = provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
@@ -312,10 +326,20 @@ class Workflows:
                 self._store.delete(layout.result(workflow_id, step))
         return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
 
-    def evaluate(self, experiment: Experiment | str, *, budget: float | None = None) -> builtins.list[Workflow]:
+    def evaluate(
+        self,
+        experiment: Experiment | str,
+        *,
+        only: Sequence[Workflow] | None = None,
+        skipping: bool = False,
+        budget: float | None = None,
+    ) -> builtins.list[Workflow]:
         """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
 
         Args:
+            experiment: record, name or id.
+            only: workflows of it to look at; default all.
+            skipping: skip a judge whose API key is missing, instead of refusing.
             budget: dollars that each may spend in all, its judges included; default what it had before.
 
         Raises:
@@ -324,9 +348,9 @@ class Workflows:
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
-        self.submitter.check([], record.metrics)
+        self.submitter.check([], () if skipping else record.metrics)
         self.submitter.check_cluster(record.metrics)
-        ended = [workflow for workflow in self.refresh(record) if workflow.status.ended]
+        ended = [workflow for workflow in self.refresh(record if only is None else only) if workflow.status.ended]
         wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
         for workflow_id in wanting:
             # Whoever dies between here and the submission leaves a workflow that a resume completes.
@@ -483,7 +507,18 @@ class Workflows:
         # stopped, too: how far they came, and for what money.
         begun = [each for each in workflows if each.status is not Status.SUCCEEDED and each.submission_id not in places]
         found = results.find_progress(self._store, {each.id: each.attempt for each in begun})
-        return [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        rows = [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        lacking = self._skipped([each.id for each in workflows if each.status is Status.SUCCEEDED])
+        return [
+            replace(row, skipped="; ".join(skipped(lacking[each.id]))) if each.id in lacking else row
+            for each, row in zip(workflows, rows, strict=True)
+        ]
+
+    def _skipped(self, workflow_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not workflow_ids:
+            return {}
+        with reading(self._database) as work:
+            return work.jobs.skipped(workflow_ids)
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
         """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
@@ -601,7 +636,10 @@ class Workflows:
             for key, of in results.find_results(self._store, list(attempts)).items()
         }
         states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
-        refreshing.record(self._database, workflows, Look(states, found=found))
+        kept = {each.id for each in refreshing.record(self._database, workflows, Look(states, found=found))}
+        if gone := [workflow for workflow in workflows if workflow.id not in kept]:
+            with writing(self._database) as work:
+                removal.note(work, gone)  # deleted while they were handed over
 
 
 def _progress_row(workflow: Workflow, progress: Progress | None, place: int | None) -> ProgressRow:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumigator_nb import layout
-from lumigator_nb.errors import DatasetError
+from lumigator_nb.errors import DatasetError, InvalidInputError
 from lumigator_nb.tables.archives import unpack_gzip, unpack_zip
 from lumigator_nb.tables.columns import Assembly, Raw, Wanted
 from lumigator_nb.tables.delimited import read_delimited
@@ -38,6 +38,7 @@ __all__ = [
     "Examples",
     "Look",
     "Report",
+    "ShortRows",
     "convert",
     "enough_room",
     "frame_to_bytes",
@@ -51,6 +52,7 @@ __all__ = [
     "save_hub_id",
 ]
 
+ShortRows = Literal["refuse", "fill"]
 ROW_GROUP_SIZE = 8192
 # So that a row group of long texts stays small in memory.
 _ROW_GROUP_BYTES = 64 << 20
@@ -96,6 +98,7 @@ def read_examples(
     example: str | None = None,
     ground_truth: str | Sequence[str] | None = None,
     sheet: str | None = None,
+    short_rows: ShortRows = "refuse",
 ) -> Examples:
     """Read a file into memory.
 
@@ -109,6 +112,8 @@ def read_examples(
         ground_truth: the column with the references, or several where an example has more than one; default those
             named "ground_truth", "ground_truth_2" and so on, if any.
         sheet: of an Excel workbook; default the first.
+        short_rows: what to do with a row of delimited text that has fewer cells than the header: "refuse" it, or
+            "fill" it with empty cells, which is noted. Rows with more cells are always refused.
 
     Raises:
         DatasetError: the file breaks a rule; the message names file, row and column.
@@ -116,7 +121,7 @@ def read_examples(
         MissingExtraError: the file is an Excel workbook, and openpyxl is not installed.
         StoreUnavailableError: the folder for temporary files is full.
     """
-    with opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: None) as raw:
+    with opened(path, _wanted(filename, example, ground_truth, short_rows), sheet, lambda done: None) as raw:
         assembly = Assembly(raw, raw.filename)
         table = pa.concat_tables(assembly.tables())
         return Examples(table, raw.columns, (*raw.notes, *assembly.notes))
@@ -130,12 +135,13 @@ def convert(
     example: str | None = None,
     ground_truth: str | Sequence[str] | None = None,
     sheet: str | None = None,
+    short_rows: ShortRows = "refuse",
     report: Report = lambda done: None,
 ) -> Converted:
     """Write the examples of a file as Parquet; memory does not grow with the file, but for 8 bytes per example.
 
     Args:
-        path, filename, example, ground_truth, sheet: as of :func:`read_examples`.
+        path, filename, example, ground_truth, sheet, short_rows: as of :func:`read_examples`.
         target: the file to write, with checksums of its pages; where an error is raised it is not to be used.
         report: told how many bytes of `path` have been worked on.
 
@@ -145,7 +151,8 @@ def convert(
     found, personal = Profile(), PersonalData()
     size = path.stat().st_size
     # Reading a file takes about as long as writing it.
-    with opened(path, _wanted(filename, example, ground_truth), sheet, lambda done: report(done // 2)) as raw:
+    wanted = _wanted(filename, example, ground_truth, short_rows)
+    with opened(path, wanted, sheet, lambda done: report(done // 2)) as raw:
         assembly = Assembly(raw, raw.filename)
         report(size // 2)
         with _writer(target) as write:
@@ -159,9 +166,13 @@ def convert(
     return Converted(values["n_examples"], raw.columns, notes, values)
 
 
-def _wanted(filename: str, example: str | None, ground_truth: str | Sequence[str] | None) -> Wanted:
+def _wanted(
+    filename: str, example: str | None, ground_truth: str | Sequence[str] | None, short_rows: ShortRows
+) -> Wanted:
+    if short_rows not in ("refuse", "fill"):
+        raise InvalidInputError(f"short_rows cannot be {short_rows!r}", "it is 'refuse' or 'fill'")
     truths = [ground_truth] if isinstance(ground_truth, str) else list(ground_truth or ())
-    return Wanted(filename, example, truths[0] if truths else None, tuple(truths[1:]))
+    return Wanted(filename, example, truths[0] if truths else None, tuple(truths[1:]), short_rows == "fill")
 
 
 @contextmanager

@@ -45,12 +45,14 @@ class Wanted:
 
     Attributes:
         more_ground_truth: columns with further references.
+        fill_short_rows: take cells that a row of delimited text lacks at its end for empty ones.
     """
 
     filename: str
     example: str | None = None
     ground_truth: str | None = None
     more_ground_truth: tuple[str, ...] = ()
+    fill_short_rows: bool = False
 
     def among(self, names: Sequence[str]) -> dict[str, str]:
         """Return the file's column for "example" and, where there is one, for "ground_truth".

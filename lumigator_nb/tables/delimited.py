@@ -38,7 +38,7 @@ def read_delimited(path: Path, wanted: Wanted, spool: Spool, report: Report) -> 
     text = TextFile(path, wanted.filename)
     usual = _USUAL.get(PurePath(wanted.filename).suffix.lower(), ",")
     delimiter = find_delimiter(text.sample(_SAMPLE_CHARACTERS), wanted, usual)
-    records = _Records(text, delimiter)
+    records = _Records(text, delimiter, wanted.fill_short_rows)
     columns = wanted.among(records.names)
     metadata = [name for name in records.names if name not in columns.values()]
     try:
@@ -47,7 +47,8 @@ def read_delimited(path: Path, wanted: Wanted, spool: Spool, report: Report) -> 
         spool.clear()
         types = _look(_carefully(text, records, report), metadata, spool)
     separated = (f"columns are separated by {_DELIMITERS[delimiter]}",) if delimiter != usual else ()
-    notes = (*text.notes, *separated, *_on_blank_lines(records.n_blank))
+    short = _on_short_rows(records.n_short, records.first_short)
+    notes = (*text.notes, *separated, *_on_blank_lines(records.n_blank), *short)
     return Raw(records.names, columns, notes, lambda: (with_types(table, types) for table in spool.tables()))
 
 
@@ -82,6 +83,13 @@ def _on_blank_lines(count: int) -> tuple[str, ...]:
     return (f"{count} blank {'line' if count == 1 else 'lines'} skipped",) if count else ()
 
 
+def _on_short_rows(count: int, first: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    rows = f"row {first}" if count == 1 else f"{count:,} rows (the first is row {first})"
+    return (f"{rows} had fewer cells than the header: what was missing is empty",)
+
+
 def find_delimiter(sample: str, wanted: Wanted, usual: str) -> str:
     """Return the delimiter under which the wanted columns appear and most rows are as long as the header.
 
@@ -114,15 +122,20 @@ class _Records:
         delimiter: between the cells.
         first_line: of the file (from 1), behind the header.
         n_blank: lines behind the header that were passed over; known at the end.
+        n_short, first_short: how many rows were filled up with empty cells, and the first (from 1); known at the end.
+
+    Args:
+        fill_short: fill such rows, in place of refusing them.
     """
 
-    def __init__(self, text: TextFile, delimiter: str) -> None:
-        self._text = text
+    def __init__(self, text: TextFile, delimiter: str, fill_short: bool = False) -> None:
+        self._text, self._fill_short = text, fill_short
         self.delimiter = delimiter
         self._cells = csv.reader(text.lines(), delimiter=delimiter, strict=True)
         self._line = 0  # the last line of the row before
         self._row = 0  # 0 is the header, then data rows from 1
         self.n_blank = 0
+        self.n_short = self.first_short = 0
         self.names: list[str] = []
         self.names = self._header()
         self.first_line = self._line + 1
@@ -131,9 +144,9 @@ class _Records:
         """Yield the data rows.
 
         Raises:
-            DatasetError: a row is longer or shorter than the header, or its quotes do not pair.
+            DatasetError: a row is longer than the header, or shorter and not to be filled, or its quotes do not pair.
         """
-        self.n_blank = 0
+        self.n_blank = self.n_short = self.first_short = 0
         for row in self._raw_rows():
             self._row += 1
             if len(row) == len(self.names):
@@ -141,6 +154,10 @@ class _Records:
             elif len(row) <= 1 and not "".join(row).strip():
                 self._row -= 1
                 self.n_blank += 1
+            elif self._fill_short and len(row) < len(self.names):
+                self.n_short += 1
+                self.first_short = self.first_short or self._row
+                yield row + [""] * (len(self.names) - len(row))
             else:
                 raise self._ragged(row)
 
@@ -179,7 +196,8 @@ class _Records:
         if found < expected:
             return DatasetError(
                 f"{message}; the last cell is {shortened(row[-1])!r}",
-                "add what is missing; if a cell holds a line break, put the cell in double quotes",
+                "add what is missing; if a cell holds a line break, put the cell in double quotes; "
+                "upload(…, short_rows='fill') takes what is missing for empty",
             )
         if any(cell.lstrip().startswith('"') for cell in row):
             hint = f"remove the space between {self.delimiter!r} and the opening quote, which makes the quote text"

@@ -27,7 +27,7 @@ from lumigator_nb.services.workflows import Target
 from lumigator_nb.workspace import Workspace
 
 MOST_AT_ONCE = 25
-_ICONS: dict[Act, str] = {"stop": "stop", "resume": "play", "retry": "repeat"}
+_ICONS: dict[Act, str] = {"stop": "stop", "resume": "play", "retry": "repeat", "score": "calculator"}
 
 
 def progress(ws: Workspace, target: Target) -> Progress:

@@ -62,11 +62,11 @@ def uploaded(client):
     assert dataset.filename == "rooms.csv"
     assert dataset.ground_truth
     assert client.datasets.get_dataset(dataset.id) == dataset
-    assert dataset in client.datasets.get_datasets().items
+    assert dataset == client.datasets.get_datasets().items[-1]
     link = client.datasets.get_dataset_link(dataset.id, "csv")
     (url,) = link.download_urls
     assert requests.get(url, timeout=600).text.startswith("examples,ground_truth\n")
-    assert len(client.datasets.get_dataset_link(dataset.id).download_urls) == 2
+    assert len(client.datasets.get_dataset_link(dataset.id).download_urls) == 4
     return dataset
 
 
@@ -77,6 +77,7 @@ def inference(client, dataset, provider, name):
     assert client.jobs.wait_for_job(job.id, poll_wait=1)["status"] == "SUCCEEDED"
     found = client.jobs.get_job(job.id)
     assert (found.status, found.job_type, found.submission_id) == (JobStatus.SUCCEEDED, JobType.INFERENCE, str(job.id))
+    assert (found.metadata["job_type"], found.config["dataset"]["name"]) == ("inference", "rooms.csv")
     assert client.jobs.get_job_result(job.id).job_id == job.id
     result = downloaded(client.jobs.get_job_download(job.id).download_url)
     assert len(result.artifacts["predictions"]) == ROWS
@@ -90,6 +91,8 @@ def annotation(client, dataset, provider, name):
     config = JobAnnotateConfig(provider=provider, model=name, generation_config=GENERATION)
     job = client.jobs.create_job(JobCreate(name="truth", dataset=dataset, max_samples=2, job_config=config))
     assert client.jobs.wait_for_job(job.id, poll_wait=1)["status"] == "SUCCEEDED"
+    result = downloaded(client.jobs.get_job_download(job.id).download_url)
+    assert [len(result.artifacts["ground_truth"]), result.artifacts["predictions"]] == [2, None]
     made = client.jobs.get_job_dataset(job.id)
     assert (made.generated, made.generated_by, made.ground_truth) == (True, name, True)
 
@@ -121,6 +124,7 @@ def compared(client, dataset, provider, name):
         assert found.status is WorkflowStatus.SUCCEEDED, found
         assert 0 <= found.metrics["rouge_rougeL_mean"] <= 1
         assert [len(found.jobs), found.experiment_id] == [2, experiment.id]
+        assert {"name": "ray_job_id", "value": str(found.jobs[0].id)} in found.jobs[0].parameters
         result = downloaded(found.artifacts_download_url)
         assert len(result.metrics["rouge"]["rougeL"]) == len(result.artifacts["predictions"]) == ROWS
         assert "ended: succeeded" in client.workflows.get_workflow_logs(workflow.id).logs

@@ -29,7 +29,7 @@ def test_the_database_suites_pass_on_postgresql(postgres_url, names) -> None:
     suites = [str(UNIT / f"test_{name}.py") for name in names]
     environment = os.environ | {"SQLALCHEMY_DATABASE_URL": postgres_url}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=6 * PATIENCE_S)
     assert done.returncode == 0, done.stdout[-5000:]
 
 

@@ -22,6 +22,9 @@ from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
 from lumigator_nb.db import Database
+from lumigator_nb.repositories import reading
+from lumigator_nb.specs import Status
+from lumigator_nb.testing import ModelServer
 
 pytestmark = pytest.mark.integration
 
@@ -116,6 +119,47 @@ def test_a_killed_server_loses_no_work(home, tiny_model, programs) -> None:
         jobs = server.get("jobs")["items"]
         assert len(jobs) == 2 * len(models) + 1
         assert {each["status"] for each in jobs} == {"succeeded"}
+
+
+def test_what_is_deleted_under_way_is_gone_at_once_and_removed_although_servers_are_killed(home) -> None:
+    """The workers' model never answers, so that they end only when they are ended."""
+    with ModelServer(hang=1) as model:
+        with served(home) as server:
+            first, second = (hanging(server, model, name) for name in ("first", "second"))
+            for each in (first, second):
+                until(lambda key=each["workflow"]: server.get(f"workflows/{key}")["status"] == "running", "it runs")
+            until(lambda: model.stats().in_flight, "the model is asked")
+            gone = requests.delete(f"{server.api}/experiments/{first['id']}", timeout=PATIENCE_S)
+            assert gone.status_code == 200
+            server.end(signal.SIGKILL)
+        with lm.connect(lumigator_home=home) as ws:
+            ws.experiments.delete(second["id"], stop=True, wait=False)
+            # No server is there to end it.
+            assert [state.status for state in ws.cluster.statuses([second["workflow"]]).values()] == [Status.RUNNING]
+            assert (ws.experiments.count(), ws.workflows.count(), ws.jobs.count()) == (0, 0, 0)
+            with served(home) as server:
+                for path in (f"experiments/{first['id']}", f"workflows/{second['workflow']}"):
+                    assert requests.get(f"{server.api}/{path}", timeout=PATIENCE_S).status_code == 404
+                assert hanging(server, model, "second")["name"] == "second"
+                until(lambda: not left(ws), "nothing is left to be done")
+                mine = (first["workflow"], second["workflow"])
+                assert {state.status for state in ws.cluster.statuses(mine).values()} == {Status.STOPPED}
+                assert [name for name in ws.store.list("") for key in mine if key in name] == []
+                assert ws.workflows.count() == 1
+                assert "Traceback" not in server.log.read_text()
+
+
+def hanging(server: Serving, model: ModelServer, name: str) -> dict:
+    """A new experiment with a workflow that waits for its model for ever."""
+    dataset = server.upload(CSV)["id"]
+    found = server.post("experiments", {"name": name, "dataset": dataset, "metrics": ["rouge"]})
+    body = {"name": "m", "provider": "openai", "model": "lead-1", "base_url": model.base_url}
+    return {**found, "workflow": server.post("workflows", {**body, "experiment_id": found["id"]})["id"]}
+
+
+def left(ws) -> int:
+    with reading(ws.database) as work:
+        return work.removals.count()
 
 
 def test_what_is_under_way_is_answered_when_it_is_told_to_end(home) -> None:
@@ -257,6 +301,12 @@ def twins(one: Serving, two: Serving) -> None:
     until(lambda: all(ended(two, each) for each in found), "both end")
     shown = two.get(f"experiments/{experiment['id']}")["workflows"]
     assert [each["status"] for each in shown] == ["succeeded", "succeeded"]
+    gone = requests.delete(f"{one.api}/datasets/{dataset['id']}?cascade=true", timeout=PATIENCE_S)
+    assert gone.status_code == 204
+    paths = (f"datasets/{dataset['id']}", f"experiments/{experiment['id']}", f"workflows/{min(found)}")
+    answers = [requests.get(f"{two.api}/{path}", timeout=PATIENCE_S) for path in paths]
+    assert [each.status_code for each in answers] == [404] * 3
+    assert [two.get(each)["total"] for each in ("datasets", "experiments", "jobs")] == [0, 0, 0]
 
 
 def test_progress_is_sent_as_it_happens(home, tiny_model) -> None:

@@ -70,6 +70,13 @@ def test_datasets_and_experiments_by_command(cli) -> None:
     assert "tickets" not in cli("datasets", "list")
 
 
+def test_short_rows_are_filled_by_command(cli, tmp_path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("example,ground_truth\na,b\nc\n", encoding="utf-8")
+    assert "row 2" in cli("datasets", "upload", str(path), code=1)
+    assert "row 2 had fewer cells" in cli("datasets", "upload", str(path), "--fill-short-rows")
+
+
 def test_mistakes_print_what_to_do_and_exit_with_1(cli) -> None:
     printed = cli("datasets", "upload", "tickets.csv", code=1)
     assert printed.startswith("error: ")

@@ -13,7 +13,7 @@ from lumigator_nb import layout
 from lumigator_nb.errors import ConfigurationError, InUseError, NotFoundError, StoreUnavailableError, WaitTimeoutError
 from lumigator_nb.records import Dataset, Label
 from lumigator_nb.repositories import writing
-from lumigator_nb.services import deletion, garbage
+from lumigator_nb.services import deletion, garbage, removal
 from lumigator_nb.specs import Model, Status, Summarization
 
 FRAME = pd.DataFrame({"example": [f"It rains {n} hours." for n in range(20)], "ground_truth": ["It rains."] * 20})
@@ -93,23 +93,67 @@ def test_a_dataset_goes_with_its_experiments_only_where_it_is_said(ws, experimen
         of_dataset(ws, "d")
 
 
-def test_copies_that_earlier_versions_drew_for_max_samples_go_with_their_original(ws) -> None:
+def with_copies(ws) -> list[Dataset]:
+    """A dataset, of which an earlier version drew a copy for a request, and a user draws another."""
     original = ws.datasets.upload(FRAME, name="d")
     copy, other = ws.datasets.draw(original, 5), ws.datasets.draw(original, 7, name="mine")
+    asked = {"max_samples": 5, "dataset": original.id}
     ws.experiments.create_unprompted(
-        "asked",
-        dataset=copy,
-        task=Summarization(),
-        metrics=["length"],
-        asked={"max_samples": 5, "dataset": original.id},
-    )
-    ws.experiments.create("by hand", dataset=other, metrics=["length"])
+        "asked", dataset=copy, task=Summarization(), metrics=["length"], asked=asked
+    )  # fmt: skip
+    # On a part of a draw of one's own, as of today.
+    ws.experiments.create_unprompted(
+        "by hand", dataset=other, task=Summarization(), metrics=["length"], max_samples=5, asked={"max_samples": 5}
+    )  # fmt: skip
+    ws.database.downgrade("0006")
+    ws.database.upgrade()
+    return [original, copy, other]
+
+
+def test_copies_that_earlier_versions_drew_for_max_samples_go_with_their_original(ws) -> None:
+    _, _, other = with_copies(ws)
     with pytest.raises(InUseError, match="'d' is used by: asked\n"):
         of_dataset(ws, "d")
     done = of_dataset(ws, "d", cascade=True)
-    assert (done.datasets, done.experiments) == (("d", "d-5"), ("asked",))
+    assert (done.datasets, done.experiments) == (("d",), ("asked",))
     assert [each.name for each in ws.datasets.list()] == ["mine"]
     assert {name.split("/")[1] for name in ws.store.list("datasets")} == {other.id}
+
+
+def test_copies_of_earlier_versions_are_in_no_list_and_go_with_the_last_who_uses_them(ws) -> None:
+    original, copy, other = with_copies(ws)
+    assert {each.name for each in ws.datasets.list()} == {"d", "mine"}
+    assert (ws.datasets.count(), ws.datasets.names([copy.id])) == (2, {})
+    with pytest.raises(NotFoundError) as raised:
+        ws.datasets.get("unknown")
+    assert raised.value.hint == "known: d, mine"
+    assert ws.datasets.get(copy.id).n_examples == 5
+    assert ws.experiments.delete("asked").datasets == ()
+    assert {name.split("/")[1] for name in ws.store.list("datasets")} == {original.id, other.id}
+
+
+def test_what_holds_a_single_job_is_named_nowhere(ws, cluster) -> None:
+    cluster.execute = False
+    ws.datasets.upload(FRAME, name="d")
+    job = ws.jobs.infer("d", "baseline/lead-1", name="mine")
+    holder = job.experiment
+    ws.experiments.create("e", dataset="d", metrics="length")
+    with pytest.raises(NotFoundError) as raised:
+        ws.experiments.get("unknown")
+    assert raised.value.hint == "known: e"
+    assert ws.experiments.find(holder.id[:8]) is None
+    assert ws.experiments.names([holder.id]) == {}
+    assert "1 experiment" in repr(ws)
+    for dry_run in (True, False):
+        with pytest.raises(InUseError) as refused:
+            of_dataset(ws, "d", dry_run=dry_run)
+        assert refused.value.message.endswith(": job 'mine', e") or refused.value.message.endswith(": e, job 'mine'")
+    with pytest.raises(InUseError, match=r"^job 'mine' has workflows under way: baseline/lead-1"):
+        of_dataset(ws, "d", cascade=True)
+    preview = ws.datasets.delete("d", cascade=True, dry_run=True, stop=True)
+    assert (preview.experiments, preview.jobs) == (("e",), ("mine",))
+    assert holder.id not in str(preview)
+    assert holder.name not in str(preview)
 
 
 def test_only_the_version_that_is_named_goes(ws) -> None:
@@ -213,7 +257,7 @@ def test_a_kill_before_the_files_leaves_files_without_rows(ws, experiment, monke
     def killed(*arguments) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(deletion, "_remove_files", killed)
+    monkeypatch.setattr(removal, "remove_files", killed)
     with pytest.raises(KeyboardInterrupt):
         of_dataset(ws, "d", cascade=True)
     assert counts(ws) == [0] * 5

@@ -228,6 +228,16 @@ def test_annotations_go_when_their_dataset_has_gone(ws) -> None:
     assert find(ws.database, ws.store, NOW).orphans == ()
 
 
+def test_single_jobs_stay_although_no_dataset_was_made_of_them(ws) -> None:
+    ws.datasets.upload(FRAME, name="d")
+    asked = ws.jobs.infer("d", "baseline/lead-1")
+    ws.workflows.submit_waiting()
+    ws.workflows.refresh()
+    assert ws.jobs.get(asked.job.id).status is Status.SUCCEEDED
+    assert collect(ws.database, ws.store, NOW).orphans == ()
+    assert ws.jobs.count() == 1
+
+
 def test_an_annotation_under_way_stays(ws, cluster) -> None:
     cluster.execute = False
     experiment = ws.experiments.create_unscored("a", dataset=ws.datasets.upload(FRAME, name="d"), task=Summarization())

@@ -21,20 +21,26 @@ from nltk.tokenize.destructive import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 from nltk.translate.meteor_score import single_meteor_score
 
+import lumigator_nb as lm
+from lumigator_nb import metrics
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 from lumigator_nb.metrics import treebank, wordnet
 from lumigator_nb.metrics.meteor import Meteor
+from lumigator_nb.specs import MetricSpec
 
 
-def _missing() -> str | None:
+def _missing(*, synonyms: bool = True) -> str | None:
     try:
-        Meteor().prepare()
+        Meteor(synonyms=synonyms).prepare()
     except ConfigurationError as error:
         return str(error)
     return None
 
 
 needs_data = pytest.mark.skipif(_missing() is not None, reason=f"METEOR IS NOT TESTED: {_missing()}")
+needs_punkt = pytest.mark.skipif(
+    _missing(synonyms=False) is not None, reason=f"METEOR IS NOT TESTED: {_missing(synonyms=False)}"
+)
 
 PAIRS = [
     ("", ""),
@@ -75,12 +81,26 @@ MARKS = [" "] * 30 + [
 ]
 
 
-def generated(seed: int, pairs: int) -> list[tuple[str, str]]:
+# Words that only look English, words that share an English stem, and what splits words in each language.
+FOREIGN = {
+    "de": "Das der Gift Rat Hat Kind Kinder die Hunde Hund rote Männer Straße läuft laufen z.B. d.h. Müller's geht's "
+    "schnell schneller 3,50 € Bank Banken „gut“ – Ärger",
+    "es": "El la los perro perros gato gatos ¿Cómo estás? ¡Hola! niño niñas come comes comiendo 1.000,50 Sr. once red "
+    "sin pan «bien» del al está",
+    "fr": "L'homme l'eau d'accord chat chats aujourd'hui qu'il n'est pain main but français mangent mangés M. 5% "
+    "« oui » chien chiens c'est à",
+    "pl": "pies psy psa kot koty żółw żółwie idzie idą tak nie jest są pan panowie dr. 12.05 że",
+    "ru": "Собака собаки кошка кошек бежит бежал дом дома не да и в на г. 5 рублей",
+    "ko": "개가 개는 고양이가 집에 갔다 간다 빨리 그리고 3시에 .",
+}
+
+
+def generated(seed: int, pairs: int, words: Sequence[str] = WORDS) -> list[tuple[str, str]]:
     chance = random.Random(seed)
 
     def text() -> str:
         length = chance.randrange(40)
-        return "".join(chance.choice(WORDS) + chance.choice(MARKS) for _ in range(length)) + chance.choice(
+        return "".join(chance.choice(words) + chance.choice(MARKS) for _ in range(length)) + chance.choice(
             ["", ".", "?"]
         )
 
@@ -122,12 +142,19 @@ def nltk_tokens(text: str) -> list[str]:
     return [token for sentence in nltk_punkt().tokenize(text) for token in split(sentence)]
 
 
-def nltk_meteor(prediction: str, references: Sequence[str], **options: float) -> float:
+def nltk_meteor(prediction: str, references: Sequence[str], *, wordnet: Any = None, **options: float) -> float:
     tokens, chosen = nltk_tokens(prediction), {"alpha": 0.9, "beta": 3, "gamma": 0.5, **options}
     return max(
-        float(single_meteor_score(nltk_tokens(reference), tokens, wordnet=nltk_wordnet(), **chosen))
+        float(single_meteor_score(nltk_tokens(reference), tokens, wordnet=wordnet or nltk_wordnet(), **chosen))
         for reference in references
     )
+
+
+class NoSynsets:
+    """A WordNet of a language that has none."""
+
+    def synsets(self, word: str) -> list[Any]:
+        return []
 
 
 def score(predictions: Sequence[str], references: Sequence[Any], **options: Any) -> Any:
@@ -150,6 +177,45 @@ def test_equals_nltk_on_generated_texts() -> None:
     ]
     np.testing.assert_allclose(score(predictions, references), wanted, rtol=0, atol=1e-12)
     assert 0.05 < np.mean(wanted) < 0.9
+
+
+@needs_punkt
+@pytest.mark.parametrize("language", FOREIGN)
+def test_without_synonyms_it_equals_nltk_with_a_wordnet_that_has_none(language: str) -> None:
+    pairs = [*PAIRS, *generated(seed=2, pairs=120, words=FOREIGN[language].split())]
+    predictions, references = zip(*pairs, strict=True)
+    wanted = [nltk_meteor(one, [other], wordnet=NoSynsets()) for one, other in pairs]
+    np.testing.assert_allclose(score(predictions, references, synonyms=False), wanted, rtol=0, atol=1e-12)
+    assert 0.05 < np.mean(wanted) < 0.9
+
+
+@needs_data
+def test_english_synonyms_of_words_that_only_look_english_do_not_count() -> None:
+    poison, talent = ["Das ist ein Gift."], ["Das ist ein Talent."]
+    assert score(poison, talent)[0] > score(poison, talent, synonyms=False)[0] > 0
+
+
+@needs_punkt
+def test_the_language_decides_on_synonyms(monkeypatch: pytest.MonkeyPatch) -> None:
+    poison, talent = "Das ist ein Gift.", "Das ist ein Talent."
+    german = lm.score([poison], [talent], metrics="meteor", language="German")
+    assert german["meteor"][0] == pytest.approx(nltk_meteor(poison, [talent], wordnet=NoSynsets()))
+    assert "wordnet:none" in german.attrs["signatures"]["meteor"]
+    assert "without synonyms" in german.attrs["notes"]["meteor"]
+    asked = MetricSpec(name="meteor")
+    assert metrics.localized(asked, "de").key != asked.key, "scores of both would be taken for the same"
+    assert metrics.localized(asked, "en-GB") == metrics.localized(asked, None) == asked
+    given = MetricSpec(name="meteor", options={"synonyms": True})
+    assert metrics.localized(given, "de") == given, "what was asked for stays"
+    monkeypatch.setattr(wordnet, "SYSTEM_FOLDERS", ())
+    monkeypatch.setattr(nltk.data, "path", [])
+    Meteor(synonyms=False).prepare()  # which needs no WordNet
+
+
+@pytest.mark.parametrize("language", ["Japanese", "zh-Hant", "th"])
+def test_languages_without_spaces_are_refused(language: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"'meteor' counts words, and \w+(.|\n)* no spaces(.|\n)*'chrf'"):
+        lm.score(["a"], ["b"], metrics=["meteor"], language=language)
 
 
 @needs_data
@@ -256,7 +322,7 @@ def test_wordnet_is_found_packed_in_nltk_s_data(monkeypatch: pytest.MonkeyPatch,
     ("option", "value"),
     [
         *[("alpha", 1.1), ("alpha", -0.1), ("alpha", "0.9"), ("gamma", 2), ("gamma", True)],
-        *[("beta", -1), ("beta", float("inf")), ("beta", float("nan"))],
+        *[("beta", -1), ("beta", float("inf")), ("beta", float("nan")), ("synonyms", 1), ("synonyms", "de")],
     ],
 )
 def test_settings_are_checked(option: str, value: Any) -> None:
@@ -269,3 +335,5 @@ def test_the_signature_names_data_and_settings() -> None:
     assert "wordnet:3.0" in signature
     assert "alpha:0.8|beta:2|gamma:0.5" in signature
     assert signature != Meteor().signature
+    assert "wordnet:none" in Meteor(synonyms=False).signature
+    assert (Meteor().note, "not comparable" in str(Meteor(synonyms=False).note)) == (None, True)

@@ -236,3 +236,24 @@ def test_lists_and_filters_have_an_index(database) -> None:
     assert {"id", "name", "content_hash", "created_at"} <= indexed(Dataset)
     assert {"id", "name", "dataset_id", "created_at"} <= indexed(Experiment)
     assert {"id", "experiment_id", "status", "created_at"} <= indexed(Workflow)
+
+
+def test_jobs_that_never_began_end_with_their_workflow(database) -> None:
+    """Earlier versions left them as they were created, and programs wait for their end."""
+    database.upgrade("0006")
+    fill(database)
+    with database.engine.begin() as connection:
+        for number, status in enumerate(("failed", "stopped", "running")):
+            for table, key in (("workflow", "id"), ("job", "workflow_id")):
+                connection.execute(
+                    sa.text(f"UPDATE {table} SET status = :status, error = 'boom' WHERE {key} = :key"),
+                    {"status": status, "key": f"workflow-{number}"},
+                )
+        connection.execute(sa.text("UPDATE job SET status = 'created', error = NULL WHERE step = 'evaluation'"))
+    database.upgrade()
+    jobs = content(database)["job"]
+    assert [(each["status"], each["error"]) for each in jobs] == [
+        ("failed", "boom"), ("failed", "the inference failed: boom"),
+        ("stopped", "boom"), ("stopped", "the inference was stopped: boom"),
+        ("running", "boom"), ("created", None),
+    ]  # fmt: skip

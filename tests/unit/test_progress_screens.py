@@ -557,6 +557,18 @@ def test_job_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done:
     assert page._whole_log().getvalue().endswith(BAD.encode())
 
 
+def test_a_single_job_is_shown_under_its_own_name(context: Any, inline_ws: Workspace, done: Experiment) -> None:
+    job = inline_ws.jobs.infer(inline_ws.datasets.get(done.dataset_id), "baseline/lead-1", name="mine")
+    holder = job.experiment
+    listed = JobsPage(context, Route.parse("#/jobs"))
+    page = JobPage(context, Route(("jobs", job.workflow.id)))
+    assert f"#/jobs/{job.workflow.id}" in listed._list.object
+    assert "mine" in page._steps.object
+    shown = listed._list.object + page._head.object + page._steps.object
+    assert holder.id not in shown
+    assert holder.name not in shown
+
+
 def test_a_log_is_read_once_for_all_who_look(
     inline_ws: Workspace, cluster: Any, running: tuple[Experiment, Workflow]
 ) -> None:

@@ -46,7 +46,7 @@ def basic(token: str) -> dict[str, str]:
 
 
 # Whoever asks only looks; and files have addresses of their own that let in.
-LOOKING, OPEN = ("/estimate",), ("/health", "/health/ready", "/files/{signed}/{filename}")
+LOOKING, OPEN = ("/estimate",), ("/health", "/health/ready", "/files/{folder}/{filename}")
 
 
 def routes(client) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ pytest.importorskip("fastapi")
 import requests
 
 from lumigator_nb.dashboards import serving as dashboards
+from lumigator_nb.dashboards.gates import Token
 from lumigator_nb.dashboards.serving import Serving
 from lumigator_nb.rest import bridge
 from lumigator_nb.server import JsonLines, Lines, Server, log_to_stderr
@@ -29,13 +30,13 @@ CSV = "example,ground_truth\nText one begins. It ends.,One\n"
 
 
 @contextmanager
-def running(ws) -> Iterator[str]:
+def running(ws, **options) -> Iterator[str]:
     """The address of a server that ends with the block."""
     ws.cluster.start = lambda: None  # it needs none
     made: queue.Queue[tuple[Server, asyncio.Event]] = queue.Queue()
 
     def serve() -> None:
-        server, stopped = Server(ws, Serving(port=0)), asyncio.Event()
+        server, stopped = Server(ws, Serving(port=0, **options)), asyncio.Event()
         made.put((server, stopped))
         server.run(stopped)
 
@@ -69,6 +70,23 @@ def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) ->
             slow.sendall(sent.format(port=port).encode())
             assert slow.recv(100) == b""
         assert requests.get(f"{address}/api/v1/health", timeout=PATIENCE_S).ok
+
+
+def test_programs_are_greeted_and_browsers_get_the_dashboard(inline_ws) -> None:
+    with running(inline_ws) as address:
+        for accepted in ("*/*", "application/json", ""):
+            greeted = requests.get(f"{address}/", headers={"Accept": accepted}, timeout=PATIENCE_S)
+            assert (greeted.status_code, greeted.json()) == (200, {"Hello": "Lumigator!🐊"})
+            assert greeted.headers["Vary"] == "Accept"
+        page = requests.get(f"{address}/", headers={"Accept": "text/html,*/*;q=0.8"}, timeout=PATIENCE_S)
+        assert page.headers["Content-Type"].startswith("text/html")
+        foreign = requests.get(f"{address}/", headers={"Host": "evil.example.org"}, timeout=PATIENCE_S)
+        assert foreign.status_code == 403
+
+
+def test_where_people_log_in_programs_are_led_there_too(inline_ws) -> None:
+    with running(inline_ws, gate=Token("a-token-of-some-length")) as address:
+        assert requests.get(f"{address}/", allow_redirects=False, timeout=PATIENCE_S).status_code == 302
 
 
 def test_a_page_that_is_typed_without_its_sign_is_found(inline_ws) -> None:

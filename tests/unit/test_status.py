@@ -126,7 +126,7 @@ def test_jobs_after_the_failed_one_never_began() -> None:
     apply(recorded, jobs, verdict, {}, TIME)
     # Ended, or whoever waits for the second one waits for ever.
     assert [(job.status, job.error) for job in jobs] == [
-        (Status.FAILED, LOST), (Status.FAILED, "it never began: inference failed"),
+        (Status.FAILED, LOST), (Status.FAILED, f"the inference failed: {LOST}"),
     ]  # fmt: skip
     assert recorded.finished_at == TIME
 
@@ -136,7 +136,7 @@ def test_jobs_after_one_that_was_stopped_are_stopped_too() -> None:
     jobs = [Job(workflow_id=recorded.id, step=step) for step in Step]
     apply(recorded, jobs, Verdict(Status.STOPPED), {}, TIME)
     assert [(job.status, job.error) for job in jobs] == [
-        (Status.STOPPED, None), (Status.STOPPED, "it never began: inference stopped"),
+        (Status.STOPPED, None), (Status.STOPPED, "the inference was stopped"),
     ]  # fmt: skip
 
 

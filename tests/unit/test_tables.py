@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lumigator_nb.errors import DatasetError, MissingFieldsError
+from lumigator_nb.errors import DatasetError, InvalidInputError, MissingFieldsError
 from lumigator_nb.tables import frame_to_bytes, profile, read_examples
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -264,6 +264,23 @@ def test_a_column_asked_for_must_be_there(read, content, filename, field, asked)
         MissingFieldsError, match=f"{filename} has no column {asked[field]!r}; columns found: 'body', 'n'"
     ):
         read(content, filename, **{"example": "body", **asked})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_short_rows_are_filled_where_that_is_asked_for(read, encoding):
+    content = 'example,n,m\na,1,x\n\nb,1\n"c\nd"\n'.encode(encoding)
+    examples = read(content, short_rows="fill")
+    assert rows(examples) == [
+        {"example": "a", "n": 1, "m": "x"}, {"example": "b", "n": 1, "m": ""}, {"example": "c\nd", "n": None, "m": ""},
+    ]  # fmt: skip
+    assert "2 rows (the first is row 2) had fewer cells than the header: what was missing is empty" in examples.notes
+    with pytest.raises(DatasetError, match="row 2.*2 cells") as caught:
+        read(content)
+    assert "short_rows='fill'" in caught.value.hint
+    with pytest.raises(DatasetError, match="row 2.*: 3 cells where the header names 2"):
+        read("example,n\na\nb,1,2\n", short_rows="fill")
+    with pytest.raises(InvalidInputError, match="short_rows"):
+        read(content, short_rows="drop")
 
 
 # Delimited text: what is refused
