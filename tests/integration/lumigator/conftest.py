@@ -29,7 +29,7 @@ def checkout() -> Path:
     """Lumigator's repository, which is only read."""
     given = os.environ.get("LUMIGATOR_REPO")
     if not given:
-        pytest.skip("NOT TESTED: Lumigator's own tests, UI and notebooks; set LUMIGATOR_REPO to a checkout of Lumigator")
+        pytest.skip("NOT TESTED: Lumigator's own tests, UI and notebooks; LUMIGATOR_REPO=… names its repository")
     return Path(given).resolve(strict=True)
 
 
@@ -47,8 +47,8 @@ def serve(hub, tmp_path_factory):
     """Serves a fresh home with the stand-ins, and ends its cluster, too."""
 
     @contextmanager
-    def serving(*options: str, **settings: str):
-        home = tmp_path_factory.mktemp("h")
+    def serving(*options: str, home: Path | None = None, **settings: str):
+        home = home or tmp_path_factory.mktemp("h")
         with served(home, *options, HF_HOME=str(hub), HF_HUB_OFFLINE="1", **settings) as server:
             yield server
         with lm.connect(lumigator_home=home) as ws:

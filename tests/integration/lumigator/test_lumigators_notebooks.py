@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from serving import Serving
 from suites import SHIM, sources
 from waiting import PATIENCE_S
 
+from lumigator_nb.metrics import comet, isolated
 from lumigator_nb.testing import ModelServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -63,17 +67,35 @@ def test_the_walkthrough(checkout, programs, serve, tmp_path) -> None:
     assert "None" not in table
 
 
-def test_the_demo_of_translation(checkout, programs, serve, tmp_path) -> None:
+@pytest.fixture
+def home_with_comet(tmp_path_factory, monkeypatch) -> Path:
+    """A home whose environment for COMET holds the stand-in, and no package that was downloaded."""
+
+    def build(what: str, folder: Path, requirements: Sequence[str]) -> None:
+        venv.create(folder)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        (packages / "zz.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
+        shutil.copy(SHIM / "comet_stand_in.py", packages / "comet.py")
+        (folder / "ready").touch()
+
+    home = tmp_path_factory.mktemp("h")
+    monkeypatch.setattr(isolated, "_build", build)
+    monkeypatch.setenv("LUMIGATOR_HOME", str(home))
+    isolated._environment("COMET", comet.REQUIREMENTS)
+    return home
+
+
+def test_the_demo_of_translation(checkout, programs, serve, home_with_comet, tmp_path) -> None:
     with ModelServer(api_key=KEY) as models:
         bound = {"LUMIGATOR_REST_KEYS": f"OPENAI_API_KEY={models.base_url}", "OPENAI_BASE_URL": models.base_url}
-        with serve(PYTHONPATH=str(SHIM / "server"), **bound) as server:
-            secret = {"value": KEY, "description": "as the notebook's page of prerequisites says"}
+        with serve(home=home_with_comet, **bound) as server:
+            secret = {"value": KEY, "description": "as the notebook's prerequisites have it"}
             put = requests.put(f"{server.api}/settings/secrets/openai_api_key", json=secret, timeout=PATIENCE_S)
             put.raise_for_status()
-            folder = tmp_path / "notebooks"
             shown = executed(
-                "translation_demo_wmt24pp.ipynb", checkout, programs, folder, server, **{OLLAMA: models.base_url}
-            )
+                "translation_demo_wmt24pp.ipynb", checkout, programs, tmp_path / "notebooks", server,
+                **{OLLAMA: models.base_url},
+            )  # fmt: skip
     assert len(shown) == 15
     table = shown[9]
     for word in ("gpt-4o-mini", "qwen2.5", "m2m100", "opus-mt", "meteor_meteor_mean", "bleu_bleu_mean"):

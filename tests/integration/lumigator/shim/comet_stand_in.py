@@ -1,4 +1,4 @@
-"""Stands in for COMET's package, whose models are too big for a test; our server finds it where it looks for that."""
+"""Stands in for COMET's package, whose models are too big for a test; it is put where our workers look for that."""
 
 from __future__ import annotations
 
