@@ -32,7 +32,6 @@ _ICONS: dict[Act, str] = {"stop": "stop", "resume": "play_arrow", "retry": "repl
 _ROW = {
     "border-top": "1px solid color-mix(in srgb, var(--panel-on-background-color) 16%, transparent)",
     "align-items": "center",
-    "gap": "0 16px",
 }
 _BLOCK = ":host { flex: 1 1 280px; min-width: 0; } .lm .lm-model { border-top: 0; }"
 
@@ -233,7 +232,9 @@ class ProgressPanel:
 class _Row:
     def __init__(self, pressed: Callable[[ModelProgress], None]) -> None:
         self._block, self._act = html(stylesheets=[_BLOCK]), ActButton(pressed)
-        self.layout = pn.FlexBox(self._block, self._act.widget, styles=_ROW, sizing_mode="stretch_width", margin=0)
+        self.layout = pn.FlexBox(
+            self._block, self._act.widget, gap="0 16px", styles=_ROW, sizing_mode="stretch_width", margin=0
+        )
 
     def show(self, model: ModelProgress, busy: set[str]) -> None:
         show(self._block, shown.model_block(model, Route(("jobs", model.workflow.id))))

@@ -39,7 +39,7 @@ def act_words(act: Act, models: list[ModelProgress], *, alone: bool = False) -> 
     if act == "retry":
         return f"Retry {count(sum(model.failed for model in models), 'failed example')}"
     if act == "score":
-        return "Compute skipped metrics"
+        return "Score again" if alone else "Compute skipped metrics"
     verb = {"stop": "Stop", "resume": "Resume"}[act]
     return verb if alone else f"{verb} {count(len(models), 'model')}"
 
