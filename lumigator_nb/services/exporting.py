@@ -72,6 +72,8 @@ def _sheets(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
         yield "Ranking", comparison.ranking()
         yield "Pairs", comparison.pairwise()
     if comparison.not_computed:
+        import pandas as pd
+
         lacking = [
             (title, model, reason(error))
             for title, models in comparison.not_computed.items()

@@ -285,6 +285,8 @@ def twins(one: Serving, two: Serving) -> None:
     (url,) = two.get(f"datasets/{dataset['id']}/download?extension=csv")["download_urls"]
     assert "Signature=" in url  # the bucket's own address
     assert requests.get(url, timeout=PATIENCE_S).text == CSV
+    urls = two.get(f"datasets/{dataset['id']}/download")["download_urls"]
+    assert [len(each.split("?")) for each in urls] == [2] * 4
     experiment = one.post("experiments", {"name": "both", "dataset": dataset["id"], "metrics": ["rouge"]})
     body = {"name": "lead", "provider": "baseline", "model": "lead-1", "experiment_id": experiment["id"]}
 
@@ -301,6 +303,7 @@ def twins(one: Serving, two: Serving) -> None:
     until(lambda: all(ended(two, each) for each in found), "both end")
     shown = two.get(f"experiments/{experiment['id']}")["workflows"]
     assert [each["status"] for each in shown] == ["succeeded", "succeeded"]
+    assert {each["config"]["dataset"]["name"] for each in two.get("jobs")["items"]} == {dataset["filename"]}
     gone = requests.delete(f"{one.api}/datasets/{dataset['id']}?cascade=true", timeout=PATIENCE_S)
     assert gone.status_code == 204
     paths = (f"datasets/{dataset['id']}", f"experiments/{experiment['id']}", f"workflows/{min(found)}")
