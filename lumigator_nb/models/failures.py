@@ -221,7 +221,8 @@ def _moved(model: Model, status: int, headers: Mapping[str, str]) -> LumigatorEr
 
 
 def _refused_key(model: Model, message: str, key_name: str | None) -> LumigatorError:
-    where = f"check {key_name} in the environment or .env" if key_name else "name its key's variable: api_key_name='…'"
+    kept = f"check {key_name} in the environment, .env or the stored secrets"
+    where = kept if key_name else "name its key's variable: api_key_name='…'"
     return ConfigurationError(f"{model.provider} refuses the API key for {model.name!r}: {message}", where)
 
 

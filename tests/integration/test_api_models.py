@@ -288,6 +288,7 @@ def test_no_key_is_left_anywhere(bench, server, monkeypatch, caplog) -> None:
     model = server_model(server, "echo", api_key_name="LOCAL_API_KEY")
     result, _ = bench.ask(model, texts)
     assert "refuses the API key" in str(result.error)
+    assert "check LOCAL_API_KEY in the environment, .env or the stored secrets" in str(result.error)
     server.configure(api_key=KEY)
     result, rows = bench.ask(model, texts)
     assert result.status is Status.SUCCEEDED

@@ -49,9 +49,11 @@ def serve(hub, tmp_path_factory):
     @contextmanager
     def serving(*options: str, home: Path | None = None, **settings: str):
         home = home or tmp_path_factory.mktemp("h")
-        with served(home, *options, HF_HOME=str(hub), HF_HUB_OFFLINE="1", **settings) as server:
-            yield server
-        with lm.connect(lumigator_home=home) as ws:
-            ws.cluster.shutdown()
+        try:
+            with served(home, *options, HF_HOME=str(hub), HF_HUB_OFFLINE="1", **settings) as server:
+                yield server
+        finally:
+            with lm.connect(lumigator_home=home) as ws:
+                ws.cluster.shutdown()
 
     return serving

@@ -36,9 +36,10 @@ def built(checkout: Path, kept: Path) -> Path:
             pytest.skip("NOT TESTED: Lumigator's UI; npm is not installed")
         work = kept / f"{commit}-work"
         shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(checkout / "lumigator" / "frontend", work / "lumigator" / "frontend")
-        _call(work / "lumigator" / "frontend", "npm", "ci", "--no-audit", "--no-fund")
-        _call(work / "lumigator" / "frontend", "npx", "vite", "build", "--outDir", str(found), "--emptyOutDir")
+        old = shutil.ignore_patterns("node_modules", "dist")
+        shutil.copytree(checkout / "lumigator" / "frontend", work, ignore=old)
+        _call(work, "npm", "ci", "--no-audit", "--no-fund")
+        _call(work, "npx", "vite", "build", "--outDir", str(found), "--emptyOutDir")
         shutil.rmtree(work)
     return found
 
