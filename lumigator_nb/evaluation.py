@@ -73,6 +73,7 @@ def evaluate(
     answers_of = inference.attempt if inference else spec.attempt
     with results.open_table(store, spec.dataset) as parquet:
         columns = parquet.schema_arrow.names
+    truth = _has_ground_truth(spec, store, columns)
     found = []
     for index, metric in enumerate(spec.metrics):
         before = results.find_metric_result(store, spec.workflow_id, metric)
@@ -82,7 +83,7 @@ def evaluate(
         progress.begin(0)
         if len(spec.metrics) > 1:
             progress.note(f"metric {index + 1} of {len(spec.metrics)}: {metric.title}")
-        found.append(_evaluate(metric, answers_of, columns, spec, store, progress, redact, scorer))
+        found.append(_evaluate(metric, answers_of, columns, truth, spec, store, progress, redact, scorer))
         results.write_metric_result(store, spec.workflow_id, found[-1])
     return found
 
@@ -91,6 +92,7 @@ def _evaluate(
     asked: MetricSpec,
     answers_of: int,
     columns: Sequence[str],
+    has_ground_truth: bool,
     spec: WorkflowSpec,
     store: Store,
     progress: ProgressWriter,
@@ -100,7 +102,7 @@ def _evaluate(
     store.delete(layout.scores_folder(spec.workflow_id, asked))
     started, title = time.monotonic(), asked.title
     try:
-        _refuse_impossible(asked, columns, spec)
+        _refuse_impossible(asked, columns, has_ground_truth, spec)
         scored = scorer(asked, spec, store, progress, redact)
         nothing = _why_nothing(scored)
         if nothing:
@@ -134,12 +136,21 @@ def _evaluate(
         )
 
 
-def _refuse_impossible(asked: MetricSpec, columns: Sequence[str], spec: WorkflowSpec) -> None:
+def _has_ground_truth(spec: WorkflowSpec, store: Store, columns: Sequence[str]) -> bool:
+    """Whether at least one example has ground truth with a word in it; as a rule the first one has."""
+    names = [name for name in columns if is_ground_truth(name)]
+    if not names:
+        return False
+    shards = results.iter_shards(store, spec.dataset, names, spec.shard_size)
+    return any(text and text.strip() for table in shards for column in table.columns for text in column.to_pylist())
+
+
+def _refuse_impossible(asked: MetricSpec, columns: Sequence[str], has_ground_truth: bool, spec: WorkflowSpec) -> None:
     """Refuse a metric that this dataset or language rules out; what is not installed shows where it is computed."""
     metadata = [name for name in columns if not _is_text(name)]
-    truth = any(map(is_ground_truth, columns))
+    language = spec.task.target
     try:
-        metrics.check([asked], has_ground_truth=truth, language=spec.task.target, columns=metadata, here=False)
+        metrics.check([asked], has_ground_truth=has_ground_truth, language=language, columns=metadata, here=False)
     except InvalidInputError as error:  # its hint is for those who choose metrics
         raise InvalidInputError(error.message) from None
 

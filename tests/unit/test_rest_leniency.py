@@ -258,8 +258,11 @@ def test_a_row_with_too_many_cells_is_refused(client) -> None:
 
 def test_ground_truth_without_a_word_is_none_and_some_of_it_is_used(client, services) -> None:
     empty = uploaded(client, "examples,ground_truth\na, \nb,\n").json()["id"]
-    refused = sent(client, "experiments", {"name": "e", "dataset": empty, "metrics": ["rouge"]}, 422).json()
-    assert "ground truth is needed for: rouge; the dataset has none" in refused["detail"]
+    alone = sent(client, "experiments", {"name": "e", "dataset": empty, "metrics": ["rouge"]}).json()["id"]
+    unscored = workflow(client, alone).json()
+    failed = client.get(f"{API}/workflows/{unscored['id']}").json()
+    assert failed["status"] == "failed"
+    assert "rouge was skipped: ground truth is needed" in failed["message"]
     some = uploaded(client, "examples,ground_truth\nText one.,Text one.\nText two.,\n").json()["id"]
     made = workflow(client, experiment(client, some)).json()
     details = client.get(f"{API}/workflows/{made['id']}").json()
