@@ -262,7 +262,7 @@ def test_ground_truth_without_a_word_is_none_and_some_of_it_is_used(client, serv
     unscored = workflow(client, alone).json()
     failed = client.get(f"{API}/workflows/{unscored['id']}").json()
     assert failed["status"] == "failed"
-    assert "rouge was skipped: ground truth is needed" in failed["message"]
+    assert "rouge: ground truth is needed" in failed["message"]
     some = uploaded(client, "examples,ground_truth\nText one.,Text one.\nText two.,\n").json()["id"]
     made = workflow(client, experiment(client, some)).json()
     details = client.get(f"{API}/workflows/{made['id']}").json()
