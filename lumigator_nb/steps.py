@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lumigator_nb import __version__, evaluation, inference, metrics, outfit, results
+from lumigator_nb import evaluation, inference, metrics, outfit, results
+from lumigator_nb._version import __version__
 from lumigator_nb.errors import BudgetReachedError, ExecutionError, LumigatorError
 from lumigator_nb.evaluation import Scored
 from lumigator_nb.keys import Redactor, redactor

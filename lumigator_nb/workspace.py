@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lumigator_nb import __version__, config, keys, metrics
+from lumigator_nb import config, keys, metrics
+from lumigator_nb._version import __version__
 from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
 from lumigator_nb.db import Database

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lumigator_nb import __version__
+from lumigator_nb._version import __version__
 from lumigator_nb.cli import common
 from lumigator_nb.cli.common import connected
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
-from lumigator_nb import __version__, doctor, keys
+from lumigator_nb import doctor, keys
+from lumigator_nb._version import __version__
 from lumigator_nb.display.html import Html, chip, join, tag
 from lumigator_nb.display.html import name as breaking
 from lumigator_nb.display.text import MISSING, count, joined, moment, one_line, size

@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lumigator_nb import __version__
+from lumigator_nb._version import __version__
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.rest import datasets, decisions, errors, experiments, jobs, leniency, settings
 from lumigator_nb.rest.access import READ, Doorman

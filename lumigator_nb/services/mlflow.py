@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lumigator_nb import __version__, layout
+from lumigator_nb import layout
+from lumigator_nb._version import __version__
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, UnavailableError
 from lumigator_nb.records import Workflow
 from lumigator_nb.services.comparisons import Comparison

@@ -17,7 +17,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lumigator_nb import __version__, steps
+from lumigator_nb import steps
+from lumigator_nb._version import __version__
 from lumigator_nb.db import Database
 from lumigator_nb.display import provenance as shown
 from lumigator_nb.display.records import TALLIED, shown_options, without_secrets

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 from sqlmodel import col, select
 
-from lumigator_nb import __version__, layout
+from lumigator_nb import layout
+from lumigator_nb._version import __version__
 from lumigator_nb.db import Database
 from lumigator_nb.display.meter import Meter, metered
 from lumigator_nb.errors import DamagedError, InvalidInputError, NotFoundError
