@@ -14,12 +14,12 @@ from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-import panel as pn
 from bokeh.server.auth_provider import AuthProvider
 from panel.auth import AUTH_PROVIDERS
-from tornado.web import HTTPError, RequestHandler, decode_signed_value
+from tornado.web import HTTPError, RequestHandler
 
 from lumigator_nb.dashboards.gates import Gate, OAuth
+from lumigator_nb.dashboards.users import USER_COOKIE
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.display.text import duration
 from lumigator_nb.errors import LumigatorError
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 DAYS = 7
 # The first is the proof, which no script can read and no page holds; the second is the name, to be shown.
-_PROOF, _NAME = "lumigator_login", "lumigator_user"
-SHOWN_COOKIES = [_NAME]
+_PROOF = "lumigator_login"
+SHOWN_COOKIES = [USER_COOKIE]
 XSRF_COOKIE = "lumigator_xsrf"
 
 
@@ -58,7 +58,7 @@ class Door:
             raise HTTPError(403, "%s is not among LUMIGATOR_DASHBOARD_OAUTH_USERS", name, reason="Not allowed")
         options = {"expires_days": DAYS, "path": self.path, **cookie_options(handler)}
         RequestHandler.set_signed_cookie(handler, _PROOF, json.dumps([name, stamp]), **options)
-        RequestHandler.set_signed_cookie(handler, _NAME, name, **options)
+        RequestHandler.set_signed_cookie(handler, USER_COOKIE, name, **options)
 
     def user(self, handler: RequestHandler) -> str | None:
         """Return who asks; None where nobody has logged in, or may not any longer."""
@@ -76,22 +76,13 @@ class Door:
 
     def leave(self, handler: RequestHandler) -> None:
         """Forget who it was."""
-        for name in (_PROOF, _NAME):
+        for name in (_PROOF, USER_COOKIE):
             handler.clear_cookie(name, path=self.path)
 
 
 def cookie_options(handler: RequestHandler) -> dict[str, Any]:
     """Return what all cookies have in common."""
     return {"httponly": True, "samesite": "Lax", "secure": handler.request.protocol == "https"}
-
-
-def signed_in() -> str | None:
-    """Return who is logged in, "" by the token; None without a login. For showing only."""
-    cookie = pn.state.cookies.get(_NAME)
-    if cookie is None or pn.config.cookie_secret is None:
-        return None
-    name = decode_signed_value(pn.config.cookie_secret, _NAME, cookie)
-    return None if name is None else name.decode()
 
 
 class Login(AuthProvider):  # type: ignore[misc]

@@ -8,10 +8,10 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from lumigator_nb.dashboards.login import signed_in
 from lumigator_nb.dashboards.parts import html, show
 from lumigator_nb.dashboards.progress import dialog
 from lumigator_nb.dashboards.shell import Context, Page, in_words
+from lumigator_nb.dashboards.users import signed_in
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.models.checking import KeyCheck
 from lumigator_nb.presentation import settings as shown
