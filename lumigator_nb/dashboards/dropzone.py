@@ -13,9 +13,9 @@ from typing import IO, Any
 import panel as pn
 import param
 
-from lumigator_nb import layout
-from lumigator_nb.dashboards.parts import sheet
+from lumigator_nb.dashboards.kit import sheet
 from lumigator_nb.display.text import size
+from lumigator_nb.storage import layout
 
 _MOST_PER_PIECE = 4 << 20
 

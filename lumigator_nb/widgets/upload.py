@@ -11,13 +11,13 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Checkbox, Dropdown, FileUpload, FloatProgress, HBox, Layout, Text, VBox
 
-from lumigator_nb import layout
+from lumigator_nb.database.records import Dataset
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.presentation.uploading import NONE, UploadForm, field_of, preview
-from lumigator_nb.records import Dataset
-from lumigator_nb.widgets.parts import alert, labelled, line, put, sheet, visible
+from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
+from lumigator_nb.storage import layout
+from lumigator_nb.widgets.kit import alert, labelled, line, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
 # JupyterLab closes the connection to the kernel where one message is larger.

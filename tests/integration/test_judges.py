@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import layout
 from lumigator_nb.errors import BudgetReachedError, ConfigurationError, InvalidInputError
 from lumigator_nb.specs import Status, Step
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.judging import Judge as Planted
+from lumigator_nb.storage import layout
+from lumigator_testing import ModelServer
+from lumigator_testing.judging import Judge as Planted
 
 pytestmark = pytest.mark.integration
 ROWS = 240

@@ -14,14 +14,14 @@ from starlette.testclient import TestClient
 from lumigator_nb.cli import common
 from lumigator_nb.display.progress import as_text
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, MissingFieldsError
-from lumigator_nb.presentation.metrics import metric_views
-from lumigator_nb.presentation.progress_markup import act_words, static
-from lumigator_nb.presentation.progressing import perform_all, progress_view
+from lumigator_nb.presentation.launch.metrics import metric_views
+from lumigator_nb.presentation.progress.markup import act_words, static
+from lumigator_nb.presentation.progress.view import perform_all, progress_view
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import Summarization, Translation
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 API = "/api/v1"
 EXTRA = "metric bertscore was skipped: metric 'bertscore' needs packages that are not installed; install them where"
@@ -165,7 +165,7 @@ def test_a_workflow_says_which_metrics_it_skipped(client, no_bertscore) -> None:
 
 
 def test_what_was_skipped_is_computed_when_it_can_be(client, inline_ws, monkeypatch) -> None:
-    monkeypatch.setattr("lumigator_nb.metrics.treebank._punkt", _missing)
+    monkeypatch.setattr("lumigator_nb.metrics.kernels.treebank._punkt", _missing)
     experiment = created(client, "experiments", {"name": "e", "dataset": uploaded(client), "metrics": ["rouge"]})
     workflow = launched(client, experiment["id"], ["meteor"])
     assert "meteor was skipped: no data" in workflow["message"]
