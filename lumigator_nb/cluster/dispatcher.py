@@ -1,4 +1,4 @@
-"""Gives the cluster what waits, when its turn comes: ``python -m lumigator_nb.cluster.dispatcher STORE NAME --limit 16``.
+"""Hands waiting workflows to the cluster: ``python -m lumigator_nb.cluster.dispatcher STORE NAME --limit 16``.
 
 It is a job of the cluster that needs no CPU, so it goes on whatever becomes of the process that launched the workflows,
 and ends when nothing waits any more. Should it be killed, the next who launches, waits or looks starts another. Two at

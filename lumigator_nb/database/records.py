@@ -271,7 +271,7 @@ class Job(_Record, table=True):
 
 
 class Label(SQLModel, table=True):
-    """What a person said of one answer, or of two; read as tables by :class:`lumigator_nb.services.labelling.labels.Labels`.
+    """What a person said of one answer, or of two; :class:`lumigator_nb.services.labelling.labels.Labels` reads them.
 
     Attributes:
         kind: "preference" or "rating".

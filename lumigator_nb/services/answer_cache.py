@@ -21,7 +21,7 @@ from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import MIN_ID_PREFIX, UnitOfWork, reading
 from lumigator_nb.database.records import Experiment, Workflow
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError, did_you_mean
-from lumigator_nb.services import lifecycle_views as shown
+from lumigator_nb.services import answer_cache_view as shown
 from lumigator_nb.specs import Model, Status, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Entry, Store

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lumigator_nb.cluster import Cluster
 from lumigator_nb.cluster.queue import Queue
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import UnitOfWork, reading, writing
 from lumigator_nb.database.records import Dataset, Removal, Workflow
 from lumigator_nb.errors import LumigatorError, StoreUnavailableError
-from lumigator_nb.services.workflows.status import SUBMISSION_GRACE
 from lumigator_nb.specs import Step, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store

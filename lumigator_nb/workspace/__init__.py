@@ -43,7 +43,7 @@ from lumigator_nb.services.upkeep import garbage, inspection
 from lumigator_nb.services.upkeep.garbage import Garbage
 from lumigator_nb.services.upkeep.inspection import Inspection
 from lumigator_nb.services.workflows import claims, provenance, reproduction
-from lumigator_nb.services.workflows.annotation import Annotator
+from lumigator_nb.services.workflows.annotation import ModelAnnotator
 from lumigator_nb.services.workflows.provenance import Provenance
 from lumigator_nb.services.workflows.reproduction import Reproduction
 from lumigator_nb.services.workflows.single_jobs import Jobs
@@ -86,7 +86,7 @@ class Workspace:
         self.jobs = Jobs(database, self.datasets, self.experiments, self.workflows)
         self.tokens = Tokens(database, settings)
         self.datasets.stopper = self.experiments.stopper = self.workflows.stop
-        self.datasets.annotator = Annotator(self.datasets, self.experiments, self.workflows)
+        self.datasets.annotator = ModelAnnotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
         """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""

@@ -28,6 +28,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from lumigator_nb.cluster import JobState
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.queries import reading, writing
 from lumigator_nb.database.records import Removal
 from lumigator_nb.errors import ClusterUnavailableError, StoreUnavailableError
@@ -39,7 +40,6 @@ from lumigator_nb.rest.state import Services
 from lumigator_nb.rest.wire import schemas as api
 from lumigator_nb.rest.wire.examples import EXAMPLES
 from lumigator_nb.services.upkeep import garbage
-from lumigator_nb.services.workflows.status import SUBMISSION_GRACE
 from lumigator_nb.specs import Status, Step
 from lumigator_nb.storage import layout
 from lumigator_nb.workspace import connect

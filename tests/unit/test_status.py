@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 
 from lumigator_nb.cluster import JobState, failure_reasons
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.records import Job, Workflow
 from lumigator_nb.services.workflows.status import (
     LOST,
     NEVER_SUBMITTED,
     NO_RESULT,
-    SUBMISSION_GRACE,
     Verdict,
     apply,
     derive_status,

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -32,7 +32,6 @@ from lumigator_nb.services.datasets.sources import LocalCopy, Source, fetched, f
 from lumigator_nb.services.datasets.versions import DatasetDiff
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
-from lumigator_nb.services.workflows.annotation import Annotator
 from lumigator_nb.specs import Model, Shot, Task, now
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
@@ -41,6 +40,16 @@ from lumigator_nb.storage.store import Store
 _VERSION_ATTEMPTS = 10
 # What is there already in place of a dataset that is about to be added; None where nothing is.
 Find = Callable[[UnitOfWork, Dataset], Dataset | None]
+
+
+class Annotator(Protocol):
+    """Has a model write ground truth; it needs workflows, which this room knows nothing of."""
+
+    def annotate(
+        self, dataset: Dataset, model: Model | str, task: Task | None, name: str | None, options: dict[str, Any]
+    ) -> Dataset:
+        """Return the new dataset; see :meth:`Datasets.annotate`."""
+        ...
 
 
 class Datasets:

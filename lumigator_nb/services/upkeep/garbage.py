@@ -27,7 +27,7 @@ from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.errors import InUseError, InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.services import deletion
-from lumigator_nb.services import lifecycle_views as shown
+from lumigator_nb.services.upkeep import views as shown
 from lumigator_nb.specs import Status, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Abandoned, Entry, Store

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from sqlmodel import SQLModel, col, select
 
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Repository, reading
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
@@ -24,12 +25,12 @@ from lumigator_nb.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
-from lumigator_nb.services import lifecycle_views as shown
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.services.upkeep import garbage
+from lumigator_nb.services.upkeep import views as shown
 from lumigator_nb.services.upkeep.faults import Fault, Mends, faults_of_rows, faults_of_secrets
 from lumigator_nb.services.upkeep.recounting import Totals, same_scores
-from lumigator_nb.services.workflows.status import SUBMISSION_GRACE, derive_status
+from lumigator_nb.services.workflows.status import derive_status
 from lumigator_nb.specs import MetricSpec, Status, Step, StepResult, now
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lumigator_nb.services.workflows.workflows import Workflows
 
 
-class Annotator:
+class ModelAnnotator:
     """Has a model answer a dataset and makes a new dataset of it."""
 
     def __init__(self, datasets: Datasets, experiments: Experiments, workflows: Workflows) -> None:

@@ -4,7 +4,8 @@ Where some have not begun, that look at the store is two: what lies in the queue
 know it yet.
 
 Whatever their number, the cluster is asked once, and the store is listed once for the steps that have ended
-(:func:`lumigator_nb.storage.results.ended_steps`). Results are read only of workflows of which that list says something new,
+(:func:`lumigator_nb.storage.results.ended_steps`).
+Results are read only of workflows of which that list says something new,
 and of those that the cluster does not call waiting or at work. So the list makes it quick and nothing depends on it:
 what it lacks is found when the cluster says that the worker has ended.
 """

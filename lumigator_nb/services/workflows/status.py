@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from lumigator_nb.cluster import JobState, failure_reasons
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.records import Job, Workflow
 from lumigator_nb.specs import Status, Step, StepResult
 
-# Between claiming a workflow in the database and handing it to the cluster lie seconds; more means that the
-# launching process died in between.
-SUBMISSION_GRACE = timedelta(seconds=90)
 LOST = "the cluster does not know this workflow any more (it was restarted, or the workflow was killed with it)"
 NEVER_SUBMITTED = "the process that launched it ended before handing it to the cluster"
 NO_RESULT = "the worker ended without a result"
