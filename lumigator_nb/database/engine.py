@@ -216,7 +216,7 @@ def _refuse_dangling_rows(connection: sa.Connection) -> None:
 
 def alembic_config() -> Config:
     """Alembic's settings, with the revisions of the checkout or, in an installed package, those shipped with it."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     shipped = package / "_migrations"
     config = Config()
     config.set_main_option("script_location", str(shipped if shipped.is_dir() else package.parent / "migrations"))
