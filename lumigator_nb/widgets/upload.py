@@ -16,7 +16,7 @@ from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
-from lumigator_nb.storage import layout
+from lumigator_nb.presentation.folders import temporary
 from lumigator_nb.widgets.kit import alert, labelled, line, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
@@ -107,7 +107,7 @@ class Upload(VBox):  # type: ignore[misc]
         chosen = self.chooser.value[0]
         filename = PurePath(str(chosen["name"]).replace("\\", "/")).name or "file"
         self._forget()
-        self._folder = tempfile.TemporaryDirectory(prefix=layout.temporary("upload"))
+        self._folder = tempfile.TemporaryDirectory(prefix=temporary("upload"))
         path = Path(self._folder.name) / filename
         path.write_bytes(chosen["content"])
         # The bytes would be saved with the notebook, and another choice of the same file would be none.

@@ -17,6 +17,7 @@ from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import size
+from lumigator_nb.presentation.folders import temporary
 from lumigator_nb.presentation.markup import button, crumbs, empty, heading, link
 from lumigator_nb.presentation.progress import experiments as shown
 from lumigator_nb.presentation.progress.markup import word
@@ -24,7 +25,6 @@ from lumigator_nb.presentation.progress.view import ProgressView
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.services.deletion import Deletion
 from lumigator_nb.specs import Status
-from lumigator_nb.storage import layout
 
 ANY = "Any status"
 _STATUSES = {ANY: "", **{word(status).capitalize(): str(status) for status in Status}}
@@ -194,7 +194,7 @@ class ExportDialog:
         self.make.param.update(disabled=True, label="Making the file…")
         data: Literal["full", "hash"] = "full" if self.data.value else "hash"
         self._clean()
-        self._folder = tempfile.TemporaryDirectory(prefix=layout.temporary("export"))
+        self._folder = tempfile.TemporaryDirectory(prefix=temporary("export"))
         path = Path(self._folder.name) / f"{_file_name(self._experiment.name)}.lumi.zip"
         work = partial(self._context.ws.export, self._experiment, path, data=data, progress=False)
         self._context.background(work, self._ready, self._failed)

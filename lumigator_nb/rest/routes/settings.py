@@ -12,7 +12,6 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator
 
-from lumigator_nb.database.queries import reading
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.rest.access import ADMIN, READ
 from lumigator_nb.rest.errors import responses
@@ -91,8 +90,7 @@ def get_readiness(services: Shared) -> JSONResponse:
 
 def _database(services: Services) -> str:
     try:
-        with reading(services.ws.database) as work:
-            work.datasets.count()
+        services.ws.datasets.count()
     except LumigatorError:
         return "failed"
     return "ok"
