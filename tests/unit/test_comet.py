@@ -24,7 +24,7 @@ def asked(monkeypatch) -> list[dict]:
         rows.extend(payload["rows"])
         return [len(row["mt"]) / 100 + ("day" in row.get("ref", "")) / 2 for row in payload["rows"]]
 
-    monkeypatch.setattr(comet.isolated, "call", call)
+    monkeypatch.setattr(comet.own_environment, "call", call)
     return rows
 
 
