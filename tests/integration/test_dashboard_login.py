@@ -219,7 +219,7 @@ def test_guessing_is_slowed_down_and_logged_without_what_was_guessed(client) -> 
 
 
 def test_a_notebooks_dashboard_is_reached_by_its_secret_path_alone(inline_ws) -> None:
-    from lumigator_nb.widgets.dashboard import dashboard
+    from lumigator_nb.widgets.embedded import dashboard
 
     shown = dashboard(inline_ws)
     try:
