@@ -112,7 +112,7 @@ def database_url(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[str]:
         return
     import sqlalchemy as sa
 
-    from lumigator_nb.db import Database
+    from lumigator_nb.database.engine import Database
 
     admin = Database(server)
     name = f"lumi_{uuid.uuid4().hex}"
@@ -129,7 +129,7 @@ def database_url(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database with the newest schema: migrating takes 0.1 s, copying it next to nothing."""
-    from lumigator_nb.db import Database
+    from lumigator_nb.database.engine import Database
 
     path = tmp_path_factory.mktemp("migrated") / "lumigator.db"
     database = Database(f"sqlite:///{path}")
@@ -141,7 +141,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def migrated_url(database_url: str, migrated_file: Path) -> str:
     """A database with the newest schema and no rows."""
-    from lumigator_nb.db import Database
+    from lumigator_nb.database.engine import Database
 
     if database_url.startswith("sqlite:"):
         shutil.copy(migrated_file, database_url.removeprefix("sqlite:///"))
@@ -180,8 +180,8 @@ class InlineCluster:
         (keep or self._begin)({**job, "runtime_env": {"py_modules": ["gcs://package.zip"]}})
 
     def _begin(self, job: dict[str, Any]) -> None:
-        from lumigator_nb import worker
         from lumigator_nb.cluster import JobState
+        from lumigator_nb.engine import worker
         from lumigator_nb.specs import Status
 
         self._require_reachable()
@@ -256,9 +256,9 @@ def cluster() -> InlineCluster:
 def inline_ws(tmp_path: Path, migrated_url: str, cluster: InlineCluster) -> Iterator[Workspace]:
     """A workspace whose workers are called in this process, with a store in memory."""
     from lumigator_nb.config import Settings
-    from lumigator_nb.db import Database
+    from lumigator_nb.database.engine import Database
     from lumigator_nb.specs import StoreSpec
-    from lumigator_nb.store import Store
+    from lumigator_nb.storage.store import Store
     from lumigator_nb.workspace import Workspace
 
     database = Database(migrated_url)

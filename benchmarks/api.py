@@ -25,8 +25,8 @@ import aiohttp
 import psutil
 
 import lumigator_nb as lm
-from lumigator_nb.records import Experiment, Job, Workflow
-from lumigator_nb.repositories import writing
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Experiment, Job, Workflow
 from lumigator_nb.specs import Model, Purpose, Status, Step, now
 
 LISTED, SLICES = 100, 6

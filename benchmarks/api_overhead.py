@@ -22,12 +22,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumigator_nb import inference, layout, models
-from lumigator_nb.keys import redactor
-from lumigator_nb.results import ProgressWriter
+from lumigator_nb import models
+from lumigator_nb.engine import inference
+from lumigator_nb.security.redaction import redactor
 from lumigator_nb.specs import Model, Step, StoreSpec, Summarization, WorkflowSpec
-from lumigator_nb.store import Store
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.results import ProgressWriter
+from lumigator_nb.storage.store import Store
+from lumigator_testing import ModelServer
 
 AT_ONCE = 64
 SENTENCES = ("The parcel came late and one cup was broken.", "Support sent a new cup on Tuesday.", "All is well now.")

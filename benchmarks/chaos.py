@@ -35,12 +35,12 @@ import psutil
 
 import lumigator_nb as lm
 from lumigator_nb.cluster.head import free_port
+from lumigator_nb.database.records import Workflow
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.records import Workflow
 from lumigator_nb.specs import Status, Step
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.nodes import Nodes
 from lumigator_nb.workspace import Workspace
+from lumigator_testing import ModelServer
+from lumigator_testing.nodes import Nodes
 
 N = 300
 PAUSE_S = (10.0, 40.0)
@@ -136,7 +136,7 @@ class Chaos:
     def strike(self) -> None:
         """Kill something."""
         actions: list[tuple[int, str, Callable[[], bool]]] = [
-            (6, "worker", lambda: self._kill("lumigator_nb.worker")),
+            (6, "worker", lambda: self._kill("lumigator_nb.engine.worker")),
             (6, "shared worker", lambda: self._kill("ray::Hand")),
             (3, "node", self._node),
             (1, "head", self._head),

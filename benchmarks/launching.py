@@ -19,9 +19,9 @@ from listing import stand_in
 
 from lumigator_nb.cluster import Cluster, LocalHead
 from lumigator_nb.config import Settings, load
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
 from lumigator_nb.specs import Model
-from lumigator_nb.store import Store
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
 
 

@@ -23,15 +23,15 @@ from typing import Any
 
 import pandas as pd
 
-from lumigator_nb import layout
 from lumigator_nb.cluster import Cluster
+from lumigator_nb.cluster.queue import Waiting
 from lumigator_nb.config import load
-from lumigator_nb.db import Database
-from lumigator_nb.queueing import Waiting
-from lumigator_nb.records import Experiment, Job, Workflow
-from lumigator_nb.repositories import writing
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Experiment, Job, Workflow
 from lumigator_nb.specs import Model, Progress, Status, Step, StepResult, WorkflowSpec, now
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
 
 # What a head says of itself.
@@ -100,7 +100,7 @@ def stand_in(ids: list[str]) -> Iterator[Cluster]:
 def _job(key: str) -> dict[str, Any]:
     return {
         "type": "SUBMISSION", "job_id": "02000000", "submission_id": key, "status": "RUNNING", "driver_info": None,
-        "entrypoint": f"exec python -P -m lumigator_nb.worker file:///home/somebody/.lumigator/store {key}",
+        "entrypoint": f"exec python -P -m lumigator_nb.engine.worker file:///home/somebody/.lumigator/store {key}",
         "message": "Job is currently running.", "error_type": None, "start_time": 1790000000000, "end_time": None,
         "metadata": {}, "runtime_env": {"py_modules": ["gcs://_ray_pkg_0123456789abcdef0123456789abcdef.zip"]},
         "driver_agent_http_address": "http://127.0.0.1:52365", "driver_node_id": "0" * 56, "driver_exit_code": None,

@@ -21,11 +21,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumigator_nb import layout, results
-from lumigator_nb.services.submission import shard_size
+from lumigator_nb.services.workflows.submission import shard_size
 from lumigator_nb.specs import MetricSpec, Model, Step, StoreSpec, Summarization, WorkflowSpec
-from lumigator_nb.store import Store
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
+from lumigator_testing import ModelServer
 
 TEXT = "The parcel came late and one cup was broken. Support sent a new cup on Tuesday. All is well now. " * 5
 
@@ -35,7 +35,7 @@ def measure(name: str, model: Model, examples: int, metrics: Sequence[str] = ("l
     with tempfile.TemporaryDirectory() as folder:
         store, _ = workflow(Path(folder), "w", model, examples, metrics)
         started = time.perf_counter()
-        peak = watched([sys.executable, "-m", "lumigator_nb.worker", Path(folder).as_uri(), "w"])
+        peak = watched([sys.executable, "-m", "lumigator_nb.engine.worker", Path(folder).as_uri(), "w"])
         seconds = time.perf_counter() - started
         answered = results.tally(store, "w").answered
         files = len(results.finished_shards(store, "w", Step.INFERENCE))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from lumigator_nb.db import Database, head_revision
+from lumigator_nb.database.engine import Database, head_revision
 from lumigator_nb.specs import Model, Summarization
 
 NOW, SECOND = datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=1)

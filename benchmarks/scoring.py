@@ -109,7 +109,7 @@ def share_data() -> None:
     """Give NLTK the data that ours finds, where it has none of its own."""
     import nltk
 
-    from lumigator_nb.metrics import treebank, wordnet
+    from lumigator_nb.metrics.kernels import treebank, wordnet
 
     try:
         nltk.corpus.wordnet.synsets("test")

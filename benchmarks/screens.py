@@ -20,9 +20,9 @@ import pandas as pd
 import psutil
 
 import lumigator_nb as lm
-from lumigator_nb.records import Experiment
-from lumigator_nb.repositories import writing
-from lumigator_nb.testing import screens
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Experiment
+from lumigator_testing import screens
 
 N_EXPERIMENTS, N_MODELS, N_EXAMPLES = 5_000, 10, 10_000
 REPEATS = 3

@@ -24,12 +24,12 @@ import pandas as pd
 import psutil
 
 import lumigator_nb as lm
-from lumigator_nb import layout
-from lumigator_nb.models.baselines import lead
-from lumigator_nb.records import Dataset, Workflow
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.nodes import Nodes
+from lumigator_nb.database.records import Dataset, Workflow
+from lumigator_nb.models.providers.baselines import lead
+from lumigator_nb.storage import layout
 from lumigator_nb.workspace import Workspace
+from lumigator_testing import ModelServer
+from lumigator_testing.nodes import Nodes
 
 ROWS_AT_ONCE = 1024
 TEXTS = 5_000
@@ -74,7 +74,7 @@ class Watch:
                 for process in node.processes():
                     try:
                         line = " ".join(process.cmdline())
-                        if "lumigator_nb.worker" in line or "ray::Hand" in line:
+                        if "lumigator_nb.engine.worker" in line or "ray::Hand" in line:
                             self.most = max(self.most, process.memory_info().rss / 2**20)
                     except psutil.Error:
                         continue

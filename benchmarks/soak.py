@@ -29,8 +29,8 @@ import requests
 
 import lumigator_nb as lm
 from lumigator_nb.cluster import processes
-from lumigator_nb.testing import ModelServer
 from lumigator_nb.workspace import Workspace
+from lumigator_testing import ModelServer
 
 EVERY_S = 10.0
 N = 50

@@ -36,7 +36,7 @@ import starts
 import upload
 
 from lumigator_nb.specs import Model
-from lumigator_nb.testing import ModelServer, screens
+from lumigator_testing import ModelServer, screens
 
 FOLDER = Path(__file__).parent
 BUILD = FOLDER.parent / "build" / "bench"
@@ -89,7 +89,7 @@ def inferring() -> Seconds:
     with tempfile.TemporaryDirectory() as name:
         for number in range(3):
             store, spec = memory.workflow(Path(name), f"w{number}", Model("baseline/lead-2"), ROWS, ())
-            ours.append(seconds([sys.executable, "-m", "lumigator_nb.worker", store.spec.uri, spec.workflow_id]))
+            ours.append(seconds([sys.executable, "-m", "lumigator_nb.engine.worker", store.spec.uri, spec.workflow_id]))
             theirs.append(seconds([sys.executable, "-c", LOOP, f"{name}/{spec.dataset}"]))
     return ours, theirs
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lumigator_nb as lm
-from lumigator_nb.testing import screens
+from lumigator_testing import screens
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"

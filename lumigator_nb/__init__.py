@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from lumigator_nb._version import __version__ as __version__
 
 _HOMES = {
     "connect": "workspace",
@@ -22,11 +22,11 @@ _HOMES = {
     "Translation": "specs",
     "TextGeneration": "specs",
     "Shot": "specs",
-    "estimate": "services.estimates",
+    "estimate": "services.workflows.estimates",
     "plan": "statistics",
     "MetricSpec": "specs",
     "Status": "specs",
-    "Comparison": "services.comparisons",
+    "Comparison": "services.comparison.comparison",
     "LumigatorError": "errors",
     "score": "metrics",
     "metric": "metrics",
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from lumigator_nb.config import Settings
     from lumigator_nb.errors import LumigatorError
     from lumigator_nb.metrics import Judge, Jury, Score, metric, score
-    from lumigator_nb.services.comparisons import Comparison
-    from lumigator_nb.services.estimates import estimate
+    from lumigator_nb.services.comparison.comparison import Comparison
+    from lumigator_nb.services.workflows.estimates import estimate
     from lumigator_nb.specs import (
         GenerationConfig,
         MetricSpec,

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
 from lumigator_nb import config as settings
-from lumigator_nb import records  # noqa: F401 - fills the metadata
-from lumigator_nb.db import Database
+from lumigator_nb.database import records  # noqa: F401 - fills the metadata
+from lumigator_nb.database.engine import Database
 
 
 def migrate(connection: Connection) -> None:

@@ -9,5 +9,5 @@ from multiprocessing.context import ForkServerContext
 def context() -> ForkServerContext:
     """Return what starts processes; each would import for two seconds otherwise."""
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["lumigator_nb.workspace", "lumigator_nb.worker", "pandas", "pytest"])
+    found.set_forkserver_preload(["lumigator_nb.workspace", "lumigator_nb.engine.worker", "pandas", "pytest"])
     return found

@@ -13,7 +13,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.specs import Model, Status, Summarization, Task, TextGeneration, Translation
 
 if TYPE_CHECKING:
-    from lumigator_nb.records import Experiment, Workflow
+    from lumigator_nb.database.records import Experiment, Workflow
     from lumigator_nb.workspace import Workspace
 
 Example = Annotated[str | None, typer.Option("--example", help="Column with the inputs.")]

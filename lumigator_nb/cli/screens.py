@@ -38,7 +38,7 @@ def dashboard(
     if add_user is not None:
         _add(*add_user)
         return
-    from lumigator_nb.dashboards import serve
+    from lumigator_nb.serving import serve
 
     serve(
         address=address, port=port, show=show, password_file=password_file, allow_origin=allow_origin or (),
@@ -47,7 +47,7 @@ def dashboard(
 
 
 def _add(name: str, file: Path) -> None:
-    from lumigator_nb.dashboards.passwords import add_user
+    from lumigator_nb.serving.passwords import add_user
 
     replaced = add_user(file, name, _password())
     typer.echo(f"{name} was {'given a new password' if replaced else 'added'}")

@@ -45,10 +45,10 @@ def serve(
     for package, extra in (("panel", "dashboard"), ("panel_material_ui", "dashboard"), *_REST):
         if find_spec(package) is None:
             raise MissingExtraError("the server", extra)
-    from lumigator_nb.dashboards.gates import gate_of
-    from lumigator_nb.dashboards.serving import Serving
-    from lumigator_nb.server import Api, log_to_stderr
-    from lumigator_nb.server import serve as serve_both
+    from lumigator_nb.serving.gates import gate_of
+    from lumigator_nb.serving.http import Serving
+    from lumigator_nb.serving.rest_and_dashboard import Api, log_to_stderr
+    from lumigator_nb.serving.rest_and_dashboard import serve as serve_both
 
     log_to_stderr(as_json=log_json)
     with connected() as ws:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lumigator_nb import __version__
+from lumigator_nb._version import __version__
 from lumigator_nb.cli import common
 from lumigator_nb.cli.common import connected
 
 if TYPE_CHECKING:
-    from lumigator_nb.db import Database
+    from lumigator_nb.database.engine import Database
 
 Target = Annotated[str, typer.Argument(help="A revision, or head.")]
 
@@ -49,7 +49,7 @@ def db_downgrade(target: Annotated[str, typer.Argument(help="A revision; base re
 @database.command("current")
 def db_current() -> None:
     """Print the schema's revision."""
-    from lumigator_nb.db import head_revision
+    from lumigator_nb.database.engine import head_revision
 
     with _database() as db:
         revision = db.revision()
@@ -60,7 +60,7 @@ def db_current() -> None:
 @database.command("history")
 def db_history() -> None:
     """Print all revisions, newest first."""
-    from lumigator_nb.db import revisions
+    from lumigator_nb.database.engine import revisions
 
     common.print_table(("revision", "what it changed"), revisions())
 
@@ -119,7 +119,7 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Read all data and results too, and compare them.")] = False,
 ) -> None:
     """Check settings, database, store, cluster and models, and say how to mend each."""
-    from lumigator_nb.doctor import examine, examine_deeply
+    from lumigator_nb.workspace.doctor import examine, examine_deeply
 
     findings = examine()
     for finding in findings:
@@ -138,7 +138,7 @@ def doctor(
 @app.command()
 def quickstart() -> None:
     """Compare three summarizers on the bundled conversations, one of them a real language model."""
-    from lumigator_nb.quickstart import QUICKSTART, launch_quickstart
+    from lumigator_nb.workspace.quickstart import QUICKSTART, launch_quickstart
 
     with connected() as ws:
         typer.echo("Which model summarizes the sample conversations best? Three go on a local Ray head:")
@@ -154,7 +154,7 @@ def quickstart() -> None:
 @contextmanager
 def _database() -> Iterator[Database]:
     from lumigator_nb.config import load
-    from lumigator_nb.db import Database
+    from lumigator_nb.database.engine import Database
 
     db = Database(load().database_url)
     try:

@@ -140,7 +140,7 @@ class Cluster:
         all_cores: bool = False,
         resources: Resources = _ONE_CPU,
         metadata: dict[str, str] | None = None,
-        module: str = "lumigator_nb.worker",
+        module: str = "lumigator_nb.engine.worker",
         keep: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Run ``python -m module arguments…`` on the cluster as soon as a CPU is free.

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import lumigator_nb
 from lumigator_nb.cluster.api import RayApi
 
-PACKAGE = Path(lumigator_nb.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 _LEFT_OUT = {"__pycache__", "_migrations"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lumigator_nb.specs import Status
 
+# Between claiming a workflow in the database and handing it to the cluster lie seconds; more means that the
+# launching process died in between.
+SUBMISSION_GRACE = timedelta(seconds=90)
 _STATUSES = {
     "PENDING": Status.PENDING,
     "RUNNING": Status.RUNNING,

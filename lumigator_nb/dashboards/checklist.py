@@ -9,7 +9,7 @@ from typing import Any
 import param
 from panel.custom import JSComponent
 
-from lumigator_nb.dashboards.parts import sheet, stylesheet
+from lumigator_nb.dashboards.kit import sheet, stylesheet
 from lumigator_nb.display.html import Html
 
 

@@ -13,9 +13,9 @@ from typing import IO, Any
 import panel as pn
 import param
 
-from lumigator_nb import layout
-from lumigator_nb.dashboards.parts import sheet
+from lumigator_nb.dashboards.kit import sheet
 from lumigator_nb.display.text import size
+from lumigator_nb.presentation.folders import temporary
 
 _MOST_PER_PIECE = 4 << 20
 
@@ -81,7 +81,7 @@ class Dropzone(pn.custom.JSComponent):  # type: ignore[misc]
         if n_bytes > self._most:
             self._refuse(f"{name} has {size(n_bytes)}; at most {size(self._most)} are taken")
             return
-        self._folder = Path(tempfile.mkdtemp(prefix=layout.temporary("drop")))
+        self._folder = Path(tempfile.mkdtemp(prefix=temporary("drop")))
         self._name, self._kept, self._size = _base(name), 0, n_bytes
         self._file = (self._folder / self._name).open("wb")
         self._keep(b"")

@@ -14,7 +14,7 @@ import panel_material_ui as pmui
 from panel.io.state import set_curdoc
 
 from lumigator_nb.dashboards.address import Address
-from lumigator_nb.dashboards.parts import html, sheet, show
+from lumigator_nb.dashboards.kit import html, sheet, show
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.errors import LumigatorError, NotFoundError
 from lumigator_nb.presentation.markup import button, empty, link
@@ -298,7 +298,7 @@ def _page_class(route: Route) -> type[Page]:
     if place is None or (len(route.path) == 3 and route.path[2] != "comparison"):
         raise NotFoundError("page", str(route), "choose one on the left")
     module, name = place.split(":")
-    found: type[Page] = getattr(import_module(f"lumigator_nb.dashboards.{module}"), name)
+    found: type[Page] = getattr(import_module(f"lumigator_nb.dashboards.pages.{module}"), name)
     return found
 
 

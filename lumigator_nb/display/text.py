@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 MISSING = "–"
+_MOST_NAMES = 12
 # Control characters move a terminal's cursor, and direction marks reorder what a reader sees: neither is text.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -50,6 +51,22 @@ def skipped(reasons: Mapping[str, str]) -> list[str]:
 def joined(words: Sequence[str]) -> str:
     """Return ``a, b and c``."""
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return at most twelve names as a list in words, with the number of those left out."""
+    shown = [one_line(each, 60) for each in names[:_MOST_NAMES]]
+    more = [f"{len(names) - _MOST_NAMES:,} more"] if len(names) > _MOST_NAMES else []
+    return joined([*shown, *more])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as aligned, indented lines."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell or MISSING:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def count(number: int, noun: str) -> str:

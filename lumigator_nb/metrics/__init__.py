@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from lumigator_nb.metrics import bertscore, comet, functions, judge, length, matching, meteor, ngrams, rouge
+from lumigator_nb.metrics import bertscore, comet, functions, length, matching, meteor, ngrams, rouge
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
 from lumigator_nb.metrics.functions import metric, pickled_by, replaces
-from lumigator_nb.metrics.judge import Judge, Judging
-from lumigator_nb.metrics.jury import Jury, JuryMetric
-from lumigator_nb.metrics.localizing import localized
+from lumigator_nb.metrics.judges import judge
+from lumigator_nb.metrics.judges.judge import Judge, Judging
+from lumigator_nb.metrics.judges.jury import Jury, JuryMetric
+from lumigator_nb.metrics.language_defaults import localized
 from lumigator_nb.metrics.registry import (
     catalogue,
     check,

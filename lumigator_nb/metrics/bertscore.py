@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError
-from lumigator_nb.metrics import encoder
 from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, best, choice
-from lumigator_nb.metrics.encoder import Encoder, Tokens
+from lumigator_nb.metrics.kernels import encoder
+from lumigator_nb.metrics.kernels.encoder import Encoder, Tokens
 from lumigator_nb.metrics.registry import metric_class
 
 if TYPE_CHECKING:

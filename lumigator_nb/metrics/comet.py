@@ -1,7 +1,7 @@
 """COMET (Rei et al. 2020, https://aclanthology.org/2020.emnlp-main.213): what people would say of a translation.
 
 Its package wants older versions of numpy and transformers than ours, so that it works in an environment of its own; see
-:mod:`lumigator_nb.metrics.isolated`.
+:mod:`lumigator_nb.metrics.kernels.own_environment`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics import isolated
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, best
+from lumigator_nb.metrics.kernels import own_environment
 from lumigator_nb.metrics.registry import metric_class
 
 # Its trainer still imports pkg_resources, which setuptools 81 has left out.
@@ -69,7 +69,7 @@ class _Comet(Metric):
             return np.empty(0)
         named = [dict(zip(("src", "mt", "ref"), row, strict=False)) for row in distinct]
         payload = {"model": self.model, "batch_size": self.batch_size, "rows": named}
-        found = isolated.call(f"metric {self.name!r}", MODULE, REQUIREMENTS, predict, payload)
+        found = own_environment.call(f"metric {self.name!r}", MODULE, REQUIREMENTS, predict, payload)
         scores = dict(zip(distinct, found, strict=True))
         # The models are trained on scores from 0 to 1, but nothing holds the last layer of the older ones within.
         return np.clip(np.array([scores[row] for row in rows], dtype=np.float64), 0.0, 1.0)

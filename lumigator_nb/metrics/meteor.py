@@ -18,8 +18,8 @@ from importlib.metadata import version
 from typing import Any
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics import treebank, wordnet
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, choice
+from lumigator_nb.metrics.kernels import treebank, wordnet
 from lumigator_nb.metrics.registry import metric_class
 from lumigator_nb.models.loading import module_alone
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics import counting
 from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, choice
+from lumigator_nb.metrics.kernels import counting
 from lumigator_nb.metrics.registry import metric_class
 
 BLEU_ORDER = 4

@@ -23,7 +23,7 @@ from lumigator_nb.errors import (
     did_you_mean,
 )
 from lumigator_nb.metrics.base import Metric, ScoreInfo
-from lumigator_nb.metrics.localizing import WITHOUT_SPACES
+from lumigator_nb.metrics.language_defaults import WITHOUT_SPACES
 from lumigator_nb.specs import MetricSpec, Model, language_name
 
 if TYPE_CHECKING:

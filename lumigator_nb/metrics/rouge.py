@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lumigator_nb.metrics import counting
 from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, best, choice
+from lumigator_nb.metrics.kernels import counting
 from lumigator_nb.metrics.registry import metric_class
 
 NO_WORDS = "the ground truth has no word of the letters a to z: take tokenize='words' or 'characters'"

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.metrics import parallel
 from lumigator_nb.metrics.base import Metric, References, Scores
-from lumigator_nb.metrics.judge import Judging
-from lumigator_nb.metrics.jury import JuryMetric
-from lumigator_nb.metrics.localizing import localized
+from lumigator_nb.metrics.judges.judge import Judging
+from lumigator_nb.metrics.judges.jury import JuryMetric
+from lumigator_nb.metrics.kernels import parallel
+from lumigator_nb.metrics.language_defaults import localized
 from lumigator_nb.metrics.registry import check, create, parse
 from lumigator_nb.specs import MetricSpec, Task, language_code
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from lumigator_nb.errors import ConfigurationError
-from lumigator_nb.keys import redactor
-from lumigator_nb.models import access, api, base, baselines, functions, huggingface, resolving
-from lumigator_nb.models.access import PROVIDERS, Key, is_openai_like, missing_key, provider_class
+from lumigator_nb.models import base
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
-from lumigator_nb.models.baselines import is_baseline
-from lumigator_nb.models.conversation import Conversation
-from lumigator_nb.models.functions import RECORDED, runs_here
 from lumigator_nb.models.prices import BATCH_DISCOUNT, Priced, highest, price_of
+from lumigator_nb.models.prompts.conversation import Conversation
+from lumigator_nb.models.providers import api, api_settings, baselines, functions, huggingface, weights
+from lumigator_nb.models.providers.api_settings import PROVIDERS, Key, is_openai_like, missing_key, provider_class
+from lumigator_nb.models.providers.baselines import is_baseline
+from lumigator_nb.models.providers.functions import RECORDED, runs_here
 from lumigator_nb.models.tokens import about_tokens, most_tokens
+from lumigator_nb.security.redaction import redactor
 from lumigator_nb.specs import Model, Summarization, Task
 
 __all__ = [
@@ -84,27 +85,27 @@ def key(model: Model) -> Key | None:
 
 def is_own_address(model: Model) -> bool:
     """Whether the model is asked where its provider's library asks without `base_url`."""
-    return _is_api(model) and access.is_own_address(model)
+    return _is_api(model) and api_settings.is_own_address(model)
 
 
 def is_own_key(model: Model, key_name: str) -> bool:
     """Whether a key is the model's provider's, by its name."""
-    return _is_api(model) and access.is_own_key(model, key_name)
+    return _is_api(model) and api_settings.is_own_key(model, key_name)
 
 
 def finds_no_credentials(model: Model) -> bool:
     """Whether the provider's library sends the key that it is given, and looks for no other in the environment."""
-    return _is_api(model) and access.finds_no_credentials(model)
+    return _is_api(model) and api_settings.finds_no_credentials(model)
 
 
 def follows_no_redirects(model: Model) -> bool:
     """Whether a server that sends requests on to another address is not followed."""
-    return _is_api(model) and access.follows_no_redirects(model)
+    return _is_api(model) and api_settings.follows_no_redirects(model)
 
 
 def is_local_path(model: Model) -> bool:
     """Whether the model is read from a path of the machine that computes it."""
-    return model.provider == "hf" and resolving.is_local(model.name)
+    return model.provider == "hf" and weights.is_local(model.name)
 
 
 def _is_api(model: Model) -> bool:
@@ -113,9 +114,9 @@ def _is_api(model: Model) -> bool:
 
 def supports_batches(model: Model) -> bool:
     """Whether the model's provider answers many questions at once later, at a lower price."""
-    from lumigator_nb.models import batches
+    from lumigator_nb.models.providers import api_batches
 
-    return isinstance(base.get(model.provider), api.ApiProvider) and batches.supports_batches(model.provider)
+    return isinstance(base.get(model.provider), api.ApiProvider) and api_batches.supports_batches(model.provider)
 
 
 def speaks_openai(model: Model) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from lumigator_nb.models.baselines import is_baseline
+from lumigator_nb.models.providers.baselines import is_baseline
 from lumigator_nb.specs import Model, Value
 
 # genai-prices names some providers by their owners.

@@ -11,20 +11,22 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
-from lumigator_nb import __version__, doctor, keys
+from lumigator_nb._version import __version__
 from lumigator_nb.display.html import Html, chip, join, tag
 from lumigator_nb.display.html import name as breaking
 from lumigator_nb.display.text import MISSING, count, joined, moment, one_line, size
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, LumigatorError
-from lumigator_nb.models.checking import KeyCheck, providers_of
+from lumigator_nb.models.key_check import KeyCheck, providers_of
+from lumigator_nb.presentation.launch.models import maker_of
 from lumigator_nb.presentation.markup import empty, link, listing
-from lumigator_nb.presentation.models import maker_of
 from lumigator_nb.presentation.routes import Route
-from lumigator_nb.services.cache import CacheSize, Trimmed
+from lumigator_nb.security import redaction
+from lumigator_nb.services.answer_cache import CacheSize, Trimmed
+from lumigator_nb.workspace import doctor
 
 if TYPE_CHECKING:
-    from lumigator_nb.doctor import Finding
     from lumigator_nb.workspace import Workspace
+    from lumigator_nb.workspace.doctor import Finding
 
 Source = Literal["environment", ".env", "stored", ""]
 NEW = "new"
@@ -72,7 +74,7 @@ def keys_of(ws: Workspace) -> tuple[KeyView, ...]:
     in_file = ws.settings.env_file_variables
     stored: dict[str, Any] = {str(row.name): row for row in ws.secrets.list().itertuples(index=False)}
     needed = {model.api_key for model in catalogue if model.api_key}
-    variables = {name for name in (*os.environ, *in_file) if name.endswith(_SUFFIX) and keys.NAME.fullmatch(name)}
+    variables = {name for name in (*os.environ, *in_file) if name.endswith(_SUFFIX) and redaction.NAME.fullmatch(name)}
 
     def view(name: str) -> KeyView:
         row = stored.get(name)

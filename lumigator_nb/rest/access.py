@@ -18,7 +18,7 @@ from starlette.types import Scope as ASGIScope
 
 from lumigator_nb.rest.errors import RefusedError
 from lumigator_nb.rest.state import Services, Shared
-from lumigator_nb.services.tokens import is_expired
+from lumigator_nb.services.access.tokens import is_expired
 from lumigator_nb.specs import Scope
 
 log = logging.getLogger(__name__)

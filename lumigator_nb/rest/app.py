@@ -21,16 +21,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lumigator_nb import __version__
+from lumigator_nb._version import __version__
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.rest import datasets, decisions, errors, experiments, jobs, leniency, settings
+from lumigator_nb.rest import errors
 from lumigator_nb.rest.access import READ, Doorman
-from lumigator_nb.rest.examples import example_of
-from lumigator_nb.rest.page import described
-from lumigator_nb.rest.paging import PREFIX
-from lumigator_nb.rest.repeating import HEADER, Repeating
-from lumigator_nb.rest.schemas import Problem
+from lumigator_nb.rest.idempotency import HEADER, Repeating
+from lumigator_nb.rest.routes import datasets, decisions, experiments, jobs, settings
 from lumigator_nb.rest.state import Services, Shared
+from lumigator_nb.rest.wire import leniency
+from lumigator_nb.rest.wire.description_page import described
+from lumigator_nb.rest.wire.examples import example_of
+from lumigator_nb.rest.wire.paging import PREFIX
+from lumigator_nb.rest.wire.schemas import Problem
 from lumigator_nb.specs import Status
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lumigator_nb import errors
-from lumigator_nb.rest import wording
-from lumigator_nb.rest.schemas import Problem
-from lumigator_nb.services.replies import UnderWayError, UsedKeyError
+from lumigator_nb.rest.wire import wording
+from lumigator_nb.rest.wire.schemas import Problem
+from lumigator_nb.services.access.idempotency import UnderWayError, UsedKeyError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from lumigator_nb.errors import InUseError, NotFoundError
-from lumigator_nb.services.selection import Selection
+from lumigator_nb.services.adaptive.race import Selection
 from lumigator_nb.specs import Model
 from lumigator_nb.workspace import Workspace
 

@@ -8,12 +8,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from lumigator_nb.presentation.attempts import Attempts
-from lumigator_nb.rest.links import Links
-from lumigator_nb.rest.lists import Lists
 from lumigator_nb.rest.races import Races
-from lumigator_nb.services.replies import Replies
-from lumigator_nb.services.secrets import redactor_of
+from lumigator_nb.rest.signed_links import Links
+from lumigator_nb.rest.single_flight import Lists
+from lumigator_nb.services.access.attempts import Attempts
+from lumigator_nb.services.access.idempotency import Replies
+from lumigator_nb.services.access.secrets import redactor_of
 from lumigator_nb.workspace import Workspace
 
 # Of one address within five minutes. Nobody guesses 256 random bits; but who tries is to be seen, and costs little.

@@ -1,8 +1,8 @@
 """Deleting experiments and datasets, with all that hangs on them, and a preview of it.
 
 Rows go first, in one transaction, files after: whoever finds a row finds its files, and a process that is killed in
-between leaves files without a row, which :mod:`lumigator_nb.services.garbage` collects. So do shards that a worker
-writes after its workflow has been deleted, because it had not noticed its end yet.
+between leaves files without a row, which :mod:`lumigator_nb.services.upkeep.garbage` collects. So do shards that a
+worker writes after its workflow has been deleted, because it had not noticed its end yet.
 
 With ``wait=False`` workers and files are left to :mod:`lumigator_nb.services.removal`.
 """
@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 
 from sqlmodel import col, func, select
 
-from lumigator_nb import layout, models
-from lumigator_nb.db import Database
-from lumigator_nb.display import lifecycle as shown
+from lumigator_nb import models
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import UnitOfWork, reading, writing
+from lumigator_nb.database.records import Dataset, Experiment, Label, Workflow
 from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
-from lumigator_nb.records import Dataset, Experiment, Label, Workflow
-from lumigator_nb.repositories import UnitOfWork, reading, writing
+from lumigator_nb.services import deletion_view as shown
 from lumigator_nb.services import removal
 from lumigator_nb.specs import Status
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 
 # Ends what is under way and returns how it stands then, as `Workflows.stop` does.
 Stop = Callable[[Sequence[Workflow]], list[Workflow]]

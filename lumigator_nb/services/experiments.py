@@ -14,18 +14,18 @@ from sqlmodel import col
 
 from lumigator_nb import metrics
 from lumigator_nb.config import Settings
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import Order, UnitOfWork, reading, writing
+from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.keys import refuse_secrets
-from lumigator_nb.models.conversation import check as check_task
-from lumigator_nb.records import Dataset, Experiment
-from lumigator_nb.repositories import Order, UnitOfWork, reading, writing
+from lumigator_nb.models.prompts.conversation import check as check_task
+from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion
+from lumigator_nb.services.access.secrets import redactor_of
 from lumigator_nb.services.deletion import Deletion, Stop, required
 from lumigator_nb.services.names import checked_name
-from lumigator_nb.services.secrets import redactor_of
 from lumigator_nb.specs import MetricSpec, Purpose, Sample, Status, Summarization, Task, now
-from lumigator_nb.store import Store
+from lumigator_nb.storage.store import Store
 
 # What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
 _DEFAULT_METRICS = {

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from lumigator_nb.config import Settings
-from lumigator_nb.display import catalogue as shown
 from lumigator_nb.errors import InvalidInputError, NotFoundError, UnknownModelError, did_you_mean
-from lumigator_nb.models import catalogue, checking
+from lumigator_nb.models import catalogue, key_check
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
+from lumigator_nb.services import models_view as shown
 from lumigator_nb.specs import Task
 
 FILE = "models.yaml"
@@ -115,7 +115,7 @@ class Models:
         self._added |= {model.name: model for model in new}
         return Catalogue(new, {})
 
-    def check_key(self, name: str) -> checking.KeyCheck:
+    def check_key(self, name: str) -> key_check.KeyCheck:
         """Ask a provider whether it takes an API key, by listing its models, which costs nothing.
 
         Args:
@@ -130,10 +130,10 @@ class Models:
         value = self._settings.variable(name)
         if not value:
             raise NotFoundError("key", name, "ws.secrets.set() stores one")
-        providers = checking.providers_of(name, self._all().values())
+        providers = key_check.providers_of(name, self._all().values())
         if not providers:
             raise InvalidInputError(f"nobody is known whose key {name} is", "it is checked by the first question")
-        return checking.check(providers[0], name, value)
+        return key_check.check(providers[0], name, value)
 
     def _all(self) -> dict[str, CatalogueModel]:
         file = self._settings.home / FILE

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from lumigator_nb import layout
 from lumigator_nb.cluster import Cluster
-from lumigator_nb.db import Database
+from lumigator_nb.cluster.queue import Queue
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import UnitOfWork, reading, writing
+from lumigator_nb.database.records import Dataset, Removal, Workflow
 from lumigator_nb.errors import LumigatorError, StoreUnavailableError
-from lumigator_nb.queueing import Queue
-from lumigator_nb.records import Dataset, Removal, Workflow
-from lumigator_nb.repositories import UnitOfWork, reading, writing
-from lumigator_nb.services.status import SUBMISSION_GRACE
 from lumigator_nb.specs import Step, now
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 
 # Says how far a submission is: True has ended, False has not, None is not known (any more, or not yet).
 Ended = Callable[[str], bool | None]

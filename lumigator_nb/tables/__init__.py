@@ -16,8 +16,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumigator_nb import layout
 from lumigator_nb.errors import DatasetError, InvalidInputError
+from lumigator_nb.storage import layout
 from lumigator_nb.tables.archives import unpack_gzip, unpack_zip
 from lumigator_nb.tables.columns import Assembly, Raw, Wanted
 from lumigator_nb.tables.delimited import read_delimited

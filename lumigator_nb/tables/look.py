@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lumigator_nb import layout
 from lumigator_nb.errors import DatasetError, MissingFieldsError
+from lumigator_nb.storage import layout
 from lumigator_nb.tables.columns import Wanted, refuse_duplicates
 from lumigator_nb.tables.formats import Format, detect
 

@@ -1,7 +1,7 @@
 """Widgets for JupyterLab, as ``lm.ui``. They draw and bind; every act is a call of the workspace."""
 
 from lumigator_nb.widgets.compare import compare
-from lumigator_nb.widgets.embedded import dashboard
+from lumigator_nb.widgets.dashboard import dashboard
 from lumigator_nb.widgets.launch import launch
 from lumigator_nb.widgets.progress import progress
 from lumigator_nb.widgets.rating import rate

@@ -9,11 +9,12 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectMultiple, Text, ToggleButtons, VBox
 
+from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.html import Html, fragment, join, tag
 from lumigator_nb.display.text import one_line
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.presentation import comparison_markup as shown
-from lumigator_nb.presentation.comparing import (
+from lumigator_nb.presentation.comparison import markup as shown
+from lumigator_nb.presentation.comparison.view import (
     ONLY,
     PER_PAGE,
     SORTS,
@@ -28,8 +29,7 @@ from lumigator_nb.presentation.comparing import (
 )
 from lumigator_nb.presentation.markup import empty
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.records import Experiment
-from lumigator_nb.widgets.parts import alert, put, sheet, visible
+from lumigator_nb.widgets.kit import alert, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
 _LIST = ("All that are listed", -1)

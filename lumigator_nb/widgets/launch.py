@@ -12,17 +12,17 @@ from typing import Any
 import ipywidgets
 from ipywidgets import HTML, Box, Button, Checkbox, Combobox, Dropdown, Layout, Text, Textarea, VBox
 
+from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.presentation import models as catalogue
-from lumigator_nb.presentation.estimating import Debounced, estimate_html
-from lumigator_nb.presentation.launch_checks import LABELS, in_words, mend
-from lumigator_nb.presentation.launching import CRITERIA, LANGUAGES, LaunchForm, facts_html, launch_summary
-from lumigator_nb.presentation.metrics import MetricView, metric_line
-from lumigator_nb.presentation.models import Filter, ModelView, model_line
+from lumigator_nb.presentation.launch import models as catalogue
+from lumigator_nb.presentation.launch.checks import LABELS, in_words, mend
+from lumigator_nb.presentation.launch.estimating import Debounced, estimate_html
+from lumigator_nb.presentation.launch.form import CRITERIA, LANGUAGES, LaunchForm, facts_html, launch_summary
+from lumigator_nb.presentation.launch.metrics import MetricView, metric_line
+from lumigator_nb.presentation.launch.models import Filter, ModelView, model_line
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.records import Dataset, Experiment
-from lumigator_nb.widgets.parts import alert, heading, labelled, line, put, sheet
+from lumigator_nb.widgets.kit import alert, heading, labelled, line, put, sheet
 from lumigator_nb.workspace import Workspace
 
 # A browser slows down with many checkboxes; the search finds the others.

@@ -11,9 +11,9 @@ import ipywidgets
 
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.presentation import progress_markup as shown
 from lumigator_nb.presentation.markup import style
-from lumigator_nb.presentation.progressing import (
+from lumigator_nb.presentation.progress import markup as shown
+from lumigator_nb.presentation.progress.view import (
     ACTS,
     Act,
     ModelProgress,
@@ -23,7 +23,7 @@ from lumigator_nb.presentation.progressing import (
     progress_view,
 )
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.services.workflows import Target
+from lumigator_nb.services.workflows.workflows import Target
 from lumigator_nb.workspace import Workspace
 
 MOST_AT_ONCE = 25

@@ -11,13 +11,13 @@ from typing import Any
 import ipywidgets
 import pandas as pd
 
+from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.html import Html, fragment, table, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.metrics.criteria import KNOWN
-from lumigator_nb.records import Experiment
-from lumigator_nb.services.label_rows import Kind
-from lumigator_nb.services.labelling import Given, Item, RatingSession, Session
+from lumigator_nb.metrics.judges.criteria import KNOWN
+from lumigator_nb.services.labelling.rows import Kind
+from lumigator_nb.services.labelling.session import Given, Item, RatingSession, Session
 from lumigator_nb.workspace import Workspace
 
 # An answer that comes sooner is a double click or a key held down: nobody has read the item yet.

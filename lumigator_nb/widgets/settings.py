@@ -12,8 +12,8 @@ import ipywidgets
 from lumigator_nb.display.html import tag
 from lumigator_nb.presentation import settings as shown
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.services.cache import CacheSize
-from lumigator_nb.widgets.parts import alert, heading, labelled, put, sheet
+from lumigator_nb.services.answer_cache import CacheSize
+from lumigator_nb.widgets.kit import alert, heading, labelled, put, sheet
 from lumigator_nb.workspace import Workspace
 
 _BOX = ipywidgets.Layout

@@ -11,13 +11,13 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Checkbox, Dropdown, FileUpload, FloatProgress, HBox, Layout, Text, VBox
 
-from lumigator_nb import layout
+from lumigator_nb.database.records import Dataset
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.presentation.uploading import NONE, UploadForm, field_of, preview
-from lumigator_nb.records import Dataset
-from lumigator_nb.widgets.parts import alert, labelled, line, put, sheet, visible
+from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
+from lumigator_nb.presentation.folders import temporary
+from lumigator_nb.widgets.kit import alert, labelled, line, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
 # JupyterLab closes the connection to the kernel where one message is larger.
@@ -107,7 +107,7 @@ class Upload(VBox):  # type: ignore[misc]
         chosen = self.chooser.value[0]
         filename = PurePath(str(chosen["name"]).replace("\\", "/")).name or "file"
         self._forget()
-        self._folder = tempfile.TemporaryDirectory(prefix=layout.temporary("upload"))
+        self._folder = tempfile.TemporaryDirectory(prefix=temporary("upload"))
         path = Path(self._folder.name) / filename
         path.write_bytes(chosen["content"])
         # The bytes would be saved with the notebook, and another choice of the same file would be none.

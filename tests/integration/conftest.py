@@ -11,7 +11,7 @@ import pytest
 from waiting import PATIENCE_S
 
 import lumigator_nb as lm
-from lumigator_nb.testing import ModelServer, screens
+from lumigator_testing import ModelServer, screens
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumigator_nb import layout, results, steps
+from lumigator_nb.engine import steps
 from lumigator_nb.specs import Launch, Model, Step, StepResult, StoreSpec, Summarization, Task, WorkflowSpec
-from lumigator_nb.store import Store
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
+from lumigator_testing import ModelServer
 
 
 def server_model(server: ModelServer, name: str = "lead-1", **settings) -> Model:
@@ -77,7 +78,7 @@ class Bench:
 
     def worker(self, spec: WorkflowSpec, **environment: str) -> subprocess.Popen:
         endpoint = ["--endpoint-url", self.spec.endpoint_url] if self.spec.endpoint_url else []
-        command = [sys.executable, "-m", "lumigator_nb.worker", self.spec.uri, spec.workflow_id, *endpoint]
+        command = [sys.executable, "-m", "lumigator_nb.engine.worker", self.spec.uri, spec.workflow_id, *endpoint]
         return subprocess.Popen(
             command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

@@ -24,9 +24,9 @@ import psycopg  # noqa: F401 - what the parent has imported no child waits for
 import s3fs  # noqa: F401
 
 from lumigator_nb.config import Settings
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
 from lumigator_nb.specs import Status, StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
 
 # Not by name: this folder has a conftest of its own.

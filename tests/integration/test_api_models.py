@@ -11,9 +11,10 @@ import pytest
 from inferring import Bench, examples, kill_after, server_model
 from waiting import PATIENCE_S, until
 
-from lumigator_nb.models import asking, predict
+from lumigator_nb.models import predict
+from lumigator_nb.models.pacing import asker
 from lumigator_nb.specs import Model, Shot, Status, Summarization, TextGeneration, Translation
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 
@@ -133,7 +134,7 @@ def test_an_exhausted_account_keeps_what_was_answered_and_asks_only_for_the_rest
 
 
 def test_a_server_that_is_not_there_is_given_up_soon(bench, free_port, monkeypatch) -> None:
-    monkeypatch.setattr(asking, "NEVER_ANSWERED_S", 2.0)
+    monkeypatch.setattr(asker, "NEVER_ANSWERED_S", 2.0)
     model = Model("m", provider="openai", base_url=f"http://127.0.0.1:{free_port}/v1")
     result, _ = bench.ask(model, examples(5))
     assert result.status is Status.FAILED

@@ -9,12 +9,12 @@ import threading
 import pytest
 from waiting import until
 
-import lumigator_nb.models.batches as batches
+import lumigator_nb.models.providers.api_batches as batches
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.models.base import Request
-from lumigator_nb.models.batches import BatchClient, supports_batches
+from lumigator_nb.models.providers.api_batches import BatchClient, supports_batches
 from lumigator_nb.specs import Model
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 any_llm = pytest.importorskip("any_llm")
 

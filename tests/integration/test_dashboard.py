@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb.testing import screens
+from lumigator_testing import screens
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from waiting import PATIENCE_S
 
-from lumigator_nb.dashboards.passwords import add_user
-from lumigator_nb.testing.screens import free_port
+from lumigator_nb.serving.passwords import add_user
+from lumigator_testing.screens import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -219,7 +219,7 @@ def test_guessing_is_slowed_down_and_logged_without_what_was_guessed(client) -> 
 
 
 def test_a_notebooks_dashboard_is_reached_by_its_secret_path_alone(inline_ws) -> None:
-    from lumigator_nb.widgets.embedded import dashboard
+    from lumigator_nb.widgets.dashboard import dashboard
 
     shown = dashboard(inline_ws)
     try:

@@ -11,12 +11,13 @@ import pytest
 from inferring import Bench, examples, server_model
 from waiting import until
 
-from lumigator_nb import layout, outfit, results, steps
 from lumigator_nb.display.progress import ProgressRow
+from lumigator_nb.engine import process_setup, steps
 from lumigator_nb.errors import ExecutionError
-from lumigator_nb.results import ProgressWriter
 from lumigator_nb.specs import Model, Progress, Status, Step, StepResult, WorkflowSpec, now
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.results import ProgressWriter
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 
@@ -54,8 +55,8 @@ def test_a_worker_that_hangs_ends_itself(bench, monkeypatch) -> None:
             with suppress(ExecutionError):
                 time.sleep(0.1)
 
-    monkeypatch.setattr("lumigator_nb.models.baselines.Baseline.answer", deaf)
-    monkeypatch.setattr(outfit, "HANG_GRACE_S", 0.5)
+    monkeypatch.setattr("lumigator_nb.models.providers.baselines.Baseline.answer", deaf)
+    monkeypatch.setattr(process_setup, "HANG_GRACE_S", 0.5)
     spec = bench.workflow(LEAD, examples(3), timeout=0.5)
     ended = []
 

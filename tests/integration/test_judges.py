@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import layout
 from lumigator_nb.errors import BudgetReachedError, ConfigurationError, InvalidInputError
 from lumigator_nb.specs import Status, Step
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.judging import Judge as Planted
+from lumigator_nb.storage import layout
+from lumigator_testing import ModelServer
+from lumigator_testing.judging import Judge as Planted
 
 pytestmark = pytest.mark.integration
 ROWS = 240
@@ -196,14 +196,29 @@ def test_a_judge_that_refuses_loses_no_other_metric(ws, experiment) -> None:
 
 
 def test_rows_that_a_judge_does_not_answer_are_counted(ws, experiment) -> None:
+    with ModelServer(judge=Planted(), fail=0.3) as server:
+        ws.evaluate(experiment, lm.Judge("quality", judge_model(server, retry_for=0)))
+        ws.wait(experiment, progress=False, check=True)
+        job = ws.workflows.jobs(experiment)[1]
+    assert 0 < job.details["n_scored"]["quality"] < ROWS
+    unscored = job.details["unscored"]["quality"]
+    assert sum(unscored.values()) == ROWS - job.details["n_scored"]["quality"]
+    assert all(reason.startswith("the judge gave no answer: ") for reason in unscored)
+    assert "Not scored by quality: the judge gave no answer" in str(ws.compare(experiment))
+
+
+def test_a_judge_that_answers_nothing_is_skipped_with_the_reason(ws, experiment) -> None:
     with ModelServer(judge=Planted(), fail=1.0) as server:
         ws.evaluate(experiment, lm.Judge("quality", judge_model(server, retry_for=0)))
-        ws.workflows.refresh(experiment)
-        job = ws.workflows.jobs(experiment)[1]
-    assert job.details["n_scored"]["quality"] == 0
-    (reason,) = job.details["unscored"]["quality"]
-    assert reason.startswith("the judge gave no answer: ")
-    assert "Not scored by quality: the judge gave no answer" in str(ws.compare(experiment))
+        ws.wait(experiment, progress=False, check=True)
+        server.configure(fail=0.0)
+        jobs = [job for job in ws.workflows.jobs(experiment) if job.step is Step.EVALUATION]
+        assert {job.skipped["quality"].partition(": ")[0] for job in jobs} == {"no example has a score"}
+        said = " ".join(str(ws.compare(experiment)).split())
+        assert "quality could not be computed for any model: no example has a score: the judge gave no answer" in said
+        ws.evaluate(experiment)
+        ws.wait(experiment, progress=False, check=True)
+    assert ws.compare(experiment).not_computed == {}
 
 
 def test_a_judges_key_is_wanted_before_anything_is_asked(ws, experiment, monkeypatch) -> None:

@@ -8,7 +8,7 @@ import os
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb.testing import screens
+from lumigator_testing import screens
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ import pytest
 from s3_server import KEY, SECRET, plain_client, s3_server
 from waiting import PATIENCE_S
 
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
 from lumigator_nb.specs import Status
 
 pytestmark = pytest.mark.integration

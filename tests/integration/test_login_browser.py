@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lumigator_nb.dashboards.passwords import add_user
-from lumigator_nb.testing import screens
+from lumigator_nb.serving.passwords import add_user
+from lumigator_testing import screens
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ import pytest
 from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
-from lumigator_nb import layout, results
 from lumigator_nb.specs import Status, Step
+from lumigator_nb.storage import layout, results
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ def worker_processes(workflow_id: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         arguments = process.info["cmdline"] or []
-        if "lumigator_nb.worker" in arguments and workflow_id in arguments:
+        if "lumigator_nb.engine.worker" in arguments and workflow_id in arguments:
             found.append(process)
     return found
 

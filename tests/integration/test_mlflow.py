@@ -26,7 +26,7 @@ from waiting import PATIENCE_S
 
 import lumigator_nb as lm
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, UnavailableError
-from lumigator_nb.services.mlflow import WORKFLOW_TAG, to_mlflow
+from lumigator_nb.services.comparison.mlflow import WORKFLOW_TAG, to_mlflow
 
 pytestmark = pytest.mark.integration
 mlflow = pytest.importorskip("mlflow", reason="pip install 'lumigator-nb[mlflow]'")

@@ -10,8 +10,8 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from lumigator_nb.testing import Behaviour, ModelServer
-from lumigator_nb.testing.judging import Judge, verdict
+from lumigator_testing import Behaviour, ModelServer
+from lumigator_testing.judging import Judge, verdict
 
 openai = pytest.importorskip("openai")
 

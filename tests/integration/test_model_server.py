@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from waiting import until
 
-from lumigator_nb.testing.behaviour import count_tokens, cut, pattern
+from lumigator_testing.behaviour import count_tokens, cut, pattern
 
 openai = pytest.importorskip("openai")
 any_llm = pytest.importorskip("any_llm")
@@ -268,7 +268,7 @@ def test_an_unknown_setting_is_refused(server) -> None:
 def test_it_ends_with_its_parent() -> None:
     program = (
         "import time\n"
-        "from lumigator_nb.testing import ModelServer\n"
+        "from lumigator_testing import ModelServer\n"
         "with ModelServer() as server:\n"
         "    print(server._process.pid, flush=True)\n"
         "    time.sleep(60)\n"

@@ -9,7 +9,7 @@ from waiting import PATIENCE_S, until
 import lumigator_nb as lm
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, InvalidInputError
 from lumigator_nb.specs import Status, Step
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 

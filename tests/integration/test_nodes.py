@@ -9,8 +9,8 @@ from waiting import PATIENCE_S, until
 import lumigator_nb as lm
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
 from lumigator_nb.specs import Status
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.nodes import Nodes
+from lumigator_testing import ModelServer
+from lumigator_testing.nodes import Nodes
 
 pytestmark = pytest.mark.integration
 

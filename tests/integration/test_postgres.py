@@ -9,7 +9,7 @@ import pytest
 from waiting import PATIENCE_S
 
 import lumigator_nb as lm
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
 from lumigator_nb.errors import DatabaseUnavailableError
 
 pytestmark = pytest.mark.integration

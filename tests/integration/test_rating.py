@@ -10,8 +10,8 @@ import pytest
 
 import lumigator_nb as lm
 from lumigator_nb.errors import DatabaseUnavailableError, InvalidInputError, NotFoundError
-from lumigator_nb.testing import screens
 from lumigator_nb.widgets import rating
+from lumigator_testing import screens
 
 pytestmark = pytest.mark.integration
 
@@ -198,8 +198,8 @@ CELL = 'import lumigator_nb as lm\nws = lm.connect(lumigator_home={home!r})\nlm.
 def shared_home(tmp_path, cluster):
     """A workspace's folder with an experiment whose models have answered, for another process to connect to."""
     from lumigator_nb import config
-    from lumigator_nb.db import Database
-    from lumigator_nb.store import Store
+    from lumigator_nb.database.engine import Database
+    from lumigator_nb.storage.store import Store
     from lumigator_nb.workspace import Workspace
 
     settings = config.load(None, lumigator_home=tmp_path / "home")

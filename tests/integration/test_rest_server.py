@@ -21,10 +21,10 @@ from serving import Serving, served
 from waiting import PATIENCE_S, until
 
 import lumigator_nb as lm
-from lumigator_nb.db import Database
-from lumigator_nb.repositories import reading
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import reading
 from lumigator_nb.specs import Status
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 

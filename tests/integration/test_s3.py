@@ -11,7 +11,7 @@ from waiting import PATIENCE_S, until
 import lumigator_nb as lm
 from lumigator_nb.errors import StoreUnavailableError
 from lumigator_nb.specs import Status, StoreSpec
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 

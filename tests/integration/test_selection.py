@@ -13,7 +13,7 @@ import pytest
 
 import lumigator_nb as lm
 from lumigator_nb.errors import BudgetReachedError, ConfigurationError, InvalidInputError
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 ROWS = 400

@@ -107,10 +107,10 @@ def test_the_second_load_takes_the_cache_and_is_silent(first_loads, home):
 
 def test_a_gguf_file_can_be_named_itself(first_loads):
     from lumigator_nb import models
-    from lumigator_nb.models import packaged
+    from lumigator_nb.models.providers import packaged_weights
     from lumigator_nb.specs import Model, Task
 
-    file = packaged.find(NAME).file
+    file = packaged_weights.find(NAME).file
     model = models.load(Model(f"hf/{file}", max_new_tokens=40, options={"device": "cpu"}), Task())
     assert model.details["source"] == f"file {file}"
     request = models.Conversation(Task()).request(0, DIALOGUE, {})

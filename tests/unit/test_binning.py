@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from lumigator_nb.errors import MissingExtraError
-from lumigator_nb.services import binning
-from lumigator_nb.services.binning import language_bins, length_bins, parts_of, quantile_bins
+from lumigator_nb.services.comparison import binning
+from lumigator_nb.services.comparison.binning import language_bins, length_bins, parts_of, quantile_bins
 
 
 def test_texts_fall_into_thirds_by_their_words():

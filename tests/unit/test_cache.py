@@ -13,16 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lumigator_nb as lm
-from lumigator_nb import layout, metrics
-from lumigator_nb.answers import Answers
-from lumigator_nb.db import Database
+from lumigator_nb import metrics
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.errors import InvalidInputError, NotFoundError
 from lumigator_nb.models import Prediction
-from lumigator_nb.records import Dataset, Experiment, Workflow
-from lumigator_nb.repositories import writing
-from lumigator_nb.services.cache import UNKNOWN, Cache
+from lumigator_nb.services.answer_cache import UNKNOWN, Cache
 from lumigator_nb.specs import Model, Status, StoreSpec, Summarization, now
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.answer_cache import Answers
+from lumigator_nb.storage.store import Store
 
 GPT, BART = Model("openai/gpt-4o-mini", label="gpt"), Model("hf/facebook/bart", label="bart")
 

@@ -11,15 +11,17 @@ import pytest
 from genai_prices import Usage, calc_price
 
 import lumigator_nb as lm
-from lumigator_nb import layout, models, results
-from lumigator_nb.answers import Answers
-from lumigator_nb.batching import Batched
+from lumigator_nb import models
 from lumigator_nb.display.costs import cost_cells
-from lumigator_nb.models import Prediction, payloads, price_of
-from lumigator_nb.models.api import ApiModel
-from lumigator_nb.models.payloads import prediction_from, usage_from
+from lumigator_nb.engine.batching import Batched
+from lumigator_nb.models import Prediction, price_of
+from lumigator_nb.models.providers import api_payloads
+from lumigator_nb.models.providers.api import ApiModel
+from lumigator_nb.models.providers.api_payloads import prediction_from, usage_from
 from lumigator_nb.specs import Model, Step, StoreSpec, Task, WorkflowSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.answer_cache import Answers
+from lumigator_nb.storage.store import Store
 
 CHAT = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1741569952, "model": "some-model",
@@ -142,7 +144,7 @@ def test_usage_is_read_without_the_package_and_of_providers_that_it_does_not_kno
     usage = BODIES["openai"]["usage"]
     expected = (2006, 300, 64, 1920, None)
     assert usage_from(usage, "openai") == usage_from(usage, "no-such-provider") == expected
-    monkeypatch.setattr(payloads, "_extractor", lambda: None)
+    monkeypatch.setattr(api_payloads, "_extractor", lambda: None)
     assert usage_from(usage, "openai") == expected
     assert usage_from({}, "openai") == usage_from({"prompt_tokens": None}, "openai") == (None,) * 5
 

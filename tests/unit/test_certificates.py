@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from lumigator_nb import metrics
-from lumigator_nb.display.selection import as_html, certificate
-from lumigator_nb.services.selection import Selection
+from lumigator_nb.services.adaptive.race import Selection
+from lumigator_nb.services.adaptive.race_view import as_html, certificate
 
 
 def selection(conclusion: str, remaining: tuple[str, ...], by_last_test: tuple[str, ...], ended_by: str) -> Selection:

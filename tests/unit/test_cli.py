@@ -10,7 +10,7 @@ import typer
 from commands import Command
 
 from lumigator_nb.cli import app
-from lumigator_nb.db import head_revision
+from lumigator_nb.database.engine import head_revision
 
 README = Path(__file__).parents[2] / "README.md"
 CSV = "body,summary\nThe bus is late. It rains.,Late bus.\nWe walk. It is far.,A walk.\n"

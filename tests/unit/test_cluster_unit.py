@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from waiting import PATIENCE_S
 
-from lumigator_nb import doctor
 from lumigator_nb.cluster import Cluster, LocalHead, connect_cluster
 from lumigator_nb.cluster.address import jobs_api
 from lumigator_nb.cluster.api import RayApi, token
@@ -31,6 +30,7 @@ from lumigator_nb.cluster.shipping import PACKAGE, pack, ship
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError
 from lumigator_nb.specs import Resources, Status
+from lumigator_nb.workspace import doctor
 
 
 class FakeRay(ThreadingHTTPServer):
@@ -145,7 +145,7 @@ def test_a_submission_waits_for_a_young_head_and_uploads_what_is_missing(fake_ra
     )
     assert [method for method, *_ in fake_ray.asked] == ["GET", "PUT", "POST", "POST"]
     sent = json.loads(fake_ray.asked[-1][2])
-    assert sent["entrypoint"] == """exec python -P -m lumigator_nb.worker 'it'"'"'s'"""
+    assert sent["entrypoint"] == """exec python -P -m lumigator_nb.engine.worker 'it'"'"'s'"""
     assert (sent["submission_id"], sent["metadata"]) == ("w1", {"a": "b"})
     assert (sent["entrypoint_num_cpus"], sent["entrypoint_num_gpus"]) == (1, 0.5)
     assert "env_vars" not in sent["runtime_env"]
@@ -531,7 +531,7 @@ def test_nodes_end_with_the_process_that_started_them_however_it_ends(tmp_path):
     mark, folder = uuid.uuid4().hex, tmp_path / "nodes"
     folder.mkdir()
     node = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: mark})
-    command = [sys.executable, "-m", "lumigator_nb.testing.nodes", folder]
+    command = [sys.executable, "-m", "lumigator_testing.nodes", folder]
     undertaker = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
     undertaker.stdin.write(f"{mark}\n")
     undertaker.stdin.flush()

@@ -11,8 +11,16 @@ import pytest
 from waiting import until
 
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError
-from lumigator_nb.presentation import comparison_markup as markup
-from lumigator_nb.presentation.comparing import Examined, Query, differences, examined, slice_key, slice_of, state_of
+from lumigator_nb.presentation.comparison import markup as markup
+from lumigator_nb.presentation.comparison.view import (
+    Examined,
+    Query,
+    differences,
+    examined,
+    slice_key,
+    slice_of,
+    state_of,
+)
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.widgets.compare import compare
 
@@ -322,7 +330,7 @@ def test_the_widget_of_no_experiment(inline_ws) -> None:
 def context(inline_ws):
     pytest.importorskip("panel_material_ui")
     from lumigator_nb.dashboards.address import Address
-    from lumigator_nb.dashboards.parts import html
+    from lumigator_nb.dashboards.kit import html
     from lumigator_nb.dashboards.shell import Context
     from lumigator_nb.presentation.watcher import Watcher
 
@@ -334,7 +342,7 @@ def context(inline_ws):
 
 
 def page_of(context, query: str = ""):
-    from lumigator_nb.dashboards.comparison import ComparisonPage
+    from lumigator_nb.dashboards.pages.comparison import ComparisonPage
 
     made = ComparisonPage(context, Route.parse(f"#/experiments/animals/comparison{query}"))
     until(lambda: "Reading answers" not in made._body.object)
@@ -397,7 +405,7 @@ def test_reports_are_downloaded(context, experiment, ending) -> None:
 
 def test_the_page_before_any_answer(context, experiment, inline_ws) -> None:
     inline_ws.experiments.create("none", dataset=experiment.dataset_id, metrics=["rouge"])
-    from lumigator_nb.dashboards.comparison import ComparisonPage
+    from lumigator_nb.dashboards.pages.comparison import ComparisonPage
 
     page = ComparisonPage(context, Route.parse("#/experiments/none/comparison"))
     until(lambda: "Nothing to compare yet" in page._body.object)

@@ -14,13 +14,14 @@ from processes import context as processes_context
 from waiting import PATIENCE_S
 
 import lumigator_nb as lm
-from lumigator_nb import layout, metrics
+from lumigator_nb import metrics
 from lumigator_nb.config import Settings
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import reading
 from lumigator_nb.errors import ConflictError, InUseError, NotFoundError
-from lumigator_nb.repositories import reading
 from lumigator_nb.specs import Status, Step, StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
 
 # Not by name, which other folders have, too; the processes that are started import this module.

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumigator_nb import layout, results
 from lumigator_nb.errors import DamagedError
 from lumigator_nb.models import Prediction
 from lumigator_nb.specs import Model, Step, StoreSpec, Summarization, WorkflowSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 
 ROWS = 16
 

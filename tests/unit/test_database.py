@@ -10,11 +10,11 @@ from alembic.runtime.migration import MigrationContext
 from processes import context as processes_context
 from sqlmodel import SQLModel
 
-from lumigator_nb import db
-from lumigator_nb.db import Database, head_revision, revisions
+from lumigator_nb.database import engine
+from lumigator_nb.database.engine import Database, head_revision, revisions
+from lumigator_nb.database.queries import reading, writing
+from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatabaseUnavailableError, NotFoundError
-from lumigator_nb.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.repositories import reading, writing
 from lumigator_nb.specs import MetricSpec, Model, Status, Step, Task
 
 
@@ -190,11 +190,11 @@ def test_an_older_sqlite_database_is_copied_and_then_upgraded(tmp_path, monkeypa
         work.datasets.add(dataset())
     head = head_revision()
     scripts = tmp_path / "migrations"
-    shutil.copytree(db.alembic_config().get_main_option("script_location"), scripts)
+    shutil.copytree(engine.alembic_config().get_main_option("script_location"), scripts)
     (scripts / "versions" / "later.py").write_text(LATER.format(head=head))
-    config = db.alembic_config()
+    config = engine.alembic_config()
     config.set_main_option("script_location", str(scripts))
-    monkeypatch.setattr(db, "alembic_config", lambda: config)
+    monkeypatch.setattr(engine, "alembic_config", lambda: config)
     copy = database.prepare()
     assert database.revision() == "later"
     with sqlite3.connect(copy) as connection:

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from lumigator_nb import models
-from lumigator_nb.display import comparison as shown
-from lumigator_nb.display.overview import notes
+from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import copying
-from lumigator_nb.records import Dataset, Experiment, Workflow
-from lumigator_nb.services.comparisons import Comparison
+from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.overview import notes
 from lumigator_nb.specs import MetricSpec, Model, Status, Summarization
 
 N = 300
@@ -381,7 +381,7 @@ def test_the_report_says_which_model_to_take_how_sure_and_where_not(tmp_path) ->
 
 def test_a_file_is_whole_or_not_there(comparison, tmp_path, monkeypatch) -> None:
     (tmp_path / "out.html").write_text("old")
-    monkeypatch.setattr("lumigator_nb.services.exporting.shown.report", lambda comparison: 1 / 0)
+    monkeypatch.setattr("lumigator_nb.services.comparison.exporting.shown.report", lambda comparison: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         comparison.export(tmp_path / "out.html")
     assert (tmp_path / "out.html").read_text() == "old"

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from lumigator_nb import layout
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Dataset, Label
 from lumigator_nb.errors import ConfigurationError, InUseError, NotFoundError, StoreUnavailableError, WaitTimeoutError
-from lumigator_nb.records import Dataset, Label
-from lumigator_nb.repositories import writing
-from lumigator_nb.services import deletion, garbage, removal
+from lumigator_nb.services import deletion, removal
+from lumigator_nb.services.upkeep import garbage
 from lumigator_nb.specs import Model, Status, Summarization
+from lumigator_nb.storage import layout
 
 FRAME = pd.DataFrame({"example": [f"It rains {n} hours." for n in range(20)], "ground_truth": ["It rains."] * 20})
 

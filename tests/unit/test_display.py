@@ -19,14 +19,15 @@ import pytest
 from nbclient import NotebookClient
 from waiting import PATIENCE_S
 
-from lumigator_nb.display import comparison as shown
-from lumigator_nb.display import html, progress, records, text
+from lumigator_nb.database import record_views
+from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.display import html, progress, text
 from lumigator_nb.display.progress import ProgressRow, live_progress
-from lumigator_nb.display.report import recipe
 from lumigator_nb.display.scores import Contrast, Figures, p_value, standings, verdict
 from lumigator_nb.metrics import ScoreInfo
-from lumigator_nb.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.services.comparisons import Comparison
+from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.report import recipe
 from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization, now
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
@@ -503,13 +504,13 @@ def test_records_show_what_users_wrote_as_text(record, expected) -> None:
 def test_a_workspace_shows_what_does_not_work() -> None:
     rows = [("Database", "sqlite", True), ("Cluster", f"{EVIL} does not answer", False), ("Versions", "0.1", None)]
     counts = {"datasets": 1, "jobs": 1200}
-    page = assert_harmless(records.workspace_card("Workspace", rows, counts))
+    page = assert_harmless(record_views.workspace_card("Workspace", rows, counts))
     assert "1 dataset, 1,200 jobs" in page.text
     assert [a["class"] for _, a in page.tags if "lm-chip" in (a.get("class") or "")] == [
         "lm-chip lm-good",
         "lm-chip lm-bad",
     ]
-    assert "does not answer  (not working)" in records.workspace_text("Workspace", rows, counts)
+    assert "does not answer  (not working)" in record_views.workspace_text("Workspace", rows, counts)
 
 
 def report_of(

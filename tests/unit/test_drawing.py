@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from lumigator_nb.database.records import Dataset
 from lumigator_nb.errors import ConflictError, InvalidInputError
-from lumigator_nb.records import Dataset
-from lumigator_nb.services.drawing import draw_rows, split_rows, strata_notes
-from lumigator_nb.services.parts import draw, split
+from lumigator_nb.services.datasets.derived import draw, split
+from lumigator_nb.services.datasets.sampling import draw_rows, split_rows, strata_notes
 
 HALVES = {"train": 0.8, "test": 0.2}
 THIRDS = {"train": 0.7, "test": 0.2, "dev": 0.1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lumigator_nb.cluster import JobState
-from lumigator_nb.services.endings import MEMORY, reason, remedy
+from lumigator_nb.cluster.failure_reasons import MEMORY, reason, remedy
 from lumigator_nb.specs import Status
 
 COMMAND = "Job entrypoint command failed with exit code {}, last available logs (truncated to 20,000 chars):\n{}"

@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lumigator_nb as lm
-from lumigator_nb import layout
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Dataset, Workflow
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.records import Dataset, Workflow
-from lumigator_nb.repositories import writing
-from lumigator_nb.services import garbage
-from lumigator_nb.services.garbage import collect, find
+from lumigator_nb.services.upkeep import garbage
+from lumigator_nb.services.upkeep.garbage import collect, find
 from lumigator_nb.specs import Status, StoreSpec, Summarization
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 
 NOW = timedelta(0)
 FRAME = pd.DataFrame({"example": ["It rains.", "It snows."], "ground_truth": ["Rain.", "Snow."]})

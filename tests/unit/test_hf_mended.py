@@ -13,7 +13,7 @@ from test_huggingface import CHATML, EOS, IM_END, bart, byte_tokenizer, llama, l
 
 from lumigator_nb import models
 from lumigator_nb.errors import UnknownModelError
-from lumigator_nb.models.reasoning import split_reasoning
+from lumigator_nb.models.prompts.reasoning import split_reasoning
 from lumigator_nb.specs import Model, Task, TextGeneration, Translation
 
 THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")

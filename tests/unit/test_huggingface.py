@@ -18,8 +18,8 @@ from waiting import PATIENCE_S
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnavailableError, UnknownModelError
 from lumigator_nb.models import Conversation
-from lumigator_nb.models.prompting import Encoded
-from lumigator_nb.models.transformer import Room, batches
+from lumigator_nb.models.prompts.prompting import Encoded
+from lumigator_nb.models.providers.transformer import Room, batches
 from lumigator_nb.specs import Model, Shot, Summarization, Task, TextGeneration
 
 TASK = Task(prompt="Be brief.")
@@ -476,7 +476,7 @@ def hub():
 def locate(name, home, endpoint="http://127.0.0.1:9", **environment):
     """Locate a model in a fresh process, since huggingface_hub reads its settings when it is imported."""
     code = (
-        "import sys, dataclasses, json; from lumigator_nb.models import resolving\n"
+        "import sys, dataclasses, json; from lumigator_nb.models.providers import weights as resolving\n"
         "try: print(json.dumps(dataclasses.asdict(resolving.locate(sys.argv[1], None, lambda note: None))))\n"
         "except Exception as error: print(json.dumps([type(error).__name__, str(error)]))"
     )

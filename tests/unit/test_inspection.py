@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from lumigator_nb import layout, results
-from lumigator_nb.records import Label
-from lumigator_nb.repositories import writing
-from lumigator_nb.services import garbage
-from lumigator_nb.services.inspection import Inspection, inspect
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Label
+from lumigator_nb.services.upkeep import garbage
+from lumigator_nb.services.upkeep.inspection import Inspection, inspect
 from lumigator_nb.specs import Status, Step, now
+from lumigator_nb.storage import layout, results
 
 METRICS = ["rouge", "length"]
 FRAME = pd.DataFrame(
@@ -301,7 +301,7 @@ def test_orphans_are_mended_by_gc(ws) -> None:
 
 def test_secrets_that_the_key_does_not_open(ws, tmp_path) -> None:
     from lumigator_nb.config import Settings
-    from lumigator_nb.services.secrets import Secrets
+    from lumigator_nb.services.access.secrets import Secrets
 
     def secrets(key: str) -> Secrets:
         return Secrets(ws.database, Settings(lumigator_home=tmp_path, lumigator_secret_key=key))

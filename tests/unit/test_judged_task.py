@@ -10,8 +10,8 @@ import pytest
 import lumigator_nb as lm
 from lumigator_nb import metrics
 from lumigator_nb.specs import DEFAULT_PROMPTS, MetricSpec, Model, Task, WorkflowSpec
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.judging import Judge as Planted
+from lumigator_testing import ModelServer
+from lumigator_testing.judging import Judge as Planted
 
 TEXTS = ["The cup broke. We sent one.", "The lid is lost. We sent two.", "The pot leaks. We sent none."]
 TASK = lm.Summarization("Say it in three words.", template="Product {{ product }}: {{ example }}")

@@ -7,53 +7,53 @@ import logging
 import pytest
 from cryptography.fernet import Fernet, InvalidToken
 
-from lumigator_nb import keys
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
+from lumigator_nb.security import redaction
 
 SECRET = "sk-0123456789abcdef"
 
 
 def test_sealed_keys_open_with_the_nodes_secret_alone(monkeypatch) -> None:
-    sealed = keys.seal({"OPENAI_API_KEY": SECRET}, "shared")
+    sealed = redaction.seal({"OPENAI_API_KEY": SECRET}, "shared")
     assert SECRET.encode() not in sealed
     for name in ("LUMIGATOR_SECRET_KEY", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError, match="cannot be opened on this node"):
-        keys.unseal(sealed)
+        redaction.unseal(sealed)
     monkeypatch.setenv("LUMIGATOR_SECRET_KEY", "another")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "shared")
-    assert keys.unseal(sealed) == {"OPENAI_API_KEY": SECRET}
+    assert redaction.unseal(sealed) == {"OPENAI_API_KEY": SECRET}
 
 
 def test_the_secret_that_seals_is_stretched_before_it_is_used() -> None:
-    sealed = keys.seal({"OPENAI_API_KEY": SECRET}, "shared")
+    sealed = redaction.seal({"OPENAI_API_KEY": SECRET}, "shared")
     bare = base64.urlsafe_b64encode(hashlib.sha256(b"shared").digest())
     with pytest.raises(InvalidToken):
         Fernet(bare).decrypt(sealed)
 
 
 def test_names_of_secrets_are_the_same_in_capitals_or_not() -> None:
-    assert keys.plain_name("openai_Api_key") == keys.plain_name("OPENAI_API_KEY") == "OPENAI_API_KEY"
+    assert redaction.plain_name("openai_Api_key") == redaction.plain_name("OPENAI_API_KEY") == "OPENAI_API_KEY"
     for name in ("", "sk-abc", "ı_KEY", "_MY_KEY", "A B", f"A{'B' * 255}", None):
         with pytest.raises(InvalidInputError, match="the name of a secret is that of a variable") as caught:
-            keys.plain_name(name)
+            redaction.plain_name(name)
         assert not name or name not in str(caught.value)
 
 
 def test_secrets_are_taken_out_longest_first() -> None:
-    redact = keys.Redactor({"SHORT": "sk-01234", "LONG": SECRET, "TINY": "abc"})
+    redact = redaction.Redactor({"SHORT": "sk-01234", "LONG": SECRET, "TINY": "abc"})
     assert redact(f"a {SECRET} b sk-01234 c abc") == "a [LONG removed] b [SHORT removed] c abc"
 
 
 def test_only_variables_named_like_secrets_are_secret(monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", SECRET)
     monkeypatch.setenv("SOME_MODEL_NAME", "gpt-0123456789")
-    redact = keys.redactor()
+    redact = redaction.redactor()
     assert redact(f"{SECRET} gpt-0123456789") == "[SOME_API_KEY removed] gpt-0123456789"
 
 
 def test_log_records_and_their_tracebacks_are_cleaned() -> None:
-    redact = keys.Redactor({"K": SECRET})
+    redact = redaction.Redactor({"K": SECRET})
     try:
         raise ValueError(f"wrong key {SECRET}")
     except ValueError as error:
@@ -68,10 +68,10 @@ def test_log_records_and_their_tracebacks_are_cleaned() -> None:
 
 def test_texts_with_a_secret_are_refused_without_repeating_it() -> None:
     with pytest.raises(InvalidInputError, match="the prompt holds the value of K") as caught:
-        keys.refuse_secrets([("prompt", f"use {SECRET}")], keys.Redactor({"K": SECRET}))
+        redaction.refuse_secrets([("prompt", f"use {SECRET}")], redaction.Redactor({"K": SECRET}))
     assert SECRET not in str(caught.value)
 
 
 def test_fields_that_hold_secrets_are_found_by_their_names() -> None:
-    assert keys.secret_field({"headers": [{"X-Api-Key": "abc"}]}) == "X-Api-Key"
-    assert keys.secret_field({"max_tokens": 5, "stop": ["a"], "logit_bias": {"5": 1}}) is None
+    assert redaction.secret_field({"headers": [{"X-Api-Key": "abc"}]}) == "X-Api-Key"
+    assert redaction.secret_field({"max_tokens": 5, "stop": ["a"], "logit_bias": {"5": 1}}) is None

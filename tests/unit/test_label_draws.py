@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.services.label_draws import chances, noted
+from lumigator_nb.services.labelling.draws import chances, noted
 from lumigator_nb.statistics import next_to_label, prediction_powered_mean
 
 COPY, FIRST = "baseline/copy", "baseline/lead-1"

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from krippendorff import alpha
 
+from lumigator_nb.database.queries import reading
 from lumigator_nb.errors import InvalidInputError, NotFoundError
-from lumigator_nb.repositories import reading
 
 N = 20
 COPY, FIRST, SECOND = "baseline/copy", "baseline/lead-1", "baseline/lead-2"

@@ -8,10 +8,10 @@ from waiting import until
 
 from lumigator_nb import models
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, NotFoundError
-from lumigator_nb.presentation import models as catalogue
-from lumigator_nb.presentation.estimating import estimate_html
-from lumigator_nb.presentation.launching import LaunchForm
-from lumigator_nb.presentation.models import Filter, ModelView, models_list, ordered
+from lumigator_nb.presentation.launch import models as catalogue
+from lumigator_nb.presentation.launch.estimating import estimate_html
+from lumigator_nb.presentation.launch.form import LaunchForm
+from lumigator_nb.presentation.launch.models import Filter, ModelView, models_list, ordered
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.specs import Status
 
@@ -78,11 +78,11 @@ def test_on_a_remote_cluster_its_nodes_may_have_what_is_missing_here(inline_ws, 
 
 def test_weights_that_are_not_here_are_told_and_do_not_block(inline_ws, monkeypatch, tmp_path):
     monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
-    monkeypatch.setattr("lumigator_nb.models.resolving.cached", lambda name, revision: None)
+    monkeypatch.setattr("lumigator_nb.models.providers.weights.cached", lambda name, revision: None)
     found = view_of(inline_ws, "hf/facebook/bart-large-cnn")
     assert found.usable
     assert "1.6 GB" in found.missing.remedy
-    monkeypatch.setattr("lumigator_nb.models.resolving.cached", lambda name, revision: tmp_path)
+    monkeypatch.setattr("lumigator_nb.models.providers.weights.cached", lambda name, revision: tmp_path)
     assert view_of(inline_ws, "hf/facebook/bart-large-cnn").missing is None
 
 
@@ -332,7 +332,7 @@ def test_nothing_is_estimated_before_there_is_something_to_ask(form):
 
 
 def test_an_estimate_scales_from_the_first_examples(form, monkeypatch):
-    monkeypatch.setattr("lumigator_nb.presentation.estimating.LOOKED_AT", 6)
+    monkeypatch.setattr("lumigator_nb.presentation.launch.estimating.LOOKED_AT", 6)
     form.add_model("openai/my-model", "http://localhost:8000/v1")
     form.added["openai/my-model"] = models.Model(
         "openai/my-model", base_url="http://localhost:8000/v1", price={"prompt": 1000, "completion": 2000}
@@ -507,7 +507,7 @@ def test_names_of_others_are_escaped_in_the_widget(inline_ws):
 def context(inline_ws):
     pytest.importorskip("panel_material_ui")
     from lumigator_nb.dashboards.address import Address
-    from lumigator_nb.dashboards.parts import html
+    from lumigator_nb.dashboards.kit import html
     from lumigator_nb.dashboards.shell import Context
     from lumigator_nb.presentation.watcher import Watcher
 
@@ -519,7 +519,7 @@ def context(inline_ws):
 
 
 def launch_page(context, fragment):
-    from lumigator_nb.dashboards.launch import LaunchPage
+    from lumigator_nb.dashboards.pages.launch import LaunchPage
 
     return LaunchPage(context, Route.parse(fragment))
 
@@ -586,7 +586,7 @@ def test_without_a_dataset_the_page_says_what_to_do(context, inline_ws):
 
 
 def test_the_page_of_models_keeps_its_choices_in_the_address(context):
-    from lumigator_nb.dashboards.models import ModelsPage
+    from lumigator_nb.dashboards.pages.models import ModelsPage
 
     page = ModelsPage(context, Route.parse("#/models?search=bart&size=small"))
     assert "hf/<wbr>facebook/<wbr>bart-large-cnn" in page._list.object
@@ -599,7 +599,7 @@ def test_the_page_of_models_keeps_its_choices_in_the_address(context):
 
 
 def test_a_key_that_is_set_makes_its_models_ready_on_the_open_page(context, monkeypatch):
-    from lumigator_nb.dashboards.models import ModelsPage
+    from lumigator_nb.dashboards.pages.models import ModelsPage
 
     monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
     page = ModelsPage(context, Route.parse("#/models?provider=openai"))

@@ -18,13 +18,14 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 from test_rest import API, CSV, GENERATION, NOWHERE, ROWS, created, experiment, get, inference, uploaded, workflow
 
-from lumigator_nb import metrics, results
+from lumigator_nb import metrics
+from lumigator_nb.database.queries import writing
 from lumigator_nb.metrics.base import Scores
-from lumigator_nb.repositories import writing
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import MetricSpec, Step
+from lumigator_nb.storage import results
 
 WITHOUT_ONE = "example,ground_truth\nA cat sat on the mat.,A cat sat.\nA dog.,\nIt rains again.,It rains again.\n"
 ONE_MODEL = {"model": "lead-1", "provider": "baseline", "generation_config": GENERATION}
@@ -215,7 +216,7 @@ def test_an_address_is_the_same_until_the_hour_is_over(client, monkeypatch) -> N
     hour = time.time() // 3600 * 3600
 
     def at(seconds: float, path: str = f"workflows/{mine['id']}", code: int = 200) -> dict:
-        monkeypatch.setattr("lumigator_nb.rest.links.time.time", lambda: hour + seconds)
+        monkeypatch.setattr("lumigator_nb.rest.signed_links.time.time", lambda: hour + seconds)
         return get(client, path, code).json()
 
     first = at(1)

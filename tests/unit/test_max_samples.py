@@ -7,14 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lumigator_nb import layout, results
 from lumigator_nb.config import Settings
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import writing
 from lumigator_nb.errors import InUseError, InvalidInputError
-from lumigator_nb.repositories import writing
-from lumigator_nb.services import inspection, reproduction
+from lumigator_nb.services.upkeep import inspection
+from lumigator_nb.services.workflows import reproduction
 from lumigator_nb.specs import Sample, Status, Step, StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
 
 N, OF = 12, 40

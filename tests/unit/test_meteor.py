@@ -24,7 +24,7 @@ from nltk.translate.meteor_score import single_meteor_score
 import lumigator_nb as lm
 from lumigator_nb import metrics
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
-from lumigator_nb.metrics import treebank, wordnet
+from lumigator_nb.metrics.kernels import treebank, wordnet
 from lumigator_nb.metrics.meteor import Meteor
 from lumigator_nb.specs import MetricSpec
 

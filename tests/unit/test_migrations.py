@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 from processes import context as processes_context
 
-from lumigator_nb.db import Database, head_revision, revisions
+from lumigator_nb.database.engine import Database, head_revision, revisions
+from lumigator_nb.database.queries import reading, writing
+from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.errors import DatabaseUnavailableError, InvalidInputError
-from lumigator_nb.records import Dataset, Experiment, Workflow
-from lumigator_nb.repositories import reading, writing
 from lumigator_nb.specs import Model, Summarization
 
 PAST = sorted(revision for revision, _ in revisions())
@@ -150,7 +150,7 @@ def test_a_migration_that_fails_changes_nothing(database, monkeypatch) -> None:
     database.upgrade("0003")
     fill(database)
     before = content(database)
-    monkeypatch.setattr("lumigator_nb.db._refuse_dangling_rows", lambda connection: 1 / 0)
+    monkeypatch.setattr("lumigator_nb.database.engine._refuse_dangling_rows", lambda connection: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         database.upgrade()
     assert database.revision() == "0003"

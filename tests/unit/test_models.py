@@ -5,7 +5,7 @@ import pytest
 
 from lumigator_nb import models
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, UnknownModelError
-from lumigator_nb.models import sentences
+from lumigator_nb.models.prompts import sentences
 from lumigator_nb.specs import Model
 
 

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from lumigator_nb import outfit
-from lumigator_nb.keys import redactor
-from lumigator_nb.outfit import Log
+from lumigator_nb.engine import process_setup
+from lumigator_nb.engine.process_setup import Log
+from lumigator_nb.security.redaction import redactor
 
 
 @pytest.mark.parametrize("pieces", [["ab", "cd", "ef"], ["abcdef"], ["a", "bcdef"], ["", "abc", "", "def"]])
@@ -29,9 +29,9 @@ def test_of_a_long_log_beginning_and_end_are_kept_and_what_is_lost_is_counted() 
 
 
 def test_memory_does_not_grow_with_what_is_logged() -> None:
-    with outfit.logged(redactor({})) as printed:
+    with process_setup.logged(redactor({})) as printed:
         for number in range(200):
             logging.getLogger("test").warning("%d %s", number, "x" * 50_000)
-    assert len(printed.getvalue()) < 3 * outfit.LOG_PART
-    assert printed._end.tell() < 3 * outfit.LOG_PART
+    assert len(printed.getvalue()) < 3 * process_setup.LOG_PART
+    assert printed._end.tell() < 3 * process_setup.LOG_PART
     assert "WARNING 199 xxx" in printed.getvalue()

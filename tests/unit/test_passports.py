@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb.metrics import criteria, verdicts
+from lumigator_nb.metrics.judges import criteria, verdicts
 from lumigator_nb.models import Prediction
-from lumigator_nb.services import passports, preferences
+from lumigator_nb.services.comparison import judge_reports
+from lumigator_nb.services.judging import judge_bias
 
 
 def verdicts_of(position: float, length: float, rows: int, seed: int, quality: float = 0.5) -> pd.DataFrame:
@@ -49,7 +50,7 @@ PLANTED = [(0.0, 0.0), (0.3, 0.0), (-0.4, 0.2), (0.3, 0.5), (0.0, 0.9)]
 def test_intervals_hold_the_planted_values(position, length) -> None:
     hits = []
     for seed in range(20):
-        found = preferences.of_preferences("t", None, verdicts_of(position, length, 200, seed), FAMILIES, seed=seed)
+        found = judge_bias.of_preferences("t", None, verdicts_of(position, length, 200, seed), FAMILIES, seed=seed)
         for name, planted in (("position", position), ("length", length)):
             finding = found.find(name)
             hits.append(finding.low - 1e-9 <= planted <= finding.high + 1e-9)
@@ -58,7 +59,7 @@ def test_intervals_hold_the_planted_values(position, length) -> None:
 
 
 def test_what_answers_deserve_is_no_bias() -> None:
-    found = preferences.of_preferences("t", None, verdicts_of(0.0, 0.0, 300, 1, quality=0.9), FAMILIES)
+    found = judge_bias.of_preferences("t", None, verdicts_of(0.0, 0.0, 300, 1, quality=0.9), FAMILIES)
     assert found.find("position").value == pytest.approx(0)
     assert found.find("agreement of both orders").value == 1
     length = found.find("length")
@@ -66,21 +67,21 @@ def test_what_answers_deserve_is_no_bias() -> None:
 
 
 def test_one_family_that_wins_is_named() -> None:
-    found = preferences.of_preferences("t", GPT, verdicts_of(0.0, 0.0, 300, 1, quality=0.8), FAMILIES)
+    found = judge_bias.of_preferences("t", GPT, verdicts_of(0.0, 0.0, 300, 1, quality=0.8), FAMILIES)
     own = found.find("own family")
     assert own.low < 0.6 < own.high
     assert (
-        preferences.of_preferences("t", GPT, verdicts_of(0, 0, 9, 1), {"a": "gpt", "b": "gpt"}).find("own family")
+        judge_bias.of_preferences("t", GPT, verdicts_of(0, 0, 9, 1), {"a": "gpt", "b": "gpt"}).find("own family")
         is None
     )
 
 
 def test_too_few_verdicts_tell_nothing() -> None:
-    found = preferences.of_preferences("t", None, verdicts_of(0.0, 0.0, 1, 0), FAMILIES)
+    found = judge_bias.of_preferences("t", None, verdicts_of(0.0, 0.0, 1, 0), FAMILIES)
     assert np.isnan(found.find("position").low)
     assert "too little to tell" in str(found)
     unread = verdicts_of(0.0, 0.0, 5, 0).assign(preference=np.nan)
-    empty = preferences.of_preferences("t", None, unread, FAMILIES)
+    empty = judge_bias.of_preferences("t", None, unread, FAMILIES)
     assert empty.unread == empty.asked == 10
 
 
@@ -89,11 +90,13 @@ def test_scores_that_follow_length_are_found() -> None:
     lengths = draw.integers(10, 300, (2, 150)).astype(float)
     fair, biased = draw.integers(1, 6, (2, 150)).astype(float), np.round(lengths / 60)
     models = [GPT, lm.Model("hf/meta-llama/Llama-3.2-1B")]
-    clean = passports.of_scores("s", None, fair, lengths, models).find("length")
+    clean = judge_reports.of_scores("s", None, fair, lengths, models).find("length")
     assert clean.low <= 0 <= clean.high
-    assert passports.of_scores("s", None, biased, lengths, models).find("length").low > 0.8
+    assert judge_reports.of_scores("s", None, biased, lengths, models).find("length").low > 0.8
     human = fair + draw.normal(0, 0.5, fair.shape)
-    found = passports.of_scores("s", GPT, fair, lengths, models, retest=[[1, 1], [5, 4], [3, 3], [2, 2]], human=human)
+    found = judge_reports.of_scores(
+        "s", GPT, fair, lengths, models, retest=[[1, 1], [5, 4], [3, 3], [2, 2]], human=human
+    )
     assert found.find("agreement with people (α)").low > 0.7
     assert found.find("agreement with itself").value > 0.8
     assert found.find("own family").low <= 0 <= found.find("own family").high
@@ -113,7 +116,7 @@ def test_scores_that_follow_length_are_found() -> None:
     ],
 )
 def test_families_are_known_by_name(name, family) -> None:
-    assert passports.family(lm.Model(name)) == family
+    assert judge_reports.family(lm.Model(name)) == family
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from lumigator_nb import config
 from lumigator_nb.specs import StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import connect
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

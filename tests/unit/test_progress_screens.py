@@ -11,18 +11,21 @@ import pytest
 import sqlalchemy as sa
 from waiting import until
 
-from lumigator_nb import results
-from lumigator_nb.dashboards.experiments import ExperimentPage, ExperimentsPage
-from lumigator_nb.dashboards.jobs import JobPage, JobsPage
+from lumigator_nb.dashboards.pages.experiments import ExperimentPage, ExperimentsPage
+from lumigator_nb.dashboards.pages.workflows import JobPage, JobsPage
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Experiment, Workflow
 from lumigator_nb.display.progress import ProgressRow
 from lumigator_nb.errors import NotFoundError
-from lumigator_nb.presentation import experiments, jobs, progress_markup, progressing, watcher
-from lumigator_nb.presentation.progressing import detailed, progress_view
+from lumigator_nb.presentation import watcher
+from lumigator_nb.presentation.progress import experiments, markup
+from lumigator_nb.presentation.progress import view as progressing
+from lumigator_nb.presentation.progress import workflows as jobs
+from lumigator_nb.presentation.progress.view import detailed, progress_view
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.presentation.watcher import Watcher
-from lumigator_nb.records import Experiment, Workflow
-from lumigator_nb.repositories import writing
 from lumigator_nb.specs import Model, Progress, Status, Step, Summarization, now
+from lumigator_nb.storage import results
 from lumigator_nb.widgets.progress import progress
 
 if TYPE_CHECKING:
@@ -143,7 +146,7 @@ def test_the_first_answers_do_not_tell_how_long_it_takes(
     view = progress_view(inline_ws, record)
     assert view.models[0].left_s is None
     assert view.left_s is None
-    assert "not known yet" in progress_markup.summary(view)
+    assert "not known yet" in markup.summary(view)
 
 
 def test_cost_is_what_ended_steps_left_and_what_the_running_one_spent(
@@ -156,11 +159,11 @@ def test_cost_is_what_ended_steps_left_and_what_the_running_one_spent(
         job.details = {"cost": 0.5}  # of an earlier attempt
     view = progress_view(inline_ws, record)
     assert view.cost == pytest.approx(0.75)
-    assert "$0.75 so far" in progress_markup.model_block(view.models[0])
+    assert "$0.75 so far" in markup.model_block(view.models[0])
     inline_ws.workflows.stop(record)
     stopped = progress_view(inline_ws, record)
     assert stopped.cost == pytest.approx(0.75)
-    assert "30 of 100 examples" in progress_markup.model_block(stopped.models[0])
+    assert "30 of 100 examples" in markup.model_block(stopped.models[0])
 
 
 def test_models_side_by_side_count_once_and_pauses_not_at_all() -> None:
@@ -183,7 +186,7 @@ def test_a_failed_model_shows_why_with_the_end_of_its_log(inline_ws: Workspace, 
     failed = detailed(inline_ws, progress_view(inline_ws, done)).models[-1]
     assert failed.act == "resume"
     assert failed.log == f"line\n{BAD}\nlast"
-    block = progress_markup.model_block(failed)
+    block = markup.model_block(failed)
     assert "without a result" in block
     assert "End of the log" in block
     assert BAD not in block
@@ -212,14 +215,14 @@ def test_an_experiment_without_models_draws(inline_ws: Workspace) -> None:
     ],
 )  # fmt: skip
 def test_rates_have_two_digits(rate: float | None, said: str) -> None:
-    assert progress_markup.speed(rate) == said
+    assert markup.speed(rate) == said
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(3, "5 s"), (24, "25 s"), (59.5, "1 min"), (150, "3 min"), (3700, "1 h 10 min")]
 )
 def test_time_left_is_rounded_upwards(seconds: float, said: str) -> None:
-    assert progress_markup.duration_left(progressing._rounded(seconds)) == said
+    assert markup.duration_left(progressing._rounded(seconds)) == said
 
 
 def test_stale_numbers_say_so() -> None:
@@ -227,7 +230,7 @@ def test_stale_numbers_say_so() -> None:
         experiment_id="x", label=BAD, fingerprint="f", model=Model("baseline/copy"), status=Status.RUNNING, stale=True
     )
     model = progressing._model(workflow, ProgressRow("m", Status.RUNNING), [], None, None)
-    block = progress_markup.model_block(model)
+    block = markup.model_block(model)
     assert "cluster unreachable" in block
     assert BAD not in block
 

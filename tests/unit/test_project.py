@@ -18,10 +18,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lumigator_nb
-from lumigator_nb import config, layout, results
+from lumigator_nb import config
 from lumigator_nb.cluster import versions
 from lumigator_nb.specs import MetricSpec, Model, StoreSpec, Summarization, WorkflowSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -147,7 +148,10 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     ("module", "unwanted"),
     [
         ("lumigator_nb", "torch ray panel pandas sqlmodel matplotlib ipywidgets numpy pydantic"),
-        ("lumigator_nb.worker", "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib pandas"),
+        (
+            "lumigator_nb.engine.worker",
+            "sqlmodel sqlalchemy fastapi ipywidgets panel typer ray torch matplotlib pandas",
+        ),
         ("lumigator_nb.cli", "torch ray panel pandas matplotlib ipywidgets"),
     ],
 )
@@ -171,7 +175,7 @@ def test_a_worker_with_a_baseline_never_loads_pandas(tmp_path) -> None:
     )
     results.write_spec(store, spec)
     code = (
-        "import sys; from lumigator_nb import worker; print(worker.main(sys.argv[1:]), 'pandas' in sys.modules);"
+        "import sys; from lumigator_nb.engine import worker; print(worker.main(sys.argv[1:]), 'pandas' in sys.modules);"
         "import pyarrow; print(len(pyarrow.table({'a': [1, None]}).to_pandas()))"
     )
     done = subprocess.check_output([sys.executable, "-c", code, store.spec.uri, "w"], text=True, env=os.environ)

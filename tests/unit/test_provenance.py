@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import __version__, inference, results, steps
+from lumigator_nb import __version__
+from lumigator_nb.database.queries import reading, writing
+from lumigator_nb.engine import inference, steps
 from lumigator_nb.errors import NotFoundError
-from lumigator_nb.repositories import reading, writing
-from lumigator_nb.services import provenance
+from lumigator_nb.services.workflows import provenance
 from lumigator_nb.specs import Status, Summarization
+from lumigator_nb.storage import results
 
 FRAME = pd.DataFrame({"example": ["One. Two.", "Three. Four."], "ground_truth": ["One.", "Three."]})
 

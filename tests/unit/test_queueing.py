@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumigator_nb import layout
 from lumigator_nb.cluster import JobState
-from lumigator_nb.dispatcher import Dispatcher, under_way
+from lumigator_nb.cluster.dispatcher import Dispatcher, under_way
+from lumigator_nb.cluster.queue import Queue, Waiting, in_turn
 from lumigator_nb.errors import ClusterUnavailableError
-from lumigator_nb.queueing import Queue, Waiting, in_turn
-from lumigator_nb.services.dispatching import Dispatching
+from lumigator_nb.services.workflows.dispatching import Dispatching
 from lumigator_nb.specs import Model, Status, StoreSpec, now
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 
 TIME = now()
 LIMIT = 2

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import layout, models
+from lumigator_nb import models
 from lumigator_nb.errors import BudgetReachedError
 from lumigator_nb.specs import Status
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.testing.judging import Judge as Planted
+from lumigator_nb.storage import layout
+from lumigator_testing import ModelServer
+from lumigator_testing.judging import Judge as Planted
 
 NAME, SECRET = "DATABASE_PASSWORD", "hunter2-hunter2-hunter2"
 LEAKED = f"The password is {SECRET}. Change it."

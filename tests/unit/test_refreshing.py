@@ -8,11 +8,12 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from lumigator_nb import layout, results
 from lumigator_nb.cluster import JobState
-from lumigator_nb.services import garbage, refreshing
+from lumigator_nb.services.upkeep import garbage
+from lumigator_nb.services.workflows import refreshing
 from lumigator_nb.specs import Model, Progress, Status, Step
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 
 FRAME = pd.DataFrame({"example": ["It rains. It pours.", "It snows."], "ground_truth": ["Rain.", "Snow."]})
 MANY = 12
@@ -51,7 +52,7 @@ def at_work(ws, cluster, experiment, count: int = 1):
 
 def ends(ws, workflow, *steps: Step) -> None:
     """Do what a worker does."""
-    from lumigator_nb import steps as steps_of
+    from lumigator_nb.engine import steps as steps_of
 
     for step in steps:
         steps_of.execute(step, results.read_spec(ws.store, workflow.id), ws.store)

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
+from lumigator_nb.database.queries import writing
 from lumigator_nb.errors import ClusterUnavailableError, InvalidInputError, JobFailedError, NotFoundError
-from lumigator_nb.repositories import writing
-from lumigator_nb.services import reproduction
-from lumigator_nb.services.provenance import Change
-from lumigator_nb.services.reproduction import Again, Differing, Reproduction
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.services.workflows import reproduction
+from lumigator_nb.services.workflows.provenance import Change
+from lumigator_nb.services.workflows.reproduction import Again, Differing, Reproduction
+from lumigator_testing import ModelServer
 
 N = 40
 FRAME = pd.DataFrame(

@@ -27,21 +27,21 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
-from lumigator_nb import layout
 from lumigator_nb.cluster import JobState
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
+from lumigator_nb.database.queries import reading, writing
+from lumigator_nb.database.records import Removal
 from lumigator_nb.errors import ClusterUnavailableError, StoreUnavailableError
-from lumigator_nb.records import Removal
-from lumigator_nb.repositories import reading, writing
-from lumigator_nb.rest import decisions
-from lumigator_nb.rest import schemas as api
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.examples import EXAMPLES
-from lumigator_nb.rest.links import Links
-from lumigator_nb.rest.lists import Lists
+from lumigator_nb.rest.routes import decisions
+from lumigator_nb.rest.signed_links import Links
+from lumigator_nb.rest.single_flight import Lists
 from lumigator_nb.rest.state import Services
-from lumigator_nb.services import garbage
-from lumigator_nb.services.status import SUBMISSION_GRACE
+from lumigator_nb.rest.wire import schemas as api
+from lumigator_nb.rest.wire.examples import EXAMPLES
+from lumigator_nb.services.upkeep import garbage
 from lumigator_nb.specs import Status, Step
+from lumigator_nb.storage import layout
 from lumigator_nb.workspace import connect
 
 API = "/api/v1"

@@ -13,13 +13,13 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
+from lumigator_nb.database.queries import writing
+from lumigator_nb.database.records import Token
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
-from lumigator_nb.records import Token
-from lumigator_nb.repositories import writing
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
-from lumigator_nb.services import tokens
+from lumigator_nb.services.access import tokens
 from lumigator_nb.specs import now
 
 API = "/api/v1"

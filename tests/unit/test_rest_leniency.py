@@ -12,9 +12,9 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.leniency import HEADER
-from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
+from lumigator_nb.rest.wire.leniency import HEADER
 
 API = "/api/v1"
 ROWS = 6
@@ -179,7 +179,7 @@ def test_lists_take_any_number(client, dataset, monkeypatch) -> None:
             answer = client.get(f"{API}/{path}?{query}")
             assert answer.status_code == 200, (path, query, answer.text)
     uploaded(client, CSV + "More.,More\n")
-    monkeypatch.setattr("lumigator_nb.rest.paging.MOST", 1)
+    monkeypatch.setattr("lumigator_nb.rest.wire.paging.MOST", 1)
     counts = {query: len(client.get(f"{API}/datasets?{query}").json()["items"])
               for query in ("limit=0", "limit=5", "limit=-1", "skip=-1&limit=1", "skip=2")}  # fmt: skip
     assert counts == {"limit=0": 0, "limit=5": 1, "limit=-1": 1, "skip=-1&limit=1": 1, "skip=2": 0}
@@ -258,8 +258,11 @@ def test_a_row_with_too_many_cells_is_refused(client) -> None:
 
 def test_ground_truth_without_a_word_is_none_and_some_of_it_is_used(client, services) -> None:
     empty = uploaded(client, "examples,ground_truth\na, \nb,\n").json()["id"]
-    refused = sent(client, "experiments", {"name": "e", "dataset": empty, "metrics": ["rouge"]}, 422).json()
-    assert "ground truth is needed for: rouge; the dataset has none" in refused["detail"]
+    alone = sent(client, "experiments", {"name": "e", "dataset": empty, "metrics": ["rouge"]}).json()["id"]
+    unscored = workflow(client, alone).json()
+    failed = client.get(f"{API}/workflows/{unscored['id']}").json()
+    assert failed["status"] == "failed"
+    assert "rouge: ground truth is needed" in failed["message"]
     some = uploaded(client, "examples,ground_truth\nText one.,Text one.\nText two.,\n").json()["id"]
     made = workflow(client, experiment(client, some)).json()
     details = client.get(f"{API}/workflows/{made['id']}").json()

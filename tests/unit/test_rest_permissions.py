@@ -17,10 +17,10 @@ from starlette.testclient import TestClient
 from lumigator_nb import models
 from lumigator_nb.config import load
 from lumigator_nb.errors import ConfigurationError
-from lumigator_nb.models.access import provider_in_name
+from lumigator_nb.models.providers.api_settings import provider_in_name
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.links import Links
 from lumigator_nb.rest.permissions import _is_public
+from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import Model
 

@@ -18,8 +18,8 @@ from varied import pairs
 import lumigator_nb as lm
 from lumigator_nb import metrics
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, LumigatorError, MissingFieldsError
-from lumigator_nb.metrics import counting
 from lumigator_nb.metrics.base import NO_GROUND_TRUTH, NO_PREDICTION
+from lumigator_nb.metrics.kernels import counting
 from lumigator_nb.metrics.rouge import NO_WORDS, Rouge
 from lumigator_nb.specs import MetricSpec
 

@@ -18,8 +18,10 @@ from pydantic import SecretStr
 from waiting import PATIENCE_S
 
 import lumigator_nb as lm
-from lumigator_nb import config, keys, layout
-from lumigator_nb.db import Database
+from lumigator_nb import config
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import reading, writing
+from lumigator_nb.database.records import Experiment
 from lumigator_nb.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -27,13 +29,13 @@ from lumigator_nb.errors import (
     SecretError,
     StoreUnavailableError,
 )
-from lumigator_nb.records import Experiment
-from lumigator_nb.repositories import reading, writing
-from lumigator_nb.services.secrets import MOST_BYTES, Secrets, redactor_of
+from lumigator_nb.security import redaction
+from lumigator_nb.security.vault import FILE, SealingKey, Vault
+from lumigator_nb.services.access.secrets import MOST_BYTES, Secrets, redactor_of
 from lumigator_nb.specs import Status
-from lumigator_nb.testing import ModelServer
-from lumigator_nb.vault import FILE, SealingKey, Vault
+from lumigator_nb.storage import layout
 from lumigator_nb.workspace import Workspace
+from lumigator_testing import ModelServer
 
 VALUE = "sk-canary-0123456789abcdef"
 TEXT, OTHER = "a long text that nobody guesses", "another text, just as long"
@@ -227,10 +229,10 @@ def test_whoever_is_killed_while_rotating_finds_everything_openable(database, tm
     }[moment]
     code = f"""
 import os
-from lumigator_nb import config, vault
-from lumigator_nb.db import Database
-from lumigator_nb.services import secrets
-from lumigator_nb.vault import Vault
+from lumigator_nb import config; from lumigator_nb.security import vault
+from lumigator_nb.database.engine import Database
+from lumigator_nb.services.access import secrets
+from lumigator_nb.security.vault import Vault
 def kill(*arguments):
     if {moment == "renew"}: target(*arguments)
     os._exit(9)
@@ -413,7 +415,7 @@ def test_a_stored_key_reaches_the_worker_and_nothing_that_lasts(ws, cluster, ser
     (workflow,) = workflows
     assert workflow.status is Status.SUCCEEDED, workflow.error
     (sealed,) = cluster.sealed
-    assert keys.unseal(sealed) == {NAME: VALUE}
+    assert redaction.unseal(sealed) == {NAME: VALUE}
     assert not ws.store.exists(layout.sealed_keys(workflow.id))
     comparison = ws.compare(experiment)
     report = comparison.export(tmp_path / "report.html").read_text()

@@ -19,12 +19,12 @@ pytest.importorskip("fastapi")
 
 import requests
 
-from lumigator_nb.dashboards import serving as dashboards
-from lumigator_nb.dashboards.gates import Token
-from lumigator_nb.dashboards.serving import Serving
-from lumigator_nb.rest import bridge
-from lumigator_nb.server import JsonLines, Lines, Server, log_to_stderr
 from lumigator_nb.services.experiments import Experiments
+from lumigator_nb.serving import asgi_bridge
+from lumigator_nb.serving import http as dashboards
+from lumigator_nb.serving.gates import Token
+from lumigator_nb.serving.http import Serving
+from lumigator_nb.serving.rest_and_dashboard import JsonLines, Lines, Server, log_to_stderr
 
 CSV = "example,ground_truth\nText one begins. It ends.,One\n"
 
@@ -63,7 +63,7 @@ def uploaded(address: str) -> str:
 ])  # fmt: skip
 def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) -> None:
     monkeypatch.setattr(dashboards, "HEADER_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(bridge, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(asgi_bridge, "PATIENCE_S", 0.2)
     with running(inline_ws) as address:
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as slow:
@@ -219,11 +219,15 @@ def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
             monkeypatch.setattr(logger, field, [] if field == "handlers" else getattr(logger, field))
     log_to_stderr(as_json=True)
     try:
-        logging.getLogger("lumigator_nb.server").info("begun")
+        logging.getLogger("lumigator_nb.serving.rest_and_dashboard").info("begun")
         warnings.warn("the same content is here already", stacklevel=1)
         logging.getLogger("tornado.application").error("two\nlines")
     finally:
         logging.captureWarnings(False)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["logger"] for line in lines] == ["lumigator_nb.server", "py.warnings", "tornado.application"]
+    assert [line["logger"] for line in lines] == [
+        "lumigator_nb.serving.rest_and_dashboard",
+        "py.warnings",
+        "tornado.application",
+    ]
     assert "the same content is here already" in lines[1]["message"]

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import layout, metrics, results, worker
+from lumigator_nb import metrics
+from lumigator_nb.engine import worker
 from lumigator_nb.errors import (
     ClusterUnavailableError,
     ConfigurationError,
@@ -25,9 +26,10 @@ from lumigator_nb.errors import (
     UnknownModelError,
     WaitTimeoutError,
 )
-from lumigator_nb.services.status import LOST
+from lumigator_nb.services.workflows.status import LOST
 from lumigator_nb.specs import Status, Step, StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 
 
 @pytest.fixture

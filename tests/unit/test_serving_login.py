@@ -11,11 +11,11 @@ from typer.main import get_command
 
 from lumigator_nb.cli import app
 from lumigator_nb.config import Settings
-from lumigator_nb.dashboards.gates import OAuth, Token, gate_of
-from lumigator_nb.dashboards.login import Attempts
-from lumigator_nb.dashboards.passwords import Passwords, add_user
-from lumigator_nb.dashboards.serving import Origins, Serving, _secret, is_loopback
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
+from lumigator_nb.serving.gates import OAuth, Token, gate_of
+from lumigator_nb.serving.http import Origins, Serving, _secret, is_loopback
+from lumigator_nb.serving.login import Attempts
+from lumigator_nb.serving.passwords import Passwords, add_user
 
 TOKEN = "a-token-of-some-length"
 
@@ -265,7 +265,7 @@ def test_the_key_of_the_cookies_is_one_where_many_start_at_once(tmp_path) -> Non
 def test_a_refused_page_is_logged_with_the_option_that_helps(caplog) -> None:
     from types import SimpleNamespace
 
-    from lumigator_nb.dashboards.serving import _Socket
+    from lumigator_nb.serving.http import _Socket
 
     socket = SimpleNamespace(
         settings={"lumigator_origins": Origins(frozenset())}, request=SimpleNamespace(host="127.0.0.1:5006")

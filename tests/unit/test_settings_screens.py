@@ -5,14 +5,14 @@ from waiting import until
 
 from lumigator_nb.dashboards.shell import Context
 from lumigator_nb.errors import ClusterUnavailableError, ConfigurationError, InvalidInputError, NotFoundError
-from lumigator_nb.models.checking import KeyCheck, providers_of
+from lumigator_nb.models.key_check import KeyCheck, providers_of
 from lumigator_nb.presentation import settings as shown
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.services.cache import CacheSize
-from lumigator_nb.testing.client import ModelServer
-from lumigator_nb.widgets.embedded import Dashboard, dashboard
+from lumigator_nb.services.answer_cache import CacheSize
+from lumigator_nb.widgets.dashboard import Dashboard, dashboard
 from lumigator_nb.widgets.settings import settings
+from lumigator_testing.client import ModelServer
 
 VALUE = "sk-0123456789-mine"
 NAME = "OPENAI_API_KEY"
@@ -234,7 +234,7 @@ class Page:
     """The settings' page in a session without a browser."""
 
     def __init__(self, ws, address="#/settings") -> None:
-        from lumigator_nb.dashboards.settings import SettingsPage
+        from lumigator_nb.dashboards.pages.settings import SettingsPage
 
         self.told, self.gone = [], []
         context = Context(ws, watcher_of(ws), None, None)
@@ -303,7 +303,7 @@ def test_the_frame_of_a_notebook_leads_where_the_browser_can_go(inline_ws, monke
     class Served:
         port, path, running = 4321, "/secret-path/", True
 
-    monkeypatch.setattr("lumigator_nb.widgets.embedded._served", lambda ws: Served())
+    monkeypatch.setattr("lumigator_nb.widgets.dashboard._served", lambda ws: Served())
     assert dashboard(inline_ws).url == "http://127.0.0.1:4321/secret-path/#/experiments"
     monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
     found = dashboard(inline_ws)

@@ -9,9 +9,9 @@ from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
 import lumigator_nb as lm
-from lumigator_nb.display.markdown import as_markdown
-from lumigator_nb.records import Dataset, Experiment, Workflow
-from lumigator_nb.services.comparisons import Comparison
+from lumigator_nb.database.records import Dataset, Experiment, Workflow
+from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.markdown import as_markdown
 from lumigator_nb.specs import MetricSpec, Model, Status, Summarization
 from lumigator_nb.statistics import bootstrap_interval, intervals, pseudo_values, resampled_scores
 

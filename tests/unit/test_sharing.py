@@ -23,17 +23,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import lumigator_nb as lm
-from lumigator_nb import layout
 from lumigator_nb.cli import share
 from lumigator_nb.config import Settings
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import reading, writing
+from lumigator_nb.database.records import Job, Workflow
 from lumigator_nb.errors import ConflictError, DamagedError, InvalidInputError, NotFoundError, StoreUnavailableError
-from lumigator_nb.records import Job, Workflow
-from lumigator_nb.repositories import reading, writing
 from lumigator_nb.services import sharing
 from lumigator_nb.services.sharing import loading
 from lumigator_nb.specs import Status, Step, StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* is loaded with all its numbers:UserWarning")

@@ -14,13 +14,14 @@ from starlette.testclient import TestClient
 from lumigator_nb.cli import common
 from lumigator_nb.display.progress import as_text
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, MissingFieldsError
-from lumigator_nb.presentation.progress_markup import act_words, static
-from lumigator_nb.presentation.progressing import perform_all, progress_view
+from lumigator_nb.presentation.launch.metrics import metric_views
+from lumigator_nb.presentation.progress.markup import act_words, static
+from lumigator_nb.presentation.progress.view import perform_all, progress_view
 from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.links import Links
+from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
-from lumigator_nb.specs import Translation
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.specs import Summarization, Translation
+from lumigator_testing import ModelServer
 
 API = "/api/v1"
 EXTRA = "metric bertscore was skipped: metric 'bertscore' needs packages that are not installed; install them where"
@@ -164,7 +165,7 @@ def test_a_workflow_says_which_metrics_it_skipped(client, no_bertscore) -> None:
 
 
 def test_what_was_skipped_is_computed_when_it_can_be(client, inline_ws, monkeypatch) -> None:
-    monkeypatch.setattr("lumigator_nb.metrics.treebank._punkt", _missing)
+    monkeypatch.setattr("lumigator_nb.metrics.kernels.treebank._punkt", _missing)
     experiment = created(client, "experiments", {"name": "e", "dataset": uploaded(client), "metrics": ["rouge"]})
     workflow = launched(client, experiment["id"], ["meteor"])
     assert "meteor was skipped: no data" in workflow["message"]
@@ -314,6 +315,7 @@ def test_a_button_computes_what_was_skipped(inline_ws, uneven) -> None:
     view = progress_view(inline_ws, uneven)
     assert [model.act for model in view.models] == [None, "score"]
     assert act_words("score", view.able("score")) == "Compute skipped metrics"
+    assert act_words("score", view.able("score"), alone=True) == "Score again"
     perform_all(inline_ws, "score", view.able("score"))
     inline_ws.wait(uneven, progress=False, check=True)
     assert [model.act for model in progress_view(inline_ws, uneven).models] == [None, None]
@@ -338,3 +340,15 @@ def test_a_workbook_has_a_sheet_of_what_was_not_computed(inline_ws, uneven, tmp_
     path = inline_ws.compare(uneven).export(tmp_path / "book.xlsx")
     sheet = pd.read_excel(path, sheet_name="Not computed")
     assert ["meteor", "baseline/lead-1", "no data"] in sheet.to_numpy().tolist()
+
+
+def test_a_form_says_what_a_language_changes(inline_ws) -> None:
+    frame = pd.DataFrame({"example": ["The house."], "ground_truth": ["Das Haus."]})
+    dataset = inline_ws.datasets.upload(frame, name="d")
+    german, japanese, unknown = (
+        next(view for view in metric_views(inline_ws, dataset, task) if view.key == "meteor")
+        for task in (Translation("en", "de"), Translation("en", "ja"), Summarization())
+    )
+    assert (german.problem, german.usual, "without synonyms" in german.text) == (None, True, True)
+    assert japanese.problem == "Metric 'meteor' counts words, and Japanese puts no spaces between them"
+    assert (unknown.problem, "without synonyms" in unknown.text) == (None, False)

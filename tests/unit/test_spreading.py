@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lumigator_nb import metrics
+from lumigator_nb.engine.pool import sizing
+from lumigator_nb.engine.pool.work_board import Board, Boards
 from lumigator_nb.specs import Launch, MetricSpec, Model, Resources
-from lumigator_nb.spreading import plan
-from lumigator_nb.spreading.board import Board, Boards
 
 
 class Clock:
@@ -123,7 +123,7 @@ def test_when_both_who_have_an_item_die_it_waits_again(clock) -> None:
 def test_every_item_is_reported_once_whoever_dies(seed, clock) -> None:
     chance = random.Random(seed)
     items = range(chance.randrange(1, 60))
-    board = Board(plan.lots(items, 3, 4), least_seconds=5.0, clock=clock)
+    board = Board(sizing.lots(items, 3, 4), least_seconds=5.0, clock=clock)
     found: dict[int, int] = {}
     held: dict[int, list[int]] = {1: [], 2: [], 3: []}
     newest = 3
@@ -177,7 +177,7 @@ def test_who_has_been_at_the_board_is_known() -> None:
     [(3, 2, 8, {1}), (100, 2, 8, {8, 4}), (100, 2, 1, {1}), (40, 4, 8, {2}), (1, 8, 8, {1})],
 )
 def test_lots_are_small_enough_to_share(n_shards, processes, most, sizes) -> None:
-    lots = plan.lots(range(n_shards), processes, most)
+    lots = sizing.lots(range(n_shards), processes, most)
     assert [item for lot in lots for item in lot] == list(range(n_shards))
     assert {len(lot) for lot in lots} == sizes
 
@@ -199,7 +199,7 @@ LEAD, HF, API = Model("baseline/lead-2"), Model("hf/any"), Model("openai/any")
     ],
 )
 def test_what_is_worth_sharing(model, launch, n_examples, spread) -> None:
-    assert plan.is_spread(model, launch, n_examples) is spread
+    assert sizing.is_spread(model, launch, n_examples) is spread
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ def test_what_is_worth_sharing(model, launch, n_examples, spread) -> None:
     ],
 )
 def test_what_each_process_takes(model, given, cpus) -> None:
-    assert plan.per_process(model, given) == given.model_copy(update={"num_cpus": cpus})
+    assert sizing.per_process(model, given) == given.model_copy(update={"num_cpus": cpus})
 
 
 def test_only_neural_metrics_take_the_models_gpus() -> None:
     given = Resources(num_cpus=4.0, num_gpus=1.0)
-    assert plan.per_scorer(MetricSpec(name="rouge"), given) == Resources(num_cpus=1.0)
-    assert plan.per_scorer(MetricSpec(name="bertscore"), given) == Resources(num_cpus=1.0, num_gpus=1.0)
+    assert sizing.per_scorer(MetricSpec(name="rouge"), given) == Resources(num_cpus=1.0)
+    assert sizing.per_scorer(MetricSpec(name="bertscore"), given) == Resources(num_cpus=1.0, num_gpus=1.0)
 
 
 @pytest.mark.parametrize("name", metrics.known())
@@ -227,7 +227,7 @@ def test_a_metric_whose_code_imports_torch_gets_a_gpu(name) -> None:
     spec = MetricSpec(name=name)
     source = Path(inspect.getfile(metrics.class_of(spec))).read_text()
     computes = re.search(r"^ +import torch$", source, re.MULTILINE) is not None
-    assert plan.per_scorer(spec, Resources(num_gpus=1.0)).num_gpus == (1.0 if computes else None)
+    assert sizing.per_scorer(spec, Resources(num_gpus=1.0)).num_gpus == (1.0 if computes else None)
 
 
 @pytest.mark.parametrize(
@@ -244,4 +244,4 @@ def test_a_metric_whose_code_imports_torch_gets_a_gpu(name) -> None:
 )
 def test_how_many_find_room(needs, n_processes) -> None:
     nodes = [{"CPU": 4.0, "GPU": 2.0, "memory": 8.0 * 2**30}, {"CPU": 2.0, "memory": 1.0 * 2**30, "big": 1.0}]
-    assert plan.room(needs, nodes) == n_processes
+    assert sizing.room(needs, nodes) == n_processes

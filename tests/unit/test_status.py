@@ -4,14 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from lumigator_nb.cluster import JobState
-from lumigator_nb.records import Job, Workflow
-from lumigator_nb.services import endings
-from lumigator_nb.services.status import (
+from lumigator_nb.cluster import JobState, failure_reasons
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
+from lumigator_nb.database.records import Job, Workflow
+from lumigator_nb.services.workflows.status import (
     LOST,
     NEVER_SUBMITTED,
     NO_RESULT,
-    SUBMISSION_GRACE,
     Verdict,
     apply,
     derive_status,
@@ -63,7 +62,7 @@ OLD = 2 * SUBMISSION_GRACE
             {Step.INFERENCE: result(Step.INFERENCE, Status.FAILED).model_copy(update={"error": "MemoryError: "})},
             None,
             True,
-            (Status.FAILED, f"inference: MemoryError: ; {endings.remedy('MemoryError')}"),
+            (Status.FAILED, f"inference: MemoryError: ; {failure_reasons.remedy('MemoryError')}"),
             id="a failure comes with its remedy",
         ),
         pytest.param(workflow(Status.RUNNING), INFERRED, None, True, (Status.FAILED, LOST), id="lost half-way"),

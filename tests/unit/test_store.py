@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lumigator_nb import config, outfit, worker
+from lumigator_nb import config
+from lumigator_nb.engine import process_setup, worker
 from lumigator_nb.errors import ConfigurationError, MissingExtraError, NotFoundError, StoreUnavailableError
-from lumigator_nb.layout import safe_filename
 from lumigator_nb.specs import StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage.layout import safe_filename
+from lumigator_nb.storage.store import Store
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -125,7 +126,7 @@ def test_a_killed_write_is_found(tmp_path) -> None:
     program = f"""
 import os
 from lumigator_nb.specs import StoreSpec
-from lumigator_nb.store import Store
+from lumigator_nb.storage.store import Store
 with Store(StoreSpec(uri={tmp_path.as_uri()!r})).writing("x") as file:
     file.write(b"half")
     file.flush()
@@ -247,7 +248,7 @@ def test_an_unknown_protocol_is_refused() -> None:
     ],
 )
 def test_the_extra_that_is_missing_is_named(monkeypatch, uri, package, extra) -> None:
-    monkeypatch.delitem(sys.modules, "lumigator_nb.store_s3", raising=False)
+    monkeypatch.delitem(sys.modules, "lumigator_nb.storage.s3", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"lumigator-nb\[{extra}\]"):
         Store(StoreSpec(uri=uri))
@@ -307,7 +308,7 @@ def test_the_settings_of_s3_are_handed_on(monkeypatch, tmp_path) -> None:
 def test_the_worker_opens_the_store_in_the_same_style(monkeypatch, flag, path_style) -> None:
     opened = []
     elsewhere = StoreSpec(uri="memory://none")
-    monkeypatch.setattr(outfit, "Store", lambda spec, patience: opened.append(spec) or Store(elsewhere))
+    monkeypatch.setattr(process_setup, "Store", lambda spec, patience: opened.append(spec) or Store(elsewhere))
     with pytest.raises(NotFoundError):
         worker.main(["s3://lumi", "absent", "--endpoint-url", "https://s3.example", *flag])
     assert opened == [StoreSpec(uri="s3://lumi", endpoint_url="https://s3.example", path_style=path_style)]

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from waiting import PATIENCE_S
 
 import lumigator_nb as lm
-from lumigator_nb import layout
 from lumigator_nb.errors import ConflictError, DatasetError
+from lumigator_nb.storage import layout
 from lumigator_nb.tables import convert, delimited, numeric, plain, read_examples
 from lumigator_nb.tables.personal import PersonalData, is_card
 from lumigator_nb.tables.words import digit_counts, word_counts
@@ -213,7 +213,7 @@ def test_memory_is_flat(tmp_path, odd) -> None:
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(ws, tmp_path, monkeypatch) -> None:
-    from lumigator_nb.services import sources
+    from lumigator_nb.services.datasets import sources
 
     path = tmp_path / "log.csv"
     path.write_text("example\na\n")

@@ -11,7 +11,8 @@ import transformers
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models import Conversation, translating
+from lumigator_nb.models import Conversation
+from lumigator_nb.models.prompts import translating
 from lumigator_nb.specs import Model, Summarization, Translation, language_code
 
 TEXTS = ["The house is small.", "We meet at nine, not at ten, my friend.", "Das Haus ist klein."] * 8

@@ -12,9 +12,9 @@ from waiting import until
 
 from lumigator_nb import tables
 from lumigator_nb.errors import ConflictError, LumigatorError, MissingFieldsError
-from lumigator_nb.presentation import datasets as shown
+from lumigator_nb.presentation.datasets import datasets as shown
+from lumigator_nb.presentation.datasets.uploading import UploadForm, field_of, preview
 from lumigator_nb.presentation.routes import Route
-from lumigator_nb.presentation.uploading import UploadForm, field_of, preview
 from lumigator_nb.widgets.upload import upload
 
 CSV = "id;body;summary;shop\n" + "".join(f"{n};Text {n} <b>x</b>.;Sum {n}.;{n % 2}\n" for n in range(30))
@@ -374,7 +374,7 @@ def test_a_dataset_shows_its_examples_figures_and_versions(inline_ws) -> None:
 def context(inline_ws):
     pytest.importorskip("panel_material_ui")
     from lumigator_nb.dashboards.address import Address
-    from lumigator_nb.dashboards.parts import html
+    from lumigator_nb.dashboards.kit import html
     from lumigator_nb.dashboards.shell import Context
     from lumigator_nb.presentation.watcher import Watcher
 
@@ -386,7 +386,7 @@ def context(inline_ws):
 
 
 def test_the_list_page_searches_as_one_types(context, many) -> None:
-    from lumigator_nb.dashboards.datasets import DatasetsPage
+    from lumigator_nb.dashboards.pages.datasets import DatasetsPage
 
     page = DatasetsPage(context, Route.parse("#/datasets"))
     page.search.value_input = "set 03"
@@ -400,7 +400,7 @@ def test_the_list_page_searches_as_one_types(context, many) -> None:
 
 
 def test_the_upload_page_takes_a_file_to_its_dataset(context, inline_ws, tickets) -> None:
-    from lumigator_nb.dashboards.datasets import UploadPage
+    from lumigator_nb.dashboards.pages.datasets import UploadPage
 
     page = UploadPage(context, Route.parse("#/upload"))
     page._arrived(tickets)
@@ -420,7 +420,7 @@ def test_the_upload_page_takes_a_file_to_its_dataset(context, inline_ws, tickets
 
 
 def test_a_page_that_others_reach_takes_no_paths_of_its_server(context, tickets) -> None:
-    from lumigator_nb.dashboards.datasets import UploadPage
+    from lumigator_nb.dashboards.pages.datasets import UploadPage
 
     context.local = False
     page = UploadPage(context, Route.parse("#/upload"))
@@ -431,7 +431,7 @@ def test_a_page_that_others_reach_takes_no_paths_of_its_server(context, tickets)
 
 
 def test_the_dataset_page_archives_and_deletes(context, inline_ws, tickets) -> None:
-    from lumigator_nb.dashboards.datasets import DatasetPage
+    from lumigator_nb.dashboards.pages.datasets import DatasetPage
 
     inline_ws.datasets.upload(tickets, example="body", progress=False)
     page = DatasetPage(context, Route.parse("#/datasets/tickets"))

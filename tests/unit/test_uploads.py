@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import lumigator_nb as lm
-from lumigator_nb import layout
 from lumigator_nb.errors import ConflictError, DatasetError, InvalidInputError, LumigatorError, MissingFieldsError
+from lumigator_nb.storage import layout
 
 CSV = 'body,summary,product\n"It\'s late, really","late",a\n"Two\r\nlines; 🙂 $(touch x)",,b\n'
 

@@ -17,9 +17,9 @@ from keyring.errors import KeyringLocked
 from pydantic import SecretStr
 from waiting import PATIENCE_S
 
-from lumigator_nb import vault
 from lumigator_nb.errors import ConfigurationError, SecretError
-from lumigator_nb.vault import SealingKey, Vault
+from lumigator_nb.security import vault
+from lumigator_nb.security.vault import SealingKey, Vault
 
 VALUE = SecretStr("sk-0123456789abcdef")
 TEXT, OTHER = SecretStr("a long text that nobody guesses"), SecretStr("another text, just as long")
@@ -83,7 +83,8 @@ def test_the_key_file_is_made_once_and_for_the_owner_alone(tmp_path) -> None:
 
 
 def test_all_who_come_first_at_once_end_with_one_key(tmp_path) -> None:
-    code = "from pathlib import Path; from lumigator_nb.vault import Vault; print(Vault(Path('home')).current().id)"
+    code = "from pathlib import Path; from lumigator_nb.security.vault import Vault; "
+    code += "print(Vault(Path('home')).current().id)"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
         for _ in range(4)

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lumigator_nb.display import comparison as shown
+from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.display.html import escape
-from lumigator_nb.display.markdown import as_markdown, escaped
-from lumigator_nb.display.overview import score_table
-from lumigator_nb.presentation import comparison_markup as markup
-from lumigator_nb.presentation.comparing import Examined
-from lumigator_nb.records import Dataset, Experiment, Workflow
-from lumigator_nb.rest import documents
-from lumigator_nb.services.comparisons import Comparison
+from lumigator_nb.presentation.comparison import markup as markup
+from lumigator_nb.presentation.comparison.view import Examined
+from lumigator_nb.rest.wire import documents
+from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.markdown import as_markdown, escaped
+from lumigator_nb.services.comparison.overview import score_table
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Status, Summarization
 
 NAMES = r"((?:m\d|\d others?)(?:(?:, | and )(?:m\d|\d others?))*)"

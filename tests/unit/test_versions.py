@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumigator_nb.errors import InvalidInputError, NotFoundError
-from lumigator_nb.services.dataset_versions import coded, differences, history, read
+from lumigator_nb.services.datasets.versions import coded, differences, history, read
 
 if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace

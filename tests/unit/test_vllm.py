@@ -15,7 +15,7 @@ from test_huggingface import CHATML, IM_END, PAD, TASK, TEXTS, bart, byte_tokeni
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models import vllm_engine
+from lumigator_nb.models.providers import vllm as vllm_engine
 from lumigator_nb.specs import Model
 
 WINDOW, NEW = 200, 12

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import lumigator_nb
-from lumigator_nb.rest import wording
-from lumigator_nb.services import endings
+from lumigator_nb.cluster import failure_reasons
+from lumigator_nb.rest.wire import wording
 
 SOURCES = Path(lumigator_nb.__file__).parent
 # Not as the module itself tells Python: the names of the workspace and package, calls, and arguments by name. Settings
@@ -62,7 +62,7 @@ def test_hints_without_python_stay_as_they_are() -> None:
 
 
 def test_every_wording_is_of_a_hint_that_there_is() -> None:
-    texts = [text for _, text in hints()] + [endings.MEMORY]
+    texts = [text for _, text in hints()] + [failure_reasons.MEMORY]
     unused = [python for python, _ in wording._WORDS if not any(re.search(python, text) for text in texts)]
     assert unused == []
 
@@ -89,7 +89,7 @@ def test_a_hint_in_words_of_requests(hint, said) -> None:
         ("it went wrong\nHint: ws.workflows.resume(…) goes on", "it went wrong"),
         ("it went wrong\nHint: wait", "it went wrong\nHint: wait"),
         ("inference: TypeError: f() takes no x=1", "inference: TypeError: f() takes no x=1"),
-        (endings.MEMORY, endings.MEMORY.replace(" (lm.Model(…, batch_size=…))", "_size")),
+        (failure_reasons.MEMORY, failure_reasons.MEMORY.replace(" (lm.Model(…, batch_size=…))", "_size")),
         (None, None),
     ],
 )

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from lumigator_nb import metrics
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.results import PREDICTION_SCHEMA
 from lumigator_nb.services.sharing import manifest as parts
 from lumigator_nb.services.sharing.reading import Archive
 from lumigator_nb.services.sharing.safety import harmless_metric, harmless_model
-from lumigator_nb.services.status import Results
+from lumigator_nb.services.workflows.status import Results
 from lumigator_nb.specs import MetricResult, MetricSpec, Status, Step, StepResult
+from lumigator_nb.storage.results import PREDICTION_SCHEMA
 
 _SCORE_TYPES = (pa.float64(), pa.string(), pa.list_(pa.float64()))
 

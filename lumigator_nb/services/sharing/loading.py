@@ -19,19 +19,19 @@ import sqlalchemy as sa
 from filelock import FileLock
 from sqlmodel import SQLModel
 
-from lumigator_nb import layout, results
-from lumigator_nb.db import Database
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import UnitOfWork, reading, writing
+from lumigator_nb.database.records import Dataset, Experiment, Job, Label, Workflow
 from lumigator_nb.display.meter import Meter, metered
 from lumigator_nb.errors import ConflictError, InvalidInputError
-from lumigator_nb.records import Dataset, Experiment, Job, Label, Workflow
-from lumigator_nb.repositories import UnitOfWork, reading, writing
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.services.sharing import manifest as parts
 from lumigator_nb.services.sharing.checking import Content, content_of
 from lumigator_nb.services.sharing.reading import Archive, opened
-from lumigator_nb.services.status import Results, Verdict, apply, derive_status
+from lumigator_nb.services.workflows.status import Results, Verdict, apply, derive_status
 from lumigator_nb.specs import MetricResult, Status, Value
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 
 NOT_ENDED = "it had not ended when it was exported; resume it to go on"
 _LABELS_AT_ONCE = 1000

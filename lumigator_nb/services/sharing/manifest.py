@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from lumigator_nb import layout
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.specs import Launch, MetricSpec, Model, Sample, Status, Step, Task, Value
+from lumigator_nb.storage import layout
 
 FORMAT: Final = "lumigator-experiment"
 VERSION = 1
@@ -74,7 +74,7 @@ class Manifest(Value):
 
 
 class SharedDataset(Value):
-    """As :class:`lumigator_nb.records.Dataset`."""
+    """As :class:`lumigator_nb.database.records.Dataset`."""
 
     id: Id
     name: Name
@@ -93,7 +93,7 @@ class SharedDataset(Value):
 
 
 class SharedExperiment(Value):
-    """As :class:`lumigator_nb.records.Experiment`, without its dataset's id."""
+    """As :class:`lumigator_nb.database.records.Experiment`, without its dataset's id."""
 
     id: Id
     name: Name
@@ -104,7 +104,7 @@ class SharedExperiment(Value):
 
 
 class SharedJob(Value):
-    """As :class:`lumigator_nb.records.Job`."""
+    """As :class:`lumigator_nb.database.records.Job`."""
 
     id: Id
     step: Step
@@ -120,7 +120,7 @@ class SharedJob(Value):
 
 
 class SharedWorkflow(Value):
-    """As :class:`lumigator_nb.records.Workflow`, with its jobs; the fingerprint is computed anew."""
+    """As :class:`lumigator_nb.database.records.Workflow`, with its jobs; the fingerprint is computed anew."""
 
     id: Id
     label: str
@@ -137,7 +137,7 @@ class SharedWorkflow(Value):
 
 
 class SharedLabel(Value):
-    """As :class:`lumigator_nb.records.Label`; one line each."""
+    """As :class:`lumigator_nb.database.records.Label`; one line each."""
 
     id: Id
     kind: Literal["preference", "rating"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from lumigator_nb import metrics
 from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.keys import NAME, Redactor, secret_field
+from lumigator_nb.security.redaction import NAME, Redactor, secret_field
 from lumigator_nb.specs import MetricSpec, Model
 
 _FUNCTION = "_function"

@@ -25,17 +25,18 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 from sqlmodel import col, select
 
-from lumigator_nb import __version__, layout
-from lumigator_nb.db import Database
+from lumigator_nb._version import __version__
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import reading
+from lumigator_nb.database.records import Dataset, Experiment, Job, Label, Workflow
 from lumigator_nb.display.meter import Meter, metered
 from lumigator_nb.errors import DamagedError, InvalidInputError, NotFoundError
-from lumigator_nb.keys import Redactor, redactor
-from lumigator_nb.records import Dataset, Experiment, Job, Label, Workflow
-from lumigator_nb.repositories import reading
+from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.services.sharing import manifest as parts
 from lumigator_nb.services.sharing.safety import refuse_secret_fields, refuse_secret_values, without_code
 from lumigator_nb.specs import MetricResult, Step, Value
-from lumigator_nb.store import Store
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
 
 CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that the format knows

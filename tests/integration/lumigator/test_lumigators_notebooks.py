@@ -17,8 +17,9 @@ from serving import Serving
 from suites import SHIM, sources
 from waiting import PATIENCE_S
 
-from lumigator_nb.metrics import comet, isolated
-from lumigator_nb.testing import ModelServer
+from lumigator_nb.metrics import comet
+from lumigator_nb.metrics.kernels import own_environment
+from lumigator_testing import ModelServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -79,9 +80,9 @@ def home_with_comet(tmp_path_factory, monkeypatch) -> Path:
         (folder / "ready").touch()
 
     home = tmp_path_factory.mktemp("h")
-    monkeypatch.setattr(isolated, "_build", build)
+    monkeypatch.setattr(own_environment, "_build", build)
     monkeypatch.setenv("LUMIGATOR_HOME", str(home))
-    isolated._environment("COMET", comet.REQUIREMENTS)
+    own_environment._environment("COMET", comet.REQUIREMENTS)
     return home
 
 

@@ -14,7 +14,7 @@ import requests
 from frontend import behind_a_proxy, built
 from waiting import PATIENCE_S
 
-from lumigator_nb.testing import ModelServer
+from lumigator_testing import ModelServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -1,0 +1,146 @@
+"""Jobs: the list of workflows, and one of them with its steps and its log."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+
+import panel as pn
+import panel_material_ui as pmui
+
+from lumigator_nb.dashboards.kit import html, show
+from lumigator_nb.dashboards.pages.experiments import status_filter
+from lumigator_nb.dashboards.pages.progress import ActButton, BudgetDialog
+from lumigator_nb.dashboards.shell import Context, Page, in_words
+from lumigator_nb.display.html import join, tag
+from lumigator_nb.presentation.markup import crumbs, heading, link
+from lumigator_nb.presentation.progress import workflows as shown
+from lumigator_nb.presentation.progress.markup import done_words, own_block
+from lumigator_nb.presentation.progress.view import ModelProgress, perform_all
+from lumigator_nb.presentation.routes import Route
+
+
+class JobsPage(Page):
+    """The list, newest first; the route's query holds page and status."""
+
+    title = "Jobs"
+
+    def __init__(self, context: Context, route: Route) -> None:
+        super().__init__(context, route)
+        self.status = status_filter(route)
+        self.status.param.watch(lambda event: self._go(event.new), "value")
+        self.status.margin = (16, 0, 8, 0)
+        self._list = html()
+        under = "One for each model of an experiment, newest first."
+        self.layout = pn.Column(
+            html(heading("Jobs", under=under)), self.status, self._list, sizing_mode="stretch_width"
+        )
+        self._draw(shown.job_list(context.ws, route))
+
+    def _go(self, status: str) -> None:
+        route = self.route.with_(page=None, status=status)
+        if route != self.route:
+            self.context.go(route)
+
+    def _draw(self, view: shown.JobList) -> None:
+        self.status.visible = bool(view.total) or "status" in view.route.query
+        show(self._list, shown.list_markup(view))
+
+    def refresh(self) -> None:
+        """Draw what has changed."""
+        self.context.background(partial(shown.job_list, self.context.ws, self.route), self._draw)
+
+    def reroute(self, route: Route) -> bool:
+        """Show other choices."""
+        self.route = route
+        self.status.value = route.query.get("status", "")
+        self._draw(shown.job_list(self.context.ws, route))
+        return True
+
+
+class JobPage(Page):
+    """One workflow: how far it is, its steps, its log, and what can be done about it."""
+
+    def __init__(self, context: Context, route: Route) -> None:
+        super().__init__(context, route)
+        self.view = shown.job_view(context.ws, route.path[1])
+        self.title = self.view.workflow.label
+        self._reading = self._due = self._busy = False
+        self._head, self._model, self._steps, self._log = html(), html(), html(margin=(16, 0, 0, 0)), html()
+        self._act, self._budget = ActButton(self._ask), BudgetDialog()
+        self.download = pmui.FileDownload(
+            label="Download the log", size="small", callback=self._whole_log, auto=True,
+            filename=f"{self.view.workflow.id}.log.txt",
+        )  # fmt: skip
+        log_head = pn.FlexBox(
+            html(tag("h2", "Log"), sizing_mode=None), self.download, justify_content="space-between", align_items="end"
+        )
+        self.layout = pn.Column(
+            self._head, self._model, self._act.widget, self._steps, log_head, self._log, self._budget.dialog,
+            sizing_mode="stretch_width",
+        )  # fmt: skip
+        self._draw(self.view)
+        self.refresh()
+
+    def _draw(self, view: shown.JobView) -> None:
+        self.view = view
+        record = view.workflow
+        experiment = view.experiment
+        owner = link(Route(("experiments", experiment.name)), experiment.name)
+        way = crumbs(link(Route(("jobs",)), "Jobs"), *([owner] if experiment.job_name is None else []))
+        show(self._head, join([way, heading(record.label)]))
+        show(self._model, own_block(view.progress.models[0]))
+        self._act.show(view.progress.models[0], busy=self._busy)
+        show(self._steps, tag("div", *shown.steps_markup(view), shown.facts_markup(view), class_="lm-cards"))
+        show(self._log, shown.log_markup(view))
+
+    def refresh(self) -> None:
+        """Draw what has changed; the log is read while it may grow."""
+        self._due = True
+        if self._reading:
+            return
+        self._reading, self._due = True, False
+        self.context.background(partial(self._read, self.view), self._arrived, self._failed)
+
+    def _read(self, before: shown.JobView) -> shown.JobView:
+        view = shown.job_view(self.context.ws, before.workflow.id, before)
+        if shown.wants_log(view, before):
+            return shown.with_log(self.context.ws, view, self.context.watcher.pulse)
+        return view
+
+    def _arrived(self, view: shown.JobView) -> None:
+        self._reading = False
+        self._draw(view)
+        if self._due:
+            self.refresh()
+
+    def _failed(self, error: Exception) -> None:
+        self._reading = False  # the banner says what is out of reach; the next change reads again
+
+    def _whole_log(self) -> io.BytesIO:
+        return io.BytesIO(self.context.ws.workflows.logs(self.view.workflow).encode())
+
+    def _ask(self, model: ModelProgress) -> None:
+        if model.act == "resume" and model.budget is not None:
+            self._budget.ask([model], partial(self._start, model))
+        else:
+            self._start(model)
+
+    def _start(self, model: ModelProgress, budget: float | None = None) -> None:
+        act = model.act
+        if act is None:
+            return
+        self._busy = True
+        self._draw(self.view)
+
+        def ended(said: str, kind: str) -> None:
+            self._busy = False
+            self.context.notify(said, kind)
+            self._draw(self.view)
+            self.refresh()
+
+        self.context.background(
+            partial(perform_all, self.context.ws, act, [model], budget),
+            lambda _: ended(done_words(act, 1), "success"),
+            lambda error: ended(in_words(error), "error"),
+        )

@@ -1,0 +1,1 @@
+"""The database: its records, queries and engine. A new column goes here."""

@@ -1,0 +1,1 @@
+"""What happens on the cluster: inference and evaluation, step by step."""

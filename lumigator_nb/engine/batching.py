@@ -1,0 +1,112 @@
+"""Inference through a provider's batch service: handed over at once, collected when it is done, hours later perhaps."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from lumigator_nb import models
+from lumigator_nb.errors import LumigatorError, UnavailableError
+from lumigator_nb.models import BATCH_DISCOUNT, Prediction, Report, Request
+from lumigator_nb.models.providers.api import ApiModel
+from lumigator_nb.models.providers.api_batches import BatchClient
+from lumigator_nb.specs import WorkflowSpec
+from lumigator_nb.storage import layout
+from lumigator_nb.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+FIRST_POLL_S, LONGEST_POLL_S = 1.0, 60.0
+# How long the service itself may be away.
+OUTAGE_S = 3600.0
+
+T = TypeVar("T")
+
+
+class Batched:
+    """Answers through batches. What was handed over is noted in the store first thing, so that an attempt that is cut
+    off is followed by one that collects it instead of paying again.
+
+    Args:
+        model: the same model for direct questions, of which it gets one: a wrong key or name or a parameter that it
+            does not take shows at once, and not when a batch is done.
+        report: takes notes for a progress display.
+    """
+
+    def __init__(self, model: ApiModel, spec: WorkflowSpec, store: Store, report: Report) -> None:
+        self._direct = model
+        self._price = models.price_of(spec.model)
+        self._spec, self._store, self._report = spec, store, report
+        self.details: dict[str, Any] = {**model.details, "mode": "batch", "batches": []}
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
+        """Collect what was handed over before, hand the others over, and yield answers as batches are done."""
+        waiting = {request.row: request for request in requests}
+        noted = {name: [row for row in rows if row in waiting] for name, rows in self._noted().items()}
+        under_way = {name: {row: waiting.pop(row) for row in rows} for name, rows in noted.items() if rows}
+        if waiting:
+            first = next(iter(waiting))
+            yield from self._direct.answer([waiting.pop(first)])
+        with BatchClient(self._direct.client(), self._spec.model, self._direct.dropped) as client:
+            for part in client.parts(list(waiting.values())):
+                name = self._patiently(lambda part=part: client.submit(part))  # type: ignore[misc]
+                under_way[name] = {request.row: request for request in part}
+                self._note({**self._noted(), name: list(under_way[name])})
+                log.info("batch %s: %d examples handed over", name, len(part))
+            self.details["batches"] += list(under_way)
+            for name, rows in under_way.items():
+                yield from self._collected(client, name, rows)
+
+    def _collected(
+        self, client: BatchClient, name: str, rows: dict[int, Request]
+    ) -> Iterator[tuple[Request, Prediction]]:
+        pause = FIRST_POLL_S
+        while (status := self._patiently(lambda: client.status(name))).state == "waiting":
+            self._report(f"the provider's batch service has answered {status.done} of {status.total}")
+            time.sleep(pause)
+            pause = min(LONGEST_POLL_S, pause * 1.5)
+        self._report("")
+        for request, prediction in self._patiently(lambda: list(client.collect(name, rows))):
+            yield request, self._priced(prediction)
+        self._note({other: noted for other, noted in self._noted().items() if other != name})
+        if status.state == "failed":
+            raise UnavailableError(f"the provider gave batch {name} up: {status.message}", "resume to hand it in again")
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call until it works, for as long as what goes wrong may pass."""
+        begun, pause = time.monotonic(), FIRST_POLL_S
+        while True:
+            try:
+                return call()
+            except LumigatorError:
+                raise
+            except Exception as caught:
+                failure = self._direct.classify(caught)
+                if failure.error is not None:
+                    raise failure.error from None
+                if failure.kind in ("row", "parameter") or time.monotonic() - begun > OUTAGE_S:
+                    raise UnavailableError(
+                        f"the batch service of {self._spec.model.provider} does not work: {failure.message}",
+                        "resume later: what was handed over is collected then",
+                    ) from None
+                log.warning("the batch service does not answer: %s", failure.message)
+            time.sleep(pause)
+            pause = min(LONGEST_POLL_S, pause * 2)
+
+    def _priced(self, prediction: Prediction) -> Prediction:
+        asked, answered = prediction.prompt_tokens, prediction.completion_tokens
+        if self._price is None or asked is None or answered is None:
+            return prediction
+        read, written = prediction.cache_read_tokens or 0, prediction.cache_write_tokens or 0
+        return replace(prediction, cost=self._price(asked, answered, read, written) * BATCH_DISCOUNT)
+
+    def _noted(self) -> dict[str, list[int]]:
+        data = self._store.find(layout.batches(self._spec.workflow_id))
+        return {} if data is None else dict(json.loads(data))
+
+    def _note(self, batches: dict[str, list[int]]) -> None:
+        self._store.write(layout.batches(self._spec.workflow_id), json.dumps(batches).encode())

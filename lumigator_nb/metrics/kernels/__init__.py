@@ -1,0 +1,1 @@
+"""Fast computations that several metrics share."""

@@ -1,0 +1,289 @@
+"""Models behind an API, hosted or self-hosted: ``openai/gpt-4o-mini``, ``Model("x", provider="openai", base_url=…)``.
+
+Requests go through any-llm (https://github.com/mozilla-ai/any-llm), which knows the providers' addresses, parameters
+and client libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request
+from lumigator_nb.models.pacing import rates
+from lumigator_nb.models.pacing.asker import Ask, Asker
+from lumigator_nb.models.pacing.throttle import Throttle
+from lumigator_nb.models.prices import price_of
+from lumigator_nb.models.providers import api_failures
+from lumigator_nb.models.providers.api_payloads import prediction_from
+from lumigator_nb.models.providers.api_settings import (
+    Key,
+    hang_up,
+    http_session,
+    is_openai_like,
+    is_plain_openai,
+    key_of,
+    key_value,
+    own_headers,
+    provider_class,
+    proxy_for,
+    read_options,
+)
+from lumigator_nb.security import redaction
+from lumigator_nb.specs import Model, Task
+
+log = logging.getLogger(__name__)
+
+# Parameters that a model may refuse (reasoning models take no temperature) and that it can do without.
+_DISPENSABLE = {"temperature", "top_p", "seed", "response_format", "logprobs", "top_logprobs"}
+_OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_NO_KEY = "no-key"
+
+
+class ApiProvider:
+    """One provider that any-llm knows."""
+
+    uses_all_cores = False
+    keeps_answers = True
+
+    def check(self, model: Model) -> None:
+        """Refuse unknown options, a key in place of its name, and a machine without the client library."""
+        options = read_options(model)
+        if options.api_key_name is not None:
+            redaction.check_name(options.api_key_name)
+        if model.base_url is not None:
+            _check_address(model, model.base_url)
+        if secret := redaction.secret_field(options.extra):
+            raise InvalidInputError(
+                f"setting 'extra' of model {model.label!r} has a field {secret!r}, and settings are stored",
+                "name the variable that holds the key: api_key_name='…'",
+            )
+        provider_class(model)
+
+    def key(self, model: Model) -> Key | None:
+        """Where the API key is; None where there is none to send."""
+        return key_of(model)
+
+    def identify(self, model: Model, report: Report) -> str:
+        """Nothing more than the settings can be known of a model behind an API."""
+        return ""
+
+    def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
+        """Return the model; the connection is made with the first question.
+
+        Raises:
+            ConfigurationError: its API key is not on this machine.
+        """
+        self.check(model)
+        return ApiModel(model, self.key(model))
+
+
+def _check_address(model: Model, address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError(
+            f"base_url {address!r} of model {model.label!r} is not an address", "http://host:port/v1"
+        )
+    if parts.username or parts.password or parts.query:
+        raise InvalidInputError(
+            f"base_url of model {model.label!r} holds more than an address, and it would be stored",
+            "leave out user, password and query; a key goes into .env: api_key_name='…'",
+        )
+
+
+class ApiModel:
+    """A model behind an API.
+
+    Args:
+        key: where its API key is; None where it needs none.
+
+    Attributes:
+        dropped: parameters that the model was found not to take.
+    """
+
+    def __init__(self, model: Model, key: Key | None) -> None:
+        self._model, self._key_name = model, key.name if key else None
+        self._account = rates.account_of(model, self._key_name)
+        self._options = read_options(model)
+        self._key = key_value(model, key)
+        self._redact = redaction.Redactor({key.name: self._key} if key and self._key else {})
+        self._price = price_of(model)
+        self.dropped: set[str] = set()
+        self._renamed: dict[str, str] = {}
+        self._converted: dict[str, Any] | None = None
+        self.details: dict[str, Any] = {
+            "source": model.base_url or model.provider,
+            "priced": self._price is not None,
+            "notes": [],
+        }
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
+        """Ask as many at once as the provider takes; an example that it rejects carries its words."""
+        asker = Asker(self._opened, self.classify, self._options.pace, self._adapt, rates.shared(self._account))
+        try:
+            yield from asker.answer(requests)
+        finally:
+            self.details["retries"] = self.details.get("retries", 0) + asker.retries
+            self.details["most_at_once"] = max(self.details.get("most_at_once", 0), asker.peak)
+
+    def client(self, **settings: Any) -> Any:
+        """Return any-llm's client for this model; it belongs to the event loop on which it is first used."""
+        kind = provider_class(self._model)
+        if getattr(kind, "MAX_RETRIES_SUPPORT", None) in ("native", "mapped"):
+            settings["max_retries"] = 0
+        if is_openai_like(kind) and (headers := own_headers(self._model, self._key or _NO_KEY)):
+            settings["default_headers"] = headers
+        return kind(api_key=self._key or _NO_KEY, api_base=self._model.base_url, unified_exceptions=True, **settings)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The request's fields besides the messages, as :meth:`AnyLLM.acompletion` names them."""
+        generation = self._model.generation
+        fields: dict[str, Any] = {"temperature": generation.temperature, "max_tokens": generation.max_new_tokens}
+        if generation.temperature > 0:
+            fields |= {"seed": generation.seed + self._model.repeat - 1}
+            fields |= {"top_p": generation.top_p} if generation.top_p < 1 else {}
+        if self._options.reasoning_effort:
+            fields["reasoning_effort"] = self._options.reasoning_effort
+        return {name: value for name, value in fields.items() if name not in self.dropped}
+
+    @property
+    def _extra(self) -> dict[str, Any]:
+        return {name: value for name, value in self._options.extra.items() if name not in self.dropped}
+
+    @asynccontextmanager
+    async def _opened(self, throttle: Throttle) -> AsyncIterator[Ask]:
+        client = self.client()
+        try:
+            if self._options.stream:
+                yield self._streaming(client)
+            elif not is_plain_openai(type(client)):
+                yield self._calling(client)
+            else:
+                async with http_session(self._options.timeout) as http:
+                    yield self._posting(client, http, throttle)
+        finally:
+            await hang_up(getattr(client, "client", None))
+
+    def _posting(self, client: Any, http: Any, throttle: Throttle) -> Ask:
+        """Ask with the address and headers of the official OpenAI client, over aiohttp.
+
+        Its own method validates parameters and answers against models that nothing here needs, and its transport is
+        slow: together three quarters of a call's CPU time or more (benchmarks/api_overhead.py).
+        """
+        openai = client.client
+        url = f"{str(openai.base_url).rstrip('/')}/chat/completions"
+        known = {**openai.default_headers, **openai.auth_headers}
+        headers = {name: value for name, value in known.items() if isinstance(value, str)}
+        headers["Content-Type"] = "application/json"
+        proxy = proxy_for(url)
+
+        async def ask(request: Request) -> Prediction:
+            body = {"model": self._model.name, "messages": request.messages, **self._body(client)}
+            content = json.dumps(body, ensure_ascii=False).encode()
+            started = time.perf_counter()
+            # An address that was checked must not lead to one that was not.
+            async with http.post(url, data=content, headers=headers, proxy=proxy, allow_redirects=False) as response:
+                text = (await response.read()).decode(errors="replace")
+            seconds = time.perf_counter() - started
+            if response.status >= 300:
+                raise api_failures.RefusedError(response.status, text, response.headers)
+            if wait := api_failures.hold(response.headers):
+                throttle.hold(wait)
+            return self._prediction(request, api_failures.parsed(text), seconds, provider=self._model.provider)
+
+        return ask
+
+    def _calling(self, client: Any) -> Ask:
+        async def ask(request: Request) -> Prediction:
+            started = time.perf_counter()
+            completion = await asyncio.wait_for(
+                client.acompletion(self._model.name, request.messages, **self.parameters, **self._extra),
+                self._options.timeout,
+            )
+            return self._prediction(request, completion.model_dump(), time.perf_counter() - started)
+
+        return ask
+
+    def _streaming(self, client: Any) -> Ask:
+        async def ask(request: Request) -> Prediction:
+            started = time.perf_counter()
+            async with asyncio.timeout(self._options.timeout):
+                chunks = await client.acompletion(
+                    self._model.name,
+                    request.messages,
+                    stream=True,
+                    **({"stream_options": {"include_usage": True}} if is_openai_like(type(client)) else {}),
+                    **self.parameters,
+                    **self._extra,
+                )
+                payload, first = await _collected(chunks)
+            seconds = time.perf_counter() - started
+            return self._prediction(request, payload, seconds, None if first is None else first - started)
+
+        return ask
+
+    def _body(self, client: Any) -> dict[str, Any]:
+        """The parameters as this provider writes them, converted by any-llm once for all requests."""
+        if self._converted is None:
+            from any_llm.types.completion import CompletionParams
+
+            params = CompletionParams(model_id=self._model.name, messages=[{"role": "user"}], **self.parameters)
+            converted = type(client)._convert_completion_params(params, **self._extra)
+            if self._model.base_url and "max_completion_tokens" in converted:
+                # Servers of one's own know the older name, and not all the newer.
+                converted["max_tokens"] = converted.pop("max_completion_tokens")
+            self._converted = {self._renamed.get(name, name): value for name, value in converted.items()}
+        return self._converted
+
+    def _prediction(
+        self, request: Request, payload: Any, seconds: float, first: float | None = None, provider: str = "openai"
+    ) -> Prediction:
+        return prediction_from(
+            payload, prompt=json.dumps(request.messages, ensure_ascii=False), seconds=seconds, first=first,
+            price=self._price, provider=provider,
+        )  # fmt: skip
+
+    def classify(self, caught: Exception) -> api_failures.Failure:
+        """Say what an exception of the provider's library means."""
+        return api_failures.classify(caught, self._model, self._key_name, self._redact)
+
+    def _adapt(self, parameter: str) -> bool:
+        """Do without a parameter that the model refuses, or call it by its other name; note it once."""
+        if parameter in _OTHER_NAME and parameter not in self._renamed.values():
+            new = self._renamed.setdefault(parameter, _OTHER_NAME[parameter])
+            note = f"{parameter} is sent as {new}"
+        elif parameter in _DISPENSABLE:
+            self.dropped |= {parameter, "top_logprobs"} if parameter == "logprobs" else {parameter}
+            note = f"the model does not take {parameter}, so its own default applies"
+        else:
+            return False
+        self._converted = None
+        if note not in self.details["notes"]:
+            self.details["notes"].append(note)
+            log.warning("%s: %s", self._model.label, note)
+        return True
+
+
+async def _collected(chunks: Any) -> tuple[Mapping[str, Any], float | None]:
+    """Put a streamed answer together; return it as a whole one, and when its first token came."""
+    text, reasoning, usage, finish, first = [], [], None, None, None
+    async for chunk in chunks:
+        usage = chunk.usage or usage
+        for choice in chunk.choices[:1]:
+            thought = getattr(choice.delta, "reasoning", None)
+            if first is None and (choice.delta.content or thought):
+                first = time.perf_counter()
+            text.append(choice.delta.content or "")
+            reasoning.append(thought.content if thought else "")
+            finish = choice.finish_reason or finish
+    message = {"content": "".join(text), "reasoning": {"content": "".join(reasoning)} if any(reasoning) else None}
+    choice = {"message": message, "finish_reason": finish}
+    return {"choices": [choice], "usage": usage.model_dump() if usage else None}, first

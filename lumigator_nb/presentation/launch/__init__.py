@@ -1,0 +1,1 @@
+"""What the screens show before a launch: models, metrics, estimates, checks."""

@@ -1,0 +1,1 @@
+"""Secrets, tokens, login attempts and idempotency keys."""

@@ -1,0 +1,248 @@
+"""Secrets such as API keys, encrypted in the database."""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, NoReturn
+
+from pydantic import SecretStr
+
+from lumigator_nb.config import Settings
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import UnitOfWork, reading, writing
+from lumigator_nb.database.records import Secret
+from lumigator_nb.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError, SecretError
+from lumigator_nb.security import redaction
+from lumigator_nb.security.vault import FILE, SealingKey, Vault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# No more fits into a variable of the environment, which is how a worker gets it.
+MOST_BYTES = 64 * 1024
+OLD_KEY = "LUMIGATOR_OLD_SECRET_KEY"
+_COLUMNS = ("name", "description", "created_at", "updated_at", "overridden")
+
+
+class Secrets:
+    """The secrets of a workspace. They show their names; the values are for the package's own use.
+
+    Whatever asks for an API key looks into the environment, then into `.env`, then here. How values are sealed:
+    :mod:`lumigator_nb.security.vault`.
+
+    Args:
+        settings: say where the sealing key comes from, and which names the environment overrides.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+        old = settings.configured(OLD_KEY)
+        self._vault = Vault(settings.home, settings.lumigator_secret_key, SecretStr(old) if old else None)
+
+    def set(self, name: str, value: str | SecretStr, *, description: str | None = None) -> None:
+        """Store a secret, or replace it. It is found at once by all who use this database and have the sealing key.
+
+        Args:
+            name: as the environment variable, in capitals or not.
+            value: at most 64 KiB; line breaks at its end are taken off, as pasted keys have them, others stay.
+            description: for people; None leaves what there is.
+
+        Raises:
+            InvalidInputError: :meth:`check_name` refuses the name; the value is empty, too long, or holds a zero byte;
+                the description holds a secret.
+            SecretError: what is stored already needs a sealing key that is not here, or the key cannot be used.
+            ConfigurationError: LUMIGATOR_SECRET_KEY is too short, or there is no keyring.
+        """
+        # From here on no variable holds the value, as a traceback may show the variables.
+        value = value if isinstance(value, SecretStr) else SecretStr(value)
+        name = self.check_name(name)
+        value = _checked_value(name, value)
+        known = redaction.redactor(
+            redaction.secrets_in(self._settings.env_file_variables), self.opened(), {name: value.get_secret_value()}
+        )
+        redaction.refuse_secrets([("description", description)], known)
+        try:
+            self._put(name, value, description)
+        except ConflictError:  # somebody else was quicker, so that it is there to be replaced
+            self._put(name, value, description)
+
+    def check_name(self, name: str) -> str:
+        """Return a secret's name in capitals.
+
+        Raises:
+            InvalidInputError: it is none, or that of a setting, or of a variable that changes what programs do, such
+                as PATH; what is no name is not repeated.
+        """
+        plain = redaction.plain_name(name)
+        if plain.lower() in Settings.model_fields or plain.startswith("LUMIGATOR_"):
+            raise InvalidInputError(
+                f"{plain} is a setting, which is needed before the database can be read", "put it into .env"
+            )
+        redaction.refuse_process_name(plain)
+        return plain
+
+    def delete(self, name: str) -> None:
+        """Remove a secret; no sealing key is needed.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            InvalidInputError: the name is none.
+        """
+        with writing(self._database) as work:
+            work.secrets.delete(_existing(work, redaction.plain_name(name)))
+
+    def list(self) -> pd.DataFrame:
+        """Return one row per secret, by name.
+
+        Returns:
+            Columns `name`, `description`, `created_at`, `updated_at` (UTC) and `overridden`: whether the environment
+            or `.env` has that name too, and wins. No values.
+        """
+        import pandas as pd
+
+        with reading(self._database) as work:
+            rows = [
+                (
+                    row.name,
+                    row.description or "",
+                    row.created_at,
+                    row.updated_at,
+                    bool(self._settings.configured(row.name)),
+                )
+                for row in work.secrets.all()
+            ]
+        return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def names(self) -> builtins.list[str]:
+        """Return the names, in alphabetical order."""
+        with reading(self._database) as work:
+            return [row.name for row in work.secrets.all()]
+
+    def rotate(self) -> int:
+        """Seal all secrets anew, in one transaction, by a new key; return how many.
+
+        Earlier keys stay beside the new one, so that whoever is killed at any moment finds everything openable, and
+        copies of the database, too. A key that is a text (LUMIGATOR_SECRET_KEY) is the user's to change: put the new
+        text there, what it was into LUMIGATOR_OLD_SECRET_KEY, and rotate. So also to go over from a key file to a text.
+
+        Raises:
+            SecretError: a secret does not open, or all are sealed by the text as it is; nothing was changed.
+            ConfigurationError: as of :meth:`set`.
+        """
+        with reading(self._database) as work:
+            rows = work.secrets.all()
+        for row in rows:
+            self._opened(row)
+        if rows and not self._vault.makes_keys and {row.key_id for row in rows} == {self._vault.current().id}:
+            raise SecretError(
+                "there is nothing to do: all secrets are sealed by LUMIGATOR_SECRET_KEY as it is",
+                f"put another text there, the present one into {OLD_KEY}, and rotate again",
+            )
+        key = self._vault.renew()
+        with writing(self._database) as work:
+            # Looked up one by one, as that locks them: what somebody sets meanwhile is not undone.
+            found = [locked for row in work.secrets.all() if (locked := work.secrets.find(row.name))]
+            for row in found:
+                row.sealed, row.key_id = key.seal(row.name, self._opened(row)), key.id
+        return len(found)
+
+    def value(self, name: str) -> str | None:
+        """Return a secret for the package's own use; None where there is none.
+
+        Raises:
+            SecretError: it cannot be opened here; the message says which key it takes.
+            ConfigurationError: as of :meth:`set`.
+        """
+        row = self._find(name)
+        while row is not None:
+            try:
+                return self._opened(row).get_secret_value()
+            except SecretError:
+                # Read again: it may have been sealed anew meanwhile.
+                before, row = row.sealed, self._find(name)
+                if row is not None and row.sealed == before:
+                    raise
+        return None
+
+    def opened(self) -> dict[str, str]:
+        """Return all secrets that can be opened here, by name: what is to be taken out of texts."""
+        with reading(self._database) as work:
+            rows = work.secrets.all()
+        found = {}
+        for row in rows:
+            try:
+                found[row.name] = self._opened(row).get_secret_value()
+            except (SecretError, ConfigurationError):
+                continue  # what does not open here cannot leak from here
+        return found
+
+    def _find(self, name: str) -> Secret | None:
+        with reading(self._database) as work:
+            return work.secrets.find(name.upper())
+
+    def _opened(self, row: Secret) -> SecretStr:
+        return self._key_of(row).open(row.name, row.sealed)
+
+    def _put(self, name: str, value: SecretStr, description: str | None) -> None:
+        with writing(self._database) as work:
+            for row in work.secrets.all():
+                # Otherwise a database that a team shares would be sealed by as many keys as there are people.
+                self._key_of(row)
+            key = self._vault.current()
+            fresh = Secret(name=name, sealed=key.seal(name, value), key_id=key.id, description=description)
+            old = work.secrets.find(name)
+            if old is None:
+                work.secrets.add(fresh)
+                return
+            old.sealed, old.key_id, old.updated_at = fresh.sealed, fresh.key_id, fresh.updated_at
+            old.description = old.description if description is None else description
+
+    def _key_of(self, row: Secret) -> SealingKey:
+        key = self._vault.find(row.key_id)
+        if key is None:
+            here = ", ".join(self._vault.ids()) or "none"
+            raise SecretError(
+                f"the secret {row.name} is sealed by key {row.key_id}, which is not here (here: {here})",
+                f"restore the key file {self._settings.home / FILE}, or give LUMIGATOR_SECRET_KEY (or {OLD_KEY}) its "
+                f"text; where it is lost: lumigator-nb secrets delete {row.name}, and set it anew",
+            )
+        return key
+
+    def __repr__(self) -> str:
+        return f"Secrets({self._database.label!r})"
+
+    def _repr_html_(self) -> str:
+        return str(self.list().to_html(index=False))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("secrets are not pickled: connect() where they are needed")
+
+
+def redactor_of(settings: Settings) -> redaction.Redactor:
+    """Return what takes all secrets that are known here out of texts: those of environment, `.env` and database."""
+    return redaction.redactor(redaction.secrets_in(settings.env_file_variables), settings.stored_secrets)
+
+
+def _existing(work: UnitOfWork, name: str) -> Secret:
+    found = work.secrets.find(name)
+    if found is None:
+        known = ", ".join(row.name for row in work.secrets.all())
+        raise NotFoundError("secret", name, f"known: {known}" if known else "there is no secret yet")
+    return found
+
+
+def _checked_value(name: str, value: SecretStr) -> SecretStr:
+    if not isinstance(value.get_secret_value(), str):
+        raise InvalidInputError(f"the value of {name} is no text")
+    value = SecretStr(value.get_secret_value().rstrip("\r\n"))
+    if not value.get_secret_value().strip():
+        raise InvalidInputError(f"the value of {name} is empty", f"to remove it: ws.secrets.delete({name!r})")
+    try:
+        size = len(value.get_secret_value().encode())
+    except UnicodeEncodeError:
+        size = -1
+    if size > MOST_BYTES:
+        raise InvalidInputError(f"the value of {name} has {size:,} bytes, and may have {MOST_BYTES:,}", "is it a file?")
+    if size < 0 or "\0" in value.get_secret_value():
+        raise InvalidInputError(f"the value of {name} has characters that no variable can hold", "is it a file?")
+    return value

@@ -1,0 +1,1 @@
+"""Pilot runs, power studies and races: how many examples are enough."""

@@ -1,0 +1,141 @@
+"""Studies: how many examples a comparison needs, from a pilot of a few, and what they would cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lumigator_nb import statistics
+from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.metrics import ScoreInfo
+from lumigator_nb.models import Prediction
+from lumigator_nb.services.adaptive import power_study_view as shown
+from lumigator_nb.services.adaptive.pilot_run import Question, Trial
+from lumigator_nb.services.workflows.submission import Submitter
+from lumigator_nb.specs import Status
+from lumigator_nb.statistics import Plan
+from lumigator_nb.storage.store import Store
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """How many examples a comparison needs, and what answering them takes.
+
+    Attributes:
+        experiment: its name.
+        info: of the score.
+        plan: examples needed, and the smallest difference that those there are can show.
+        n_examples: that there are.
+    """
+
+    experiment: str
+    info: ScoreInfo
+    plan: Plan
+    n_examples: int
+    _quotes: pd.DataFrame
+
+    def quotes(self) -> pd.DataFrame:
+        """Return what asking takes, one row per model, as far as the pilot tells.
+
+        Columns: `model`, `mean` (score in the pilot), `answered` and `failed` (in the pilot), `seconds` and `dollars`
+        (of one answer), `needed_seconds`, `needed_dollars` (of the examples needed, as many as there are at most, one
+        after another, the pilot included), `all_seconds`, `all_dollars` (of all examples). Empty where not known.
+        """
+        return self._quotes.copy()
+
+    def __str__(self) -> str:
+        return shown.as_text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
+
+
+def study(
+    question: Question,
+    store: Store,
+    submitter: Submitter,
+    *,
+    pilot: int,
+    detect: float,
+    power: float,
+    confidence: float,
+    progress: bool,
+) -> Study:
+    """Have the models answer a pilot, and plan; see :meth:`Workspace.plan`."""
+    if len(question.models) < 2:
+        raise InvalidInputError("a comparison needs two models or more", "name another model")
+    order = question.order()
+    if pilot < 2 or len(order) < 2:
+        raise InvalidInputError(
+            f"a pilot of {min(pilot, len(order))} examples shows no spread", "take 20 to 50: pilot=30"
+        )
+    trial = _asked(question, store, submitter, order[:pilot], progress)
+    if trial.failed:
+        label, reason = next(iter(trial.failed.items()))
+        raise InvalidInputError(f"{label} cannot answer: {reason}", "mend the cause, or plan without it")
+    scored = ~np.isnan(trial.scores).any(axis=0)
+    if scored.sum() < 2:
+        raise InvalidInputError(
+            "fewer than two examples of the pilot were scored for every model", "look at the models"
+        )
+    contributions = statistics.pseudo_values(trial.statistics[:, scored], question.info.aggregate)
+    plan = statistics.plan(contributions, detect=detect, power=power, confidence=confidence, n_available=len(order))
+    return Study(question.experiment.name, question.info, plan, len(order), _quoted(trial, plan, len(order)))
+
+
+def _asked(question: Question, store: Store, submitter: Submitter, rows: list[int], progress: bool) -> Trial:
+    done = dict.fromkeys(question.labels, 0)
+    with live_progress(progress) as show:
+
+        def answered(label: str, prediction: Prediction) -> None:
+            done[label] += 1
+            show(
+                [
+                    ProgressRow(each, Status.SUCCEEDED if n == len(rows) else Status.RUNNING, done=n, total=len(rows))
+                    for each, n in done.items()
+                ]
+            )
+
+        trial = Trial(question, store, submitter, answered=answered)
+        with trial.keys():
+            trial.ask(rows, question.labels)
+    return trial
+
+
+def _quoted(trial: Trial, plan: Plan, n_examples: int) -> pd.DataFrame:
+    needed = min(plan.needed, n_examples)
+    means = np.nanmean(trial.scores, axis=1)
+    return pd.DataFrame(
+        [
+            _quote(label, mean, list(trial.predictions[label].values()), needed, n_examples)
+            for label, mean in zip(trial.question.labels, means, strict=True)
+        ]
+    )
+
+
+def _quote(label: str, mean: float, answers: list[Prediction], needed: int, n_examples: int) -> dict[str, object]:
+    seconds = _mean([each.seconds for each in answers])
+    dollars = _mean([each.cost for each in answers])
+    return {
+        "model": label,
+        "mean": mean,
+        "answered": sum(each.text is not None for each in answers),
+        "failed": sum(each.text is None for each in answers),
+        "seconds": seconds,
+        "dollars": dollars,
+        "needed_seconds": needed * seconds,
+        "needed_dollars": needed * dollars,
+        "all_seconds": n_examples * seconds,
+        "all_dollars": n_examples * dollars,
+    }
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan

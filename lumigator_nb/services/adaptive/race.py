@@ -1,0 +1,340 @@
+"""Races: models answer examples in random order until one is shown to be the best, or the rest to be equivalent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from lumigator_nb import statistics
+from lumigator_nb.display.progress import ProgressRow, Show, live_progress
+from lumigator_nb.errors import BudgetReachedError, InvalidInputError
+from lumigator_nb.metrics import FloatArray, ScoreInfo
+from lumigator_nb.models import Prediction
+from lumigator_nb.services.adaptive import race_view as shown
+from lumigator_nb.services.adaptive.pilot_run import Question, Trial
+from lumigator_nb.services.comparison.slices import group_codes
+from lumigator_nb.services.workflows.submission import Submitter
+from lumigator_nb.specs import Status, Step
+from lumigator_nb.statistics import Race
+from lumigator_nb.storage.store import Store
+
+Reason = Literal["decided", "examples", "budget"]
+
+
+@dataclass(frozen=True, repr=False)
+class Selection:
+    """What a race concluded, and what it took.
+
+    Attributes:
+        experiment: its name.
+        info: of the score that decided.
+        conclusion: "best": one model is left; "equivalent": those left differ by less than `indifference`;
+            "undecided": examples or money ran out before.
+        best: the model that leads.
+        remaining: the models that were not dropped, the leading one first.
+        confidence: of the conclusion, whatever the number of looks.
+        indifference: differences below it do not matter.
+        n_examples: that could be scored; `n_seen` of them were asked.
+        answers: asked for; `answers_saved` more would have made the full grid.
+        dollars: of those answers and their judges, when they were first given; None without a price. `dollars_now` of
+            them were paid in this call, the others before.
+        dollars_saved: what the other answers would have cost at the same price each.
+        ended_by: what ended the race.
+        failed: per model why it could answer no further example.
+        by_last_test: the models that the race could not drop while it went on, but one test after all examples did.
+        seed: of the order of the examples.
+    """
+
+    experiment: str
+    info: ScoreInfo
+    conclusion: Literal["best", "equivalent", "undecided"]
+    best: str
+    remaining: tuple[str, ...]
+    confidence: float
+    indifference: float
+    n_examples: int
+    n_seen: int
+    answers: int
+    answers_saved: int
+    dollars: float | None
+    dollars_now: float
+    dollars_saved: float | None
+    ended_by: Reason
+    failed: dict[str, str]
+    by_last_test: tuple[str, ...]
+    seed: int
+    _summary: pd.DataFrame
+    _rows: pd.DataFrame
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per model, the best first.
+
+        Columns: `model`, `state` ("leads", "equivalent", "left", "dropped" or "failed"), `examples` (asked), `mean`
+        with `low` and `high`, `difference` (to the leading model) with `difference_low` and `difference_high`,
+        `beaten_by`, `dollars`. The intervals hold at every look at once, so they may be watched while they shrink.
+        """
+        return self._summary.copy()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per answer: `row` (of the dataset), `model`, `prediction`, `error`, the score, `cost`."""
+        return self._rows.copy()
+
+    def certificate(self) -> str:
+        """Say what was concluded, with what certainty, and what it took and saved."""
+        return shown.certificate(self)
+
+    def __str__(self) -> str:
+        return shown.as_text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
+
+
+def select(
+    question: Question,
+    store: Store,
+    submitter: Submitter,
+    *,
+    confidence: float,
+    indifference: float,
+    progress: bool,
+    groups: str | None = None,
+) -> Selection:
+    """Let models race; see :meth:`Workspace.select`."""
+    if len(question.models) < 2:
+        raise InvalidInputError("a race needs two models or more", "name another model")
+    codes = group_codes(pd.DataFrame(question.examples), groups)
+    order = _by_group(question.order(), codes, question.seed)
+    if not order:
+        raise InvalidInputError("no example can be scored: there is no ground truth", "take a metric that needs none")
+    with live_progress(progress) as show:
+        watch = _Watch(question.labels, len(order), show)
+        trial = Trial(question, store, submitter, answered=watch.answered, note=watch.note)
+        heat = _Heat(trial, confidence, indifference, len(order), None if codes is None else codes[order])
+        with trial.keys():
+            ended_by = heat.race(order, watch)
+        watch.finish(heat)
+    return heat.result(ended_by)
+
+
+def _by_group(order: list[int], codes: np.ndarray | None, seed: int) -> list[int]:
+    """The rows by groups in random order, of which each is as likely to come first, large or small."""
+    if codes is None:
+        return order
+    shuffled = np.random.default_rng(seed).permutation(np.unique(codes[order]))
+    places = {int(code): place for place, code in enumerate(shuffled)}
+    return sorted(order, key=lambda row: places[int(codes[row])])
+
+
+class _Heat:
+    """The models of a race and how they stand; `groups` are those of all examples in the order asked."""
+
+    def __init__(
+        self, trial: Trial, confidence: float, indifference: float, n_examples: int, groups: np.ndarray | None = None
+    ) -> None:
+        self.trial, self.confidence, self.indifference, self.groups = trial, confidence, indifference, groups
+        self.n_examples = n_examples
+        self.verdict = self._judge(np.empty((len(trial.question.labels), 0)))
+
+    def race(self, order: Sequence[int], watch: _Watch) -> Reason:
+        """Ask until the race is decided, or there is nothing left to ask or to pay with."""
+        for seen in self._looks(len(order)):
+            try:
+                self.trial.ask(order[len(self.trial.rows) : seen], [self.contenders[i] for i in self.verdict.remaining])
+            except BudgetReachedError:
+                return "budget"
+            if len(self.contenders) < 2:
+                _, reason = next(iter(self.trial.failed.items()))
+                raise InvalidInputError(f"fewer than two models can answer: {reason}", "mend the cause, and race again")
+            self.verdict = self._judge(self.scores)
+            watch.look(self)
+            if self.verdict.stopped_at is not None:
+                return "decided"
+        return "examples"
+
+    def _looks(self, n: int) -> list[int]:
+        looks = statistics.looks(n)
+        if self.groups is None:
+            return looks
+        # At the end of a group, since a part of one says nothing yet.
+        ends = np.append(np.flatnonzero(self.groups[1:] != self.groups[:-1]) + 1, n)
+        return sorted({int(ends[np.searchsorted(ends, look)]) for look in looks})
+
+    @property
+    def contenders(self) -> list[str]:
+        """The models that can answer."""
+        return [label for label in self.trial.question.labels if label not in self.trial.failed]
+
+    @property
+    def scores(self) -> FloatArray:
+        """(contenders, asked)."""
+        keep = [label not in self.trial.failed for label in self.trial.question.labels]
+        return self.trial.scores[keep]
+
+    def _judge(self, scores: FloatArray) -> Race:
+        question = self.trial.question
+        return statistics.race(
+            scores,
+            bounds=question.bounds,
+            confidence=self.confidence,
+            indifference=self.indifference,
+            higher_is_better=bool(question.info.higher_is_better),
+            total=self.n_examples,
+            groups=self.groups,
+        )
+
+    def standings(self) -> pd.DataFrame:
+        """Return the frame of :meth:`Selection.summary`."""
+        found = statistics.race_standings(
+            self.scores,
+            self.verdict,
+            bounds=self.trial.question.bounds,
+            confidence=self.confidence,
+            groups=self.groups,
+        )
+        names = [*self.contenders, None]
+        rows = [
+            {
+                "model": label,
+                "state": self._state(index),
+                "examples": len(self.trial.predictions[label]),
+                **{
+                    name: getattr(found, name)[index]
+                    for name in ("mean", "low", "high", "difference", "difference_low", "difference_high")
+                },
+                "beaten_by": names[-1 if (by := self.verdict.dropped_by[index]) is None else by],
+                "dollars": _dollars(self.trial.predictions[label].values()),
+            }
+            for index, label in enumerate(self.contenders)
+        ]
+        rows += [
+            {"model": label, "state": "failed", "examples": len(self.trial.predictions[label]),
+             "dollars": _dollars(self.trial.predictions[label].values())}
+            for label in self.trial.failed
+        ]  # fmt: skip
+        places = {label: place for place, label in enumerate(self._placed())}
+        return pd.DataFrame(rows).sort_values("model", key=lambda names: names.map(places), ignore_index=True)
+
+    def _placed(self) -> list[str]:
+        """All models: those left, those dropped, the last dropped first, and those that failed."""
+        dropped = [(at, index) for index, at in enumerate(self.verdict.dropped_at) if at is not None]
+        order = [*self.verdict.remaining, *(index for _, index in sorted(dropped, reverse=True))]
+        return [*(self.contenders[index] for index in order), *self.trial.failed]
+
+    def _state(self, index: int) -> str:
+        if self.verdict.dropped_at[index] is not None:
+            return "dropped"
+        if self.verdict.conclusion == "equivalent":
+            return "equivalent"
+        return "leads" if index == self.verdict.leader else "left"
+
+    def result(self, ended_by: Reason) -> Selection:
+        """Return what is to be told."""
+        question, predictions = self.trial.question, self.trial.predictions
+        answers = {label: len(found) for label, found in predictions.items()}
+        saved = {label: self.n_examples - answers[label] for label in self.contenders}
+        return Selection(
+            experiment=question.experiment.name,
+            info=question.info,
+            conclusion=self.verdict.conclusion,
+            best=self.contenders[self.verdict.leader],
+            remaining=tuple(self.contenders[index] for index in self.verdict.remaining),
+            confidence=self.confidence,
+            indifference=self.indifference,
+            n_examples=self.n_examples,
+            n_seen=len(self.trial.rows),
+            answers=sum(answers.values()),
+            answers_saved=sum(saved.values()),
+            dollars=self.trial.dollars,
+            dollars_now=self.trial.dollars_now,
+            dollars_saved=self._dollars_saved(saved),
+            ended_by=ended_by,
+            failed=dict(self.trial.failed),
+            by_last_test=tuple(self.contenders[index] for index in self.verdict.by_last_test),
+            seed=question.seed,
+            _summary=self.standings(),
+            _rows=self._answers(),
+        )
+
+    def _dollars_saved(self, saved: dict[str, int]) -> float | None:
+        known = []
+        for label, answers in saved.items():
+            given = self.trial.predictions[label]
+            if paid := _dollars(given.values()):
+                known.append(paid / len(given) * answers)
+        return sum(known) if known else None
+
+    def _answers(self) -> pd.DataFrame:
+        scores, at = self.trial.scores, {row: index for index, row in enumerate(self.trial.rows)}
+        rows = [
+            {
+                "row": row,
+                "model": label,
+                "prediction": found.text,
+                "error": found.error,
+                self.trial.question.info.name: scores[index, at[row]] if row in at else float("nan"),
+                "cost": found.cost,
+            }
+            for index, label in enumerate(self.trial.question.labels)
+            for row, found in sorted(self.trial.predictions[label].items())
+        ]
+        return pd.DataFrame(rows)
+
+
+def _dollars(predictions: Iterable[Prediction]) -> float | None:
+    paid = [each.cost for each in predictions if each.cost is not None]
+    return sum(paid) if paid else None
+
+
+class _Watch:
+    """Shows how the models stand; told of answers by several threads."""
+
+    def __init__(self, labels: Sequence[str], total: int, show: Show) -> None:
+        self._show, self._lock = show, threading.Lock()
+        # Without a rate: who waits for the others is not slow.
+        self._rows = {label: ProgressRow(label, Status.RUNNING, Step.INFERENCE, total=total) for label in labels}
+
+    def answered(self, label: str, prediction: Prediction) -> None:
+        """Count an answer."""
+        with self._lock:
+            row = self._rows[label]
+            cost = row.cost if prediction.cost is None else (row.cost or 0.0) + prediction.cost
+            self._update(label, done=row.done + 1, failed=row.failed + (prediction.text is None), cost=cost, note="")
+
+    def note(self, label: str, text: str) -> None:
+        """Say what a model is doing besides; judges are no contenders."""
+        with self._lock:
+            if label in self._rows:
+                self._update(label, note=text)
+
+    def _update(self, label: str, **changes: Any) -> None:
+        self._rows[label] = replace(self._rows[label], **changes)
+        self._show(list(self._rows.values()))
+
+    def look(self, heat: _Heat) -> None:
+        """Show the intervals of this look."""
+        self._stand(heat, Status.RUNNING)
+
+    def finish(self, heat: _Heat) -> None:
+        """Show how it ended."""
+        self._stand(heat, Status.SUCCEEDED)
+
+    def _stand(self, heat: _Heat, left: Status) -> None:
+        ended = {"dropped": Status.STOPPED, "failed": Status.FAILED}
+        with self._lock:
+            for standing in heat.standings().to_dict("records"):
+                label, state = standing["model"], standing["state"]
+                self._rows[label] = replace(
+                    self._rows[label],
+                    status=ended.get(state, left),
+                    error=heat.trial.failed.get(label),
+                    result=shown.standing(standing, heat.trial.question.info),
+                )
+            self._show(list(self._rows.values()))

@@ -1,0 +1,1 @@
+"""Comparisons: scores side by side, intervals, verdicts, and how they are shown."""

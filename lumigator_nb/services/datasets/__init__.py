@@ -1,0 +1,1 @@
+"""Datasets: upload, versions, samples and what is derived from them."""

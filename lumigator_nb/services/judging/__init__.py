@@ -1,0 +1,1 @@
+"""Pairwise judgements and the bias of judges."""

@@ -1,0 +1,1 @@
+"""People's labels: plans, sessions and what they say of judges."""

@@ -1,0 +1,1 @@
+"""Upkeep of database and store: integrity, orphans, aggregates."""

@@ -1,0 +1,94 @@
+"""What does not fit together, and the part of it that the database alone tells: rows and secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel, col, select
+
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import UnitOfWork, reading
+from lumigator_nb.database.records import Dataset, Experiment, Job, Label, Workflow
+from lumigator_nb.errors import ConfigurationError, SecretError
+from lumigator_nb.services.access.secrets import Secrets
+from lumigator_nb.specs import Step
+
+Mends = Literal["gc", "refresh", "resume", "evaluate", ""]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that does not fit together.
+
+    Attributes:
+        where: dataset, experiment or workflow by its name, or a file.
+        mended_by: "gc", "refresh", "resume" or "evaluate" where that sets it right, nothing where none does.
+    """
+
+    where: str
+    what: str
+    remedy: str
+    mended_by: Mends = ""
+
+
+def faults_of_rows(database: Database) -> Iterator[Fault]:
+    """Yield references to nothing, workflows that lack a step, and labels on what is not there."""
+    with reading(database) as work:
+        for child, column, parent in _REFERENCES:
+            yield from _dangling(work, child, column, parent)
+        yield from _without_jobs(work)
+        yield from _stray_labels(work)
+
+
+def _dangling(work: UnitOfWork, child: type[SQLModel], column: Any, parent: type[SQLModel]) -> Iterator[Fault]:
+    there = select(parent).where(col(getattr(parent, "id")) == column).exists()  # noqa: B009
+    n = work.session.exec(select(sa.func.count()).select_from(child).where(~there)).one()
+    if n:
+        kind, of = child.__name__.lower(), parent.__name__.lower()
+        remedy = "the database was changed by other means, or restored in part: restore it from a backup"
+        yield Fault(f"table {kind}", f"{n:,} rows refer to a {of} that is not there", remedy)
+
+
+def _without_jobs(work: UnitOfWork) -> Iterator[Fault]:
+    jobs = select(sa.func.count()).where(col(Job.workflow_id) == col(Workflow.id)).scalar_subquery()
+    for workflow_id, label in work.session.exec(select(Workflow.id, Workflow.label).where(jobs != len(Step))):
+        what = "it lacks the row of one of its steps"
+        yield Fault(f"{label} ({workflow_id})", what, "restore the database from a backup, or delete the experiment")
+
+
+def _stray_labels(work: UnitOfWork) -> Iterator[Fault]:
+    """Labels on rows that the dataset does not have, or on models that the experiment does not have."""
+    size = select(Dataset.n_examples).join(Experiment).where(col(Experiment.id) == col(Label.experiment_id))
+    beyond = (col(Label.row) < 0) | (col(Label.row) >= size.scalar_subquery())
+    unknown = _unknown(col(Label.model)) | ((col(Label.other) != "") & _unknown(col(Label.other)))
+    for condition, what in ((beyond, "rows that the dataset does not have"), (unknown, "models that it does not have")):
+        counted = select(Experiment.name, sa.func.count()).join(Label).where(condition).group_by(col(Experiment.name))
+        for name, n in work.session.exec(counted):
+            yield Fault(f"experiment {name!r}", f"{n:,} labels are on {what}", "take them out: ws.labels shows them")
+
+
+def _unknown(label: Any) -> Any:
+    same = (col(Workflow.experiment_id) == col(Label.experiment_id)) & (col(Workflow.label) == label)
+    return ~select(Workflow.id).where(same).correlate(Label).exists()
+
+
+_REFERENCES: tuple[tuple[type[SQLModel], Any, type[SQLModel]], ...] = (
+    (Experiment, Experiment.dataset_id, Dataset),
+    (Workflow, Workflow.experiment_id, Experiment),
+    (Job, Job.workflow_id, Workflow),
+    (Label, Label.experiment_id, Experiment),
+)
+
+
+def faults_of_secrets(secrets: Secrets) -> Iterator[Fault]:
+    """Yield the secrets that do not open with the keys that are here; no value is shown."""
+    for name in secrets.names():
+        try:
+            secrets.value(name)
+        except (ConfigurationError, SecretError) as error:
+            yield Fault(
+                f"secret {name}", error.message, error.hint or f"lumigator-nb secrets delete {name}; set it anew"
+            )

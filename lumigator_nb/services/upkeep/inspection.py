@@ -1,0 +1,343 @@
+"""Look at everything that is stored, down to the bytes, and say what does not fit together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import chain, count
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from sqlmodel import SQLModel, col, select
+
+from lumigator_nb.cluster.states import SUBMISSION_GRACE
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import Repository, reading
+from lumigator_nb.database.records import Dataset, Experiment, Workflow
+from lumigator_nb.display.text import one_line
+from lumigator_nb.errors import (
+    DamagedError,
+    LumigatorError,
+    NotFoundError,
+    StoreUnavailableError,
+)
+from lumigator_nb.services.access.secrets import Secrets
+from lumigator_nb.services.upkeep import garbage
+from lumigator_nb.services.upkeep import views as shown
+from lumigator_nb.services.upkeep.faults import Fault, Mends, faults_of_rows, faults_of_secrets
+from lumigator_nb.services.upkeep.recounting import Totals, same_scores
+from lumigator_nb.services.workflows.status import derive_status
+from lumigator_nb.specs import MetricSpec, Status, Step, StepResult, now
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
+
+T = TypeVar("T", bound=SQLModel)
+# What is being looked at, how many are done, and how many there are.
+Report = Callable[[str, int, int], None]
+_PAGE = 100
+_CHUNK = 1 << 20
+_AGAIN = "restore the file from a backup of the store, or launch in a new experiment: kept answers are taken again"
+# What pyarrow, pydantic and ourselves raise for a file that is not what it was.
+_DAMAGED = (DamagedError, ValueError, OSError, KeyError, pa.ArrowException)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A report that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        looked_at: how many of each kind: "dataset", "workflow" and so on.
+    """
+
+    faults: tuple[Fault, ...]
+    looked_at: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unmended(self) -> list[Fault]:
+        """The faults that need a person: no command of the package sets them right."""
+        return [fault for fault in self.faults if not fault.mended_by]
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(self.faults)
+
+    def __len__(self) -> int:
+        return len(self.faults)
+
+    def __str__(self) -> str:
+        return shown.inspection_text(self)
+
+    def _repr_html_(self) -> str:
+        return shown.inspection_html(self)
+
+
+def inspect(
+    database: Database,
+    store: Store,
+    report: Report = silent,
+    *,
+    older_than: timedelta = garbage.OLDER_THAN,
+    secrets: Secrets | None = None,
+) -> Inspection:
+    """Read all datasets and results and compare them with what the database says; nothing is changed.
+
+    Everything in the store is read once, a shard at a time, except for kept answers.
+
+    Args:
+        report: told how far it is.
+        older_than: what belongs to nobody and was written later is not mentioned, since it may be at work.
+        secrets: to be opened, each once, with the keys that are here; no value is shown.
+    """
+    looked_at, inspector = _count(database), _Inspector(store)
+    inspector.faults += faults_of_rows(database)
+    for done, dataset in enumerate(chain.from_iterable(_pages(database, Dataset)), 1):
+        inspector.dataset(dataset)
+        report("dataset", done, looked_at["dataset"])
+    numbers = count(1)
+    for workflows in _pages(database, Workflow):
+        experiments, scores = _surroundings(database, workflows)
+        for workflow in workflows:
+            # One whose experiment is gone was noted with the rows.
+            if workflow.experiment_id in experiments:
+                inspector.workflow(workflow, experiments[workflow.experiment_id], scores.get(workflow.id, {}))
+            report("workflow", next(numbers), looked_at["workflow"])
+    inspector.faults += _orphans(database, store, older_than)
+    inspector.faults += faults_of_secrets(secrets) if secrets else ()
+    return Inspection(tuple(inspector.faults), looked_at)
+
+
+class _Inspector:
+    """Reads files and notes what is wrong with them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.faults: list[Fault] = []
+
+    def dataset(self, record: Dataset) -> None:
+        """Look at the examples, and at the file that they came from."""
+        where, again = (
+            f"dataset {record.name!r} (version {record.version})",
+            "restore the file from a backup of the store, or",
+        )
+        name = layout.examples(record.id)
+        with self._readable(where, name, f"{again} upload the data again"):
+            if record.data_hash and _sha256(self._store, name) != record.data_hash:
+                self._add(where, f"{name} is not what was written (its SHA-256 differs)", f"{again} upload it again")
+            elif (n := _n_rows(self._store, name, whole=not record.data_hash)) != record.n_examples:
+                self._add(where, f"{name} has {n:,} rows, not {record.n_examples:,}", f"{again} upload it again")
+        original = layout.original(record.id, record.filename)
+        if record.derived and not self._store.exists(original):
+            return  # drawn from another dataset, which has the original
+        with self._readable(
+            where, original, "the examples themselves are kept apart; to have it again, upload it again"
+        ):
+            if _sha256(self._store, original) != record.content_hash:
+                what = f"{original} is not what was uploaded (its SHA-256 differs)"
+                self._add(
+                    where, what, "do not trust the original; the examples are kept apart, and checked by themselves"
+                )
+
+    def workflow(self, record: Workflow, experiment: Experiment, scores: dict[str, float]) -> None:
+        """Look at what a workflow left, and whether its status says the same.
+
+        Args:
+            scores: overall scores that its evaluation is recorded with.
+        """
+        alone = experiment.job_name is not None
+        where = f"{record.label} in " + (f"job {experiment.job_name!r}" if alone else f"experiment {experiment.name!r}")
+        found: dict[Step, StepResult] = {}
+        for step in Step:
+            with self._readable(where, layout.result(record.id, step), _AGAIN):
+                if result := results.find_result(self._store, record.id, step):
+                    found[step] = result
+        if record.status is not Status.SUCCEEDED:
+            self._unfinished(where, record, found)
+        elif self._has_results(where, record, _key(experiment), found):
+            self._answers(where, record, found[Step.INFERENCE].n_examples)
+            self._scores(where, record, experiment, found[Step.EVALUATION], scores)
+
+    def _unfinished(self, where: str, record: Workflow, found: dict[Step, StepResult]) -> None:
+        succeeded = all(step in found and found[step].status is Status.SUCCEEDED for step in Step)
+        if record.status.ended:
+            if succeeded:
+                what = f"it is recorded as {record.status}, and all its results are in the store"
+                self._add(where, what, "ws.workflows.resume(…) finds them there; nothing is asked again", "resume")
+            return
+        verdict = derive_status(record, found, None, reachable=False, time=now())
+        if verdict.status.ended:
+            what = f"it is recorded as {record.status}, and has {verdict.status}"
+            self._add(where, what, "ws.workflows.refresh() records it", "refresh")
+        elif record.status is Status.CREATED and now() - record.attempted_at > SUBMISSION_GRACE:
+            what = "it was never handed to the cluster: whoever launched it ended before"
+            self._add(where, what, "ws.workflows.refresh() records it, ws.workflows.resume(…) goes on", "refresh")
+
+    def _has_results(self, where: str, record: Workflow, experiment: str, found: dict[Step, StepResult]) -> bool:
+        lacking = [step for step in Step if step not in found or found[step].status is not Status.SUCCEEDED]
+        if not lacking:
+            return True
+        name = layout.result(record.id, lacking[0])
+        what = f"it is recorded as succeeded, and {name} is not there or says otherwise"
+        if lacking == [Step.EVALUATION]:
+            self._add(
+                where, what, f"ws.evaluate({experiment!r}), or ws.workflows.retry_failed({experiment!r})", "evaluate"
+            )
+        else:
+            self._add(
+                where, what, f"ws.workflows.retry_failed({experiment!r}), if some answers are missing; else {_AGAIN}"
+            )
+        return False
+
+    def _answers(self, where: str, record: Workflow, n_examples: int) -> None:
+        shards = sorted(results.finished_shards(self._store, record.id, Step.INFERENCE))
+        names = [layout.part(record.id, Step.INFERENCE, shard) for shard in shards]
+        folder = layout.step_folder(record.id, Step.INFERENCE)
+        for _ in self._tables(where, folder, names, n_examples, _AGAIN):
+            pass
+
+    def _scores(
+        self, where: str, record: Workflow, experiment: Experiment, result: StepResult, recorded: dict[str, float]
+    ) -> None:
+        if not same_scores(result.scores, recorded):
+            what = "its scores in the database are not those in the store"
+            self._add(where, what, "ws.compare(…) counts from the store; lumigator-nb db backup, then look at the row")
+        if results.finished_shards(self._store, record.id, Step.EVALUATION):
+            return  # from before metrics had folders of their own
+        scored = experiment.metrics
+        with self._readable(where, layout.spec(record.id), "ws.evaluate(…) writes it again"):
+            # An experiment may have been given more metrics since; one that was loaded from a file has no such spec.
+            if self._store.exists(layout.spec(record.id)):
+                scored = results.read_spec(self._store, record.id).metrics
+        for metric in scored:
+            anew = _anew(record, metric, _key(experiment))
+            with self._readable(where, layout.metric_result(record.id, metric), anew):
+                self._metric(where, record, metric, _key(experiment), result)
+
+    def _metric(self, where: str, record: Workflow, metric: MetricSpec, experiment: str, result: StepResult) -> None:
+        found = results.find_metric_result(self._store, record.id, metric)
+        if found is None:
+            what = f"the result of metric {metric.title} is not there"
+            self._add(where, what, f"ws.evaluate({experiment!r}) computes it", "evaluate")
+            return
+        if found.error is not None:
+            return
+        folder, remedy = layout.scores_folder(record.id, metric), _anew(record, metric, experiment)
+        names = [name for name in self._store.list(folder) if name.startswith(f"{folder}/part-")]
+        totals = Totals(metric)
+        for table in self._tables(where, folder, names, result.n_examples, remedy):
+            totals.add(table)
+        wrong = totals.differing(found)
+        if wrong:
+            self._add(where, f"the overall {', '.join(wrong)} is not what the examples' scores come to", remedy)
+
+    def _tables(
+        self, where: str, folder: str, names: Sequence[str], n_examples: int, remedy: str
+    ) -> Iterator[pa.Table]:
+        """Yield the readable files of a step one by one; note which are not, and where rows are missing."""
+        row, lost = 0, False
+        for name in names:
+            table = None
+            with self._readable(where, name, remedy), results.open_table(self._store, name) as parquet:
+                table = parquet.read()
+                rows = table["row"].to_numpy()
+            if table is None:
+                lost = True
+                continue
+            # After a file that cannot be read, it is not known where the next should go on.
+            row, lost = int(rows[0]) if lost and len(rows) else row, False
+            if not np.array_equal(rows, np.arange(row, row + len(rows))):
+                self._add(where, f"{name} should go on with row {row:,}, and does not", remedy)
+                return
+            row += len(table)
+            yield table
+        if row != n_examples and not lost:
+            self._add(where, f"{folder} has {row:,} rows, not {n_examples:,}", remedy)
+
+    @contextmanager
+    def _readable(self, where: str, name: str, remedy: str) -> Iterator[None]:
+        """Note what cannot be read, and go on."""
+        try:
+            yield
+        except NotFoundError:
+            self._add(where, f"{name} is not there", remedy)
+        except StoreUnavailableError as error:
+            if not self._store.is_local:
+                raise  # nor would the others be reached
+            self._add(where, error.message, error.hint or remedy)
+        except _DAMAGED as error:
+            said = error.message if isinstance(error, LumigatorError) else f"{name} cannot be read: {error}"
+            self._add(where, one_line(said), remedy)
+
+    def _add(self, where: str, what: str, remedy: str, mended_by: Mends = "") -> None:
+        self.faults.append(Fault(where, what, remedy, mended_by))
+
+
+def _key(experiment: Experiment) -> str:
+    """What to call it by."""
+    return experiment.name if experiment.job_name is None else experiment.id
+
+
+def _anew(record: Workflow, metric: MetricSpec, experiment: str) -> str:
+    return f"ws.store.delete({layout.scores_folder(record.id, metric)!r}), then ws.evaluate({experiment!r})"
+
+
+def _sha256(store: Store, name: str) -> str:
+    found = hashlib.sha256()
+    with store.reading(name) as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def _n_rows(store: Store, name: str, *, whole: bool) -> int:
+    """The rows of a Parquet file; with `whole` all of it is read, which shows what is damaged."""
+    with results.open_table(store, name) as parquet:
+        if whole:
+            return sum(len(batch) for batch in parquet.iter_batches(batch_size=4096))
+        return int(parquet.metadata.num_rows)
+
+
+def _count(database: Database) -> dict[str, int]:
+    with reading(database) as work:
+        tables: dict[str, Repository[Any]] = {
+            "dataset": work.datasets,
+            "experiment": work.experiments,
+            "workflow": work.workflows,
+            "label": work.labels,
+        }
+        return {kind: table.count() for kind, table in tables.items()}
+
+
+def _pages(database: Database, table: type[T]) -> Iterator[list[T]]:
+    """Yield all rows, some at a time, so that neither memory nor a transaction lasts long."""
+    column, last = col(getattr(table, "id")), ""  # noqa: B009 - T has no such attribute for the type checker
+    while True:
+        with reading(database) as work:
+            rows = list(work.session.exec(select(table).where(column > last).order_by(column).limit(_PAGE)))
+        if not rows:
+            return
+        yield rows
+        last = getattr(rows[-1], "id")  # noqa: B009
+
+
+def _surroundings(
+    database: Database, workflows: Sequence[Workflow]
+) -> tuple[dict[str, Experiment], dict[str, dict[str, float]]]:
+    """The experiments by id, and the recorded scores by workflow."""
+    with reading(database) as work:
+        ids = {workflow.experiment_id for workflow in workflows}
+        experiments = work.session.exec(select(Experiment).where(col(Experiment.id).in_(ids)))
+        by_id = {experiment.id: experiment for experiment in experiments}
+        jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
+    return by_id, {job.workflow_id: job.scores for job in jobs if job.step is Step.EVALUATION}
+
+
+def _orphans(database: Database, store: Store, older_than: timedelta) -> Iterator[Fault]:
+    for orphan in garbage.find(database, store, older_than).orphans:
+        yield Fault(orphan.name, f"belongs to nobody ({orphan.kind})", "lumigator-nb gc removes it", "gc")

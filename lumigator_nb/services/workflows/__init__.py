@@ -1,0 +1,1 @@
+"""Workflows: launch, admission, status, provenance and single jobs."""

@@ -1,0 +1,46 @@
+"""Ground truth that a model generates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lumigator_nb.database.records import Dataset
+from lumigator_nb.errors import DatasetError
+from lumigator_nb.specs import Model, Summarization, Task, digest
+
+if TYPE_CHECKING:
+    from lumigator_nb.services.datasets.datasets import Datasets
+    from lumigator_nb.services.experiments import Experiments
+    from lumigator_nb.services.workflows.workflows import Workflows
+
+
+class ModelAnnotator:
+    """Has a model answer a dataset and makes a new dataset of it."""
+
+    def __init__(self, datasets: Datasets, experiments: Experiments, workflows: Workflows) -> None:
+        self._datasets, self._experiments, self._workflows = datasets, experiments, workflows
+
+    def annotate(
+        self, dataset: Dataset, model: Model | str, task: Task | None, name: str | None, options: dict[str, Any]
+    ) -> Dataset:
+        """See :meth:`Datasets.annotate`."""
+        chosen = Model(model) if isinstance(model, str) else model
+        chosen_task = task or Summarization()
+        title = name or f"{dataset.name}, answered by {chosen.label}"
+        # The same question finds the experiment of a call that was cut off, and goes on with it.
+        asked = digest([dataset.id, chosen_task.model_dump(mode="json"), chosen.fingerprint])[:6]
+        experiment = self._experiments.find(f"{title} ({asked})") or self._experiments.create_unscored(
+            f"{title} ({asked})", dataset=dataset, task=chosen_task
+        )
+        wait = {key: options.pop(key) for key in ("timeout", "progress") if key in options}
+        workflows = self._workflows.launch(experiment, [chosen], **options)
+        workflow = self._workflows.wait(workflows, check=True, **wait)[0]
+        frame = self._datasets.to_pandas(dataset)
+        predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
+        frame["ground_truth"] = predictions.reindex(range(len(frame))).to_numpy()
+        missing = int(frame["ground_truth"].isna().sum())
+        if missing == len(frame):
+            raise DatasetError("no example was answered", "look at ws.workflows.logs(…)")
+        return self._datasets.keep_generated(
+            frame, name=title, model=chosen.label, workflow_id=workflow.id, missing=missing
+        )

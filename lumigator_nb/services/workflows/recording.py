@@ -1,0 +1,149 @@
+"""Predictions that were made elsewhere, put in the place of an inference step's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lumigator_nb import tables
+from lumigator_nb.database.records import Dataset, Workflow
+from lumigator_nb.errors import DatasetError, did_you_mean
+from lumigator_nb.models import RECORDED, Prediction
+from lumigator_nb.services.datasets.sources import fetched
+from lumigator_nb.specs import Model, Status, Step, StepResult, Task, WorkflowSpec, now
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
+
+_NUMBERS = {"prompt_tokens": int, "completion_tokens": int, "seconds": float, "cost": float}
+MISSING = "no prediction was recorded"
+
+
+def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str) -> list[Prediction]:
+    """Return one prediction per example, in the dataset's order.
+
+    Raises:
+        DatasetError: a row is missing, doubled, or belongs to no example; or there is no such file or column.
+    """
+    examples: pd.DataFrame = results.read_rows(store, layout.examples(dataset.id), dataset.sample).to_pandas()
+    frame = _frame(predictions, examples)
+    if "prediction" not in frame:
+        raise DatasetError(
+            "the predictions have no column 'prediction'", did_you_mean("prediction", map(str, frame.columns))
+        )
+    aligned = _aligned(frame.rename(columns=str), examples)
+    return [_prediction({str(name): value for name, value in row.items()}) for row in aligned.to_dict("records")]
+
+
+def content_digest(predictions: list[Prediction]) -> str:
+    """Return 16 hex digits of the predictions, so that other ones make another workflow."""
+    return hashlib.sha256(repr(predictions).encode()).hexdigest()[:16]
+
+
+def model_of(name: str, predictions: list[Prediction]) -> Model:
+    """Return what stands for the model that made the predictions."""
+    return Model(name, provider=RECORDED, label=name, options={"digest": content_digest(predictions)})
+
+
+def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard_size: int) -> None:
+    """Put the predictions where an inference step leaves its own, its result last."""
+    begun = now()
+    spec = WorkflowSpec(
+        workflow_id=workflow.id,
+        attempt=workflow.attempt,
+        dataset="",
+        n_examples=len(predictions),
+        task=Task(),
+        model=workflow.model,
+        metrics=(),
+        shard_size=shard_size,
+    )
+    for shard, rows in enumerate(_parts(predictions, shard_size)):
+        results.write_predictions(store, spec, shard, rows)
+    tally = results.tally(store, workflow.id)
+    result = StepResult(
+        step=Step.INFERENCE,
+        attempt=workflow.attempt,
+        status=Status.SUCCEEDED,
+        started_at=begun,
+        finished_at=now(),
+        n_examples=len(predictions),
+        n_failed=tally.errors.total(),
+        details={"source": "recorded by the user", **tally.details},
+    )
+    results.write_result(store, workflow.id, result)
+
+
+def _parts(predictions: list[Prediction], size: int) -> Iterator[list[Prediction]]:
+    return (predictions[start : start + size] for start in range(0, len(predictions), size))
+
+
+def _frame(predictions: pd.DataFrame | Path | str, examples: pd.DataFrame) -> pd.DataFrame:
+    if isinstance(predictions, pd.DataFrame):
+        return predictions.reset_index(drop=True)
+    if isinstance(predictions, str) and predictions in examples.columns:
+        return pd.DataFrame({"prediction": examples[predictions]})
+    if isinstance(predictions, str) and "." not in predictions and not Path(predictions).exists():
+        columns = [str(name) for name in examples.columns if name not in ("example", "ground_truth")]
+        raise DatasetError(
+            f"{predictions!r} is neither a file nor a column of the dataset", did_you_mean(predictions, columns)
+        )
+    with fetched(predictions) as copy:
+        table = tables.read_examples(copy.path, filename=copy.filename, example="prediction").table
+    names = ["prediction" if name == "example" else name for name in table.column_names]
+    return pd.DataFrame(table.rename_columns(names).to_pandas())
+
+
+def _aligned(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    if "row" in frame:
+        rows = pd.to_numeric(frame["row"], errors="coerce")
+    elif "example" in frame:
+        place = pd.Series(range(len(examples)), index=examples["example"])
+        twice = examples["example"][examples["example"].duplicated()]
+        if len(twice):
+            raise DatasetError(
+                f"the dataset has {str(twice.iloc[0])[:60]!r} more than once, so the texts cannot tell its rows apart",
+                "give a column 'row' with the row's number, from 0",
+            )
+        rows = frame["example"].map(place)
+    elif len(frame) == len(examples):
+        return frame
+    else:
+        raise DatasetError(
+            f"there are {len(frame)} predictions for {len(examples)} examples",
+            "give one per example in the dataset's order, or a column 'row' or 'example' to find them by",
+        )
+    return _placed(frame, rows, len(examples))
+
+
+def _placed(frame: pd.DataFrame, rows: pd.Series, n_examples: int) -> pd.DataFrame:
+    wrong = rows[~rows.isin(range(n_examples))]
+    if len(wrong):
+        raise DatasetError(
+            f"prediction {int(wrong.index[0]) + 1} belongs to no example of the dataset",
+            f"rows are numbered from 0 to {n_examples - 1}, and an example's text must be the dataset's",
+        )
+    twice = rows[rows.duplicated()]
+    if len(twice):
+        raise DatasetError(f"example {int(twice.iloc[0])} has more than one prediction", "keep one of them")
+    missing = n_examples - len(rows)
+    if missing:
+        first = min(set(range(n_examples)) - set(rows.astype(int)))
+        raise DatasetError(
+            f"{missing} of {n_examples} examples have no prediction; the first is row {first}",
+            "add rows with an empty prediction where the model gave none",
+        )
+    return frame.assign(row=rows.astype(int)).sort_values("row", kind="stable").reset_index(drop=True)
+
+
+def _prediction(values: dict[str, Any]) -> Prediction:
+    text = values["prediction"]
+    known = {
+        name: kind(values[name]) for name, kind in _NUMBERS.items() if name in values and not pd.isna(values[name])
+    }
+    if pd.isna(text):
+        return Prediction(None, error=MISSING)
+    return Prediction(str(text), **known)

@@ -1,0 +1,681 @@
+"""Workflows: launch models on the cluster, watch, stop, resume."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from sqlalchemy import ColumnElement
+from sqlmodel import col
+
+from lumigator_nb.cluster import Cluster, JobState
+from lumigator_nb.config import Settings
+from lumigator_nb.database.engine import Database
+from lumigator_nb.database.queries import UnitOfWork, reading, writing
+from lumigator_nb.database.records import Experiment, Job, Workflow
+from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.display.text import skipped
+from lumigator_nb.errors import (
+    ConflictError,
+    InvalidInputError,
+    JobFailedError,
+    LumigatorError,
+    NotFoundError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from lumigator_nb.models import runs_here
+from lumigator_nb.security.redaction import refuse_secrets
+from lumigator_nb.services import deletion, removal
+from lumigator_nb.services.answer_cache import Cache
+from lumigator_nb.services.deletion import Deletion
+from lumigator_nb.services.workflows import claims, estimates, provenance, recording, refreshing
+from lumigator_nb.services.workflows.refreshing import Look
+from lumigator_nb.services.workflows.status import Verdict, apply
+from lumigator_nb.services.workflows.submission import Submitter, shard_size
+from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
+
+Target = Experiment | Workflow | str | Sequence[Workflow]
+# Between them a tenth of what was waited already, so that looking makes nothing much longer than it is.
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
+
+
+class Workflows:
+    """The workflows of a workspace.
+
+    Attributes:
+        submitter: gives workers what they need, API keys above all.
+        cache: the kept answers of models; held within its limit at every launch.
+    """
+
+    def __init__(self, database: Database, store: Store, cluster: Cluster, settings: Settings) -> None:
+        self._database = database
+        self._store = store
+        self._cluster = cluster
+        self.cache = Cache(database, store, settings.cache_limit)
+        self.submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
+        self._dispatching = self.submitter.dispatching
+
+    def launch(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        *,
+        cache: Literal["on", "off", "refresh"] = "on",
+        mode: Literal["direct", "batch"] = "direct",
+        repeats: int = 1,
+        budget: float | None = None,
+        max_failed: float = 0.1,
+        workers: int | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> builtins.list[Workflow]:
+        """Hand models to the cluster, one workflow each, and return at once.
+
+        Launching is safe to repeat: a model that is under way or has succeeded in this experiment is left alone, one
+        that failed or was stopped is resumed, with the options given now. A function that only this process has is
+        called here, before this returns.
+
+        Args:
+            experiment: record, name or id.
+            models: ``"provider/name"`` or :class:`Model`.
+            cache: whether answers that the store has already are taken; see :class:`Launch`.
+            mode: "batch" uses the provider's batch service: half the price, within a day.
+            repeats: workflows per model, whose answers are kept apart; sampling seeds differ.
+            budget: dollars that each workflow may spend.
+            max_failed: share of examples that may stay unanswered.
+            workers: processes of the cluster that share each workflow; default as many as its size deserves.
+            priority: of those that wait for the cluster the higher go first.
+            timeout: seconds that a step may take before it ends as failed.
+
+        Returns:
+            The workflows, in the order of `models`.
+
+        Raises:
+            UnknownModelError, InvalidInputError, MissingExtraError: a model cannot work; then none is launched.
+            ConfigurationError: an API key is missing, or the cluster's versions do not go with ours; then none is
+                launched.
+            StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
+            ClusterUnavailableError: the cluster does not answer; launch again later.
+        """
+        launch = claims.launch_options(
+            cache=cache, mode=mode, budget=budget, max_failed=max_failed,
+            workers=workers, priority=priority, timeout=timeout,
+        )  # fmt: skip
+        workflows, chosen = self._claimed(experiment, models, launch, repeats)
+        self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
+        self.cache.keep_to_limit()
+        return self.of(workflows)
+
+    def enqueue(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        *,
+        launch: Launch | None = None,
+        description: str = "",
+        numbered: bool = False,
+    ) -> builtins.list[Workflow]:
+        """Note models down as :meth:`launch` does, and leave it to :meth:`submit_waiting` to hand them over.
+
+        So nobody waits for the cluster, and what is noted down is not lost, whoever is killed.
+
+        Args:
+            description: of the workflows, in words.
+            numbered: give a model that is there already, or its label, a number instead of refusing it.
+
+        Raises:
+            As :meth:`launch`; and InvalidInputError for a function that only this process has.
+            ConflictError: the experiment has the same model already; a repeat of it is another one.
+        """
+        launch = launch or Launch()
+        chosen = self._models_to_enqueue(models, launch)
+        return self._claimed(experiment, chosen, launch, 1, description, fresh=True, numbered=numbered)[0]
+
+    def enqueue_alone(self, holder: Experiment, model: str | Model, *, launch: Launch | None = None) -> Workflow:
+        """As :meth:`enqueue`, for the one workflow of a job; it and its experiment are added together.
+
+        Args:
+            holder: as of :meth:`Experiments.prepare_for_job`.
+
+        Raises:
+            As :meth:`enqueue`.
+        """
+        launch = launch or Launch()
+        (chosen,) = self._models_to_enqueue(model, launch)
+        self.submitter.check([chosen])
+        claims.check_prompts([chosen], holder.task)
+        return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
+
+    def record_alone(self, holder: Experiment, column: str) -> Workflow:
+        """As :meth:`enqueue_alone`, to score predictions that are a column of the dataset.
+
+        Raises:
+            As :meth:`record`.
+        """
+        with reading(self._database) as work:
+            dataset = work.data_of(holder)
+        rows = recording.read(self._store, dataset, column)
+        workflow = claims.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
+        self.submitter.check_keys([workflow.model])
+        try:
+            # Files first: as soon as the row is there, the workflow may be handed over.
+            recording.write(self._store, workflow, rows, shard_size(workflow.model, dataset.n_examples))
+            return self._add_alone(holder, workflow, Step.EVALUATION)
+        except BaseException:
+            self._store.delete(layout.workflow_folder(workflow.id))
+            raise
+
+    def _models_to_enqueue(self, models: Sequence[str | Model] | str | Model, launch: Launch) -> builtins.list[Model]:
+        chosen = claims.checked_models(models, 1, launch, here=self._cluster.head is not None)
+        for model in chosen:
+            if runs_here(model):
+                raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
+        return chosen
+
+    def _add_alone(self, holder: Experiment, workflow: Workflow, listed: Step) -> Workflow:
+        """Add both in one transaction, so that nobody ever finds a job without its work."""
+        with reading(self._database) as work:
+            noted = provenance.Circumstances({holder.id: (holder, work.data_of(holder))})
+        with writing(self._database) as work:
+            work.datasets.get(holder.dataset_id)  # locked, so that it is not deleted meanwhile
+            work.experiments.add(holder)
+            return claims.add(work, workflow, noted, [listed])
+
+    def submit_waiting(self, *, older_than: timedelta = timedelta(0)) -> builtins.list[Workflow]:
+        """Hand over what was noted down and never reached the cluster; return what was handed over.
+
+        It is safe to do twice, also at the same time: the cluster takes no id a second time. What cannot be handed
+        over because of what it is has failed, with the reason; what a service's absence keeps stays as it is.
+
+        Args:
+            older_than: leave others alone, which their own process may be about to hand over.
+
+        Raises:
+            UnavailableError: a service does not answer.
+        """
+        with reading(self._database) as work:
+            waiting = [each for each in work.workflows.unfinished() if each.status is Status.CREATED]
+        handed = []
+        for workflow in waiting:
+            if now() - workflow.attempted_at < older_than or runs_here(workflow.model):
+                continue
+            try:
+                self.submitter.submit([workflow])
+            except UnavailableError:
+                raise
+            except NotFoundError:
+                continue  # it was deleted meanwhile
+            except LumigatorError as error:
+                self._fail(workflow, self.submitter.redact(str(error)))
+            else:
+                handed.append(workflow)
+        return handed
+
+    def renew_waiting(self) -> None:
+        """Have those that never reached the cluster wait from now on, so that they do not count as lost."""
+        with writing(self._database) as work:
+            for workflow in work.workflows.unfinished():
+                if workflow.status is Status.CREATED:
+                    workflow.attempted_at = now()
+
+    def _fail(self, workflow: Workflow, reason: str) -> None:
+        with writing(self._database) as work:
+            for current in work.workflows.of_ids([workflow.id]):
+                jobs = work.jobs.of_workflows([workflow.id])
+                apply(current, jobs, Verdict(Status.FAILED, reason), {}, now())
+
+    def delete(self, workflow: Workflow | str, *, stop: bool = False, wait: bool = True) -> Deletion:
+        """Remove a workflow and its files; answers that the model gave are kept, as in :meth:`Experiments.delete`.
+
+        Args:
+            workflow: record or id.
+            stop: where it is under way, end it first and wait for its end.
+            wait: as of :meth:`Experiments.delete`.
+
+        Raises:
+            NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
+        """
+        key = workflow if isinstance(workflow, str) else workflow.id
+        return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
+
+    def finish_deletions(self) -> None:
+        """End and remove what deletions with ``wait=False`` have left, as far as it can be done without waiting.
+
+        A server does it all the time.
+
+        Raises:
+            UnavailableError: a service does not answer; it is to be done again.
+        """
+        removal.finish(self._database, self._store, self._cluster, self._dispatching.queue)
+
+    def _claimed(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        launch: Launch,
+        repeats: int,
+        description: str = "",
+        *,
+        fresh: bool = False,
+        numbered: bool = False,
+    ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
+        chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        refuse_secrets([("description of a workflow", description)], self.submitter.redact)
+        if fresh:  # whoever enqueues does not wait for the cluster; a judge without its key is skipped
+            self.submitter.check(chosen)
+        else:
+            self.submitter.check(chosen, record.metrics)
+            self.submitter.check_cluster(record.metrics)
+        noted = provenance.circumstances(self._database, [record.id])
+        with writing(self._database) as work:
+            record = work.experiments.get(record.id)
+            known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            if numbered:
+                chosen = [claims.in_free_slot(model, known.values()) for model in chosen]
+            for model in chosen:
+                if fresh and model.fingerprint in known:
+                    raise ConflictError("workflow", known[model.fingerprint].label, "Model(…, repeat=2) is another one")
+            claims.check_labels(chosen, known.values())
+            claims.check_prompts(chosen, record.task)
+            workflows = [
+                known.get(model.fingerprint)
+                or claims.claim(work, record, model, launch, noted, description=description)
+                for model in chosen
+            ]
+            for workflow, model in zip(workflows, chosen, strict=True):
+                if workflow.status in (Status.FAILED, Status.STOPPED):
+                    # Same answers, but perhaps another pace.
+                    workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
+                    claims.begin_attempt(work, workflow, noted)
+        return workflows, chosen
+
+    def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
+        """Take failed and stopped workflows up where they ended: only examples without an answer are asked.
+
+        Args:
+            budget: dollars that each may spend in all its attempts; default what it had before.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        return self._again(target, budget, lambda workflow: workflow.status in (Status.FAILED, Status.STOPPED))
+
+    def retry_failed(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
+        """Ask once more for the examples that have no answer, in workflows that succeeded too, and score anew.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        ids = {workflow.id for workflow in self.of(target) if workflow.status.ended}
+        failed = {job.workflow_id for job in self.jobs(target) if job.step is Step.INFERENCE and job.n_failed}
+        for workflow_id in ids & failed:
+            # Whoever dies between here and the submission leaves a workflow that a resume completes.
+            for step in reversed(Step):
+                self._store.delete(layout.result(workflow_id, step))
+        return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
+
+    def evaluate(
+        self,
+        experiment: Experiment | str,
+        *,
+        only: Sequence[Workflow] | None = None,
+        skipping: bool = False,
+        budget: float | None = None,
+    ) -> builtins.list[Workflow]:
+        """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
+
+        Args:
+            experiment: record, name or id.
+            only: workflows of it to look at; default all.
+            skipping: skip a judge whose API key is missing, instead of refusing.
+            budget: dollars that each may spend in all, its judges included; default what it had before.
+
+        Raises:
+            ConfigurationError: a judge's API key is missing, or the cluster's versions do not go with ours.
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        self.submitter.check([], () if skipping else record.metrics)
+        self.submitter.check_cluster(record.metrics)
+        ended = [workflow for workflow in self.refresh(record if only is None else only) if workflow.status.ended]
+        wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
+        for workflow_id in wanting:
+            # Whoever dies between here and the submission leaves a workflow that a resume completes.
+            self._store.delete(layout.result(workflow_id, Step.EVALUATION))
+        return self._again(record, budget, lambda workflow: workflow.id in wanting)
+
+    def _wants_scores(self, workflow: Workflow, specs: Sequence[MetricSpec]) -> bool:
+        answered = results.find_result(self._store, workflow.id, Step.INFERENCE)
+        if answered is None or answered.status is not Status.SUCCEEDED:
+            return False
+        found = [results.find_metric_result(self._store, workflow.id, spec) for spec in specs]
+        return any(result is None or result.error is not None for result in found)
+
+    def record(
+        self,
+        experiment: Experiment | str,
+        *,
+        name: str,
+        predictions: pd.DataFrame | Path | str,
+    ) -> Workflow:
+        """Put predictions that were made elsewhere beside the others, and have them scored.
+
+        Args:
+            experiment: record, name or id.
+            name: what tables call the model.
+            predictions: a DataFrame or file (CSV, JSON Lines, Parquet) with a column `prediction`, or the name of a
+                column of the dataset. Rows are in the dataset's order, unless there is a column `row` (from 0) or
+                `example` to find them by. `prompt_tokens`, `completion_tokens`, `seconds` and `cost` are taken too.
+
+        Returns:
+            The workflow; only its evaluation is left to do.
+
+        Raises:
+            DatasetError: rows are missing, there are too many, or one belongs to no example.
+        """
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            dataset, before = work.data_of(record), work.workflows.of_experiment(record.id)
+        rows = recording.read(self._store, dataset, predictions)
+        draft = claims.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
+        self.submitter.check_keys([draft.model])
+        noted = provenance.circumstances(self._database, [record.id])
+        claims.check_labels([draft.model], before)
+        same = next((each for each in before if each.fingerprint == draft.fingerprint), draft)
+        if same.status in (Status.CREATED, Status.FAILED, Status.STOPPED):
+            # Files first: as soon as the row is there, a server may hand the workflow over.
+            recording.write(self._store, same, rows, shard_size(draft.model, dataset.n_examples))
+        with writing(self._database) as work:
+            known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            claims.check_labels([draft.model], known.values())
+            workflow = known.get(draft.fingerprint) or claims.add(work, draft, noted, tuple(Step))
+            if workflow.status in (Status.FAILED, Status.STOPPED):
+                claims.begin_attempt(work, workflow, noted)
+        if workflow.status is Status.CREATED:
+            self.submitter.submit([workflow])
+        return self.get(workflow.id)
+
+    def estimate(
+        self,
+        experiment: Experiment | str,
+        models: Sequence[str | Model] | str | Model,
+        *,
+        pilot: int = 0,
+        budget: float | None = None,
+    ) -> pd.DataFrame:
+        """Return what asking models would take, before anything is paid for; one row per model.
+
+        Columns: `model`, `examples`, `to_ask` (not in the store yet), `prompt_tokens`, `completion_tokens`
+        (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n").
+
+        Args:
+            pilot: examples that are really asked first, drawn at random, to count what answers take; they cost
+                money, and are kept, so that they are not paid for again.
+            budget: dollars that the pilots of all models may take together. Where they are used up, the estimate rests
+                on what was answered by then, as `basis` says.
+        """
+        chosen = claims.checked_models(models, 1, Launch(), here=True)
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            dataset = work.data_of(record)
+        return estimates.of_experiment(self._store, record, dataset, chosen, pilot, budget, self.submitter)
+
+    def _again(
+        self, target: Target, budget: float | None, chosen: Callable[[Workflow], bool]
+    ) -> builtins.list[Workflow]:
+        known = self.of(target)
+        noted = provenance.circumstances(self._database, {workflow.experiment_id for workflow in known})
+        with writing(self._database) as work:
+            workflows = work.workflows.of_ids([workflow.id for workflow in known])
+            self.submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
+            for workflow in filter(chosen, workflows):
+                if budget is not None:
+                    workflow.launch = workflow.launch.model_copy(update={"budget": budget})
+                claims.begin_attempt(work, workflow, noted)
+        self.submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
+        return self.of(workflows)
+
+    def refresh(self, target: Target | None = None) -> builtins.list[Workflow]:
+        """Ask the cluster and the store how workflows stand, and record it; the only place that writes a status.
+
+        Args:
+            target: default all that have not ended.
+        """
+        with reading(self._database) as work:
+            workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
+        found = refreshing.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
+        if any(workflow.status is Status.PENDING for workflow in found):
+            self._dispatching.look()
+        return found
+
+    def wait(
+        self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
+    ) -> builtins.list[Workflow]:
+        """Wait until workflows have ended; the work does not depend on anybody waiting.
+
+        Args:
+            target: experiment, workflow or workflows.
+            timeout: seconds; default for ever.
+            progress: show a display that updates, in a notebook or a terminal.
+            check: raise where a workflow did not succeed.
+
+        Raises:
+            WaitTimeoutError: time is up; the work goes on.
+            JobFailedError: with `check`, a workflow failed or was stopped.
+        """
+        began = time.monotonic()
+        with live_progress(enabled=progress) as show:
+            workflows = self.refresh(target)
+            # Whoever waits wants it to go on, also where the head of this machine has ended with those who waited.
+            with suppress(UnavailableError):
+                self._dispatching.ensure()
+            show(self.progress(workflows))
+            while not all(workflow.status.ended for workflow in workflows):
+                waited = time.monotonic() - began
+                if timeout is not None and waited > timeout:
+                    late = next(workflow for workflow in workflows if not workflow.status.ended)
+                    raise WaitTimeoutError(
+                        f"{late.label} is still {late.status} after {timeout:g} s",
+                        "it goes on: wait again, or look later",
+                        job_id=late.id,
+                    )
+                time.sleep(min(max(waited / 20, SHORTEST_POLL_S), LONGEST_POLL_S))
+                workflows = self.refresh(workflows)
+                show(self.progress(workflows))
+        if check:
+            _raise_failures(workflows)
+        return workflows
+
+    def progress(self, target: Target) -> builtins.list[ProgressRow]:
+        """Return how far workflows are, one row each; asks the store, not the cluster."""
+        workflows = self.of(target)
+        places = self._dispatching.places() if any(each.status is Status.PENDING for each in workflows) else {}
+        # One that is recorded as pending may be at work without anybody having looked. Of those that failed or were
+        # stopped, too: how far they came, and for what money.
+        begun = [each for each in workflows if each.status is not Status.SUCCEEDED and each.submission_id not in places]
+        found = results.find_progress(self._store, {each.id: each.attempt for each in begun})
+        rows = [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
+        lacking = self._skipped([each.id for each in workflows if each.status is Status.SUCCEEDED])
+        return [
+            replace(row, skipped="; ".join(skipped(lacking[each.id]))) if each.id in lacking else row
+            for each, row in zip(workflows, rows, strict=True)
+        ]
+
+    def _skipped(self, workflow_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not workflow_ids:
+            return {}
+        with reading(self._database) as work:
+            return work.jobs.skipped(workflow_ids)
+
+    def stop(self, target: Target) -> builtins.list[Workflow]:
+        """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
+
+        Raises:
+            ClusterUnavailableError: the cluster does not answer.
+        """
+        workflows = self.refresh(target)
+        active = [workflow for workflow in workflows if not workflow.status.ended]
+        stopped = {workflow.id for workflow in self._stop_waiting(active)}
+        for workflow in active:
+            if workflow.id not in stopped:
+                self._cluster.stop(workflow.submission_id)
+        return self.refresh(workflows)
+
+    def _stop_waiting(self, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
+        """Let those that wait in the store wait no longer, and return them."""
+        queue = self._dispatching.queue
+        waiting = queue.ids() & {workflow.submission_id for workflow in workflows}
+        if not waiting:
+            return []
+        self._cluster.statuses(waiting)  # before anything is changed: does it answer?
+        queue.remove(waiting)
+        # One that was handed over just then is the cluster's to stop.
+        known = self._cluster.statuses(waiting)
+        stopped = [each for each in workflows if each.submission_id in waiting and known[each.submission_id] is None]
+        states = {workflow.submission_id: JobState(Status.STOPPED) for workflow in stopped}
+        refreshing.record(self._database, stopped, Look(states))
+        return stopped
+
+    def logs(self, workflow: Workflow | str) -> str:
+        """Return what the worker of the latest attempt printed; empty where it has not printed anything yet."""
+        record = self.of(workflow)[0]
+        kept = self._store.find(layout.log(record.id, record.attempt))
+        return self._cluster.logs(record.submission_id) if kept is None else kept.decode(errors="replace")
+
+    def of(self, target: Target) -> builtins.list[Workflow]:
+        """Return the workflows of an experiment (record, name, id), or those given, as they are recorded now.
+
+        Raises:
+            NotFoundError: no experiment or workflow has that name or id.
+        """
+        with reading(self._database) as work:
+            return _resolve(work, target)
+
+    def of_experiments(self, experiments: Sequence[Experiment]) -> dict[str, builtins.list[Workflow]]:
+        """Return the workflows of experiments by the experiments' ids, in the order of their launch, in one query."""
+        found: dict[str, builtins.list[Workflow]] = {experiment.id: [] for experiment in experiments}
+        with reading(self._database) as work:
+            for workflow in work.workflows.of_experiments(list(found)):
+                found[workflow.experiment_id].append(workflow)
+        return found
+
+    def get(self, key: str) -> Workflow:
+        """Return the workflow of that id, or of 6 or more characters of its beginning."""
+        with reading(self._database) as work:
+            return work.workflows.get(key)
+
+    def list(self, *, limit: int = 100, offset: int = 0, status: Status | None = None) -> builtins.list[Workflow]:
+        """Return workflows, newest first; with `status` those that were last recorded with it."""
+        with reading(self._database) as work:
+            return work.workflows.list(*_of_status(status), limit=limit, offset=offset)
+
+    def count(self, *, status: Status | None = None) -> int:
+        """Return how many workflows there are; with `status` those that were last recorded with it."""
+        with reading(self._database) as work:
+            return work.workflows.count(*_of_status(status))
+
+    def counts(self, experiments: Sequence[Experiment | str]) -> dict[str, Counter[Status]]:
+        """Return how many workflows of each status experiments have, as last recorded, by the experiments' ids.
+
+        Args:
+            experiments: records or ids.
+        """
+        with reading(self._database) as work:
+            return work.workflows.counts([each if isinstance(each, str) else each.id for each in experiments])
+
+    def jobs(self, target: Target) -> builtins.list[Job]:
+        """Return the jobs of workflows, in the order of workflows and steps."""
+        with reading(self._database) as work:
+            order = {workflow.id: index for index, workflow in enumerate(_resolve(work, target))}
+            jobs = work.jobs.of_workflows(list(order))
+        return sorted(jobs, key=lambda job: (order[job.workflow_id], list(Step).index(job.step)))
+
+    def predictions(self, workflow: Workflow | str) -> pd.DataFrame:
+        """Return the predictions so far.
+
+        Columns: `row` (from 0), `prediction`, `error`, `prompt` (as it was sent), `reasoning`, `prompt_tokens`,
+        `completion_tokens`, `reasoning_tokens`, `cache_read_tokens`, `cache_write_tokens`, `seconds`,
+        `first_token_seconds`, `cost` (dollars), `cached`, `truncated`, `finish`; see
+        :class:`lumigator_nb.models.Prediction`.
+        """
+        return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
+
+    def scores(self, workflow: Workflow | str, metrics: Sequence[MetricSpec] | None = None) -> pd.DataFrame:
+        """Return the examples' scores so far: `row` (from 0), and a column for each score.
+
+        Args:
+            metrics: those to read; default all of the experiment.
+        """
+        record = self.of(workflow)[0]
+        if metrics is None:
+            with reading(self._database) as work:
+                metrics = work.experiments.get(record.experiment_id).metrics
+        return results.read_scores(self._store, record.id, metrics)
+
+    def _mark_submitted(self, workflows: Sequence[Workflow]) -> None:
+        """Record that they wait for the cluster."""
+        if not workflows:
+            return
+        attempts = {workflow.id: workflow.attempt for workflow in workflows if workflow.attempt > 1}
+        # What earlier attempts left counts at once: their workers publish it no second time.
+        found = {
+            key: {step: result for step, result in of.items() if result.attempt < attempts[key]}
+            for key, of in results.find_results(self._store, list(attempts)).items()
+        }
+        states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
+        kept = {each.id for each in refreshing.record(self._database, workflows, Look(states, found=found))}
+        if gone := [workflow for workflow in workflows if workflow.id not in kept]:
+            with writing(self._database) as work:
+                removal.note(work, gone)  # deleted while they were handed over
+
+
+def _progress_row(workflow: Workflow, progress: Progress | None, place: int | None) -> ProgressRow:
+    row = ProgressRow.of(workflow.label, workflow.status, progress, error=workflow.error, stale=workflow.stale)
+    if place is None or workflow.status is not Status.PENDING:
+        return row
+    return replace(row, note=f"waits for its turn, {place:,} before it" if place else "waits for its turn, the next")
+
+
+def _of_status(status: Status | None) -> builtins.list[ColumnElement[bool]]:
+    return [] if status is None else [col(Workflow.status) == status]
+
+
+def _present(work: UnitOfWork, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
+    """Those that are still there, as they are recorded now, in the order given."""
+    current = {workflow.id: workflow for workflow in work.workflows.of_ids([each.id for each in workflows])}
+    return [current[workflow.id] for workflow in workflows if workflow.id in current]
+
+
+def _resolve(work: UnitOfWork, target: Target) -> builtins.list[Workflow]:
+    if isinstance(target, str):
+        experiment = work.experiments.find(target)
+        return [work.workflows.get(target)] if experiment is None else work.workflows.of_experiment(experiment.id)
+    if isinstance(target, Experiment):
+        return work.workflows.of_experiment(target.id)
+    chosen = [target] if isinstance(target, Workflow) else list(target)
+    found = _present(work, chosen)
+    if len(found) < len(chosen):
+        gone = {each.id for each in chosen} - {each.id for each in found}
+        raise NotFoundError("workflow", min(gone), "it was deleted")
+    return found
+
+
+def _raise_failures(workflows: Sequence[Workflow]) -> None:
+    failed = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
+    if failed:
+        reasons = "; ".join(f"{workflow.label} {workflow.status}: {workflow.error}" for workflow in failed)
+        raise JobFailedError(reasons, "look at ws.workflows.logs(…), then ws.workflows.resume(…)", job_id=failed[0].id)

@@ -1,0 +1,99 @@
+"""The whole dashboard in a notebook: served by the kernel, shown in a frame."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lumigator_nb.database.records import Experiment
+from lumigator_nb.display.html import fragment, tag
+from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.presentation.routes import Route
+from lumigator_nb.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lumigator_nb.serving.served import Served
+
+_LEAST, _MOST = 200, 10_000
+
+
+def dashboard(
+    ws: Workspace, experiment: Experiment | str | None = None, *, height: int = 800, address: str | None = None
+) -> Dashboard:
+    """Show the dashboard in a cell; it lives as long as the kernel, or until ``.stop()``.
+
+    It listens on this machine alone, on a free port, below a path that cannot be guessed. Calling it again for the
+    same workspace shows the same server once more.
+
+    Args:
+        ws: workspace.
+        experiment: record, name or id of what to open; default the list.
+        height: of the frame, in pixels.
+        address: under which the browser reaches a port of the kernel's machine, with {port} in it, such as
+            ``https://hub.example.org/user/ada/proxy/{port}``. Default: JupyterHub's, through jupyter-server-proxy,
+            else http://127.0.0.1:{port}.
+
+    Raises:
+        MissingExtraError: panel is not installed.
+        NotFoundError: there is no such experiment.
+        InvalidInputError: `height` or `address` cannot be used.
+    """
+    if not _LEAST <= height <= _MOST:
+        raise InvalidInputError(f"height is in pixels, from {_LEAST} to {_MOST}, got {height}")
+    if address is not None and "{port}" not in address:
+        raise InvalidInputError(f"address has no {{port}} in it: {address!r}", "https://HOST/proxy/{port}")
+    route = Route(("experiments",))
+    if experiment is not None:
+        name = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id).name
+        route = Route(("experiments", name))
+    return Dashboard(_served(ws), route, height, address or _address())
+
+
+class Dashboard:
+    """A dashboard that the kernel serves; shows itself in a frame.
+
+    Attributes:
+        url: of what it shows; whoever has it can use the dashboard.
+    """
+
+    def __init__(self, served: Served, route: Route, height: int, address: str) -> None:
+        self._served, self._height = served, height
+        self.url = f"{address.replace('{port}', str(served.port)).rstrip('/')}{served.path}{route}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it is served still."""
+        return self._served.running
+
+    def stop(self) -> None:
+        """End the server, for all cells that show it."""
+        self._served.stop()
+
+    def __repr__(self) -> str:
+        return f"Dashboard(port={self._served.port}, {'served' if self.running else 'stopped'})"
+
+    def _repr_html_(self) -> str:
+        if not self.running:
+            return fragment(tag("div", "The dashboard was stopped; run the cell to start it again.", class_="lm-note"))
+        frame = tag(
+            "iframe", src=self.url, title="Lumigator dashboard", width="100%", height=self._height,
+            style="border: 1px solid var(--lm-line); border-radius: 4px",
+        )  # fmt: skip
+        link = tag("a", "Open it in a window of its own", href=self.url, target="_blank", rel="noopener")
+        note = "Is the frame empty? Run the cell again; where the kernel's machine is another one, give address=…"
+        return fragment(frame, tag("div", link, ". ", note, class_="lm-note"))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+def _address() -> str:
+    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
+    return f"{prefix.rstrip('/')}/proxy/{{port}}" if prefix else "http://127.0.0.1:{port}"
+
+
+def _served(ws: Workspace) -> Served:
+    # The one way from the widgets to the dashboard, and declared as such: drawing stays apart.
+    from lumigator_nb.serving import serve_here
+
+    return serve_here(ws)

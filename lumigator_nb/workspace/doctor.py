@@ -1,0 +1,149 @@
+"""Look at every part that the main job needs and say how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from lumigator_nb import config
+from lumigator_nb.cluster import Cluster, connect_cluster, versions
+from lumigator_nb.config import Settings
+from lumigator_nb.database.engine import Database, head_revision
+from lumigator_nb.errors import LumigatorError
+from lumigator_nb.services.access.secrets import Secrets
+from lumigator_nb.services.upkeep.inspection import Inspection, Report, inspect
+from lumigator_nb.storage.store import Store
+from lumigator_nb.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one part; `hint` says how to mend it."""
+
+    part: str
+    state: Literal["ok", "note", "wrong"]
+    message: str
+    hint: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Check settings, database, store, cluster and models; nothing is changed and nothing is started."""
+    try:
+        settings = config.load()
+    except LumigatorError as error:
+        return [Finding("settings", "wrong", error.message, error.hint)]
+    file = config.find_env_file()
+    findings = [Finding("settings", "ok", f"read from {file} and the environment" if file else "no .env: defaults")]
+    checks: dict[str, Callable[[], Finding]] = {
+        "database": lambda: _database(Database(settings.database_url)),
+        "secrets": lambda: _secrets(settings),
+        "store": lambda: _store(Store(settings.store_spec, settings.store_credentials)),
+        "cluster": lambda: _cluster(connect_cluster(settings)),
+    }
+    return [*findings, *_findings(checks), *_models(settings)]
+
+
+def connections(ws: Workspace) -> list[Finding]:
+    """Check what an open workspace is connected to: database, store, cluster; nothing is started."""
+    return _findings(
+        {
+            "database": lambda: _database(ws.database),
+            "store": lambda: _store(ws.store),
+            "cluster": lambda: _cluster(ws.cluster),
+        }
+    )
+
+
+def _findings(checks: Mapping[str, Callable[[], Finding]]) -> list[Finding]:
+    found = []
+    for part, check in checks.items():
+        try:
+            found.append(check())
+        except LumigatorError as error:
+            found.append(Finding(part, "wrong", error.message, error.hint))
+    return found
+
+
+def examine_deeply(report: Report) -> Inspection:
+    """Read all data and results and compare them with what the database says; see :func:`inspection.inspect`.
+
+    Args:
+        report: told how far it is: what is looked at, how many are done, how many there are.
+
+    Raises:
+        DatabaseUnavailableError: the database does not answer, or is of another version.
+    """
+    settings = config.load()
+    database = Database(settings.database_url)
+    try:
+        database.prepare()
+        store = Store(settings.store_spec, settings.store_credentials)
+        return inspect(database, store, report, secrets=Secrets(database, settings))
+    finally:
+        database.close()
+
+
+def _database(database: Database) -> Finding:
+    revision = database.revision()
+    if revision == head_revision():
+        return Finding("database", "ok", f"{database.label} at revision {revision}")
+    if database.is_sqlite:
+        message = f"{database.label} is {'empty' if revision is None else f'at revision {revision}'}"
+        return Finding("database", "note", message, "it is brought up to date at the next connect")
+    database.prepare()
+    return Finding("database", "ok", database.label)
+
+
+def _secrets(settings: Settings) -> Finding:
+    database = Database(settings.database_url)
+    try:
+        if database.revision() != head_revision():
+            return Finding("secrets", "ok", "none are stored")
+        secrets = Secrets(database, settings)
+        names = [name for name in secrets.names() if secrets.value(name)]
+    finally:
+        database.close()
+    return Finding("secrets", "ok", f"can be opened: {', '.join(names)}" if names else "none are stored")
+
+
+def _store(store: Store) -> Finding:
+    store.check()
+    return Finding("store", "ok", f"{store.spec.uri} can be written and read")
+
+
+def _cluster(cluster: Cluster) -> Finding:
+    info = cluster.info()
+    if info is None:
+        return Finding("cluster", "note", "no local Ray head", "it starts with the first launch, or: lumigator-nb up")
+    message = f"{info}; Ray {info.ray_version}, Python {info.python_version}"
+    if info.is_local:
+        return Finding("cluster", "ok", message)
+    if wrong := versions.misfit(info.ray_version, info.python_version):
+        return Finding("cluster", "wrong", f"{message}: {wrong[0]}", wrong[1])
+    here = platform.python_version()
+    if versions.minor(info.python_version) != versions.minor(here):
+        hint = "use the same minor version here and there, or put such functions into an installed package"
+        return Finding("cluster", "note", f"{message}; metrics that are functions need Python {here} there", hint)
+    return Finding("cluster", "ok", message)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    yield Finding("models", "ok", "baseline models need nothing")
+    missing = [package for package in ("torch", "transformers", "accelerate") if find_spec(package) is None]
+    if missing:
+        hint = "pip install 'lumigator-nb[hf]'"
+        yield Finding("models", "note", f"Hugging Face models need {', '.join(missing)}", hint)
+    else:
+        yield Finding("models", "ok", "Hugging Face models can be loaded")
+    if find_spec("any_llm") is None:
+        yield Finding("models", "note", "models behind APIs need any-llm", "pip install 'lumigator-nb[api]'")
+        return
+    names = sorted(name for name in {**settings.env_file_variables, **os.environ} if name.endswith("_API_KEY"))
+    found = f"keys: {', '.join(names)}" if names else "no API key is set"
+    yield Finding(
+        "models", "ok", f"models behind APIs can be asked; {found}", "put keys into .env" if not names else None
+    )

@@ -1,0 +1,25 @@
+"""The main job on the bundled conversations: what `make quickstart` does, in public calls only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lumigator_nb.database.records import Workflow
+from lumigator_nb.specs import Model
+from lumigator_nb.workspace import Workspace
+
+QUICKSTART = "quickstart"
+MODELS = (
+    "baseline/lead-1",
+    "baseline/lead-3",
+    Model("hf/HuggingFaceTB/SmolLM2-135M-Instruct", label="SmolLM2-135M", max_new_tokens=60),
+)
+
+
+def launch_quickstart(ws: Workspace, say: Callable[[str], object]) -> list[Workflow]:
+    """Launch three summarizers on the bundled conversations; done again, it finds what is there."""
+    dataset = ws.datasets.sample("dialogues")
+    experiment = ws.experiments.find(QUICKSTART) or ws.experiments.create(QUICKSTART, dataset=dataset)
+    for model in MODELS:
+        say(f"  {model.label if isinstance(model, Model) else model}")
+    return ws.workflows.launch(experiment, MODELS)

@@ -1,0 +1,93 @@
+"""The handle that tests hold on a model server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from http.client import HTTPConnection
+from types import TracebackType
+from typing import Any, Self
+
+from lumigator_testing.behaviour import Behaviour, Stats
+
+
+class ModelServer:
+    """A model server in a process of its own, which ends with this one.
+
+    Args:
+        port: where it listens on 127.0.0.1; 0 takes a free one.
+        behaviour: fields of :class:`Behaviour`.
+
+    Attributes:
+        url: address without a path, as Anthropic's and Mistral's clients want it.
+        base_url: address with ``/v1``, as OpenAI's clients want it.
+    """
+
+    def __init__(self, port: int = 0, **behaviour: Any) -> None:
+        self._behaviour = Behaviour(**behaviour)
+        self._port = port
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start the process and wait until it answers."""
+        command = [sys.executable, "-m", "lumigator_testing.server", "--with-parent", "--port", str(self._port)]
+        command += ["--behaviour", json.dumps(asdict(self._behaviour))]
+        # The server ends when its standard input does, which the system closes however this process ends.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        first = self._process.stdout.readline()
+        if not first.strip().isdigit():
+            raise RuntimeError(f"the model server did not start; it ended with {self._process.wait()}")
+        self._port = int(first)
+        return self
+
+    def stop(self) -> None:
+        """End the process."""
+        assert self._process
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def configure(self, **faults: Any) -> None:
+        """Change fields of :class:`Behaviour` while it works; the pattern of faults begins anew."""
+        self._behaviour = replace(self._behaviour, **faults)
+        self._ask("POST", "/control", asdict(self._behaviour))
+
+    def stats(self) -> Stats:
+        """What it has counted."""
+        return Stats(**self._ask("GET", "/control/stats"))
+
+    def prompts(self) -> dict[str, int]:
+        """How often it was asked each distinct last user message, refused calls included."""
+        return dict(self._ask("GET", "/control/prompts"))
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """The last 100 bodies of calls of a model as they were sent, oldest first."""
+        return list(self._ask("GET", "/control/bodies"))
+
+    def reset(self) -> None:
+        """Set all counts to zero and begin the pattern of faults anew; batches and settings stay."""
+        self._ask("POST", "/control/reset")
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
+        try:
+            connection.request(method, path, json.dumps(body))
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
