@@ -38,8 +38,8 @@ _PAGES: dict[tuple[str, int], str] = {
     ("experiments", 2): "comparison:ComparisonPage",
     ("launch", 0): "launch:LaunchPage",
     ("models", 0): "models:ModelsPage",
-    ("jobs", 0): "jobs:JobsPage",
-    ("jobs", 1): "jobs:JobPage",
+    ("jobs", 0): "workflows:JobsPage",
+    ("jobs", 1): "workflows:JobPage",
     ("settings", 0): "settings:SettingsPage",
 }
 # What addresses of pages begin with.

@@ -47,7 +47,7 @@ __all__ = [
     "predict",
     "price_of",
     "provider",
-    "providers",
+    "provider_names",
     "runs_here",
     "speaks_openai",
     "supports_batches",
@@ -61,9 +61,9 @@ for _name in PROVIDERS:
     base.register(_name, api.ApiProvider())
 
 
-def providers() -> tuple[str, ...]:
+def provider_names() -> tuple[str, ...]:
     """The sorted names of all providers, built in and installed."""
-    return tuple(name for name in base.providers() if name != RECORDED)
+    return tuple(name for name in base.provider_names() if name != RECORDED)
 
 
 def check(model: Model) -> None:

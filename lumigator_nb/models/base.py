@@ -172,7 +172,7 @@ def provider(name: str) -> Callable[[type[P]], type[P]]:
     return enter
 
 
-def providers() -> tuple[str, ...]:
+def provider_names() -> tuple[str, ...]:
     """The sorted names of all providers, built in and installed."""
     return tuple(sorted(_PROVIDERS.keys() | _entries().keys()))
 
@@ -206,7 +206,7 @@ def _entries() -> dict[str, EntryPoint]:
 def _load_entry(name: str) -> None:
     entry = _entries().get(name)
     if entry is None:
-        raise UnknownModelError(f"unknown provider {name!r}", did_you_mean(name, providers()))
+        raise UnknownModelError(f"unknown provider {name!r}", did_you_mean(name, provider_names()))
     try:
         entry.load()
     except Exception as error:

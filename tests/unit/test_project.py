@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -186,3 +187,15 @@ def test_a_worker_with_a_baseline_never_loads_pandas(tmp_path) -> None:
 def test_every_public_name_is_there(name) -> None:
     assert getattr(lumigator_nb, name) is not None
     assert name in dir(lumigator_nb)
+
+
+def test_no_function_of_a_package_hides_one_of_its_modules() -> None:
+    """Whichever is imported last would win: `from package import name` then depends on who came first."""
+    hidden = []
+    for init in (*ROOT.glob("lumigator_nb/**/__init__.py"), *ROOT.glob("lumigator_testing/**/__init__.py")):
+        modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        made = [
+            node.name for node in ast.parse(init.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ]
+        hidden += [f"{init.parent.name}.{name}" for name in made if name in modules]
+    assert hidden == []

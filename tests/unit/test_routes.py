@@ -65,3 +65,10 @@ def test_a_header_sorts_and_turns_round() -> None:
     assert 'href=" #/datasets?sort=-name"' in sortable(route, "name", "Name")
     assert "Name ↑" in sortable(route, "name", "Name")
     assert 'href=" #/datasets?sort=size"' in sortable(route, "size", "Size")
+
+
+def test_each_address_of_the_dashboard_has_its_page() -> None:
+    shell = pytest.importorskip("lumigator_nb.dashboards.shell", reason="pip install 'lumigator-nb[dashboard]'")
+    for head, further in shell._PAGES:
+        route = Route((head, *["first", "comparison"][:further]))
+        assert issubclass(shell._page_class(route), shell.Page), route
