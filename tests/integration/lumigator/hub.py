@@ -47,14 +47,12 @@ def _tokenizer() -> Any:
 def _bart() -> Any:
     from transformers import BartConfig, BartForConditionalGeneration
 
-    halves = {f"{half}_{what}": n for half in ("encoder", "decoder") for what, n in SIZES_OF_HALVES.items()}
+    sizes = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
+    halves = {f"{half}_{what}": size for half in ("encoder", "decoder") for what, size in sizes.items()}
     config = BartConfig(
         vocab_size=SIZE, d_model=16, max_position_embeddings=512, forced_eos_token_id=None, **halves, **TOKENS
     )
     return BartForConditionalGeneration(config)
-
-
-SIZES_OF_HALVES = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
 
 
 def _t5() -> Any:
