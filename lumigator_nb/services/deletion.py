@@ -24,7 +24,7 @@ from lumigator_nb.database.records import Dataset, Experiment, Label, Workflow
 from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
 from lumigator_nb.services import deletion_view as shown
 from lumigator_nb.services import removal
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Purpose, Status
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store
 
@@ -123,7 +123,8 @@ def of_dataset(
 
     Args:
         key: name, ``name@version`` or id.
-        cascade: the experiments on it go too; without it they forbid the deletion.
+        cascade: the experiments on it go too; without it they forbid the deletion. Annotation jobs always go: what they
+            made is another dataset, which stays.
         dry_run, stop, wait: as of :func:`of_experiment`.
 
     Raises:
@@ -135,9 +136,10 @@ def of_dataset(
         dataset = work.datasets.get(key)
         copies = [work.datasets.get(copy.id) for copy in work.datasets.copies_of(dataset.id)]  # locked
         users = [user for each in (dataset, *copies) for user in work.experiments.of_dataset(each.id)]
-        if users and not cascade:
+        blocking = [user for user in users if not _has_left_a_dataset(user)]
+        if blocking and not cascade:
             raise InUseError(
-                f"dataset {dataset.name!r} is used by: {', '.join(map(_named, users))}",
+                f"dataset {dataset.name!r} is used by: {', '.join(map(_named, blocking))}",
                 "delete those first, or cascade=True deletes them too",
             )
         # Looked up one by one, they are locked, so that nobody launches on one meanwhile.
@@ -145,6 +147,14 @@ def of_dataset(
         return _of_experiments(work, [dataset, *copies], [each for each in locked if each is not None])
 
     return _delete(database, store, find, dry_run, stop, wait)
+
+
+def _has_left_a_dataset(experiment: Experiment) -> bool:
+    """Whether it held an annotation whose answers are a dataset by now: nothing is lost when the job goes.
+
+    Lumigator's UI deletes datasets, and knows no way to delete a job.
+    """
+    return experiment.purpose == Purpose.ANNOTATION and not experiment.owes_dataset
 
 
 def _named(experiment: Experiment) -> str:

@@ -185,6 +185,24 @@ def test_an_annotation_writes_the_ground_truth(client) -> None:
     assert next(csv.DictReader(io.StringIO(get(client, url).text)))["ground_truth"] == "Text 0 begins."
 
 
+def test_a_dataset_takes_its_annotation_jobs_along_and_leaves_what_they_made(client) -> None:
+    """Lumigator's UI deletes datasets, and no jobs."""
+    dataset = uploaded(client).json()
+    config = {"model": "lead-1", "provider": "baseline"}
+    job = created(client, "jobs/annotate", {"name": "truth", "dataset": dataset["id"], "job_config": config})
+    made = get(client, f"jobs/{job['id']}/dataset").json()
+    inference(client, dataset["id"])
+    refused = client.delete(f"{API}/datasets/{dataset['id']}")
+    assert (refused.status_code, refused.json()["detail"]) == (409, "dataset 'texts' is used by: job 'mine'")
+    alone = uploaded(client, "examples\nText one.\n", name="alone.csv").json()
+    of_alone = created(client, "jobs/annotate", {"name": "truth", "dataset": alone["id"], "job_config": config})
+    made_of_alone = get(client, f"jobs/{of_alone['id']}/dataset").json()
+    assert client.delete(f"{API}/datasets/{alone['id']}").status_code == 204
+    get(client, f"jobs/{of_alone['id']}", 404)
+    for kept in (made, made_of_alone):
+        assert get(client, f"datasets/{kept['id']}").json()["generated"] is True
+
+
 def test_a_dataset_made_by_a_model_is_called_after_its_data(client, services) -> None:
     frame = pd.DataFrame({"example": ["a"], "ground_truth": ["b"]})
     made = services.ws.datasets.keep_generated(
