@@ -9,10 +9,14 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nbclient import NotebookClient
+from nbmake import nb_run
+from waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from lumigator_nb.cluster import JobState
@@ -30,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Several processes share the cores: threads that wait for one another would burn the time of the others.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+    # nbmake has no option for it: the kernel of a notebook has 60 s to start, which is short on busy cores.
+    nb_run.NotebookClient = partial(NotebookClient, startup_timeout=PATIENCE_S)
 
     # A test reaches the caller's server only through `database_url`, in a database of its own.
     config.stash[SERVER] = os.environ.get("SQLALCHEMY_DATABASE_URL")

@@ -671,7 +671,7 @@ def _read_all(reader: int) -> str:
 def test_a_notebook_gets_one_output_that_is_updated() -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHOW_TWICE)])
     kinds = []
-    client = NotebookClient(notebook, timeout=PATIENCE_S, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=PATIENCE_S, startup_timeout=PATIENCE_S, kernel_name="python3")
     process = client.process_message
     client.process_message = lambda message, *place: (kinds.append(message["msg_type"]), process(message, *place))[1]
     client.execute()
