@@ -15,34 +15,16 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from starlette.testclient import TestClient
 from test_rest import API, CSV, GENERATION, NOWHERE, ROWS, created, experiment, get, inference, uploaded, workflow
 
 from lumigator_nb import metrics
 from lumigator_nb.database.queries import writing
 from lumigator_nb.metrics.base import Scores
-from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.signed_links import Links
-from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import MetricSpec, Step
 from lumigator_nb.storage import results
 
 WITHOUT_ONE = "example,ground_truth\nA cat sat on the mat.,A cat sat.\nA dog.,\nIt rains again.,It rains again.\n"
 ONE_MODEL = {"model": "lead-1", "provider": "baseline", "generation_config": GENERATION}
-
-
-@pytest.fixture
-def services(inline_ws):
-    made = Services(inline_ws, Links(b"k" * 32))
-    made.submit_soon = inline_ws.workflows.submit_waiting
-    yield made
-    made.races.close()
-
-
-@pytest.fixture
-def client(services):
-    with TestClient(make_app(services), base_url="http://localhost") as made:
-        yield made
 
 
 def annotation(client, dataset: str) -> dict:

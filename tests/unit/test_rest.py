@@ -65,12 +65,6 @@ def helped(ws) -> None:
     ws.workflows.finish_deletions()
 
 
-@pytest.fixture
-def client(services):
-    with TestClient(make_app(services), base_url="http://localhost") as made:
-        yield made
-
-
 def uploaded(client, text: str = CSV, name: str = "texts.csv", code: int = 201, **headers: str):
     files = {"dataset": (name, text.encode() if isinstance(text, str) else text), "format": (None, "job")}
     answer = client.post(f"{API}/datasets/", files=files, headers=headers)

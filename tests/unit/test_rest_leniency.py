@@ -9,31 +9,13 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from starlette.testclient import TestClient
 
-from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.signed_links import Links
-from lumigator_nb.rest.state import Services
 from lumigator_nb.rest.wire.leniency import HEADER
 
 API = "/api/v1"
 ROWS = 6
 CSV = "example,ground_truth\n" + "".join(f"Text {n} begins. It ends.,Sum {n}\n" for n in range(ROWS))
 LOCAL = {"model": "lead-1", "provider": "baseline"}
-
-
-@pytest.fixture
-def services(inline_ws):
-    made = Services(inline_ws, Links(b"k" * 32))
-    made.submit_soon = inline_ws.workflows.submit_waiting
-    yield made
-    made.races.close()
-
-
-@pytest.fixture
-def client(services):
-    with TestClient(make_app(services), base_url="http://localhost") as made:
-        yield made
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from starlette.testclient import TestClient
 
 from lumigator_nb.cli import common
 from lumigator_nb.display.progress import as_text
@@ -17,9 +16,6 @@ from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingEx
 from lumigator_nb.presentation.launch.metrics import metric_views
 from lumigator_nb.presentation.progress.markup import act_words, static
 from lumigator_nb.presentation.progress.view import perform_all, progress_view
-from lumigator_nb.rest.app import make_app
-from lumigator_nb.rest.signed_links import Links
-from lumigator_nb.rest.state import Services
 from lumigator_nb.specs import Summarization, Translation
 from lumigator_testing import ModelServer
 
@@ -28,15 +24,6 @@ EXTRA = "metric bertscore was skipped: metric 'bertscore' needs packages that ar
 GERMAN = {"task": "translation", "source_language": "en", "target_language": "de"}
 JAPANESE = {**GERMAN, "target_language": "ja"}
 ROWS = 6
-
-
-@pytest.fixture
-def client(inline_ws):
-    services = Services(inline_ws, Links(b"k" * 32))
-    services.submit_soon = inline_ws.workflows.submit_waiting
-    with TestClient(make_app(services), base_url="http://localhost") as made:
-        yield made
-    services.races.close()
 
 
 @pytest.fixture
