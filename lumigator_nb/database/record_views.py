@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
+from lumigator_nb.database.records import Dataset, Experiment, Job, Record, Workflow
+from lumigator_nb.display import render
 from lumigator_nb.display.costs import dollars, seconds
 from lumigator_nb.display.html import Html, card, chip, clipped, fragment, status_chip, table, unfolding
-from lumigator_nb.display.text import MISSING, count, duration, moment, one_line, percent, settings, size
+from lumigator_nb.display.text import MISSING, aligned, count, duration, moment, one_line, percent, settings, size
 from lumigator_nb.specs import GenerationConfig, Launch, MetricSpec, Model, Status, Task, language_name
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 
 Fact = tuple[str, object]
 
@@ -56,17 +54,19 @@ class _Shown:
     extra: Html | None = None
 
 
-def as_html(record: Any) -> str:
+@render.as_html.register
+def as_html(record: Record) -> str:
     """Return a record as a card."""
     shown = _shown(record)
     rows = [(label, _cell(value)) for label, value in shown.facts]
     return fragment(card(shown.title, rows, shown.extra))
 
 
-def as_text(record: Any) -> str:
+@render.as_text.register
+def as_text(record: Record) -> str:
     """Return a record as aligned lines."""
     shown = _shown(record)
-    return _lines(shown.title, [(label, one_line(value)) for label, value in shown.facts])
+    return aligned(one_line(shown.title), [(label, one_line(value)) for label, value in shown.facts])
 
 
 def workspace_card(title: str, rows: Sequence[tuple[str, str, bool | None]], counts: Mapping[str, int]) -> str:
@@ -86,7 +86,7 @@ def workspace_text(title: str, rows: Sequence[tuple[str, str, bool | None]], cou
     """Return how a workspace stands as aligned lines; arguments as of :func:`workspace_card`."""
     marks = {True: "", False: "  (not working)", None: ""}
     facts = [(label, f"{one_line(value)}{marks[ok]}") for label, value, ok in rows]
-    return _lines(title, [*facts, ("Contents", _counted(counts))])
+    return aligned(title, [*facts, ("Contents", _counted(counts))])
 
 
 def describe_model(model: Model) -> str:
@@ -153,7 +153,7 @@ def _judge(options: Mapping[str, Any]) -> str:
     return str(model.get("label")) if isinstance(model, Mapping) else str(model)
 
 
-def _shown(record: Any) -> _Shown:
+def _shown(record: Record) -> _Shown:
     return _KINDS[type(record).__name__](record)
 
 
@@ -161,11 +161,6 @@ def _cell(value: object) -> Html:
     if isinstance(value, Status):
         return status_chip(value)
     return value if isinstance(value, Html) else clipped(value)
-
-
-def _lines(title: str, facts: Sequence[tuple[str, str]]) -> str:
-    width = max((len(label) for label, _ in facts), default=0)
-    return "\n".join([one_line(title), *(f"  {label:<{width}}  {value}" for label, value in facts)])
 
 
 def _counted(counts: Mapping[str, int]) -> str:

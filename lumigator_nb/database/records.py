@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from lumigator_nb.database import record_views as shown
+from lumigator_nb.display.render import Rendered
 from lumigator_nb.specs import Launch, MetricSpec, Model, Purpose, Sample, Scope, Status, Step, Task, now
 
 # Named constraints are the only ones that a later migration can change on every engine.
@@ -83,15 +83,13 @@ def _later_json(kind: Any = None) -> Any:
     return sa.Column(column_type, nullable=False, server_default="{}")
 
 
-class _Record(SQLModel):
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
+class Record(Rendered, SQLModel):
+    """A row of the database; :mod:`lumigator_nb.database.record_views` draws it."""
 
-    def __str__(self) -> str:
-        return shown.as_text(self)
+    __repr__ = SQLModel.__repr__
 
 
-class Dataset(_Record, table=True):
+class Dataset(Record, table=True):
     """Examples, with or without ground truth, plus metadata columns.
 
     Attributes:
@@ -159,7 +157,7 @@ class Dataset(_Record, table=True):
         return Dataset(**{**self.model_dump(), "n_examples": sample.n, "derived": derived})
 
 
-class Experiment(_Record, table=True):
+class Experiment(Record, table=True):
     """A dataset, a task and the metrics by which models are compared on it.
 
     Attributes:
@@ -195,7 +193,7 @@ class Experiment(_Record, table=True):
         return None if self.purpose == Purpose.COMPARISON else self.asked.get("name") or ""
 
 
-class Workflow(_Record, table=True):
+class Workflow(Record, table=True):
     """One model through one experiment.
 
     Attributes:
@@ -238,7 +236,7 @@ class Workflow(_Record, table=True):
         return self.id if self.attempt == 1 else f"{self.id}-{self.attempt}"
 
 
-class Job(_Record, table=True):
+class Job(Record, table=True):
     """One step of a workflow, with one result.
 
     Attributes:
@@ -332,7 +330,7 @@ class Secret(SQLModel, table=True):
     __str__ = __repr__
 
 
-class Token(_Record, table=True):
+class Token(Record, table=True):
     """What lets a program into the REST API; the token itself is nowhere, only its digest.
 
     Attributes:

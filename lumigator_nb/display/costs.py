@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lumigator_nb.display.html import Html, name, table
+from lumigator_nb.display.tables import Table
 from lumigator_nb.display.text import MISSING, count, duration, percent
 
 if TYPE_CHECKING:
@@ -59,35 +59,19 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def cost_cells(costs: pd.DataFrame, models: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and rows of what there is to say about cost and speed; no rows where there is nothing.
+def cost_table(costs: pd.DataFrame, models: Sequence[str]) -> Table:
+    """Return what there is to say about cost and speed; no rows where there is nothing.
 
     Args:
         costs: frame of :meth:`Comparison.costs`.
         models: in the order of the rows.
     """
     said = [key for key in _COLUMNS if key in costs and (costs[key].fillna(0) > 0).any()]
-    if not said:
-        return [], []
     by_model = costs.set_index("model")
-    rows = [[model, *(_COLUMNS[key][1](by_model.loc[model, key]) for key in said)] for model in models]
-    return ["model", *(_COLUMNS[key][0] for key in said)], rows
-
-
-def cost_table(costs: pd.DataFrame, models: Sequence[str]) -> Html | None:
-    """Return cost and speed as a table; None where nothing is known."""
-    headers, rows = cost_cells(costs, models)
-    if not rows:
-        return None
-    titles = [header[0].upper() + header[1:] for header in headers]
-    return table(titles, [[name(row[0]), *row[1:]] for row in rows], numeric=range(1, len(titles)))
-
-
-def cost_legend(costs: pd.DataFrame) -> str | None:
-    """Return what the table leaves unsaid; None where there is nothing to add."""
-    if not (costs["cached"] > 0).any():
-        return None
-    return "cached: answers that were in the store already; their cost and latency are those of the first time"
+    rows = [[model, *(_COLUMNS[key][1](by_model.loc[model, key]) for key in said)] for model in models if said]
+    note = "cached: answers that were in the store already; their cost and latency are those of the first time"
+    headers = ["model", *(_COLUMNS[key][0] for key in said)]
+    return Table(headers, rows, COST_TITLE, note if (costs["cached"] > 0).any() else "")
 
 
 def unanswered(costs: pd.DataFrame) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lumigator_nb.display.text import MISSING, count, joined, percent
+from lumigator_nb.display.text import MISSING, count, joined, percent, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lumigator_nb.metrics import ScoreInfo
 
 FEW_EXAMPLES = 20
+LATER = "it joined the experiment later"
 _NAMED = 3
 _LEVELS = (0.01, 0.05, 0.1, 0.2)
 
@@ -280,3 +281,28 @@ def _beaten(pairs: Sequence[tuple[Contrast, Contrast]], show: Figures) -> str:
     if (rest := len(pairs) - _NAMED) > 0:
         named.append(f"{count(rest, 'other')} {'is' if rest == 1 else 'are'} beaten by another model only")
     return "; ".join(named) + "."
+
+
+def not_computed(
+    lacking: Mapping[str, Mapping[str, str]], uncompared: Sequence[str], models: Sequence[str]
+) -> list[str]:
+    """Return which metrics models lack, and why, in a sentence for each reason; and what to do about it.
+
+    Args:
+        lacking: by metric and model, why it has no scores.
+        uncompared: the scores that no example has from every model.
+        models: all that are compared.
+    """
+    found = []
+    for metric, reasons in lacking.items():
+        by_reason: dict[str, list[str]] = {}
+        for model, error in reasons.items():
+            by_reason.setdefault(reason(error), []).append(model)
+        for why, without in by_reason.items():
+            which = "any model" if len(without) == len(models) > 1 else joined(without)
+            found.append(
+                f"{metric} {'was not' if why == LATER else 'could not be'} computed for {which}: {why.rstrip('.…')}."
+            )
+    if uncompared:
+        found.append(f"{joined(uncompared)}: not compared, as no example has a value from every model.")
+    return [*found, "ws.evaluate(experiment) computes what is missing, where that is possible now."] if found else []

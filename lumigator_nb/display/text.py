@@ -69,6 +69,12 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def aligned(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    """Return a title and facts, label and value, as indented lines with the values below each other."""
+    width = max((len(label) for label, _ in facts), default=0)
+    return "\n".join([title, *(f"  {label:<{width}}  {value}" for label, value in facts)])
+
+
 def count(number: int, noun: str) -> str:
     """Return the number with its noun: ``1 example``, ``1,200 examples``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -20,8 +20,11 @@ from lumigator_nb import metrics
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import MIN_ID_PREFIX, UnitOfWork, reading
 from lumigator_nb.database.records import Experiment, Workflow
+from lumigator_nb.display import render
+from lumigator_nb.display.html import fragment, name, table, tag
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import columns, count, listed, moment, size
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError, did_you_mean
-from lumigator_nb.services import answer_cache_view as shown
 from lumigator_nb.specs import Model, Status, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Entry, Store
@@ -55,7 +58,7 @@ class CacheFolder:
 
 
 @dataclass(frozen=True)
-class CacheSize:
+class CacheSize(Rendered):
     """What all kept answers take; the largest folder first. `limit` is in bytes, None without one."""
 
     folders: tuple[CacheFolder, ...]
@@ -71,15 +74,9 @@ class CacheSize:
         """Answers of all."""
         return sum(folder.answers for folder in self.folders)
 
-    def __str__(self) -> str:
-        return shown.cache_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.cache_html(self)
-
 
 @dataclass(frozen=True)
-class Trimmed:
+class Trimmed(Rendered):
     """What was taken out of the cache.
 
     Attributes:
@@ -92,12 +89,6 @@ class Trimmed:
     left: int
     spared: int = 0
     models: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return shown.trimmed_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.trimmed_html(self)
 
 
 @dataclass
@@ -309,3 +300,41 @@ def _judges(work: UnitOfWork) -> dict[str, str]:
             with suppress(LumigatorError):
                 found |= {model.fingerprint: model.label for model in metrics.models_of([spec])}
     return found
+
+
+@render.as_text.register
+def _cache_text(cache: CacheSize) -> str:
+    """Return what the kept answers take as aligned lines."""
+    rows = [
+        (each.model, count(each.answers, "answer"), size(each.n_bytes), f"used {moment(each.used_at)}")
+        for each in cache.folders
+    ]
+    return "\n".join([_cache_title(cache), *columns(rows)])
+
+
+@render.as_html.register
+def _cache_html(cache: CacheSize) -> str:
+    """Return what the kept answers take as a table."""
+    rows = [[name(each.model), f"{each.answers:,}", size(each.n_bytes), moment(each.used_at)] for each in cache.folders]
+    found = table(["Model", "Answers", "Size", "Last used"], rows, numeric=(1, 2)) if rows else None
+    return fragment(tag("div", _cache_title(cache), class_="lm-title"), found)
+
+
+def _cache_title(cache: CacheSize) -> str:
+    limit = f" of {size(cache.limit)}" if cache.limit is not None else ", without limit (LUMIGATOR_CACHE_GB)"
+    return f"Kept answers: {count(cache.answers, 'answer')}, {size(cache.n_bytes)}{limit}"
+
+
+@render.as_text.register
+def _trimmed_text(trimmed: Trimmed) -> str:
+    """Return what was taken out of the cache in a line or two."""
+    gone = f" of {listed(trimmed.models)}" if trimmed.models else ""
+    line = f"Removed {count(trimmed.n_files, 'file')} of kept answers{gone}, {size(trimmed.n_bytes)}"
+    spared = f"; {size(trimmed.spared)} are in use and stay" if trimmed.spared else ""
+    return f"{line}; {size(trimmed.left)} are left{spared}"
+
+
+@render.as_html.register
+def _trimmed_html(trimmed: Trimmed) -> str:
+    """Return the same in a notebook."""
+    return fragment(tag("div", str(trimmed)))

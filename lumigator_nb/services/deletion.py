@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlmodel import col, func, select
@@ -21,8 +21,11 @@ from lumigator_nb import models
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import UnitOfWork, reading, writing
 from lumigator_nb.database.records import Dataset, Experiment, Label, Workflow
+from lumigator_nb.display import render
+from lumigator_nb.display.html import card, fragment
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import aligned, count, listed, one_line, size
 from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
-from lumigator_nb.services import deletion_view as shown
 from lumigator_nb.services import removal
 from lumigator_nb.specs import Purpose, Status
 from lumigator_nb.storage import layout
@@ -36,7 +39,7 @@ _POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Deletion:
+class Deletion(Rendered):
     """What went, or would go.
 
     Attributes:
@@ -59,12 +62,6 @@ class Deletion:
     n_bytes: int = 0
     keeps: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return shown.deletion_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.deletion_html(self)
 
 
 @dataclass(frozen=True)
@@ -309,3 +306,40 @@ def _leaves_answers(workflow: Workflow) -> bool:
         return models.keeps_answers(workflow.model)
     except LumigatorError:  # a provider that is no longer installed
         return True
+
+
+_KEPT_HINT = "ws.cache.size() shows them, ws.cache.clear('model') removes them"
+
+
+@render.as_text.register
+def _as_text(deletion: Deletion) -> str:
+    """Return a deletion, or its preview, as aligned lines."""
+    return aligned(_deletion_title(deletion), _deletion_facts(deletion))
+
+
+@render.as_html.register
+def _as_html(deletion: Deletion) -> str:
+    """Return a deletion, or its preview, as a card."""
+    return fragment(card(_deletion_title(deletion), _deletion_facts(deletion)))
+
+
+def _deletion_title(deletion: Deletion) -> str:
+    return "Deleted" if deletion.done else "Would be deleted (nothing was)"
+
+
+def _deletion_facts(deletion: Deletion) -> list[tuple[str, str]]:
+    facts = [
+        ("Datasets", listed(deletion.datasets)),
+        ("Experiments", listed(deletion.experiments)),
+        ("Jobs", listed(deletion.jobs)),
+        ("Workflows", _by_status(deletion.workflows)),
+        ("Labels", f"{deletion.labels:,} by people" if deletion.labels else ""),
+        ("Files", f"{count(deletion.n_files, 'file')}, {size(deletion.n_bytes)}"),
+        ("Kept", f"answers of {listed(deletion.keeps)}, for other experiments: {_KEPT_HINT}" if deletion.keeps else ""),
+        *(("Problem", problem) for problem in deletion.problems),
+    ]
+    return [(label, one_line(text, 1000)) for label, text in facts if text]
+
+
+def _by_status(workflows: Mapping[Status, int]) -> str:
+    return ", ".join(f"{number:,} {status}" for status, number in sorted(workflows.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,19 @@ from typing import Any
 import pandas as pd
 
 from lumigator_nb.config import Settings
+from lumigator_nb.display import render
+from lumigator_nb.display.html import chip, fragment, name, table, tag
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import MISSING, elide
 from lumigator_nb.errors import InvalidInputError, NotFoundError, UnknownModelError, did_you_mean
 from lumigator_nb.models import catalogue, key_check
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
-from lumigator_nb.services import models_view as shown
 from lumigator_nb.specs import Task
 
 FILE = "models.yaml"
 
 
-class Catalogue(tuple[CatalogueModel, ...]):
+class Catalogue(Rendered, tuple[CatalogueModel, ...]):
     """Models to choose from; shows itself as a table."""
 
     environment: Mapping[str, str]
@@ -33,29 +35,6 @@ class Catalogue(tuple[CatalogueModel, ...]):
         """Return one row per model: its fields, and `obstacle`, which is empty where it can be used."""
         rows = [{**model.model_dump(), "obstacle": model.obstacle(self.environment)} for model in self]
         return pd.DataFrame(rows, columns=[*CatalogueModel.model_fields, "obstacle"])
-
-    def __str__(self) -> str:
-        return shown.as_text(self._rows())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self._rows())
-
-    def _rows(self) -> builtins.list[shown.CatalogueRow]:
-        return [
-            shown.CatalogueRow(
-                name=model.name,
-                display_name=model.display_name,
-                tasks=model.tasks,
-                parameters=model.parameters,
-                licence=model.licence,
-                context_tokens=model.context_tokens,
-                link=model.link,
-                obstacle=model.obstacle(self.environment),
-            )
-            for model in self
-        ]
 
 
 class Models:
@@ -139,3 +118,52 @@ class Models:
         file = self._settings.home / FILE
         own = catalogue.load(file) if file.is_file() else ()
         return {model.name: model for model in (*catalogue.load(), *own)} | self._added
+
+
+_HEADERS = ("model", "for", "parameters", "licence", "context", "")
+_TASKS = {"summarization": "summarization", "translation": "translation", "text_generation": "text"}
+
+
+@render.as_html.register
+def _as_html(models: Catalogue) -> str:
+    """Return a table with a line per model."""
+    cells = [
+        (
+            tag("div", name(row.name), tag("div", _linked(row), class_="lm-soft")),
+            ", ".join(_TASKS[task] for task in row.tasks),
+            _count(row.parameters),
+            row.licence or MISSING,
+            _count(row.context_tokens),
+            chip(obstacle or "ready", "" if obstacle else "good"),
+        )
+        for row in models
+        for obstacle in [row.obstacle(models.environment)]
+    ]
+    return fragment(table(_HEADERS, cells, numeric=(2, 4)))
+
+
+@render.as_text.register
+def _as_text(models: Catalogue) -> str:
+    """Return a line per model."""
+    if not models:
+        return "no model"
+    width = min(42, max(len(row.name) for row in models))
+    return "\n".join(
+        f"{elide(row.name, width):<{width}}  {_count(row.parameters):>5}  {_count(row.context_tokens):>5}  "
+        f"{elide(row.licence or MISSING, 14):<14}  {row.obstacle(models.environment) or 'ready'}"
+        for row in models
+    )
+
+
+def _linked(row: CatalogueModel) -> object:
+    return tag("a", row.display_name, href=row.link, target="_blank", rel="noopener") if row.link else row.display_name
+
+
+def _count(number: int | None) -> str:
+    """A number with its magnitude: 135M, 1.7B, 128k."""
+    if number is None:
+        return MISSING
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)

@@ -12,7 +12,7 @@ from genai_prices import Usage, calc_price
 
 import lumigator_nb as lm
 from lumigator_nb import models
-from lumigator_nb.display.costs import cost_cells
+from lumigator_nb.display.costs import cost_table
 from lumigator_nb.engine.batching import Batched
 from lumigator_nb.models import Prediction, price_of
 from lumigator_nb.models.providers import api_payloads
@@ -192,7 +192,8 @@ def test_cached_tokens_go_into_results_costs_and_estimates(inline_ws, experiment
     details = inline_ws.workflows.jobs(workflow)[0].details
     assert details["cache_read_tokens"] == 7680
     assert details["cost"] == pytest.approx(costs["dollars"])
-    headers, (row,) = cost_cells(pd.DataFrame([costs]), [costs["model"]])
+    table = cost_table(pd.DataFrame([costs]), [costs["model"]])
+    headers, (row,) = table.headers, table.rows
     assert row[headers.index("in from cache")] == "7,680"
 
 

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from lumigator_nb import metrics
-from lumigator_nb.services.adaptive.race import Selection
-from lumigator_nb.services.adaptive.race_view import as_html, certificate
+from lumigator_nb.services.adaptive.race import Selection, certificate
 
 
 def selection(conclusion: str, remaining: tuple[str, ...], by_last_test: tuple[str, ...], ended_by: str) -> Selection:
@@ -44,9 +43,11 @@ def test_a_race_says_what_it_could_not_show_and_what_the_last_test_did(ended, sa
 @pytest.mark.parametrize("ended", [("best", ("A",), (), "decided"), ("undecided", ("A", "B"), (), "budget")])
 def test_a_race_without_a_last_test_says_nothing_of_one(ended) -> None:
     found = selection(*ended)
-    assert "one test" not in certificate(found) + as_html(found)
-    assert "The test after all examples" not in as_html(found)
+    assert "one test" not in certificate(found) + found._repr_html_()
+    assert "The test after all examples" not in found._repr_html_()
 
 
 def test_an_interval_that_holds_zero_beside_a_dropped_model_is_explained() -> None:
-    assert "whose interval of the difference still holds 0" in as_html(selection("best", ("A",), ("B",), "decided"))
+    assert (
+        "whose interval of the difference still holds 0" in selection("best", ("A",), ("B",), "decided")._repr_html_()
+    )

@@ -16,7 +16,7 @@ from lumigator_nb.display.costs import dollars, remarks, seconds, unanswered
 from lumigator_nb.display.progress import ProgressRow, as_html
 from lumigator_nb.services.comparison import view as shown
 from lumigator_nb.services.comparison.costs import costs
-from lumigator_nb.services.comparison.report import recipe
+from lumigator_nb.services.comparison.report import recipe, report
 from lumigator_nb.specs import Launch, Model, Shot, Status, Step, Summarization, Translation
 from lumigator_nb.storage.results import TOKENS, Tally
 
@@ -106,7 +106,7 @@ def test_a_comparison_shows_cost_and_speed_and_what_to_know() -> None:
     assert "1 of 4 examples has no answer from a <b> and is left out for all models." in text
     assert re.search(r"other +no price", text)
     assert "cached: answers that were in the store already" in text
-    assert "Cost and speed" in assert_harmless(shown.report(comparison)).text
+    assert "Cost and speed" in assert_harmless(report(comparison)).text
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 160])
@@ -135,7 +135,7 @@ def test_a_single_model_leaves_nothing_out_for_others() -> None:
 
 def test_without_prices_and_times_there_is_no_such_table() -> None:
     bare = make_comparison({"a": 0.3, "b": 0.2})
-    for drawn in (shown.as_text(bare, 100), shown.as_html(bare), shown.report(bare)):
+    for drawn in (shown.as_text(bare, 100), shown.as_html(bare), report(bare)):
         assert "Cost and speed" not in drawn
     assert remarks(bare.costs()) == []
 
@@ -195,7 +195,7 @@ def test_all_that_a_tally_holds_is_told_in_words() -> None:
 def test_the_report_tells_what_was_noticed_but_no_figure_twice() -> None:
     comparison = make_comparison({"a": 0.3, "b": 0.2})
     comparison.jobs[0].details = DETAILS
-    page = Page(shown.report(comparison))
+    page = Page(report(comparison))
     assert "a: no temperature." in page.text
     assert "Answers 61" not in page.text
     assert "sesame" not in page.text
@@ -207,14 +207,14 @@ def test_no_key_is_shown() -> None:
     assert describe_model(model) == ("base_url='http://host/v1', repeat=2, api_key_name='MY_KEY', extra={'top_k': 3}")
     comparison = make_comparison({"a": 0.3})
     comparison.workflows[0].model = model
-    assert "sesame" not in shown.report(comparison)
+    assert "sesame" not in report(comparison)
 
 
 def test_what_models_brought_along_is_shown_as_text() -> None:
     comparison = priced(EVIL)
     comparison.jobs[0].details = DETAILS | {"notes": [EVIL], EVIL: EVIL}
     comparison.experiment.task = Summarization(template=EVIL)
-    shots = assert_harmless(shown.report(comparison)), assert_harmless(shown.as_html(comparison))
+    shots = assert_harmless(report(comparison)), assert_harmless(shown.as_html(comparison))
     assert all(EVIL in page.text for page in shots)
     dataset = make_dataset()
     dataset.generated = {"model": EVIL, "workflow_id": "w"}

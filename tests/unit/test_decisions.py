@@ -12,9 +12,13 @@ import pytest
 
 from lumigator_nb import models
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
+from lumigator_nb.display import render
+from lumigator_nb.display.tables import to_html
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import copying
-from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.presentation.comparison import markup
+from lumigator_nb.presentation.comparison.view import Examined
+from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.overview import notes
 from lumigator_nb.specs import MetricSpec, Model, Status, Summarization
@@ -173,7 +177,7 @@ def test_a_single_model_is_held_against_the_baselines() -> None:
     )
     assert "slow is the only model" in str(comparison)
     assert "–" in found._repr_html_()
-    assert "slow is the only model" in shown.report(comparison)
+    assert "slow is the only model" in render.as_page(comparison)
 
 
 def test_baselines_alone_give_no_recommendation() -> None:
@@ -379,9 +383,20 @@ def test_the_report_says_which_model_to_take_how_sure_and_where_not(tmp_path) ->
     assert not re.search(r'(src|href)="(?!#)', text), "nothing is loaded from elsewhere"
 
 
+def test_a_table_is_the_same_in_the_report_and_on_the_screen(comparison) -> None:
+    page, screen = render.as_page(comparison), Examined(comparison)
+    ranking, slices = to_html(tables.ranking(comparison)), to_html(tables.slices(comparison))
+    assert "is better (p" in slices
+    assert "Slices marked few are too small" in slices
+    assert slices in page
+    assert slices == markup.slices(screen, "")
+    assert ranking in page
+    assert ranking in markup.summary(screen, "")
+
+
 def test_a_file_is_whole_or_not_there(comparison, tmp_path, monkeypatch) -> None:
     (tmp_path / "out.html").write_text("old")
-    monkeypatch.setattr("lumigator_nb.services.comparison.exporting.shown.report", lambda comparison: 1 / 0)
+    monkeypatch.setattr("lumigator_nb.services.comparison.exporting.render.as_page", lambda comparison: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         comparison.export(tmp_path / "out.html")
     assert (tmp_path / "out.html").read_text() == "old"

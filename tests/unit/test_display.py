@@ -24,10 +24,11 @@ from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display import html, progress, text
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.display.scores import Contrast, Figures, p_value, standings, verdict
+from lumigator_nb.display.tables import Cell, Table, to_html, to_markdown, to_text
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.services.comparison import view as shown
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.services.comparison.report import recipe
+from lumigator_nb.services.comparison.report import recipe, report
 from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization, now
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
@@ -349,7 +350,7 @@ def test_the_text_fits_a_terminal_and_names_models_unbroken(comparison) -> None:
     assert re.search(r"strong twin +≈ 0\.\d{3}", str(comparison))
 
 
-@pytest.mark.parametrize("draw", [shown.as_html, shown.report])
+@pytest.mark.parametrize("draw", [shown.as_html, report])
 def test_a_comparison_runs_nothing_that_users_wrote(draw) -> None:
     evil = make_comparison(
         {EVIL: 0.5, "$x^{$": 0.3},
@@ -365,7 +366,7 @@ def test_a_comparison_runs_nothing_that_users_wrote(draw) -> None:
 
 
 def test_the_report_tells_everything_and_needs_no_other_file(comparison) -> None:
-    page = assert_harmless(shown.report(comparison))
+    page = assert_harmless(report(comparison))
     facts = ("my experiment", "tickets.csv", "ab" * 32, "rouge|v1", "max_new_tokens=60", "200 resamples", "seed 0")
     missing = [fact for fact in (*facts, "0.1.0", "device cpu", "strong says 19") if fact not in page.text]
     assert missing == []
@@ -377,7 +378,7 @@ def test_the_report_tells_everything_and_needs_no_other_file(comparison) -> None
 def test_the_report_says_when_models_were_scored_by_different_rules() -> None:
     mixed = make_comparison({"A": 0.4, "B": 0.1})
     mixed.jobs[-1].details = {"signatures": {"rouge": "rouge|v2"}}
-    assert "rouge|v1 and rouge|v2 (models were scored with different signatures)" in Page(shown.report(mixed)).text
+    assert "rouge|v1 and rouge|v2 (models were scored with different signatures)" in Page(report(mixed)).text
 
 
 def test_the_recipe_is_python_that_makes_the_same_models() -> None:
@@ -427,6 +428,25 @@ def test_a_chart_without_spread_or_values_can_be_drawn() -> None:
 )
 def test_only_markup_made_here_is_markup(value, markup) -> None:
     assert html.escape(value) == markup
+
+
+def test_a_table_is_drawn_from_the_same_data_for_a_page_a_terminal_and_markdown() -> None:
+    rows = [["a/b", Cell("0.5", "[0.4, 0.6]", bold=True), "first"], ["c", "0.1", "*last*"]]
+    table = Table(["model", Cell("f1", key="f1"), "rank"], rows, "Scores", "A note.", words=(0, 2))
+    page = to_html(table, lambda key, header: html.tag("a", header, href=f"#{key}"))
+    assert "<th>Model</th>" in page
+    assert '<th class="lm-n"><a href="#f1">f1</a></th>' in page
+    assert '<td class="lm-n"><b>0.5</b> <span class="lm-sub">[0.4, 0.6]</span></td><td>first</td>' in page
+    assert page.endswith('<div class="lm-note">A note.</div>')
+    lines = to_text(table, 80).splitlines()
+    assert lines[0] == "Scores"
+    assert lines[1].split() == ["model", "f1", "rank"]
+    assert lines[3].split() == ["a/b", "0.5", "[0.4,", "0.6]", "first"]
+    assert lines[-1] == "A note."
+    assert "\n".join(to_markdown(table)).splitlines() == [
+        "## Scores", "", "| model | f1 | rank |", "| --- | --- | --- |", r"| a/b | 0.5 \[0.4, 0.6\] | first |",
+        r"| c | 0.1 | \*last\* |", "", "A note.",
+    ]  # fmt: skip
 
 
 def test_a_long_text_unfolds_and_a_short_one_is_whole() -> None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pyarrow as pa
@@ -160,6 +161,26 @@ def test_importing_loads_nothing_unwanted(module, unwanted) -> None:
     code = f"import sys, {module}; print(*sorted(set({unwanted.split()!r}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.split() == []
+
+
+def imported(module: str, tree: ast.Module, known: set[str]) -> set[str]:
+    """The modules of the package that one imports, for types too; not the rooms that it lies in."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in known else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found & known if name != module and not module.startswith(f"{name}.")}
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    paths = {path: path.relative_to(ROOT).with_suffix("") for path in (ROOT / "lumigator_nb").rglob("*.py")}
+    names = {path: ".".join(parts.parts).removesuffix(".__init__") for path, parts in paths.items()}
+    known = set(names.values())
+    graph = {name: imported(name, ast.parse(path.read_bytes()), known) for path, name in names.items()}
+    TopologicalSorter(graph).prepare()  # a CycleError names the circle
 
 
 def test_a_worker_with_a_baseline_never_loads_pandas(tmp_path) -> None:

@@ -13,14 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
+from lumigator_nb.display import render
 from lumigator_nb.display.html import escape
+from lumigator_nb.display.tables import escaped, to_html
 from lumigator_nb.presentation.comparison import markup as markup
 from lumigator_nb.presentation.comparison.view import Examined
 from lumigator_nb.rest.wire import documents
 from lumigator_nb.services.comparison import view as shown
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.services.comparison.markdown import as_markdown, escaped
-from lumigator_nb.services.comparison.overview import score_table
+from lumigator_nb.services.comparison.markdown import as_markdown
+from lumigator_nb.services.comparison.tables import scores
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Status, Summarization
 
 NAMES = r"((?:m\d|\d others?)(?:(?:, | and )(?:m\d|\d others?))*)"
@@ -216,7 +218,7 @@ def check_mark(cell: str, model: str, facts: Facts, best: str) -> None:
 
 
 def check_marks(comparison: Comparison, score: str, facts: Facts) -> None:
-    rows = re.findall(r"<tr><td>(m\d)</td>(.*?)</tr>", score_table(comparison, score))
+    rows = re.findall(r"<tr><td>(m\d)</td>(.*?)</tr>", to_html(scores(comparison, score)))
     for model, cells in rows:
         check_mark(re.findall(r"<td[^>]*>(.*?)</td>", cells)[0], model, facts, "<b>")
     assert rows[0][0] == facts.leader
@@ -278,9 +280,13 @@ def test_a_model_that_only_another_one_beats_is_not_called_worse_than_the_leadin
 
 def test_all_outputs_say_the_same_and_nothing_else() -> None:
     comparison = compare(beaten_by_another())
-    said, table = escape(comparison.verdict()), score_table(comparison)
+    said, table = escape(comparison.verdict()), to_html(scores(comparison))
     facts = Facts(comparison, "rougeL")
-    for output in (shown.as_html(comparison), shown.report(comparison), markup.summary(Examined(comparison), "rougeL")):
+    for output in (
+        shown.as_html(comparison),
+        render.as_page(comparison),
+        markup.summary(Examined(comparison), "rougeL"),
+    ):
         assert said in output
         assert table in output
         rest = re.sub(r"<[^>]*>", " ", output.replace(said, "").replace(table, ""))

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lumigator_nb.display.html import Html, clipped, escape, fragment, join, name, table, tag
-from lumigator_nb.display.scores import Figures, ranks
+from lumigator_nb.display.scores import Figures
+from lumigator_nb.display.tables import to_html
 from lumigator_nb.display.text import MISSING, count, elide, one_line
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import ScoreInfo
@@ -22,16 +23,9 @@ from lumigator_nb.presentation.comparison.view import (
 )
 from lumigator_nb.presentation.markup import empty, link, pager
 from lumigator_nb.presentation.routes import Route
-from lumigator_nb.services.comparison import decisions_view as decided
+from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison, PlotKind
-from lumigator_nb.services.comparison.overview import (
-    cost_and_speed,
-    legend,
-    notes,
-    recommended,
-    score_table,
-    uncompared_table,
-)
+from lumigator_nb.services.comparison.overview import legend, notes, recommended
 
 TABS = {"summary": "Summary", "charts": "Charts", "examples": "Examples", "slices": "Slices"}
 CHARTS: dict[PlotKind, str] = {
@@ -99,36 +93,14 @@ def summary(found: Examined, score: str, route: Route | None = None) -> Html:
     parts: list[Html | str] = [
         tag("p", comparison.verdict(info.name), class_="lm-verdict"),
         tag("p", said, class_="lm-verdict") if (said := recommended(comparison)) else "",
-        score_table(comparison, info.name, titled),
+        to_html(tables.scores(comparison, info.name), titled),
         tag("p", legend(comparison), class_="lm-note"),
         *(tag("p", note, class_="lm-note") for note in notes(comparison)),
-        *uncompared_table(comparison),
-        _ranked(comparison, info),
     ]
-    if costs := cost_and_speed(comparison):
-        parts += [tag("h2", "Cost and speed"), *costs]
-    return join([*parts, *decided.people(comparison)])
-
-
-def _ranked(comparison: Comparison, info: ScoreInfo) -> Html:
-    if len(comparison.models) < 2 or info.higher_is_better is None:
-        return Html("")
-    frame = comparison.ranking(info.name)
-    show = Figures(info, frame["overall"].tolist())
-    rows = [
-        [
-            name(row["model"]),
-            show.number(row["overall"]),
-            ranks(row["rank_low"], row["rank_high"]),
-            f"{row['probability_best']:.0%}",
-            *(f"{row[each]:,}" for each in ("wins", "ties", "losses")),
-        ]
-        for row in frame.to_dict("records")
-    ]
-    headers = ["Model", info.name, "Possible ranks", "First in resamples", "Wins", "Ties", "Losses"]
-    title = tag("h2", f"How sure the order is on {info.name}")
-    note = tag("p", decided.how_ranked(comparison), class_="lm-note")
-    return join([title, table(headers, rows, numeric=range(1, 7)), note])
+    below = tables.ranking(comparison, info.name), tables.costs(comparison), tables.people(comparison)
+    uncompared = tables.uncompared(comparison)
+    parts += [tag("div", uncompared.title, class_="lm-title"), to_html(uncompared)] if uncompared else []
+    return join([*parts, *(part for table in below if table for part in (tag("h2", table.title), to_html(table)))])
 
 
 def chart(found: Examined, score: str, kind: PlotKind) -> Html:
@@ -145,25 +117,7 @@ def slices(found: Examined, score: str) -> Html:
     comparison, info = found.comparison, found.info(score)
     if len(comparison.models) < 2 or info.higher_is_better is None:
         return empty("No slices", "They need two models, and a score of which more or less is better.")
-    frame = comparison.slices(score=info.name)
-    show = Figures(info, [])
-    rows = [
-        [
-            f"{column}: {part}",
-            decided.slice_size(row),
-            *decided.slice_values(row, comparison.models, info, show),
-            f"{row['leader']} is better" if row["flips"] else MISSING,
-        ]
-        for (column, part), row in zip(frame.index, frame.to_dict("records"), strict=True)
-    ]
-    headers = ["Slice", "Examples", *map(name, comparison.models), "The order flips"]
-    note = (
-        f"{info.name} in parts of the dataset, by metadata and length; the best in bold. A flip means that another "
-        f"model than {comparison.best(info.name)} is shown to be better there, corrected for all slices and models "
-        "that were looked at. Slices marked few are too small to show that; in those marked skewed, a few examples "
-        "decide most of the difference."
-    )
-    return join([table(headers, rows, numeric=range(1, len(headers) - 1)), tag("p", note, class_="lm-note")])
+    return to_html(tables.slices(comparison, info.name))
 
 
 def example_list(found: Examined, page: ExamplePage, route: Route | None) -> Html:

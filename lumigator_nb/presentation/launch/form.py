@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from lumigator_nb import metrics, models
@@ -27,7 +28,9 @@ from lumigator_nb.presentation.launch.estimating import LaunchEstimate, estimate
 from lumigator_nb.presentation.launch.metrics import MetricView, key_of, metric_views
 from lumigator_nb.presentation.launch.models import ModelView
 from lumigator_nb.presentation.markup import tiles
-from lumigator_nb.services.experiments import localized
+from lumigator_nb.services.datasets.sampling import rows_of
+from lumigator_nb.services.experiments import check_metrics, localized
+from lumigator_nb.services.names import checked_name
 from lumigator_nb.specs import (
     GenerationConfig,
     MetricSpec,
@@ -36,6 +39,7 @@ from lumigator_nb.specs import (
     Task,
     TextGeneration,
     Translation,
+    language_code,
     language_name,
 )
 
@@ -248,7 +252,7 @@ class LaunchForm:
 
     def validate(self, *fields: str) -> dict[str, str]:
         """Return by field what is wrong, in words; only of the given fields, where some are given."""
-        return checks.problems(self, *fields)
+        return _problems(self, *fields)
 
     def built_task(self, *, strict: bool = True) -> Task:
         """Return the task; not `strict`, what is missing or wrong is left out.
@@ -282,7 +286,7 @@ class LaunchForm:
         Raises:
             InvalidInputError: a generation setting is no number.
         """
-        given = checks.settings(self)
+        given = _settings(self)
         return [self._model(key, given) for key in self.models]
 
     def _model(self, key: str, given: dict[str, float]) -> Model:
@@ -407,3 +411,110 @@ def launch_summary(form: LaunchForm, experiment: Experiment | None) -> Html:
     return card(
         title, facts, "Launched from here; run the cell for another." if experiment else "Run the cell to launch."
     )
+
+
+def _settings(form: LaunchForm) -> dict[str, float]:
+    """Return the generation settings that were entered.
+
+    Raises:
+        InvalidInputError: one is no number.
+    """
+    entered = {name: _parsed(form, name) for name in checks.SETTINGS}
+    return {name: value for name, value in entered.items() if value is not None}
+
+
+def _parsed(form: LaunchForm, name: str) -> float | None:
+    return (checks.whole if checks.SETTINGS[name] is int else checks.amount)(getattr(form, name))
+
+
+def _problems(form: LaunchForm, *fields: str) -> dict[str, str]:
+    """Return by field what is wrong, in words; only of the given fields, where some are given."""
+    checkers: dict[str, Callable[[LaunchForm], object]] = {
+        "dataset": _dataset, "name": _name, "prompt": _prompt, "source": _source, "target": _target,
+        "models": _models, "metrics": _metrics, "sample": _sample, "budget": lambda form: checks.amount(form.budget),
+        **{name: partial(_setting, name) for name in checks.SETTINGS},
+    }  # fmt: skip
+    found = {}
+    for name in fields or checkers:
+        try:
+            checkers[name](form)
+        except LumigatorError as error:
+            found[name] = checks.in_words(error)
+    return found
+
+
+def _dataset(form: LaunchForm) -> None:
+    if form.record is None:
+        raise InvalidInputError("choose a dataset")
+
+
+def _name(form: LaunchForm) -> None:
+    if form.experiment is not None:
+        return
+    if not form.name.strip():
+        raise InvalidInputError("give the experiment a name")
+    if checks.is_taken(form.ws, checked_name(form.name)):
+        raise InvalidInputError("an experiment has this name already", "take another one")
+
+
+def _prompt(form: LaunchForm) -> None:
+    if form.task == "text_generation" and not form.prompt.strip():
+        raise InvalidInputError("say what the model should do", "such as: Answer the question in one sentence")
+
+
+def _source(form: LaunchForm) -> None:
+    if form.task == "translation":
+        _code(form.source)
+
+
+def _target(form: LaunchForm) -> None:
+    if form.task != "translation":
+        return
+    target = _code(form.target)
+    try:
+        source = _code(form.source)
+    except InvalidInputError:
+        return  # told beside the other field
+    if target == source:
+        raise InvalidInputError("this is the language to translate from", "name another one")
+
+
+def _code(language: str) -> str:
+    if not language.strip():
+        raise InvalidInputError("name a language", "such as German, or de")
+    return language_code(language)
+
+
+def _models(form: LaunchForm) -> None:
+    if not form.models:
+        raise InvalidInputError("choose at least one model")
+    views = {view.name: view for view in form.model_views}
+    for key in form.models:
+        view = views.get(key)
+        if view and view.missing and view.missing.blocks:
+            raise InvalidInputError(f"{view.title}: {view.missing.text}", view.missing.remedy)
+    if not _problems(form, *checks.SETTINGS):
+        for model in form.chosen_models():
+            checks.check_model(form.ws, model)
+
+
+def _metrics(form: LaunchForm) -> None:
+    if form.experiment is not None:
+        return
+    if not form.metrics:
+        raise InvalidInputError("choose at least one metric")
+    if form.record is not None:
+        task, here = form.built_task(strict=False), form.ws.cluster.head is not None
+        check_metrics(localized(form.specs, task), form.record, task, here=here)
+
+
+def _sample(form: LaunchForm) -> None:
+    number = checks.whole(form.sample)
+    if number is not None and form.record is not None:
+        rows_of(number, form.record.n_examples)
+
+
+def _setting(name: str, form: LaunchForm) -> None:
+    value = _parsed(form, name)
+    given: dict[str, Any] = {} if value is None else {name: value}
+    Model("baseline/copy", **given)

@@ -37,7 +37,7 @@ def create_experiment(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.ExperimentCreate
 ) -> api.ExperimentResponse:
     """Decide what models are compared on. A name that is taken gets a number."""
-    note_ignored(services, response, asked)
+    note_ignored(asked.ignored(), response, services.redact)
     ws = services.ws
     made = ws.experiments.create_unprompted(
         asked.name, dataset=str(asked.dataset), task=task_of(asked.task_definition),
@@ -82,7 +82,7 @@ def create_workflow(
 
     A metric that cannot be computed is skipped; `message` of the workflow and of its job says why.
     """
-    note_ignored(services, response, asked)
+    note_ignored(asked.ignored(), response, services.redact)
     ws = services.ws
     experiment = experiment_of(services, asked.experiment_id)
     model = model_of(ws, asked, permissions, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)

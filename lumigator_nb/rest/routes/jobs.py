@@ -42,7 +42,7 @@ def create_inference_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.InferenceCreate
 ) -> api.JobResponse:
     """Have a model answer the examples of a dataset."""
-    note_ignored(services, response, asked)
+    note_ignored(asked.ignored(), response, services.redact)
     return _created(services, request, response, _infer(services, permissions, asked))
 
 
@@ -65,7 +65,7 @@ def create_annotation_job(
     services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.AnnotateCreate
 ) -> api.JobResponse:
     """Have a model write the ground truth of a new dataset."""
-    note_ignored(services, response, asked)
+    note_ignored(asked.ignored(), response, services.redact)
     config = asked.job_config
     job = services.ws.jobs.annotate(
         str(asked.dataset),
@@ -86,7 +86,7 @@ def create_evaluation_job(
 
     A metric that cannot be computed is skipped; `message` says why. Where none can, the job fails.
     """
-    note_ignored(services, response, asked)
+    note_ignored(asked.ignored(), response, services.redact)
     config = asked.job_config
     job = services.ws.jobs.evaluate(
         str(asked.dataset),

@@ -62,7 +62,7 @@ def put_secret(services: Shared, request: Request, name: SecretName, secret: api
     services.ws.secrets.set(name, secret.value, description=secret.description)
     headers = {"Location": location(request, "settings/secrets")} if is_new else None
     response = Response(status_code=HTTPStatus.CREATED if is_new else HTTPStatus.NO_CONTENT, headers=headers)
-    note_ignored(services, response, secret)
+    note_ignored(secret.ignored(), response, services.redact)
     return response
 
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from fastapi import Response
-
-from lumigator_nb.services.access.secrets import redactor_of
-
-if TYPE_CHECKING:
-    from lumigator_nb.rest.state import Services
-    from lumigator_nb.rest.wire.schemas import LenientRequest
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +20,11 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LONGEST_NAME, _MOST_NAMES = 80, 20
 
 
-def note_ignored(services: Services, response: Response, asked: LenientRequest) -> None:
-    """Name the fields of a request that have no effect, in a header of the answer and in the log."""
-    names = asked.ignored()
+def note_ignored(names: Sequence[str], response: Response, redact: Callable[[str], str]) -> None:
+    """Name the fields of a request that have no effect, in a header of the answer and in the log, without secrets."""
     if not names:
         return
     plain = [name for name in names if len(name) <= _LONGEST_NAME and _PLAIN.fullmatch(name)][:_MOST_NAMES]
-    redact = redactor_of(services.ws.settings)
     shown = [name for name in plain if redact(name) == name]
     others = len(names) - len(shown)
     text = ", ".join([*shown, *([f"{others} more"] if others else [])])

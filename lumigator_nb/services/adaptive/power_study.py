@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from lumigator_nb import statistics
+from lumigator_nb.display import render
+from lumigator_nb.display.costs import dollars, seconds
+from lumigator_nb.display.html import fragment, tag
 from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.scores import Figures
+from lumigator_nb.display.tables import Table, to_html
+from lumigator_nb.display.text import MISSING, count
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.models import Prediction
-from lumigator_nb.services.adaptive import power_study_view as shown
 from lumigator_nb.services.adaptive.pilot_run import Question, Trial
 from lumigator_nb.services.workflows.submission import Submitter
 from lumigator_nb.specs import Status
@@ -22,7 +29,7 @@ from lumigator_nb.storage.store import Store
 
 
 @dataclass(frozen=True, repr=False)
-class Study:
+class Study(Rendered):
     """How many examples a comparison needs, and what answering them takes.
 
     Attributes:
@@ -46,14 +53,6 @@ class Study:
         after another, the pilot included), `all_seconds`, `all_dollars` (of all examples). Empty where not known.
         """
         return self._quotes.copy()
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 def study(
@@ -139,3 +138,54 @@ def _quote(label: str, mean: float, answers: list[Prediction], needed: int, n_ex
 def _mean(values: list[float | None]) -> float:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else math.nan
+
+
+_HEADERS = ["Model", "Pilot", "Failed", "One answer", "", "The examples needed", "", "All examples", ""]
+
+
+def _title(study: Study) -> str:
+    return f"{study.experiment}: plan for {study.info.name} ({count(study.n_examples, 'example')} there)"
+
+
+@render.as_text.register
+def _as_text(study: Study) -> str:
+    """Return the plan and a line per model."""
+    lines = [
+        f"  {row['model']}: neither time nor price is known"
+        if math.isnan(row["seconds"]) and math.isnan(row["dollars"])
+        else f"  {row['model']}: {_time(row['needed_seconds'])} and {_money(row['needed_dollars'])} for the examples "
+        f"needed, {_time(row['all_seconds'])} and {_money(row['all_dollars'])} for all"
+        for row in study.quotes().to_dict("records")
+    ]
+    return "\n".join([_title(study), str(study.plan), *lines])
+
+
+@render.as_html.register
+def _as_html(study: Study) -> str:
+    """Return the plan and a table of what it costs."""
+    show = Figures(study.info, [])
+    rows = [
+        [
+            row["model"],
+            show.number(row["mean"]),
+            f"{row['failed']:,} of {row['answered'] + row['failed']:,}",
+            *(written(row[f"{what}{unit}"]) for what in ("", "needed_", "all_") for unit, written in _UNITS),
+        ]
+        for row in study.quotes().to_dict("records")
+    ]
+    return fragment(
+        tag("div", _title(study), class_="lm-title"),
+        tag("div", str(study.plan), class_="lm-verdict"),
+        to_html(Table(_HEADERS, rows, note="Time of one answer after the other; services answer many at once.")),
+    )
+
+
+def _time(value: float) -> str:
+    return MISSING if math.isnan(value) else seconds(value)
+
+
+def _money(value: float) -> str:
+    return "no price" if math.isnan(value) else dollars(value)
+
+
+_UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (("seconds", _time), ("dollars", _money))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,11 +12,17 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import statistics
+from lumigator_nb.display import render
+from lumigator_nb.display.costs import dollars
+from lumigator_nb.display.html import fragment, tag
 from lumigator_nb.display.progress import ProgressRow, Show, live_progress
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.scores import Figures
+from lumigator_nb.display.tables import Cell, Table, to_html
+from lumigator_nb.display.text import MISSING, count, joined, percent
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import Prediction
-from lumigator_nb.services.adaptive import race_view as shown
 from lumigator_nb.services.adaptive.pilot_run import Question, Trial
 from lumigator_nb.services.comparison.slices import group_codes
 from lumigator_nb.services.workflows.submission import Submitter
@@ -27,7 +34,7 @@ Reason = Literal["decided", "examples", "budget"]
 
 
 @dataclass(frozen=True, repr=False)
-class Selection:
+class Selection(Rendered):
     """What a race concluded, and what it took.
 
     Attributes:
@@ -86,15 +93,7 @@ class Selection:
 
     def certificate(self) -> str:
         """Say what was concluded, with what certainty, and what it took and saved."""
-        return shown.certificate(self)
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
+        return certificate(self)
 
 
 def select(
@@ -329,12 +328,142 @@ class _Watch:
     def _stand(self, heat: _Heat, left: Status) -> None:
         ended = {"dropped": Status.STOPPED, "failed": Status.FAILED}
         with self._lock:
-            for standing in heat.standings().to_dict("records"):
-                label, state = standing["model"], standing["state"]
+            for row in heat.standings().to_dict("records"):
+                label, state = row["model"], row["state"]
                 self._rows[label] = replace(
                     self._rows[label],
                     status=ended.get(state, left),
                     error=heat.trial.failed.get(label),
-                    result=shown.standing(standing, heat.trial.question.info),
+                    result=standing(row, heat.trial.question.info),
                 )
             self._show(list(self._rows.values()))
+
+
+_HEADERS = ["Model", "State", "Examples", "Mean so far", "Difference to the leading one", "Beaten by", "Dollars"]
+_NOTE = "The intervals hold at every look at once, so that watching them shrink does no harm."
+_LAST_TEST = (
+    "The test after all examples looks once and so shows more: it may drop a model whose interval of the difference "
+    "still holds 0."
+)
+
+
+def certificate(selection: Selection) -> str:
+    """Say what was concluded, how sure that is, and what it took and saved."""
+    return " ".join([*_concluded(selection), *_at_the_end(selection), *_failed(selection), _taken(selection)])
+
+
+def _concluded(selection: Selection) -> list[str]:
+    show = Figures(selection.info, [])
+    error = f"at most {percent(1 - selection.confidence)} chance of error"
+    dropped = len(selection.summary()) - len(selection.remaining) - len(selection.failed)
+    worse = f"; {count(dropped, 'other model')} {'is' if dropped == 1 else 'are'} worse" if dropped else ""
+    if selection.conclusion == "best":
+        return [f"{selection.best} is the best of {count(dropped + 1, 'model')} on {selection.info.name} ({error})."]
+    if selection.conclusion == "equivalent":
+        within = show.number(selection.indifference)
+        same = f"differ by less than {within} on {selection.info.name}"
+        return [f"{joined(selection.remaining)} {same}: they are equivalent{worse} ({error})."]
+    left = joined(selection.remaining)
+    return [f"Undecided: {_exhausted(selection)}, and {left} cannot be told apart on {selection.info.name}{worse}."]
+
+
+def _at_the_end(selection: Selection) -> list[str]:
+    """What the race could not show while it went on, and what the test after all examples made of it."""
+    if selection.by_last_test:
+        worse = f"{joined(selection.by_last_test)} {'is' if len(selection.by_last_test) == 1 else 'are'} worse"
+        return [
+            f"While it went on, the race could not show that {worse}; one test after all "
+            f"{count(selection.n_examples, 'example')} did, for which half of the error was kept."
+        ]
+    if selection.conclusion == "undecided" and selection.ended_by == "examples":
+        return [
+            "Neither the race nor one test after it, with half of the error each, told them apart; a comparison that "
+            "looks only once has the whole error and may."
+        ]
+    return []
+
+
+def _exhausted(selection: Selection) -> str:
+    if selection.ended_by == "budget":
+        return f"the next question might exceed the budget after {count(selection.n_seen, 'example')}"
+    return f"all {count(selection.n_examples, 'example')} were asked"
+
+
+def _failed(selection: Selection) -> list[str]:
+    return [f"{label} left the race: {reason}." for label, reason in selection.failed.items()]
+
+
+def _taken(selection: Selection) -> str:
+    grid = selection.answers + selection.answers_saved
+    said = f"It took {count(selection.answers, 'answer')} on {selection.n_seen:,} of {selection.n_examples:,} examples"
+    if selection.dollars is not None:
+        said += f" and {dollars(selection.dollars)}"
+        if selection.dollars_now < 0.999 * selection.dollars:
+            said += f" ({dollars(selection.dollars_now)} of it now, the rest was there)"
+    if not selection.answers_saved:
+        return f"{said}; nothing was saved."
+    money = "" if selection.dollars_saved is None else f" and about {dollars(selection.dollars_saved)}"
+    saved = f"{count(selection.answers_saved, 'answer')} ({selection.answers_saved / grid:.0%}){money}"
+    return f"{said}; asking everything would have taken {saved} more."
+
+
+def standing(row: Mapping[Any, Any], info: ScoreInfo) -> str:
+    """Say how one model stands, for a progress display: mean with interval, and what it means for the race."""
+    if row["state"] == "failed" or not _known(row["mean"]):
+        return ""
+    show = Figures(info, [])
+    said = f"{info.name} {show.number(row['mean'])} {show.interval(row['low'], row['high'])}".rstrip()
+    state = {"leads": "leads", "dropped": f"dropped, worse than {row['beaten_by']}", "equivalent": "equivalent"}
+    return ", ".join(part for part in (said, state.get(row["state"], "")) if part)
+
+
+@render.as_text.register
+def _as_text(selection: Selection) -> str:
+    """Return the certificate and a line per model."""
+    lines = [
+        f"  {row['model']}: {row['state']}, {count(int(row['examples']), 'example')}"
+        + (f", {said}" if (said := standing({**row, "state": ""}, selection.info)) else "")
+        for row in selection.summary().to_dict("records")
+    ]
+    return "\n".join([f"{selection.experiment}: {certificate(selection)}", *lines])
+
+
+@render.as_html.register
+def _as_html(selection: Selection) -> str:
+    """Return the certificate and a table of the models."""
+    rows = [_row(row, selection.info, selection.best) for row in selection.summary().to_dict("records")]
+    return fragment(
+        tag("div", f"{selection.experiment}: race on {selection.info.name}", class_="lm-title"),
+        tag("div", certificate(selection), class_="lm-verdict"),
+        to_html(Table(_HEADERS, rows, note=" ".join(_below(selection)), words=(0, 1, 5))),
+    )
+
+
+def _below(selection: Selection) -> list[str]:
+    said = [f"{percent(selection.confidence)} confidence sequences.", _NOTE]
+    return [*said, _LAST_TEST] if selection.by_last_test else said
+
+
+def _row(row: Mapping[Any, Any], info: ScoreInfo, leading: str) -> list[str | Cell]:
+    show = Figures(info, [])
+    return [
+        row["model"],
+        row["state"],
+        f"{int(row['examples']):,}",
+        _with_interval(show.number, show, row, "mean", "low", "high"),
+        MISSING
+        if row["model"] == leading
+        else _with_interval(show.signed, show, row, "difference", "difference_low", "difference_high"),
+        row["beaten_by"] if isinstance(row["beaten_by"], str) else "",
+        dollars(row["dollars"]) if _known(row["dollars"]) else MISSING,
+    ]
+
+
+def _with_interval(written: Any, show: Figures, row: Mapping[Any, Any], value: str, low: str, high: str) -> Cell | str:
+    if not _known(row[value]):
+        return MISSING
+    return Cell(written(row[value]), show.interval(row[low], row[high]))
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not math.isnan(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,9 +11,14 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import metrics, statistics
+from lumigator_nb.display import render
+from lumigator_nb.display.html import fragment, tag
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.scores import Figures, ranks
+from lumigator_nb.display.tables import Cell, Table, to_html
+from lumigator_nb.display.text import count
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics import ScoreInfo
-from lumigator_nb.services.comparison import audit_view as shown
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.storage.results import STATISTICS_SUFFIX
 
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Audit:
+class Audit(Rendered):
     """How models rank by two ground truths.
 
     Attributes:
@@ -65,14 +71,6 @@ class Audit:
         columns = ["model", "overall", "rank_low", "rank_high"]
         before, after = (each.ranking(self.info.name)[columns] for each in (self.before, self.after))
         return before.merge(after.rename(columns={name: f"other_{name}" for name in columns[1:]}), on="model")
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 def audit(comparison: Comparison, truth: Sequence[str | None], other_author: str, score: str | None = None) -> Audit:
@@ -124,3 +122,67 @@ def _metric_of(comparison: Comparison, name: str) -> tuple[ScoreInfo, Metric]:
         return info, metric
     known = [info.name for info in comparison.scores]
     raise InvalidInputError(f"no metric of the experiment reports {name!r}", did_you_mean(name, known))
+
+
+def sentence(audit: Audit) -> str:
+    """Say whether the winner changes, and how alike the two orders are."""
+    score = audit.info.name
+    old, new = audit.before.best(score), audit.after.best(score)
+    if not audit.winner_changes:
+        said = f"{old} leads on {score} by both ground truths."
+    elif audit.contradicted:
+        said = (
+            f"The winner changes: {old} leads on {score} by the ground truth of {audit.author}, {new} by that of "
+            f"{audit.other_author}, and by one of the two the other's winner is shown not to be the best. "
+            "The choice hangs on who wrote it."
+        )
+    else:
+        said = (
+            f"{old} leads on {score} by the ground truth of {audit.author}, {new} by that of {audit.other_author}, but "
+            "by neither the other's winner is shown not to be the best."
+        )
+    correlation = audit.rank_correlation
+    value = f"{correlation:.2f}".replace("-", "−")
+    alike = "" if math.isnan(correlation) else f" Both orders correlate by {value} (Kendall's tau-b)."
+    own = (
+        f" {audit.other_author} is judged by what it wrote itself." if audit.other_author in audit.before.models else ""
+    )
+    return f"{said}{alike}{own}"
+
+
+@render.as_text.register
+def _as_text(audit: Audit) -> str:
+    """Return the sentence and a line per model."""
+    show = Figures(audit.info, [])
+    lines = [
+        f"  {row['model']}: {show.number(row['overall'])}, rank {ranks(row['rank_low'], row['rank_high'])}; by "
+        f"{audit.other_author} {show.number(row['other_overall'])}, rank "
+        f"{ranks(row['other_rank_low'], row['other_rank_high'])}"
+        for row in audit.summary().to_dict("records")
+    ]
+    return "\n".join([sentence(audit), *lines])
+
+
+@render.as_html.register
+def _as_html(audit: Audit) -> str:
+    """Return the sentence and a table."""
+    show = Figures(audit.info, [])
+    rows = [
+        [
+            row["model"],
+            show.number(row["overall"]),
+            ranks(row["rank_low"], row["rank_high"]),
+            show.number(row["other_overall"]),
+            ranks(row["other_rank_low"], row["other_rank_high"]),
+        ]
+        for row in audit.summary().to_dict("records")
+    ]
+    headers: list[str | Cell] = [
+        "model", Cell(f"{audit.info.name} by {audit.author}"), "possible ranks", Cell(f"by {audit.other_author}"),
+        "possible ranks",
+    ]  # fmt: skip
+    note = f"{count(audit.n, 'example')} with both ground truths"
+    return fragment(
+        tag("div", sentence(audit), class_="lm-verdict"),
+        to_html(Table(headers, rows, note=note)),
+    )

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.display.scores import Contrast
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.scores import LATER, Contrast, not_computed, standings, verdict
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
@@ -20,10 +21,9 @@ from lumigator_nb.models import is_baseline
 from lumigator_nb.services.comparison import decisions, exporting, human_labels
 from lumigator_nb.services.comparison import judge_reports as passports
 from lumigator_nb.services.comparison import slices as slicing
-from lumigator_nb.services.comparison import view as shown
 from lumigator_nb.services.comparison.costs import costs
-from lumigator_nb.services.comparison.decisions import Recommendation
 from lumigator_nb.services.comparison.judge_reports import Passport
+from lumigator_nb.services.comparison.recommendation import Recommendation
 from lumigator_nb.services.comparison.score_samples import Resampling, Scored, main_score, scored_of
 from lumigator_nb.specs import MetricResult, Model, is_ground_truth
 from lumigator_nb.statistics.prediction_powered import About
@@ -37,7 +37,7 @@ MOST_LOOKED_AT = 200
 PlotKind = Literal["intervals", "pairwise", "pareto", "slices", "distribution"]
 
 
-class Comparison:
+class Comparison(Rendered):
     """How models did on the same examples.
 
     Everything is computed on the examples that all compared models have a score for, so that differences are paired.
@@ -101,7 +101,7 @@ class Comparison:
         if not self._scored:
             raise InvalidInputError(
                 "no example has a score from every model",
-                " ".join([*shown.not_computed(self), "Compare fewer models, or retry."]),
+                " ".join([*self._why_not_computed(), "Compare fewer models, or retry."]),
             )
 
     @property
@@ -130,7 +130,7 @@ class Comparison:
         known = {result.metric.key for result in self._evaluations.get(label, ())}
         for spec in self.experiment.metrics if known else ():
             if spec.key not in known and spec.title not in skipped:
-                yield spec.title, shown.LATER
+                yield spec.title, LATER
 
     @cached_property
     def uncompared(self) -> dict[str, dict[str, float]]:
@@ -147,6 +147,9 @@ class Comparison:
             return score not in self._scored and (lacking or all(score in each for each in self._scores.values()))
 
         return {score: values for score, values in found.items() if is_left_out(score)}
+
+    def _why_not_computed(self) -> list[str]:
+        return not_computed(self.not_computed, list(self.uncompared), self.models)
 
     @property
     def metric_notes(self) -> list[str]:
@@ -504,7 +507,27 @@ class Comparison:
         Raises:
             InvalidInputError: there is no such kind, or nothing to draw.
         """
-        return shown.plot(self, kind, self._of(score), column)
+        # matplotlib takes a second to import.
+        from lumigator_nb.display.charts import interval_chart
+        from lumigator_nb.services.comparison import decision_charts as charts
+
+        scored, info = self._of(score), self._of(score).info
+        found = standings(self._summary, info)
+        order = [one.model for one in found]
+        if kind == "intervals":
+            return interval_chart(found, info, self.confidence)
+        if kind == "pairwise":
+            if len(self.models) < 2:
+                raise InvalidInputError("there is one model, and no pair", "launch another")
+            return charts.pairwise_chart(self.pairwise(info.name), order, info, self.confidence)
+        if kind == "pareto":
+            return charts.pareto_chart(self.pareto(info.name), info)
+        if kind == "slices":
+            by = column or slicing.LENGTH
+            return charts.slices_chart(self.slices(by, info.name), order, info, by)
+        if kind == "distribution":
+            return charts.distribution_chart(scored.values[[self.models.index(model) for model in order]], order, info)
+        raise InvalidInputError(f"there is no chart {kind!r}", did_you_mean(kind, get_args(PlotKind)))
 
     def export(self, path: str | Path) -> Path:
         """Write the comparison and return the path.
@@ -522,8 +545,8 @@ class Comparison:
     def verdict(self, score: str | None = None) -> str:
         """Say which model leads, and of each other what is shown: against which model, and by how much."""
         scored = self._of(score)
-        found = shown.standings(self._summary, scored.info)
-        return shown.verdict(found, self.contrasts(scored.info.name), scored.info, self.confidence)
+        found = standings(self._summary, scored.info)
+        return verdict(found, self.contrasts(scored.info.name), scored.info, self.confidence)
 
     def contrasts(self, score: str | None = None) -> list[Contrast]:
         """Return what is shown of each model but the leading one, against which model.
@@ -536,14 +559,6 @@ class Comparison:
             self._contrasts[name] = decisions.contrasts(self.models, self._of(name))
         return list(self._contrasts[name])
 
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
-
     def _model_index(self, label: str) -> int:
         if label not in self.models:
             raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
@@ -553,7 +568,7 @@ class Comparison:
         name = score or self.main_score
         if name in self.uncompared:
             raise InvalidInputError(
-                f"no example has the score {name!r} from every model", " ".join(shown.not_computed(self))
+                f"no example has the score {name!r} from every model", " ".join(self._why_not_computed())
             )
         if name not in self._scored:
             raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))

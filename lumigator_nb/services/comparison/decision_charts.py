@@ -15,6 +15,7 @@ from lumigator_nb.display.charts import ACCENT, INK, LETTER, LONGEST_LABEL, RULE
 from lumigator_nb.display.costs import dollars, seconds
 from lumigator_nb.display.scores import Figures
 from lumigator_nb.display.text import elide
+from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics import pareto_front
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _pair(
     axes.text(x, y, show.signed(difference) + mark, ha="center", va="center", fontsize=7.5, color=INK)
 
 
-def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
+def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str | None = None) -> Chart:
     """Draw quality against cost or latency; what no other model beats in these two is coloured and joined.
 
     Baselines, which are no candidates, are lines at their scores.
@@ -79,9 +80,17 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str) -> Chart:
     Args:
         points: frame of :meth:`Comparison.pareto`.
         info: of the score.
-        against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`.
+        against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`; default dollars where a model
+            has a price.
+
+    Raises:
+        InvalidInputError: neither price nor latency of any model is known.
     """
-    known = points[points[against].notna() & ~points["baseline"]].sort_values(against)
+    models = points[~points["baseline"]]
+    against = against or ("dollars_per_1000" if models["dollars_per_1000"].gt(0).any() else "seconds_p50")
+    if models[against].isna().all():
+        raise InvalidInputError("neither price nor latency of any model is known", "draw kind='intervals'")
+    known = models[models[against].notna()].sort_values(against)
     height = 3.2
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     axes = chart.add_axes((0.13, 0.15, 0.83, 0.7), facecolor="none")

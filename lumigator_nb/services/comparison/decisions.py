@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,61 +13,14 @@ import pandas as pd
 from lumigator_nb import statistics
 from lumigator_nb.display.scores import Contrast
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics import FloatArray, ScoreInfo
-from lumigator_nb.services.comparison import recommendation as shown
+from lumigator_nb.metrics import FloatArray
+from lumigator_nb.services.comparison.recommendation import COLUMNS, By, Recommendation
 from lumigator_nb.services.comparison.score_samples import Scored
 
-By = Literal["dollars", "seconds"]
-COLUMNS: dict[By, str] = {"dollars": "dollars_per_1000", "seconds": "seconds_p50"}
 # Of the range of a score, where nobody says what difference matters.
 _MARGIN = 0.02
 _NAN = float("nan")
 _NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), _NAN)
-
-
-@dataclass(frozen=True, repr=False)
-class Recommendation:
-    """Which model to take. Baselines are references: the model is held against them, and none of them is recommended.
-
-    Attributes:
-        info: of the score that decides.
-        best: the model with the best overall score; of the baselines, where there is no model.
-        best_set: the models that no other is shown to be better than, the best included.
-        choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
-            there is none, or where nothing is known about what is saved. None where there are only baselines.
-        by: what is saved; None where nothing is known about it.
-        margin: in units of the score.
-        confidence: of these statements.
-        saved: share of what the best takes that the choice saves; None where they are the same.
-        n: examples.
-        others: what is shown of each other model against the best.
-        baselines: what is shown of the choice against each baseline.
-        copying: models that mostly copy the input, in more than half of their answers.
-        table: one row per model, baselines last: `model`, `overall`, `rank_low`, `rank_high`, `worse_by_at_most` (than
-            the best model), `not_worse`, `dollars_per_1000`, `seconds_p50`, `baseline`.
-    """
-
-    info: ScoreInfo
-    best: str
-    best_set: tuple[str, ...]
-    choice: str | None
-    by: By | None
-    margin: float
-    confidence: float
-    saved: float | None
-    n: int
-    others: tuple[Contrast, ...]
-    baselines: tuple[Contrast, ...]
-    copying: tuple[str, ...]
-    table: pd.DataFrame
-
-    def __str__(self) -> str:
-        return shown.sentence(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 def leader(scored: Scored) -> int:

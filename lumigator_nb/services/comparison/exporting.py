@@ -2,57 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lumigator_nb.display.text import elide, plain, reason
+from lumigator_nb.display import render
+from lumigator_nb.display.text import elide, plain
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
-from lumigator_nb.services.comparison import view as shown
-from lumigator_nb.services.comparison.markdown import as_markdown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from lumigator_nb.services.comparison.comparison import Comparison
 
 # What Excel takes into a cell, and into the name of a sheet.
 _LONGEST_CELL, _LONGEST_SHEET = 32_767, 31
 
 
-def export(comparison: Comparison, path: str | Path) -> Path:
+class Exported(Protocol):
+    """What is written; its view is registered with :mod:`lumigator_nb.display.render`."""
+
+    def to_pandas(self) -> pd.DataFrame: ...
+
+
+def export(comparison: Exported, path: str | Path) -> Path:
     """Write a comparison in the format that the ending names; see :meth:`Comparison.export`."""
     target = Path(path).expanduser()
-    writers: dict[str, Callable[[Comparison, Path], None]] = {
-        ".html": _html, ".htm": _html, ".csv": _csv, ".md": _markdown, ".xlsx": _workbook
-    }  # fmt: skip
-    if target.suffix.lower() not in writers:
+    writers: dict[str, Callable[[], object]] = {
+        ".html": lambda: draft.write_text(render.as_page(comparison), encoding="utf-8"),
+        ".md": lambda: draft.write_text(render.as_markdown(comparison), encoding="utf-8"),
+        ".csv": lambda: comparison.to_pandas().to_csv(draft, index=False),
+        ".xlsx": lambda: _workbook(comparison, draft),
+    }
+    writers[".htm"] = writers[".html"]
+    write = writers.get(target.suffix.lower())
+    if write is None:
         raise InvalidInputError(
             f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv or .md"
         )
     # Whoever reads the old file meanwhile, or is cut off, keeps a whole one.
     draft = target.with_name(f".{target.name}.part{target.suffix}")
     try:
-        writers[target.suffix.lower()](comparison, draft)
+        write()
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
     return target
 
 
-def _html(comparison: Comparison, path: Path) -> None:
-    path.write_text(shown.report(comparison), encoding="utf-8")
-
-
-def _csv(comparison: Comparison, path: Path) -> None:
-    comparison.to_pandas().to_csv(path, index=False)
-
-
-def _markdown(comparison: Comparison, path: Path) -> None:
-    path.write_text(as_markdown(comparison), encoding="utf-8")
-
-
-def _workbook(comparison: Comparison, path: Path) -> None:
+def _workbook(comparison: Exported, path: Path) -> None:
     import pandas as pd
 
     try:
@@ -60,28 +56,10 @@ def _workbook(comparison: Comparison, path: Path) -> None:
     except ImportError:
         raise MissingExtraError("export to .xlsx", "excel") from None
     with pd.ExcelWriter(path, engine="openpyxl") as book:
-        for name, frame in _sheets(comparison):
+        for name, frame in render.as_sheets(comparison):
             title = elide(name, _LONGEST_SHEET)
             frame.map(_readable).rename(columns=_readable).to_excel(book, sheet_name=title, index=False)
             _tidy(book.sheets[title])
-
-
-def _sheets(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
-    yield "Summary", comparison.summary()
-    if comparison.decides:
-        yield "Ranking", comparison.ranking()
-        yield "Pairs", comparison.pairwise()
-    if comparison.not_computed:
-        import pandas as pd
-
-        lacking = [
-            (title, model, reason(error))
-            for title, models in comparison.not_computed.items()
-            for model, error in models.items()
-        ]
-        yield "Not computed", pd.DataFrame(lacking, columns=["metric", "model", "reason"])
-    yield "Cost and speed", comparison.costs()
-    yield "Examples", comparison.to_pandas()
 
 
 def _readable(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +12,11 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import metrics, statistics
+from lumigator_nb.display import render
+from lumigator_nb.display.html import Html, fragment, table, tag
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import MISSING
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric
-from lumigator_nb.services.comparison import judge_reports_view as shown
 from lumigator_nb.specs import MetricSpec, Model
 from lumigator_nb.statistics import Interval
 
@@ -59,8 +64,8 @@ class Finding:
         return cls(name, found.estimate, found.low, found.high, ideal, n, meaning)
 
 
-@dataclass(frozen=True)
-class Passport:
+@dataclass(frozen=True, repr=False)
+class Passport(Rendered):
     """What was measured of one judge.
 
     Attributes:
@@ -83,14 +88,6 @@ class Passport:
         return pd.DataFrame(
             [{"finding": each.name, **{name: getattr(each, name) for name in names}} for each in self.findings]
         )
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 def family(model: Model) -> str:
@@ -212,3 +209,57 @@ def bootstrapped(
     if ratings.shape[1] < 2:
         return Interval(float("nan"), float("nan"), float("nan"))
     return statistics.bootstrap_agreement(statistic, ratings, groups=groups, **options)  # type: ignore[arg-type]
+
+
+_WIDTH, _INDENT = 100, 4
+
+
+@render.as_text.register
+def _as_text(passport: Passport) -> str:
+    """Return a passport for a terminal."""
+    lines = [_title(passport)]
+    for finding in passport.findings:
+        lines.append(f"  {finding.name}: {_value(finding)}  (ideal {finding.ideal:g}, n = {finding.n:,})")
+        lines += textwrap.wrap(finding.meaning, _WIDTH - _INDENT, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+@render.as_html.register
+def _as_html(passport: Passport) -> str:
+    """Return a passport for a notebook."""
+    return fragment(body(passport))
+
+
+def body(passport: Passport) -> Html:
+    """Return a passport as a part of something larger."""
+    rows = [
+        [
+            tag("span", each.name, tag("span", each.meaning, class_="lm-sub")),
+            _value(each),
+            f"{each.ideal:g}",
+            f"{each.n:,}",
+        ]
+        for each in passport.findings
+    ]
+    found = table(["Measured", "Value [interval]", "Ideal", "n"], rows, numeric=(1, 2, 3))
+    return tag("div", tag("div", _title(passport), class_="lm-title"), found)
+
+
+def _title(passport: Passport) -> str:
+    unread = f", {passport.unread:,} of {passport.asked:,} verdicts could not be had" if passport.unread else ""
+    return f"Judge passport: {passport.judge}{unread}"
+
+
+def _value(finding: Finding) -> str:
+    if math.isnan(finding.value):
+        return f"{MISSING} too little to tell"
+    bounds = "" if math.isnan(finding.low) else f" [{number(finding.low)}, {number(finding.high)}]"
+    return f"{number(finding.value)}{bounds}"
+
+
+def number(value: float, sign: str = "") -> str:
+    """Return two decimals with a true minus, and no minus before zero; `sign` "+" marks what is above zero."""
+    shown = f"{abs(value):.2f}"
+    if float(shown) == 0:
+        return shown
+    return f"{'−' if value < 0 else sign}{shown}"

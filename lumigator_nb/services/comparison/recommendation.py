@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import pandas as pd
+
+from lumigator_nb.display import render
 from lumigator_nb.display.costs import dollars, seconds
-from lumigator_nb.display.html import Html, fragment, join, name, table, tag
-from lumigator_nb.display.scores import Figures, gap, p_value, ranks
+from lumigator_nb.display.html import Html, fragment, tag
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.scores import Contrast, Figures, gap, p_value, ranks
+from lumigator_nb.display.tables import Cell, Table, to_html
 from lumigator_nb.display.text import MISSING, count, joined, percent
+from lumigator_nb.metrics import ScoreInfo
 
-if TYPE_CHECKING:
-    from lumigator_nb.services.comparison.decisions import Recommendation
-
+By = Literal["dollars", "seconds"]
+COLUMNS: dict[By, str] = {"dollars": "dollars_per_1000", "seconds": "seconds_p50"}
 _HEADERS = ["Model", "Score", "Possible ranks", "Worse than the best by at most", "Per 1,000 answers", "Latency"]
 _NAMED = 3
 _SAVED: dict[str, tuple[str, Callable[[float], str], str]] = {
@@ -22,6 +28,44 @@ _SAVED: dict[str, tuple[str, Callable[[float], str], str]] = {
 }
 
 
+@dataclass(frozen=True, repr=False)
+class Recommendation(Rendered):
+    """Which model to take. Baselines are references: the model is held against them, and none of them is recommended.
+
+    Attributes:
+        info: of the score that decides.
+        best: the model with the best overall score; of the baselines, where there is no model.
+        best_set: the models that no other is shown to be better than, the best included.
+        choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
+            there is none, or where nothing is known about what is saved. None where there are only baselines.
+        by: what is saved; None where nothing is known about it.
+        margin: in units of the score.
+        confidence: of these statements.
+        saved: share of what the best takes that the choice saves; None where they are the same.
+        n: examples.
+        others: what is shown of each other model against the best.
+        baselines: what is shown of the choice against each baseline.
+        copying: models that mostly copy the input, in more than half of their answers.
+        table: one row per model, baselines last: `model`, `overall`, `rank_low`, `rank_high`, `worse_by_at_most` (than
+            the best model), `not_worse`, `dollars_per_1000`, `seconds_p50`, `baseline`.
+    """
+
+    info: ScoreInfo
+    best: str
+    best_set: tuple[str, ...]
+    choice: str | None
+    by: By | None
+    margin: float
+    confidence: float
+    saved: float | None
+    n: int
+    others: tuple[Contrast, ...]
+    baselines: tuple[Contrast, ...]
+    copying: tuple[str, ...]
+    table: pd.DataFrame
+
+
+@render.as_text.register
 def sentence(found: Recommendation) -> str:
     """Return the recommendation in a few sentences."""
     return " ".join([advice(found), *_alternatives(found)])
@@ -122,7 +166,8 @@ def _by_model(found: Recommendation) -> dict[str, Mapping[Any, Any]]:
     return {row["model"]: row for row in found.table.to_dict("records")}
 
 
-def as_html(found: Recommendation) -> str:
+@render.as_html.register
+def _as_html(found: Recommendation) -> str:
     """Return the recommendation and what it rests on, for a notebook."""
     return fragment(*body(found))
 
@@ -130,9 +175,9 @@ def as_html(found: Recommendation) -> str:
 def body(found: Recommendation) -> list[Html]:
     """Return the recommendation and what it rests on."""
     show = Figures(found.info, [])
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
-            _named(row, found),
+            Cell(row["model"], "baseline" if row["baseline"] else "", bold=row["model"] == found.choice),
             show.number(row["overall"]),
             ranks(row["rank_low"], row["rank_high"]),
             show.at_most(row["worse_by_at_most"]) + (" ✓" if row["not_worse"] else ""),
@@ -147,15 +192,8 @@ def body(found: Recommendation) -> list[Html]:
     )
     return [
         tag("div", sentence(found), class_="lm-verdict"),
-        table(_HEADERS, rows, numeric=range(1, len(_HEADERS))),
-        tag("div", note, class_="lm-note"),
+        to_html(Table(_HEADERS, rows, note=note)),
     ]
-
-
-def _named(row: Mapping[Any, Any], found: Recommendation) -> Html:
-    if row["baseline"]:
-        return join([name(row["model"]), " ", tag("span", "baseline", class_="lm-sub")])
-    return tag("b", name(row["model"])) if row["model"] == found.choice else name(row["model"])
 
 
 def _known(written: Any, value: float) -> str:

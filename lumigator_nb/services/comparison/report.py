@@ -14,27 +14,23 @@ from lumigator_nb.database.record_views import (
     shown_options,
     without_secrets,
 )
-from lumigator_nb.display.costs import COST_TITLE
+from lumigator_nb.display import render
 from lumigator_nb.display.html import Html, card, clipped, join, name, page, table, tag
+from lumigator_nb.display.tables import Table, to_html
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
-from lumigator_nb.services.comparison.overview import (
-    chart,
-    cost_and_speed,
-    legend,
-    main_info,
-    notes,
-    ordered_scores,
-    score_table,
-    side_by_side,
-    uncompared_table,
-)
+from lumigator_nb.metrics import ScoreInfo
+from lumigator_nb.services.comparison import tables
+from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.overview import chart, legend, notes, side_by_side
+from lumigator_nb.services.comparison.recommendation import body
 from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, is_ground_truth, now
 
 if TYPE_CHECKING:
     from lumigator_nb.database.records import Job, Workflow
-    from lumigator_nb.services.comparison.comparison import Comparison
 
 REPORTED_EXAMPLES = 20
+# Below, slices would be of a dozen examples each and only confuse.
+_FEWEST_TO_SLICE = 40
 # Versions and costs stand elsewhere in the report.
 _NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
 
@@ -46,27 +42,26 @@ _YOURS = {
 }
 
 
+@render.as_page.register
 def report(comparison: Comparison) -> str:
     """Return the whole report as an HTML document."""
-    from lumigator_nb.services.comparison import decisions_view
-
-    main = main_info(comparison)
+    main = tables.ordered_scores(comparison)[0]
     return page(
         comparison.experiment.name,
         tag("h1", comparison.experiment.name),
         tag("div", f"{count(len(comparison.models), 'model')} compared, {moment(now())}", class_="lm-soft"),
         tag("div", comparison.verdict(), class_="lm-verdict"),
-        *decisions_view.decision(comparison, main),
+        *_decision(comparison, main),
         tag("h2", "Scores"),
-        score_table(comparison),
+        to_html(tables.scores(comparison)),
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
-        *uncompared_table(comparison),
-        tag("div", *(chart(comparison, info) for info in ordered_scores(comparison)), class_="lm-plots"),
-        *_cost_section(comparison),
-        *decisions_view.trade(comparison, main),
-        *decisions_view.slices(comparison, main),
-        *decisions_view.people(comparison),
+        *_section(tables.uncompared(comparison)),
+        tag("div", *(chart(comparison, info) for info in tables.ordered_scores(comparison)), class_="lm-plots"),
+        *_section(tables.costs(comparison)),
+        *_trade(comparison, main),
+        *(_section(tables.slices(comparison)) if comparison.n_scored >= _FEWEST_TO_SLICE else []),
+        *_section(tables.people(comparison)),
         tag("h2", "What was compared"),
         card("Experiment", _facts(comparison)),
         tag("h2", "Models"),
@@ -85,9 +80,37 @@ def report(comparison: Comparison) -> str:
     )
 
 
-def _cost_section(comparison: Comparison) -> list[Html]:
-    found = cost_and_speed(comparison)
-    return [tag("h2", COST_TITLE), *found] if found else []
+def _decision(comparison: Comparison, info: ScoreInfo) -> list[Html]:
+    """Which model to take, and how sure that is; nothing where there is one model or one example."""
+    from lumigator_nb.display.charts import svg
+
+    if len(comparison.models) < 2 or info.higher_is_better is None or comparison.n_scored < 2:
+        return []
+    return [
+        tag("h2", "Which model to take"),
+        *body(comparison.recommend()),
+        tag("h2", "How sure it is"),
+        to_html(tables.ranking(comparison)),
+        svg(comparison.plot("pairwise")),
+    ]
+
+
+def _trade(comparison: Comparison, info: ScoreInfo) -> list[Html]:
+    """The chart of quality against cost, or latency; nothing where neither is known of two models."""
+    from lumigator_nb.display.charts import svg
+    from lumigator_nb.services.comparison.decision_charts import pareto_chart
+
+    if len(comparison.models) < 2 or info.higher_is_better is None:
+        return []
+    points = comparison.pareto()
+    for against in ("dollars_per_1000", "seconds_p50"):
+        if points[~points["baseline"]][against].gt(0).sum() > 1:
+            return [svg(pareto_chart(points, info, against))]
+    return []
+
+
+def _section(table: Table) -> list[Html]:
+    return [tag("h2", table.title), to_html(table)] if table else []
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:

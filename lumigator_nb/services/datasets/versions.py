@@ -7,7 +7,7 @@ row while comparing is four bytes per column.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,9 +21,11 @@ from pandas.api.types import is_numeric_dtype
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Dataset
-from lumigator_nb.display.text import one_line
+from lumigator_nb.display import render
+from lumigator_nb.display.html import Html, card, clipped, fragment, join, table, unfolding
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import MISSING, aligned, count, joined, one_line
 from lumigator_nb.errors import InvalidInputError, did_you_mean
-from lumigator_nb.services.datasets import versions_view as shown
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
@@ -38,7 +40,7 @@ _WHOLE = {
 
 
 @dataclass(frozen=True, eq=False)
-class DatasetDiff:
+class DatasetDiff(Rendered):
     """What became of the rows of one frame in another.
 
     Attributes:
@@ -81,12 +83,6 @@ class DatasetDiff:
     def __bool__(self) -> bool:
         """Whether anything differs."""
         return bool(self.n_added or self.n_removed or self.n_changed)
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 def history(database: Database, store: Store, name: str) -> pd.DataFrame:
@@ -298,3 +294,52 @@ def _require_key(frame: pd.DataFrame, key: str, which: str, *, unique: bool) -> 
             f"column {key!r} of the {which} data has {value!r} again in row {repeated[0]}",
             "match by a column that names each row, or leave out on= to match by the example's text",
         )
+
+
+_MOST_ROWS = 10
+
+
+@render.as_text.register
+def _text(diff: DatasetDiff) -> str:
+    """Return the counts as aligned lines."""
+    return aligned(_title(diff), [(label, one_line(text, 1000)) for label, text in _facts(diff)])
+
+
+@render.as_html.register
+def _as_html(diff: DatasetDiff) -> str:
+    """Return the counts as a card, below which the first rows of each kind unfold."""
+    tables = [
+        _unfolding("changed cell", diff.changed),
+        _unfolding("added row", diff.added.reset_index()),
+        _unfolding("removed row", diff.removed.reset_index()),
+    ]
+    return fragment(card(_title(diff), _facts(diff), join(tables) if diff else None))
+
+
+def _title(diff: DatasetDiff) -> str:
+    counts = {"added": diff.n_added, "removed": diff.n_removed, "changed": diff.n_changed}
+    said = joined([f"{number:,} {verb}" for verb, number in counts.items() if number])
+    return f"Rows: {said}" if said else "The same rows"
+
+
+def _facts(diff: DatasetDiff) -> list[tuple[str, str]]:
+    cells = diff.changed["column"].value_counts(sort=False)
+    facts = [
+        ("Rows", f"{diff.n_old:,} before, {diff.n_new:,} after, {diff.n_same:,} as they were"),
+        ("Matched by", diff.on),
+        ("Changed", ", ".join(f"{column} in {count(number, 'row')}" for column, number in cells.items())),
+        *(("Note", note) for note in diff.notes),
+    ]
+    return [(label, text) for label, text in facts if text]
+
+
+def _unfolding(noun: str, frame: pd.DataFrame) -> Html:
+    if frame.empty:
+        return Html()
+    shown = frame.head(_MOST_ROWS)
+    title = count(len(frame), noun) + (f", of which the first {len(shown)}" if len(frame) > len(shown) else "")
+    return unfolding(title, table(list(map(str, shown)), [_cells(row) for row in shown.to_numpy(object)]))
+
+
+def _cells(row: Iterable[Any]) -> list[Html | str]:
+    return [MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else clipped(value, 160) for value in row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import metrics, statistics
+from lumigator_nb.display import render
+from lumigator_nb.display.html import fragment, tag
 from lumigator_nb.display.progress import ProgressRow, live_progress
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.tables import Table, to_html
+from lumigator_nb.display.text import MISSING
 from lumigator_nb.engine.asking import KeptAsking, spent_by
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics.judges import criteria
@@ -26,7 +32,6 @@ from lumigator_nb.services.comparison import judge_reports as passports
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.judge_reports import Passport
 from lumigator_nb.services.judging import judge_bias
-from lumigator_nb.services.judging import pairwise_view as shown
 from lumigator_nb.services.workflows.submission import Submitter
 from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, Task, digest, now
 from lumigator_nb.storage.store import Store
@@ -42,7 +47,7 @@ class _Question:
     second: str
 
 
-class Judgements:
+class Judgements(Rendered):
     """What judges said of pairs of answers.
 
     Args:
@@ -136,14 +141,6 @@ class Judgements:
             )
             for label, judge in self.judges.items()
         ]
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 def judge(
@@ -369,3 +366,52 @@ class _Counter:
     def _update(self, **changes: Any) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
         self._show([ProgressRow.of(f"judge {self._label}", self._status, self._value)])
+
+
+_HEADERS = ["Model", "Against", "Wins", "Ties", "Losses", "Wins less losses", "n"]
+
+
+@render.as_text.register
+def _as_text(judgements: Judgements) -> str:
+    """Return judgements for a terminal, the passports of the judges below."""
+    summary = judgements.summary()
+    lines = [_title(judgements)]
+    for _, row in summary.iterrows():
+        lines.append(
+            f"  {row['model']} against {row['other']}: {row['wins']} wins, {row['ties']} ties, {row['losses']} losses; "
+            f"{_net(row)}"
+        )
+    return "\n\n".join(["\n".join(lines), *map(str, judgements.passports())])
+
+
+@render.as_html.register
+def _as_html(judgements: Judgements) -> str:
+    """Return judgements for a notebook, the passports of the judges below."""
+    rows = [
+        [
+            row["model"],
+            row["other"],
+            *(f"{row[name]:,}" for name in ("wins", "ties", "losses")),
+            _net(row),
+            f"{row['n']:,}",
+        ]
+        for _, row in judgements.summary().iterrows()
+    ]
+    note = "A pair whose two orders were judged differently is a tie."
+    return fragment(
+        tag("div", _title(judgements), class_="lm-title"),
+        to_html(Table(_HEADERS, rows, note=note, words=(0, 1))),
+        *(passports.body(each) for each in judgements.passports()),
+    )
+
+
+def _title(judgements: Judgements) -> str:
+    cost = "" if judgements.cost is None else f", ${judgements.cost:.4f}"
+    return f"{judgements.title}, judged by {', '.join(judgements.judges)}{cost}"
+
+
+def _net(row: pd.Series) -> str:
+    if math.isnan(row["net"]):
+        return MISSING
+    low, high = (passports.number(row[name], "+") for name in ("low", "high"))
+    return passports.number(row["net"], "+") + ("" if math.isnan(row["low"]) else f" [{low}, {high}]")

@@ -25,9 +25,9 @@ from sqlmodel import col, select
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
+from lumigator_nb.display.render import Rendered
 from lumigator_nb.errors import InUseError, InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.services import deletion
-from lumigator_nb.services.upkeep import views as shown
 from lumigator_nb.specs import Status, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Abandoned, Entry, Store
@@ -72,7 +72,7 @@ class Orphan:
 
 
 @dataclass(frozen=True)
-class Garbage:
+class Garbage(Rendered):
     """What was found, or removed.
 
     Attributes:
@@ -91,12 +91,6 @@ class Garbage:
     def n_bytes(self) -> int:
         """Bytes of all."""
         return sum(orphan.n_bytes for orphan in self.orphans)
-
-    def __str__(self) -> str:
-        return shown.garbage_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.garbage_html(self)
 
 
 def find(

@@ -18,6 +18,7 @@ from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Repository, reading
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
+from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.text import one_line
 from lumigator_nb.errors import (
     DamagedError,
@@ -27,7 +28,6 @@ from lumigator_nb.errors import (
 )
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.services.upkeep import garbage
-from lumigator_nb.services.upkeep import views as shown
 from lumigator_nb.services.upkeep.faults import Fault, Mends, faults_of_rows, faults_of_secrets
 from lumigator_nb.services.upkeep.recounting import Totals, same_scores
 from lumigator_nb.services.workflows.status import derive_status
@@ -50,7 +50,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Rendered):
     """What was found.
 
     Attributes:
@@ -70,12 +70,6 @@ class Inspection:
 
     def __len__(self) -> int:
         return len(self.faults)
-
-    def __str__(self) -> str:
-        return shown.inspection_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.inspection_html(self)
 
 
 def inspect(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
+from lumigator_nb.display import render
 from lumigator_nb.display.html import chip, clipped, fragment, table, tag
 from lumigator_nb.display.text import columns, count, joined, moment, one_line, size
-
-if TYPE_CHECKING:
-    from lumigator_nb.services.upkeep.garbage import Garbage
-    from lumigator_nb.services.upkeep.inspection import Inspection
+from lumigator_nb.services.upkeep.garbage import Garbage
+from lumigator_nb.services.upkeep.inspection import Inspection
 
 
-def garbage_text(garbage: Garbage) -> str:
+@render.as_text.register
+def _garbage_text(garbage: Garbage) -> str:
     """Return what belongs to nobody as aligned lines."""
     rows = [(each.kind, each.name, count(each.n_files, "file"), size(each.n_bytes)) for each in garbage.orphans]
     return "\n".join([_garbage_title(garbage), *columns(rows), *(f"  {note}" for note in _garbage_notes(garbage))])
 
 
-def garbage_html(garbage: Garbage) -> str:
+@render.as_html.register
+def _garbage_html(garbage: Garbage) -> str:
     """Return what belongs to nobody as a table."""
     rows = [[each.kind, each.name, each.n_files, size(each.n_bytes), moment(each.modified)] for each in garbage.orphans]
     found = table(["What", "Where", "Files", "Size", "Last written"], rows, numeric=(2, 3)) if rows else None
@@ -46,7 +46,8 @@ def _garbage_notes(garbage: Garbage) -> list[str]:
     return [*notes, *garbage.problems]
 
 
-def inspection_text(inspection: Inspection) -> str:
+@render.as_text.register
+def _inspection_text(inspection: Inspection) -> str:
     """Return what is not in order, each with its remedy."""
     lines = [_inspection_title(inspection)]
     for fault in inspection.faults:
@@ -54,7 +55,8 @@ def inspection_text(inspection: Inspection) -> str:
     return "\n".join(lines)
 
 
-def inspection_html(inspection: Inspection) -> str:
+@render.as_html.register
+def _inspection_html(inspection: Inspection) -> str:
     """Return what is not in order as a table."""
     rows = [[clipped(each.where), clipped(each.what), clipped(each.remedy)] for each in inspection.faults]
     title = chip(_inspection_title(inspection), "bad" if rows else "good")

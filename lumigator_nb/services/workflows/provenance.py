@@ -22,9 +22,12 @@ from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.record_views import TALLIED, shown_options, without_secrets
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.display import render
+from lumigator_nb.display.html import clipped, fragment, table, tag, unfolding
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import MISSING, one_line
 from lumigator_nb.engine import steps
 from lumigator_nb.errors import NotFoundError
-from lumigator_nb.services.workflows import provenance_view as shown
 from lumigator_nb.specs import Model, Step, Task, digest, now
 
 GIT_TIMEOUT_S = 2.0
@@ -38,7 +41,7 @@ _COUNTS = TALLIED | {
 
 
 @dataclass(frozen=True)
-class Provenance:
+class Provenance(Rendered):
     """Where the result of a workflow comes from. What was not noted at the time is missing, never guessed.
 
     Attributes:
@@ -69,12 +72,6 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """Return all sections as plain JSON values."""
         return {**asdict(self), "earlier": list(self.earlier)}
-
-    def __str__(self) -> str:
-        return shown.as_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.as_html(self)
 
 
 @dataclass(frozen=True)
@@ -285,3 +282,86 @@ def _comparable(known: Provenance) -> Iterator[tuple[str, Any]]:
     for section in (known.evaluation, known.inference):
         yield from section.get("versions", {}).items()
         yield from ((name, value) for name, value in section.items() if name != "versions")
+
+
+_SECTIONS = {
+    "launch": "Launched",
+    "git": "Git",
+    "dataset": "Dataset",
+    "asked": "Asked",
+    "versions": "Versions",
+    "inference": "Inference",
+    "evaluation": "Evaluation",
+    "metrics": "Metrics",
+}
+_VERBATIM = ("lumigator_nb",)
+_HASH_LENGTH = 16
+
+
+@render.as_text.register
+def _as_text(provenance: Provenance) -> str:
+    """Return where a result comes from as aligned lines, section by section."""
+    lines = [_title(provenance)]
+    for heading, facts in _sections(provenance):
+        lines.append(f"  {heading}")
+        width = max(len(label) for label, _ in facts)
+        lines += [f"    {label:<{width}}  {one_line(text)}" for label, text in facts]
+    return "\n".join(lines)
+
+
+@render.as_html.register
+def _as_html(provenance: Provenance) -> str:
+    """Return where a result comes from as tables that unfold."""
+    parts = [
+        unfolding(
+            heading, table(["What", "Value"], [[label, clipped(text)] for label, text in facts]), open_=number < 4
+        )
+        for number, (heading, facts) in enumerate(_sections(provenance))
+    ]
+    return fragment(tag("div", _title(provenance), class_="lm-title"), *parts)
+
+
+def _title(provenance: Provenance) -> str:
+    known = provenance.workflow
+    return f"Provenance of {one_line(known['label'])} in {one_line(known['experiment'])}"
+
+
+def _sections(provenance: Provenance) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    for name, heading in _SECTIONS.items():
+        section = getattr(provenance, name)
+        facts = list(_facts({"versions": section} if name in ("versions", "metrics") else section))
+        if facts:
+            yield heading, facts
+    if provenance.earlier:
+        yield "Earlier", [(f"attempt {each.get('attempt', '?')}", _launch(each)) for each in provenance.earlier]
+
+
+def _facts(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in section.items():
+        label = before + (name if name in _VERBATIM else name.replace("_", " "))
+        if name == "versions":
+            yield from ((package, str(number)) for package, number in value.items())
+        elif isinstance(value, Mapping):
+            yield from _facts(value, f"{label} ")
+        else:
+            yield label, value_text(value)
+
+
+def _launch(earlier: Mapping[str, Any]) -> str:
+    known = earlier.get("launch", {})
+    version = earlier.get("versions", {}).get("lumigator_nb")
+    parts = [known.get("when"), known.get("user"), known.get("host"), f"lumigator_nb {version}" if version else None]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def value_text(value: object) -> str:
+    """Return a noted value as text; a long hash by its beginning."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(str, value))
+    text = str(value)
+    is_hash = len(text) in (40, 64) and all(letter in "0123456789abcdef" for letter in text)
+    return f"{text[:_HASH_LENGTH]}…" if is_hash else text

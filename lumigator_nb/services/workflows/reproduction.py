@@ -5,19 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lumigator_nb import models
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.records import Experiment, Workflow
+from lumigator_nb.display import render
+from lumigator_nb.display.html import chip, clipped, fragment, table, tag, unfolding
+from lumigator_nb.display.render import Rendered
+from lumigator_nb.display.text import MISSING, count, joined, one_line
 from lumigator_nb.errors import ConflictError, InvalidInputError, JobFailedError, LumigatorError
 from lumigator_nb.models import RECORDED
 from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.services.workflows import provenance
-from lumigator_nb.services.workflows import provenance_view as shown
-from lumigator_nb.services.workflows.provenance import Change
+from lumigator_nb.services.workflows.provenance import Change, value_text
 from lumigator_nb.services.workflows.workflows import Workflows
 from lumigator_nb.specs import Model, Status, Step, WorkflowSpec
 from lumigator_nb.storage import results
@@ -25,10 +28,12 @@ from lumigator_nb.storage.store import Store
 
 TOLERANCE = 1e-9
 MOST_EXAMPLES = 10
+_MOST_SAID = 3
+_SIGNS = {"equal": "=", "close": "≈", "differs": "→", "missing": "→"}
 
 
 @dataclass(frozen=True)
-class Again:
+class Again(Rendered):
     """An overall score, before and now; None where there is none.
 
     Attributes:
@@ -54,9 +59,6 @@ class Again:
         """Whether it is the same but for rounding."""
         return self.verdict in ("equal", "close")
 
-    def __str__(self) -> str:
-        return shown.score_text(self)
-
 
 @dataclass(frozen=True)
 class Differing:
@@ -68,7 +70,7 @@ class Differing:
 
 
 @dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Rendered):
     """Whether a workflow's result came out again.
 
     Attributes:
@@ -104,13 +106,7 @@ class Reproduction:
     @property
     def sentence(self) -> str:
         """What a person should know."""
-        return shown.sentence(self)
-
-    def __str__(self) -> str:
-        return shown.reproduction_text(self)
-
-    def _repr_html_(self) -> str:
-        return shown.reproduction_html(self)
+        return sentence(self)
 
 
 def reproduce(
@@ -263,3 +259,86 @@ def _scores(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Ag
     first = [name for name in ("rougeL", "bleu", "chrf") if name in before]
     order = dict.fromkeys([*first, *before])
     return tuple(Again(name, before[name], after.get(name)) for name in order)
+
+
+@render.as_text.register
+def _as_text(found: Reproduction) -> str:
+    """Return whether a result came out again, with scores and what has changed since."""
+    lines = [_heading(found), f"  {found.sentence}"]
+    lines += [f"  {score_text(each)} ({each.verdict})" for each in found.scores]
+    lines += [f"  {what}: {before} → {after}" for what, before, after in _change_rows(found)]
+    return "\n".join(lines)
+
+
+@render.as_html.register
+def _as_html(found: Reproduction) -> str:
+    """Return the same, with tables."""
+    title = chip(_heading(found), "good" if found.reproduced else "bad")
+    scores, changed = _score_rows(found), _change_rows(found)
+    rows = [
+        [str(each.row), clipped(value_text(each.before)), clipped(value_text(each.after))] for each in found.examples
+    ]
+    return fragment(
+        tag("div", title, class_="lm-title"),
+        tag("div", found.sentence, class_="lm-verdict"),
+        table(["Score", "Before", "Now", ""], scores, numeric=(1, 2)) if scores else None,
+        table(["Changed since", "Before", "Now"], changed) if changed else None,
+        unfolding(count(len(rows), "answer") + " that differ", table(["Row", "Before", "Now"], rows)) if rows else None,
+    )
+
+
+@render.as_text.register
+def score_text(score: Again) -> str:
+    """Return a score before and now: "rougeL 0.412 = 0.412"; as many digits as it takes to see a difference."""
+    before, after = _figures(score)
+    return f"{score.name} {before} {_SIGNS[score.verdict]} {after}"
+
+
+def _figures(score: Again) -> tuple[str, str]:
+    if score.after is None:
+        return f"{score.before:.4g}", MISSING
+    for digits in range(4, 18):
+        texts = f"{score.before:.{digits}g}", f"{score.after:.{digits}g}"
+        if score.agrees or texts[0] != texts[1]:
+            break
+    return texts
+
+
+def sentence(found: Reproduction) -> str:
+    """Return in words whether predictions and scores are the same, and where they are not, what may be the reason."""
+    differing = found.n - found.identical
+    same = f"the predictions of {found.identical:,} of {count(found.n, 'example')} are identical"
+    said = [f"{differing:,} of {found.n:,} predictions differ" if differing else same]
+    notable = [score for score in found.scores if not score.agrees] or found.scores[:1]
+    said += [score_text(score) for score in notable[:_MOST_SAID]]
+    return "; ".join([*said, *([] if found.reproduced else _reasons(found))])
+
+
+def _reasons(found: Reproduction) -> Iterator[str]:
+    if found.changes:
+        told = [f"{each.what} went from {_short(each.before)} to {_short(each.after)}" for each in found.changes]
+        more = [f"{len(told) - _MOST_SAID} more changed"] if len(told) > _MOST_SAID else []
+        yield f"since then {joined([*told[:_MOST_SAID], *more])}"
+    if found.identical == found.n:
+        return
+    if found.temperature > 0:
+        yield f"temperature is {found.temperature:g}: sampled answers differ by nature"
+    elif not found.changes:
+        who = "the service answers in another way" if found.remote else "the model answers in another way each time"
+        yield f"nothing that was noted has changed: {who}"
+
+
+def _short(value: object) -> str:
+    return one_line(value_text(value), 60)
+
+
+def _heading(found: Reproduction) -> str:
+    return f"{one_line(found.label)} in {one_line(found.experiment)}: {'reproduced' if found.reproduced else 'differs'}"
+
+
+def _score_rows(found: Reproduction) -> list[Sequence[str]]:
+    return [(each.name, *_figures(each), each.verdict) for each in found.scores]
+
+
+def _change_rows(found: Reproduction) -> list[Sequence[str]]:
+    return [(each.what, one_line(value_text(each.before)), one_line(value_text(each.after))) for each in found.changes]
