@@ -96,10 +96,10 @@ def test_all_who_come_first_at_once_end_with_one_key(tmp_path) -> None:
 
 
 def test_a_file_left_by_a_killed_process_is_in_nobodys_way(tmp_path) -> None:
-    (tmp_path / "secret.key.new").write_text("half a k")
+    (tmp_path / "secret.key.0a.part").write_text("half a k")
     kept = Vault(tmp_path).current().id
     assert Vault(tmp_path).ids() == [kept]
-    assert not (tmp_path / "secret.key.new").exists()
+    assert not (tmp_path / "secret.key.0a.part").exists()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

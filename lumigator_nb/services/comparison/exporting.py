@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from lumigator_nb.display.text import elide, plain, reason
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
+from lumigator_nb.files import whole_file
 from lumigator_nb.services.comparison import view as shown
 from lumigator_nb.services.comparison.markdown import as_markdown
 
@@ -23,43 +24,38 @@ _LONGEST_CELL, _LONGEST_SHEET = 32_767, 31
 def export(comparison: Comparison, path: str | Path) -> Path:
     """Write a comparison in the format that the ending names; see :meth:`Comparison.export`."""
     target = Path(path).expanduser()
-    writers: dict[str, Callable[[Comparison, Path], None]] = {
+    writers: dict[str, Callable[[Comparison, IO[bytes]], None]] = {
         ".html": _html, ".htm": _html, ".csv": _csv, ".md": _markdown, ".xlsx": _workbook
     }  # fmt: skip
     if target.suffix.lower() not in writers:
         raise InvalidInputError(
             f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv or .md"
         )
-    # Whoever reads the old file meanwhile, or is cut off, keeps a whole one.
-    draft = target.with_name(f".{target.name}.part{target.suffix}")
-    try:
-        writers[target.suffix.lower()](comparison, draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(target) as file:
+        writers[target.suffix.lower()](comparison, file)
     return target
 
 
-def _html(comparison: Comparison, path: Path) -> None:
-    path.write_text(shown.report(comparison), encoding="utf-8")
+def _html(comparison: Comparison, file: IO[bytes]) -> None:
+    file.write(shown.report(comparison).encode())
 
 
-def _csv(comparison: Comparison, path: Path) -> None:
-    comparison.to_pandas().to_csv(path, index=False)
+def _csv(comparison: Comparison, file: IO[bytes]) -> None:
+    comparison.to_pandas().to_csv(file, index=False)
 
 
-def _markdown(comparison: Comparison, path: Path) -> None:
-    path.write_text(as_markdown(comparison), encoding="utf-8")
+def _markdown(comparison: Comparison, file: IO[bytes]) -> None:
+    file.write(as_markdown(comparison).encode())
 
 
-def _workbook(comparison: Comparison, path: Path) -> None:
+def _workbook(comparison: Comparison, file: IO[bytes]) -> None:
     import pandas as pd
 
     try:
         import openpyxl  # noqa: F401
     except ImportError:
         raise MissingExtraError("export to .xlsx", "excel") from None
-    with pd.ExcelWriter(path, engine="openpyxl") as book:
+    with pd.ExcelWriter(cast(BinaryIO, file), engine="openpyxl") as book:
         for name, frame in _sheets(comparison):
             title = elide(name, _LONGEST_SHEET)
             frame.map(_readable).rename(columns=_readable).to_excel(book, sheet_name=title, index=False)
