@@ -85,7 +85,7 @@ def export(
         raise InvalidInputError(f"data cannot be {data!r}", "'full', or 'hash' to leave the examples out")
     target = Path(path).expanduser()
     with reading(database) as work:
-        record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = work.experiments.get(experiment)
         workflows = work.workflows.of_experiment(record.id)
         jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
         by_workflow = {each.id: [job for job in jobs if job.workflow_id == each.id] for each in workflows}
