@@ -53,7 +53,11 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level = "interval") -> float:
         return _NAN
     if level == "nominal":
         return _nominal_alpha(values, units)
-    return _interval_alpha(_mid_ranks(values) if level == "ordinal" else values, units)
+    if level == "ordinal":
+        from scipy.stats import rankdata
+
+        values = rankdata(values)
+    return _interval_alpha(values, units)
 
 
 def _interval_alpha(values: FloatArray, units: _IntArray) -> float:
@@ -74,12 +78,6 @@ def _nominal_alpha(values: FloatArray, units: _IntArray) -> float:
     observed = 1 - np.sum(counts * (counts - 1) / (sizes[cells // len(totals)] - 1)) / n
     expected = 1 - np.sum(totals * (totals - 1)) / (n * (n - 1))
     return float(1 - observed / expected)
-
-
-def _mid_ranks(values: FloatArray) -> FloatArray:
-    _, codes, totals = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: FloatArray = np.cumsum(totals) - totals / 2
-    return ranks[codes]
 
 
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:

@@ -73,7 +73,8 @@ def trust(
     scores, human, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
     found = []
     for metric in scores:
-        answers, codes = _known(np.stack([human, metric]), members)
+        rated = ~(np.isnan(human) | np.isnan(metric))
+        answers, codes = np.stack([human[rated], metric[rated]]), np.unique(members[rated], return_inverse=True)[1]
         replicates = _resampled(answers, codes, n_resamples, seed)
         kendall, spearman, pearson, accuracy = (
             Interval(value, *_bounds(column, confidence))
@@ -85,11 +86,13 @@ def trust(
 
 def _agreement(human: FloatArray, metric: FloatArray, copies: int = 0) -> tuple[float, float, float, float]:
     """Return a value of each measure of `Trust`; `copies` pairs are one answer drawn twice and show nothing."""
+    from scipy.stats import rankdata
+
     if len(human) < 2 or np.ptp(human) == 0 or np.ptp(metric) == 0:
         return _NAN, _NAN, _NAN, _NAN
+    tau, spearman = kendall_tau(human, metric), _pearson(rankdata(human), rankdata(metric))
     x, y = (np.unique(rated, return_inverse=True)[1] for rated in (human, metric))
-    tau = kendall_tau(x, y)  # only the order counts
-    return tau, _pearson(_mid_ranks(x), _mid_ranks(y)), _pearson(human, metric), _accuracy(tau, x, y, copies)
+    return tau, spearman, _pearson(human, metric), _accuracy(tau, x, y, copies)
 
 
 def _accuracy(tau: float, x: NDArray[np.int64], y: NDArray[np.int64], copies: int) -> float:
@@ -104,12 +107,6 @@ def _accuracy(tau: float, x: NDArray[np.int64], y: NDArray[np.int64], copies: in
 def _ties(codes: NDArray[np.int64]) -> int:
     counts = np.bincount(codes)
     return int(np.sum(counts * (counts - 1) // 2))
-
-
-def _mid_ranks(codes: NDArray[np.int64]) -> FloatArray:
-    counts = np.bincount(codes)
-    ranks: FloatArray = np.cumsum(counts) - counts / 2
-    return ranks[codes]
 
 
 def _pearson(x: FloatArray, y: FloatArray) -> float:
@@ -142,12 +139,6 @@ def _bounds(replicates: FloatArray, confidence: float) -> tuple[float, float]:
         return _NAN, _NAN
     low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(low), float(high)
-
-
-def _known(ratings: FloatArray, members: NDArray[np.int64]) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Return the ratings of answers that all raters rated, and the codes of their groups."""
-    known = ~np.isnan(ratings).any(axis=0)
-    return ratings[:, known], np.unique(members[known], return_inverse=True)[1]
 
 
 def _checked(
