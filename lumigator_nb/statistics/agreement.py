@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.arrays import as_floats
+from lumigator_nb.statistics.arrays import as_floats, mid_ranks
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -53,11 +53,7 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level = "interval") -> float:
         return _NAN
     if level == "nominal":
         return _nominal_alpha(values, units)
-    if level == "ordinal":
-        from scipy.stats import rankdata
-
-        values = rankdata(values)
-    return _interval_alpha(values, units)
+    return _interval_alpha(mid_ranks(values) if level == "ordinal" else values, units)
 
 
 def _interval_alpha(values: FloatArray, units: _IntArray) -> float:

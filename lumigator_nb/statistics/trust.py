@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.agreement import kendall_tau
-from lumigator_nb.statistics.arrays import as_floats
+from lumigator_nb.statistics.arrays import as_floats, mid_ranks
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -86,11 +86,9 @@ def trust(
 
 def _agreement(human: FloatArray, metric: FloatArray, copies: int = 0) -> tuple[float, float, float, float]:
     """Return a value of each measure of `Trust`; `copies` pairs are one answer drawn twice and show nothing."""
-    from scipy.stats import rankdata
-
     if len(human) < 2 or np.ptp(human) == 0 or np.ptp(metric) == 0:
         return _NAN, _NAN, _NAN, _NAN
-    tau, spearman = kendall_tau(human, metric), _pearson(rankdata(human), rankdata(metric))
+    tau, spearman = kendall_tau(human, metric), _pearson(mid_ranks(human), mid_ranks(metric))
     x, y = (np.unique(rated, return_inverse=True)[1] for rated in (human, metric))
     return tau, spearman, _pearson(human, metric), _accuracy(tau, x, y, copies)
 
