@@ -179,7 +179,8 @@ def started(ws: Workspace, serving: Serving, **options: Any) -> Any:
     """
     watcher = watcher_of(ws)
     key = _secret(serving.secret_file or ws.settings.home / KEY_FILE)
-    _quiet()
+    # Bokeh logs each connection, and warns of websockets from everywhere, which are checked by our own handler.
+    logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
     try:
         with _own_handlers():
             server = get_server(
@@ -343,11 +344,6 @@ def _log_request(handler: RequestHandler) -> None:
     status, request = handler.get_status(), handler.request
     level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
     log.log(level, "%d %s %s from %s", status, request.method, request.path, request.remote_ip)
-
-
-def _quiet() -> None:
-    """Bokeh logs each connection, and warns of websockets from everywhere, which are checked by our own handler."""
-    logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
 
 
 def derived_key(path: Path, purpose: bytes) -> bytes:

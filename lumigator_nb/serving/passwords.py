@@ -85,7 +85,10 @@ class Passwords:
         try:
             state = self._path.stat()
             if (state.st_mtime_ns, state.st_size) != self._read_at:
-                _refuse_writable(self._path, state.st_mode)
+                if os.name == "posix" and state.st_mode & 0o022:
+                    raise ConfigurationError(
+                        f"others may write to the password file {self._path}", f"chmod 600 {self._path}"
+                    )
                 self._people = _parsed(self._path)
                 self._read_at = state.st_mtime_ns, state.st_size
         except FileNotFoundError:
@@ -150,8 +153,3 @@ def _parsed(path: Path) -> dict[str, str]:
             raise ConfigurationError(message, add_hint(path)) from None
         people[name] = text
     return people
-
-
-def _refuse_writable(path: Path, mode: int) -> None:
-    if os.name == "posix" and mode & 0o022:
-        raise ConfigurationError(f"others may write to the password file {path}", f"chmod 600 {path}")
