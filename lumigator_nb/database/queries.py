@@ -17,7 +17,18 @@ from sqlmodel import Session, SQLModel, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from lumigator_nb.database.engine import Database
-from lumigator_nb.database.records import Dataset, Experiment, Job, Label, Removal, Reply, Secret, Token, Workflow
+from lumigator_nb.database.records import (
+    Dataset,
+    Experiment,
+    Job,
+    Label,
+    Removal,
+    Reply,
+    Secret,
+    Token,
+    Workflow,
+    key_of,
+)
 from lumigator_nb.errors import ConflictError, InvalidInputError, NotFoundError
 from lumigator_nb.specs import Purpose, Status, Step
 
@@ -87,12 +98,13 @@ class Repository(Generic[T]):
             row = self._by_prefix(key)
         return row
 
-    def get(self, key: str) -> T:
-        """As :meth:`find`.
+    def get(self, key: str | T) -> T:
+        """As :meth:`find`; of a record the row as it is now.
 
         Raises:
             NotFoundError: there is none; the hint lists the nearest names.
         """
+        key = key_of(key)
         row = self.find(key)
         if row is None:
             raise NotFoundError(self.kind, key, self._known_names())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -26,6 +26,11 @@ SQLModel.metadata.naming_convention = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+def key_of(record: str | SQLModel) -> str:
+    """Return the id of a record; a name or id as it is."""
+    return record if isinstance(record, str) else cast(Any, record).id  # all tables here have one
 
 
 class JsonValue(TypeDecorator[Any]):

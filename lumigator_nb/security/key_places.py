@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lumigator_nb.errors import ConfigurationError, MissingExtraError, SecretError
+from lumigator_nb.files import whole_file
 
 KEYRING = "keyring:"
 TEXT_VARIABLE = "LUMIGATOR_SECRET_KEY"
@@ -54,39 +55,17 @@ class KeyFile:
             os.close(opened)
 
     def create(self, text: str) -> None:
-        fresh = self._fresh(text)
-        try:
-            # A link is made with all the content or not at all, and never over another file.
-            os.link(fresh, self._path)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-        self._settle()
+        self._write(text, over=False)
 
     def replace(self, text: str) -> None:
-        os.replace(self._fresh(text), self._path)  # noqa: PTH105 - as the others here
-        self._settle()
+        self._write(text, over=True)
 
-    def _fresh(self, text: str) -> Path:
-        """Write a new file beside; the caller holds the lock, so one that is there was left by a killed process."""
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        fresh.unlink(missing_ok=True)
-        opened = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        with os.fdopen(opened, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(opened)
-        return fresh
-
-    def _settle(self) -> None:
-        """Have the name survive a power cut: secrets are sealed by this key next."""
-        if os.name == "posix":
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+    def _write(self, text: str, *, over: bool) -> None:
+        # The caller holds the lock, so that a draft which is there was left by a killed process.
+        for left in self._path.parent.glob(f"{self._path.name}.*.part"):
+            left.unlink()
+        with whole_file(self._path, 0o600, over=over) as file:
+            file.write(text.encode())
 
     def _check(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):

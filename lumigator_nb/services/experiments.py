@@ -16,7 +16,7 @@ from lumigator_nb import metrics
 from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Order, UnitOfWork, reading, writing
-from lumigator_nb.database.records import Dataset, Experiment
+from lumigator_nb.database.records import Dataset, Experiment, key_of
 from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.models.prompts.conversation import check as check_task
 from lumigator_nb.security.redaction import refuse_secrets
@@ -175,7 +175,7 @@ class Experiments:
         specs = parsed(given)
         self._refuse_secrets(specs)
         with writing(self._database) as work:
-            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            record = work.experiments.get(experiment)
             added = localized(specs, record.task)
             joined = _joined(record.metrics, added)
             metrics.check_distinct(joined)
@@ -226,7 +226,7 @@ class Experiments:
         max_samples: int | None = None,
         **fields: Any,
     ) -> Experiment:
-        record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        record = work.datasets.get(dataset)
         specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
         metrics.check_distinct(specs)
         if not skipping:
@@ -235,8 +235,8 @@ class Experiments:
         sample = _sample(record, max_samples)
         return Experiment(dataset_id=record.id, sample=sample, task=task, metrics=specs, **fields)
 
-    def get(self, key: str) -> Experiment:
-        """Return the experiment of that name or id.
+    def get(self, key: Experiment | str) -> Experiment:
+        """Return the experiment of that name or id; of a record, as it is now.
 
         Raises:
             NotFoundError: there is none.
@@ -302,7 +302,7 @@ class Experiments:
 
     def _archived(self, experiment: Experiment | str, since: datetime | None) -> Experiment:
         with writing(self._database) as work:
-            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            record = work.experiments.get(experiment)
             # Archiving again does not make it younger.
             record.archived_at = since and (record.archived_at or since)
             return record
@@ -327,7 +327,7 @@ class Experiments:
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
             ClusterUnavailableError: the cluster, which must stop one, does not answer.
         """
-        key = experiment if isinstance(experiment, str) else experiment.id
+        key = key_of(experiment)
         stopper = required(self.stopper) if stop else None
         return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper, wait=wait)
 

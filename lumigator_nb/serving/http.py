@@ -7,9 +7,8 @@ import ipaddress
 import logging
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from tornado.web import OutputTransform, RequestHandler
 from lumigator_nb.dashboards.shell import HEADS, session
 from lumigator_nb.display.html import tag
 from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.files import whole_file
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.serving.gates import Gate, OAuth
 from lumigator_nb.serving.login import SHOWN_COOKIES, XSRF_COOKIE, Door, Login, document, problem
@@ -179,7 +179,8 @@ def started(ws: Workspace, serving: Serving, **options: Any) -> Any:
     """
     watcher = watcher_of(ws)
     key = _secret(serving.secret_file or ws.settings.home / KEY_FILE)
-    _quiet()
+    # Bokeh logs each connection, and warns of websockets from everywhere, which are checked by our own handler.
+    logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
     try:
         with _own_handlers():
             server = get_server(
@@ -345,11 +346,6 @@ def _log_request(handler: RequestHandler) -> None:
     log.log(level, "%d %s %s from %s", status, request.method, request.path, request.remote_ip)
 
 
-def _quiet() -> None:
-    """Bokeh logs each connection, and warns of websockets from everywhere, which are checked by our own handler."""
-    logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
-
-
 def derived_key(path: Path, purpose: bytes) -> bytes:
     """Return a key for one purpose from the file that signs logins, which is made where it is not there.
 
@@ -367,7 +363,10 @@ def _secret(path: Path) -> bytes:
     """Return the key that signs cookies; made on first use, and nobody else's to read."""
     try:
         if not path.exists():
-            _make_secret(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Where another process came first, its key stays.
+            with whole_file(path, 0o600, over=False) as file:
+                file.write(secrets.token_bytes(_SECRET_BYTES))
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise ConfigurationError(f"others may read {path}, which signs the logins", f"rm {path} makes a new one")
         found = path.read_bytes()
@@ -376,16 +375,3 @@ def _secret(path: Path) -> bytes:
     if len(found) < _SECRET_BYTES:
         raise ConfigurationError(f"{path}, which signs the logins, is cut short", f"rm {path} makes a new one")
     return found
-
-
-def _make_secret(path: Path) -> None:
-    """Put a new key in place with all its bytes, unless somebody else does so first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    opened, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(opened, "wb") as file:
-            file.write(secrets.token_bytes(_SECRET_BYTES))
-        with suppress(FileExistsError):
-            os.link(fresh, path)
-    finally:
-        Path(fresh).unlink()

@@ -9,11 +9,11 @@ import hmac
 import os
 import re
 import secrets
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
+from lumigator_nb.files import whole_file
 
 SHORTEST = 8
 _NAME = re.compile(r"[^\s:#][^\s:]{0,99}")
@@ -85,7 +85,10 @@ class Passwords:
         try:
             state = self._path.stat()
             if (state.st_mtime_ns, state.st_size) != self._read_at:
-                _refuse_writable(self._path, state.st_mode)
+                if os.name == "posix" and state.st_mode & 0o022:
+                    raise ConfigurationError(
+                        f"others may write to the password file {self._path}", f"chmod 600 {self._path}"
+                    )
                 self._people = _parsed(self._path)
                 self._read_at = state.st_mtime_ns, state.st_size
         except FileNotFoundError:
@@ -123,7 +126,9 @@ def add_user(path: Path, name: str, password: str) -> bool:
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if line.partition(":")[0].strip() != name]
-        _write(path, "\n".join([*kept, f"{name}:{_Hash.of(password)}"]) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, 0o600) as file:
+            file.write(("\n".join([*kept, f"{name}:{_Hash.of(password)}"]) + "\n").encode())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the password file {path} cannot be written: {error}") from None
     return len(kept) < len(lines)
@@ -148,21 +153,3 @@ def _parsed(path: Path) -> dict[str, str]:
             raise ConfigurationError(message, add_hint(path)) from None
         people[name] = text
     return people
-
-
-def _refuse_writable(path: Path, mode: int) -> None:
-    if os.name == "posix" and mode & 0o022:
-        raise ConfigurationError(f"others may write to the password file {path}", f"chmod 600 {path}")
-
-
-def _write(path: Path, text: str) -> None:
-    """Put the file in place whole; only its owner may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    opened, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(opened, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise

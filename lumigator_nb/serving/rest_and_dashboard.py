@@ -10,7 +10,6 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,7 +69,8 @@ class Server:
         asyncio.set_event_loop(self._loop)
         self.helper = Helper(ws)
         key = derived_key(serving.secret_file or ws.settings.home / KEY_FILE, b"files")
-        origins = _origins(ws)
+        allowed_origins = ws.settings.api_cors_allowed_origins or ""
+        origins = [each.strip().rstrip("/") for each in allowed_origins.split(",") if each.strip()]
         _ = ws.settings.rest_keys  # refused before anybody is served
         services = Services(
             ws=ws,
@@ -136,11 +136,6 @@ def _listening(application: Application, port: int, serving: Serving) -> HTTPSer
             f"port {port} cannot be listened on: {error.strerror or error}", "choose another --ray-port, or none"
         ) from None
     return found
-
-
-def _origins(ws: Workspace) -> Sequence[str]:
-    text = ws.settings.api_cors_allowed_origins or ""
-    return [each.strip().rstrip("/") for each in text.split(",") if each.strip()]
 
 
 class Helper:

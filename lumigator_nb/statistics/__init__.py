@@ -2,7 +2,6 @@
 
 from lumigator_nb.statistics.agreement import (
     Statistic,
-    agreement_rate,
     bootstrap_agreement,
     kendall_tau,
     krippendorff_alpha,
@@ -23,7 +22,6 @@ from lumigator_nb.statistics.bradley_terry import (
     bradley_terry_intervals,
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
-from lumigator_nb.statistics.hypotheses import RandomizationTest, approximate_randomization, mcnemar, wilcoxon
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
 from lumigator_nb.statistics.planning import Plan, detectable_difference, examples_needed, plan
 from lumigator_nb.statistics.prediction_powered import (
@@ -39,13 +37,12 @@ from lumigator_nb.statistics.resampling import (
     FloatArray,
     pseudo_values,
     resampled_scores,
-    resampled_together,
     resampled_totals,
 )
 from lumigator_nb.statistics.sequences import betting_bounds, betting_sequence, normal_sequence
 from lumigator_nb.statistics.skewness import examples_for_skewness
-from lumigator_nb.statistics.slicing import Slice, interaction, slice_flips
-from lumigator_nb.statistics.trust import Trust, compare_trust, trust
+from lumigator_nb.statistics.slicing import Slice, slice_flips
+from lumigator_nb.statistics.trust import Trust, trust
 
 __all__ = [
     "Aggregate",
@@ -60,31 +57,25 @@ __all__ = [
     "PredictionPowered",
     "Race",
     "RaceStandings",
-    "RandomizationTest",
     "RankSet",
     "Slice",
     "Statistic",
     "Trust",
-    "agreement_rate",
-    "approximate_randomization",
     "betting_bounds",
     "betting_sequence",
     "bootstrap_agreement",
     "bootstrap_interval",
     "bradley_terry",
     "bradley_terry_intervals",
-    "compare_trust",
     "detectable_difference",
     "difference",
     "examples_for_skewness",
     "examples_needed",
     "holm",
-    "interaction",
     "intervals",
     "kendall_tau",
     "krippendorff_alpha",
     "looks",
-    "mcnemar",
     "next_to_label",
     "normal_sequence",
     "not_worse_than_best",
@@ -99,12 +90,10 @@ __all__ = [
     "race_standings",
     "rank_sets",
     "resampled_scores",
-    "resampled_together",
     "resampled_totals",
     "romano_wolf",
     "slice_flips",
     "trust",
-    "wilcoxon",
     "wilson_interval",
     "wins",
 ]

@@ -1,20 +1,18 @@
-"""How far raters agree: Krippendorff's alpha, Kendall's tau-b and the share of equal labels, with intervals.
+"""How far raters agree: Krippendorff's alpha, Kendall's tau-b and shares of equal labels, with intervals.
 
 A rater is a judge model, a metric or a person; a unit is what they rate, such as one answer. Missing ratings are NaN.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.arrays import as_floats
+from lumigator_nb.statistics.arrays import as_floats, mid_ranks
 from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
@@ -55,7 +53,7 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level = "interval") -> float:
         return _NAN
     if level == "nominal":
         return _nominal_alpha(values, units)
-    return _interval_alpha(_mid_ranks(values) if level == "ordinal" else values, units)
+    return _interval_alpha(mid_ranks(values) if level == "ordinal" else values, units)
 
 
 def _interval_alpha(values: FloatArray, units: _IntArray) -> float:
@@ -78,17 +76,10 @@ def _nominal_alpha(values: FloatArray, units: _IntArray) -> float:
     return float(1 - observed / expected)
 
 
-def _mid_ranks(values: FloatArray) -> FloatArray:
-    _, codes, totals = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: FloatArray = np.cumsum(totals) - totals / 2
-    return ranks[codes]
-
-
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     """Return Kendall's rank correlation tau-b, which corrects for ties, in O(n log n).
 
-    Source: Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33(3); counting discordant pairs as
-    inversions after sorting: Knight 1966, "A computer method for calculating Kendall's tau", JASA 61(314).
+    Source: Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33(3).
 
     Args:
         x, y: (n,) values; pairs with a NaN are left out.
@@ -99,80 +90,13 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     Raises:
         InvalidInputError: `x` and `y` are not equally long.
     """
-    # Only the order counts, so codes stand in for the values.
-    x_codes, y_codes = (
-        np.unique(values, return_inverse=True)[1] for values in _known_pairs(as_floats(x), as_floats(y))
-    )
-    n = len(x_codes)
-    pairs, x_ties, y_ties = n * (n - 1) // 2, _ties(x_codes), _ties(y_codes)
-    if pairs in (x_ties, y_ties):
-        return _NAN
-    # With ties in x sorted by y, they count as concordant; the stable sort does the same for ties in y.
-    discordant = _inversions(np.argsort(y_codes[np.lexsort((y_codes, x_codes))], kind="stable"))
-    both_ties = _ties(x_codes * n + y_codes)
-    concordant = pairs - x_ties - y_ties + both_ties - discordant
-    return (concordant - discordant) / math.sqrt((pairs - x_ties) * (pairs - y_ties))
+    from scipy.stats import kendalltau
 
-
-def _ties(codes: _IntArray) -> int:
-    counts = np.unique(codes, return_counts=True)[1]
-    return int(np.sum(counts * (counts - 1) // 2))
-
-
-def _inversions(order: _IntArray) -> int:
-    """Count the pairs of a permutation of 0 … n-1 that stand in the wrong order.
-
-    The permutation is sorted bit by bit from the highest, each time stably within the blocks of equal higher bits; a
-    pair is put right exactly where its numbers first differ. Unlike a merge sort, every step is a few array operations.
-    """
-    total = 0
-    for bit in reversed(range((len(order) - 1).bit_length())):
-        block = order >> (bit + 1) << (bit + 1)
-        upper = order >> bit & 1
-        uppers_before = np.cumsum(upper) - upper
-        uppers_before -= uppers_before[block]
-        total += int(np.sum(uppers_before[upper == 0]))
-        lowers_before = np.arange(len(order)) - block - uppers_before
-        target = block + np.where(upper, (1 << bit) + uppers_before, lowers_before)
-        moved = np.empty_like(order)
-        moved[target] = order
-        order = moved
-    return total
-
-
-def agreement_rate(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the share of equal labels among the pairs where both are known.
-
-    Args:
-        x, y: (n,) labels, such as numbers or strings; NaN or None where unknown.
-
-    Returns:
-        A share in [0, 1]; NaN where no pair is known.
-
-    Raises:
-        InvalidInputError: `x` and `y` are not equally long.
-    """
-    x, y = _known_pairs(_labels(x), _labels(y))
-    return float(np.mean(x == y)) if len(x) else _NAN
-
-
-def _labels(values: ArrayLike) -> NDArray[Any]:
-    # A list of texts with NaN or None among them would become texts throughout.
-    return np.asarray(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
-
-
-def _known_pairs(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    x, y = as_floats(x), as_floats(y)
     if x.ndim != 1 or x.shape != y.shape:
-        raise InvalidInputError(f"values of shape {x.shape} and {y.shape} are no pairs", "rate the same units")
-    known = _known(x) & _known(y)
-    return x[known], y[known]
-
-
-def _known(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    # NaN is the only value that differs from itself.
-    if labels.dtype != object:
-        return np.asarray(labels == labels, dtype=bool)
-    return np.array([label is not None and label == label for label in labels], dtype=bool)
+        raise InvalidInputError(f"values of shape {x.shape} and {y.shape} are not pairs", "rate the same units")
+    known = ~(np.isnan(x) | np.isnan(y))
+    return float(kendalltau(x[known], y[known]).statistic) if known.sum() > 1 else _NAN
 
 
 def bootstrap_agreement(
@@ -246,16 +170,16 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     Raises:
         InvalidInputError: `successes` is not in 0 … n, or `confidence` is out of range.
     """
-    z = NormalDist().inv_cdf(1 - _tail(confidence))
+    from scipy.stats import binomtest
+
+    _tail(confidence)
     if not 0 <= successes <= n:
         raise InvalidInputError(f"{successes} successes out of {n} trials", "count both over the same trials")
     if n == 0:
         return Interval(_NAN, _NAN, _NAN)
-    share, shrink = successes / n, 1 + z**2 / n
-    centre = (share + z**2 / (2 * n)) / shrink
-    half = z / shrink * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    share, bounds = successes / n, binomtest(successes, n).proportion_ci(confidence, method="wilson")
     # The bounds hold the share, also where rounding would have one of exactly 0 or 1 lie outside.
-    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+    return Interval(share, min(share, float(bounds.low)), max(share, float(bounds.high)))
 
 
 def _tail(confidence: float) -> float:

@@ -88,7 +88,8 @@ def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None, *, regularizat
     wins = as_floats(wins, "wins")
     ties = np.zeros_like(wins) if ties is None else as_floats(ties, "ties")
     _check_tables(wins, ties)
-    _check_regularization(regularization)
+    if not 0 <= regularization < np.inf:
+        raise InvalidInputError(f"regularization cannot be {regularization}", "it is 0 or more; 0.5 is usual")
     if regularization == 0:
         _check_existence(wins, ties)
     strengths, tie = _fit(wins[None], ties[None], regularization)
@@ -261,11 +262,6 @@ def _check_tables(wins: FloatArray, ties: FloatArray) -> None:
         raise InvalidInputError("wins and ties are counts of 0 or more, with zeros on the diagonal", "count again")
     if not np.array_equal(ties, ties.T):
         raise InvalidInputError("ties are not symmetric", "a tie of i and j counts in both ties[i, j] and ties[j, i]")
-
-
-def _check_regularization(regularization: float) -> None:
-    if not 0 <= regularization < np.inf:
-        raise InvalidInputError(f"regularization cannot be {regularization}", "it is 0 or more; 0.5 is usual")
 
 
 def _comparisons(

@@ -7,7 +7,7 @@ draws serves all models, pairs, ranks and corrections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -117,47 +117,12 @@ def resampled_scores(
         complete = complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, nan)
         statistics = statistics[..., complete, :]
         groups = None if groups is None else group_labels(groups, len(complete))[complete]
-    return resampled_together([(statistics, aggregate)], groups=groups, n_resamples=n_resamples, seed=seed)[0]
-
-
-def resampled_together(
-    scores: Sequence[tuple[FloatArray, Aggregate | None]],
-    *,
-    groups: NDArray[Any] | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> list[FloatArray]:
-    """Return what :func:`resampled_scores` returns for each of several scores of the same examples.
-
-    Drawing takes longer than adding up where examples and resamples are many; here it is done once for all scores.
-
-    Args:
-        scores: statistics and aggregate of each (None for a mean), as of :func:`resampled_scores`; the same n.
-        groups, n_resamples, seed: as of :func:`resampled_scores`.
-
-    Raises:
-        InvalidInputError: as :func:`resampled_scores`, or the scores are not of equally many examples.
-    """
-    given = [scores_and_aggregate(*score) for score in scores]
-    tables = [_columns(statistics) for statistics, _ in given]
-    n = len(tables[0])
-    if any(len(table) != n for table in tables):
-        raise InvalidInputError(
-            f"scores of {', '.join(str(len(table)) for table in tables)} examples cannot share draws",
-            "take the examples that have all scores",
-        )
-    drawn: int | FloatArray = n
+    columns, n = _columns(statistics), statistics.shape[-2]
     if groups is None:
-        totals = _draw(np.hstack(tables), n_resamples, seed)
-    else:
-        totals = _draw(group_sums(np.hstack([*tables, np.ones((n, 1))]), group_codes(groups, n)), n_resamples, seed)
-        drawn = totals[:, -1]
-    ends = np.cumsum([table.shape[1] for table in tables])
-    parts = [totals[:, end - table.shape[1] : end] for table, end in zip(tables, ends, strict=True)]
-    return [
-        aggregate(_models_first(part, statistics), drawn)
-        for part, (statistics, aggregate) in zip(parts, given, strict=True)
-    ]
+        return aggregate(_models_first(_draw(columns, n_resamples, seed), statistics), n)
+    # Groups differ in size, so that the number of examples drawn is a sum, too.
+    totals = _draw(group_sums(np.hstack([columns, np.ones((n, 1))]), group_codes(groups, n)), n_resamples, seed)
+    return aggregate(_models_first(totals[:, :-1], statistics), totals[:, -1])
 
 
 def _columns(statistics: FloatArray) -> FloatArray:

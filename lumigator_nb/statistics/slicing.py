@@ -1,9 +1,8 @@
-"""Slices of a dataset: does the order of the models hold in each of them, and does the slice matter at all?"""
+"""Slices of a dataset: does the order of the models hold in each of them?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +22,6 @@ _NO_LABEL = ("NoneType", "NAType", "NaTType")
 
 # Of the largest score: what is less apart than this is equal in exact arithmetic.
 _ROUNDING = 1e-9
-# Permuted values that are worked on at once (64 MB).
-_CELLS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def slice_flips(
         InvalidInputError: there is not one label per example, no example, a score is missing, or a setting is out of
             range.
     """
-    values, labels = _checked(values, labels, [leader])
+    values, labels = _checked(values, labels, leader)
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
     upward = values if higher_is_better else -values
@@ -137,64 +134,7 @@ def _spreads(ahead: FloatArray, pooled: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(ahead.std(axis=1, ddof=1), pooled))
 
 
-def interaction(
-    values: ArrayLike,
-    labels: ArrayLike,
-    *,
-    leader: int,
-    runner_up: int,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> float:
-    """Return the p-value of "how far the leader is ahead of the runner-up does not depend on the slice".
-
-    One test for all slices at once: the sum of squares between slices of the paired differences, as in the F-test,
-    against slices drawn by permuting labels (Pitman 1938, Biometrika 29; (c + 1) / (R + 1) after Davison and Hinkley
-    1997, section 4.2). It holds for any distribution of the scores, where leader and runner-up were chosen overall or
-    beforehand. Slices that only spread differently are found a little too often if the small ones spread more.
-
-    Args:
-        values: (models, n), as of :func:`slice_flips`.
-        labels: (n,) the slice of each example; None and NaN are a slice "missing".
-        leader, runner_up: the models whose difference is looked at.
-        n_resamples: permutations.
-        seed: the same seed gives the same permutations.
-
-    Returns:
-        In (0, 1]; 1 where the difference is constant, NaN with fewer than two slices.
-
-    Raises:
-        InvalidInputError: as :func:`slice_flips`, or labels part the examples in several ways.
-    """
-    values, labels = _checked(values, labels, [leader, runner_up])
-    if labels.shape[1] != 1:
-        raise InvalidInputError(f"labels part the examples in {labels.shape[1]} ways", "test one way at a time")
-    if n_resamples < 1:
-        raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "draw at least once; 2000 is usual")
-    names, codes = _parts(labels[:, 0])
-    if len(names) < 2:
-        return math.nan
-    apart = values[leader] - values[runner_up]
-    apart -= apart.mean()
-    if np.abs(apart).max() <= _ROUNDING * np.abs(values).max():
-        return 1.0
-    observed = _between(apart[None], codes)[0]
-    extreme, generator, rows = 0, np.random.default_rng(seed), max(1, _CELLS // len(apart))
-    for start in range(0, n_resamples, rows):
-        copies = np.broadcast_to(apart, (min(rows, n_resamples - start), len(apart)))
-        found = _between(generator.permuted(copies, axis=1), codes)
-        extreme += int(np.count_nonzero(found >= observed * (1 - _ROUNDING)))
-    return float((extreme + 1) / (n_resamples + 1))
-
-
-def _between(values: FloatArray, codes: NDArray[np.int64]) -> FloatArray:
-    """(r,) sums of squares between slices of (r, n) values with mean 0."""
-    member = np.eye(int(codes.max()) + 1)[codes]
-    sizes = member.sum(axis=0)
-    return np.asarray(np.square(values @ member) @ (1 / sizes), dtype=np.float64)
-
-
-def _checked(values: ArrayLike, labels: ArrayLike, models: Sequence[int]) -> tuple[FloatArray, NDArray[Any]]:
+def _checked(values: ArrayLike, labels: ArrayLike, leader: int) -> tuple[FloatArray, NDArray[Any]]:
     """(models, n) scores and (n, ways) labels, None and NaN replaced."""
     values, labels = as_floats(values), np.asarray(labels, dtype=object)
     labels = labels[:, None] if labels.ndim == 1 else labels
@@ -205,9 +145,8 @@ def _checked(values: ArrayLike, labels: ArrayLike, models: Sequence[int]) -> tup
     if not np.isfinite(values).all():
         model, example = np.argwhere(~np.isfinite(values))[0]
         raise InvalidInputError(f"model {model}, example {example}: no score", "leave such examples out")
-    for model in models:
-        if not 0 <= model < len(values):
-            raise InvalidInputError(f"there is no model {model}", f"there are {len(values)}, counted from 0")
+    if not 0 <= leader < len(values):
+        raise InvalidInputError(f"there is no model {leader}", f"there are {len(values)}, counted from 0")
     unknown = np.array([[_unknown(label) for label in row] for row in labels])
     return values, np.where(unknown, MISSING, labels)
 

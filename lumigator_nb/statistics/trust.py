@@ -1,24 +1,21 @@
-"""How far metrics can stand in for human labels: correlation and pairwise accuracy, with intervals and comparisons."""
+"""How far metrics can stand in for human labels: correlation and pairwise accuracy, with intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.agreement import kendall_tau
-from lumigator_nb.statistics.arrays import as_floats
-from lumigator_nb.statistics.bootstrap import Difference, Interval
+from lumigator_nb.statistics.arrays import as_floats, mid_ranks
+from lumigator_nb.statistics.bootstrap import Interval
 from lumigator_nb.statistics.resampling import FloatArray
 
-Measure = Literal["kendall", "spearman", "pearson", "pairwise_accuracy"]
-
-_MEASURES: tuple[Measure, ...] = get_args(Measure)
 _NAN = float("nan")
 
 
@@ -76,77 +73,24 @@ def trust(
     scores, human, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
     found = []
     for metric in scores:
-        answers, codes = _known(np.stack([human, metric]), members)
-        replicates = _resampled(answers, codes, _MEASURES, n_resamples, seed)[:, 0]
+        rated = ~(np.isnan(human) | np.isnan(metric))
+        answers, codes = np.stack([human[rated], metric[rated]]), np.unique(members[rated], return_inverse=True)[1]
+        replicates = _resampled(answers, codes, n_resamples, seed)
         kendall, spearman, pearson, accuracy = (
             Interval(value, *_bounds(column, confidence))
-            for value, column in zip(_agreement(answers[0], answers[1], _MEASURES), replicates.T, strict=True)
+            for value, column in zip(_agreement(*answers), replicates.T, strict=True)
         )
         found.append(Trust(kendall, spearman, pearson, accuracy, answers.shape[1]))
     return found
 
 
-def compare_trust(
-    scores: ArrayLike,
-    human: ArrayLike,
-    *,
-    measure: Measure = "kendall",
-    groups: NDArray[Any] | None = None,
-    higher_is_better: Sequence[bool] | None = None,
-    confidence: float = 0.95,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[int, list[Difference]]:
-    """Return which metric agrees best with humans, and by how much it exceeds each one.
-
-    A paired bootstrap over groups, on the answers that both metrics score; p-values as of
-    :func:`~lumigator_nb.statistics.bootstrap.paired_difference`. The best was chosen on the same labels, so that
-    they flatter it a little, the more so the more metrics there are.
-
-    Args:
-        scores, human, groups, higher_is_better, confidence, n_resamples, seed: as of :func:`trust`.
-        measure: of agreement.
-
-    Returns:
-        The index of the best metric, and per metric the best's value less its own; 0 with p-value 1 for the best
-        itself, NaN where a value is undefined.
-
-    Raises:
-        InvalidInputError: as :func:`trust`, or `measure` is unknown, or undefined for all metrics.
-    """
-    if measure not in _MEASURES:
-        raise InvalidInputError(f"there is no measure {measure!r}", f"measures are {', '.join(_MEASURES)}")
-    scores, human, members = _checked(scores, human, groups, higher_is_better, confidence, n_resamples)
-    pairs = [_known(np.stack([human, metric]), members)[0] for metric in scores]
-    values = np.array([_agreement(pair[0], pair[1], [measure])[0] for pair in pairs])
-    if np.isnan(values).all():
-        raise InvalidInputError("no metric has a defined agreement with the labels", "label more answers")
-    best = int(np.nanargmax(values))
-    differences = []
-    for index, metric in enumerate(scores):
-        answers, codes = _known(np.stack([human, scores[best], metric]), members)
-        first, second = (_agreement(answers[0], one, [measure])[0] for one in answers[1:])
-        rounds = 0 if index == best or math.isnan(second) else n_resamples
-        replicates = _resampled(answers, codes, [measure], rounds, seed)[:, :, 0]
-        differences.append(_difference(first - second, replicates[:, 0] - replicates[:, 1], confidence))
-    differences[best] = Difference(0.0, 0.0, 0.0, 1.0)
-    return best, differences
-
-
-def _agreement(human: FloatArray, metric: FloatArray, measures: Sequence[Measure], copies: int = 0) -> list[float]:
-    """Return one value per measure; `copies` pairs are one answer drawn twice and show nothing."""
+def _agreement(human: FloatArray, metric: FloatArray, copies: int = 0) -> tuple[float, float, float, float]:
+    """Return a value of each measure of `Trust`; `copies` pairs are one answer drawn twice and show nothing."""
     if len(human) < 2 or np.ptp(human) == 0 or np.ptp(metric) == 0:
-        return [_NAN] * len(measures)
-    values: dict[Measure, float] = {}
-    if "pearson" in measures:
-        values["pearson"] = _pearson(human, metric)
-    if {"kendall", "spearman", "pairwise_accuracy"} & set(measures):
-        x, y = (np.unique(rated, return_inverse=True)[1] for rated in (human, metric))
-        values["spearman"] = _pearson(_mid_ranks(x), _mid_ranks(y))
-        if set(measures) != {"spearman"}:
-            values["kendall"] = tau = kendall_tau(human, metric)
-            values["pairwise_accuracy"] = _accuracy(tau, x, y, copies)
-    return [values[measure] for measure in measures]
+        return _NAN, _NAN, _NAN, _NAN
+    tau, spearman = kendall_tau(human, metric), _pearson(mid_ranks(human), mid_ranks(metric))
+    x, y = (np.unique(rated, return_inverse=True)[1] for rated in (human, metric))
+    return tau, spearman, _pearson(human, metric), _accuracy(tau, x, y, copies)
 
 
 def _accuracy(tau: float, x: NDArray[np.int64], y: NDArray[np.int64], copies: int) -> float:
@@ -163,12 +107,6 @@ def _ties(codes: NDArray[np.int64]) -> int:
     return int(np.sum(counts * (counts - 1) // 2))
 
 
-def _mid_ranks(codes: NDArray[np.int64]) -> FloatArray:
-    counts = np.bincount(codes)
-    ranks: FloatArray = np.cumsum(counts) - counts / 2
-    return ranks[codes]
-
-
 def _pearson(x: FloatArray, y: FloatArray) -> float:
     x, y = _standard(x), _standard(y)
     return min(1.0, max(-1.0, float(x @ y) / math.sqrt(float(x @ x) * float(y @ y))))
@@ -180,28 +118,17 @@ def _standard(x: FloatArray) -> FloatArray:
     return np.asarray(x / np.abs(x).max())
 
 
-def _resampled(
-    answers: FloatArray, codes: NDArray[np.int64], measures: Sequence[Measure], n_resamples: int, seed: int
-) -> FloatArray:
-    """Return (n_resamples, metrics, measures) values for (1 + metrics, n) answers, humans first; none for one group."""
+def _resampled(answers: FloatArray, codes: NDArray[np.int64], n_resamples: int, seed: int) -> FloatArray:
+    """Return (n_resamples, measures) values for (2, n) answers, humans first; none for one group."""
     n_groups = int(codes.max(initial=-1)) + 1
     rows = n_resamples if n_groups >= 2 else 0
-    replicates = np.empty((rows, len(answers) - 1, len(measures)))
+    replicates = np.empty((rows, 4))
     generator = np.random.default_rng(seed)
     for row in replicates:
         times = np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)[codes]
-        human, *metrics = np.repeat(answers, times, axis=1)
-        copies = int(np.sum(times * (times - 1) // 2))
-        row[:] = [_agreement(human, metric, measures, copies) for metric in metrics]
+        human, metric = np.repeat(answers, times, axis=1)
+        row[:] = _agreement(human, metric, int(np.sum(times * (times - 1) // 2)))
     return replicates
-
-
-def _difference(estimate: float, replicates: FloatArray, confidence: float) -> Difference:
-    defined = replicates[~np.isnan(replicates)]
-    if not defined.size or np.isnan(estimate):
-        return Difference(estimate, _NAN, _NAN, _NAN)
-    extreme = np.count_nonzero(np.abs(defined - defined.mean()) >= abs(estimate) - 1e-12)
-    return Difference(estimate, *_bounds(defined, confidence), float((extreme + 1) / (len(defined) + 1)))
 
 
 def _bounds(replicates: FloatArray, confidence: float) -> tuple[float, float]:
@@ -210,12 +137,6 @@ def _bounds(replicates: FloatArray, confidence: float) -> tuple[float, float]:
         return _NAN, _NAN
     low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(low), float(high)
-
-
-def _known(ratings: FloatArray, members: NDArray[np.int64]) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Return the ratings of answers that all raters rated, and the codes of their groups."""
-    known = ~np.isnan(ratings).any(axis=0)
-    return ratings[:, known], np.unique(members[known], return_inverse=True)[1]
 
 
 def _checked(

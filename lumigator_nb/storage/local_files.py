@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from lumigator_nb.errors import NotFoundError
+from lumigator_nb.files import Draft
 from lumigator_nb.storage.explain import folder_error
 
 # Makes a context in which errors are explained.
@@ -90,24 +90,16 @@ def _is_of_a_group(folder: Path) -> bool:
 @contextmanager
 def renamed_into_place(path: str | Path, explained: Explaining) -> Iterator[IO[bytes]]:
     """Open a file that appears at `path` when the block ends well, and leaves nothing otherwise."""
-    temporary = Path(f"{path}.{uuid.uuid4().hex}.part")
+    target = Path(path)
+    with explained():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Draft(target)
     try:
+        yield draft.file
         with explained():
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            file = temporary.open("wb")
-        with _closed(file):
-            yield file
-            with explained():
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-        with explained():
-            temporary.replace(path)
-            _sync_folder(temporary.parent)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+            draft.publish()
+    finally:
+        draft.discard()
 
 
 @contextmanager
@@ -147,24 +139,3 @@ def temporary_files(root: Path) -> Iterator[tuple[str, datetime]]:
         with suppress(FileNotFoundError):
             if is_temporary(path.name):
                 yield path.relative_to(root).as_posix(), datetime.fromtimestamp(path.stat().st_mtime, UTC)
-
-
-@contextmanager
-def _closed(file: IO[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        # Where a write has failed, what is still buffered fails again, which says nothing new.
-        with suppress(OSError):
-            file.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut; only POSIX opens folders."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

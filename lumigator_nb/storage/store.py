@@ -109,7 +109,8 @@ class Store:
         self.spec = spec
         self.protocol = spec.uri.partition("://")[0]
         self.fs, self.root = _open_filesystem(spec, credentials or {}, patience)
-        self.is_local = "file" in _protocols(self.fs)
+        protocols = self.fs.protocol
+        self.is_local = "file" in ((protocols,) if isinstance(protocols, str) else protocols)
 
     def __repr__(self) -> str:
         return f"Store({self.spec.uri!r})"
@@ -258,7 +259,7 @@ class Store:
         with self._explained(folder):
             self.fs.invalidate_cache()
             found = self.fs.find(self._path(folder).rstrip("/"), detail=True)
-        kept = (self._entry(path, info) for path, info in found.items() if not self._is_temporary(path))
+        kept = (self._entry(path, info) for path, info in found.items() if not (self.is_local and is_temporary(path)))
         return sorted(kept, key=lambda entry: entry.name)
 
     def delete(self, name: str) -> None:
@@ -311,9 +312,6 @@ class Store:
 
     def _name(self, path: str) -> str:
         return path[len(self.root) + 1 :]
-
-    def _is_temporary(self, path: str) -> bool:
-        return self.is_local and is_temporary(path)
 
     def _info(self, name: str) -> Entry:
         with self._explained(name):
@@ -422,7 +420,3 @@ def _open_filesystem(
     except ValueError as error:
         raise ConfigurationError(f"{spec.uri!r} is not a store's address: {error}") from error
     return fs, root.rstrip("/")
-
-
-def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

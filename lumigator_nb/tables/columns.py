@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from lumigator_nb.errors import DatasetError, MissingFieldsError, did_you_mean
 from lumigator_nb.specs import is_ground_truth
+from lumigator_nb.tables.numeric import empty_as_null
 
 MAX_COLUMNS = 10_000
 RESERVED = ("example", "ground_truth")
@@ -197,8 +198,8 @@ class Assembly:
     def _column(self, raw: pa.Table, field: str) -> pa.ChunkedArray:
         column = raw[self._fields[field]]
         if field == "example":
-            return _filled(column)
-        return _emptied(column) if field in self._raw.columns else column
+            return pc.fill_null(column, "") if column.null_count else column
+        return empty_as_null(column) if field in self._raw.columns else column
 
 
 def free_name(name: str, taken: set[str], others: Sequence[str]) -> str:
@@ -212,14 +213,6 @@ def free_name(name: str, taken: set[str], others: Sequence[str]) -> str:
 def shortened(text: str, length: int = _SHOWN_NAME) -> str:
     """Return `text`, or its beginning with an ellipsis, in at most `length` characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.fill_null(column, "") if column.null_count else column
-
-
-def _emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
 def _refuse_nul(table: pa.Table, filename: str, first_row: int) -> None:

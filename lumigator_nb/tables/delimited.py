@@ -48,7 +48,9 @@ def read_delimited(path: Path, wanted: Wanted, spool: Spool, report: Report) -> 
         types = _look(_carefully(text, records, report), metadata, spool)
     separated = (f"columns are separated by {_DELIMITERS[delimiter]}",) if delimiter != usual else ()
     short = _on_short_rows(records.n_short, records.first_short)
-    notes = (*text.notes, *separated, *_on_blank_lines(records.n_blank), *short)
+    n_blank = records.n_blank
+    blank = (f"{n_blank} blank {'line' if n_blank == 1 else 'lines'} skipped",) if n_blank else ()
+    notes = (*text.notes, *separated, *blank, *short)
     return Raw(records.names, columns, notes, lambda: (with_types(table, types) for table in spool.tables()))
 
 
@@ -77,10 +79,6 @@ def _carefully(text: TextFile, records: _Records, report: Report) -> Iterator[pa
     for rows in in_batches((row, len(row) + sum(map(len, row))) for row in records.rows()):
         yield pa.table([pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)], names=records.names)
         report(text.position)
-
-
-def _on_blank_lines(count: int) -> tuple[str, ...]:
-    return (f"{count} blank {'line' if count == 1 else 'lines'} skipped",) if count else ()
 
 
 def _on_short_rows(count: int, first: int) -> tuple[str, ...]:

@@ -122,12 +122,15 @@ def with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
     """Return a table of text with some columns as numbers or truth values; their empty cells become null."""
     if not types:
         return table
-    columns = (_typed(table[name], types[name]) if name in types else table[name] for name in table.column_names)
+    columns = (
+        empty_as_null(table[name]).cast(types[name]) if name in types else table[name] for name in table.column_names
+    )
     return pa.table(list(columns), names=table.column_names)
 
 
-def _typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column).cast(kind)
+def empty_as_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of text with null for each empty cell."""
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
 def plain_text(column: pa.ChunkedArray, *, shorten: bool = False) -> pa.ChunkedArray:

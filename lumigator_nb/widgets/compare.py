@@ -64,7 +64,7 @@ class Compare(VBox):  # type: ignore[misc]
     def __init__(self, ws: Workspace, experiment: Experiment | str) -> None:
         super().__init__(layout=Layout(width="100%"))
         self._ws = ws
-        self._experiment = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        self._experiment = ws.experiments.get(experiment)
         self.found: Examined | None = None
         self.page: ExamplePage | None = None
         self._state: object = None

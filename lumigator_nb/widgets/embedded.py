@@ -44,7 +44,7 @@ def dashboard(
         raise InvalidInputError(f"address has no {{port}} in it: {address!r}", "https://HOST/proxy/{port}")
     route = Route(("experiments",))
     if experiment is not None:
-        name = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id).name
+        name = ws.experiments.get(experiment).name
         route = Route(("experiments", name))
     return Dashboard(_served(ws), route, height, address or _address())
 

@@ -49,11 +49,11 @@ def launch(
         NotFoundError: there is no such dataset or experiment.
     """
     if experiment is not None:
-        record = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = ws.experiments.get(experiment)
         return LaunchWidget(LaunchForm.into(ws, record))
     form = LaunchForm(ws)
     if dataset is not None:
-        form.change(dataset=ws.datasets.get(dataset if isinstance(dataset, str) else dataset.id).name)
+        form.change(dataset=ws.datasets.get(dataset).name)
     elif len(form.datasets) == 1:
         form.change(dataset=form.datasets[0])
     return LaunchWidget(form)

@@ -57,7 +57,7 @@ def rate(
     begins: dict[str, Callable[..., Session]] = {"preference": ws.labels.compare, "rating": ws.labels.rate}
     if kind not in begins:
         raise InvalidInputError(f"there is no kind of label {kind!r}", f"known: {', '.join(begins)}")
-    record = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+    record = ws.experiments.get(experiment)
     # A misspelt option is told here, and not only when the rater has given a name.
     inspect.signature(begins[kind]).bind(record, rater="", **options)
     return Rating(partial(begins[kind], record, **options), record.name, rater)

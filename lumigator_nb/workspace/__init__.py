@@ -108,7 +108,7 @@ class Workspace:
             As :meth:`Experiments.create`.
             ClusterUnavailableError: the cluster does not answer.
         """
-        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = self.experiments.get(experiment)
         if metrics is not None:
             record = self.experiments.add_metrics(record, metrics)
         return self.workflows.evaluate(record, budget=budget)
@@ -124,7 +124,7 @@ class Workspace:
         Raises:
             InvalidInputError: none has succeeded yet.
         """
-        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
         workflows = self.workflows.refresh(record)
         jobs = self.workflows.jobs(workflows)
@@ -327,7 +327,7 @@ class Workspace:
             InvalidInputError: the path cannot be written, or a setting holds a secret.
             DamagedError: what is stored is not what was written.
         """
-        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = self.experiments.get(experiment)
         self.workflows.refresh(record)
         secrets = {**redaction.secrets_in(self.settings.env_file_variables), **self.settings.stored_secrets}
         return sharing.export(self.database, self.store, record, path, data=data, secrets=secrets, progress=progress)
@@ -375,7 +375,7 @@ class Workspace:
         Args:
             workflow: record or id.
         """
-        record = self.workflows.get(workflow if isinstance(workflow, str) else workflow.id)
+        record = self.workflows.get(workflow)
         return provenance.of(self.database, self.workflows.refresh([record])[0])
 
     def reproduce(
@@ -438,7 +438,7 @@ class Workspace:
         launch: Launch,
         seed: int,
     ) -> Question:
-        record = self.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
         chosen = claims.checked_models(models, 1, launch, here=True)
         claims.check_labels(chosen, ())

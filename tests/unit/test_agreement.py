@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.agreement import (
-    agreement_rate,
     bootstrap_agreement,
     kendall_tau,
     krippendorff_alpha,
@@ -122,25 +121,10 @@ def test_tau_of_a_hundred_thousand_pairs_agrees_with_scipy():
     assert kendall_tau(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "rate"),
-    [
-        (np.array([1.0, 0.0, NAN, 1.0]), np.array([1.0, 1.0, NAN, NAN]), 1 / 2),
-        (np.array(["a", "b", "c"]), np.array(["a", "b", "a"]), 2 / 3),
-        (np.array(["a", None, "b", NAN], dtype=object), np.array(["a", None, "a", NAN], dtype=object), 1 / 2),
-        (np.array([NAN]), np.array([1.0]), NAN),
-        (np.array([]), np.array([]), NAN),
-    ],
-    ids=["numbers", "strings", "objects", "nothing known", "empty"],
-)
-def test_agreement_rate_counts_pairs_where_both_are_known(x, y, rate):
-    assert agreement_rate(x, y) == pytest.approx(rate, nan_ok=True)
-
-
 def test_the_bootstrap_of_a_rate_agrees_with_scipy():
     x = RNG.integers(0, 2, size=300).astype(float)
     y = np.where(RNG.random(300) < 0.7, x, 1 - x)
-    ours = bootstrap_agreement(lambda pair: agreement_rate(*pair), np.stack([x, y]), n_resamples=5000)
+    ours = bootstrap_agreement(lambda pair: np.mean(pair[0] == pair[1]), np.stack([x, y]), n_resamples=5000)
     theirs = scipy.stats.bootstrap(
         ((x == y).astype(float),), np.mean, n_resamples=5000, method="percentile", rng=1
     ).confidence_interval
@@ -225,7 +209,6 @@ def test_wilson_agrees_with_scipy(successes, failures, confidence):
         lambda: krippendorff_alpha(np.ones(3)),
         lambda: krippendorff_alpha(PUBLISHED, "ratio"),
         lambda: kendall_tau(np.ones(3), np.ones(2)),
-        lambda: agreement_rate(np.ones(3), np.ones(1)),
         lambda: bootstrap_agreement(krippendorff_alpha, PUBLISHED, groups=np.ones(3)),
         lambda: bootstrap_agreement(krippendorff_alpha, PUBLISHED, confidence=95),
         lambda: bootstrap_agreement(krippendorff_alpha, PUBLISHED, n_resamples=0),

@@ -21,11 +21,8 @@ CALLS = {
     "resampled_scores": lambda table: st.resampled_scores(table, n_resamples=20).tolist(),
     "pseudo_values": lambda table: st.pseudo_values(table).tolist(),
     "rank_sets": lambda table: st.rank_sets(np.mean(table, axis=1), st.resampled_scores(table), n=60),
-    "approximate_randomization": lambda table: st.approximate_randomization(table[0], table[1], n_resamples=200),
-    "wilcoxon": lambda table: st.wilcoxon(table[0], table[1]),
     "krippendorff_alpha": lambda table: st.krippendorff_alpha(table),
     "kendall_tau": lambda table: st.kendall_tau(table[0], table[1]),
-    "agreement_rate": lambda table: st.agreement_rate(table[0], table[1]),
     "prediction_powered_mean": lambda table: st.prediction_powered_mean(table[0], table[1], table[2]),
     "trust": lambda table: st.trust(table[1:], table[0], n_resamples=20),
     "plan": lambda table: st.plan(table, detect=0.1),
@@ -94,9 +91,6 @@ TAKES_NAN = {
     "grouped": lambda table, **nan: st.bootstrap_interval(table[0], groups=np.arange(table.shape[1]) // 2, **nan),
     "paired_difference": lambda table, **nan: st.paired_difference(table[0], table[1], **nan),
     "resampled_scores": lambda table, **nan: st.resampled_scores(table, n_resamples=20, **nan).tolist(),
-    "approximate_randomization": lambda table, **nan: st.approximate_randomization(table[0], table[1], **nan),
-    "wilcoxon": lambda table, **nan: st.wilcoxon(table[0], table[1], **nan),
-    "mcnemar": lambda table, **nan: st.mcnemar(np.round(table[0]), np.round(table[1]), **nan),
 }
 
 
@@ -128,7 +122,3 @@ def test_where_nothing_can_be_omitted_the_row_is_named(call) -> None:
 def test_what_is_no_number_is_refused(scores) -> None:
     with pytest.raises(InvalidInputError, match="no table of numbers"):
         st.bootstrap_interval(scores)
-
-
-def test_labels_in_lists_keep_what_is_not_known() -> None:
-    assert st.agreement_rate(["a", None, "b", float("nan")], ["a", "a", "c", "d"]) == 0.5

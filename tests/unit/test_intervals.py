@@ -13,7 +13,7 @@ from lumigator_nb.metrics.ngrams import bleu
 from lumigator_nb.specs import MetricSpec
 from lumigator_nb.statistics import resampling
 from lumigator_nb.statistics.bootstrap import bootstrap_interval, difference, intervals, paired_difference
-from lumigator_nb.statistics.resampling import pseudo_values, resampled_scores, resampled_together, resampled_totals
+from lumigator_nb.statistics.resampling import pseudo_values, resampled_scores, resampled_totals
 
 RNG = np.random.default_rng(11)
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "over", "mat", "sun", "tree", "house", "quickly", "and", "then"]
@@ -167,17 +167,6 @@ def test_an_interval_of_corpus_bleu_agrees_with_scipys_bca() -> None:
     assert bounds(ours) == pytest.approx((theirs.low, theirs.high), abs=0.1 * (theirs.high - theirs.low))
 
 
-def test_scores_resampled_together_are_those_resampled_apart() -> None:
-    scores = [(RNG.normal(size=(2, 30, 1)), mean), (np.stack([bleu_counts(30)] * 2), corpus_bleu)]
-    groups = np.arange(30) // 3
-    for options in ({}, {"groups": groups}):
-        together = resampled_together(scores, n_resamples=40, seed=2, **options)
-        for found, (statistics, aggregate) in zip(together, scores, strict=True):
-            apart = resampled_scores(statistics, aggregate, n_resamples=40, seed=2, **options)
-            assert found.shape == (2, 40)
-            np.testing.assert_array_equal(found, apart)
-
-
 def test_equal_answers_tie_exactly_wherever_they_stand() -> None:
     one = RNG.random((500, 1))
     models = np.concatenate([one, RNG.random((500, 35)), one], axis=1).T[:, :, None]
@@ -316,11 +305,6 @@ def test_what_cannot_be_used_is_refused(options, message) -> None:
 def test_what_holds_no_example_cannot_be_drawn(shape) -> None:
     with pytest.raises(InvalidInputError, match="hold no score"):
         resampled_scores(np.ones(shape), mean)
-
-
-def test_scores_of_different_examples_cannot_be_drawn_together() -> None:
-    with pytest.raises(InvalidInputError, match="5, 4 examples cannot share draws"):
-        resampled_together([(np.ones((5, 1)), mean), (np.ones((4, 1)), mean)])
 
 
 def test_arrays_that_do_not_fit_together_are_refused() -> None:

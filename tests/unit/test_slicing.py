@@ -1,4 +1,4 @@
-"""Slices: flips of the leader, and one test whether the slice matters."""
+"""Slices: flips of the leader."""
 
 import math
 
@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.planning import detectable_difference
-from lumigator_nb.statistics.slicing import interaction, slice_flips
+from lumigator_nb.statistics.slicing import slice_flips
 
 
 @pytest.fixture
@@ -162,57 +162,3 @@ def test_without_interaction_flips_are_rarely_claimed(draw, chosen):
         leader = int(values.mean(axis=1).argmax()) if chosen == "by the same data" else 0
         wrong.append(any(each.flips for each in slice_flips(values, rng.integers(6, size=150), leader=leader)))
     assert np.mean(wrong) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
-
-
-def test_interaction_agrees_with_the_f_test_of_normal_differences():
-    rng = np.random.default_rng(3)
-    labels = rng.integers(4, size=120)
-    values = rng.normal(size=(2, 120)) + np.outer([0.15, 0], labels)
-    apart = values[0] - values[1]
-    reference = stats.f_oneway(*(apart[labels == label] for label in range(4))).pvalue
-    found = interaction(values, labels, leader=0, runner_up=1, n_resamples=20_000)
-    assert found == pytest.approx(reference, abs=0.01)
-    assert 0.001 < reference < 0.5
-
-
-def test_interaction_agrees_with_all_permutations():
-    values = np.array([[3.0, 1.0, 4.0, 1.0, 5.0, 9.0], [2.0, 7.0, 1.0, 8.0, 2.0, 8.0]])
-    labels = np.array(["a", "a", "a", "b", "b", "b"])
-    reference = stats.permutation_test(
-        ((values[0] - values[1])[:3], (values[0] - values[1])[3:]), lambda x, y: x.mean() - y.mean()
-    ).pvalue
-    assert interaction(values, labels, leader=0, runner_up=1, n_resamples=40_000) == pytest.approx(reference, abs=0.01)
-
-
-def test_interaction_of_crossed_models_is_certain_and_repeatable(crossed):
-    assert interaction(*crossed, leader=0, runner_up=1) == 1 / 2001
-    few = [interaction(crossed[0][:, :50], np.arange(50) % 3, leader=0, runner_up=1, seed=seed) for seed in (5, 5, 6)]
-    assert few[0] == few[1] != few[2]
-
-
-def test_interaction_has_its_level():
-    rng = np.random.default_rng(4)
-    draws = ((rng.beta(0.6, 0.6, size=(2, 60)), rng.integers(5, size=60)) for _ in range(300))
-    found = [interaction(values, labels, leader=0, runner_up=1, n_resamples=199) for values, labels in draws]
-    assert np.mean(np.array(found) <= 0.05) == pytest.approx(0.05, abs=0.04)
-
-
-def test_interaction_of_a_constant_difference_or_a_single_slice():
-    values = np.stack([np.arange(10.0), np.arange(10.0) + 0.1])
-    assert interaction(values, np.arange(10) % 2, leader=0, runner_up=1) == 1.0
-    assert math.isnan(interaction(values, np.zeros(10), leader=0, runner_up=1))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"labels": np.zeros((10, 2))}, "2 ways"),
-        ({"runner_up": 2}, "no model 2"),
-        ({"n_resamples": 0}, "n_resamples"),
-    ],
-)
-def test_interaction_refuses_settings_out_of_range(change, said):
-    settings = {"values": np.zeros((2, 10)), "labels": np.zeros(10), "leader": 0, "runner_up": 1} | change
-    with pytest.raises(InvalidInputError) as caught:
-        interaction(**settings)
-    assert said in caught.value.message

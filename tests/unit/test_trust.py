@@ -8,7 +8,7 @@ import scipy.stats
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.agreement import bootstrap_agreement, kendall_tau
-from lumigator_nb.statistics.trust import compare_trust, trust
+from lumigator_nb.statistics.trust import trust
 
 NAN = float("nan")
 MEASURES = ["kendall", "spearman", "pearson", "pairwise_accuracy"]
@@ -90,8 +90,6 @@ def test_what_does_not_vary_has_no_agreement(spoilt):
     found = trust(scores, human, **FEW)[0]
     values = [getattr(found, name) for name in MEASURES]
     assert np.isnan([[one.estimate, one.low, one.high] for one in values]).all()
-    with pytest.raises(InvalidInputError, match="no metric has a defined agreement"):
-        compare_trust(scores, human, **FEW)
 
 
 def test_one_group_has_an_estimate_and_no_bounds():
@@ -99,9 +97,6 @@ def test_one_group_has_an_estimate_and_no_bounds():
     found = trust(scores, human, groups=np.zeros(20), **FEW)[0].kendall
     assert found.estimate > 0
     assert np.isnan([found.low, found.high]).all()
-    difference = compare_trust(scores, human, groups=np.zeros(20), **FEW)[1][2]
-    assert difference.estimate > 0
-    assert np.isnan([difference.low, difference.p_value]).all()
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
@@ -111,45 +106,16 @@ def test_tiny_and_huge_scores_correlate_like_others(scale):
     assert [one.pearson.estimate for one in found] == pytest.approx([one.pearson.estimate for one in plain])
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_the_best_metric_is_compared_with_each_on_the_same_draws(measure):
-    scores, human = ratings(np.random.default_rng(9), 150, noises=(1.0, 0.5, 0.5, 3.0))
-    scores[2] = 2 * scores[1] + 1
-    best, found = compare_trust(scores, human, measure=measure, n_resamples=200)
-    values = [getattr(one, measure).estimate for one in trust(scores, human, **FEW)]
-    assert best in (1, 2)
-    assert [one.estimate for one in found] == pytest.approx([values[best] - value for value in values])
-    # The same metric on another scale: paired draws leave nothing between them.
-    for same in (found[1], found[2]):
-        assert (same.low, same.high) == pytest.approx((0, 0), abs=1e-9)
-        assert same.p_value == 1
-    assert found[3].low > 0
-    assert found[3].p_value < 0.02
-
-
-def test_metrics_are_compared_on_the_answers_that_both_score():
-    scores, human = ratings(np.random.default_rng(10), 80)
-    scores[2, :30] = NAN
-    _, found = compare_trust(scores, human, n_resamples=50)
-    expected = kendall_tau(scores[0, 30:], human[30:]) - kendall_tau(scores[2, 30:], human[30:])
-    assert found[2].estimate == pytest.approx(expected)
-
-
-def test_intervals_cover_the_correlation_and_equal_metrics_differ_rarely():
-    generator, covered, rejected = np.random.default_rng(11), [], []
+def test_intervals_cover_the_correlation():
+    generator, covered = np.random.default_rng(11), []
     for _ in range(120):
         quality = generator.normal(size=80)
-        human, *scores = 0.6**0.5 * quality + 0.4**0.5 * generator.normal(size=(3, 80))
-        found = trust(np.stack(scores[:1]), human, n_resamples=60)[0].pearson
+        human, score = 0.6**0.5 * quality + 0.4**0.5 * generator.normal(size=(2, 80))
+        found = trust(score[None], human, n_resamples=60)[0].pearson
         covered.append(found.low <= 0.6 <= found.high)
-        # Which is the best is left to chance, so that this is the two-sided test of two metrics.
-        best, differences = compare_trust(np.stack(scores), human, measure="pearson", n_resamples=200)
-        rejected.append(differences[1 - best].p_value < 0.05)
     assert 0.87 <= np.mean(covered) <= 0.99
-    assert np.mean(rejected) <= 0.12
 
 
-@pytest.mark.parametrize("function", [trust, compare_trust])
 @pytest.mark.parametrize(
     "change",
     [
@@ -164,13 +130,7 @@ def test_intervals_cover_the_correlation_and_equal_metrics_differ_rarely():
         {"n_resamples": 0},
     ],
 )
-def test_malformed_scores_and_settings_are_refused(function, change):
+def test_malformed_scores_and_settings_are_refused(change):
     scores, human = ratings(np.random.default_rng(12), 10, noises=(1.0, 2.0))
     with pytest.raises(InvalidInputError):
-        function(**{"scores": scores, "human": human, **change})
-
-
-def test_an_unknown_measure_is_refused_with_the_known_ones():
-    scores, human = ratings(np.random.default_rng(13), 10)
-    with pytest.raises(InvalidInputError, match="pairwise_accuracy"):
-        compare_trust(scores, human, measure="tau")
+        trust(**{"scores": scores, "human": human, **change})

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from waiting import PATIENCE_S
 
 from lumigator_nb.errors import ConfigurationError, SecretError
-from lumigator_nb.security import vault
+from lumigator_nb.security import redaction, vault
 from lumigator_nb.security.vault import SealingKey, Vault
 
 VALUE = SecretStr("sk-0123456789abcdef")
@@ -96,10 +96,26 @@ def test_all_who_come_first_at_once_end_with_one_key(tmp_path) -> None:
 
 
 def test_a_file_left_by_a_killed_process_is_in_nobodys_way(tmp_path) -> None:
-    (tmp_path / "secret.key.new").write_text("half a k")
+    (tmp_path / "secret.key.0a.part").write_text("half a k")
     kept = Vault(tmp_path).current().id
     assert Vault(tmp_path).ids() == [kept]
-    assert not (tmp_path / "secret.key.new").exists()
+    assert not (tmp_path / "secret.key.0a.part").exists()
+
+
+def test_what_version_0_1_0_sealed_opens(tmp_path, monkeypatch) -> None:
+    """By a key file, by a text, and on the way to a worker: these texts are what it left."""
+    (tmp_path / vault.FILE).write_text("# The first key seals, all of them open.\n" + "a2tr" * 10 + "a2s=\n")
+    (tmp_path / vault.FILE).chmod(0o600)
+    by_file = "1.DYAfTWbB4aq_wdY31hhmsVf08MEjtRa0SkeBbg9Q_Hj4hZ9AVD9z6VvNRsytMVM="
+    by_text = "1.JUXi4SNNHy9IRwmG682OAnNXKClPljkXDEbcMgcqrD2TF-4PyxTcvNMoDTUOvzw="
+    assert Vault(tmp_path).current().open("OPENAI_API_KEY", by_file) == VALUE
+    assert Vault(tmp_path, TEXT).current().open("OPENAI_API_KEY", by_text) == VALUE
+    monkeypatch.setenv("LUMIGATOR_SECRET_KEY", "shared")
+    on_its_way = (
+        b"gAAAAABrDXv5teJeFBd_2C_8-uNhXvDOq72sPdqcLLyHxylqNEn0MSaRQU3Jqsc6wHyxpTJi4y4i_2N1Ri_Q1KMtDHyloD6n0-qAcg1ARTl"
+        b"_72ZG0DWgyWCHv1qvyHtZwqnvV-YAlhjJ"
+    )
+    assert redaction.unseal(on_its_way) == {"OPENAI_API_KEY": VALUE.get_secret_value()}
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

@@ -79,7 +79,7 @@ def examined(ws: Workspace, experiment: Experiment | str) -> Examined:
         NotFoundError: there is no such experiment.
         InvalidInputError: there is nothing to compare yet.
     """
-    record = ws.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+    record = ws.experiments.get(experiment)
     key = state_of(ws, record)
     with _kept_lock:
         kept = _kept.setdefault(ws, _Kept())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from lumigator_nb.display import render
 from lumigator_nb.display.text import elide, plain
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
+from lumigator_nb.files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,11 +27,11 @@ class Exported(Protocol):
 def export(comparison: Exported, path: str | Path) -> Path:
     """Write a comparison in the format that the ending names; see :meth:`Comparison.export`."""
     target = Path(path).expanduser()
-    writers: dict[str, Callable[[], object]] = {
-        ".html": lambda: draft.write_text(render.as_page(comparison), encoding="utf-8"),
-        ".md": lambda: draft.write_text(render.as_markdown(comparison), encoding="utf-8"),
-        ".csv": lambda: comparison.to_pandas().to_csv(draft, index=False),
-        ".xlsx": lambda: _workbook(comparison, draft),
+    writers: dict[str, Callable[[IO[bytes]], object]] = {
+        ".html": lambda file: file.write(render.as_page(comparison).encode()),
+        ".md": lambda file: file.write(render.as_markdown(comparison).encode()),
+        ".csv": lambda file: comparison.to_pandas().to_csv(file, index=False),
+        ".xlsx": lambda file: _workbook(comparison, file),
     }
     writers[".htm"] = writers[".html"]
     write = writers.get(target.suffix.lower())
@@ -38,24 +39,19 @@ def export(comparison: Exported, path: str | Path) -> Path:
         raise InvalidInputError(
             f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv or .md"
         )
-    # Whoever reads the old file meanwhile, or is cut off, keeps a whole one.
-    draft = target.with_name(f".{target.name}.part{target.suffix}")
-    try:
-        write()
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(target) as file:
+        write(file)
     return target
 
 
-def _workbook(comparison: Exported, path: Path) -> None:
+def _workbook(comparison: Exported, file: IO[bytes]) -> None:
     import pandas as pd
 
     try:
         import openpyxl  # noqa: F401
     except ImportError:
         raise MissingExtraError("export to .xlsx", "excel") from None
-    with pd.ExcelWriter(path, engine="openpyxl") as book:
+    with pd.ExcelWriter(cast(BinaryIO, file), engine="openpyxl") as book:
         for name, frame in render.as_sheets(comparison):
             title = elide(name, _LONGEST_SHEET)
             frame.map(_readable).rename(columns=_readable).to_excel(book, sheet_name=title, index=False)

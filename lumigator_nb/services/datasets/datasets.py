@@ -20,7 +20,7 @@ from lumigator_nb import tables
 from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Order, UnitOfWork, reading, writing
-from lumigator_nb.database.records import Dataset, Experiment
+from lumigator_nb.database.records import Dataset, Experiment, key_of
 from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
 from lumigator_nb.security.redaction import refuse_secrets
@@ -160,7 +160,7 @@ class Datasets:
             JobFailedError: too many examples have no answer.
             ConflictError: the name is taken.
         """
-        record = self.get(dataset if isinstance(dataset, str) else dataset.id)
+        record = self.get(dataset)
         if self.annotator is None:
             raise ConfigurationError("annotating needs a workspace", "lm.connect().datasets.annotate(…)")
         return self.annotator.annotate(record, model, task, name, options)
@@ -227,8 +227,8 @@ class Datasets:
             for row in drawn
         )
 
-    def get(self, key: str) -> Dataset:
-        """Return the dataset of that name or id.
+    def get(self, key: Dataset | str) -> Dataset:
+        """Return the dataset of that name or id; of a record, as it is now.
 
         Raises:
             NotFoundError: there is none.
@@ -320,7 +320,7 @@ class Datasets:
         Raises:
             InvalidInputError: a dataset lacks the column, or its values do not tell rows apart.
         """
-        before, after = (versions.read(self._store, self._record(each)) for each in (old, new))
+        before, after = (versions.read(self._store, self.get(each)) for each in (old, new))
         return versions.differences(before, after, on)
 
     def split(
@@ -347,7 +347,7 @@ class Datasets:
             InvalidInputError: shares do not sum to 1, there is no such column, or a part would be empty.
             ConflictError: a name is taken by something else.
         """
-        return parts_of.split(self._record(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
+        return parts_of.split(self.get(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
 
     def draw(
         self,
@@ -371,10 +371,7 @@ class Datasets:
             InvalidInputError: more are asked for than there are, or there is no such column.
             ConflictError: the name is taken by something else.
         """
-        return parts_of.draw(self._record(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
-
-    def _record(self, dataset: Dataset | str) -> Dataset:
-        return self.get(dataset if isinstance(dataset, str) else dataset.id)
+        return parts_of.draw(self.get(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
 
     def _parts(self) -> parts_of.Tools:
         read = partial(versions.read, self._store)
@@ -401,7 +398,7 @@ class Datasets:
 
     def _archived(self, dataset: Dataset | str, since: datetime | None) -> Dataset:
         with writing(self._database) as work:
-            record = work.datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+            record = work.datasets.get(dataset)
             # Archiving again does not make it younger.
             record.archived_at = since and (record.archived_at or since)
             return record
@@ -429,7 +426,7 @@ class Datasets:
             InUseError: experiments use it, or, with `cascade`, a workflow has not ended.
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
         """
-        key = dataset if isinstance(dataset, str) else dataset.id
+        key = key_of(dataset)
         stopper = required(self.stopper) if stop else None
         return deletion.of_dataset(
             self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper, wait=wait

@@ -195,7 +195,7 @@ class Labels:
         """
         name = checked_name(rater)
         with writing(self._database) as work:
-            record = _found(work, experiment)
+            record = work.experiments.get(experiment)
             raters = work.labels.raters(record.id)
             if name not in raters:
                 hint = did_you_mean(name, raters) if raters else "nobody has"
@@ -249,7 +249,7 @@ class Labels:
 
     def _experiment(self, experiment: Experiment | str) -> Experiment:
         with reading(self._database) as work:
-            return _found(work, experiment)
+            return work.experiments.get(experiment)
 
     def _topic(self, experiment: Experiment | str, kind: Kind, criterion: str, scale: Scale | None = None) -> Topic:
         kind = checked_kind(kind)
@@ -305,7 +305,7 @@ class Labels:
         texts += [("comment", label.comment) for labels in by_rater.values() for label in labels if label.comment]
         refuse_secrets(texts, self._workflows.submitter.redact)
         with writing(self._database) as work:
-            _found(work, topic.experiment_id)  # it may be gone by now
+            work.experiments.get(topic.experiment_id)  # it may be gone by now
             _require_one_scale(work, topic)
             for labels in by_rater.values():
                 work.labels.put(labels)
@@ -314,21 +314,17 @@ class Labels:
         if topic.kind != "rating" or not drawn:
             return
         with writing(self._database) as work:
-            record = _found(work, topic.experiment_id)
+            record = work.experiments.get(topic.experiment_id)
             rated = [each.row for each in work.labels.of_experiment(record.id, topic.kind, topic.criterion)]
             record.asked = noted(record.asked, topic.criterion, drawn, rated)
 
     def _table(self, topic: Topic) -> pd.DataFrame:
         with reading(self._database) as work:
             labels = work.labels.of_experiment(topic.experiment_id, topic.kind, topic.criterion)
-            asked = _found(work, topic.experiment_id).asked
+            asked = work.experiments.get(topic.experiment_id).asked
         rows = [{**each.model_dump(), topic.kind: each.value} for each in labels]
         known = chances(asked, topic.criterion, [each.row for each in labels])
         return pd.DataFrame(rows).assign(probability=known).reindex(columns=_COLUMNS[topic.kind])
-
-
-def _found(work: UnitOfWork, experiment: Experiment | str) -> Experiment:
-    return work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
 
 
 def _kind_of(row: Mapping[Any, Any]) -> Kind:

@@ -175,9 +175,9 @@ def _insert(database: Database, archive: Archive, content: Content, places: _Pla
             for workflow, found, key in zip(content.workflows, content.results, places.workflow_ids, strict=True):
                 _add_workflow(work, workflow, found, key, experiment.id)
             work.session.flush()
-            for labels in _batches(archive):
-                renewed = experiment.id != content.experiment.id
-                _add_labels(work, labels, experiment.id, renewed=renewed)
+            labels, renewed = archive.lines(parts.LABELS, parts.SharedLabel), experiment.id != content.experiment.id
+            while batch := list(itertools.islice(labels, _LABELS_AT_ONCE)):
+                _add_labels(work, batch, experiment.id, renewed=renewed)
             return experiment
     except sa.exc.StatementError as error:
         raise archive.damaged(f"the database does not take what it holds: {error.orig or error}") from error
@@ -220,12 +220,6 @@ def _add_workflow(work: UnitOfWork, shared: parts.SharedWorkflow, found: Results
 
 def _job_id(work: UnitOfWork, key: str) -> str:
     return key if work.session.get(Job, key) is None else str(uuid.uuid4())
-
-
-def _batches(archive: Archive) -> Iterator[list[parts.SharedLabel]]:
-    labels = archive.lines(parts.LABELS, parts.SharedLabel)
-    while batch := list(itertools.islice(labels, _LABELS_AT_ONCE)):
-        yield batch
 
 
 def _add_labels(work: UnitOfWork, labels: Sequence[parts.SharedLabel], experiment_id: str, *, renewed: bool) -> None:

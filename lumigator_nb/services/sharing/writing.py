@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import platform
-import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Dataset, Experiment, Job, Label, Workflow
 from lumigator_nb.display.meter import Meter, metered
 from lumigator_nb.errors import DamagedError, InvalidInputError, NotFoundError
+from lumigator_nb.files import whole_file
 from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.services.sharing import manifest as parts
 from lumigator_nb.services.sharing.safety import refuse_secret_fields, refuse_secret_values, without_code
@@ -86,7 +85,7 @@ def export(
         raise InvalidInputError(f"data cannot be {data!r}", "'full', or 'hash' to leave the examples out")
     target = Path(path).expanduser()
     with reading(database) as work:
-        record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+        record = work.experiments.get(experiment)
         workflows = work.workflows.of_experiment(record.id)
         jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
         by_workflow = {each.id: [job for job in jobs if job.workflow_id == each.id] for each in workflows}
@@ -278,14 +277,8 @@ def _replaced(target: Path) -> Iterator[IO[bytes]]:
             f"{target} is a folder" if target.is_dir() else f"there is no folder {target.parent}",
             "name a file in a folder that is there, such as 'x.lumi.zip'",
         )
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        with draft.open("xb") as file:
+        with whole_file(target) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
     except OSError as error:
         raise InvalidInputError(f"cannot write {target}: {error.strerror or error}", "choose another folder") from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -11,11 +11,10 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -30,13 +29,12 @@ from lumigator_nb.errors import InUseError, InvalidInputError, LumigatorError, N
 from lumigator_nb.services import deletion
 from lumigator_nb.specs import Status, now
 from lumigator_nb.storage import layout
-from lumigator_nb.storage.store import Abandoned, Entry, Store
+from lumigator_nb.storage.store import Abandoned, Store
 
 OLDER_THAN = timedelta(hours=24)
 KEPT_BACKUPS = 5
 # Of this many folders a database that is the store's own knows at least one.
 _FOREIGN = 20
-_NEVER = datetime.min.replace(tzinfo=UTC)
 _ENDED = [status.value for status in Status if status.ended]
 DATASET, WORKFLOW, UPLOAD, KEYS = "dataset", "workflow", "upload cut off", "API keys of an ended workflow"
 BACKUP, ANNOTATION, NOTE = "database backup", "annotation", "note of an ended workflow"
@@ -44,10 +42,9 @@ TEMPORARY = "temporary folder of a killed process"
 _TABLES: dict[str, type[Dataset] | type[Workflow]] = {"datasets": Dataset, "workflows": Workflow}
 _KINDS = {"datasets": DATASET, "workflows": WORKFLOW}
 # The store may lie in a bucket beside other people's files: only what is named like ours is ever looked at.
-_OURS = re.compile(r"(datasets|workflows)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
-_NOTE = re.compile(
-    rf"(?:{layout.ENDED}|{layout.QUEUE})/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})[-.][a-z0-9.]+"
-)
+_ID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_OURS = re.compile(f"(datasets|workflows)/{_ID}/")
+_NOTE = re.compile(f"(?:{layout.ENDED}|{layout.QUEUE})/{_ID}[-.][a-z0-9.]+")
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def collect(
     removed, problems = [], []
     for orphan in found.orphans:
         try:
-            if _REMOVERS[orphan.kind](database, store, orphan, older_than):
+            if _remove(database, store, orphan, older_than):
                 removed.append(orphan)
         except LumigatorError as error:
             problems.append(f"{orphan.name} could not be removed: {error.message}")
@@ -159,50 +156,45 @@ def _is_old(modified: datetime, older_than: timedelta) -> bool:
     return now() - modified >= older_than
 
 
-@dataclass
-class _Folder:
-    """One folder of a dataset or workflow, as far as its files have been counted."""
-
-    kind: str
-    name: str
-    id: str
-    n_files: int = 0
-    n_bytes: int = 0
-    modified: datetime = _NEVER
-
-    def add(self, entry: Entry | Orphan) -> None:
-        self.n_files += 1
-        self.n_bytes += entry.size if isinstance(entry, Entry) else entry.n_bytes
-        self.modified = max(self.modified, entry.modified)
-
-    @property
-    def orphan(self) -> Orphan:
-        return Orphan(self.kind, self.name, self.n_files, self.n_bytes, self.modified)
-
-
 def _all(database: Database, store: Store) -> Iterator[Orphan]:
     # Files are listed before rows: of what was uploaded in between the row is seen.
     uploads = [_upload(store, each) for each in store.abandoned_uploads()]
-    folders: dict[str, _Folder] = {}
-    keys: list[Entry] = []
-    listed: Iterable[Entry | Orphan] = chain(uploads, *(store.entries(root) for root in _TABLES))
-    for entry in listed:
-        match = _OURS.match(entry.name)
-        if match:
-            root, key = match[1], match[2]
-            folders.setdefault(match[0], _Folder(_KINDS[root], f"{root}/{key}", key)).add(entry)
-            keys += [entry] if isinstance(entry, Entry) and entry.name == layout.sealed_keys(key) else []
-    notes = [*store.entries(layout.ENDED), *store.entries(layout.QUEUE)]
+    entries = [entry for root in (*_TABLES, layout.ENDED, layout.QUEUE) for entry in store.entries(root)]
     known = {root: _known(database, table) for root, table in _TABLES.items()}
-    orphaned = [folder for folder in folders.values() if folder.id not in known[folder.name.partition("/")[0]]]
-    yield from (folder.orphan for folder in orphaned)
-    gone = {folder.name for folder in orphaned}
-    yield from (upload for upload in uploads if _parent(upload.name) not in gone)
-    ended = [each for each in keys if known["workflows"].get(_parent(each.name).partition("/")[2])]
-    yield from (Orphan(KEYS, each.name, 1, each.size, each.modified) for each in ended)
-    yield from _notes(notes, known["workflows"])
+    files = []
+    for entry in entries:
+        if orphan := _orphan_of(entry.name, known):
+            files.append(Orphan(*orphan, 1, entry.size, entry.modified))
+    for upload in uploads:
+        kind, name = _orphan_of(upload.name, known) or (UPLOAD, "")
+        # What was cut off in a folder without a row is part of the folder, and keeps it while it is young.
+        inside = kind in (DATASET, WORKFLOW)
+        files.append(replace(upload, kind=kind, name=name, upload_id="") if inside else upload)
+    together: dict[tuple[str, str, str], list[Orphan]] = {}
+    for file in files:
+        together.setdefault((file.kind, file.name, file.upload_id), []).append(file)
+    for parts in together.values():
+        size, newest = sum(part.n_bytes for part in parts), max(part.modified for part in parts)
+        yield replace(parts[0], n_files=len(parts), n_bytes=size, modified=newest)
     yield from _backups(database)
     yield from _annotations(database)
+
+
+def _orphan_of(name: str, known: Mapping[str, Mapping[str, bool]]) -> tuple[str, str] | None:
+    """The kind and name of the orphan that a file is, or belongs to; None where it is needed, or is not ours.
+
+    Args:
+        known: by the root folder, of each row's id whether it is of a workflow that has ended.
+    """
+    if match := _OURS.match(name):
+        root, key = match.groups()
+        if key not in known[root]:
+            return _KINDS[root], f"{root}/{key}"
+        # A workflow's end takes its keys along, unless its worker is killed.
+        return (KEYS, name) if known[root][key] and name == layout.sealed_keys(key) else None
+    # Notes, too, are removed by somebody who may be killed.
+    match = _NOTE.fullmatch(name)
+    return (NOTE, name) if match and known["workflows"].get(match[1], True) else None
 
 
 def _upload(store: Store, found: Abandoned) -> Orphan:
@@ -213,25 +205,12 @@ def _upload(store: Store, found: Abandoned) -> Orphan:
     return Orphan(UPLOAD, found.name, 1, size, found.started, found.upload_id)
 
 
-def _parent(name: str) -> str:
-    """The folder of the dataset or workflow that a file belongs to."""
-    return "/".join(name.split("/")[:2])
-
-
 def _known(database: Database, table: type[Dataset] | type[Workflow]) -> dict[str, bool]:
     """The ids of all rows; of workflows, whether they have ended."""
     ended = col(Workflow.status).in_(_ENDED) if table is Workflow else sa.false()
     with reading(database) as work:
         rows = work.session.execute(sa.select(col(table.id), ended).select_from(table))
         return {key: bool(value) for key, value in rows}
-
-
-def _notes(entries: Iterable[Entry], workflows: dict[str, bool]) -> Iterator[Orphan]:
-    """Those of workflows that are recorded as ended, or gone: whoever was to remove them was killed."""
-    for entry in entries:
-        match = _NOTE.fullmatch(entry.name)
-        if match and workflows.get(match[1], True):
-            yield Orphan(NOTE, entry.name, 1, entry.size, entry.modified)
 
 
 def _backups(database: Database) -> Iterator[Orphan]:
@@ -289,72 +268,47 @@ def _annotations(database: Database) -> Iterator[Orphan]:
             yield Orphan(ANNOTATION, experiment.name, 0, 0, max([experiment.created_at, *times]))
 
 
-def _remove_folder(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """Whoever was about to write a row for this would have written files lately, or the row by now: look again.
-
-    Between this look and the removal lie milliseconds, between the last file and its row at most the time of a
-    commit, and the last file is `older_than` old: nobody can still be about to write the row.
-    """
-    root, _, key = orphan.name.partition("/")
-    if any(not _is_old(entry.modified, older_than) for entry in store.entries(orphan.name)):
-        return False
-    with reading(database) as work:
-        if work.session.get(_TABLES[root], key) is not None:
+def _remove(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
+    """Remove an orphan, and return whether it still was one."""
+    if orphan.kind in (DATASET, WORKFLOW, KEYS):
+        return _remove_files(database, store, orphan, older_than)
+    if orphan.kind == ANNOTATION:
+        # The deletion looks again, under lock, and refuses where the experiment has come to life.
+        try:
+            deletion.of_experiment(database, store, orphan.name)
+        except (InUseError, NotFoundError):
             return False
-    store.delete(orphan.name)
+    elif orphan.kind == UPLOAD:
+        # Nobody can come to point to it: it was never published under its name.
+        store.remove_abandoned(Abandoned(orphan.name, orphan.modified, orphan.upload_id))
+    elif orphan.kind == NOTE:
+        # Of a workflow that was resumed meanwhile results are found without it, and its place in the queue is another.
+        store.delete(orphan.name)
+    elif orphan.kind == BACKUP:
+        Path(orphan.name).unlink(missing_ok=True)
+    else:
+        shutil.rmtree(orphan.name, ignore_errors=True)
+        return not Path(orphan.name).exists()
     return True
 
 
-def _remove_upload(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    # Nobody can come to point to it: it was never published under its name.
-    store.remove_abandoned(Abandoned(orphan.name, orphan.modified, orphan.upload_id))
-    return True
+def _remove_files(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
+    """Remove what had no row, or the keys of what had ended, unless a second look shows otherwise.
 
-
-def _remove_keys(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """Keys of a workflow that was resumed meanwhile were sealed anew, and are young."""
+    Whoever was about to write a row would have written files lately, or the row by now; keys of a workflow that was
+    resumed were sealed anew, and are young. Between this look and the removal lie milliseconds, between the last file
+    and its row at most the time of a commit, and the last file is `older_than` old: nobody can still be about to write
+    the row.
+    """
+    root, key, *_ = orphan.name.split("/")
+    entries = store.entries(f"{root}/{key}")
+    if orphan.kind == KEYS:
+        entries = [entry for entry in entries if entry.name == orphan.name]
+    if any(not _is_old(entry.modified, older_than) for entry in entries):
+        return False
     with reading(database) as work:
-        workflow = work.workflows.find(_parent(orphan.name).partition("/")[2])
-    files = {each.name: each for each in store.entries(_parent(orphan.name))}
-    entry = files.get(orphan.name)
-    if entry is None or not _is_old(entry.modified, older_than) or (workflow and not workflow.status.ended):
+        row = work.session.get(_TABLES[root], key)
+    if row is not None and not (orphan.kind == KEYS and isinstance(row, Workflow) and row.status.ended):
         return False
     store.delete(orphan.name)
     return True
-
-
-def _remove_note(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """Of a workflow that was resumed meanwhile results are found without it, and its place in the queue is another."""
-    store.delete(orphan.name)
-    return True
-
-
-def _remove_backup(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    Path(orphan.name).unlink(missing_ok=True)
-    return True
-
-
-def _remove_temporary(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    shutil.rmtree(orphan.name, ignore_errors=True)
-    return not Path(orphan.name).exists()
-
-
-def _remove_annotation(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """The deletion looks again, under lock, and refuses where the experiment has come to life."""
-    try:
-        deletion.of_experiment(database, store, orphan.name)
-    except (InUseError, NotFoundError):
-        return False
-    return True
-
-
-_REMOVERS: dict[str, Callable[[Database, Store, Orphan, timedelta], bool]] = {
-    DATASET: _remove_folder,
-    WORKFLOW: _remove_folder,
-    UPLOAD: _remove_upload,
-    KEYS: _remove_keys,
-    BACKUP: _remove_backup,
-    ANNOTATION: _remove_annotation,
-    NOTE: _remove_note,
-    TEMPORARY: _remove_temporary,
-}

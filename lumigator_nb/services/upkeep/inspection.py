@@ -102,7 +102,9 @@ def inspect(
             if workflow.experiment_id in experiments:
                 inspector.workflow(workflow, experiments[workflow.experiment_id], scores.get(workflow.id, {}))
             report("workflow", next(numbers), looked_at["workflow"])
-    inspector.faults += _orphans(database, store, older_than)
+    for orphan in garbage.find(database, store, older_than).orphans:
+        what = f"belongs to nobody ({orphan.kind})"
+        inspector.faults.append(Fault(orphan.name, what, "lumigator-nb gc removes it", "gc"))
     inspector.faults += faults_of_secrets(secrets) if secrets else ()
     return Inspection(tuple(inspector.faults), looked_at)
 
@@ -330,8 +332,3 @@ def _surroundings(
         by_id = {experiment.id: experiment for experiment in experiments}
         jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
     return by_id, {job.workflow_id: job.scores for job in jobs if job.step is Step.EVALUATION}
-
-
-def _orphans(database: Database, store: Store, older_than: timedelta) -> Iterator[Fault]:
-    for orphan in garbage.find(database, store, older_than).orphans:
-        yield Fault(orphan.name, f"belongs to nobody ({orphan.kind})", "lumigator-nb gc removes it", "gc")

@@ -21,7 +21,7 @@ from lumigator_nb._version import __version__
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.record_views import TALLIED, shown_options, without_secrets
-from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
+from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow, key_of
 from lumigator_nb.display import render
 from lumigator_nb.display.html import clipped, fragment, table, tag, unfolding
 from lumigator_nb.display.render import Rendered
@@ -131,7 +131,7 @@ def of(database: Database, workflow: Workflow | str) -> Provenance:
     Raises:
         NotFoundError: there is no such workflow.
     """
-    key = workflow if isinstance(workflow, str) else workflow.id
+    key = key_of(workflow)
     with reading(database) as work:
         record = work.workflows.find(key)
         if record is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,8 @@ def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard
         metrics=(),
         shard_size=shard_size,
     )
-    for shard, rows in enumerate(_parts(predictions, shard_size)):
-        results.write_predictions(store, spec, shard, rows)
+    for shard, start in enumerate(range(0, len(predictions), shard_size)):
+        results.write_predictions(store, spec, shard, predictions[start : start + shard_size])
     tally = results.tally(store, workflow.id)
     result = StepResult(
         step=Step.INFERENCE,
@@ -75,10 +74,6 @@ def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard
         details={"source": "recorded by the user", **tally.details},
     )
     results.write_result(store, workflow.id, result)
-
-
-def _parts(predictions: list[Prediction], size: int) -> Iterator[list[Prediction]]:
-    return (predictions[start : start + size] for start in range(0, len(predictions), size))
 
 
 def _frame(predictions: pd.DataFrame | Path | str, examples: pd.DataFrame) -> pd.DataFrame:

@@ -138,7 +138,7 @@ def reproduce(
         JobFailedError: the model did not answer this time, or the budget was reached.
         ConfigurationError, ClusterUnavailableError: as of :meth:`Workflows.launch`.
     """
-    (before,) = workflows.refresh([workflows.get(workflow if isinstance(workflow, str) else workflow.id)])
+    (before,) = workflows.refresh([workflows.get(workflow)])
     asked = _model(before, model)
     experiment = experiments.get(before.experiment_id)
     limit = before.launch.budget if budget is None else budget

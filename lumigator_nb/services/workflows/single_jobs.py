@@ -185,7 +185,7 @@ class Jobs:
             As :meth:`Workflows.launch`.
             InvalidInputError: the dataset has a column of that name already.
         """
-        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        chosen = self._datasets.get(dataset)
         taken = {"example", *chosen.profile["metadata"], *(["ground_truth"] if chosen.has_ground_truth else [])}
         if to_dataset and column in taken:
             raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
@@ -206,7 +206,7 @@ class Jobs:
         launch: Launch | None = None,
     ) -> Asked:
         """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
-        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        chosen = self._datasets.get(dataset)
         return self._asked(
             Purpose.ANNOTATION, chosen, model, "ground_truth", max_samples, task=task, name=name,
             description=description, launch=launch, owes_dataset=True,
@@ -236,7 +236,7 @@ class Jobs:
             DatasetError: there is no such column.
             As :meth:`Experiments.create` and :meth:`Workflows.record`.
         """
-        chosen = self._datasets.get(dataset if isinstance(dataset, str) else dataset.id)
+        chosen = self._datasets.get(dataset)
         if column not in chosen.profile["metadata"]:
             raise DatasetError(
                 f"dataset {chosen.name!r} has no column {column!r} with predictions to score",

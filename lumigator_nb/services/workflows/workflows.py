@@ -20,7 +20,7 @@ from lumigator_nb.cluster import Cluster, JobState
 from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import UnitOfWork, reading, writing
-from lumigator_nb.database.records import Experiment, Job, Workflow
+from lumigator_nb.database.records import Experiment, Job, Workflow, key_of
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.display.text import skipped
 from lumigator_nb.errors import (
@@ -246,7 +246,7 @@ class Workflows:
         Raises:
             NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
         """
-        key = workflow if isinstance(workflow, str) else workflow.id
+        key = key_of(workflow)
         return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
 
     def finish_deletions(self) -> None:
@@ -272,7 +272,7 @@ class Workflows:
     ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
         chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
-            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            record = work.experiments.get(experiment)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
         if fresh:  # whoever enqueues does not wait for the cluster; a judge without its key is skipped
             self.submitter.check(chosen)
@@ -348,7 +348,7 @@ class Workflows:
             ClusterUnavailableError: the cluster does not answer.
         """
         with reading(self._database) as work:
-            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            record = work.experiments.get(experiment)
         self.submitter.check([], () if skipping else record.metrics)
         self.submitter.check_cluster(record.metrics)
         ended = [workflow for workflow in self.refresh(record if only is None else only) if workflow.status.ended]
@@ -388,7 +388,7 @@ class Workflows:
             DatasetError: rows are missing, there are too many, or one belongs to no example.
         """
         with reading(self._database) as work:
-            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            record = work.experiments.get(experiment)
             dataset, before = work.data_of(record), work.workflows.of_experiment(record.id)
         rows = recording.read(self._store, dataset, predictions)
         draft = claims.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
@@ -430,7 +430,7 @@ class Workflows:
         """
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
-            record = work.experiments.get(experiment if isinstance(experiment, str) else experiment.id)
+            record = work.experiments.get(experiment)
             dataset = work.data_of(record)
         return estimates.of_experiment(self._store, record, dataset, chosen, pilot, budget, self.submitter)
 
@@ -573,8 +573,8 @@ class Workflows:
                 found[workflow.experiment_id].append(workflow)
         return found
 
-    def get(self, key: str) -> Workflow:
-        """Return the workflow of that id, or of 6 or more characters of its beginning."""
+    def get(self, key: Workflow | str) -> Workflow:
+        """Return the workflow of that id, or of 6 or more characters of its beginning; of a record, as it is now."""
         with reading(self._database) as work:
             return work.workflows.get(key)
 
@@ -595,7 +595,7 @@ class Workflows:
             experiments: records or ids.
         """
         with reading(self._database) as work:
-            return work.workflows.counts([each if isinstance(each, str) else each.id for each in experiments])
+            return work.workflows.counts([key_of(each) for each in experiments])
 
     def jobs(self, target: Target) -> builtins.list[Job]:
         """Return the jobs of workflows, in the order of workflows and steps."""
