@@ -27,13 +27,6 @@ from lumigator_nb.services.names import checked_name
 from lumigator_nb.specs import MetricSpec, Purpose, Sample, Status, Summarization, Task, now
 from lumigator_nb.storage.store import Store
 
-# What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
-_DEFAULT_METRICS = {
-    "summarization": ("rouge", "meteor", "bleu", "chrf", "length"),
-    "translation": ("bleu", "chrf", "meteor", "ter", "length"),
-    "text_generation": ("rouge", "bleu", "meteor", "chrf", "length"),
-}
-
 
 class Experiments:
     """The experiments of a workspace.
@@ -387,7 +380,7 @@ def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]
 def default_metrics(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
     """Return the usual metrics of a task, less those that this dataset, language or installation does not allow."""
     chosen = []
-    for name in _DEFAULT_METRICS[task.kind]:
+    for name in metrics.defaults(task.kind):
         spec = metrics.localized(metrics.parse(name), task.target)
         with suppress(LumigatorError):
             check_metrics([spec], dataset, task)

@@ -216,7 +216,7 @@ def _yours_code(model: Model) -> str:
 
 
 def _metric_code(metric: MetricSpec) -> str:
-    if metric.name == "_function":
+    if metric.is_function:
         return metric.title  # what it does only its owner has
     return f"lm.MetricSpec(name={metric.name!r}, options={metric.options!r})" if metric.options else repr(metric.name)
 
