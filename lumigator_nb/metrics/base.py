@@ -185,6 +185,7 @@ class Metric(ABC):
         on_gpu: whether it computes with a network, on a GPU where it is given one.
         default_for: kinds of tasks that it scores where an experiment names no metrics, such as "summarization".
         modules: what must be importable before it can score; the `extra` of this package brings them.
+        optional_modules: what else that extra brings, and can come from elsewhere.
         packages: names of the distributions that take part in its scores; their versions are recorded.
         uses_pandas: whether it may hand objects of pandas to pyarrow; a worker starts sooner without pandas.
         runs_user_code: whether it calls a function of the user's, which nothing but an evaluation does.
@@ -201,6 +202,7 @@ class Metric(ABC):
     on_gpu: ClassVar[bool] = False
     default_for: ClassVar[frozenset[str]] = frozenset()
     modules: ClassVar[tuple[str, ...]] = ()
+    optional_modules: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
     uses_pandas: ClassVar[bool] = True

@@ -45,6 +45,7 @@ class Meteor(Metric):
     display_name = "METEOR"
     default_for = frozenset({"summarization", "translation", "text_generation"})
     extra = "meteor"
+    optional_modules = ("punkt",)
     packages = ("nltk",)
     uses_pandas = False
     infos = (

@@ -158,6 +158,11 @@ def headline(score: str) -> int:
     return found.headline if found else 0
 
 
+def extra_of(module: str) -> str | None:
+    """Return the extra of this package that brings a module which some metric needs."""
+    return next((cls.extra for cls in _METRICS.values() if module in (*cls.modules, *cls.optional_modules)), None)
+
+
 def models_of(specs: Iterable[MetricSpec]) -> list[Model]:
     """Return the language models that metrics ask."""
     return [model for spec in specs for model in create(spec).asks]

@@ -30,7 +30,7 @@ def test_there_is_enough_to_choose_from() -> None:
 def test_every_entry_is_true_to_what_is_installed(model) -> None:
     from any_llm import AnyLLM
 
-    assert model.provider in models.providers()
+    assert model.provider in models.known()
     if model.provider in AnyLLM.get_supported_providers() and model.provider != "gemini":
         name = AnyLLM.get_provider_class(model.provider).ENV_API_KEY_NAME
         assert model.api_key in ((None, name) if model.base_url else (name,))

@@ -102,7 +102,7 @@ def installed(tmp_path, monkeypatch):
 
 def test_an_installed_package_brings_a_provider_that_is_loaded_when_asked_for(installed):
     installed(THIRD_PARTY)
-    assert {"baseline", "hf", "mute", "openai", "shout"} <= set(models.providers())
+    assert {"baseline", "hf", "mute", "openai", "shout"} <= set(models.known())
     assert "shouting" not in sys.modules
     assert models.predict("shout/loud", ["hi"])[0].text == "HI"
     with pytest.raises(ConfigurationError, match="'mute'"):

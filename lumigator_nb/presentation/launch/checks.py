@@ -196,4 +196,4 @@ def _sample(form: LaunchForm) -> None:
 def _setting(name: str, form: LaunchForm) -> None:
     value = (whole if SETTINGS[name] is int else amount)(getattr(form, name))
     given: dict[str, Any] = {} if value is None else {name: value}
-    Model("baseline/copy", **given)
+    Model("any/model", **given)

@@ -126,7 +126,7 @@ class LaunchForm:
         form._entered.add("metrics")
         for workflow in ws.workflows.of(experiment):
             model = workflow.model
-            if model.repeat == 1 and model.provider not in (models.RECORDED, "function"):
+            if model.repeat == 1 and not models.recipe_of(model):
                 form.added[model.label] = model
         form.models = tuple(form.added)
         form.sample = str(experiment.sample.n) if experiment.sample else ""

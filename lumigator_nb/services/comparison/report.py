@@ -17,6 +17,7 @@ from lumigator_nb.database.record_views import (
 from lumigator_nb.display.costs import COST_TITLE
 from lumigator_nb.display.html import Html, card, clipped, join, name, page, table, tag
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
+from lumigator_nb.models import recipe_of
 from lumigator_nb.services.comparison.overview import (
     chart,
     cost_and_speed,
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
 REPORTED_EXAMPLES = 20
 # Versions and costs stand elsewhere in the report.
 _NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
-
-
-# Models that a recipe cannot make again.
-_YOURS = {
-    "recorded": "ws.workflows.record(ex, name={name}, predictions=...)\n",
-    "function": "ws.workflows.launch(ex, lm.Model.from_function(..., name={name}, label={label}))\n",
-}
 
 
 def report(comparison: Comparison) -> str:
@@ -181,9 +175,10 @@ def recipe(comparison: Comparison) -> str:
     upload: list[tuple[str, object]] = [("name", dataset.name), ("example", dataset.columns["example"])]
     upload += [("ground_truth", truths if len(truths) > 1 else truths[0])] if truths else []
     metrics = ", ".join(_metric_code(metric) for metric in experiment.metrics)
-    launched = [workflow.model for workflow in comparison.workflows if workflow.model.provider not in _YOURS]
+    launched = [workflow.model for workflow in comparison.workflows if not recipe_of(workflow.model)]
     models = "".join(f"    {_model_code(model)},\n" for model in launched)
-    yours = "".join(_yours_code(workflow.model) for workflow in comparison.workflows)
+    # Models that only their owner has; what is to be put in stands as an ellipsis.
+    yours = "".join(recipe_of(workflow.model) or "" for workflow in comparison.workflows)
     bootstrap = settings(
         (name, getattr(comparison, name))
         for name in ("confidence", "n_resamples", "seed", "groups")
@@ -207,12 +202,6 @@ def _task_code(task: Task) -> str:
     shots = f"[{', '.join(f'lm.Shot(**{shot.model_dump()!r})' for shot in task.shots)}]"
     parts = [f"{name}={shots if name == 'shots' else repr(value)}" for name, value in given]
     return f"lm.Task({', '.join(parts)})"
-
-
-def _yours_code(model: Model) -> str:
-    """The line for a model that only its owner has; what he must put in stands as an ellipsis."""
-    template = _YOURS.get(model.provider, "")
-    return template.format(name=repr(model.name), label=repr(model.label))
 
 
 def _metric_code(metric: MetricSpec) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lumigator_nb import metrics
+from lumigator_nb import metrics, models
 from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.security.redaction import NAME, Redactor, secret_field
 from lumigator_nb.specs import MetricSpec, Model
@@ -68,7 +68,7 @@ def _harmless_options(provider: Any, address: Any, options: dict[str, Any]) -> t
         taken.append("trust_remote_code")
     if address is not None and kept.pop("api_key_name", None):
         taken.append(f"the name of the key for {address}")
-    if provider == "function":
+    if models.runs_user_code(provider):
         kept["import"] = None
         taken.append("its function")
     return kept, taken

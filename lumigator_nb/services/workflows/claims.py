@@ -31,7 +31,7 @@ def checked_models(
         given = [given]
     chosen = [Model(model) if isinstance(model, str) else model for model in given]
     if not chosen:
-        raise InvalidInputError("there is no model to launch", f"providers: {', '.join(models.providers())}")
+        raise InvalidInputError("there is no model to launch", f"providers: {', '.join(models.known())}")
     if repeats < 1:
         raise InvalidInputError(f"repeats must be 1 or more, got {repeats}")
     for model in chosen:
