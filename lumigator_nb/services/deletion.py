@@ -21,7 +21,7 @@ from lumigator_nb import models
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import UnitOfWork, reading, writing
 from lumigator_nb.database.records import Dataset, Experiment, Label, Workflow
-from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
+from lumigator_nb.errors import InUseError, LumigatorError, WaitTimeoutError
 from lumigator_nb.services import deletion_view as shown
 from lumigator_nb.services import removal
 from lumigator_nb.specs import Status
@@ -149,17 +149,6 @@ def of_dataset(
 
 def _named(experiment: Experiment) -> str:
     return experiment.name if experiment.job_name is None else f"job {experiment.job_name!r}"
-
-
-def required(stop: Stop | None) -> Stop:
-    """Return what ends workflows.
-
-    Raises:
-        ConfigurationError: nobody gave it, as outside a workspace.
-    """
-    if stop is None:
-        raise ConfigurationError("stopping workflows needs a workspace", "lm.connect().experiments.delete(…)")
-    return stop
 
 
 def _delete(

@@ -13,8 +13,6 @@ from sqlalchemy import ColumnElement
 from sqlmodel import col
 
 from lumigator_nb import metrics
-from lumigator_nb.config import Settings
-from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Order, UnitOfWork, reading, writing
 from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.errors import InvalidInputError, LumigatorError
@@ -22,28 +20,23 @@ from lumigator_nb.models.prompts.conversation import check as check_task
 from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion
 from lumigator_nb.services.access.secrets import redactor_of
-from lumigator_nb.services.deletion import Deletion, Stop, required
+from lumigator_nb.services.deletion import Deletion, Stop
 from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.specs import MetricSpec, Purpose, Sample, Status, Summarization, Task, now
-from lumigator_nb.storage.store import Store
 
 
 class Experiments:
     """The experiments of a workspace.
 
     Args:
-        computes_here: whether metrics are computed with this machine's packages, so that a missing one is refused.
-
-    Attributes:
-        stopper: ends workflows that are under way; a workspace sets it.
+        stop: ends workflows that are under way.
     """
 
-    def __init__(self, database: Database, store: Store, settings: Settings, *, computes_here: bool = True) -> None:
-        self._database = database
-        self._store = store
-        self._settings = settings
-        self._computes_here = computes_here
-        self.stopper: Stop | None = None
+    def __init__(self, runtime: Runtime, stop: Stop) -> None:
+        self._database, self._store, self._settings = runtime.database, runtime.store, runtime.settings
+        self._computes_here = runtime.computes_here
+        self._stop = stop
 
     def create(
         self,
@@ -321,8 +314,8 @@ class Experiments:
             ClusterUnavailableError: the cluster, which must stop one, does not answer.
         """
         key = experiment if isinstance(experiment, str) else experiment.id
-        stopper = required(self.stopper) if stop else None
-        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper, wait=wait)
+        stopping = self._stop if stop else None
+        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopping, wait=wait)
 
 
 def _sample(dataset: Dataset, n: int | None) -> Sample | None:
