@@ -419,11 +419,16 @@ class MetricSpec(Value):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def is_function(self) -> bool:
+        """Whether it was made from a function by ``@lm.metric``."""
+        return self.name == "_function"
+
+    @property
     def title(self) -> str:
         """What tables call it: a judge by its criterion and a function by its own name, else the metric's name."""
         if self.name == "jury" and "name" not in self.options:
             return MetricSpec.model_validate(self.options["judges"][0]).title
-        own = self.name in ("_function", "judge", "jury")
+        own = self.is_function or self.name in ("judge", "jury")
         return str(self.options.get("name") or self.options.get("criterion")) if own else self.name
 
     @property

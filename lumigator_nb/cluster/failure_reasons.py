@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 
+from lumigator_nb import metrics, models
 from lumigator_nb.cluster import JobState
 
 _LESS = "give the model a smaller batch (lm.Model(…, batch_size=…)) or the cluster's nodes more memory, and resume"
@@ -12,13 +13,8 @@ MEMORY = f"for lack of memory: {_LESS}"
 # Of Ray's memory monitor, Python, and torch on a GPU.
 _SHORT_OF_MEMORY = re.compile(r"running low on memory|\bMemoryError\b|\bOutOfMemoryError\b|CUDA out of memory")
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
-# Modules that only some workers need; what all need comes with the package itself.
-_EXTRAS = {
-    **dict.fromkeys(("s3fs", "aiobotocore", "botocore"), "[s3]"),
-    **dict.fromkeys(("torch", "transformers", "accelerate", "sentencepiece", "gguf"), "[hf]"),
-    **dict.fromkeys(("any_llm", "openai", "genai_prices", "certifi"), "[api]"),
-    **{"gcsfs": "[gcs]", "adlfs": "[azure]", "bert_score": "[bertscore]", "punkt": "[meteor]"},
-}
+# Modules that only some stores need; models and metrics tell their own. What all need comes with the package itself.
+_OF_STORES = {"s3fs": "s3", "aiobotocore": "s3", "botocore": "s3", "gcsfs": "gcs", "adlfs": "azure"}
 _LOG = re.compile(r", last available logs.*?:$", re.MULTILINE)
 _LONGEST = 300
 
@@ -46,9 +42,13 @@ def remedy(error: str) -> str | None:
     if _SHORT_OF_MEMORY.search(error):
         return _LESS
     if missing := _MISSING.search(error):
-        package = f"lumigator-nb{_EXTRAS.get(missing[1].partition('.')[0], '')}"
-        return f"pip install '{package}' on the cluster's nodes, and resume"
+        return f"pip install '{_requirement(missing[1].partition('.')[0])}' on the cluster's nodes, and resume"
     return None
+
+
+def _requirement(module: str) -> str:
+    extra = _OF_STORES.get(module) or models.extra_of(module) or metrics.extra_of(module)
+    return f"lumigator-nb[{extra}]" if extra else "lumigator-nb"
 
 
 def _parts(message: str) -> tuple[str, list[str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lumigator_nb import metrics
 from lumigator_nb.database.records import Dataset, Experiment, Job, Record, Workflow
 from lumigator_nb.display import render
 from lumigator_nb.display.costs import dollars, seconds
 from lumigator_nb.display.html import Html, card, chip, clipped, fragment, status_chip, table, unfolding
 from lumigator_nb.display.text import MISSING, aligned, count, duration, moment, one_line, percent, settings, size
+from lumigator_nb.errors import UnknownMetricError
 from lumigator_nb.specs import GenerationConfig, Launch, MetricSpec, Model, Status, Task, language_name
 
 Fact = tuple[str, object]
@@ -137,20 +140,10 @@ def describe_launch(launch: Launch) -> str:
 
 
 def describe_metric(metric: MetricSpec) -> str:
-    """Return a metric's name with its options; a function by its name, a judge by what it judges and who it is."""
-    options = metric.options
-    if metric.name == "_function":
-        return f"{metric.title} (a function)"
-    if metric.name == "judge":
-        return f"judge {metric.title} ({_judge(options)})"
-    if metric.name == "jury":
-        return f"jury {metric.title} ({', '.join(_judge(judge['options']) for judge in options['judges'])})"
-    return f"{metric.name}({settings(options.items())})" if options else metric.name
-
-
-def _judge(options: Mapping[str, Any]) -> str:
-    model = options.get("model", {})
-    return str(model.get("label")) if isinstance(model, Mapping) else str(model)
+    """Return a metric in a line, as its class describes it; one that is not installed by its name and options."""
+    with suppress(UnknownMetricError):
+        return metrics.class_of(metric).describe(metric)
+    return metrics.Metric.describe(metric)
 
 
 def _shown(record: Record) -> _Shown:

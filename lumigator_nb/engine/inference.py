@@ -211,7 +211,8 @@ class Work:
 
     def _pending(self, shards: Iterable[int]) -> Iterator[Request]:
         """The requests that nothing in the store answers; the others are settled on the way."""
-        columns = None if self._spec.task.template or self._spec.model.provider == "function" else ["example"]
+        all_columns = self._spec.task.template or models.runs_user_code(self._spec.model.provider)
+        columns = None if all_columns else ["example"]
         with results.row_reader(self._store, self._spec.dataset, columns, self._spec.sample) as rows:
             for shard in shards:
                 if self._samples:

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lumigator_nb import metrics
+from lumigator_nb import metrics, models
 from lumigator_nb._version import __version__
 from lumigator_nb.engine import evaluation, inference, process_setup
 from lumigator_nb.engine.evaluation import Scored
@@ -29,10 +29,8 @@ log = logging.getLogger(__name__)
 
 Ended = Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
 
-# Packages that take part in an answer, by provider, or in all.
+# Packages that take part in every answer.
 _ALWAYS = ("ray", "numpy", "pyarrow")
-_OF_PROVIDERS = {"hf": ("torch", "transformers", "tokenizers", "huggingface_hub"), "baseline": (), "recorded": ()}
-_OF_OTHER_PROVIDERS = ("any-llm-sdk",)
 
 
 class Crew(Protocol):
@@ -116,11 +114,11 @@ def _result(step: Step, spec: WorkflowSpec, started_at: datetime, outcome: _Outc
     )
 
 
-def versions(models: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, str]:
+def versions(asked: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, str]:
     """Return the versions of the packages by which models answer and metrics score, as far as they are installed."""
     names = list(_ALWAYS)
-    for model in [*models, *metrics.models_of(specs)]:
-        names += _packages_of(model)
+    for model in [*asked, *metrics.models_of(specs)]:
+        names += models.packages_of(model)
     names += [name for spec in specs for name in metrics.class_of(spec).packages]
     found = {name: _version(name) for name in dict.fromkeys(names)}
     return {name: text for name, text in found.items() if text is not None}
@@ -141,13 +139,6 @@ def _replaced(value: Any, home: re.Pattern[str]) -> Any:
     if isinstance(value, Mapping):
         return {name: _replaced(inner, home) for name, inner in value.items()}
     return [_replaced(inner, home) for inner in value] if isinstance(value, list) else value
-
-
-def _packages_of(model: Model) -> Sequence[str]:
-    if model.provider == "function":
-        # Most modules are called as the package that brings them.
-        return [str(model.options.get("import") or "").partition(":")[0].partition(".")[0]]
-    return _OF_PROVIDERS.get(model.provider, _OF_OTHER_PROVIDERS)
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 
 import pyarrow as pa
 
-from lumigator_nb import metrics
+from lumigator_nb import metrics, models
 from lumigator_nb.engine import process_setup, steps
 from lumigator_nb.engine.pool import ray_connection, shared_rates, sizing, supervisor
 from lumigator_nb.errors import LumigatorError
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _may_use_pandas(spec: WorkflowSpec) -> bool:
-    if spec.model.provider == "function":
+    if models.runs_user_code(spec.model.provider):
         return True
     try:
         return any(metrics.class_of(metric).uses_pandas for metric in spec.metrics)

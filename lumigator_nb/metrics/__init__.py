@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from lumigator_nb.metrics import bertscore, comet, functions, length, matching, meteor, ngrams, rouge
+from lumigator_nb.metrics import bertscore, comet, functions, length, matching, meteor, ngrams, registry, rouge
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
 from lumigator_nb.metrics.functions import metric, pickled_by, replaces
-from lumigator_nb.metrics.judges import judge
+from lumigator_nb.metrics.judges import judge, jury
 from lumigator_nb.metrics.judges.judge import Judge, Judging
 from lumigator_nb.metrics.judges.jury import Jury, JuryMetric
-from lumigator_nb.metrics.language_defaults import localized
 from lumigator_nb.metrics.registry import (
     catalogue,
     check,
     check_distinct,
     class_of,
     create,
+    defaults,
+    extra_of,
+    headline,
     info,
     known,
+    localized,
     metric_class,
     models_of,
     parse,
     reporting,
+    shown,
     texts_of,
 )
 from lumigator_nb.metrics.scoring import score
@@ -43,6 +47,9 @@ __all__ = [
     "check_distinct",
     "class_of",
     "create",
+    "defaults",
+    "extra_of",
+    "headline",
     "info",
     "known",
     "localized",
@@ -54,8 +61,9 @@ __all__ = [
     "replaces",
     "reporting",
     "score",
+    "shown",
     "texts_of",
 ]
 
-# Importing these registers them; none loads a heavy library.
-_BUILT_IN = (bertscore, comet, functions, judge, length, matching, meteor, ngrams, rouge)
+# Importing these registers them; none loads a heavy library. What readers look for first stands first.
+registry.arrange((rouge, bertscore, meteor, ngrams, comet, matching, length, functions, judge, jury))

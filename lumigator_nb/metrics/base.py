@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.specs import Model
+from lumigator_nb.errors import InvalidInputError, MissingExtraError
+from lumigator_nb.specs import MetricSpec, Model
 
 FloatArray = NDArray[np.float64]
 Aggregate = Callable[[FloatArray, int], FloatArray]
@@ -22,6 +23,9 @@ References = str | Sequence[str] | None
 
 # Of a score's range: what is beyond it by less is on its bound in exact arithmetic.
 _ROUNDING = 1e-9
+
+# Codes of languages that do not put spaces between words.
+WITHOUT_SPACES = frozenset({"zh", "yue", "wuu", "ja", "th", "lo", "km", "my", "bo"})
 
 NO_PREDICTION, NO_GROUND_TRUTH = "no prediction", "no ground truth"
 
@@ -42,6 +46,7 @@ class ScoreInfo:
         range: least and greatest possible value.
         aggregate: from the sums of the per-example sufficient statistics, (…, k), and the number of examples to the
             overall value, (…). The same function gives the overall score, every bootstrap resample and every slice.
+        headline: how readily it stands for all scores of an experiment where none is named: the greatest does.
     """
 
     name: str
@@ -49,6 +54,7 @@ class ScoreInfo:
     higher_is_better: bool | None
     range: tuple[float, float]
     aggregate: Aggregate = mean
+    headline: int = 0
 
     def within_range(self, values: FloatArray) -> FloatArray:
         """Return values of which those that a rounding error puts out of the range lie on its bound.
@@ -164,8 +170,12 @@ class Scores:
 class Metric(ABC):
     """A rule that scores predictions. Settings are keyword arguments of the constructor.
 
+    All that the rest of the package knows of a metric is asked of its class, so these attributes are read where the
+    packages that compute it are not installed.
+
     Attributes:
         name: by which it is asked for.
+        display_name: what a form calls it; default the name, written out.
         infos: the scores that it reports, as far as they are known before it has seen an example.
         needs: what an example must have to be scored: "ground_truth"; "metadata" are the dataset's other columns.
         languages: codes of the only languages whose texts it can score; None where it takes any.
@@ -173,11 +183,16 @@ class Metric(ABC):
         columns: metadata columns that it cannot do without.
         slow: whether several processes are worth their start, for thousands of examples.
         on_gpu: whether it computes with a network, on a GPU where it is given one.
+        default_for: kinds of tasks that it scores where an experiment names no metrics, such as "summarization".
+        modules: what must be importable before it can score; the `extra` of this package brings them.
+        optional_modules: what else that extra brings, and can come from elsewhere.
         packages: names of the distributions that take part in its scores; their versions are recorded.
         uses_pandas: whether it may hand objects of pandas to pyarrow; a worker starts sooner without pandas.
+        runs_user_code: whether it calls a function of the user's, which nothing but an evaluation does.
     """
 
     name: ClassVar[str]
+    display_name: ClassVar[str] = ""
     infos: tuple[ScoreInfo, ...]
     needs: frozenset[Needed] = frozenset({"ground_truth"})
     languages: frozenset[str] | None = None
@@ -185,8 +200,24 @@ class Metric(ABC):
     columns: tuple[str, ...] = ()
     slow: bool = False
     on_gpu: ClassVar[bool] = False
+    default_for: ClassVar[frozenset[str]] = frozenset()
+    modules: ClassVar[tuple[str, ...]] = ()
+    optional_modules: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
     uses_pandas: ClassVar[bool] = True
+    runs_user_code: ClassVar[bool] = False
+
+    @classmethod
+    def options_for(cls, language: str) -> Mapping[str, Any]:
+        """Return the options that suit texts in a language, a code such as "ja", where none were given."""
+        return {}
+
+    @classmethod
+    def describe(cls, spec: MetricSpec) -> str:
+        """Return a specification of this metric in a line: its name with its options."""
+        options = ", ".join(f"{name}={value!r}" for name, value in spec.options.items())
+        return f"{spec.name}({options})" if options else spec.name
 
     @property
     def asks(self) -> tuple[Model, ...]:
@@ -229,7 +260,8 @@ class Metric(ABC):
             MissingExtraError: packages are missing.
             ConfigurationError: data are missing.
         """
-        return
+        if not all(importlib.util.find_spec(module) for module in self.modules):
+            raise MissingExtraError(f"metric {self.name!r}", self.extra or self.name)
 
     def score(
         self,

@@ -7,7 +7,7 @@ import csv
 import importlib.util
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,6 @@ from lumigator_nb.metrics.registry import metric_class
 if TYPE_CHECKING:
     from torch import Tensor
 
-PACKAGES = ("torch", "transformers", "bert_score")
 # What bert-score takes for a language that has no model of its own.
 MULTILINGUAL = "bert-base-multilingual-cased"
 NO_WEIGHT = "every token is in all of the ground truth, so that idf leaves none that counts"
@@ -63,6 +62,9 @@ class BertScore(Metric):
     """
 
     name = "bertscore"
+    display_name = "BERTScore"
+    modules = ("torch", "transformers", "bert_score")
+    extra = "bertscore"
     on_gpu = True
     packages = ("torch", "transformers")
     uses_pandas = False
@@ -93,6 +95,11 @@ class BertScore(Metric):
         self.rescale, self.idf, self.batch_tokens, self.device = rescale, idf, batch_tokens, device
         if model is not None and encoder.is_folder(model):
             self._check_folder_options(model)
+
+    @classmethod
+    def options_for(cls, language: str) -> Mapping[str, Any]:
+        """As of :class:`Metric`."""
+        return {} if language == "en" else {"language": language}
 
     def _check_folder_options(self, folder: str) -> None:
         if not Path(folder).expanduser().is_absolute():
@@ -145,7 +152,7 @@ class BertScore(Metric):
             UnknownModelError: the model's folder is not there.
             ConfigurationError: there is no baseline to rescale with.
         """
-        _check_installed()
+        super().prepare()
         if encoder.is_folder(self.model):
             encoder.check_folder(self.model)
         _ = self.num_layers
@@ -219,11 +226,6 @@ def _no_layer(model: str) -> InvalidInputError:
     )
 
 
-def _check_installed() -> None:
-    if not all(importlib.util.find_spec(package) for package in PACKAGES):
-        raise MissingExtraError("metric 'bertscore'", "bertscore")
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -233,9 +235,10 @@ def _version(package: str) -> str:
 
 def _package() -> Path:
     """Return the folder of bert-score, which is not imported: it would import torch."""
-    _check_installed()
     spec = importlib.util.find_spec("bert_score")
-    return Path(str(spec.origin)).parent if spec else Path()
+    if spec is None:
+        raise MissingExtraError("metric 'bertscore'", "bertscore")
+    return Path(str(spec.origin)).parent
 
 
 @cache

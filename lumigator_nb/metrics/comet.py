@@ -85,6 +85,7 @@ class Comet(_Comet):
     """
 
     name = "comet"
+    display_name = "COMET"
     infos = (ScoreInfo("comet", "quality of a translation as a trained model predicts it", True, (0.0, 1.0)),)
 
     def __init__(self, *, model: str = "Unbabel/wmt22-comet-da", batch_size: int = 16) -> None:
@@ -111,6 +112,7 @@ class CometKiwi(_Comet):
     """
 
     name = "comet_kiwi"
+    display_name = "COMET-Kiwi"
     needs = frozenset()
     infos = (ScoreInfo("comet_kiwi", "quality of a translation without a reference, as predicted", True, (0.0, 1.0)),)
 

@@ -158,6 +158,7 @@ class FunctionMetric(Metric):
     """A metric made from a function; see :func:`metric`, which makes its options."""
 
     name = "_function"
+    runs_user_code = True
 
     def __init__(
         self,
@@ -181,6 +182,11 @@ class FunctionMetric(Metric):
         self._higher_is_better, self._range = higher_is_better, (float(low), float(high))
         self.infos = tuple(self._info(f"{name}_{key}") for key in scores) or (self._info(name),)
         self._keys = list(scores)
+
+    @classmethod
+    def describe(cls, spec: MetricSpec) -> str:
+        """As of :class:`Metric`: its own name."""
+        return f"{spec.title} (a function)"
 
     def _info(self, name: str) -> ScoreInfo:
         return ScoreInfo(name, f"the function {self._title!r}", self._higher_is_better, self._range)

@@ -19,6 +19,7 @@ class Length(Metric):
     """Words of the prediction, and their share of the example's words."""
 
     name = "length"
+    default_for = frozenset({"summarization", "translation", "text_generation"})
     uses_pandas = False
     needs = frozenset()
     infos = (
@@ -51,6 +52,7 @@ class TokenLength(Metric):
     """
 
     name = "token_length"
+    display_name = "Length in tokens"
     infos = (
         ScoreInfo("pred_token_length", "tokens of the prediction, at 0.75 words a token", None, (0.0, np.inf)),
         ScoreInfo("ref_token_length", "tokens of the ground truth, at 0.75 words a token", None, (0.0, np.inf)),

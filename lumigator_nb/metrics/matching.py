@@ -64,6 +64,7 @@ class TokenF1(Metric):
     """F-measure of the words that prediction and ground truth share, in any order, normalized as SQuAD does."""
 
     name = "token_f1"
+    display_name = "Token F1"
     uses_pandas = False
     infos = (ScoreInfo("token_f1", "F-measure of shared words, regardless of order", True, (0.0, 1.0)),)
 
@@ -130,6 +131,7 @@ class ValidJson(Metric):
     """
 
     name = "json"
+    display_name = "Valid JSON"
     needs = frozenset()
     infos = (ScoreInfo("valid_json", "share of predictions that are JSON with the required keys", True, (0.0, 1.0)),)
 

@@ -42,6 +42,10 @@ class Meteor(Metric):
     """
 
     name = "meteor"
+    display_name = "METEOR"
+    default_for = frozenset({"summarization", "translation", "text_generation"})
+    extra = "meteor"
+    optional_modules = ("punkt",)
     packages = ("nltk",)
     uses_pandas = False
     infos = (
@@ -60,6 +64,11 @@ class Meteor(Metric):
         self.alpha = _number("alpha", alpha, 1.0)
         self.beta = _number("beta", beta, math.inf)
         self.gamma = _number("gamma", gamma, 1.0)
+
+    @classmethod
+    def options_for(cls, language: str) -> Mapping[str, Any]:
+        """As of :class:`Metric`; synonyms are English."""
+        return {} if language == "en" else {"synonyms": False}
 
     @property
     def signature(self) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, choice
+from lumigator_nb.metrics.base import WITHOUT_SPACES, FloatArray, Metric, Rows, ScoreInfo, Scores, choice
 from lumigator_nb.metrics.kernels import counting
 from lumigator_nb.metrics.registry import metric_class
 
 BLEU_ORDER = 4
 CHAR_ORDER, BETA = 6, 2
 TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
+# As sacrebleu chooses for the target language of a translation, and what must be importable for it.
+_TOKENIZERS_OF = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+_DICTIONARIES = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
 
 
 def bleu(totals: FloatArray, effective_order: bool = False) -> FloatArray:
@@ -72,6 +76,8 @@ class Bleu(Metric):
     """
 
     name = "bleu"
+    display_name = "BLEU"
+    default_for = frozenset({"summarization", "translation", "text_generation"})
     packages = ("sacrebleu",)
     uses_pandas = False
     infos = (
@@ -82,6 +88,7 @@ class Bleu(Metric):
             True,
             (0.0, 100.0),
             lambda totals, n: bleu(totals),
+            headline=2,
         ),
     )
 
@@ -91,6 +98,15 @@ class Bleu(Metric):
         self.tokenize, self.lowercase = tokenize, lowercase
         if tokenize.endswith("-mecab"):
             self._check_dictionary()
+
+    @classmethod
+    def options_for(cls, language: str) -> Mapping[str, Any]:
+        """As of :class:`Metric`: what sacrebleu takes for that target language; without its dictionary, characters."""
+        chosen = _TOKENIZERS_OF.get(language, "char" if language in WITHOUT_SPACES else None)
+        dictionary = _DICTIONARIES.get(chosen or "")
+        if dictionary and importlib.util.find_spec(dictionary) is None:
+            chosen = "char"
+        return {"tokenize": chosen} if chosen else {}
 
     def _check_dictionary(self) -> None:
         # sacrebleu would notice it only when scoring, after all predictions have been made.
@@ -129,6 +145,8 @@ class Chrf(Metric):
     """
 
     name = "chrf"
+    display_name = "chrF"
+    default_for = frozenset({"summarization", "translation", "text_generation"})
     packages = ("sacrebleu",)
     uses_pandas = False
     infos = (
@@ -138,6 +156,7 @@ class Chrf(Metric):
             True,
             (0.0, 100.0),
             lambda totals, n: chrf(totals),
+            headline=1,
         ),
     )
 
@@ -188,6 +207,8 @@ class Ter(Metric):
     """
 
     name = "ter"
+    display_name = "TER"
+    default_for = frozenset({"translation"})
     packages = ("sacrebleu",)
     slow = True
     infos = (

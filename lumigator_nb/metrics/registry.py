@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from inspect import signature
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lumigator_nb.errors import (
@@ -22,8 +23,7 @@ from lumigator_nb.errors import (
     UnknownMetricError,
     did_you_mean,
 )
-from lumigator_nb.metrics.base import Metric, ScoreInfo
-from lumigator_nb.metrics.language_defaults import WITHOUT_SPACES
+from lumigator_nb.metrics.base import WITHOUT_SPACES, Metric, ScoreInfo
 from lumigator_nb.specs import MetricSpec, Model, language_name
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ def metric_class(cls: M) -> M:
     return cls
 
 
+def arrange(modules: Iterable[ModuleType]) -> None:
+    """Put the metrics that are registered in the order of the modules that they come from."""
+    places = {module.__name__: place for place, module in enumerate(modules)}
+    ordered = sorted(_METRICS.items(), key=lambda entry: places[entry[1].__module__])
+    _METRICS.clear()
+    _METRICS.update(ordered)
+
+
 def register_function(name: str, spec: MetricSpec) -> None:
     """Let a metric made from a function be asked for by its name.
 
@@ -58,6 +66,12 @@ def register_function(name: str, spec: MetricSpec) -> None:
 def known() -> tuple[str, ...]:
     """The sorted names of all metrics, built in and installed."""
     return tuple(sorted(name for name, cls in _all().items() if not name.startswith("_")))
+
+
+def shown() -> list[str]:
+    """Return the names of the metrics whose scores are known without settings, in the order of :func:`arrange`."""
+    classes = {**_METRICS, **_all()}
+    return [name for name, cls in classes.items() if name in known() and hasattr(cls, "infos")]
 
 
 def catalogue() -> pd.DataFrame:
@@ -120,6 +134,33 @@ def class_of(spec: MetricSpec) -> type[Metric]:
         UnknownMetricError: there is no such metric.
     """
     return _find(spec.name)
+
+
+def localized(spec: MetricSpec, language: str | None) -> MetricSpec:
+    """Return a metric with the settings for a language, where none were given; see :meth:`Metric.options_for`.
+
+    Args:
+        language: code; None where it is not known.
+    """
+    base = (language or "").partition("-")[0]
+    options = class_of(spec).options_for(base) if base else {}
+    return spec.model_copy(update={"options": {**options, **spec.options}}) if options else spec
+
+
+def defaults(task: str) -> list[str]:
+    """Return the names of the usual metrics of a kind of task, in the order in which they are shown."""
+    return [name for name, cls in _METRICS.items() if task in cls.default_for]
+
+
+def headline(score: str) -> int:
+    """Return :attr:`ScoreInfo.headline` of a score by its name; 0 where its metric is made from settings."""
+    found = _infos(_METRICS).get(score)
+    return found.headline if found else 0
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra of this package that brings a module which some metric needs."""
+    return next((cls.extra for cls in _METRICS.values() if module in (*cls.modules, *cls.optional_modules)), None)
 
 
 def models_of(specs: Iterable[MetricSpec]) -> list[Model]:

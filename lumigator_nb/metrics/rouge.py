@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Scores, best, choice
+from lumigator_nb.metrics.base import WITHOUT_SPACES, FloatArray, Metric, Rows, ScoreInfo, Scores, best, choice
 from lumigator_nb.metrics.kernels import counting
 from lumigator_nb.metrics.registry import metric_class
 
@@ -28,8 +28,9 @@ _STEMMED_FROM = 4
 _PLAIN_POINTS, _SURROGATES = 0xD800, 0x800
 
 
-def _f_measure(name: str, overlap: str) -> ScoreInfo:
-    return ScoreInfo(name, f"F-measure of the {overlap} that prediction and ground truth share", True, (0.0, 1.0))
+def _f_measure(name: str, overlap: str, headline: int = 0) -> ScoreInfo:
+    description = f"F-measure of the {overlap} that prediction and ground truth share"
+    return ScoreInfo(name, description, True, (0.0, 1.0), headline=headline)
 
 
 @metric_class
@@ -46,12 +47,14 @@ class Rouge(Metric):
     """
 
     name = "rouge"
+    display_name = "ROUGE"
+    default_for = frozenset({"summarization", "text_generation"})
     packages = ("rapidfuzz",)
     uses_pandas = False
     infos = (
         _f_measure("rouge1", "words"),
         _f_measure("rouge2", "pairs of words"),
-        _f_measure("rougeL", "longest common subsequence of words"),
+        _f_measure("rougeL", "longest common subsequence of words", headline=3),
         _f_measure("rougeLsum", "longest common subsequences, line by line,"),
     )
 
@@ -59,6 +62,11 @@ class Rouge(Metric):
         choice(self.name, "stemmer", stemmer, (True, False))
         choice(self.name, "tokenize", tokenize, tuple(_PATTERNS))
         self.stemmer, self.tokenize = stemmer, tokenize
+
+    @classmethod
+    def options_for(cls, language: str) -> Mapping[str, Any]:
+        """As of :class:`Metric`."""
+        return {"tokenize": "characters"} if language in WITHOUT_SPACES else {}
 
     @property
     def signature(self) -> str:

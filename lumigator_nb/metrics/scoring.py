@@ -11,8 +11,7 @@ from lumigator_nb.metrics.base import Metric, References, Scores
 from lumigator_nb.metrics.judges.judge import Judging
 from lumigator_nb.metrics.judges.jury import JuryMetric
 from lumigator_nb.metrics.kernels import parallel
-from lumigator_nb.metrics.language_defaults import localized
-from lumigator_nb.metrics.registry import check, create, parse
+from lumigator_nb.metrics.registry import check, create, localized, parse
 from lumigator_nb.specs import MetricSpec, Task, language_code
 
 if TYPE_CHECKING:

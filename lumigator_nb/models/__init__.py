@@ -10,7 +10,7 @@ from lumigator_nb.models import base
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.prices import BATCH_DISCOUNT, Priced, highest, price_of
 from lumigator_nb.models.prompts.conversation import Conversation
-from lumigator_nb.models.providers import api, api_settings, baselines, functions, huggingface, weights
+from lumigator_nb.models.providers import api, api_settings, baselines, functions, huggingface
 from lumigator_nb.models.providers.api_settings import PROVIDERS, Key, is_openai_like, missing_key, provider_class
 from lumigator_nb.models.providers.baselines import is_baseline
 from lumigator_nb.models.providers.functions import RECORDED, runs_here
@@ -31,8 +31,11 @@ __all__ = [
     "Request",
     "about_tokens",
     "check",
+    "extra_of",
     "finds_no_credentials",
     "follows_no_redirects",
+    "has_api",
+    "has_weights",
     "highest",
     "identify",
     "is_baseline",
@@ -41,16 +44,23 @@ __all__ = [
     "is_own_key",
     "keeps_answers",
     "key",
+    "known",
     "load",
     "missing_key",
     "most_tokens",
+    "packages_of",
+    "parallel_option",
+    "place_of",
     "predict",
     "price_of",
     "provider",
     "provider_names",
+    "recipe_of",
     "runs_here",
+    "runs_user_code",
     "speaks_openai",
     "supports_batches",
+    "title_of",
     "uses_all_cores",
     "waits",
 ]
@@ -58,7 +68,7 @@ __all__ = [
 # Importing these registers them; none loads a heavy library.
 _BUILT_IN = (baselines, functions, huggingface)
 for _name in PROVIDERS:
-    base.register(_name, api.ApiProvider())
+    base.register(_name, api.ApiProvider(_name))
 
 
 def provider_names() -> tuple[str, ...]:
@@ -105,7 +115,58 @@ def follows_no_redirects(model: Model) -> bool:
 
 def is_local_path(model: Model) -> bool:
     """Whether the model is read from a path of the machine that computes it."""
-    return model.provider == "hf" and weights.is_local(model.name)
+    return base.get(model.provider).is_local_path(model)
+
+
+def has_weights(model: Model) -> bool:
+    """Whether all that the model needs is on this machine; asks nobody."""
+    return base.get(model.provider).has_weights(model)
+
+
+def title_of(provider: str) -> str:
+    """Return the name of a provider for readers, also of one that is not installed."""
+    found = base.find(provider)
+    return found.title if found else provider.replace("_", " ").capitalize()
+
+
+def place_of(provider: str) -> str:
+    """Return where a provider's models run, in words."""
+    found = base.find(provider)
+    return found.place if found else f"at {title_of(provider)}"
+
+
+def recipe_of(model: Model) -> str | None:
+    """Return the line of code by which only its owner can bring the model along; None where anybody can launch it."""
+    found = base.find(model.provider)
+    return found.recipe.format(name=repr(model.name), label=repr(model.label)) if found and found.recipe else None
+
+
+def packages_of(model: Model) -> Sequence[str]:
+    """Return the names of the distributions that take part in the model's answers."""
+    found = base.find(model.provider)
+    return found.packages_of(model) if found else ()
+
+
+def runs_user_code(provider: object) -> bool:
+    """Whether a provider, by its name, calls functions of the user's."""
+    found = base.find(provider)
+    return found is not None and found.runs_user_code
+
+
+def parallel_option(provider: str) -> str | None:
+    """Return the option that says how many examples a provider's models work on at once; None where there is none."""
+    found = base.find(provider)
+    return found.parallel_option if found else None
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra of this package that brings a module which some provider needs."""
+    return base.extra_of(module)
+
+
+def has_api(provider: str) -> bool:
+    """Whether a provider's models are asked by requests, which take fields that only a server knows."""
+    return isinstance(base.find(provider), api.ApiProvider)
 
 
 def _is_api(model: Model) -> bool:

@@ -6,12 +6,14 @@ value a module whose import registers it with :func:`provider`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from lumigator_nb.errors import ConfigurationError, InvalidInputError, UnknownModelError, did_you_mean
+from lumigator_nb.errors import ConfigurationError, InvalidInputError, LumigatorError, UnknownModelError, did_you_mean
 from lumigator_nb.specs import GenerationConfig, Model, Resources, Task
 
 ENTRY_POINTS = "lumigator_nb.models"
@@ -122,17 +124,63 @@ class LanguageModel(Protocol):
         ...
 
 
-class Provider(Protocol):
+class Provider(ABC):
     """Who turns a model's name into a model.
 
+    All that the rest of the package knows of a provider is asked of it here, so nothing of this loads a heavy library.
+
     Attributes:
+        name: what stands before the first slash of a model's name.
+        title: the name for readers; default `name`, written out.
+        place: where its models run, in words; default "at" and the title.
         uses_all_cores: its models compute with every core there is; two at once would slow each other down.
         keeps_answers: its answers cost enough to be kept and looked up instead of being asked for again.
+        parallel_option: the option of a model that says how many examples it works on at once; None where it has none.
+        runs_user_code: it calls a function of the user's, which may look at all columns and use any library.
+        recipe: the line of code by which only its owner can bring a model along, as a template of `name` and `label`;
+            empty where its name and settings are enough.
+        needs: extra of this package that it needs, or the client of any-llm of that name; None where it needs none.
+        modules: what must be importable before it can answer.
+        optional_modules: what else `needs` brings, and only some of its models need.
+        packages: names of the distributions that take part in its answers; their versions are recorded.
     """
 
-    uses_all_cores: bool
-    keeps_answers: bool
+    name: str = ""
+    title: str = ""
+    place: str = ""
+    uses_all_cores: bool = False
+    keeps_answers: bool = False
+    parallel_option: ClassVar[str | None] = None
+    runs_user_code: ClassVar[bool] = False
+    recipe: ClassVar[str] = ""
+    needs: str | None = None
+    modules: tuple[str, ...] = ()
+    optional_modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
+    @property
+    def requirement(self) -> str | None:
+        """What pip is to install for it."""
+        return f"lumigator-nb[{self.needs}]" if self.needs else None
+
+    @property
+    def installed(self) -> bool:
+        """Whether all `modules` can be imported; none is imported for it."""
+        return all(map(_is_importable, self.modules))
+
+    def packages_of(self, model: Model) -> Sequence[str]:
+        """Return the distributions that take part in a model's answers; default `packages`."""
+        return self.packages
+
+    def is_local_path(self, model: Model) -> bool:
+        """Whether the model is read from a path of the machine that computes it."""
+        return False
+
+    def has_weights(self, model: Model) -> bool:
+        """Whether all that the model needs is on this machine, so that nothing is downloaded; asks nobody."""
+        return True
+
+    @abstractmethod
     def check(self, model: Model) -> None:
         """Refuse what cannot work before anything is launched; cheap, loads no heavy library.
 
@@ -141,32 +189,38 @@ class Provider(Protocol):
             InvalidInputError: an option is unknown or out of range.
             MissingExtraError: packages are missing.
         """
-        ...
 
+    @abstractmethod
     def identify(self, model: Model, report: Report) -> str:
         """Return what besides the model's settings decides its answers, such as a commit; loads nothing heavy."""
-        ...
 
+    @abstractmethod
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         """Load the model on the machine that will use it; `report` takes short notes on how far it is."""
-        ...
 
 
-P = TypeVar("P", bound=Provider)
+P = TypeVar("P", bound=type)
 
 _PROVIDERS: dict[str, Provider] = {}
 
 
 def register(name: str, found: Provider) -> None:
     """Put a provider under `name`."""
+    found.name = name
+    found.title = found.title or name.replace("_", " ").capitalize()
+    found.place = found.place or f"at {found.title}"
     _PROVIDERS[name] = found
 
 
-def provider(name: str) -> Callable[[type[P]], type[P]]:
-    """Register the decorated class under `name`, the part of a model's name before the first slash."""
+def provider(name: str) -> Callable[[P], P]:
+    """Register the decorated class under `name`, the part of a model's name before the first slash.
 
-    def enter(cls: type[P]) -> type[P]:
-        register(name, cls())
+    The class is a :class:`Provider`, or has its `check`, `identify` and `load`.
+    """
+
+    def enter(cls: P) -> P:
+        kind = cls if issubclass(cls, Provider) else type(cls.__name__, (cls, Provider), {})
+        register(name, kind())
         return cls
 
     return enter
@@ -187,6 +241,32 @@ def get(name: str) -> Provider:
     if name not in _PROVIDERS:
         _load_entry(name)
     return _PROVIDERS[name]
+
+
+def find(name: object) -> Provider | None:
+    """Return the provider of that name; None where there is none, or it cannot be loaded."""
+    try:
+        return get(name) if isinstance(name, str) else None
+    except LumigatorError:
+        return None
+
+
+def needing(extra: str) -> Provider | None:
+    """Return a provider that needs an extra of this package, or a client of any-llm."""
+    return next((each for each in _PROVIDERS.values() if each.needs == extra), None)
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that brings a module, where the providers that are registered tell; the one that most need."""
+    extras = [each.needs for each in _PROVIDERS.values() if module in (*each.modules, *each.optional_modules)]
+    return max(extras, key=extras.count, default=None)
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is not there
+        return False
 
 
 def check_options(model: Model, known: Iterable[str]) -> None:

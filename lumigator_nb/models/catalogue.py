@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +11,11 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.models import base
 from lumigator_nb.specs import GenerationConfig, Model, Task, Value
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
 TASKS = ("summarization", "translation", "text_generation")
-
-# What must be importable for each extra, or each client of any-llm that no extra of ours brings.
-_PACKAGES = {
-    "hf": ("torch", "transformers"),
-    "api": ("any_llm", "openai"),
-    "anthropic": ("any_llm", "anthropic"),
-    "mistral": ("any_llm", "mistralai"),
-    "gemini": ("any_llm", "google.genai"),
-}
 
 
 class CatalogueModel(Value):
@@ -86,9 +77,8 @@ class CatalogueModel(Value):
     @property
     def lacks(self) -> str | None:
         """What to install with pip before it can be used here; None where all is there."""
-        if all(_is_installed(name) for name in _PACKAGES.get(self.needs or "", ())):
-            return None
-        return f"any-llm-sdk[{self.needs}]" if self.needs == "gemini" else f"lumigator-nb[{self.needs}]"
+        provider = base.needing(self.needs) if self.needs else None
+        return None if provider is None or provider.installed else provider.requirement
 
     def obstacle(self, environment: Mapping[str, str]) -> str | None:
         """Return why it cannot be used here and now; None where nothing is known to stand in the way."""
@@ -136,10 +126,3 @@ def entry(values: Any, where: str) -> CatalogueModel:
         field = ".".join(str(part) for part in first["loc"])
         name = values.get("name", "without a name")
         raise InvalidInputError(f"{where} ({name}), {field}: {first['msg']}") from None
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False

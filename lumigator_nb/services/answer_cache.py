@@ -296,8 +296,8 @@ def _judges(work: UnitOfWork) -> dict[str, str]:
     found: dict[str, str] = {}
     for spec in specs.values():
         # A function's code is not run for this, and a metric that is no longer installed asks nobody.
-        if spec.name != "_function":
-            with suppress(LumigatorError):
+        with suppress(LumigatorError):
+            if not metrics.class_of(spec).runs_user_code:
                 found |= {model.fingerprint: model.label for model in metrics.models_of([spec])}
     return found
 

@@ -25,7 +25,7 @@ from lumigator_nb.display import render
 from lumigator_nb.display.html import card, fragment
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.text import aligned, count, listed, one_line, size
-from lumigator_nb.errors import ConfigurationError, InUseError, LumigatorError, WaitTimeoutError
+from lumigator_nb.errors import InUseError, LumigatorError, WaitTimeoutError
 from lumigator_nb.services import removal
 from lumigator_nb.specs import Purpose, Status
 from lumigator_nb.storage import layout
@@ -156,17 +156,6 @@ def _has_left_a_dataset(experiment: Experiment) -> bool:
 
 def _named(experiment: Experiment) -> str:
     return experiment.name if experiment.job_name is None else f"job {experiment.job_name!r}"
-
-
-def required(stop: Stop | None) -> Stop:
-    """Return what ends workflows.
-
-    Raises:
-        ConfigurationError: nobody gave it, as outside a workspace.
-    """
-    if stop is None:
-        raise ConfigurationError("stopping workflows needs a workspace", "lm.connect().experiments.delete(…)")
-    return stop
 
 
 def _delete(

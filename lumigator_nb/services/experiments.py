@@ -13,8 +13,6 @@ from sqlalchemy import ColumnElement
 from sqlmodel import col
 
 from lumigator_nb import metrics
-from lumigator_nb.config import Settings
-from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Order, UnitOfWork, reading, writing
 from lumigator_nb.database.records import Dataset, Experiment, key_of
 from lumigator_nb.errors import InvalidInputError, LumigatorError
@@ -22,35 +20,23 @@ from lumigator_nb.models.prompts.conversation import check as check_task
 from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion
 from lumigator_nb.services.access.secrets import redactor_of
-from lumigator_nb.services.deletion import Deletion, Stop, required
+from lumigator_nb.services.deletion import Deletion, Stop
 from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.specs import MetricSpec, Purpose, Sample, Status, Summarization, Task, now
-from lumigator_nb.storage.store import Store
-
-# What Lumigator takes for each task, as far as it works without downloading a neural model; and what costs nothing.
-_DEFAULT_METRICS = {
-    "summarization": ("rouge", "meteor", "bleu", "chrf", "length"),
-    "translation": ("bleu", "chrf", "meteor", "ter", "length"),
-    "text_generation": ("rouge", "bleu", "meteor", "chrf", "length"),
-}
 
 
 class Experiments:
     """The experiments of a workspace.
 
     Args:
-        computes_here: whether metrics are computed with this machine's packages, so that a missing one is refused.
-
-    Attributes:
-        stopper: ends workflows that are under way; a workspace sets it.
+        stop: ends workflows that are under way.
     """
 
-    def __init__(self, database: Database, store: Store, settings: Settings, *, computes_here: bool = True) -> None:
-        self._database = database
-        self._store = store
-        self._settings = settings
-        self._computes_here = computes_here
-        self.stopper: Stop | None = None
+    def __init__(self, runtime: Runtime, stop: Stop) -> None:
+        self._database, self._store, self._settings = runtime.database, runtime.store, runtime.settings
+        self._computes_here = runtime.computes_here
+        self._stop = stop
 
     def create(
         self,
@@ -328,8 +314,8 @@ class Experiments:
             ClusterUnavailableError: the cluster, which must stop one, does not answer.
         """
         key = key_of(experiment)
-        stopper = required(self.stopper) if stop else None
-        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopper, wait=wait)
+        stopping = self._stop if stop else None
+        return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopping, wait=wait)
 
 
 def _sample(dataset: Dataset, n: int | None) -> Sample | None:
@@ -387,7 +373,7 @@ def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]
 def default_metrics(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
     """Return the usual metrics of a task, less those that this dataset, language or installation does not allow."""
     chosen = []
-    for name in _DEFAULT_METRICS[task.kind]:
+    for name in metrics.defaults(task.kind):
         spec = metrics.localized(metrics.parse(name), task.target)
         with suppress(LumigatorError):
             check_metrics([spec], dataset, task)

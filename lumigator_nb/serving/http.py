@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from bokeh.protocol.exceptions import ProtocolError
 from bokeh.server.urls import per_app_patterns
 from panel.io.server import DocHandler, WSHandler, get_server
-from tornado.web import OutputTransform, RequestHandler
+from tornado.web import Application, OutputTransform, RequestHandler
 
 from lumigator_nb.dashboards.shell import HEADS, session
 from lumigator_nb.display.html import tag
@@ -168,10 +168,14 @@ def run(ws: Workspace, serving: Serving, *, show: bool = True) -> None:
     server.io_loop.start()
 
 
-def started(ws: Workspace, serving: Serving, **options: Any) -> Any:
+def started(
+    ws: Workspace, serving: Serving, *, routes: Sequence[Any] = (), hello: object = None, **options: Any
+) -> Any:
     """Return a server that listens; its event loop is the caller's to start.
 
     Args:
+        routes: further ones, as Tornado takes them, below the prefix.
+        hello: what a program that asks for the page is told instead; None shows it the page.
         options: of Panel's `get_server`.
 
     Raises:
@@ -181,19 +185,21 @@ def started(ws: Workspace, serving: Serving, **options: Any) -> Any:
     key = _secret(serving.secret_file or ws.settings.home / KEY_FILE)
     # Bokeh logs each connection, and warns of websockets from everywhere, which are checked by our own handler.
     logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
+    # A setting of Tornado's application, which our handlers read; what depends on the port follows below.
+    shared: dict[str, Any] = {"hello": hello}
     try:
         with _own_handlers():
             server = get_server(
                 {"/": lambda: session(ws, watcher, local=serving.local)},
                 port=serving.port, address=serving.address, title="Lumigator", location=False,
-                **_security(serving, key), **options,
+                extra_patterns=list(routes), lumigator=shared, **_security(serving, key), **options,
             )  # fmt: skip
     except OSError as error:
         raise ConfigurationError(
             f"the dashboard cannot listen on {serving.address}, port {serving.port}: {error.strerror or error}",
             "choose another with --port; 0 takes a free one",
         ) from None
-    server._tornado.settings["lumigator_origins"] = serving.allowed(server.port)
+    shared["origins"] = serving.allowed(server.port)
     server.start()
     return server
 
@@ -244,7 +250,7 @@ class _Page(DocHandler):  # type: ignore[misc]
     """The page, which says so where its websocket would be refused, instead of staying empty."""
 
     async def prepare(self) -> None:
-        origins: Origins = self.settings["lumigator_origins"]
+        origins: Origins = self.settings["lumigator"]["origins"]
         if origins.know(self.request.host):
             if not self._greeted():
                 await super().prepare()
@@ -259,9 +265,10 @@ class _Page(DocHandler):  # type: ignore[misc]
         """Answer a program that asks whether Lumigator is here, as Lumigator does; a browser asks for HTML."""
         self.set_header("Vary", "Accept")
         accepted = self.request.headers.get("Accept", "")
-        if "lumigator_hello" not in self.settings or self.request.method != "GET" or "html" in accepted:
+        hello = self.settings["lumigator"]["hello"]
+        if hello is None or self.request.method != "GET" or "html" in accepted:
             return False
-        self.finish(self.settings["lumigator_hello"])
+        self.finish(hello)
         return True
 
 
@@ -282,7 +289,7 @@ class _Socket(WSHandler):  # type: ignore[misc]
     """The connection of a page, from our own pages alone."""
 
     async def prepare(self) -> None:
-        origins: Origins = self.settings["lumigator_origins"]
+        origins: Origins = self.settings["lumigator"]["origins"]
         # Tornado asks `check_origin` only where Origin and Host differ. A foreign name that leads here is in both.
         if not origins.know(self.request.host):
             log.error("a websocket was refused: this server is not known as %s", self.request.host)
@@ -299,7 +306,7 @@ class _Socket(WSHandler):  # type: ignore[misc]
             log.warning("a websocket from %s was closed: %s", self.request.remote_ip, error)
 
     def check_origin(self, origin: str) -> bool:
-        origins: Origins = self.settings["lumigator_origins"]
+        origins: Origins = self.settings["lumigator"]["origins"]
         if origins.admit(origin, self.request.host):
             return True
         host = urlsplit(origin).netloc
@@ -335,6 +342,11 @@ class _Headers(_EmbeddedHeaders):
     extra: ClassVar[Mapping[str, str]] = {
         "X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": f"{_POLICY}; frame-ancestors 'self'",
     }  # fmt: skip
+
+
+def alone(routes: Sequence[Any]) -> Application:
+    """Return an application that answers these routes and nothing else, as safely as the whole server does."""
+    return Application(list(routes), transforms=[_Headers], log_function=_log_request)
 
 
 def _log_request(handler: RequestHandler) -> None:

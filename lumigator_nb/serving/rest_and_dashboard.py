@@ -26,7 +26,7 @@ from lumigator_nb.rest.signed_links import Links
 from lumigator_nb.rest.state import Services
 from lumigator_nb.services.access.idempotency import Replies
 from lumigator_nb.serving.asgi_bridge import Bridge
-from lumigator_nb.serving.http import KEY_FILE, Serving, derived_key, http_options, is_loopback, started
+from lumigator_nb.serving.http import KEY_FILE, Serving, alone, derived_key, http_options, is_loopback, started
 from lumigator_nb.specs import now
 from lumigator_nb.workspace import Workspace
 
@@ -49,7 +49,7 @@ class Api:
     """How the REST API is served, beside what :class:`Serving` says of both.
 
     Attributes:
-        ray_port: also listen there, where Lumigator's SDK looks for Ray; None does not.
+        ray_port: the API listens there, too, where Lumigator's SDK looks for Ray; None does not.
         tokens: ask for tokens on loopback, too.
     """
 
@@ -81,18 +81,18 @@ class Server:
             max_upload=ws.settings.lumigator_max_upload_mb * 10**6,
         )
         self._services = services
-        self._server = started(ws, serving, loop=IOLoop.current())
+        # Where there is a login, programs are led to it, as everybody is.
+        hello = {"Hello": "Lumigator!🐊"} if serving.gate is None else None
+        arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
+        path = r"/(?:api|metrics)(?:/.*)?"
+        self._server = started(ws, serving, routes=[(path, Bridge, arguments)], hello=hello, loop=IOLoop.current())
         self.port: int = self._server.port
         allowed = serving.allowed(self.port)
         others = [serving.allowed(api.ray_port)] if api.ray_port is not None else []
         services.knows_host = lambda host: any(each.know(host) for each in (allowed, *others))
         services.admits_origin = lambda origin, host: allowed.admit(origin, host) or origin in origins or "*" in origins
-        arguments = {"app": make_app(services, origins), "max_upload": services.max_upload, "prefix": serving.path}
-        application: Application = self._server._tornado
-        if serving.gate is None:  # or else programs are led to the login, as everybody
-            application.settings["lumigator_hello"] = {"Hello": "Lumigator!🐊"}
-        application.add_handlers(r".*", [(rf"{serving.path}/(?:api|metrics)(?:/.*)?", Bridge, arguments)])
-        self._ray = _listening(application, api.ray_port, serving) if api.ray_port is not None else None
+        there = alone([(serving.path + path, Bridge, arguments)])
+        self._ray = _listening(there, api.ray_port, serving) if api.ray_port is not None else None
 
     def run(self, stopped: asyncio.Event | None = None) -> None:
         """Serve until the process is told to end, or `stopped` is set; then end what was begun."""

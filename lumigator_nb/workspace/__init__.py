@@ -39,6 +39,7 @@ from lumigator_nb.services.judging import pairwise
 from lumigator_nb.services.judging.pairwise import Judgements
 from lumigator_nb.services.labelling.labels import Labels
 from lumigator_nb.services.models import Models
+from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.services.upkeep import garbage, inspection
 from lumigator_nb.services.upkeep.garbage import Garbage
 from lumigator_nb.services.upkeep.inspection import Inspection
@@ -77,16 +78,15 @@ class Workspace:
         self.cluster = cluster
         self.secrets = Secrets(database, settings)
         settings.look_in(self.secrets)
-        self.datasets = Datasets(database, store, settings)
-        self.experiments = Experiments(database, store, settings, computes_here=cluster.head is not None)
-        self.workflows = Workflows(database, store, cluster, settings)
+        runtime = Runtime(settings, database, store, cluster)
+        self.workflows = Workflows(runtime)
+        self.experiments = Experiments(runtime, self.workflows.stop)
+        self.datasets = Datasets(runtime, self.workflows.stop, ModelAnnotator(self.experiments, self.workflows))
         self.models = Models(settings)
         self.labels = Labels(database, store, self.datasets, self.workflows)
         self.cache = self.workflows.cache
         self.jobs = Jobs(database, self.datasets, self.experiments, self.workflows)
         self.tokens = Tokens(database, settings)
-        self.datasets.stopper = self.experiments.stopper = self.workflows.stop
-        self.datasets.annotator = ModelAnnotator(self.datasets, self.experiments, self.workflows)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
         """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""

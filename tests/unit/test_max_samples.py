@@ -32,7 +32,6 @@ ROWS = results.sampled_rows(Sample(n=N, of=OF))
 
 @pytest.fixture
 def ws(inline_ws):
-    inline_ws.experiments.stopper = inline_ws.workflows.stop
     inline_ws.datasets.upload(FRAME, name="d")
     return inline_ws
 

@@ -268,7 +268,7 @@ def test_a_refused_page_is_logged_with_the_option_that_helps(caplog) -> None:
     from lumigator_nb.serving.http import _Socket
 
     socket = SimpleNamespace(
-        settings={"lumigator_origins": Origins(frozenset())}, request=SimpleNamespace(host="127.0.0.1:5006")
+        settings={"lumigator": {"origins": Origins(frozenset())}}, request=SimpleNamespace(host="127.0.0.1:5006")
     )
     with caplog.at_level(logging.ERROR):
         assert not _Socket.check_origin(socket, "https://lumi.example.org")

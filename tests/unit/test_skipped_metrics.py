@@ -29,7 +29,7 @@ ROWS = 6
 @pytest.fixture
 def no_bertscore(monkeypatch):
     """An installation without the extra; call it to install the packages."""
-    monkeypatch.setattr("lumigator_nb.metrics.bertscore.PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("lumigator_nb.metrics.bertscore.BertScore.modules", ("no_such_package",))
     return monkeypatch.undo
 
 

@@ -289,6 +289,7 @@ class JudgeMetric(Judging):
     """One criterion, judged by one model; see :func:`Judge`, which makes its options."""
 
     name = "judge"
+    display_name = "Judge"
 
     def __init__(
         self,
@@ -308,6 +309,11 @@ class JudgeMetric(Judging):
         super().__init__(
             [asked], [self._title], as_model(model), scale=scale, weighted=weighted, retest=retest, attempts=attempts
         )
+
+    @classmethod
+    def describe(cls, spec: MetricSpec) -> str:
+        """As of :class:`Metric`: what it judges and who it is."""
+        return f"judge {spec.title} ({label_of(spec.options)})"
 
     @property
     def title(self) -> str:
@@ -359,6 +365,12 @@ class GEvalTranslationWithoutReference(_GEval):
     name = "g_eval_translation_noref"
     needs = frozenset()
     _criteria = criteria.TRANSLATION_WITHOUT_REFERENCE
+
+
+def label_of(options: Mapping[str, Any]) -> str:
+    """Return the label of the model that a judge's options name."""
+    model = options.get("model", {})
+    return str(model.get("label")) if isinstance(model, Mapping) else str(model)
 
 
 def as_model(model: dict[str, Any] | str | Model) -> Model:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, choice
-from lumigator_nb.metrics.judges.judge import Ask, JudgeMetric
+from lumigator_nb.metrics.judges.judge import Ask, JudgeMetric, label_of
 from lumigator_nb.metrics.registry import create, metric_class
 from lumigator_nb.specs import MetricSpec, Model, Task
 
@@ -41,6 +41,11 @@ class JuryMetric(Metric):
     """Several judges of one criterion; see :func:`Jury`, which makes its options."""
 
     name = "jury"
+
+    @classmethod
+    def describe(cls, spec: MetricSpec) -> str:
+        """As of :class:`Metric`: what it judges and who its members are."""
+        return f"jury {spec.title} ({', '.join(label_of(judge['options']) for judge in spec.options['judges'])})"
 
     def __init__(self, *, judges: Sequence[dict[str, Any]], combine: str = "mean", name: str | None = None) -> None:
         choice(self.name, "combine", combine, ("mean", "median"))

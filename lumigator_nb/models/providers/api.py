@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request
+from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request
 from lumigator_nb.models.pacing import rates
 from lumigator_nb.models.pacing.asker import Ask, Asker
 from lumigator_nb.models.pacing.throttle import Throttle
@@ -25,6 +25,7 @@ from lumigator_nb.models.providers import api_failures
 from lumigator_nb.models.providers.api_payloads import prediction_from
 from lumigator_nb.models.providers.api_settings import (
     Key,
+    client_of,
     hang_up,
     http_session,
     is_openai_like,
@@ -47,11 +48,24 @@ _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "
 _NO_KEY = "no-key"
 
 
-class ApiProvider:
-    """One provider that any-llm knows."""
+class ApiProvider(Provider):
+    """One provider that any-llm knows, by its name there."""
 
-    uses_all_cores = False
     keeps_answers = True
+    parallel_option = "concurrency"
+    packages = ("any-llm-sdk",)
+    optional_modules = ("genai_prices", "certifi")
+
+    def __init__(self, name: str) -> None:
+        self._client = client_of(name)
+        self.title = self._client.title
+        self.needs = name if self._client.own else self._client.extra
+        self.modules = ("any_llm", self._client.module)
+
+    @property
+    def requirement(self) -> str | None:
+        """As of :class:`Provider`."""
+        return f"any-llm-sdk[{self.needs}]" if self._client.own else super().requirement
 
     def check(self, model: Model) -> None:
         """Refuse unknown options, a key in place of its name, and a machine without the client library."""

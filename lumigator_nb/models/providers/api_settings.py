@@ -23,10 +23,41 @@ llamafile lmstudio meta minimax mistral moonshot mzai nebius neosantara ollama o
 qiniu requesty sagemaker sambanova telnyx together vertexai vertexaianthropic vllm watsonx xai zai
 """
 PROVIDERS = frozenset(_NAMES.split())
-# Extras of this package that bring a provider's own client; all others come with any-llm itself.
-_EXTRAS = {"anthropic": "anthropic", "azureanthropic": "anthropic", "mistral": "mistral"}
+
+
+class Client(NamedTuple):
+    """What is known of a provider besides what any-llm says.
+
+    Attributes:
+        title: for readers; default its name, written out.
+        extra: of this package that brings its own client; default "api".
+        own: its client is the one of any-llm's extra of its own name.
+        module: of its client.
+    """
+
+    title: str = ""
+    extra: str = "api"
+    module: str = "openai"
+    own: bool = False
+
+
+_CLIENTS = {
+    "anthropic": Client("Anthropic", "anthropic", "anthropic"),
+    "azureanthropic": Client(extra="anthropic", module="anthropic"),
+    "deepseek": Client("DeepSeek"),
+    "gemini": Client("Gemini", module="google.genai", own=True),
+    "llamacpp": Client("llama.cpp"),
+    "mistral": Client("Mistral", "mistral", "mistralai"),
+    "openai": Client("OpenAI"),
+    "vllm": Client("vLLM"),
+}
 
 MOST_AT_ONCE, FIRST_AT_ONCE = 64, 8
+
+
+def client_of(provider: str) -> Client:
+    """Return what is known of a provider's client."""
+    return _CLIENTS.get(provider, Client())
 
 
 class Options(Value):
@@ -166,8 +197,9 @@ def provider_class(model: Model) -> Any:
         kind = None
     if kind is not None and kind.MISSING_PACKAGES_ERROR is None:
         return kind
-    if model.provider in _EXTRAS:
-        raise MissingExtraError(f"model {model.label!r}", _EXTRAS[model.provider])
+    client = client_of(model.provider)
+    if client.extra != Client().extra:
+        raise MissingExtraError(f"model {model.label!r}", client.extra)
     raise ConfigurationError(
         f"model {model.label!r} needs packages that are not installed",
         f"install them with: pip install 'any-llm-sdk[{model.provider}]'",

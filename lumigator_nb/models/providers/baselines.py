@@ -9,17 +9,16 @@ from itertools import islice
 from typing import Any
 
 from lumigator_nb.errors import UnknownModelError
-from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request, check_options, provider
+from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, check_options, provider
 from lumigator_nb.models.prompts import sentences
 from lumigator_nb.specs import Model, Task
 
 
 @provider("baseline")
-class Baselines:
+class Baselines(Provider):
     """``baseline/lead-N``, the first N sentences, and ``baseline/copy``, the whole text."""
 
-    uses_all_cores = False
-    keeps_answers = False
+    place = "a rule, no model"
 
     def check(self, model: Model) -> None:
         """Refuse a name that is neither, and any option."""

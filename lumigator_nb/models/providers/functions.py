@@ -6,11 +6,11 @@ import importlib
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from lumigator_nb.errors import InvalidInputError, UnknownModelError
-from lumigator_nb.models.base import LanguageModel, Prediction, Report, Request, check_options, provider
+from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, check_options, provider
 from lumigator_nb.specs import Model, Task, function_identity
 
 log = logging.getLogger(__name__)
@@ -19,11 +19,15 @@ RECORDED = "recorded"
 
 
 @provider("function")
-class Functions:
+class Functions(Provider):
     """``Model.from_function(f)``: each example is answered by a call of `f`."""
 
-    uses_all_cores = False
-    keeps_answers = False
+    runs_user_code = True
+    recipe = "ws.workflows.launch(ex, lm.Model.from_function(..., name={name}, label={label}))\n"
+
+    def packages_of(self, model: Model) -> Sequence[str]:
+        """The package that brings the function; most modules are called as it is."""
+        return [str(model.options.get("import") or "").partition(":")[0].partition(".")[0]]
 
     def check(self, model: Model) -> None:
         """Refuse a model that was not made by :meth:`Model.from_function`."""
@@ -73,11 +77,10 @@ class FunctionModel:
 
 
 @provider(RECORDED)
-class Recorded:
+class Recorded(Provider):
     """Predictions made elsewhere; :meth:`Workflows.record` puts them in place."""
 
-    uses_all_cores = False
-    keeps_answers = False
+    recipe = "ws.workflows.record(ex, name={name}, predictions=...)\n"
 
     def check(self, model: Model) -> None:
         """Refuse to launch what can only be recorded."""

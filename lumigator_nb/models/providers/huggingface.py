@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
-from lumigator_nb.models.base import LanguageModel, Report, check_options, provider
+from lumigator_nb.models.base import LanguageModel, Provider, Report, check_options, provider
 from lumigator_nb.models.loading import without_collecting
 from lumigator_nb.models.prompts import prompting, translating
 from lumigator_nb.models.providers import packaged_weights, vllm, weights
@@ -55,11 +55,28 @@ class Options(Value):
 
 
 @provider("hf")
-class HuggingFace:
+class HuggingFace(Provider):
     """Chat and base models (decoder-only), trained summarizers and translators (encoder-decoder)."""
 
+    title = "Hugging Face"
+    place = "on the cluster"
     uses_all_cores = True
     keeps_answers = True
+    parallel_option = "batch_size"
+    needs = "hf"
+    modules = ("torch", "transformers")
+    optional_modules = ("accelerate", "gguf", "sentencepiece")
+    packages = ("torch", "transformers", "tokenizers", "huggingface_hub")
+
+    def is_local_path(self, model: Model) -> bool:
+        """As of :class:`Provider`."""
+        return weights.is_local(model.name)
+
+    def has_weights(self, model: Model) -> bool:
+        """As of :class:`Provider`; looking further, and asking the hub, is for the worker."""
+        if importlib.util.find_spec("huggingface_hub") is None or packaged_weights.find(model.name):
+            return True
+        return weights.cached(model.name, None) is not None
 
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing path, a bad option, and a machine without torch or transformers."""
@@ -70,7 +87,7 @@ class HuggingFace:
                 "ask a server as Model(name, provider='openai', base_url=…)",
             )
         weights.check_name(model.name)
-        if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+        if not self.installed:
             raise MissingExtraError(f"model {model.label!r}", "hf")
 
     def identify(self, model: Model, report: Report) -> str:

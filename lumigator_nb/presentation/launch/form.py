@@ -130,7 +130,7 @@ class LaunchForm:
         form._entered.add("metrics")
         for workflow in ws.workflows.of(experiment):
             model = workflow.model
-            if model.repeat == 1 and model.provider not in (models.RECORDED, "function"):
+            if model.repeat == 1 and not models.recipe_of(model):
                 form.added[model.label] = model
         form.models = tuple(form.added)
         form.sample = str(experiment.sample.n) if experiment.sample else ""
@@ -517,4 +517,4 @@ def _sample(form: LaunchForm) -> None:
 def _setting(name: str, form: LaunchForm) -> None:
     value = _parsed(form, name)
     given: dict[str, Any] = {} if value is None else {name: value}
-    Model("baseline/copy", **given)
+    Model("any/model", **given)

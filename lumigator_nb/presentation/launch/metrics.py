@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from lumigator_nb.database.records import Dataset
     from lumigator_nb.workspace import Workspace
 
-# What readers look for first stands first; judges are made from settings, and come after.
-_TITLES = {
-    "rouge": "ROUGE", "bertscore": "BERTScore", "meteor": "METEOR", "bleu": "BLEU", "chrf": "chrF", "ter": "TER",
-    "comet": "COMET", "comet_kiwi": "COMET-Kiwi", "token_f1": "Token F1", "exact_match": "Exact match",
-    "edit_distance": "Edit distance", "json": "Valid JSON", "length": "Length", "token_length": "Length in tokens",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class MetricView:
@@ -82,9 +75,8 @@ def metric_views(
 
 @cache
 def _plain() -> list[tuple[str, str, str]]:
-    names = list(dict.fromkeys(metrics.catalogue()["metric"]))
     made = []
-    for name in sorted(names, key=lambda name: [*_TITLES, name].index(name)):
+    for name in metrics.shown():
         try:
             made.append((name, _title(MetricSpec(name=name)), _text(MetricSpec(name=name))))
         except LumigatorError:
@@ -93,9 +85,10 @@ def _plain() -> list[tuple[str, str, str]]:
 
 
 def _title(spec: MetricSpec) -> str:
-    if spec.name == "judge":
-        return f"Judge: {spec.title}"
-    return _TITLES.get(spec.name, spec.title.replace("_", " ").capitalize())
+    name = metrics.class_of(spec).display_name
+    if not name:
+        return spec.title.replace("_", " ").capitalize()
+    return name if spec.title == spec.name else f"{name}: {spec.title}"
 
 
 def _text(spec: MetricSpec) -> str:

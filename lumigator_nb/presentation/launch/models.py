@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from lumigator_nb.display.html import Html, chip, join, tag
 from lumigator_nb.display.html import name as breaking
 from lumigator_nb.display.text import MISSING, joined, one_line
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
-from lumigator_nb.models.providers import packaged_weights, weights
 from lumigator_nb.presentation.markup import PER_PAGE, button, empty, link, listing, pager, sortable
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.specs import Model
@@ -30,10 +28,6 @@ SIZE_TITLES = {
     "unknown": "Size not published",
 }
 _BILLION = 10**9
-_PROVIDERS = {
-    "baseline": "Baseline", "hf": "Hugging Face", "openai": "OpenAI", "anthropic": "Anthropic", "mistral": "Mistral",
-    "deepseek": "DeepSeek", "gemini": "Gemini", "moonshot": "Moonshot", "llamacpp": "llama.cpp", "vllm": "vLLM",
-}  # fmt: skip
 # Tokens to ask the price of: so few that no provider charges them by the length of a long prompt.
 _PRICED = 1000
 
@@ -171,14 +165,12 @@ def catalogue(ws: Workspace, task: str | None = None) -> tuple[ModelView, ...]:
 
 def maker_of(provider: str) -> str:
     """Return the name of a provider for readers."""
-    return _PROVIDERS.get(provider, provider.replace("_", " ").capitalize())
+    return models.title_of(provider)
 
 
 def place_of(provider: str, base_url: str | None = None) -> str:
     """Return where a model runs, in words."""
-    if base_url:
-        return "on your server"
-    return {"baseline": "a rule, no model", "hf": "on the cluster"}.get(provider, f"at {maker_of(provider)}")
+    return "on your server" if base_url else models.place_of(provider)
 
 
 def price_of(model: Model) -> tuple[float, float] | None:
@@ -220,14 +212,10 @@ def _missing(model: CatalogueModel, keys: set[str], *, here: bool) -> Missing | 
         return Missing("key", f"{model.api_key} is not set", remedy, blocks=here)
     if model.base_url:
         return Missing("server", "Needs a server", f"Start one that listens at {model.base_url}.", blocks=False)
-    return _missing_weights(model) if here and model.provider == "hf" else None
+    return _missing_weights(model) if here and not models.has_weights(model.model()) else None
 
 
-def _missing_weights(model: CatalogueModel) -> Missing | None:
-    name = model.name.partition("/")[2]
-    # Looking further, and asking the hub, is for the job: a list must be there at once.
-    if importlib.util.find_spec("huggingface_hub") is None or packaged_weights.find(name) or weights.cached(name, None):
-        return None
+def _missing_weights(model: CatalogueModel) -> Missing:
     size = f"{model.size_gb:g} GB" if model.size_gb else "They"
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         remedy = "Unset HF_HUB_OFFLINE, or download them where there is a network and give the folder: hf//path."

@@ -8,16 +8,21 @@ from collections.abc import Callable, Sequence
 
 from fastapi import Response
 
+from lumigator_nb import models
+
 log = logging.getLogger(__name__)
 
 HEADER = "X-Ignored-Fields"
-# Providers that compute or copy here, and take no settings of a server.
-LOCAL_PROVIDERS = ("baseline", "function", "hf", "llamacpp")
 # Lumigator's names for a server of the user's own that speaks OpenAI's protocol; the second is its web UI's.
 OWN_SERVERS = ("hosted_vllm", "self_hosted")
 # The caller writes the names: none but plain ones come into a header or a log.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LONGEST_NAME, _MOST_NAMES = 80, 20
+
+
+def has_api(provider: str) -> bool:
+    """Whether a request's provider is asked by requests, so that settings of a server mean something to it."""
+    return provider in OWN_SERVERS or models.has_api(provider)
 
 
 def note_ignored(names: Sequence[str], response: Response, redact: Callable[[str], str]) -> None:

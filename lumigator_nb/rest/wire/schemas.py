@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lumigator_nb.rest.wire.leniency import LOCAL_PROVIDERS, plain_secret_name
+from lumigator_nb.rest.wire.leniency import has_api, plain_secret_name
 
 Item = TypeVar("Item")
 
@@ -209,7 +209,7 @@ class LenientModelFields(ModelFields, LenientRequest):
 
     def unused(self) -> list[str]:
         """Return the frequency penalty where the provider has none."""
-        has_penalty = self.provider not in LOCAL_PROVIDERS or not self.generation_config.frequency_penalty
+        has_penalty = has_api(self.provider) or not self.generation_config.frequency_penalty
         return [*super().unused(), *([] if has_penalty else ["generation_config.frequency_penalty"])]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from lumigator_nb import models
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display.text import skipped as skipped_lines
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
@@ -13,7 +14,7 @@ from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.rest.permissions import Permissions
 from lumigator_nb.rest.wire import documents, wording
 from lumigator_nb.rest.wire import schemas as api
-from lumigator_nb.rest.wire.leniency import LOCAL_PROVIDERS, OWN_SERVERS
+from lumigator_nb.rest.wire.leniency import OWN_SERVERS, has_api
 from lumigator_nb.services.workflows.single_jobs import JobSummary
 from lumigator_nb.specs import (
     GenerationConfig,
@@ -115,7 +116,7 @@ def _with_key(ws: Workspace, model: Model, secret_name: str, permissions: Permis
     name = ws.secrets.check_name(secret_name)
     if name not in ws.secrets.names():
         raise ConfigurationError(f"there is no secret {secret_name!r}", "store it with PUT first")
-    if model.provider in LOCAL_PROVIDERS:
+    if not has_api(model.provider):
         return model
     permissions.check_key(model, name)
     return model.model_copy(update={"options": {**model.options, "api_key_name": name}})
@@ -123,14 +124,14 @@ def _with_key(ws: Workspace, model: Model, secret_name: str, permissions: Permis
 
 def _options(given: api.ModelFields, batch_size: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    local = given.provider in LOCAL_PROVIDERS
-    if given.generation_config.frequency_penalty and not local:
+    if given.generation_config.frequency_penalty and has_api(given.provider):
         options["extra"] = {"frequency_penalty": given.generation_config.frequency_penalty}
     elif given.generation_config.frequency_penalty and not isinstance(given, api.LenientModelFields):
         raise InvalidInputError(f"provider {given.provider!r} has no frequency_penalty", "leave it at 0")
-    if batch_size > 1 and given.provider not in ("baseline", "function"):
+    parallel = models.parallel_option(_provider(given))
+    if batch_size > 1 and parallel:
         # Lumigator's default is 1, which asks for nothing; this server chooses better ones by itself.
-        options["batch_size" if local else "concurrency"] = min(batch_size, _MOST_AT_ONCE)
+        options[parallel] = min(batch_size, _MOST_AT_ONCE)
     if given.provider == "hf" and isinstance(given, api.InferenceConfig):
         options |= _hugging_face(given)
     return options

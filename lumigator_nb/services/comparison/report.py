@@ -19,6 +19,7 @@ from lumigator_nb.display.html import Html, card, clipped, join, name, page, tab
 from lumigator_nb.display.tables import Table, to_html
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
 from lumigator_nb.metrics import ScoreInfo
+from lumigator_nb.models import recipe_of
 from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.overview import chart, legend, notes, side_by_side
@@ -33,13 +34,6 @@ REPORTED_EXAMPLES = 20
 _FEWEST_TO_SLICE = 40
 # Versions and costs stand elsewhere in the report.
 _NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
-
-
-# Models that a recipe cannot make again.
-_YOURS = {
-    "recorded": "ws.workflows.record(ex, name={name}, predictions=...)\n",
-    "function": "ws.workflows.launch(ex, lm.Model.from_function(..., name={name}, label={label}))\n",
-}
 
 
 @render.as_page.register
@@ -204,9 +198,10 @@ def recipe(comparison: Comparison) -> str:
     upload: list[tuple[str, object]] = [("name", dataset.name), ("example", dataset.columns["example"])]
     upload += [("ground_truth", truths if len(truths) > 1 else truths[0])] if truths else []
     metrics = ", ".join(_metric_code(metric) for metric in experiment.metrics)
-    launched = [workflow.model for workflow in comparison.workflows if workflow.model.provider not in _YOURS]
+    launched = [workflow.model for workflow in comparison.workflows if not recipe_of(workflow.model)]
     models = "".join(f"    {_model_code(model)},\n" for model in launched)
-    yours = "".join(_yours_code(workflow.model) for workflow in comparison.workflows)
+    # Models that only their owner has; what is to be put in stands as an ellipsis.
+    yours = "".join(recipe_of(workflow.model) or "" for workflow in comparison.workflows)
     bootstrap = settings(
         (name, getattr(comparison, name))
         for name in ("confidence", "n_resamples", "seed", "groups")
@@ -232,14 +227,8 @@ def _task_code(task: Task) -> str:
     return f"lm.Task({', '.join(parts)})"
 
 
-def _yours_code(model: Model) -> str:
-    """The line for a model that only its owner has; what he must put in stands as an ellipsis."""
-    template = _YOURS.get(model.provider, "")
-    return template.format(name=repr(model.name), label=repr(model.label))
-
-
 def _metric_code(metric: MetricSpec) -> str:
-    if metric.name == "_function":
+    if metric.is_function:
         return metric.title  # what it does only its owner has
     return f"lm.MetricSpec(name={metric.name!r}, options={metric.options!r})" if metric.options else repr(metric.name)
 

@@ -182,13 +182,12 @@ def _most_alike(own: FloatArray, bounds: tuple[float, float]) -> int | None:
 
 
 def main_score(infos: Sequence[ScoreInfo]) -> str | None:
-    """Return the score that decides where none is named: the first of rougeL, bleu, chrf that there is, or the first.
+    """Return the score that decides where none is named: of those that judge the one with the greatest headline.
 
     Scores that only describe come last; None where there is no score at all.
     """
-    judged = [info.name for info in infos if info.higher_is_better is not None]
-    preferred = [name for name in ("rougeL", "bleu", "chrf") if name in judged]
-    return next(iter([*preferred, *judged, *(info.name for info in infos)]), None)
+    judged = [info for info in infos if info.higher_is_better is not None]
+    return max(judged or infos[:1], key=lambda info: info.headline).name if infos else None
 
 
 def scored_of(

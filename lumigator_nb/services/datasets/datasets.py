@@ -17,12 +17,10 @@ from typing import Any, Protocol
 import pandas as pd
 
 from lumigator_nb import tables
-from lumigator_nb.config import Settings
-from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import Order, UnitOfWork, reading, writing
 from lumigator_nb.database.records import Dataset, Experiment, key_of
 from lumigator_nb.display.meter import metered
-from lumigator_nb.errors import ConfigurationError, ConflictError, DatasetError, NotFoundError, did_you_mean
+from lumigator_nb.errors import ConflictError, DatasetError, NotFoundError, did_you_mean
 from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion
 from lumigator_nb.services.access.secrets import redactor_of
@@ -30,11 +28,11 @@ from lumigator_nb.services.datasets import derived as parts_of
 from lumigator_nb.services.datasets import versions
 from lumigator_nb.services.datasets.sources import LocalCopy, Source, fetched, file_hash
 from lumigator_nb.services.datasets.versions import DatasetDiff
-from lumigator_nb.services.deletion import Deletion, Stop, required
+from lumigator_nb.services.deletion import Deletion, Stop
 from lumigator_nb.services.names import checked_name
+from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.specs import Model, Shot, Task, now
 from lumigator_nb.storage import layout, results
-from lumigator_nb.storage.store import Store
 
 # Of others who add a version at the same moment, so many are waited for.
 _VERSION_ATTEMPTS = 10
@@ -46,21 +44,29 @@ class Annotator(Protocol):
     """Has a model write ground truth; it needs workflows, which this room knows nothing of."""
 
     def annotate(
-        self, dataset: Dataset, model: Model | str, task: Task | None, name: str | None, options: dict[str, Any]
+        self,
+        datasets: Datasets,
+        dataset: Dataset,
+        model: Model | str,
+        task: Task | None,
+        name: str | None,
+        options: dict[str, Any],
     ) -> Dataset:
         """Return the new dataset; see :meth:`Datasets.annotate`."""
         ...
 
 
 class Datasets:
-    """The datasets of a workspace."""
+    """The datasets of a workspace.
 
-    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
-        self._database = database
-        self._store = store
-        self._settings = settings
-        self.annotator: Annotator | None = None
-        self.stopper: Stop | None = None
+    Args:
+        stop: ends workflows that are under way.
+        annotator: has models write ground truth.
+    """
+
+    def __init__(self, runtime: Runtime, stop: Stop, annotator: Annotator) -> None:
+        self._database, self._store, self._settings = runtime.database, runtime.store, runtime.settings
+        self._stop, self._annotator = stop, annotator
 
     def upload(
         self,
@@ -160,10 +166,7 @@ class Datasets:
             JobFailedError: too many examples have no answer.
             ConflictError: the name is taken.
         """
-        record = self.get(dataset)
-        if self.annotator is None:
-            raise ConfigurationError("annotating needs a workspace", "lm.connect().datasets.annotate(…)")
-        return self.annotator.annotate(record, model, task, name, options)
+        return self._annotator.annotate(self, self.get(dataset), model, task, name, options)
 
     def keep_generated(
         self,
@@ -427,9 +430,9 @@ class Datasets:
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
         """
         key = key_of(dataset)
-        stopper = required(self.stopper) if stop else None
+        stopping = self._stop if stop else None
         return deletion.of_dataset(
-            self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopper, wait=wait
+            self._database, self._store, key, cascade=cascade, dry_run=dry_run, stop=stopping, wait=wait
         )
 
     @contextmanager

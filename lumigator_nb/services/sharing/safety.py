@@ -11,12 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lumigator_nb import metrics
+from lumigator_nb import metrics, models
 from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.security.redaction import NAME, Redactor, secret_field
 from lumigator_nb.specs import MetricSpec, Model
 
-_FUNCTION = "_function"
 _WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
@@ -44,10 +43,10 @@ def harmless_metric(spec: MetricSpec) -> tuple[MetricSpec, list[str]]:
     """
     found: list[str] = []
     options = _harmless(without_code(spec).options, found)
-    if spec.name == _FUNCTION and "importable" in options and not _is_known_here(spec):
+    if spec.is_function and "importable" in options and not _is_known_here(spec):
         del options["importable"]
         found.append("its function")
-    elif spec.name == _FUNCTION and "importable" not in options:
+    elif spec.is_function and "importable" not in options:
         found.append("its function")
     return spec.model_copy(update={"options": options}), [f"metric {_title(spec)!r}: {each}" for each in found]
 
@@ -69,7 +68,7 @@ def _harmless_options(provider: Any, address: Any, options: dict[str, Any]) -> t
         taken.append("trust_remote_code")
     if address is not None and kept.pop("api_key_name", None):
         taken.append(f"the name of the key for {address}")
-    if provider == "function":
+    if models.runs_user_code(provider):
         kept["import"] = None
         taken.append("its function")
     return kept, taken
@@ -81,7 +80,7 @@ def _is_known_here(spec: MetricSpec) -> bool:
     except LumigatorError:
         return False
     same = ("name", "importable", "code")
-    return known.name == _FUNCTION and all(known.options.get(each) == spec.options.get(each) for each in same)
+    return known.is_function and all(known.options.get(each) == spec.options.get(each) for each in same)
 
 
 def _title(spec: MetricSpec) -> str:

@@ -47,9 +47,9 @@ class Totals:
 
     def _aggregated(self, name: str, total: Any, count: int) -> float | None:
         """None where the metric is not installed, or is a function, whose code is not run for this."""
-        if self._metric.name == "_function":
-            return None
         with suppress(LumigatorError):
+            if metrics.class_of(self._metric).runs_user_code:
+                return None
             infos = {info.name: info for info in metrics.create(self._metric).infos}
             return float(infos[name].aggregate(total, count)) if name in infos else None
         return None

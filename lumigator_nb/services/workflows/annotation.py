@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 class ModelAnnotator:
     """Has a model answer a dataset and makes a new dataset of it."""
 
-    def __init__(self, datasets: Datasets, experiments: Experiments, workflows: Workflows) -> None:
-        self._datasets, self._experiments, self._workflows = datasets, experiments, workflows
+    def __init__(self, experiments: Experiments, workflows: Workflows) -> None:
+        self._experiments, self._workflows = experiments, workflows
 
     def annotate(
-        self, dataset: Dataset, model: Model | str, task: Task | None, name: str | None, options: dict[str, Any]
+        self,
+        datasets: Datasets,
+        dataset: Dataset,
+        model: Model | str,
+        task: Task | None,
+        name: str | None,
+        options: dict[str, Any],
     ) -> Dataset:
         """See :meth:`Datasets.annotate`."""
         chosen = Model(model) if isinstance(model, str) else model
@@ -35,12 +41,10 @@ class ModelAnnotator:
         wait = {key: options.pop(key) for key in ("timeout", "progress") if key in options}
         workflows = self._workflows.launch(experiment, [chosen], **options)
         workflow = self._workflows.wait(workflows, check=True, **wait)[0]
-        frame = self._datasets.to_pandas(dataset)
+        frame = datasets.to_pandas(dataset)
         predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
         frame["ground_truth"] = predictions.reindex(range(len(frame))).to_numpy()
         missing = int(frame["ground_truth"].isna().sum())
         if missing == len(frame):
             raise DatasetError("no example was answered", "look at ws.workflows.logs(…)")
-        return self._datasets.keep_generated(
-            frame, name=title, model=chosen.label, workflow_id=workflow.id, missing=missing
-        )
+        return datasets.keep_generated(frame, name=title, model=chosen.label, workflow_id=workflow.id, missing=missing)

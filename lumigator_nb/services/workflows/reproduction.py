@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lumigator_nb import models
+from lumigator_nb import metrics, models
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.records import Experiment, Workflow
 from lumigator_nb.display import render
@@ -256,8 +256,7 @@ def _overall(workflows: Workflows, workflow: Workflow) -> Mapping[str, float]:
 
 
 def _scores(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Again, ...]:
-    first = [name for name in ("rougeL", "bleu", "chrf") if name in before]
-    order = dict.fromkeys([*first, *before])
+    order = sorted(before, key=metrics.headline, reverse=True)
     return tuple(Again(name, before[name], after.get(name)) for name in order)
 
 

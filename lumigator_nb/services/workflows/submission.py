@@ -8,10 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lumigator_nb import metrics, models
-from lumigator_nb.cluster import Cluster
 from lumigator_nb.cluster.queue import EXPERIMENT
-from lumigator_nb.config import Settings
-from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.display.progress import ProgressRow, live_progress
@@ -20,10 +17,10 @@ from lumigator_nb.engine.pool import sizing
 from lumigator_nb.errors import InvalidInputError, NotFoundError, StoreNotSharedError
 from lumigator_nb.security import redaction
 from lumigator_nb.services.access.secrets import redactor_of
+from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.services.workflows.dispatching import Dispatching, store_arguments
 from lumigator_nb.specs import MetricSpec, Model, Progress, Resources, Status, Step, WorkflowSpec
 from lumigator_nb.storage import layout, results
-from lumigator_nb.storage.store import Store
 
 SMALL_SHARD, MEDIUM_SHARD, LARGE_SHARD = 16, 128, 1024
 SOME_EXAMPLES, MANY_EXAMPLES = 5_000, 20_000
@@ -41,17 +38,11 @@ class Submitter:
         dispatching: who waits, and that it goes on.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        store: Store,
-        cluster: Cluster,
-        settings: Settings,
-        submitted: Callable[[Sequence[Workflow]], None],
-    ) -> None:
-        self._database, self._store, self._cluster, self._settings = database, store, cluster, settings
+    def __init__(self, runtime: Runtime, submitted: Callable[[Sequence[Workflow]], None]) -> None:
+        self._database, self._store = runtime.database, runtime.store
+        self._cluster, self._settings = runtime.cluster, runtime.settings
         self._submitted = submitted
-        self.dispatching = Dispatching(database, store, cluster, settings.lumigator_max_running)
+        self.dispatching = Dispatching(self._database, self._store, self._cluster, self._settings.lumigator_max_running)
 
     def check(self, chosen: Sequence[Model], specs: Sequence[MetricSpec] = ()) -> None:
         """Refuse what could not work once it is launched, without asking a cluster elsewhere.

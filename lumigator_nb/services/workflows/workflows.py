@@ -16,9 +16,7 @@ import pandas as pd
 from sqlalchemy import ColumnElement
 from sqlmodel import col
 
-from lumigator_nb.cluster import Cluster, JobState
-from lumigator_nb.config import Settings
-from lumigator_nb.database.engine import Database
+from lumigator_nb.cluster import JobState
 from lumigator_nb.database.queries import UnitOfWork, reading, writing
 from lumigator_nb.database.records import Experiment, Job, Workflow, key_of
 from lumigator_nb.display.progress import ProgressRow, live_progress
@@ -37,13 +35,13 @@ from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion, removal
 from lumigator_nb.services.answer_cache import Cache
 from lumigator_nb.services.deletion import Deletion
+from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.services.workflows import claims, estimates, provenance, recording, refreshing
 from lumigator_nb.services.workflows.refreshing import Look
 from lumigator_nb.services.workflows.status import Verdict, apply
 from lumigator_nb.services.workflows.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
 from lumigator_nb.storage import layout, results
-from lumigator_nb.storage.store import Store
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
 # Between them a tenth of what was waited already, so that looking makes nothing much longer than it is.
@@ -58,12 +56,10 @@ class Workflows:
         cache: the kept answers of models; held within its limit at every launch.
     """
 
-    def __init__(self, database: Database, store: Store, cluster: Cluster, settings: Settings) -> None:
-        self._database = database
-        self._store = store
-        self._cluster = cluster
-        self.cache = Cache(database, store, settings.cache_limit)
-        self.submitter = Submitter(database, store, cluster, settings, self._mark_submitted)
+    def __init__(self, runtime: Runtime) -> None:
+        self._database, self._store, self._cluster = runtime.database, runtime.store, runtime.cluster
+        self.cache = Cache(runtime.database, runtime.store, runtime.settings.cache_limit)
+        self.submitter = Submitter(runtime, self._mark_submitted)
         self._dispatching = self.submitter.dispatching
 
     def launch(
