@@ -7,22 +7,20 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from lumigator_nb import metrics
-from lumigator_nb.engine.asking import KeptAsking
+from lumigator_nb.engine.asking import CachedAsker, budget_of
 from lumigator_nb.errors import DamagedError, ExecutionError, InvalidInputError, LumigatorError, StoreUnavailableError
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores
 from lumigator_nb.metrics.base import mean
-from lumigator_nb.metrics.judges.judge import TASK
 from lumigator_nb.metrics.kernels import parallel
 from lumigator_nb.security.redaction import Redactor
-from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Step, WorkflowSpec, is_ground_truth
+from lumigator_nb.specs import MetricResult, MetricSpec, ScoreResult, Step, WorkflowSpec, is_ground_truth
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.results import ProgressWriter
 from lumigator_nb.storage.store import Store
@@ -178,11 +176,22 @@ def score_here(
     """
     metric = metrics.create(asked)
     metric.prepare()
-    if isinstance(metric, (Judging, JuryMetric)):
-        metric.ask = _asker(spec, store, progress, redact)
-        metric.set_task(spec.judged_task or spec.task)
     scored = Scored()
-    with group_scorer(asked, metric, spec, store) as score:
+    with ExitStack() as opened:
+        if isinstance(metric, (Judging, JuryMetric)):
+            metric.ask = opened.enter_context(
+                CachedAsker(
+                    store,
+                    spec.launch,
+                    spec.workflow_id,
+                    redact,
+                    budget_of(store, spec),
+                    note=lambda label, text: progress.note(text),
+                    paid=progress.spend,
+                )
+            )
+            metric.set_task(spec.judged_task or spec.task)
+        score = opened.enter_context(group_scorer(asked, metric, spec, store))
         for group in range(n_groups(spec)):
             found = score(group)
             scored.add(found)
@@ -209,33 +218,23 @@ def group_scorer(
     columns = None if "metadata" in metric.needs else _is_text
 
     def score(group: int) -> Scored:
-        table, first = rows(group * size, size), group * size
-        predictions = _predictions(spec, store, first, len(table))
-        metadata = _metadata(table) if "metadata" in metric.needs else None
-        examples, truth = table["example"].to_pylist(), _references(table)
+        first = group * size
+        rows = results.examples_in(read(first, size), first)
+        predictions = _predictions(spec, store, first, len(rows))
+        metadata = [example.metadata for example in rows] if "metadata" in metric.needs else None
+        examples, truth = [example.text for example in rows], [example.references for example in rows]
         if all_cores:
             scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
         else:
             scores = metric.score(predictions, truth, examples, metadata)
         results.write_scores(store, spec.workflow_id, asked, group, first, scores)
-        found = Scored({}, len(table), predictions.count(""), metric.signature, metric.details, metric.cost)
+        found = Scored({}, len(rows), predictions.count(""), metric.signature, metric.details, metric.cost)
         for each in scores:
             found.totals.setdefault(each.info.name, Total(each.info)).add(each)
         return found
 
-    with results.row_reader(store, spec.dataset, columns, spec.sample) as rows:
+    with results.row_reader(store, spec.dataset, columns, spec.sample) as read:
         yield score
-
-
-def _asker(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> KeptAsking:
-    def spent(judge: Model) -> float:
-        others = [each for each in spec.metrics if judge not in metrics.models_of([each])]
-        found = [results.find_metric_result(store, spec.workflow_id, metric) for metric in others]
-        return sum(each.cost or 0.0 for each in found if each) + (results.tally(store, spec.workflow_id).cost or 0.0)
-
-    return KeptAsking(
-        store, spec.launch, spec.workflow_id, redact, TASK, progress.note, spent=spent, answered=progress.spend
-    )
 
 
 def _group_size(spec: WorkflowSpec) -> int:
@@ -251,18 +250,6 @@ def _predictions(spec: WorkflowSpec, store: Store, first: int, count: int) -> li
     shards = range(first // spec.shard_size, -(-(first + count) // spec.shard_size))
     parts = (results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard) for shard in shards)
     return [text for part in parts for text in part["prediction"].to_pylist()]
-
-
-def _references(table: pa.Table) -> list[tuple[str, ...]]:
-    columns = [table[name].to_pylist() for name in table.column_names if is_ground_truth(name)]
-    if not columns:
-        return [()] * len(table)
-    return [tuple(text for text in row if text is not None) for row in zip(*columns, strict=True)]
-
-
-def _metadata(table: pa.Table) -> list[dict[str, Any]]:
-    kept = [name for name in table.column_names if not _is_text(name)]
-    return list(table.select(kept).to_pylist()) if kept else [{} for _ in range(len(table))]
 
 
 class Total:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from lumigator_nb import models
-from lumigator_nb.engine.asking import Purse, cleaned, open_answers
+from lumigator_nb.engine.asking import budget_of, open_answers
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models import Conversation, LanguageModel, Prediction, Request
+from lumigator_nb.models import Conversation, GuardedModel, LanguageModel, Prediction, Repeats, Request
 from lumigator_nb.security.redaction import Redactor
-from lumigator_nb.specs import Step, WorkflowSpec, is_ground_truth
+from lumigator_nb.specs import Example, Step, WorkflowSpec
 from lumigator_nb.storage import results
-from lumigator_nb.storage.answer_cache import Answers, key_of
+from lumigator_nb.storage.answer_cache import Answers
 from lumigator_nb.storage.results import ProgressWriter
 from lumigator_nb.storage.store import Store
-
-log = logging.getLogger(__name__)
 
 NOT_ASKED = "not asked yet"
 # Finished shards that may wait to be written while the next are being answered.
@@ -99,21 +94,6 @@ def rows_of(spec: WorkflowSpec, shards: Iterable[int]) -> int:
     return sum(min(spec.shard_size, spec.n_examples - shard * spec.shard_size) for shard in shards)
 
 
-def request_of(conversation: Conversation, redact: Redactor, row: int, values: Mapping[str, Any]) -> Request:
-    """Return what is asked about a row of the dataset; no secret and no ground truth goes along.
-
-    Raises:
-        InvalidInputError: the task's template cannot be filled in with it.
-    """
-    metadata = {
-        name: redact(value) if isinstance(value, str) else value
-        for name, value in values.items()
-        if name != "example" and not is_ground_truth(name)
-    }
-    # Before, since a template may change what it is given; and after, since prompt and template are texts, too.
-    return conversation.request(row, redact(values["example"]), metadata).redacted(redact)
-
-
 def _has_gaps(store: Store, spec: WorkflowSpec, shard: int) -> bool:
     column = results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard)["prediction"]
     return bool(column.null_count)
@@ -146,12 +126,23 @@ class Work:
         self._reopened, self._resumed = reopened, resumed
         self._conversation = Conversation(spec.task)
         self._shards = _ShardWriter(store, spec, written, keep_partial=not shared)
-        self._answers = _kept_answers(spec, store, progress, joins=not shared)
-        self._purse = Purse(spec.model, spec.launch, self._answers)
-        self._repeated: Counter[str] = Counter()
+        self._answers: Answers | None = None
+        if models.keeps_answers(spec.model):
+            self._answers = open_answers(
+                store, spec.model, spec.launch, spec.workflow_id, progress.note, joins=not shared
+            )
+        self._repeats = Repeats() if models.draws_answers(spec.model) else None
+        # The shard up to which equal questions are counted.
         self._counted = 0
-        self._keys: dict[int, str] = {}
-        self._waiting: dict[str, list[int]] = {}
+        self._model = GuardedModel(
+            spec.model,
+            self._load,
+            redact,
+            cache=self._answers,
+            budget=budget_of(store, spec),
+            discount=models.BATCH_DISCOUNT if spec.launch.mode == "batch" else 1.0,
+            repeats=self._repeats,
+        )
 
     def __enter__(self) -> Work:
         return self
@@ -172,29 +163,17 @@ class Work:
         Raises:
             As :func:`infer`.
         """
-        pending = self._pending(shards)
         self._progress.begin(self._resumed)
-        first = next(pending, None)
-        if first is None:
-            return results.find_model_details(self._store, self._spec.workflow_id)
-        model = self._loaded()
-        pending = chain([first], pending)
         try:
-            while (request := next(pending, None)) is not None:
-                # What is under way is reserved at its highest price. Once it is settled there may be money left.
-                affordable = self._purse.within(request, pending)
-                asked = 0
-                for answered, prediction in model.answer(affordable):
-                    asked += 1
-                    self._settle(answered, prediction)
-                pending = chain(affordable.left_over, pending)
-                if not asked:
-                    raise self._purse.exceeded()
+            self._model.answer(self._questions(shards), self._take)
         finally:
-            results.write_model_details(self._store, self._spec.workflow_id, model.details)
-        return model.details
+            if self._model.loaded is not None:
+                results.write_model_details(self._store, self._spec.workflow_id, self._model.loaded.details)
+        if self._model.loaded is None:
+            return results.find_model_details(self._store, self._spec.workflow_id)
+        return self._model.loaded.details
 
-    def _loaded(self) -> LanguageModel:
+    def _load(self) -> LanguageModel:
         spec = self._spec
         # Neither answers that were there nor loading say anything of how fast the model is.
         self._progress.begin(self._shards.rows_done + self._resumed)
@@ -209,99 +188,56 @@ class Work:
         results.write_model_details(self._store, spec.workflow_id, model.details)
         return model
 
-    def _pending(self, shards: Iterable[int]) -> Iterator[Request]:
-        """The requests that nothing in the store answers; the others are settled on the way."""
+    def _questions(self, shards: Iterable[int]) -> Iterator[Request]:
+        """Yield what is to be asked about each example; rows that need no answer any more are settled on the way."""
         all_columns = self._spec.task.template or models.runs_user_code(self._spec.model.provider)
         columns = None if all_columns else ["example"]
+        size = self._spec.shard_size
         with results.row_reader(self._store, self._spec.dataset, columns, self._spec.sample) as rows:
             for shard in shards:
-                if self._samples:
-                    self._count_before(shard, rows)
-                first = shard * self._spec.shard_size
-                yield from self._pending_in(shard, first, rows(first, self._spec.shard_size))
+                if self._repeats is not None:
+                    self._count_before(shard, rows, self._repeats)
+                yield from self._questions_in(shard, results.examples_in(rows(shard * size, size), shard * size))
 
-    def _count_before(self, shard: int, rows: Callable[[int, int], pa.Table]) -> None:
+    def _count_before(self, shard: int, rows: Callable[[int, int], pa.Table], repeats: Repeats) -> None:
         """Count what is asked in earlier shards: each time the same is asked has an answer of its own."""
         if shard < self._counted:
-            self._repeated.clear()
+            repeats.clear()
             self._counted = 0
         size = self._spec.shard_size
         for earlier in range(self._counted, shard):
-            for at, values in enumerate(rows(earlier * size, size).to_pylist()):
+            for example in results.examples_in(rows(earlier * size, size), earlier * size):
                 with suppress(InvalidInputError):
-                    self._key(self._request(earlier * size + at, values))
+                    self._count(self._conversation.request(example, self._redact))
         self._counted = shard + 1
 
-    def _pending_in(self, shard: int, first: int, table: pa.Table) -> Iterator[Request]:
-        self._shards.open(shard, len(table))
+    def _count(self, request: Request) -> None:
+        if self._repeats is not None:
+            self._repeats.numbered(request.redacted(self._redact))
+
+    def _questions_in(self, shard: int, examples: Sequence[Example]) -> Iterator[Request]:
+        self._shards.open(shard, len(examples))
         before: list[Prediction] = []
         if shard in self._reopened:
             before = results.read_predictions(self._store, self._spec.workflow_id, shard)
-        for at, values in enumerate(table.to_pylist()):
+        for at, example in enumerate(examples):
             try:
-                request = self._request(first + at, values)
+                request = self._conversation.request(example, self._redact)
             except InvalidInputError as error:
-                self._finish([first + at], Prediction(None, error=self._redact(str(error))))
+                self._put(example.row, Prediction(None, error=self._redact(str(error))), None)
                 continue
-            key = self._key(request)
             if before and before[at].text is not None:
-                self._finish([request.row], before[at], paid_now=False)
-            elif self._is_new(request, key):
+                self._count(request)
+                self._put(example.row, before[at], None)
+            else:
                 yield request
 
-    def _is_new(self, request: Request, key: str) -> bool:
-        """Whether the model must be asked; if not, the request is settled, or will be together with its twin."""
-        if self._answers is None:
-            return True
-        kept = self._answers.find(key)
-        if kept is not None:
-            self._finish([request.row], kept, paid_now=False)
-        elif key in self._waiting:
-            self._waiting[key].append(request.row)
-        else:
-            self._waiting[key], self._keys[request.row] = [], key
-            return True
-        return False
+    def _take(self, request: Request, prediction: Prediction, paid_now: bool) -> None:
+        self._put(request.row, prediction, prediction.cost if paid_now else None)
 
-    @property
-    def _samples(self) -> bool:
-        """Whether the same question may be answered in another way each time."""
-        return self._answers is not None and self._spec.model.generation.temperature > 0
-
-    def _request(self, row: int, values: dict[str, Any]) -> Request:
-        return request_of(self._conversation, self._redact, row, values)
-
-    def _key(self, request: Request) -> str:
-        if self._answers is None:
-            return ""
-        key = key_of(request)
-        if not self._samples:
-            return key
-        self._repeated[key] += 1
-        return key_of(request, self._repeated[key] - 1)
-
-    def _settle(self, request: Request, prediction: Prediction) -> None:
-        clean = cleaned(prediction, self._redact)
-        self._purse.settle(request, clean)
-        if self._answers is not None:
-            key = self._keys.pop(request.row)
-            self._answers.keep(key, clean)
-            self._finish(self._waiting.pop(key), replace(clean, cached=clean.text is not None), paid_now=False)
-        self._finish([request.row], clean)
-
-    def _finish(self, rows: list[int], prediction: Prediction, *, paid_now: bool = True) -> None:
-        if not rows:
-            return
-        cost = prediction.cost if paid_now else None
-        for row in rows:
-            self._shards.put(row, prediction, cost)
-        self._progress.advance(len(rows), failed=len(rows) if prediction.text is None else 0, cost=cost)
-
-
-def _kept_answers(spec: WorkflowSpec, store: Store, progress: Listener, *, joins: bool) -> Answers | None:
-    if not models.keeps_answers(spec.model):
-        return None
-    return open_answers(store, spec.model, spec.launch, spec.workflow_id, progress.note, joins=joins)
+    def _put(self, row: int, prediction: Prediction, cost: float | None) -> None:
+        self._shards.put(row, prediction, cost)
+        self._progress.advance(1, failed=int(prediction.text is None), cost=cost)
 
 
 class _OpenShard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lumigator_nb.errors import InvalidInputError, did_you_mean
@@ -186,13 +186,7 @@ def _filled_in(form: str, row: int, asked: Criterion, material: Material, subjec
 
 def again(request: Request, answer: str) -> Request:
     """Return the question once more, after an answer that could not be read."""
-    return Request(
-        row=request.row,
-        example=request.example,
-        user=AGAIN,
-        system=request.system,
-        shots=(*request.shots, (request.user, answer)),
-    )
+    return replace(request, user=AGAIN, shots=(*request.shots, (request.user, answer)))
 
 
 def schema(field: str, allowed: list[int]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from lumigator_nb.metrics.judges.criteria import Criterion, Material
 from lumigator_nb.metrics.judges.verdicts import Verdict
 from lumigator_nb.metrics.registry import create, metric_class
 from lumigator_nb.models import Conversation, Prediction, Request
-from lumigator_nb.security.redaction import redactor
-from lumigator_nb.specs import MetricSpec, Model, Task, digest
+from lumigator_nb.specs import Example, MetricSpec, Model, Task, digest
 
-# Asks a model some questions; the number tells apart answers to the same question.
-Ask = Callable[[Model, Sequence[Request], int], Iterator[tuple[Request, Prediction]]]
+# Asks a model some questions.
+Ask = Callable[[Model, Sequence[Request]], Iterable[tuple[Request, Prediction]]]
 
 DEFAULT_MODEL = "openai/gpt-4o-mini"
 DEFAULT_SCALE = (1, 5)
@@ -117,7 +117,7 @@ class Judging(Metric):
         )
         needed: list[Needed] = ["ground_truth"] if any(each.ground_truth for each in asked) else []
         self.needs = frozenset(needed)
-        self.ask: Ask = ask_directly
+        self.ask: Ask = _ask_here
         self._task: Task | None = None
         self._conversation: Conversation | None = None
         self._cost: float | None = None
@@ -166,7 +166,7 @@ class Judging(Metric):
         if self._task is None or self._conversation is None:
             return Material(example, references=references)
         try:
-            source = self._conversation.request(0, example, metadata or {}).user
+            source = self._conversation.request(Example(0, example, metadata=metadata or {})).user
         except InvalidInputError:  # the template cannot take this example: no model was asked by it
             source = example
         return Material(source, self._task.instruction, references)
@@ -185,7 +185,7 @@ class Judging(Metric):
     def _score(self, rows: Rows) -> list[Scores]:
         width = len(self.criteria)
         questions = [self._question(rows, row, k) for row in range(len(rows)) for k in range(width)]
-        found = self._verdicts(questions, 0)
+        found = self._verdicts(questions)
         self._test_again(questions, found)
         scores = []
         for k, info in enumerate(self.infos):
@@ -200,11 +200,9 @@ class Judging(Metric):
         material = self.material(rows.examples[row], rows.ground_truth[row], rows.metadata[row])
         return criteria.score_request(number, self.criteria[k], self.scale, material, rows.predictions[row])
 
-    def _verdicts(self, questions: Sequence[Request], occurrence: int) -> dict[int, Verdict | str]:
+    def _verdicts(self, questions: Sequence[Request]) -> dict[int, Verdict | str]:
         """Return by question what the judge said, or why it said nothing."""
-        found, costs, retries = ask_until_read(
-            self.ask, self.model, questions, "score", self._allowed, self.attempts, occurrence
-        )
+        found, costs, retries = ask_until_read(self.ask, self.model, questions, "score", self._allowed, self.attempts)
         self._asked_again += retries
         if costs is not None:
             self._cost = (self._cost or 0.0) + costs
@@ -219,7 +217,7 @@ class Judging(Metric):
         n = len(questions) // len(self.criteria)
         rows = np.random.default_rng(0).choice(n, min(self._retest, n), replace=False)
         chosen = [questions[row * len(self.criteria) + k] for row in rows for k in range(len(self.criteria))]
-        second = self._verdicts(chosen, 1)
+        second = self._verdicts([replace(question, occurrence=1) for question in chosen])
         for k, info in enumerate(self.infos):
             pairs = [(first[row * len(self.criteria) + k], second[row * len(self.criteria) + k]) for row in rows]
             known = [[a.weighted, b.weighted] for a, b in pairs if isinstance(a, Verdict) and isinstance(b, Verdict)]
@@ -240,23 +238,12 @@ def prepared(model: Model, field: str, allowed: Sequence[int], *, numbers: bool)
     return model.model_copy(update={"generation": generation, "options": options})
 
 
-def ask_directly(
-    model: Model, requests: Sequence[Request], occurrence: int = 0
-) -> Iterator[tuple[Request, Prediction]]:
-    """Ask here and now, without the environment's secrets; nothing is kept, so that every call is a new question."""
-    models.check(model)
-    redact = redactor()
-    return models.load(model, TASK).answer([request.redacted(redact) for request in requests])
+def _ask_here(model: Model, requests: Sequence[Request]) -> list[tuple[Request, Prediction]]:
+    return models.ask_here(model, TASK, requests)
 
 
 def ask_until_read(
-    ask: Ask,
-    model: Model,
-    questions: Sequence[Request],
-    field: str,
-    allowed: Sequence[int],
-    attempts: int,
-    occurrence: int = 0,
+    ask: Ask, model: Model, questions: Sequence[Request], field: str, allowed: Sequence[int], attempts: int
 ) -> tuple[dict[int, Verdict | str], float | None, int]:
     """Ask a judge; where an answer cannot be read, show it to the judge and ask again.
 
@@ -268,7 +255,7 @@ def ask_until_read(
     waiting, retries = list(questions), 0
     for attempt in range(attempts):
         unread = []
-        for request, prediction in ask(model, waiting, occurrence):
+        for request, prediction in ask(model, waiting):
             cost = cost if prediction.cost is None else (cost or 0.0) + prediction.cost
             verdict = verdicts.read(prediction, field, allowed)
             if verdict is not None:

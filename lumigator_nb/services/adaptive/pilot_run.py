@@ -6,29 +6,24 @@ paid for twice: neither by a trial that was cut off and is made again, nor by a 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
 from lumigator_nb import metrics, models
 from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.display.progress import ProgressRow, live_progress
-from lumigator_nb.engine.asking import KeptAsking, spent_by
-from lumigator_nb.engine.inference import request_of
+from lumigator_nb.engine.asking import CachedAsker, open_budget
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError, LumigatorError
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo
-from lumigator_nb.metrics.judges.judge import TASK
-from lumigator_nb.models import Conversation, Prediction, Request
+from lumigator_nb.models import Conversation, Prediction, Repeats, Request
 from lumigator_nb.services.comparison.score_samples import main_score
 from lumigator_nb.services.workflows.estimates import ROWS_AT_ONCE
 from lumigator_nb.services.workflows.submission import Submitter
-from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, Task, digest, is_ground_truth
+from lumigator_nb.specs import Example, Launch, MetricSpec, Model, Status, Step, digest
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
@@ -51,7 +46,7 @@ class Question:
     """
 
     experiment: Experiment
-    examples: Sequence[Mapping[str, Any]]
+    examples: Sequence[Example]
     models: tuple[Model, ...]
     spec: MetricSpec
     info: ScoreInfo
@@ -78,7 +73,7 @@ class Question:
     def order(self) -> list[int]:
         """Return the rows that can be scored, in random order."""
         needed = "ground_truth" in metrics.create(self.spec).needs
-        rows = [row for row, values in enumerate(self.examples) if not needed or _references(values)]
+        rows = [example.row for example in self.examples if example.references or not needed]
         return [int(row) for row in np.random.default_rng(self.seed).permutation(rows)]
 
 
@@ -100,7 +95,11 @@ def question(
     tables = results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE, dataset.sample)
     return Question(
         experiment=experiment,
-        examples=[values for table in tables for values in table.to_pylist()],
+        examples=[
+            example
+            for index, table in enumerate(tables)
+            for example in results.examples_in(table, index * ROWS_AT_ONCE)
+        ],
         models=tuple(chosen),
         spec=spec,
         info=info,
@@ -190,12 +189,11 @@ class Trial:
         self.failed: dict[str, str] = {}
         self._values: list[FloatArray] = []
         self._statistics: list[FloatArray] = []
-        self._store, self._submitter, self._redact = store, submitter, submitter.redact
-        self._answered, self._note = answered, note
-        self._ledger = _Ledger(question, store)
+        self._submitter, self._redact, self._answered = submitter, submitter.redact, answered
+        self._budget = open_budget(store, question.launch, [(model, question.owner) for model in question.everybody])
+        self._ask = CachedAsker(store, question.launch, question.owner, self._redact, self._budget, note=note)
         task = question.experiment.task
         self._conversations = {model.label: Conversation(model.worded(task)) for model in question.models}
-        self._asking: dict[tuple[str, str], KeptAsking] = {}
         self._metric = self._scoring()
 
     @property
@@ -218,12 +216,13 @@ class Trial:
     @property
     def dollars_now(self) -> float:
         """What was paid since this trial began."""
-        return self._ledger.paid
+        return self._budget.paid
 
     @contextmanager
-    def keys(self) -> Iterator[None]:
-        """Have the API keys in the environment for as long as models and judges are asked."""
+    def asking(self) -> Iterator[None]:
+        """Hold the API keys in the environment and the kept answers open, while models and judges are asked."""
         with ExitStack() as stack:
+            stack.enter_context(self._ask)
             for model in {model.fingerprint: model for model in self.question.everybody}.values():
                 stack.enter_context(self._submitter.keys_in_environment(model))
             yield
@@ -238,7 +237,7 @@ class Trial:
         """
         asked = [model for model in self.question.models if model.label in labels]
         # With a budget one after another: what others spend at the same time would not be counted.
-        waiting = [] if self._ledger.counts else [model for model in asked if _waits(model)]
+        waiting = [] if self.question.launch.budget is not None else [model for model in asked if _waits(model)]
         with ThreadPoolExecutor(max(1, len(waiting)), "lumigator-trial") as pool:
             futures = [pool.submit(self.answer, model, rows) for model in waiting]
             for model in asked:
@@ -250,12 +249,15 @@ class Trial:
 
     def answer(self, model: Model, rows: Sequence[int]) -> None:
         """Have one model answer some rows, unscored; what goes wrong as in :meth:`ask`."""
-        known = self.predictions[model.label]
+
+        def took(request: Request, prediction: Prediction) -> None:
+            self.predictions[model.label][request.row] = prediction
+            self._answered(model.label, prediction)
+
         requests = list(self._requests(model.label, rows))
+        repeats = Repeats() if models.draws_answers(model) else None
         try:
-            for request, prediction in self._ask(self.question.experiment.task, model, requests):
-                known[request.row] = prediction
-                self._answered(model.label, prediction)
+            self._ask(model, requests, task=model.worded(self.question.experiment.task), repeats=repeats, took=took)
         except BudgetReachedError:
             raise
         except LumigatorError as error:
@@ -264,7 +266,7 @@ class Trial:
     def _requests(self, label: str, rows: Sequence[int]) -> Iterator[Request]:
         for row in rows:
             try:
-                yield request_of(self._conversations[label], self._redact, row, self.question.examples[row])
+                yield self._conversations[label].request(self.question.examples[row], self._redact)
             except InvalidInputError as error:
                 self.predictions[label][row] = Prediction(None, error=self._redact(str(error)))
 
@@ -283,9 +285,9 @@ class Trial:
             self._metric.set_task(model.judged_by(self.question.experiment.task))
         scores = self._metric.score(
             [known[row].text if row in known else None for row in rows],
-            [_references(values) for values in examples],
-            [values["example"] for values in examples],
-            [_metadata(values) for values in examples],
+            [example.references for example in examples],
+            [example.text for example in examples],
+            [example.metadata for example in examples],
         )
         chosen = next(each for each in scores if each.info.name == self.question.info.name)
         return chosen.values, chosen.statistics
@@ -294,21 +296,8 @@ class Trial:
         metric = metrics.create(self.question.spec)
         metric.prepare()
         if isinstance(metric, (Judging, JuryMetric)):
-            metric.ask = partial(self._ask, TASK)
+            metric.ask = self._ask
         return metric
-
-    def _ask(
-        self, task: Task, model: Model, requests: Sequence[Request], occurrence: int = 0
-    ) -> Iterator[tuple[Request, Prediction]]:
-        key = (task.kind, model.fingerprint)
-        if key not in self._asking:
-            # Kept, since it holds the loaded model.
-            self._asking[key] = KeptAsking(
-                self._store, self.question.launch, self.question.owner, self._redact, task,
-                partial(self._note, model.label),
-                spent=self._ledger.of_others, answered=partial(self._ledger.add, model.fingerprint),
-            )  # fmt: skip
-        return self._asking[key](model, requests, occurrence)
 
 
 def answers_of(question: Question, store: Store, submitter: Submitter, progress: bool) -> list[str | None]:
@@ -329,7 +318,7 @@ def answers_of(question: Question, store: Store, submitter: Submitter, progress:
             show([ProgressRow(label, status, Step.INFERENCE, done=done, total=total)])
 
         trial = Trial(question, store, submitter, answered=answered)
-        with trial.keys():
+        with trial.asking():
             trial.answer(question.models[0], range(total))
     found = trial.predictions[label]
     if not any(each.text is not None for each in found.values()):
@@ -337,41 +326,6 @@ def answers_of(question: Question, store: Store, submitter: Submitter, progress:
     return [found[row].text if row in found else None for row in range(total)]
 
 
-class _Ledger:
-    """What each model was paid, so that all of them stay within one budget.
-
-    Attributes:
-        counts: whether there is a budget.
-        paid: dollars since it was opened.
-    """
-
-    def __init__(self, question: Question, store: Store) -> None:
-        self.counts = question.launch.budget is not None
-        self.paid = 0.0
-        self._lock = threading.Lock()
-        self._spent: dict[str, float] = {}
-        for model in question.everybody if self.counts else ():
-            self._spent[model.fingerprint] = spent_by(store, model, question.launch, question.owner)
-
-    def add(self, fingerprint: str, cost: float | None) -> None:
-        """Note what an answer cost."""
-        with self._lock:
-            self.paid += cost or 0.0
-            self._spent[fingerprint] = self._spent.get(fingerprint, 0.0) + (cost or 0.0)
-
-    def of_others(self, model: Model) -> float:
-        """Return the dollars that all but one model took."""
-        return sum(spent for fingerprint, spent in self._spent.items() if fingerprint != model.fingerprint)
-
-
 def _waits(model: Model) -> bool:
     # A function of this process may not expect to be called from a thread.
     return models.waits(model) and not models.runs_here(model)
-
-
-def _references(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(value for name, value in values.items() if is_ground_truth(name) and value is not None)
-
-
-def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "example" and not is_ground_truth(name)}

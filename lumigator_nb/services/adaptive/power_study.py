@@ -102,7 +102,7 @@ def _asked(question: Question, store: Store, submitter: Submitter, rows: list[in
             )
 
         trial = Trial(question, store, submitter, answered=answered)
-        with trial.keys():
+        with trial.asking():
             trial.ask(rows, question.labels)
     return trial
 

@@ -109,7 +109,7 @@ def select(
     """Let models race; see :meth:`Workspace.select`."""
     if len(question.models) < 2:
         raise InvalidInputError("a race needs two models or more", "name another model")
-    codes = group_codes(pd.DataFrame(question.examples), groups)
+    codes = group_codes(pd.DataFrame([example.metadata for example in question.examples]), groups)
     order = _by_group(question.order(), codes, question.seed)
     if not order:
         raise InvalidInputError("no example can be scored: there is no ground truth", "take a metric that needs none")
@@ -117,7 +117,7 @@ def select(
         watch = _Watch(question.labels, len(order), show)
         trial = Trial(question, store, submitter, answered=watch.answered, note=watch.note)
         heat = _Heat(trial, confidence, indifference, len(order), None if codes is None else codes[order])
-        with trial.keys():
+        with trial.asking():
             ended_by = heat.race(order, watch)
         watch.finish(heat)
     return heat.result(ended_by)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import combinations
 from typing import Any
 
@@ -20,14 +20,14 @@ from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.tables import Table, to_html
 from lumigator_nb.display.text import MISSING
-from lumigator_nb.engine.asking import KeptAsking, spent_by
+from lumigator_nb.engine.asking import CachedAsker, open_budget
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics.judges import criteria
 from lumigator_nb.metrics.judges.criteria import Material
-from lumigator_nb.metrics.judges.judge import TASK, JudgeMetric, ask_until_read, prepared
+from lumigator_nb.metrics.judges.judge import Ask, JudgeMetric, ask_until_read, prepared
 from lumigator_nb.metrics.judges.jury import JuryMetric
 from lumigator_nb.metrics.judges.verdicts import Verdict
-from lumigator_nb.models import Request
+from lumigator_nb.models import Prediction, Request
 from lumigator_nb.services.comparison import judge_reports as passports
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.judge_reports import Passport
@@ -170,20 +170,25 @@ def judge(
     asking = [prepared(each.given, "preference", [_NEITHER, _FIRST, _SECOND], numbers=False) for each in judges]
     owners = [f"judgements-{digest([comparison.experiment.id, model.fingerprint])}" for model in asking]
 
-    def spent_on_others(model: Model) -> float:
-        paid = zip(asking, owners, strict=True)
-        return sum(spent_by(store, each, launch, owner) for each, owner in paid if each is not model)
-
+    budget = open_budget(store, launch, zip(asking, owners, strict=True))
     materials = _materials(judges[0], comparison, labels, rows)
     with live_progress(progress) as show, ExitStack() as environment:
         for member, model, owner in zip(judges, asking, owners, strict=True):
             environment.enter_context(submitter.keys_in_environment(model))
             counter = _Counter(model.label, len(asked) + min(retest, len(asked)), show)
-            ask = KeptAsking(
-                store, launch, owner, submitter.redact, TASK, counter.note, spent=spent_on_others,
-                answered=counter.spend,
-            )  # fmt: skip
-            found, again, paid = _ask(member, model, asked, texts, materials, counter.counting(ask), retest, seed)
+            ask = environment.enter_context(
+                CachedAsker(
+                    store,
+                    launch,
+                    owner,
+                    submitter.redact,
+                    budget,
+                    note=counter.note,
+                    paid=counter.spend,
+                )
+            )
+            counted = partial(ask, took=counter.answered)
+            found, again, paid = _ask(member, model, asked, texts, materials, counted, retest, seed)
             counter.finish()
             frames.append(_table(model.label, questions, found, texts))
             tested[model.label] = again
@@ -253,9 +258,6 @@ def _task(comparison: Comparison, labels: Sequence[str]) -> Task:
     return first if all(other == first for other in others) else task.model_copy(update={"prompt": ""})
 
 
-Ask = Callable[[Model, Sequence[Request], int], Any]
-
-
 def _ask(
     judge: JudgeMetric,
     model: Model,
@@ -274,7 +276,12 @@ def _ask(
     found, paid, _ = ask_until_read(ask, model, requests, "preference", allowed, judge.attempts)
     chosen = np.random.default_rng(seed).permutation(len(asked))[:retest].tolist()
     again, paid_again, _ = ask_until_read(
-        ask, model, [requests[number] for number in chosen], "preference", allowed, judge.attempts, 1
+        ask,
+        model,
+        [replace(requests[number], occurrence=1) for number in chosen],
+        "preference",
+        allowed,
+        judge.attempts,
     )
     pairs = [(found[number], again[number]) for number in chosen]
     known = [
@@ -344,7 +351,7 @@ class _Counter:
         self._label, self._show, self._status = label, show, Status.RUNNING
         self._value = Progress(step=Step.EVALUATION, attempt=1, done=0, total=total, started_at=now(), updated_at=now())
 
-    def note(self, text: str) -> None:
+    def note(self, label: str, text: str) -> None:
         self._update(note=text)
 
     def spend(self, cost: float | None) -> None:
@@ -355,13 +362,9 @@ class _Counter:
         self._status = Status.SUCCEEDED
         self._update(done=self._value.total, note="")
 
-    def counting(self, ask: KeptAsking) -> Ask:
-        def counted(model: Model, requests: Sequence[Request], occurrence: int = 0) -> Any:
-            for answered in ask(model, requests, occurrence):
-                self._update(**self._value.finished(min(1, self._value.total - self._value.done)), note="")
-                yield answered
-
-        return counted
+    def answered(self, request: Request, prediction: Prediction) -> None:
+        # A question that is asked again, since its answer could not be read, counts once.
+        self._update(**self._value.finished(min(1, self._value.total - self._value.done)), note="")
 
     def _update(self, **changes: Any) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
