@@ -134,7 +134,7 @@ class Work:
         self._repeats = Repeats() if models.draws_answers(spec.model) else None
         # The shard up to which equal questions are counted.
         self._counted = 0
-        self._model = GuardedModel(
+        self._guarded = GuardedModel(
             spec.model,
             self._load,
             redact,
@@ -165,13 +165,13 @@ class Work:
         """
         self._progress.begin(self._resumed)
         try:
-            self._model.answer(self._questions(shards), self._take)
+            self._guarded.answer(self._questions(shards), self._take)
         finally:
-            if self._model.loaded is not None:
-                results.write_model_details(self._store, self._spec.workflow_id, self._model.loaded.details)
-        if self._model.loaded is None:
+            if self._guarded.loaded is not None:
+                results.write_model_details(self._store, self._spec.workflow_id, self._guarded.loaded.details)
+        if self._guarded.loaded is None:
             return results.find_model_details(self._store, self._spec.workflow_id)
-        return self._model.loaded.details
+        return self._guarded.loaded.details
 
     def _load(self) -> LanguageModel:
         spec = self._spec

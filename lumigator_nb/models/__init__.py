@@ -1,4 +1,4 @@
-"""How language models answer: ``models.load(Model("baseline/lead-2"), task).answer(requests)``."""
+"""Language models: ``models.predict("baseline/lead-2", ["One. Two. Three."])``."""
 
 from __future__ import annotations
 

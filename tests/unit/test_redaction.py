@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -265,3 +267,15 @@ def test_a_race_draws_an_answer_to_each_of_equal_questions_as_a_workflow_does(ws
     assert server.stats().calls == 2 * len(TEXTS)
     ws.wait(ws.workflows.launch(experiment, chosen), progress=False, check=True)
     assert server.stats().calls == 2 * len(TEXTS), "the workflow finds them all"
+
+
+def test_one_place_asks_models() -> None:
+    package = Path(lm.__file__).parent
+    places = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"(loaded|model|load\(.*\)|_direct)\.answer\(", path.read_text())
+    }
+    # A batch's first question shows at once what is wrong with all of them; the answer goes the same way.
+    others = {place for place in places if not place.startswith("models/providers/")}
+    assert others == {"engine/batching.py", "models/asking.py"}
