@@ -1,4 +1,4 @@
-"""The inference step: every example is answered once, whatever happens on the way."""
+"""The inference step: have a model answer every example, shard by shard, resuming where an attempt ended."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from lumigator_nb.storage.results import ProgressWriter
 from lumigator_nb.storage.store import Store
 
 NOT_ASKED = "not asked yet"
-# Finished shards that may wait to be written while the next are being answered.
+# Finished shards that may wait to be written while the next are answered: a slow store then holds the asking back,
+# rather than letting memory fill.
 _WRITES_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class Todo:
-    """The shards of a workflow that have no predictions yet, or gaps in them.
+    """The shards of a workflow that are not finished.
 
     Attributes:
-        shards: ascending.
-        reopened: those of them that an earlier attempt has written, with examples that have no answer.
+        shards: their numbers, ascending.
+        reopened: those of them that an earlier attempt wrote, in which examples have no prediction.
     """
 
     shards: tuple[int, ...]
@@ -41,11 +42,11 @@ class Todo:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard whose predictions have been published.
+    """A shard whose predictions are in the store.
 
     Attributes:
-        n_failed: of its rows have no prediction.
-        cost: dollars that were paid for it in this attempt; None where nothing has a price.
+        n_failed: rows without a prediction.
+        cost: dollars paid for it in this attempt; None without a price.
     """
 
     shard: int
@@ -55,7 +56,7 @@ class Written:
 
 
 class Listener(Protocol):
-    """Whoever is told how far the work is; a :class:`ProgressWriter` is one."""
+    """Takes reports of progress; :class:`ProgressWriter` is one."""
 
     def note(self, text: str) -> None: ...
 
@@ -65,13 +66,13 @@ class Listener(Protocol):
 
 
 def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
-    """Answer all examples that have no answer yet; return what was used, for the record.
+    """Have the model answer all examples that have no answer yet; return the details of the model for the record.
 
-    Finished shards stay as they are; from the second attempt on, examples without an answer in them are asked again.
+    Finished shards stay as they are. From the second attempt on, their examples without an answer are asked again.
 
     Raises:
-        BudgetReachedError: the money is spent; what was answered stays.
-        LumigatorError: no further example can be answered; what was answered stays.
+        BudgetReachedError: the next question might exceed the budget; answers so far are kept.
+        LumigatorError: the model can answer no further example; answers so far are kept.
     """
     todo = unfinished(spec, store)
     if not todo.shards:
@@ -82,32 +83,32 @@ def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Re
 
 
 def unfinished(spec: WorkflowSpec, store: Store) -> Todo:
-    """Look up which shards are left to do."""
+    """Return the shards that are left to do."""
     finished = results.finished_shards(store, spec.workflow_id, Step.INFERENCE)
-    reopened = set() if spec.attempt == 1 else {each for each in finished if _has_gaps(store, spec, each)}
+    reopened = set()
+    if spec.attempt > 1:
+        for shard in finished:
+            predictions = results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard)["prediction"]
+            if predictions.null_count:
+                reopened.add(shard)
     shards = range(-(-spec.n_examples // spec.shard_size))
-    return Todo(tuple(each for each in shards if each not in finished - reopened), frozenset(reopened))
+    return Todo(tuple(shard for shard in shards if shard not in finished - reopened), frozenset(reopened))
 
 
 def rows_of(spec: WorkflowSpec, shards: Iterable[int]) -> int:
-    """Return how many examples are in shards."""
+    """Return the number of examples in shards."""
     return sum(min(spec.shard_size, spec.n_examples - shard * spec.shard_size) for shard in shards)
 
 
-def _has_gaps(store: Store, spec: WorkflowSpec, shard: int) -> bool:
-    column = results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard)["prediction"]
-    return bool(column.null_count)
-
-
 class Work:
-    """Answers examples shard by shard; a context, at whose end everything is in the store.
+    """Has the model answer examples shard by shard; leaving the context waits until all is in the store.
 
     Args:
-        reopened: shards whose answers of an earlier attempt are taken over.
-        resumed: examples in other shards that are finished, for the progress display.
-        written: called with each shard that was published, from another thread.
-        shared: other processes work for the same workflow: shards that are cut off are left to them unwritten, and
-            the files of kept answers are not joined.
+        reopened: shards of an earlier attempt, whose answers are taken over.
+        resumed: examples in finished shards, for the progress display.
+        written: called with each shard that is in the store, from another thread.
+        shared: other processes work for the same workflow. An unfinished shard is then left to them instead of being
+            written with gaps, and the files of kept answers are not joined.
     """
 
     def __init__(
@@ -132,8 +133,7 @@ class Work:
                 store, spec.model, spec.launch, spec.workflow_id, progress.note, joins=not shared
             )
         self._repeats = Repeats() if models.draws_answers(spec.model) else None
-        # The shard up to which equal questions are counted.
-        self._counted = 0
+        self._n_counted = 0  # shards of which `_repeats` has counted the questions
         self._guarded = GuardedModel(
             spec.model,
             self._load,
@@ -155,10 +155,10 @@ class Work:
                 self._answers.close()
 
     def answer(self, shards: Iterable[int]) -> dict[str, Any]:
-        """Answer what is open in these shards; the model is loaded when the first example turns out to need it.
+        """Answer what is open in shards; the model is loaded once an example needs it.
 
         Returns:
-            What was used, for the record.
+            Details of the model, for the record.
 
         Raises:
             As :func:`infer`.
@@ -175,7 +175,8 @@ class Work:
 
     def _load(self) -> LanguageModel:
         spec = self._spec
-        # Neither answers that were there nor loading say anything of how fast the model is.
+        # The rate of the display begins anew, before and after: kept answers and loading do not tell how fast the
+        # model is.
         self._progress.begin(self._shards.rows_done + self._resumed)
         model = models.load(spec.model, spec.task, self._progress.note)
         if spec.launch.mode == "batch":
@@ -189,7 +190,7 @@ class Work:
         return model
 
     def _questions(self, shards: Iterable[int]) -> Iterator[Request]:
-        """Yield what is to be asked about each example; rows that need no answer any more are settled on the way."""
+        """Yield the question about each example that has no answer yet."""
         all_columns = self._spec.task.template or models.runs_user_code(self._spec.model.provider)
         columns = None if all_columns else ["example"]
         size = self._spec.shard_size
@@ -200,20 +201,16 @@ class Work:
                 yield from self._questions_in(shard, results.examples_in(rows(shard * size, size), shard * size))
 
     def _count_before(self, shard: int, rows: Callable[[int, int], pa.Table], repeats: Repeats) -> None:
-        """Count what is asked in earlier shards: each time the same is asked has an answer of its own."""
-        if shard < self._counted:
+        """Count equal questions of earlier shards: the number of a question is part of its answer's key."""
+        if shard < self._n_counted:
             repeats.clear()
-            self._counted = 0
+            self._n_counted = 0
         size = self._spec.shard_size
-        for earlier in range(self._counted, shard):
+        for earlier in range(self._n_counted, shard):
             for example in results.examples_in(rows(earlier * size, size), earlier * size):
                 with suppress(InvalidInputError):
-                    self._count(self._conversation.request(example, self._redact))
-        self._counted = shard + 1
-
-    def _count(self, request: Request) -> None:
-        if self._repeats is not None:
-            self._repeats.numbered(request.redacted(self._redact))
+                    repeats.numbered(self._conversation.request(example, self._redact).redacted(self._redact))
+        self._n_counted = shard + 1
 
     def _questions_in(self, shard: int, examples: Sequence[Example]) -> Iterator[Request]:
         self._shards.open(shard, len(examples))
@@ -226,11 +223,12 @@ class Work:
             except InvalidInputError as error:
                 self._put(example.row, Prediction(None, error=self._redact(str(error))), None)
                 continue
-            if before and before[at].text is not None:
-                self._count(request)
-                self._put(example.row, before[at], None)
-            else:
+            if not before or before[at].text is None:
                 yield request
+                continue
+            if self._repeats is not None:
+                self._repeats.numbered(request.redacted(self._redact))
+            self._put(example.row, before[at], None)
 
     def _take(self, request: Request, prediction: Prediction, paid_now: bool) -> None:
         self._put(request.row, prediction, prediction.cost if paid_now else None)
@@ -256,7 +254,7 @@ class _OpenShard:
 
 
 class _ShardWriter:
-    """Collects predictions by row and writes each shard when it is whole, in a thread of its own."""
+    """Collects predictions by row, and writes each shard once it is whole, in another thread."""
 
     def __init__(
         self, store: Store, spec: WorkflowSpec, written: Callable[[Written], None], *, keep_partial: bool
@@ -268,11 +266,11 @@ class _ShardWriter:
         self.rows_done = 0
 
     def open(self, shard: int, n_rows: int) -> None:
-        """Rows of this shard will follow."""
+        """Expect the rows of a shard."""
         self._open[shard] = _OpenShard(n_rows)
 
     def put(self, row: int, prediction: Prediction, cost: float | None) -> None:
-        """Take a row's prediction, and what was paid for it; each row once."""
+        """Take the prediction for a row, once, and the dollars paid for it now."""
         shard, at = divmod(row, self._spec.shard_size)
         self._open[shard].put(at, prediction, cost)
         self.rows_done += 1
@@ -280,23 +278,22 @@ class _ShardWriter:
             self._write(shard)
 
     def close(self) -> None:
-        """Write what is there, rows without a prediction as such, and wait until all is written."""
-        for shard in list(self._open):
-            found = self._open[shard]
-            if self._keep_partial and found.missing < len(found.predictions):
-                self._write(shard)
+        """Write unfinished shards, with errors in the gaps, and wait until all is written."""
+        for number, shard in list(self._open.items()):
+            if self._keep_partial and shard.missing < len(shard.predictions):
+                self._write(number)
         self._pool.shutdown(wait=True)
         for write in self._writes:
             write.result()
 
-    def _write(self, shard: int) -> None:
-        found = self._open.pop(shard)
+    def _write(self, number: int) -> None:
+        shard = self._open.pop(number)
         while len(self._writes) >= _WRITES_AHEAD:
             self._writes.pop(0).result()
-        self._writes.append(self._pool.submit(self._publish, shard, found))
+        self._writes.append(self._pool.submit(self._publish, number, shard))
 
-    def _publish(self, shard: int, found: _OpenShard) -> None:
-        predictions = [each or Prediction(None, error=NOT_ASKED) for each in found.predictions]
-        results.write_predictions(self._store, self._spec, shard, predictions)
-        n_failed = sum(each.text is None for each in predictions)
-        self._written(Written(shard, len(predictions), n_failed, found.cost))
+    def _publish(self, number: int, shard: _OpenShard) -> None:
+        predictions = [prediction or Prediction(None, error=NOT_ASKED) for prediction in shard.predictions]
+        results.write_predictions(self._store, self._spec, number, predictions)
+        n_failed = sum(prediction.text is None for prediction in predictions)
+        self._written(Written(number, len(predictions), n_failed, shard.cost))
