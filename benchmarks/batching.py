@@ -22,7 +22,7 @@ import transformers
 
 from lumigator_nb import models
 from lumigator_nb.models import Conversation
-from lumigator_nb.specs import Model, Summarization
+from lumigator_nb.specs import Example, Model, Summarization
 
 TASK = Summarization("Say in one sentence what it is about.")
 NEW_TOKENS = 24
@@ -59,7 +59,7 @@ def ours(name: str, texts: list[str], rows: int) -> float:
 
 def ask(loaded: models.LanguageModel, texts: list[str]) -> list[tuple[models.Request, models.Prediction]]:
     conversation = Conversation(TASK)
-    return list(loaded.answer(conversation.request(row, text, {}) for row, text in enumerate(texts)))
+    return list(loaded.answer(conversation.request(Example(row, text)) for row, text in enumerate(texts)))
 
 
 def one_by_one(name: str, texts: list[str]) -> float:

@@ -29,12 +29,12 @@ def conversations(n: int) -> list[str]:
 def answers(engine: str, args: argparse.Namespace) -> dict[str, Any]:
     """Ask in this process."""
     from lumigator_nb import models
-    from lumigator_nb.specs import Model, Task
+    from lumigator_nb.specs import Example, Model, Task
 
     begun = time.perf_counter()
     model = Model(args.model, engine=engine, device=args.device, max_new_tokens=args.new_tokens)
     loaded, conversation = models.load(model, Task()), models.Conversation(Task())
-    requests = [conversation.request(row, text, {}) for row, text in enumerate(conversations(args.examples))]
+    requests = [conversation.request(Example(row, text)) for row, text in enumerate(conversations(args.examples))]
     list(loaded.answer(requests[:1]))
     ready, cpu = time.perf_counter(), time.process_time()
     found = {request.row: answer for request, answer in loaded.answer(requests)}

@@ -9,7 +9,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import CodeType
@@ -197,6 +198,23 @@ def language_name(code: str | None) -> str:
 def is_ground_truth(column: str) -> bool:
     """Whether a dataset's column holds references: "ground_truth", and "ground_truth_2", … where there are several."""
     return re.fullmatch(r"ground_truth(_\d+)?", column) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input row of a dataset.
+
+    Attributes:
+        row: its number in the dataset or in the sample of it, from 0.
+        text: the input.
+        references: what predictions are compared with; none, one or several.
+        metadata: the row's other columns, by name.
+    """
+
+    row: int
+    text: str
+    references: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class GenerationConfig(Value):

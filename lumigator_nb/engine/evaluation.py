@@ -1,4 +1,4 @@
-"""The evaluation step: every metric by itself, so that one that fails takes no other with it."""
+"""The evaluation step: compute each metric by itself, so that one failure leaves the others alone."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from lumigator_nb import metrics
-from lumigator_nb.engine.asking import KeptAsking
+from lumigator_nb.engine.asking import CachedAsker, budget_of
 from lumigator_nb.errors import DamagedError, ExecutionError, InvalidInputError, LumigatorError, StoreUnavailableError
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores
 from lumigator_nb.metrics.base import mean
-from lumigator_nb.metrics.judges.judge import TASK
 from lumigator_nb.metrics.kernels import parallel
 from lumigator_nb.security.redaction import Redactor
-from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Step, WorkflowSpec, is_ground_truth
+from lumigator_nb.specs import MetricResult, MetricSpec, ScoreResult, Step, WorkflowSpec, is_ground_truth
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.results import ProgressWriter
 from lumigator_nb.storage.store import Store
@@ -35,12 +33,12 @@ _MOST_REASONS, _LONGEST_REASON = 10, 200
 
 @dataclass
 class Scored:
-    """What a metric found in some of a workflow's examples, or in all of them.
+    """Sums of a metric's scores over some or all examples of a workflow.
 
     Attributes:
-        totals: by the score's name.
-        n_rows: examples looked at; `n_empty` of their predictions are empty texts.
-        signature, details, cost: of the metric, as far as it had got then.
+        totals: by name of the score.
+        n_rows: number of examples; the predictions of `n_empty` are empty texts.
+        signature, details, cost: of the metric after these examples.
     """
 
     totals: dict[str, Total] = field(default_factory=dict)
@@ -51,7 +49,7 @@ class Scored:
     cost: float | None = None
 
     def add(self, other: Scored) -> None:
-        """Add what was found in further examples."""
+        """Add the sums over further examples."""
         for name, total in other.totals.items():
             self.totals.setdefault(name, Total(total.info)).merge(total)
         self.n_rows += other.n_rows
@@ -59,14 +57,14 @@ class Scored:
         self.signature, self.details, self.cost = other.signature, other.details, other.cost
 
 
-# Scores a whole workflow by one metric: here, or on several processes.
+# Scores a whole workflow by one metric, in this process or in several.
 Scorer = Callable[[MetricSpec, WorkflowSpec, Store, ProgressWriter, Redactor], Scored]
 
 
 def evaluate(
     spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor, scorer: Scorer
 ) -> list[MetricResult]:
-    """Compute the metrics that the workflow's predictions do not have yet; return how each went, in order.
+    """Compute the metrics that are missing for the workflow's predictions; return the results of all, in order.
 
     Args:
         scorer: scores all examples by one metric, such as :func:`score_here`.
@@ -76,18 +74,20 @@ def evaluate(
     with results.open_table(store, spec.dataset) as parquet:
         columns = parquet.schema_arrow.names
     truth = _has_ground_truth(spec, store, columns)
-    found = []
+    metric_results = []
     for index, metric in enumerate(spec.metrics):
         before = results.find_metric_result(store, spec.workflow_id, metric)
+        # A result stays valid until an attempt changes the predictions.
         if before is not None and before.error is None and before.answers_of == answers_of:
-            found.append(before)
+            metric_results.append(before)
             continue
         progress.begin(0)
         if len(spec.metrics) > 1:
             progress.note(f"metric {index + 1} of {len(spec.metrics)}: {metric.title}")
-        found.append(_evaluate(metric, answers_of, columns, truth, spec, store, progress, redact, scorer))
-        results.write_metric_result(store, spec.workflow_id, found[-1])
-    return found
+        result = _evaluate(metric, answers_of, columns, truth, spec, store, progress, redact, scorer)
+        results.write_metric_result(store, spec.workflow_id, result)
+        metric_results.append(result)
+    return metric_results
 
 
 def _evaluate(
@@ -104,12 +104,19 @@ def _evaluate(
     store.delete(layout.scores_folder(spec.workflow_id, asked))
     started, title = time.monotonic(), asked.title
     try:
-        _refuse_impossible(asked, columns, has_ground_truth, spec)
+        metadata = [name for name in columns if not _is_text(name)]
+        language = spec.task.target
+        try:
+            # A missing package shows where the metric is computed, which may be another process.
+            metrics.check([asked], has_ground_truth=has_ground_truth, language=language, columns=metadata, here=False)
+        except InvalidInputError as error:
+            # Without its hint, which is for those who choose metrics.
+            raise InvalidInputError(error.message) from None
         scored = scorer(asked, spec, store, progress, redact)
         nothing = _why_nothing(scored)
         if nothing:
             log.error("metric %s is skipped: %s", title, nothing)
-            store.delete(layout.scores_folder(spec.workflow_id, asked))  # which hold nothing
+            store.delete(layout.scores_folder(spec.workflow_id, asked))
         return MetricResult(
             metric=asked,
             title=title,
@@ -123,8 +130,8 @@ def _evaluate(
             seconds=time.monotonic() - started,
         )
     except (StoreUnavailableError, DamagedError, ExecutionError):
-        raise  # no fault of the metric's: the step fails, and is resumed
-    except Exception as error:  # whatever a metric's own library raises
+        raise  # not the metric's fault: the step fails, and can be resumed
+    except Exception as error:  # anything that a metric's library may raise
         message = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"
         log.error("metric %s is skipped: %s", title, redact(message))
         if not isinstance(error, LumigatorError):
@@ -139,7 +146,7 @@ def _evaluate(
 
 
 def _has_ground_truth(spec: WorkflowSpec, store: Store, columns: Sequence[str]) -> bool:
-    """Whether at least one example has ground truth with a word in it; as a rule the first one has."""
+    """Whether an example has ground truth that is not blank; it reads no further than to the first such example."""
     names = [name for name in columns if is_ground_truth(name)]
     if not names:
         return False
@@ -147,22 +154,12 @@ def _has_ground_truth(spec: WorkflowSpec, store: Store, columns: Sequence[str]) 
     return any(text and text.strip() for table in shards for column in table.columns for text in column.to_pylist())
 
 
-def _refuse_impossible(asked: MetricSpec, columns: Sequence[str], has_ground_truth: bool, spec: WorkflowSpec) -> None:
-    """Refuse a metric that this dataset or language rules out; what is not installed shows where it is computed."""
-    metadata = [name for name in columns if not _is_text(name)]
-    language = spec.task.target
-    try:
-        metrics.check([asked], has_ground_truth=has_ground_truth, language=language, columns=metadata, here=False)
-    except InvalidInputError as error:  # its hint is for those who choose metrics
-        raise InvalidInputError(error.message) from None
-
-
 def _why_nothing(scored: Scored) -> str | None:
-    """Return why no example has a score; None where one has."""
-    found = [total.result for total in scored.totals.values()]
-    if not found or any(result.n_scored for result in found):
+    """Return the reason why no example has a score; None where one has."""
+    scores = [total.result for total in scored.totals.values()]
+    if not scores or any(score.n_scored for score in scores):
         return None
-    reasons = found[0].unscored
+    reasons = scores[0].unscored
     if len(reasons) == 1:
         return f"no example has a score: {next(iter(reasons))}"
     return f"no example has a score: {'; '.join(f'{reason} ({n:,})' for reason, n in reasons.items())}"
@@ -171,27 +168,38 @@ def _why_nothing(scored: Scored) -> str | None:
 def score_here(
     asked: MetricSpec, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor
 ) -> Scored:
-    """Score all examples of a workflow in this process, judges included.
+    """Score all examples of a workflow in this process; judges are asked from here, too.
 
     Raises:
-        Whatever the metric's own library does.
+        Exception: any that the metric's library raises.
     """
     metric = metrics.create(asked)
     metric.prepare()
-    if isinstance(metric, (Judging, JuryMetric)):
-        metric.ask = _asker(spec, store, progress, redact)
-        metric.set_task(spec.judged_task or spec.task)
     scored = Scored()
-    with group_scorer(asked, metric, spec, store) as score:
+    with ExitStack() as opened:
+        if isinstance(metric, (Judging, JuryMetric)):
+            metric.ask = opened.enter_context(
+                CachedAsker(
+                    store,
+                    spec.launch,
+                    spec.workflow_id,
+                    redact,
+                    budget_of(store, spec),
+                    note=lambda label, text: progress.note(text),
+                    paid=progress.spend,
+                )
+            )
+            metric.set_task(spec.judged_task or spec.task)
+        score = opened.enter_context(group_scorer(asked, metric, spec, store))
         for group in range(n_groups(spec)):
-            found = score(group)
-            scored.add(found)
-            progress.advance(found.n_rows)
+            part = score(group)
+            scored.add(part)
+            progress.advance(part.n_rows)
     return scored
 
 
 def n_groups(spec: WorkflowSpec) -> int:
-    """Return how many files the scores of a workflow's examples go into."""
+    """Return the number of files that hold the scores of a workflow's examples."""
     return -(-spec.n_examples // _group_size(spec))
 
 
@@ -199,47 +207,37 @@ def n_groups(spec: WorkflowSpec) -> int:
 def group_scorer(
     asked: MetricSpec, metric: Metric, spec: WorkflowSpec, store: Store, *, all_cores: bool = True
 ) -> Iterator[Callable[[int], Scored]]:
-    """Yield what scores one group of examples, some thousands of them, and publishes their scores.
+    """Yield a function that scores one group of some thousand examples, by its number, and stores the scores.
 
     Args:
-        metric: made from `asked`, and prepared.
-        all_cores: take all of the machine's where a metric is slow; not where other processes score beside this one.
+        metric: created from `asked`, and prepared.
+        all_cores: let a slow metric use all cores; False where other processes score on the same machine.
     """
     size = _group_size(spec)
     columns = None if "metadata" in metric.needs else _is_text
 
-    def score(group: int) -> Scored:
-        table, first = rows(group * size, size), group * size
-        predictions = _predictions(spec, store, first, len(table))
-        metadata = _metadata(table) if "metadata" in metric.needs else None
-        examples, truth = table["example"].to_pylist(), _references(table)
+    def score_group(group: int) -> Scored:
+        first = group * size
+        rows = results.examples_in(read(first, size), first)
+        predictions = _predictions(spec, store, first, len(rows))
+        metadata = [example.metadata for example in rows] if "metadata" in metric.needs else None
+        examples, truth = [example.text for example in rows], [example.references for example in rows]
         if all_cores:
             scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
         else:
             scores = metric.score(predictions, truth, examples, metadata)
         results.write_scores(store, spec.workflow_id, asked, group, first, scores)
-        found = Scored({}, len(table), predictions.count(""), metric.signature, metric.details, metric.cost)
-        for each in scores:
-            found.totals.setdefault(each.info.name, Total(each.info)).add(each)
-        return found
+        scored = Scored({}, len(rows), predictions.count(""), metric.signature, metric.details, metric.cost)
+        for score in scores:
+            scored.totals.setdefault(score.info.name, Total(score.info)).add(score)
+        return scored
 
-    with results.row_reader(store, spec.dataset, columns, spec.sample) as rows:
-        yield score
-
-
-def _asker(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> KeptAsking:
-    def spent(judge: Model) -> float:
-        others = [each for each in spec.metrics if judge not in metrics.models_of([each])]
-        found = [results.find_metric_result(store, spec.workflow_id, metric) for metric in others]
-        return sum(each.cost or 0.0 for each in found if each) + (results.tally(store, spec.workflow_id).cost or 0.0)
-
-    return KeptAsking(
-        store, spec.launch, spec.workflow_id, redact, TASK, progress.note, spent=spent, answered=progress.spend
-    )
+    with results.row_reader(store, spec.dataset, columns, spec.sample) as read:
+        yield score_group
 
 
 def _group_size(spec: WorkflowSpec) -> int:
-    """Examples per file of scores: whole shards of predictions, so that none is read twice."""
+    """Return the examples per file of scores: whole shards of predictions, so that none is read twice."""
     return max(1, SCORED_ROWS_PER_FILE // spec.shard_size) * spec.shard_size
 
 
@@ -253,20 +251,8 @@ def _predictions(spec: WorkflowSpec, store: Store, first: int, count: int) -> li
     return [text for part in parts for text in part["prediction"].to_pylist()]
 
 
-def _references(table: pa.Table) -> list[tuple[str, ...]]:
-    columns = [table[name].to_pylist() for name in table.column_names if is_ground_truth(name)]
-    if not columns:
-        return [()] * len(table)
-    return [tuple(text for text in row if text is not None) for row in zip(*columns, strict=True)]
-
-
-def _metadata(table: pa.Table) -> list[dict[str, Any]]:
-    kept = [name for name in table.column_names if not _is_text(name)]
-    return list(table.select(kept).to_pylist()) if kept else [{} for _ in range(len(table))]
-
-
 class Total:
-    """The running sum of a score's sufficient statistics, which is all that its overall value needs."""
+    """The running sum of a score's sufficient statistics, from which its overall value is computed."""
 
     def __init__(self, info: ScoreInfo) -> None:
         self.info = info
@@ -292,10 +278,10 @@ class Total:
 
     @property
     def result(self) -> ScoreResult:
-        """What it comes to."""
+        """The score over all examples added so far."""
         overall = float(self.info.aggregate(np.asarray(self._sum), self._count)) if self._count else None
         low, high = (None if np.isinf(bound) else float(bound) for bound in self.info.range)
-        # A judge's failures each have words of their own.
+        # Each failure of a judge may be worded differently, so only the commonest reasons are kept.
         common = Counter(
             {reason[:_LONGEST_REASON]: count for reason, count in self._unscored.most_common(_MOST_REASONS)}
         )

@@ -1,43 +1,39 @@
-"""The inference step: every example is answered once, whatever happens on the way."""
+"""The inference step: have a model answer every example, shard by shard, resuming where an attempt ended."""
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from lumigator_nb import models
-from lumigator_nb.engine.asking import Purse, cleaned, open_answers
+from lumigator_nb.engine.asking import budget_of, open_answers
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.models import Conversation, LanguageModel, Prediction, Request
+from lumigator_nb.models import Conversation, GuardedModel, LanguageModel, Prediction, Repeats, Request
 from lumigator_nb.security.redaction import Redactor
-from lumigator_nb.specs import Step, WorkflowSpec, is_ground_truth
+from lumigator_nb.specs import Example, Step, WorkflowSpec
 from lumigator_nb.storage import results
-from lumigator_nb.storage.answer_cache import Answers, key_of
+from lumigator_nb.storage.answer_cache import Answers
 from lumigator_nb.storage.results import ProgressWriter
 from lumigator_nb.storage.store import Store
 
-log = logging.getLogger(__name__)
-
 NOT_ASKED = "not asked yet"
-# Finished shards that may wait to be written while the next are being answered.
+# Finished shards that may wait to be written while the next are answered: a slow store then holds the asking back,
+# rather than letting memory fill.
 _WRITES_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class Todo:
-    """The shards of a workflow that have no predictions yet, or gaps in them.
+    """The shards of a workflow that are not finished.
 
     Attributes:
-        shards: ascending.
-        reopened: those of them that an earlier attempt has written, with examples that have no answer.
+        shards: their numbers, ascending.
+        reopened: those of them that an earlier attempt wrote, in which examples have no prediction.
     """
 
     shards: tuple[int, ...]
@@ -46,11 +42,11 @@ class Todo:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard whose predictions have been published.
+    """A shard whose predictions are in the store.
 
     Attributes:
-        n_failed: of its rows have no prediction.
-        cost: dollars that were paid for it in this attempt; None where nothing has a price.
+        n_failed: rows without a prediction.
+        cost: dollars paid for it in this attempt; None without a price.
     """
 
     shard: int
@@ -60,7 +56,7 @@ class Written:
 
 
 class Listener(Protocol):
-    """Whoever is told how far the work is; a :class:`ProgressWriter` is one."""
+    """Takes reports of progress; :class:`ProgressWriter` is one."""
 
     def note(self, text: str) -> None: ...
 
@@ -70,13 +66,13 @@ class Listener(Protocol):
 
 
 def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
-    """Answer all examples that have no answer yet; return what was used, for the record.
+    """Have the model answer all examples that have no answer yet; return the details of the model for the record.
 
-    Finished shards stay as they are; from the second attempt on, examples without an answer in them are asked again.
+    Finished shards stay as they are. From the second attempt on, their examples without an answer are asked again.
 
     Raises:
-        BudgetReachedError: the money is spent; what was answered stays.
-        LumigatorError: no further example can be answered; what was answered stays.
+        BudgetReachedError: the next question might exceed the budget; answers so far are kept.
+        LumigatorError: the model can answer no further example; answers so far are kept.
     """
     todo = unfinished(spec, store)
     if not todo.shards:
@@ -87,47 +83,32 @@ def infer(spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Re
 
 
 def unfinished(spec: WorkflowSpec, store: Store) -> Todo:
-    """Look up which shards are left to do."""
+    """Return the shards that are left to do."""
     finished = results.finished_shards(store, spec.workflow_id, Step.INFERENCE)
-    reopened = set() if spec.attempt == 1 else {each for each in finished if _has_gaps(store, spec, each)}
+    reopened = set()
+    if spec.attempt > 1:
+        for shard in finished:
+            predictions = results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard)["prediction"]
+            if predictions.null_count:
+                reopened.add(shard)
     shards = range(-(-spec.n_examples // spec.shard_size))
-    return Todo(tuple(each for each in shards if each not in finished - reopened), frozenset(reopened))
+    return Todo(tuple(shard for shard in shards if shard not in finished - reopened), frozenset(reopened))
 
 
 def rows_of(spec: WorkflowSpec, shards: Iterable[int]) -> int:
-    """Return how many examples are in shards."""
+    """Return the number of examples in shards."""
     return sum(min(spec.shard_size, spec.n_examples - shard * spec.shard_size) for shard in shards)
 
 
-def request_of(conversation: Conversation, redact: Redactor, row: int, values: Mapping[str, Any]) -> Request:
-    """Return what is asked about a row of the dataset; no secret and no ground truth goes along.
-
-    Raises:
-        InvalidInputError: the task's template cannot be filled in with it.
-    """
-    metadata = {
-        name: redact(value) if isinstance(value, str) else value
-        for name, value in values.items()
-        if name != "example" and not is_ground_truth(name)
-    }
-    # Before, since a template may change what it is given; and after, since prompt and template are texts, too.
-    return conversation.request(row, redact(values["example"]), metadata).redacted(redact)
-
-
-def _has_gaps(store: Store, spec: WorkflowSpec, shard: int) -> bool:
-    column = results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard)["prediction"]
-    return bool(column.null_count)
-
-
 class Work:
-    """Answers examples shard by shard; a context, at whose end everything is in the store.
+    """Has the model answer examples shard by shard; leaving the context waits until all is in the store.
 
     Args:
-        reopened: shards whose answers of an earlier attempt are taken over.
-        resumed: examples in other shards that are finished, for the progress display.
-        written: called with each shard that was published, from another thread.
-        shared: other processes work for the same workflow: shards that are cut off are left to them unwritten, and
-            the files of kept answers are not joined.
+        reopened: shards of an earlier attempt, whose answers are taken over.
+        resumed: examples in finished shards, for the progress display.
+        written: called with each shard that is in the store, from another thread.
+        shared: other processes work for the same workflow. An unfinished shard is then left to them instead of being
+            written with gaps, and the files of kept answers are not joined.
     """
 
     def __init__(
@@ -146,12 +127,22 @@ class Work:
         self._reopened, self._resumed = reopened, resumed
         self._conversation = Conversation(spec.task)
         self._shards = _ShardWriter(store, spec, written, keep_partial=not shared)
-        self._answers = _kept_answers(spec, store, progress, joins=not shared)
-        self._purse = Purse(spec.model, spec.launch, self._answers)
-        self._repeated: Counter[str] = Counter()
-        self._counted = 0
-        self._keys: dict[int, str] = {}
-        self._waiting: dict[str, list[int]] = {}
+        self._answers: Answers | None = None
+        if models.keeps_answers(spec.model):
+            self._answers = open_answers(
+                store, spec.model, spec.launch, spec.workflow_id, progress.note, joins=not shared
+            )
+        self._repeats = Repeats() if models.draws_answers(spec.model) else None
+        self._n_counted = 0  # shards of which `_repeats` has counted the questions
+        self._guarded = GuardedModel(
+            spec.model,
+            self._load,
+            redact,
+            cache=self._answers,
+            budget=budget_of(store, spec),
+            discount=models.BATCH_DISCOUNT if spec.launch.mode == "batch" else 1.0,
+            repeats=self._repeats,
+        )
 
     def __enter__(self) -> Work:
         return self
@@ -164,39 +155,28 @@ class Work:
                 self._answers.close()
 
     def answer(self, shards: Iterable[int]) -> dict[str, Any]:
-        """Answer what is open in these shards; the model is loaded when the first example turns out to need it.
+        """Answer what is open in shards; the model is loaded once an example needs it.
 
         Returns:
-            What was used, for the record.
+            Details of the model, for the record.
 
         Raises:
             As :func:`infer`.
         """
-        pending = self._pending(shards)
         self._progress.begin(self._resumed)
-        first = next(pending, None)
-        if first is None:
-            return results.find_model_details(self._store, self._spec.workflow_id)
-        model = self._loaded()
-        pending = chain([first], pending)
         try:
-            while (request := next(pending, None)) is not None:
-                # What is under way is reserved at its highest price. Once it is settled there may be money left.
-                affordable = self._purse.within(request, pending)
-                asked = 0
-                for answered, prediction in model.answer(affordable):
-                    asked += 1
-                    self._settle(answered, prediction)
-                pending = chain(affordable.left_over, pending)
-                if not asked:
-                    raise self._purse.exceeded()
+            self._guarded.answer(self._questions(shards), self._take)
         finally:
-            results.write_model_details(self._store, self._spec.workflow_id, model.details)
-        return model.details
+            if self._guarded.loaded is not None:
+                results.write_model_details(self._store, self._spec.workflow_id, self._guarded.loaded.details)
+        if self._guarded.loaded is None:
+            return results.find_model_details(self._store, self._spec.workflow_id)
+        return self._guarded.loaded.details
 
-    def _loaded(self) -> LanguageModel:
+    def _load(self) -> LanguageModel:
         spec = self._spec
-        # Neither answers that were there nor loading say anything of how fast the model is.
+        # The rate of the display begins anew, before and after: kept answers and loading do not tell how fast the
+        # model is.
         self._progress.begin(self._shards.rows_done + self._resumed)
         model = models.load(spec.model, spec.task, self._progress.note)
         if spec.launch.mode == "batch":
@@ -209,99 +189,53 @@ class Work:
         results.write_model_details(self._store, spec.workflow_id, model.details)
         return model
 
-    def _pending(self, shards: Iterable[int]) -> Iterator[Request]:
-        """The requests that nothing in the store answers; the others are settled on the way."""
+    def _questions(self, shards: Iterable[int]) -> Iterator[Request]:
+        """Yield the question about each example that has no answer yet."""
         all_columns = self._spec.task.template or models.runs_user_code(self._spec.model.provider)
         columns = None if all_columns else ["example"]
+        size = self._spec.shard_size
         with results.row_reader(self._store, self._spec.dataset, columns, self._spec.sample) as rows:
             for shard in shards:
-                if self._samples:
-                    self._count_before(shard, rows)
-                first = shard * self._spec.shard_size
-                yield from self._pending_in(shard, first, rows(first, self._spec.shard_size))
+                if self._repeats is not None:
+                    self._count_before(shard, rows, self._repeats)
+                yield from self._questions_in(shard, results.examples_in(rows(shard * size, size), shard * size))
 
-    def _count_before(self, shard: int, rows: Callable[[int, int], pa.Table]) -> None:
-        """Count what is asked in earlier shards: each time the same is asked has an answer of its own."""
-        if shard < self._counted:
-            self._repeated.clear()
-            self._counted = 0
+    def _count_before(self, shard: int, rows: Callable[[int, int], pa.Table], repeats: Repeats) -> None:
+        """Count equal questions of earlier shards: the number of a question is part of its answer's key."""
+        if shard < self._n_counted:
+            repeats.clear()
+            self._n_counted = 0
         size = self._spec.shard_size
-        for earlier in range(self._counted, shard):
-            for at, values in enumerate(rows(earlier * size, size).to_pylist()):
+        for earlier in range(self._n_counted, shard):
+            for example in results.examples_in(rows(earlier * size, size), earlier * size):
                 with suppress(InvalidInputError):
-                    self._key(self._request(earlier * size + at, values))
-        self._counted = shard + 1
+                    repeats.numbered(self._conversation.request(example, self._redact).redacted(self._redact))
+        self._n_counted = shard + 1
 
-    def _pending_in(self, shard: int, first: int, table: pa.Table) -> Iterator[Request]:
-        self._shards.open(shard, len(table))
+    def _questions_in(self, shard: int, examples: Sequence[Example]) -> Iterator[Request]:
+        self._shards.open(shard, len(examples))
         before: list[Prediction] = []
         if shard in self._reopened:
             before = results.read_predictions(self._store, self._spec.workflow_id, shard)
-        for at, values in enumerate(table.to_pylist()):
+        for at, example in enumerate(examples):
             try:
-                request = self._request(first + at, values)
+                request = self._conversation.request(example, self._redact)
             except InvalidInputError as error:
-                self._finish([first + at], Prediction(None, error=self._redact(str(error))))
+                self._put(example.row, Prediction(None, error=self._redact(str(error))), None)
                 continue
-            key = self._key(request)
-            if before and before[at].text is not None:
-                self._finish([request.row], before[at], paid_now=False)
-            elif self._is_new(request, key):
+            if not before or before[at].text is None:
                 yield request
+                continue
+            if self._repeats is not None:
+                self._repeats.numbered(request.redacted(self._redact))
+            self._put(example.row, before[at], None)
 
-    def _is_new(self, request: Request, key: str) -> bool:
-        """Whether the model must be asked; if not, the request is settled, or will be together with its twin."""
-        if self._answers is None:
-            return True
-        kept = self._answers.find(key)
-        if kept is not None:
-            self._finish([request.row], kept, paid_now=False)
-        elif key in self._waiting:
-            self._waiting[key].append(request.row)
-        else:
-            self._waiting[key], self._keys[request.row] = [], key
-            return True
-        return False
+    def _take(self, request: Request, prediction: Prediction, paid_now: bool) -> None:
+        self._put(request.row, prediction, prediction.cost if paid_now else None)
 
-    @property
-    def _samples(self) -> bool:
-        """Whether the same question may be answered in another way each time."""
-        return self._answers is not None and self._spec.model.generation.temperature > 0
-
-    def _request(self, row: int, values: dict[str, Any]) -> Request:
-        return request_of(self._conversation, self._redact, row, values)
-
-    def _key(self, request: Request) -> str:
-        if self._answers is None:
-            return ""
-        key = key_of(request)
-        if not self._samples:
-            return key
-        self._repeated[key] += 1
-        return key_of(request, self._repeated[key] - 1)
-
-    def _settle(self, request: Request, prediction: Prediction) -> None:
-        clean = cleaned(prediction, self._redact)
-        self._purse.settle(request, clean)
-        if self._answers is not None:
-            key = self._keys.pop(request.row)
-            self._answers.keep(key, clean)
-            self._finish(self._waiting.pop(key), replace(clean, cached=clean.text is not None), paid_now=False)
-        self._finish([request.row], clean)
-
-    def _finish(self, rows: list[int], prediction: Prediction, *, paid_now: bool = True) -> None:
-        if not rows:
-            return
-        cost = prediction.cost if paid_now else None
-        for row in rows:
-            self._shards.put(row, prediction, cost)
-        self._progress.advance(len(rows), failed=len(rows) if prediction.text is None else 0, cost=cost)
-
-
-def _kept_answers(spec: WorkflowSpec, store: Store, progress: Listener, *, joins: bool) -> Answers | None:
-    if not models.keeps_answers(spec.model):
-        return None
-    return open_answers(store, spec.model, spec.launch, spec.workflow_id, progress.note, joins=joins)
+    def _put(self, row: int, prediction: Prediction, cost: float | None) -> None:
+        self._shards.put(row, prediction, cost)
+        self._progress.advance(1, failed=int(prediction.text is None), cost=cost)
 
 
 class _OpenShard:
@@ -320,7 +254,7 @@ class _OpenShard:
 
 
 class _ShardWriter:
-    """Collects predictions by row and writes each shard when it is whole, in a thread of its own."""
+    """Collects predictions by row, and writes each shard once it is whole, in another thread."""
 
     def __init__(
         self, store: Store, spec: WorkflowSpec, written: Callable[[Written], None], *, keep_partial: bool
@@ -332,11 +266,11 @@ class _ShardWriter:
         self.rows_done = 0
 
     def open(self, shard: int, n_rows: int) -> None:
-        """Rows of this shard will follow."""
+        """Expect the rows of a shard."""
         self._open[shard] = _OpenShard(n_rows)
 
     def put(self, row: int, prediction: Prediction, cost: float | None) -> None:
-        """Take a row's prediction, and what was paid for it; each row once."""
+        """Take the prediction for a row, once, and the dollars paid for it now."""
         shard, at = divmod(row, self._spec.shard_size)
         self._open[shard].put(at, prediction, cost)
         self.rows_done += 1
@@ -344,23 +278,22 @@ class _ShardWriter:
             self._write(shard)
 
     def close(self) -> None:
-        """Write what is there, rows without a prediction as such, and wait until all is written."""
-        for shard in list(self._open):
-            found = self._open[shard]
-            if self._keep_partial and found.missing < len(found.predictions):
-                self._write(shard)
+        """Write unfinished shards, with errors in the gaps, and wait until all is written."""
+        for number, shard in list(self._open.items()):
+            if self._keep_partial and shard.missing < len(shard.predictions):
+                self._write(number)
         self._pool.shutdown(wait=True)
         for write in self._writes:
             write.result()
 
-    def _write(self, shard: int) -> None:
-        found = self._open.pop(shard)
+    def _write(self, number: int) -> None:
+        shard = self._open.pop(number)
         while len(self._writes) >= _WRITES_AHEAD:
             self._writes.pop(0).result()
-        self._writes.append(self._pool.submit(self._publish, shard, found))
+        self._writes.append(self._pool.submit(self._publish, number, shard))
 
-    def _publish(self, shard: int, found: _OpenShard) -> None:
-        predictions = [each or Prediction(None, error=NOT_ASKED) for each in found.predictions]
-        results.write_predictions(self._store, self._spec, shard, predictions)
-        n_failed = sum(each.text is None for each in predictions)
-        self._written(Written(shard, len(predictions), n_failed, found.cost))
+    def _publish(self, number: int, shard: _OpenShard) -> None:
+        predictions = [prediction or Prediction(None, error=NOT_ASKED) for prediction in shard.predictions]
+        results.write_predictions(self._store, self._spec, number, predictions)
+        n_failed = sum(prediction.text is None for prediction in predictions)
+        self._written(Written(number, len(predictions), n_failed, shard.cost))

@@ -1,4 +1,4 @@
-"""How language models answer: ``models.load(Model("baseline/lead-2"), task).answer(requests)``."""
+"""Language models: ``models.predict("baseline/lead-2", ["One. Two. Three."])``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.models import base
+from lumigator_nb.models.asking import Budget, GuardedModel, Repeats, Take, ask_here, draws_answers
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.prices import BATCH_DISCOUNT, Priced, highest, price_of
 from lumigator_nb.models.prompts.conversation import Conversation
@@ -16,21 +17,27 @@ from lumigator_nb.models.providers.baselines import is_baseline
 from lumigator_nb.models.providers.functions import RECORDED, runs_here
 from lumigator_nb.models.tokens import about_tokens, most_tokens
 from lumigator_nb.security.redaction import redactor
-from lumigator_nb.specs import Model, Summarization, Task
+from lumigator_nb.specs import Example, Model, Summarization, Task
 
 __all__ = [
     "BATCH_DISCOUNT",
     "RECORDED",
+    "Budget",
     "Conversation",
+    "GuardedModel",
     "Key",
     "LanguageModel",
     "Prediction",
     "Priced",
     "Provider",
+    "Repeats",
     "Report",
     "Request",
+    "Take",
     "about_tokens",
+    "ask_here",
     "check",
+    "draws_answers",
     "extra_of",
     "finds_no_credentials",
     "follows_no_redirects",
@@ -233,9 +240,7 @@ def predict(model: Model | str, examples: Sequence[str], task: Task | None = Non
     """
     chosen = Model(model) if isinstance(model, str) else model
     task = task or Summarization()
-    check(chosen)
-    conversation = Conversation(task)
-    redact = redactor()
-    requests = [conversation.request(row, redact(example), {}).redacted(redact) for row, example in enumerate(examples)]
-    answers = {request.row: prediction for request, prediction in load(chosen, task).answer(requests)}
-    return [answers[row] for row in range(len(requests))]
+    conversation, redact = Conversation(task), redactor()
+    requests = [conversation.request(Example(row, text), redact) for row, text in enumerate(examples)]
+    answers = ask_here(chosen, task, requests, Repeats() if draws_answers(chosen) else None)
+    return [prediction for _, prediction in sorted(answers, key=lambda pair: pair[0].row)]

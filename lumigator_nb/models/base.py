@@ -6,7 +6,9 @@ value a module whose import registers it with :func:`provider`.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ class Request:
         system: the system prompt; empty where there is none.
         shots: earlier turns of user and model, for few-shot prompting.
         metadata: the row's other columns.
+        occurrence: how often the same was asked before, where each time is to have an answer of its own.
     """
 
     row: int
@@ -40,6 +43,14 @@ class Request:
     system: str = ""
     shots: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    occurrence: int = 0
+
+    @property
+    def key(self) -> str:
+        """32 hex digits of what is asked, by which its answer is kept: all but the row and the metadata."""
+        # Answers are found by it as long as they are kept: it must stay what it is from version to version.
+        asked = [self.system, self.shots, self.user, self.example, self.occurrence]
+        return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()[:32]
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -62,6 +73,7 @@ class Request:
             {name: redact(each) if isinstance(each, str) else each for name, each in self.metadata.items()}
             if self.metadata
             else self.metadata,
+            self.occurrence,
         )
 
 

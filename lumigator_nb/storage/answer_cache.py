@@ -8,7 +8,6 @@ writes only files named after itself, and joins them when it ends, so that workf
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lumigator_nb.errors import NotFoundError
-from lumigator_nb.models import Prediction, Request
+from lumigator_nb.models import Prediction
 from lumigator_nb.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -31,16 +30,6 @@ log = logging.getLogger(__name__)
 MOST_WAITING, LONGEST_WAIT_S = 64, 2.0
 _MOST_BEHIND = 4096
 _FIELDS = [field.name for field in fields(Prediction) if field.name not in ("error", "cached")]
-
-
-def key_of(request: Request, occurrence: int = 0) -> str:
-    """Return 32 hex digits of what is asked: system prompt, few-shot turns, the user's turn, and the example itself.
-
-    Args:
-        occurrence: how often the same was asked before, where each time deserves an answer of its own.
-    """
-    asked = [request.system, request.shots, request.user, request.example, occurrence]
-    return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 class Answers:
@@ -57,13 +46,14 @@ class Answers:
     def __init__(self, store: Store, folder: str, owner: str, *, takes_others: bool = True, joins: bool = True) -> None:
         self._store, self._folder, self._owner, self._joins = store, folder, owner, joins
         # A private temporary database: in memory while it is small, on disk beyond that, gone when closed.
-        self._index = sqlite3.connect("", isolation_level=None)
+        # Threads of a race take turns at it.
+        self._index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._index.execute("PRAGMA journal_mode = OFF")
         self._index.execute(
             "CREATE TABLE answer (key TEXT PRIMARY KEY, value TEXT NOT NULL, mine INTEGER) WITHOUT ROWID"
         )
-        for name in sorted(store.list(folder), key=lambda name: (self._is_mine(name), _written(name))):
-            if takes_others or self._is_mine(name):
+        for name in sorted(store.list(folder), key=lambda name: (_owner(name) == owner, _written(name))):
+            if takes_others or _owner(name) == owner:
                 self._read(name)
         self._journal: _Journal
         if store.is_local:
@@ -77,7 +67,7 @@ class Answers:
         return None if row is None else Prediction(**json.loads(row[0]), cached=not row[1])
 
     def keep(self, key: str, prediction: Prediction) -> None:
-        """Keep an answer. Of an error only what it cost is kept, for :meth:`spent`."""
+        """Keep an answer. Of an error only what it cost is kept, for :func:`spent`."""
         if prediction.text is None:
             if prediction.cost:
                 self._journal.append(f'{{"key":"","answer":{{"cost":{prediction.cost!r}}}}}\n')
@@ -88,21 +78,13 @@ class Answers:
         self._journal.append(f'{{"key":"{key}","answer":{value}}}\n')
         self._index.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, 1)", (key, value))
 
-    def spent(self) -> float:
-        """Return the dollars of the answers that this workflow asked for itself, in all attempts."""
-        total = 0.0
-        for name in self._store.list(self._folder):
-            if self._is_mine(name):
-                total += sum(answer.get("cost") or 0.0 for _, answer in self._lines(name))
-        return total
-
     def close(self) -> None:
         """Publish what waits, and join this workflow's files into one."""
         self._journal.close()
         self._index.close()
         if not self._joins:
             return
-        mine = [name for name in self._store.list(self._folder) if self._is_mine(name)]
+        mine = [name for name in self._store.list(self._folder) if _owner(name) == self._owner]
         if len(mine) > 1 or any(not name.endswith(".gz") for name in mine):
             self._join(mine)
 
@@ -112,38 +94,47 @@ class Answers:
         milliseconds, rest = divmod(time.time_ns(), 1_000_000)
         return f"{self._folder}/{self._owner}.{milliseconds:013d}-{rest:06d}-{uuid.uuid4().hex[:8]}.jsonl"
 
-    def _is_mine(self, name: str) -> bool:
-        return name.rpartition("/")[2].partition(".")[0] == self._owner
-
     def _read(self, name: str) -> None:
         try:
-            mine = self._is_mine(name)
-            rows = ((key, json.dumps(answer, ensure_ascii=False), mine) for key, answer in self._lines(name) if key)
+            mine = _owner(name) == self._owner
+            lines = _lines(self._store, name)
+            rows = ((key, json.dumps(answer, ensure_ascii=False), mine) for key, answer in lines if key)
             self._index.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", rows)
         except NotFoundError:
             log.info("%s was joined into another file meanwhile", name)
-
-    def _lines(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        with ExitStack() as opened:
-            file = opened.enter_context(self._store.reading(name))
-            lines: Iterable[bytes] = opened.enter_context(gzip.open(file)) if name.endswith(".gz") else file
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    yield entry["key"], entry["answer"]
-                except (ValueError, KeyError):
-                    # The last line of a process that was killed while it wrote.
-                    log.info("%s has an unfinished line", name)
 
     def _join(self, names: Sequence[str]) -> None:
         """Write one compressed file of all, then remove the parts; whoever reads meanwhile finds either."""
         joined = f"{self._new_name()}.gz"
         with self._store.writing(joined) as file, gzip.open(file, "wb", compresslevel=5) as packed:
             for name in names:
-                for key, answer in self._lines(name):
+                for key, answer in _lines(self._store, name):
                     packed.write(f"{json.dumps({'key': key, 'answer': answer}, ensure_ascii=False)}\n".encode())
         for name in names:
             self._store.delete(name)
+
+
+def spent(store: Store, folder: str, owner: str) -> float:
+    """Return the dollars of the answers in a folder that an owner asked for itself, in all attempts."""
+    mine = [name for name in store.list(folder) if _owner(name) == owner]
+    return sum(answer.get("cost") or 0.0 for name in mine for _, answer in _lines(store, name))
+
+
+def _lines(store: Store, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    with ExitStack() as opened:
+        file = opened.enter_context(store.reading(name))
+        lines: Iterable[bytes] = opened.enter_context(gzip.open(file)) if name.endswith(".gz") else file
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                yield entry["key"], entry["answer"]
+            except (ValueError, KeyError):
+                # The last line of a process that was killed while it wrote.
+                log.info("%s has an unfinished line", name)
+
+
+def _owner(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def _written(name: str) -> str:

@@ -98,9 +98,9 @@ def answers(fingerprint: str) -> str:
     return f"predictions/{fingerprint}"
 
 
-def own_answers(workflow_id: str) -> str:
-    """The folder of a workflow's answers that no other may use."""
-    return f"{step_folder(workflow_id, Step.INFERENCE)}/answers"
+def own_answers(workflow_id: str, fingerprint: str | None = None) -> str:
+    """The folder of a workflow's answers that no other may use; with a fingerprint, of one of several models."""
+    return f"{step_folder(workflow_id, Step.INFERENCE)}/answers{'' if fingerprint is None else f'-{fingerprint}'}"
 
 
 def sealed_keys(workflow_id: str) -> str:

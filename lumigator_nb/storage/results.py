@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -24,7 +24,19 @@ from pydantic import ValidationError
 from lumigator_nb.errors import DamagedError, LumigatorError
 from lumigator_nb.metrics import Scores
 from lumigator_nb.models import Prediction
-from lumigator_nb.specs import MetricResult, MetricSpec, Progress, Sample, Step, StepResult, Value, WorkflowSpec, now
+from lumigator_nb.specs import (
+    Example,
+    MetricResult,
+    MetricSpec,
+    Progress,
+    Sample,
+    Step,
+    StepResult,
+    Value,
+    WorkflowSpec,
+    is_ground_truth,
+    now,
+)  # fmt: skip
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store
 
@@ -270,6 +282,20 @@ def _present(parquet: pq.ParquetFile, columns: Sequence[str] | Callable[[str], b
     if callable(columns):
         return [name for name in names if columns(name)]
     return names if columns is None else [column for column in columns if column in names]
+
+
+def examples_in(table: pa.Table, first: int = 0) -> list[Example]:
+    """Return the examples of a part of a dataset, of which `first` is the first row."""
+    truths = [name for name in table.column_names if is_ground_truth(name)]
+    others = [name for name in table.column_names if name != "example" and name not in truths]
+    references = zip(*(table[name].to_pylist() for name in truths), strict=True) if truths else repeat(())
+    metadata = table.select(others).to_pylist() if others else repeat({})
+    return [
+        Example(row, text, tuple([each for each in texts if each is not None]) if texts else (), values)
+        for row, (text, texts, values) in enumerate(
+            zip(table["example"].to_pylist(), references, metadata, strict=False), first
+        )
+    ]
 
 
 def sampled_rows(sample: Sample) -> Any:

@@ -443,7 +443,7 @@ class Workspace:
         chosen = claims.checked_models(models, 1, launch, here=True)
         claims.check_labels(chosen, ())
         question = pilot_run.question(self.store, record, dataset, chosen, metric, launch, seed)
-        self.workflows.submitter.check_keys(question.everybody)
+        self.workflows.submitter.check_keys(question.all_models)
         return question
 
     def state(self) -> str:

@@ -244,7 +244,7 @@ def test_a_judge_that_cannot_work_is_refused(options, message) -> None:
 
 
 def test_only_judges_and_juries_judge(ws, experiment) -> None:
-    with pytest.raises(InvalidInputError, match="'rouge' is no judge"):
+    with pytest.raises(InvalidInputError, match="'rouge' is not a judge"):
         ws.judge(experiment, "rouge", progress=False)
     with pytest.raises(InvalidInputError, match="two models or more"):
         ws.judge(experiment, lm.Judge("quality", "baseline/copy"), models=["a"], progress=False)

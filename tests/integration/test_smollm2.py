@@ -27,11 +27,11 @@ DIALOGUE = (
 SCRIPT = """
 import json, sys
 from lumigator_nb import models
-from lumigator_nb.specs import Model, Task
+from lumigator_nb.specs import Example, Model, Task
 notes = []
 model = models.load(Model("hf/" + sys.argv[1], max_new_tokens=40, options={"device": "cpu"}), Task(), notes.append)
 def ask(*texts):
-    requests = [models.Conversation(Task()).request(row, text, {}) for row, text in enumerate(texts)]
+    requests = [models.Conversation(Task()).request(Example(row, text)) for row, text in enumerate(texts)]
     return [each for _, each in sorted(model.answer(requests), key=lambda pair: pair[0].row)]
 answers = ask(sys.argv[2], "")
 tokenizer = model._tokenizer
@@ -108,10 +108,10 @@ def test_the_second_load_takes_the_cache_and_is_silent(first_loads, home):
 def test_a_gguf_file_can_be_named_itself(first_loads):
     from lumigator_nb import models
     from lumigator_nb.models.providers import packaged_weights
-    from lumigator_nb.specs import Model, Task
+    from lumigator_nb.specs import Example, Model, Task
 
     file = packaged_weights.find(NAME).file
     model = models.load(Model(f"hf/{file}", max_new_tokens=40, options={"device": "cpu"}), Task())
     assert model.details["source"] == f"file {file}"
-    request = models.Conversation(Task()).request(0, DIALOGUE, {})
+    request = models.Conversation(Task()).request(Example(0, DIALOGUE))
     assert next(model.answer([request]))[1].text == first_loads[0][0]["texts"][0]

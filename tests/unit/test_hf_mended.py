@@ -14,7 +14,7 @@ from test_huggingface import CHATML, EOS, IM_END, bart, byte_tokenizer, llama, l
 from lumigator_nb import models
 from lumigator_nb.errors import UnknownModelError
 from lumigator_nb.models.prompts.reasoning import split_reasoning
-from lumigator_nb.specs import Model, Task, TextGeneration, Translation
+from lumigator_nb.specs import Example, Model, Task, TextGeneration, Translation
 
 THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 THINKS_NOT = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n\n</think>\n\n{% endif %}")
@@ -112,7 +112,7 @@ def with_template(folder, build):
 def test_a_chat_template_goes_before_the_plain_text_of_an_encoder_decoder(tmp_path, build, task):
     model = load(with_template(tmp_path, build), task)
     assert model.details["prompt"] == "chat: instruction as system prompt"
-    request = models.Conversation(task).request(0, "ab", {})
+    request = models.Conversation(task).request(Example(0, "ab"))
     encoded = model._encode(request)
     assert encoded.prompt.endswith("<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n")
 

@@ -20,7 +20,7 @@ from lumigator_nb.errors import InvalidInputError, MissingExtraError, Unavailabl
 from lumigator_nb.models import Conversation
 from lumigator_nb.models.prompts.prompting import Encoded
 from lumigator_nb.models.providers.transformer import Room, batches
-from lumigator_nb.specs import Model, Shot, Summarization, Task, TextGeneration
+from lumigator_nb.specs import Example, Model, Shot, Summarization, Task, TextGeneration
 
 TASK = Task(prompt="Be brief.")
 TEXTS = ["a", "Anna: shall we meet at nine?\nTom: better at ten.", "", "zz top", "naïve café 日本", "a" * 60]
@@ -140,7 +140,7 @@ def load(name, task=TASK, max_new_tokens=12, batch_size=4, **settings):
 
 def requests(texts, task=TASK, metadata=None):
     conversation = Conversation(task)
-    return [conversation.request(row, text, metadata or {}) for row, text in enumerate(texts)]
+    return [conversation.request(Example(row, text, metadata=metadata or {})) for row, text in enumerate(texts)]
 
 
 def texts(predictions):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -42,7 +45,8 @@ def ws(inline_ws):
     store = inline_ws.store
     folders = [layout.answers("").rstrip("/"), "workflows"]
     for name in [name for folder in folders for name in store.list(folder)]:
-        assert SECRET.encode() not in store.read(name), name
+        data = store.read(name)
+        assert SECRET.encode() not in (gzip.decompress(data) if name.endswith(".gz") else data), name
 
 
 @pytest.fixture
@@ -167,3 +171,111 @@ def test_asking_without_a_workspace_sends_no_secret_either(server) -> None:
     scores = lm.score(["A text."], [LEAKED], examples=[LEAKED], metrics=lm.Judge("quality", judging(server), retest=0))
     assert scores["quality"].notna().all()
     assert server.stats().calls == 2
+
+
+def test_what_a_model_answers_without_a_workspace_holds_no_secret_either(server) -> None:
+    (prediction,) = models.predict(lm.Model.from_function(lambda text: f"{text} {SECRET}"), ["Why?"])
+    assert prediction.text == f"Why? [{NAME} removed]"
+
+
+def test_without_a_workspace_equal_questions_are_asked_once_unless_answers_are_drawn(server) -> None:
+    texts = [TEXTS[0], TEXTS[2], TEXTS[0]]
+    answers = models.predict(asked(server), texts)
+    assert [answer.text for answer in answers] == [
+        "The printer is empty.",
+        "The door is stuck.",
+        "The printer is empty.",
+    ]
+    assert server.stats().calls == 2
+    models.predict(asked(server, temperature=0.7), texts)
+    assert server.stats().calls == 2 + 3
+    judge = lm.Judge("quality", judging(server), retest=0)
+    scores = lm.score(texts, texts, examples=texts, metrics=judge)
+    assert scores["quality"].notna().all()
+    assert server.stats().calls == 5 + 2
+
+
+def test_an_answer_that_was_kept_before_its_secret_was_known_is_redacted_where_it_is_found(inline_ws, server) -> None:
+    frame = pd.DataFrame({"example": [TEXTS[0]], "ground_truth": ["x"]})
+    dataset = inline_ws.datasets.upload(frame, name="tickets", progress=False)
+    first, second = (inline_ws.experiments.create(n, dataset=dataset, metrics=["length"]) for n in "ab")
+    inline_ws.wait(inline_ws.workflows.launch(first, asked(server)), progress=False, check=True)
+    store = inline_ws.store
+    (name,) = store.list(layout.answers("").rstrip("/"))
+    kept = gzip.decompress(store.read(name))
+    store.write(name, gzip.compress(kept.replace(b'"text": "The', b'"text": "hunter2-hunter2-hunter2 The')))
+    (workflow,) = inline_ws.wait(inline_ws.workflows.launch(second, asked(server)), progress=False, check=True)
+    assert inline_ws.workflows.predictions(workflow)["prediction"][0] == f"[{NAME} removed] The printer is empty."
+    assert server.stats().calls == 1
+
+
+def test_the_judges_of_a_jury_share_the_budget_of_their_workflow(ws, dataset, server) -> None:
+    first, second = (lm.Judge("quality", judging(server, name), retest=0) for name in ("one", "two"))
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=[first])
+    (alone,) = ws.wait(ws.workflows.launch(experiment, "baseline/copy"), progress=False, check=True)
+    cost = ws.workflows.jobs(alone)[-1].details["cost"]
+    both = ws.experiments.create("f", dataset=dataset, metrics=[lm.Jury([first, second])])
+    (workflow,) = ws.workflows.launch(both, "baseline/copy", cache="refresh", budget=1.5 * cost)
+    (workflow,) = ws.wait([workflow], progress=False)
+    assert "of the budget" in ws.workflows.jobs(workflow)[-1].error, "both together cost twice as much as one"
+
+
+def test_verdicts_that_others_paid_for_take_nothing_of_a_budget(ws, dataset, server) -> None:
+    first, second = (lm.Judge(name, judging(server, name), retest=0) for name in ("coherence", "fluency"))
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=[first])
+    (alone,) = ws.wait(ws.workflows.launch(experiment, "baseline/copy"), progress=False, check=True)
+    cost = ws.workflows.jobs(alone)[-1].details["cost"]
+    both = ws.experiments.create("f", dataset=dataset, metrics=[first, second])
+    (workflow,) = ws.workflows.launch(both, "baseline/copy", budget=1.7 * cost)
+    ws.wait([workflow], progress=False)
+    assert "failed_metrics" not in ws.workflows.jobs(workflow)[-1].details, "the first judge's answers are there"
+
+
+# With a budget models are asked one after the other.
+@pytest.mark.parametrize("budget", [None, 100.0])
+@pytest.mark.parametrize("cache", ["on", "refresh", "off"])
+def test_models_of_a_race_answer_for_themselves(ws, dataset, server, cache, budget) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    chosen = [asked(server, "lead-1"), asked(server, "lead-2")]
+    answers = ws.select(experiment, chosen, cache=cache, budget=budget, progress=False).to_pandas()
+    assert server.stats().calls == 2 * 4
+    by_model = answers.pivot(index="row", columns="model", values="prediction")
+    assert (by_model["openai/lead-1"] != by_model["openai/lead-2"]).all()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_members_of_a_jury_judge_for_themselves(ws, dataset, server, cache) -> None:
+    jury = lm.Jury([lm.Judge("quality", judging(server, name), retest=0) for name in ("one", "two")])
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=[jury])
+    ws.wait(ws.workflows.launch(experiment, "baseline/copy", cache=cache), progress=False, check=True)
+    assert server.stats().calls == 2 * 4
+
+
+def test_a_race_that_is_run_again_tells_the_same_cost(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    chosen = [asked(server, "lead-1"), asked(server, "lead-2")]
+    first, again = (ws.select(experiment, chosen, progress=False) for _ in range(2))
+    assert server.stats().calls == 2 * 4
+    assert again.dollars == pytest.approx(first.dollars) == pytest.approx(first.dollars_now)
+    assert again.dollars_now == 0.0
+
+
+def test_a_race_draws_an_answer_to_each_of_equal_questions_as_a_workflow_does(ws, dataset, server) -> None:
+    experiment = ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    chosen = [asked(server, name, temperature=0.7) for name in ("lead-1", "lead-2")]
+    ws.select(experiment, chosen, progress=False)
+    assert server.stats().calls == 2 * len(TEXTS)
+    ws.wait(ws.workflows.launch(experiment, chosen), progress=False, check=True)
+    assert server.stats().calls == 2 * len(TEXTS), "the workflow finds them all"
+
+
+def test_one_place_asks_models() -> None:
+    package = Path(lm.__file__).parent
+    places = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"(loaded|model|load\(.*\)|_direct)\.answer\(", path.read_text())
+    }
+    # A batch's first question shows at once what is wrong with all of them; the answer goes the same way.
+    others = {place for place in places if not place.startswith("models/providers/")}
+    assert others == {"engine/batching.py", "models/asking.py"}

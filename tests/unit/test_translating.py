@@ -13,7 +13,7 @@ from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.models import Conversation
 from lumigator_nb.models.prompts import translating
-from lumigator_nb.specs import Model, Summarization, Translation, language_code
+from lumigator_nb.specs import Example, Model, Summarization, Translation, language_code
 
 TEXTS = ["The house is small.", "We meet at nine, not at ten, my friend.", "Das Haus ist klein."] * 8
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
@@ -97,13 +97,13 @@ def load(name, task):
 
 
 def predict(model, task, text="The house is small."):
-    request = Conversation(task).request(0, text, {})
+    request = Conversation(task).request(Example(0, text))
     return next(model.answer([request]))[1]
 
 
 def begins_with(model):
     """The first tokens of an encoded text, and what the decoder must begin with."""
-    request = Conversation(Translation("en", "de")).request(0, "The house.", {})
+    request = Conversation(Translation("en", "de")).request(Example(0, "The house."))
     tokens = model._tokenizer.convert_ids_to_tokens(model._encode(request).ids)
     return tokens, model._tokenizer.convert_ids_to_tokens(model._settings.forced_bos_token_id)
 
@@ -151,7 +151,7 @@ def test_marian_of_many_languages_is_told_the_target(tmp_path, pieces, target, t
     task = Translation("en", target)
     model = load(marian(tmp_path, pieces, ">>deu<<", ">>cmn_Hant<<", ">>por<<"), task)
     assert predict(model, task).prompt == f"{token} The house is small."
-    encoded = model._encode(Conversation(task).request(0, "The house.", {}))
+    encoded = model._encode(Conversation(task).request(Example(0, "The house.")))
     assert model._tokenizer.convert_ids_to_tokens(encoded.ids)[0] == token
 
 

@@ -1,8 +1,8 @@
-"""What judges are asked: criteria in words, and the forms that they fill in."""
+"""The questions to judges: criteria in words, and the forms of question and answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lumigator_nb.errors import InvalidInputError, did_you_mean
@@ -13,12 +13,12 @@ MOST_DESCRIPTION = 4000
 
 @dataclass(frozen=True)
 class Criterion:
-    """One quality that a judge looks at.
+    """One quality that a judge scores.
 
     Attributes:
         name: in a word or two.
         description: what it means, in sentences for the judge.
-        ground_truth: whether the judge is shown the references as well.
+        ground_truth: whether the judge sees the references, too.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Material:
-    """What a judge is shown besides the answers.
+    """What a judge sees besides the answers.
 
     Attributes:
         source: the example, as the task's template puts it.
-        instruction: the task's system prompt; empty where it is not known.
+        instruction: the task's system prompt; empty if unknown.
         references: good answers; none, one or several.
     """
 
@@ -168,13 +168,13 @@ AGAIN = "That cannot be read. Reply with nothing but the JSON object that was as
 
 
 def score_request(row: int, asked: Criterion, scale: tuple[int, int], material: Material, prediction: str) -> Request:
-    """Return the question how good a prediction is."""
+    """Return the question for the score of a prediction."""
     low, high = scale
     return _filled_in(_SCORE_FORM, row, asked, material, prediction, prediction=prediction, low=low, high=high)
 
 
 def pair_request(row: int, asked: Criterion, material: Material, first: str, second: str) -> Request:
-    """Return the question which of two predictions is better."""
+    """Return the question for the better of two predictions."""
     return _filled_in(_PAIR_FORM, row, asked, material, first, first=first, second=second)
 
 
@@ -185,18 +185,12 @@ def _filled_in(form: str, row: int, asked: Criterion, material: Material, subjec
 
 
 def again(request: Request, answer: str) -> Request:
-    """Return the question once more, after an answer that could not be read."""
-    return Request(
-        row=request.row,
-        example=request.example,
-        user=AGAIN,
-        system=request.system,
-        shots=(*request.shots, (request.user, answer)),
-    )
+    """Return the question for a readable answer, after one that could not be read."""
+    return replace(request, user=AGAIN, shots=(*request.shots, (request.user, answer)))
 
 
 def schema(field: str, allowed: list[int]) -> dict[str, Any]:
     """Return the ``response_format`` of the OpenAI protocol for an answer with a reason and a whole number."""
     properties = {"reason": {"type": "string"}, field: {"type": "integer", "enum": allowed}}
-    found = {"type": "object", "properties": properties, "required": ["reason", field], "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": found}}
+    verdict = {"type": "object", "properties": properties, "required": ["reason", field], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": verdict}}

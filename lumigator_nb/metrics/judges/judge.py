@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from lumigator_nb.metrics.judges.criteria import Criterion, Material
 from lumigator_nb.metrics.judges.verdicts import Verdict
 from lumigator_nb.metrics.registry import create, metric_class
 from lumigator_nb.models import Conversation, Prediction, Request
-from lumigator_nb.security.redaction import redactor
-from lumigator_nb.specs import MetricSpec, Model, Task, digest
+from lumigator_nb.specs import Example, MetricSpec, Model, Task, digest
 
-# Asks a model some questions; the number tells apart answers to the same question.
-Ask = Callable[[Model, Sequence[Request], int], Iterator[tuple[Request, Prediction]]]
+# Asks a model some questions.
+Ask = Callable[[Model, Sequence[Request]], Iterable[tuple[Request, Prediction]]]
 
 DEFAULT_MODEL = "openai/gpt-4o-mini"
 DEFAULT_SCALE = (1, 5)
@@ -46,13 +46,13 @@ def Judge(  # noqa: N802 - reads like the class it makes
 
     Args:
         criterion: "coherence", "consistency", "fluency", "relevance" (for summaries), "quality", or your own.
-        model: who judges; any model that can be launched.
+        model: the judge; any model that can be launched.
         description: what your own criterion means, in words.
         scale: the worst and the best whole number.
         ground_truth: show the judge the references, too.
-        weighted: where the provider tells the probabilities of the numbers, take their mean instead of the likeliest.
-        retest: examples that are judged twice, to see how far the judge agrees with itself; they cost as much again.
-        attempts: how often to ask where an answer cannot be read.
+        weighted: where the provider returns the probabilities of the numbers, take their mean instead of the likeliest.
+        retest: number of examples that are judged twice, to measure how far the judge agrees with itself.
+        attempts: how often to ask at most, where an answer cannot be read.
         name: of the score; default the criterion's.
 
     Raises:
@@ -81,13 +81,13 @@ def Judge(  # noqa: N802 - reads like the class it makes
 
 
 class Judging(Metric):
-    """What all metrics have in common that ask a model for scores.
+    """Base of the metrics that ask one model for scores.
 
     Attributes:
-        given: who judges, as asked for; `model` has the settings that make its answers readable besides.
-        criteria: what it is asked, one score each.
-        attempts: how often it is asked where its answer cannot be read.
-        ask: how it is asked; by default here and now, without keeping anything.
+        given: the judge's model as configured; `model` has the settings for readable answers besides.
+        criteria: one score each.
+        attempts: how often to ask at most, where an answer cannot be read.
+        ask: asks a model questions; by default here and now, without keeping the answers.
     """
 
     def __init__(
@@ -102,7 +102,12 @@ class Judging(Metric):
         attempts: int,
     ) -> None:
         self.criteria = tuple(asked)
-        self.scale = _checked_scale(scale)
+        low, high = (scale[0], scale[1]) if len(scale) == 2 else (1, 0)
+        if not all(isinstance(bound, int) for bound in (low, high)) or not 0 <= low < high <= 100:
+            raise InvalidInputError(
+                f"a judge's scale cannot be {scale!r}", "give worst and best as whole numbers: (1, 5)"
+            )
+        self.scale = (low, high)
         choice(self.name, "weighted", weighted, (True, False))
         for option, value, least in (("retest", retest, 0), ("attempts", attempts, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -110,14 +115,13 @@ class Judging(Metric):
         self._allowed = list(range(self.scale[0], self.scale[1] + 1))
         self._weighted, self._retest, self.attempts = weighted, retest, attempts
         self.given = model
-        low, high = map(float, self.scale)
         self.infos = tuple(
-            ScoreInfo(name, f"{each.name}, as judged by {model.label}", True, (low, high))
-            for name, each in zip(names, asked, strict=True)
+            ScoreInfo(name, f"{criterion.name}, as judged by {model.label}", True, (float(low), float(high)))
+            for name, criterion in zip(names, asked, strict=True)
         )
         needed: list[Needed] = ["ground_truth"] if any(each.ground_truth for each in asked) else []
         self.needs = frozenset(needed)
-        self.ask: Ask = ask_directly
+        self.ask: Ask = _ask_here
         self._task: Task | None = None
         self._conversation: Conversation | None = None
         self._cost: float | None = None
@@ -146,7 +150,7 @@ class Judging(Metric):
 
     @property
     def model(self) -> Model:
-        """Who judges, with the settings that make its answers readable."""
+        """The judge's model, with the settings that make its answers readable."""
         return prepared(self.given, "score", self._allowed, numbers=self._weighted)
 
     def prepare(self) -> None:
@@ -154,7 +158,7 @@ class Judging(Metric):
         models.check(self.given)
 
     def set_task(self, task: Task) -> None:
-        """Have the judge see what was asked: the task's system prompt, and each example in the task's template."""
+        """Show the judge the task's system prompt, and each example in the task's template."""
         self._task, self._conversation = task, Conversation(task)
         if task.template is not None:
             self.needs |= {"metadata"}
@@ -162,18 +166,18 @@ class Judging(Metric):
     def material(
         self, example: str, references: tuple[str, ...] = (), metadata: Mapping[str, Any] | None = None
     ) -> Material:
-        """Return what the judge is shown of an example besides the answers."""
+        """Return what the judge sees of an example besides the answers."""
         if self._task is None or self._conversation is None:
             return Material(example, references=references)
         try:
-            source = self._conversation.request(0, example, metadata or {}).user
-        except InvalidInputError:  # the template cannot take this example: no model was asked by it
+            source = self._conversation.request(Example(0, example, metadata=metadata or {})).user
+        except InvalidInputError:  # the template does not take this example, so no model saw it filled in
             source = example
         return Material(source, self._task.instruction, references)
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`; the judge's own version is its provider's."""
+        """As of :class:`Metric`; a provider may change the judge's model without notice."""
         asked = "; ".join(f"{each.name}: {each.description}" for each in self.criteria)
         task = digest([self._task.instruction, self._task.template]) if self._task else "unknown"
         return (
@@ -184,46 +188,47 @@ class Judging(Metric):
 
     def _score(self, rows: Rows) -> list[Scores]:
         width = len(self.criteria)
-        questions = [self._question(rows, row, k) for row in range(len(rows)) for k in range(width)]
-        found = self._verdicts(questions, 0)
-        self._test_again(questions, found)
+        questions = []
+        for row in range(len(rows)):
+            material = self.material(rows.examples[row], rows.ground_truth[row], rows.metadata[row])
+            for k, criterion in enumerate(self.criteria):
+                number, prediction = row * width + k, rows.predictions[row]
+                questions.append(criteria.score_request(number, criterion, self.scale, material, prediction))
+        outcomes = self._verdicts(questions)
+        self._retest_some(questions, outcomes)
         scores = []
         for k, info in enumerate(self.infos):
-            column = [found[row * width + k] for row in range(len(rows))]
+            column = [outcomes[row * width + k] for row in range(len(rows))]
             values = [verdict.weighted if isinstance(verdict, Verdict) else np.nan for verdict in column]
             reasons = [verdict.reason if isinstance(verdict, Verdict) else verdict for verdict in column]
             scores.append(Scores.of(info, np.array(values, dtype=np.float64), reasons))
         return scores
 
-    def _question(self, rows: Rows, row: int, k: int) -> Request:
-        number = row * len(self.criteria) + k
-        material = self.material(rows.examples[row], rows.ground_truth[row], rows.metadata[row])
-        return criteria.score_request(number, self.criteria[k], self.scale, material, rows.predictions[row])
-
-    def _verdicts(self, questions: Sequence[Request], occurrence: int) -> dict[int, Verdict | str]:
-        """Return by question what the judge said, or why it said nothing."""
-        found, costs, retries = ask_until_read(
-            self.ask, self.model, questions, "score", self._allowed, self.attempts, occurrence
+    def _verdicts(self, questions: Sequence[Request]) -> dict[int, Verdict | str]:
+        """Return the verdict on each question, or the reason why there is none."""
+        outcomes, costs, retries = ask_until_read(
+            self.ask, self.model, questions, "score", self._allowed, self.attempts
         )
         self._asked_again += retries
         if costs is not None:
             self._cost = (self._cost or 0.0) + costs
-        verdicts_found = [each for each in found.values() if isinstance(each, Verdict)]
-        self._n_weighted += sum(each.weighted != each.value for each in verdicts_found)
-        return found
+        for outcome in outcomes.values():
+            self._n_weighted += isinstance(outcome, Verdict) and outcome.weighted != outcome.value
+        return outcomes
 
-    def _test_again(self, questions: Sequence[Request], first: dict[int, Verdict | str]) -> None:
-        """Have some examples judged once more, in the first lot of rows."""
+    def _retest_some(self, questions: Sequence[Request], first: dict[int, Verdict | str]) -> None:
+        """Have some examples of the first rows judged once more."""
         if not self._retest or self._tested or not questions:
             return
         n = len(questions) // len(self.criteria)
         rows = np.random.default_rng(0).choice(n, min(self._retest, n), replace=False)
         chosen = [questions[row * len(self.criteria) + k] for row in rows for k in range(len(self.criteria))]
-        second = self._verdicts(chosen, 1)
+        second = self._verdicts([replace(question, occurrence=1) for question in chosen])
         for k, info in enumerate(self.infos):
             pairs = [(first[row * len(self.criteria) + k], second[row * len(self.criteria) + k]) for row in rows]
-            known = [[a.weighted, b.weighted] for a, b in pairs if isinstance(a, Verdict) and isinstance(b, Verdict)]
-            self._tested[info.name] = known
+            self._tested[info.name] = [
+                [a.weighted, b.weighted] for a, b in pairs if isinstance(a, Verdict) and isinstance(b, Verdict)
+            ]
 
 
 def prepared(model: Model, field: str, allowed: Sequence[int], *, numbers: bool) -> Model:
@@ -240,48 +245,38 @@ def prepared(model: Model, field: str, allowed: Sequence[int], *, numbers: bool)
     return model.model_copy(update={"generation": generation, "options": options})
 
 
-def ask_directly(
-    model: Model, requests: Sequence[Request], occurrence: int = 0
-) -> Iterator[tuple[Request, Prediction]]:
-    """Ask here and now, without the environment's secrets; nothing is kept, so that every call is a new question."""
-    models.check(model)
-    redact = redactor()
-    return models.load(model, TASK).answer([request.redacted(redact) for request in requests])
+def _ask_here(model: Model, requests: Sequence[Request]) -> list[tuple[Request, Prediction]]:
+    return models.ask_here(model, TASK, requests)
 
 
 def ask_until_read(
-    ask: Ask,
-    model: Model,
-    questions: Sequence[Request],
-    field: str,
-    allowed: Sequence[int],
-    attempts: int,
-    occurrence: int = 0,
+    ask: Ask, model: Model, questions: Sequence[Request], field: str, allowed: Sequence[int], attempts: int
 ) -> tuple[dict[int, Verdict | str], float | None, int]:
     """Ask a judge; where an answer cannot be read, show it to the judge and ask again.
 
     Returns:
-        By the questions' numbers what was said, or why nothing was; the dollars; and how often was asked again.
+        By row of the question the verdict, or the reason why there is none; the dollars; the number of repeated
+        questions.
     """
-    found: dict[int, Verdict | str] = {}
+    outcomes: dict[int, Verdict | str] = {}
     cost: float | None = None
     waiting, retries = list(questions), 0
     for attempt in range(attempts):
         unread = []
-        for request, prediction in ask(model, waiting, occurrence):
+        for request, prediction in ask(model, waiting):
             cost = cost if prediction.cost is None else (cost or 0.0) + prediction.cost
             verdict = verdicts.read(prediction, field, allowed)
             if verdict is not None:
-                found[request.row] = verdict
+                outcomes[request.row] = verdict
             elif prediction.text is None:
-                found[request.row] = f"the judge gave no answer: {prediction.error}"
+                outcomes[request.row] = f"the judge gave no answer: {prediction.error}"
             else:
-                found[request.row] = f"the judge's answer holds no {field}: {verdicts.shown(prediction)!r}"
+                outcomes[request.row] = f"the judge's answer holds no {field}: {verdicts.shown(prediction)!r}"
                 unread.append(criteria.again(request, prediction.text))
         if not unread or attempt == attempts - 1:
             break
         waiting, retries = unread, retries + len(unread)
-    return found, cost, retries
+    return outcomes, cost, retries
 
 
 @metric_class
@@ -312,7 +307,7 @@ class JudgeMetric(Judging):
 
     @classmethod
     def describe(cls, spec: MetricSpec) -> str:
-        """As of :class:`Metric`: what it judges and who it is."""
+        """As of :class:`Metric`: the criterion and the model."""
         return f"judge {spec.title} ({label_of(spec.options)})"
 
     @property
@@ -322,7 +317,7 @@ class JudgeMetric(Judging):
 
 
 class _GEval(Judging):
-    """The criteria of one task at once, under Lumigator's names."""
+    """All criteria of one task, under Lumigator's names."""
 
     _criteria: tuple[Criterion, ...]
 
@@ -382,10 +377,3 @@ def as_model(model: dict[str, Any] | str | Model) -> Model:
     given = dict(model)
     name = given.pop("name")
     return Model(name, **{**given, "generation": Model("a/b", **given.get("generation", {})).generation})
-
-
-def _checked_scale(scale: Sequence[int]) -> tuple[int, int]:
-    low, high = (scale[0], scale[1]) if len(scale) == 2 else (1, 0)
-    if not all(isinstance(bound, int) for bound in (low, high)) or not 0 <= low < high <= 100:
-        raise InvalidInputError(f"a judge's scale cannot be {scale!r}", "give worst and best as whole numbers: (1, 5)")
-    return low, high

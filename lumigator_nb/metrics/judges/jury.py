@@ -28,7 +28,7 @@ def Jury(  # noqa: N802
         name: of the score; default the first judge's.
 
     Raises:
-        InvalidInputError: there are fewer than two, or one is no judge.
+        InvalidInputError: there are fewer than two, or one is not a judge.
     """
     options: dict[str, Any] = {"judges": [judge.model_dump(mode="json") for judge in judges], "combine": combine}
     spec = MetricSpec(name=JuryMetric.name, options={**options, **({"name": name} if name else {})})
@@ -44,7 +44,7 @@ class JuryMetric(Metric):
 
     @classmethod
     def describe(cls, spec: MetricSpec) -> str:
-        """As of :class:`Metric`: what it judges and who its members are."""
+        """As of :class:`Metric`: the criterion and the members."""
         return f"jury {spec.title} ({', '.join(label_of(judge['options']) for judge in spec.options['judges'])})"
 
     def __init__(self, *, judges: Sequence[dict[str, Any]], combine: str = "mean", name: str | None = None) -> None:
@@ -80,7 +80,7 @@ class JuryMetric(Metric):
 
     @property
     def ask(self) -> Ask:
-        """How the judges are asked."""
+        """Asks the judges; as of :class:`Judging`."""
         return self.judges[0].ask
 
     @ask.setter
@@ -97,16 +97,16 @@ class JuryMetric(Metric):
     @property
     def cost(self) -> float | None:
         """Dollars of all judges; None where none has a price."""
-        known = [judge.cost for judge in self.judges if judge.cost is not None]
-        return sum(known) if known else None
+        costs = [judge.cost for judge in self.judges if judge.cost is not None]
+        return sum(costs) if costs else None
 
     @property
     def details(self) -> dict[str, Any]:
-        """What is known of each judge, and its retest under the name of its own score."""
-        found: dict[str, Any] = {"judge": ", ".join(judge.model.label for judge in self.judges), "retest": {}}
+        """The labels of the judges, and each judge's retest under the name of its own score."""
+        details: dict[str, Any] = {"judge": ", ".join(judge.model.label for judge in self.judges), "retest": {}}
         for info, judge in zip(self.infos[1:], self.judges, strict=True):
-            found["retest"][info.name] = next(iter(judge.details["retest"].values()), [])
-        return found
+            details["retest"][info.name] = next(iter(judge.details["retest"].values()), [])
+        return details
 
     def prepare(self) -> None:
         """As of :class:`Metric`."""
@@ -119,14 +119,14 @@ class JuryMetric(Metric):
         return f"jury|combine:{self._combine}|" + " + ".join(judge.signature for judge in self.judges)
 
     def _score(self, rows: Rows) -> list[Scores]:
-        found = [judge._score(rows)[0] for judge in self.judges]
-        table = np.stack([scores.values for scores in found]) if len(rows) else np.empty((len(found), 0))
-        enough = (~np.isnan(table)).sum(axis=0) * 2 > len(found)
+        by_judge = [judge._score(rows)[0] for judge in self.judges]
+        table = np.stack([scores.values for scores in by_judge]) if len(rows) else np.empty((len(by_judge), 0))
+        enough = (~np.isnan(table)).sum(axis=0) * 2 > len(by_judge)
         values = np.full(len(rows), np.nan)
         values[enough] = (np.nanmean if self._combine == "mean" else np.nanmedian)(table[:, enough], axis=0)
         reasons = [None if good else "half of the judges or more gave no score" for good in enough]
         members = [
             Scores(info, scores.values, scores.statistics, scores.reasons)
-            for info, scores in zip(self.infos[1:], found, strict=True)
+            for info, scores in zip(self.infos[1:], by_judge, strict=True)
         ]
         return [Scores.of(self.infos[0], values, reasons), *members]

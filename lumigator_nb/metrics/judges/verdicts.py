@@ -1,4 +1,4 @@
-"""What a judge's answer says, however untidily it says it."""
+"""Read the number and the reason out of a judge's answer, also out of malformed JSON or prose."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from lumigator_nb.models import Prediction
 
 _SHOWN = 120
+# The expected number counts only where the allowed numbers have most of the probability.
 _MASS = 0.5
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A number and why.
+    """A number, and the reason for it.
 
     Attributes:
         value: as the judge wrote it.
@@ -29,20 +30,22 @@ class Verdict:
 
 
 def read(prediction: Prediction, field: str, allowed: Sequence[int]) -> Verdict | None:
-    """Return what a judge's answer says; None where it says nothing that is allowed.
+    """Return the verdict in a judge's answer; None where no allowed number is in it.
 
     Args:
         field: of the JSON object that holds the number.
-        allowed: the whole numbers that may stand there, ascending; fractions between them are taken too.
+        allowed: the whole numbers that are allowed, ascending; fractions between them are taken too.
     """
     text = prediction.text or ""
-    found = _object(text)
-    value = _number(found.get(field)) if found else None
+    fields = _object(text)
+    value = _number(fields.get(field))
     if value is None:
-        value = _written(text, field)
+        # A number that prose names: "Score: 4", "score is 4/5", or nothing but the number.
+        matches = re.findall(rf"\b{field}\b[\"'*\s]*(?:is|of|:|=|-)?[\"'*\s]*(\d+(?:\.\d+)?)", text, re.IGNORECASE)
+        value = float(matches[-1]) if matches else _number(text)
     if value is None or not allowed[0] <= value <= allowed[-1]:
         return None
-    reason = str(found.get("reason") or "").strip() if found else ""
+    reason = str(fields.get("reason") or "").strip()
     return Verdict(value, _weighted(value, prediction.numbers, allowed), reason or None)
 
 
@@ -53,18 +56,18 @@ def shown(prediction: Prediction) -> str:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The JSON object in an answer, also where it stands in a code block, is cut off or has a missing quote."""
+    """Return the JSON object in an answer, also one in a code block, cut off, or with a missing quote; else empty."""
     import json_repair
 
     begin = text.find("{")
     if begin < 0:
         return {}
     try:
-        found = json_repair.loads(text[begin:])
+        value = json_repair.loads(text[begin:])
     except (ValueError, RecursionError):
         return {}
-    candidates = found if isinstance(found, list) else [found]
-    objects = [each for each in candidates if isinstance(each, Mapping)]
+    candidates = value if isinstance(value, list) else [value]
+    objects = [candidate for candidate in candidates if isinstance(candidate, Mapping)]
     return {str(key).strip().lower(): value for key, value in objects[0].items()} if objects else {}
 
 
@@ -77,14 +80,8 @@ def _number(value: Any) -> float | None:
     return float(match[1]) if match else None
 
 
-def _written(text: str, field: str) -> float | None:
-    """A number that prose names: "Score: 4", "score is 4/5", or nothing but the number."""
-    matches = re.findall(rf"\b{field}\b[\"'*\s]*(?:is|of|:|=|-)?[\"'*\s]*(\d+(?:\.\d+)?)", text, re.IGNORECASE)
-    return float(matches[-1]) if matches else _number(text)
-
-
 def _weighted(value: float, numbers: Sequence[Mapping[str, float]] | None, allowed: Sequence[int]) -> float:
-    """The expected number where the judge's last number is the verdict and its alternatives are known."""
+    """Return the expected number, where the judge's last number is the verdict and its alternatives are known."""
     if not numbers:
         return value
     last = {int(token): share for token, share in numbers[-1].items() if token.isdecimal() and int(token) in allowed}

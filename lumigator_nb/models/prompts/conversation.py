@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.models.base import Request
-from lumigator_nb.specs import Task
+from lumigator_nb.specs import Example, Task
 
 
 class Conversation:
@@ -22,16 +22,22 @@ class Conversation:
         self._template = _compiled(task.template) if task.template is not None else None
         self._shots = tuple((self._user(shot.example, shot.metadata), shot.answer) for shot in task.shots)
 
-    def request(self, row: int, example: str, metadata: Mapping[str, Any]) -> Request:
-        """Return what is asked about one example.
+    def request(self, example: Example, redact: Callable[[str], str] = str) -> Request:
+        """Return what is asked about one example; its references do not go along.
+
+        Args:
+            redact: takes secrets out of text and metadata before the template, which may change what it is given.
 
         Raises:
             InvalidInputError: the template cannot be filled in with this row.
         """
+        text, metadata = redact(example.text), example.metadata
+        if metadata:
+            metadata = {name: redact(value) if isinstance(value, str) else value for name, value in metadata.items()}
         return Request(
-            row=row,
-            example=example,
-            user=self._user(example, metadata),
+            row=example.row,
+            example=text,
+            user=self._user(text, metadata),
             system=self._system,
             shots=self._shots,
             metadata=metadata,

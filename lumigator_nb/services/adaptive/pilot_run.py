@@ -1,34 +1,29 @@
-"""Asking models for some of an experiment's examples from this process, and scoring what they answer.
+"""Pilot runs: ask models about some examples of an experiment from this process, and score the answers.
 
-What plans and races do between their looks. Every answer goes to the kept answers of its model, so that nothing is
-paid for twice: neither by a trial that was cut off and is made again, nor by a workflow that is launched later.
+Power studies and races are made of them. Answers go to the kept answers of each model, so that neither a pilot run
+that is repeated after an interruption nor a workflow that is launched later pays for them again.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
 from lumigator_nb import metrics, models
 from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.display.progress import ProgressRow, live_progress
-from lumigator_nb.engine.asking import KeptAsking, spent_by
-from lumigator_nb.engine.inference import request_of
+from lumigator_nb.engine.asking import CachedAsker, open_budget
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError, LumigatorError
-from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo
-from lumigator_nb.metrics.judges.judge import TASK
-from lumigator_nb.models import Conversation, Prediction, Request
+from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, ScoreInfo
+from lumigator_nb.models import Conversation, Prediction, Repeats, Request
 from lumigator_nb.services.comparison.score_samples import main_score
 from lumigator_nb.services.workflows.estimates import ROWS_AT_ONCE
 from lumigator_nb.services.workflows.submission import Submitter
-from lumigator_nb.specs import Launch, MetricSpec, Model, Status, Step, Task, digest, is_ground_truth
+from lumigator_nb.specs import Example, Launch, MetricSpec, Model, Status, Step, digest
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
@@ -37,21 +32,21 @@ Answered = Callable[[str, Prediction], None]
 
 @dataclass(frozen=True)
 class Question:
-    """What a trial asks.
+    """What a pilot run asks.
 
     Attributes:
-        experiment: whose examples and task.
-        examples: its dataset's rows, as a workflow reads them.
-        models: who is asked.
+        experiment: gives examples and task.
+        examples: of its dataset or sample, as a workflow reads them.
+        models: that answer.
         spec: of the metric that reports the score.
         info: of the score.
-        launch: cache and budget; the budget is for all models and judges together.
-        owner: names the files of the answers; the same owner again counts what it spent before.
+        launch: cache, and the budget of all models and judges together.
+        owner: names the files of the answers; what it spent in earlier runs counts against the budget.
         seed: of the order of the examples.
     """
 
     experiment: Experiment
-    examples: Sequence[Mapping[str, Any]]
+    examples: Sequence[Example]
     models: tuple[Model, ...]
     spec: MetricSpec
     info: ScoreInfo
@@ -61,24 +56,24 @@ class Question:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What tables call the models."""
+        """The labels of the models."""
         return tuple(model.label for model in self.models)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the greatest possible score; None where there is none."""
+        """The least and the greatest possible score; None where it is unbounded."""
         low, high = self.info.range
         return (low, high) if np.isfinite(low) and np.isfinite(high) else None
 
     @property
-    def everybody(self) -> list[Model]:
+    def all_models(self) -> list[Model]:
         """The models and the judges."""
         return [*self.models, *metrics.models_of([self.spec])]
 
     def order(self) -> list[int]:
         """Return the rows that can be scored, in random order."""
         needed = "ground_truth" in metrics.create(self.spec).needs
-        rows = [row for row, values in enumerate(self.examples) if not needed or _references(values)]
+        rows = [example.row for example in self.examples if example.references or not needed]
         return [int(row) for row in np.random.default_rng(self.seed).permutation(rows)]
 
 
@@ -91,32 +86,32 @@ def question(
     launch: Launch,
     seed: int,
 ) -> Question:
-    """Return what a trial will ask.
+    """Return what a pilot run will ask.
 
     Args:
         metric: as of :func:`scored_by`; default the experiment's main score.
     """
-    spec, info = scored_by(experiment, metric or _main_score(experiment))
+    if metric is None:
+        metric = main_score([info for spec in experiment.metrics for info in metrics.create(spec).infos])
+    if metric is None:
+        raise InvalidInputError("no metric of the experiment reports a score", "name one: metric='rougeL'")
+    spec, info = scored_by(experiment, metric)
     tables = results.iter_shards(store, layout.examples(dataset.id), None, ROWS_AT_ONCE, dataset.sample)
     return Question(
         experiment=experiment,
-        examples=[values for table in tables for values in table.to_pylist()],
+        examples=[
+            example
+            for index, table in enumerate(tables)
+            for example in results.examples_in(table, index * ROWS_AT_ONCE)
+        ],
         models=tuple(chosen),
         spec=spec,
         info=info,
         launch=launch,
-        # Whoever asks the same again goes on within the same budget, whatever models join.
+        # The same question again, also with more models, goes on within the same budget.
         owner=f"trial-{digest([experiment.id, spec.model_dump(mode='json'), seed])}",
         seed=seed,
     )
-
-
-def _main_score(experiment: Experiment) -> str:
-    infos = [info for spec in experiment.metrics for info in metrics.create(spec).infos]
-    name = main_score(infos)
-    if name is None:
-        raise InvalidInputError("no metric of the experiment reports a score", "name one: metric='rougeL'")
-    return name
 
 
 def scored_by(experiment: Experiment, score: str | MetricSpec) -> tuple[MetricSpec, ScoreInfo]:
@@ -129,18 +124,19 @@ def scored_by(experiment: Experiment, score: str | MetricSpec) -> tuple[MetricSp
         UnknownMetricError: no metric reports it.
         InvalidInputError: the metric reports several scores, or no value of the score is better.
     """
-    given = getattr(score, "spec", score)
-    spec, info = _named(experiment, given) if isinstance(given, str) else _only(metrics.parse(given))
+    named = getattr(score, "spec", score)
+    spec, info = _find_score(experiment, named) if isinstance(named, str) else _only(metrics.parse(named))
     if info.higher_is_better is None:
         raise InvalidInputError(f"{info.name} only describes; no value of it is better", "take another score")
     return spec, info
 
 
-def _named(experiment: Experiment, name: str) -> tuple[MetricSpec, ScoreInfo]:
+def _find_score(experiment: Experiment, name: str) -> tuple[MetricSpec, ScoreInfo]:
+    # Names of scores first: a metric may have the name of a score of another one.
     for spec in experiment.metrics:
-        found = [info for info in metrics.create(spec).infos if info.name == name]
-        if found:
-            return spec, found[0]
+        for info in metrics.create(spec).infos:
+            if info.name == name:
+                return spec, info
     for spec in experiment.metrics:
         if name in (spec.name, spec.title):
             return _only(spec)
@@ -158,21 +154,19 @@ def _only(spec: MetricSpec) -> tuple[MetricSpec, ScoreInfo]:
     return spec, infos[0]
 
 
-class Trial:
-    """Answers and scores of some examples, more of them with each :meth:`ask`.
+class PilotRun:
+    """Answers and scores of some examples; each :meth:`ask` adds more of them.
 
     Attributes:
-        scores: (models, asked) per-example scores in the order asked; NaN where there is none.
-        statistics: (models, asked, k) what overall scores are made of; NaN likewise.
-        predictions: per label and row.
-        failed: per label why no further example can be answered.
+        rows: the examples asked about so far, in order.
+        predictions: by label of the model and row.
+        failed: by label, why the model can answer no further example.
 
     Args:
-        question: what is asked.
         store: where answers are kept.
-        submitter: knows API keys and what to redact.
+        submitter: provides API keys and the redactor.
         answered: called with label and prediction after each answer, from several threads.
-        note: takes short notes on a model, such as "loading the model".
+        note: called with a model's label and a short note, such as "loading the model".
     """
 
     def __init__(
@@ -190,58 +184,65 @@ class Trial:
         self.failed: dict[str, str] = {}
         self._values: list[FloatArray] = []
         self._statistics: list[FloatArray] = []
-        self._store, self._submitter, self._redact = store, submitter, submitter.redact
-        self._answered, self._note = answered, note
-        self._ledger = _Ledger(question, store)
+        self._submitter, self._redact, self._answered = submitter, submitter.redact, answered
+        self._budget = open_budget(store, question.launch, [(model, question.owner) for model in question.all_models])
+        self._ask = CachedAsker(store, question.launch, question.owner, self._redact, self._budget, note=note)
         task = question.experiment.task
         self._conversations = {model.label: Conversation(model.worded(task)) for model in question.models}
-        self._asking: dict[tuple[str, str], KeptAsking] = {}
-        self._metric = self._scoring()
+        self._metric = metrics.create(question.spec)
+        self._metric.prepare()
+        if isinstance(self._metric, (Judging, JuryMetric)):
+            self._metric.ask = self._ask
 
     @property
     def scores(self) -> FloatArray:
-        """(models, asked)."""
+        """(models, asked) per-example scores in the order asked; NaN without a score."""
         return np.concatenate(self._values, axis=1) if self._values else np.empty((len(self.question.models), 0))
 
     @property
     def statistics(self) -> FloatArray:
-        """(models, asked, k)."""
+        """(models, asked, k) sufficient statistics of the overall scores; NaN without a score."""
         return np.concatenate(self._statistics, axis=1)
 
     @property
     def dollars(self) -> float | None:
-        """What answers and judges cost when they were first given; None where nothing has a price."""
-        paid = [each.cost for known in self.predictions.values() for each in known.values() if each.cost is not None]
+        """What answers and verdicts cost when they were first given; None without a price."""
+        answers = [answer for of_model in self.predictions.values() for answer in of_model.values()]
+        costs = [answer.cost for answer in answers if answer.cost is not None]
         judged = self._metric.cost
-        return sum(paid) + (judged or 0.0) if paid or judged is not None else None
+        return sum(costs) + (judged or 0.0) if costs or judged is not None else None
 
     @property
     def dollars_now(self) -> float:
-        """What was paid since this trial began."""
-        return self._ledger.paid
+        """What was paid in this run."""
+        return self._budget.paid
 
     @contextmanager
-    def keys(self) -> Iterator[None]:
-        """Have the API keys in the environment for as long as models and judges are asked."""
+    def asking(self) -> Iterator[None]:
+        """Hold the API keys in the environment and the kept answers open, while models and judges are asked."""
         with ExitStack() as stack:
-            for model in {model.fingerprint: model for model in self.question.everybody}.values():
+            stack.enter_context(self._ask)
+            for model in {model.fingerprint: model for model in self.question.all_models}.values():
                 stack.enter_context(self._submitter.keys_in_environment(model))
             yield
 
     def ask(self, rows: Sequence[int], labels: Sequence[str]) -> None:
-        """Have some models answer some more rows, and score the answers.
+        """Have models answer more rows, and score the answers.
 
         A model that can answer no further example is noted in :attr:`failed`, and the others go on.
 
         Raises:
-            BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+            BudgetReachedError: the next question might exceed the budget; answers so far are kept.
         """
-        asked = [model for model in self.question.models if model.label in labels]
-        # With a budget one after another: what others spend at the same time would not be counted.
-        waiting = [] if self._ledger.counts else [model for model in asked if _waits(model)]
+        chosen = [model for model in self.question.models if model.label in labels]
+        # Models that wait for a server are asked at the same time, in threads; a function of this process may not
+        # expect to be called from one. With a budget they are asked one after another: a model that finds the rest
+        # reserved for the others' questions would end, although most of it is given back.
+        remote = [model for model in chosen if models.waits(model) and not models.runs_here(model)]
+        waiting = remote if self.question.launch.budget is None else []
         with ThreadPoolExecutor(max(1, len(waiting)), "lumigator-trial") as pool:
             futures = [pool.submit(self.answer, model, rows) for model in waiting]
-            for model in asked:
+            for model in chosen:
                 if model not in waiting:
                     self.answer(model, rows)
             for future in futures:
@@ -249,74 +250,55 @@ class Trial:
         self._score(rows, labels)
 
     def answer(self, model: Model, rows: Sequence[int]) -> None:
-        """Have one model answer some rows, unscored; what goes wrong as in :meth:`ask`."""
-        known = self.predictions[model.label]
-        requests = list(self._requests(model.label, rows))
+        """Have one model answer rows, without scoring them; errors as of :meth:`ask`."""
+
+        def took(request: Request, prediction: Prediction) -> None:
+            self.predictions[model.label][request.row] = prediction
+            self._answered(model.label, prediction)
+
+        requests = []
+        for row in rows:
+            try:
+                requests.append(self._conversations[model.label].request(self.question.examples[row], self._redact))
+            except InvalidInputError as error:
+                self.predictions[model.label][row] = Prediction(None, error=self._redact(str(error)))
+        repeats = Repeats() if models.draws_answers(model) else None
         try:
-            for request, prediction in self._ask(self.question.experiment.task, model, requests):
-                known[request.row] = prediction
-                self._answered(model.label, prediction)
+            self._ask(model, requests, task=model.worded(self.question.experiment.task), repeats=repeats, took=took)
         except BudgetReachedError:
             raise
         except LumigatorError as error:
             self.failed[model.label] = self._redact(error.message)
 
-    def _requests(self, label: str, rows: Sequence[int]) -> Iterator[Request]:
-        for row in rows:
-            try:
-                yield request_of(self._conversations[label], self._redact, row, self.question.examples[row])
-            except InvalidInputError as error:
-                self.predictions[label][row] = Prediction(None, error=self._redact(str(error)))
-
     def _score(self, rows: Sequence[int], labels: Sequence[str]) -> None:
-        found = [self._scored(label, rows) if label in labels else None for label in self.question.labels]
-        width = next(statistics.shape[1] for _, statistics in filter(None, found))
+        scored = [self._scored(label, rows) if label in labels else None for label in self.question.labels]
+        width = next(statistics.shape[1] for _, statistics in filter(None, scored))
         empty = np.full(len(rows), np.nan), np.full((len(rows), width), np.nan)
-        self._values.append(np.stack([(pair or empty)[0] for pair in found]))
-        self._statistics.append(np.stack([(pair or empty)[1] for pair in found]))
+        self._values.append(np.stack([(pair or empty)[0] for pair in scored]))
+        self._statistics.append(np.stack([(pair or empty)[1] for pair in scored]))
         self.rows += list(rows)
 
     def _scored(self, label: str, rows: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-        known, examples = self.predictions[label], [self.question.examples[row] for row in rows]
+        predictions, examples = self.predictions[label], [self.question.examples[row] for row in rows]
         if isinstance(self._metric, (Judging, JuryMetric)):
-            model = next(each for each in self.question.models if each.label == label)
+            model = next(model for model in self.question.models if model.label == label)
             self._metric.set_task(model.judged_by(self.question.experiment.task))
         scores = self._metric.score(
-            [known[row].text if row in known else None for row in rows],
-            [_references(values) for values in examples],
-            [values["example"] for values in examples],
-            [_metadata(values) for values in examples],
+            [predictions[row].text if row in predictions else None for row in rows],
+            [example.references for example in examples],
+            [example.text for example in examples],
+            [example.metadata for example in examples],
         )
-        chosen = next(each for each in scores if each.info.name == self.question.info.name)
+        chosen = next(score for score in scores if score.info.name == self.question.info.name)
         return chosen.values, chosen.statistics
-
-    def _scoring(self) -> Metric:
-        metric = metrics.create(self.question.spec)
-        metric.prepare()
-        if isinstance(metric, (Judging, JuryMetric)):
-            metric.ask = partial(self._ask, TASK)
-        return metric
-
-    def _ask(
-        self, task: Task, model: Model, requests: Sequence[Request], occurrence: int = 0
-    ) -> Iterator[tuple[Request, Prediction]]:
-        key = (task.kind, model.fingerprint)
-        if key not in self._asking:
-            # Kept, since it holds the loaded model.
-            self._asking[key] = KeptAsking(
-                self._store, self.question.launch, self.question.owner, self._redact, task,
-                partial(self._note, model.label),
-                spent=self._ledger.of_others, answered=partial(self._ledger.add, model.fingerprint),
-            )  # fmt: skip
-        return self._asking[key](model, requests, occurrence)
 
 
 def answers_of(question: Question, store: Store, submitter: Submitter, progress: bool) -> list[str | None]:
     """Have the first model answer every example; return the answers in the order of the dataset.
 
     Raises:
-        LumigatorError: it can answer none.
-        BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+        InvalidInputError: it can answer none.
+        BudgetReachedError: the next question might exceed the budget; answers so far are kept.
     """
     label, total = question.labels[0], len(question.examples)
     with live_progress(progress) as show:
@@ -328,50 +310,10 @@ def answers_of(question: Question, store: Store, submitter: Submitter, progress:
             status = Status.SUCCEEDED if done == total else Status.RUNNING
             show([ProgressRow(label, status, Step.INFERENCE, done=done, total=total)])
 
-        trial = Trial(question, store, submitter, answered=answered)
-        with trial.keys():
-            trial.answer(question.models[0], range(total))
-    found = trial.predictions[label]
-    if not any(each.text is not None for each in found.values()):
-        raise InvalidInputError(f"{label} answered nothing: {trial.failed.get(label, 'every example failed')}", None)
-    return [found[row].text if row in found else None for row in range(total)]
-
-
-class _Ledger:
-    """What each model was paid, so that all of them stay within one budget.
-
-    Attributes:
-        counts: whether there is a budget.
-        paid: dollars since it was opened.
-    """
-
-    def __init__(self, question: Question, store: Store) -> None:
-        self.counts = question.launch.budget is not None
-        self.paid = 0.0
-        self._lock = threading.Lock()
-        self._spent: dict[str, float] = {}
-        for model in question.everybody if self.counts else ():
-            self._spent[model.fingerprint] = spent_by(store, model, question.launch, question.owner)
-
-    def add(self, fingerprint: str, cost: float | None) -> None:
-        """Note what an answer cost."""
-        with self._lock:
-            self.paid += cost or 0.0
-            self._spent[fingerprint] = self._spent.get(fingerprint, 0.0) + (cost or 0.0)
-
-    def of_others(self, model: Model) -> float:
-        """Return the dollars that all but one model took."""
-        return sum(spent for fingerprint, spent in self._spent.items() if fingerprint != model.fingerprint)
-
-
-def _waits(model: Model) -> bool:
-    # A function of this process may not expect to be called from a thread.
-    return models.waits(model) and not models.runs_here(model)
-
-
-def _references(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(value for name, value in values.items() if is_ground_truth(name) and value is not None)
-
-
-def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "example" and not is_ground_truth(name)}
+        run = PilotRun(question, store, submitter, answered=answered)
+        with run.asking():
+            run.answer(question.models[0], range(total))
+    predictions = run.predictions[label]
+    if not any(prediction.text is not None for prediction in predictions.values()):
+        raise InvalidInputError(f"{label} answered nothing: {run.failed.get(label, 'every example failed')}", None)
+    return [predictions[row].text if row in predictions else None for row in range(total)]

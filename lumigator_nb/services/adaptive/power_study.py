@@ -1,4 +1,4 @@
-"""Studies: how many examples a comparison needs, from a pilot of a few, and what they would cost."""
+"""Power studies: from a pilot of a few examples, how many a comparison needs and what they would cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lumigator_nb.display.text import MISSING, count
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.models import Prediction
-from lumigator_nb.services.adaptive.pilot_run import Question, Trial
+from lumigator_nb.services.adaptive.pilot_run import PilotRun, Question
 from lumigator_nb.services.workflows.submission import Submitter
 from lumigator_nb.specs import Status
 from lumigator_nb.statistics import Plan
@@ -30,13 +30,13 @@ from lumigator_nb.storage.store import Store
 
 @dataclass(frozen=True, repr=False)
 class Study(Rendered):
-    """How many examples a comparison needs, and what answering them takes.
+    """The number of examples that a comparison needs, and what answering them takes.
 
     Attributes:
         experiment: its name.
         info: of the score.
-        plan: examples needed, and the smallest difference that those there are can show.
-        n_examples: that there are.
+        plan: examples needed, and the smallest difference that the examples of the dataset can show.
+        n_examples: of the dataset that can be scored.
     """
 
     experiment: str
@@ -74,21 +74,21 @@ def study(
         raise InvalidInputError(
             f"a pilot of {min(pilot, len(order))} examples shows no spread", "take 20 to 50: pilot=30"
         )
-    trial = _asked(question, store, submitter, order[:pilot], progress)
-    if trial.failed:
-        label, reason = next(iter(trial.failed.items()))
-        raise InvalidInputError(f"{label} cannot answer: {reason}", "mend the cause, or plan without it")
-    scored = ~np.isnan(trial.scores).any(axis=0)
+    run = _run_pilot(question, store, submitter, order[:pilot], progress)
+    if run.failed:
+        label, reason = next(iter(run.failed.items()))
+        raise InvalidInputError(f"{label} cannot answer: {reason}", "fix the cause, or plan without it")
+    scored = ~np.isnan(run.scores).any(axis=0)
     if scored.sum() < 2:
         raise InvalidInputError(
             "fewer than two examples of the pilot were scored for every model", "look at the models"
         )
-    contributions = statistics.pseudo_values(trial.statistics[:, scored], question.info.aggregate)
+    contributions = statistics.pseudo_values(run.statistics[:, scored], question.info.aggregate)
     plan = statistics.plan(contributions, detect=detect, power=power, confidence=confidence, n_available=len(order))
-    return Study(question.experiment.name, question.info, plan, len(order), _quoted(trial, plan, len(order)))
+    return Study(question.experiment.name, question.info, plan, len(order), _quotes(run, plan, len(order)))
 
 
-def _asked(question: Question, store: Store, submitter: Submitter, rows: list[int], progress: bool) -> Trial:
+def _run_pilot(question: Question, store: Store, submitter: Submitter, rows: list[int], progress: bool) -> PilotRun:
     done = dict.fromkeys(question.labels, 0)
     with live_progress(progress) as show:
 
@@ -96,36 +96,36 @@ def _asked(question: Question, store: Store, submitter: Submitter, rows: list[in
             done[label] += 1
             show(
                 [
-                    ProgressRow(each, Status.SUCCEEDED if n == len(rows) else Status.RUNNING, done=n, total=len(rows))
-                    for each, n in done.items()
+                    ProgressRow(name, Status.SUCCEEDED if n == len(rows) else Status.RUNNING, done=n, total=len(rows))
+                    for name, n in done.items()
                 ]
             )
 
-        trial = Trial(question, store, submitter, answered=answered)
-        with trial.keys():
-            trial.ask(rows, question.labels)
-    return trial
+        run = PilotRun(question, store, submitter, answered=answered)
+        with run.asking():
+            run.ask(rows, question.labels)
+    return run
 
 
-def _quoted(trial: Trial, plan: Plan, n_examples: int) -> pd.DataFrame:
+def _quotes(run: PilotRun, plan: Plan, n_examples: int) -> pd.DataFrame:
     needed = min(plan.needed, n_examples)
-    means = np.nanmean(trial.scores, axis=1)
+    means = np.nanmean(run.scores, axis=1)
     return pd.DataFrame(
         [
-            _quote(label, mean, list(trial.predictions[label].values()), needed, n_examples)
-            for label, mean in zip(trial.question.labels, means, strict=True)
+            _quote(label, mean, list(run.predictions[label].values()), needed, n_examples)
+            for label, mean in zip(run.question.labels, means, strict=True)
         ]
     )
 
 
 def _quote(label: str, mean: float, answers: list[Prediction], needed: int, n_examples: int) -> dict[str, object]:
-    seconds = _mean([each.seconds for each in answers])
-    dollars = _mean([each.cost for each in answers])
+    seconds = _mean([answer.seconds for answer in answers])
+    dollars = _mean([answer.cost for answer in answers])
     return {
         "model": label,
         "mean": mean,
-        "answered": sum(each.text is not None for each in answers),
-        "failed": sum(each.text is None for each in answers),
+        "answered": sum(answer.text is not None for answer in answers),
+        "failed": sum(answer.text is None for answer in answers),
         "seconds": seconds,
         "dollars": dollars,
         "needed_seconds": needed * seconds,

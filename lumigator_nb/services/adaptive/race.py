@@ -1,4 +1,4 @@
-"""Races: models answer examples in random order until one is shown to be the best, or the rest to be equivalent."""
+"""Races (best-arm identification): models answer examples in random order until the best is certain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lumigator_nb.display.text import MISSING, count, joined, percent
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import Prediction
-from lumigator_nb.services.adaptive.pilot_run import Question, Trial
+from lumigator_nb.services.adaptive.pilot_run import PilotRun, Question
 from lumigator_nb.services.comparison.slices import group_codes
 from lumigator_nb.services.workflows.submission import Submitter
 from lumigator_nb.specs import Status, Step
@@ -35,25 +35,25 @@ Reason = Literal["decided", "examples", "budget"]
 
 @dataclass(frozen=True, repr=False)
 class Selection(Rendered):
-    """What a race concluded, and what it took.
+    """The conclusion of a race, and what it took.
 
     Attributes:
         experiment: its name.
         info: of the score that decided.
         conclusion: "best": one model is left; "equivalent": those left differ by less than `indifference`;
             "undecided": examples or money ran out before.
-        best: the model that leads.
+        best: the leading model.
         remaining: the models that were not dropped, the leading one first.
-        confidence: of the conclusion, whatever the number of looks.
-        indifference: differences below it do not matter.
-        n_examples: that could be scored; `n_seen` of them were asked.
-        answers: asked for; `answers_saved` more would have made the full grid.
-        dollars: of those answers and their judges, when they were first given; None without a price. `dollars_now` of
-            them were paid in this call, the others before.
+        confidence: of the conclusion, for any number of looks.
+        indifference: smaller differences do not matter, in units of the score.
+        n_examples: examples that could be scored; `n_seen` of them were asked about.
+        answers: number of answers asked for; asking every model about every example takes `answers_saved` more.
+        dollars: what those answers and their verdicts cost when they were first given; None without a price.
+            `dollars_now` of them were paid in this call.
         dollars_saved: what the other answers would have cost at the same price each.
         ended_by: what ended the race.
-        failed: per model why it could answer no further example.
-        by_last_test: the models that the race could not drop while it went on, but one test after all examples did.
+        failed: by model, why it could answer no further example.
+        by_last_test: the models that the race itself could not drop, but one test after all examples did.
         seed: of the order of the examples.
     """
 
@@ -92,7 +92,7 @@ class Selection(Rendered):
         return self._rows.copy()
 
     def certificate(self) -> str:
-        """Say what was concluded, with what certainty, and what it took and saved."""
+        """Return the conclusion in words, with its certainty, and what the race took and saved."""
         return certificate(self)
 
 
@@ -109,51 +109,52 @@ def select(
     """Let models race; see :meth:`Workspace.select`."""
     if len(question.models) < 2:
         raise InvalidInputError("a race needs two models or more", "name another model")
-    codes = group_codes(pd.DataFrame(question.examples), groups)
-    order = _by_group(question.order(), codes, question.seed)
+    codes = group_codes(pd.DataFrame([example.metadata for example in question.examples]), groups)
+    order = question.order()
+    if codes is not None:
+        # Groups come in random order, each as likely to be first, whether large or small.
+        shuffled = np.random.default_rng(question.seed).permutation(np.unique(codes[order]))
+        places = {int(code): place for place, code in enumerate(shuffled)}
+        order.sort(key=lambda row: places[int(codes[row])])
     if not order:
         raise InvalidInputError("no example can be scored: there is no ground truth", "take a metric that needs none")
     with live_progress(progress) as show:
-        watch = _Watch(question.labels, len(order), show)
-        trial = Trial(question, store, submitter, answered=watch.answered, note=watch.note)
-        heat = _Heat(trial, confidence, indifference, len(order), None if codes is None else codes[order])
-        with trial.keys():
-            ended_by = heat.race(order, watch)
-        watch.finish(heat)
-    return heat.result(ended_by)
+        display = _RaceDisplay(question.labels, len(order), show)
+        run = PilotRun(question, store, submitter, answered=display.answered, note=display.note)
+        race = _RaceState(run, confidence, indifference, len(order), None if codes is None else codes[order])
+        with run.asking():
+            ended_by = race.ask(order, display)
+        display.show_standings(race, Status.SUCCEEDED)
+    return race.result(ended_by)
 
 
-def _by_group(order: list[int], codes: np.ndarray | None, seed: int) -> list[int]:
-    """The rows by groups in random order, of which each is as likely to come first, large or small."""
-    if codes is None:
-        return order
-    shuffled = np.random.default_rng(seed).permutation(np.unique(codes[order]))
-    places = {int(code): place for place, code in enumerate(shuffled)}
-    return sorted(order, key=lambda row: places[int(codes[row])])
+class _RaceState:
+    """The state of a race: answers so far, and what they show.
 
-
-class _Heat:
-    """The models of a race and how they stand; `groups` are those of all examples in the order asked."""
+    Args:
+        n_examples: that can be scored.
+        groups: (n_examples,) codes of the examples' groups in the order asked; None without groups.
+    """
 
     def __init__(
-        self, trial: Trial, confidence: float, indifference: float, n_examples: int, groups: np.ndarray | None = None
+        self, run: PilotRun, confidence: float, indifference: float, n_examples: int, groups: np.ndarray | None = None
     ) -> None:
-        self.trial, self.confidence, self.indifference, self.groups = trial, confidence, indifference, groups
+        self.run, self.confidence, self.indifference, self.groups = run, confidence, indifference, groups
         self.n_examples = n_examples
-        self.verdict = self._judge(np.empty((len(trial.question.labels), 0)))
+        self.verdict = self._judge(np.empty((len(run.question.labels), 0)))
 
-    def race(self, order: Sequence[int], watch: _Watch) -> Reason:
-        """Ask until the race is decided, or there is nothing left to ask or to pay with."""
+    def ask(self, order: Sequence[int], display: _RaceDisplay) -> Reason:
+        """Ask until the race is decided, or examples or money run out."""
         for seen in self._looks(len(order)):
             try:
-                self.trial.ask(order[len(self.trial.rows) : seen], [self.contenders[i] for i in self.verdict.remaining])
+                self.run.ask(order[len(self.run.rows) : seen], [self.contenders[i] for i in self.verdict.remaining])
             except BudgetReachedError:
                 return "budget"
             if len(self.contenders) < 2:
-                _, reason = next(iter(self.trial.failed.items()))
-                raise InvalidInputError(f"fewer than two models can answer: {reason}", "mend the cause, and race again")
+                _, reason = next(iter(self.run.failed.items()))
+                raise InvalidInputError(f"fewer than two models can answer: {reason}", "fix the cause, and race again")
             self.verdict = self._judge(self.scores)
-            watch.look(self)
+            display.show_standings(self, Status.RUNNING)
             if self.verdict.stopped_at is not None:
                 return "decided"
         return "examples"
@@ -162,23 +163,23 @@ class _Heat:
         looks = statistics.looks(n)
         if self.groups is None:
             return looks
-        # At the end of a group, since a part of one says nothing yet.
+        # Only after whole groups: the examples of a group are not independent of each other.
         ends = np.append(np.flatnonzero(self.groups[1:] != self.groups[:-1]) + 1, n)
         return sorted({int(ends[np.searchsorted(ends, look)]) for look in looks})
 
     @property
     def contenders(self) -> list[str]:
         """The models that can answer."""
-        return [label for label in self.trial.question.labels if label not in self.trial.failed]
+        return [label for label in self.run.question.labels if label not in self.run.failed]
 
     @property
     def scores(self) -> FloatArray:
-        """(contenders, asked)."""
-        keep = [label not in self.trial.failed for label in self.trial.question.labels]
-        return self.trial.scores[keep]
+        """(contenders, asked) per-example scores."""
+        keep = [label not in self.run.failed for label in self.run.question.labels]
+        return self.run.scores[keep]
 
     def _judge(self, scores: FloatArray) -> Race:
-        question = self.trial.question
+        question = self.run.question
         return statistics.race(
             scores,
             bounds=question.bounds,
@@ -191,10 +192,10 @@ class _Heat:
 
     def standings(self) -> pd.DataFrame:
         """Return the frame of :meth:`Selection.summary`."""
-        found = statistics.race_standings(
+        standings = statistics.race_standings(
             self.scores,
             self.verdict,
-            bounds=self.trial.question.bounds,
+            bounds=self.run.question.bounds,
             confidence=self.confidence,
             groups=self.groups,
         )
@@ -203,20 +204,20 @@ class _Heat:
             {
                 "model": label,
                 "state": self._state(index),
-                "examples": len(self.trial.predictions[label]),
+                "examples": len(self.run.predictions[label]),
                 **{
-                    name: getattr(found, name)[index]
+                    name: getattr(standings, name)[index]
                     for name in ("mean", "low", "high", "difference", "difference_low", "difference_high")
                 },
                 "beaten_by": names[-1 if (by := self.verdict.dropped_by[index]) is None else by],
-                "dollars": _dollars(self.trial.predictions[label].values()),
+                "dollars": _dollars(self.run.predictions[label].values()),
             }
             for index, label in enumerate(self.contenders)
         ]
         rows += [
-            {"model": label, "state": "failed", "examples": len(self.trial.predictions[label]),
-             "dollars": _dollars(self.trial.predictions[label].values())}
-            for label in self.trial.failed
+            {"model": label, "state": "failed", "examples": len(self.run.predictions[label]),
+             "dollars": _dollars(self.run.predictions[label].values())}
+            for label in self.run.failed
         ]  # fmt: skip
         places = {label: place for place, label in enumerate(self._placed())}
         return pd.DataFrame(rows).sort_values("model", key=lambda names: names.map(places), ignore_index=True)
@@ -225,7 +226,7 @@ class _Heat:
         """All models: those left, those dropped, the last dropped first, and those that failed."""
         dropped = [(at, index) for index, at in enumerate(self.verdict.dropped_at) if at is not None]
         order = [*self.verdict.remaining, *(index for _, index in sorted(dropped, reverse=True))]
-        return [*(self.contenders[index] for index in order), *self.trial.failed]
+        return [*(self.contenders[index] for index in order), *self.run.failed]
 
     def _state(self, index: int) -> str:
         if self.verdict.dropped_at[index] is not None:
@@ -235,9 +236,9 @@ class _Heat:
         return "leads" if index == self.verdict.leader else "left"
 
     def result(self, ended_by: Reason) -> Selection:
-        """Return what is to be told."""
-        question, predictions = self.trial.question, self.trial.predictions
-        answers = {label: len(found) for label, found in predictions.items()}
+        """Return the conclusion so far."""
+        question, predictions = self.run.question, self.run.predictions
+        answers = {label: len(of_model) for label, of_model in predictions.items()}
         saved = {label: self.n_examples - answers[label] for label in self.contenders}
         return Selection(
             experiment=question.experiment.name,
@@ -248,14 +249,14 @@ class _Heat:
             confidence=self.confidence,
             indifference=self.indifference,
             n_examples=self.n_examples,
-            n_seen=len(self.trial.rows),
+            n_seen=len(self.run.rows),
             answers=sum(answers.values()),
             answers_saved=sum(saved.values()),
-            dollars=self.trial.dollars,
-            dollars_now=self.trial.dollars_now,
+            dollars=self.run.dollars,
+            dollars_now=self.run.dollars_now,
             dollars_saved=self._dollars_saved(saved),
             ended_by=ended_by,
-            failed=dict(self.trial.failed),
+            failed=dict(self.run.failed),
             by_last_test=tuple(self.contenders[index] for index in self.verdict.by_last_test),
             seed=question.seed,
             _summary=self.standings(),
@@ -263,41 +264,41 @@ class _Heat:
         )
 
     def _dollars_saved(self, saved: dict[str, int]) -> float | None:
-        known = []
-        for label, answers in saved.items():
-            given = self.trial.predictions[label]
-            if paid := _dollars(given.values()):
-                known.append(paid / len(given) * answers)
-        return sum(known) if known else None
+        costs = []
+        for label, n_answers in saved.items():
+            predictions = self.run.predictions[label]
+            if paid := _dollars(predictions.values()):
+                costs.append(paid / len(predictions) * n_answers)
+        return sum(costs) if costs else None
 
     def _answers(self) -> pd.DataFrame:
-        scores, at = self.trial.scores, {row: index for index, row in enumerate(self.trial.rows)}
+        scores, at = self.run.scores, {row: index for index, row in enumerate(self.run.rows)}
         rows = [
             {
                 "row": row,
                 "model": label,
-                "prediction": found.text,
-                "error": found.error,
-                self.trial.question.info.name: scores[index, at[row]] if row in at else float("nan"),
-                "cost": found.cost,
+                "prediction": prediction.text,
+                "error": prediction.error,
+                self.run.question.info.name: scores[index, at[row]] if row in at else float("nan"),
+                "cost": prediction.cost,
             }
-            for index, label in enumerate(self.trial.question.labels)
-            for row, found in sorted(self.trial.predictions[label].items())
+            for index, label in enumerate(self.run.question.labels)
+            for row, prediction in sorted(self.run.predictions[label].items())
         ]
         return pd.DataFrame(rows)
 
 
 def _dollars(predictions: Iterable[Prediction]) -> float | None:
-    paid = [each.cost for each in predictions if each.cost is not None]
-    return sum(paid) if paid else None
+    costs = [prediction.cost for prediction in predictions if prediction.cost is not None]
+    return sum(costs) if costs else None
 
 
-class _Watch:
-    """Shows how the models stand; told of answers by several threads."""
+class _RaceDisplay:
+    """The progress display of a race; several threads report answers to it."""
 
     def __init__(self, labels: Sequence[str], total: int, show: Show) -> None:
         self._show, self._lock = show, threading.Lock()
-        # Without a rate: who waits for the others is not slow.
+        # Without a rate: a model that waits for the others is not slow.
         self._rows = {label: ProgressRow(label, Status.RUNNING, Step.INFERENCE, total=total) for label in labels}
 
     def answered(self, label: str, prediction: Prediction) -> None:
@@ -308,7 +309,7 @@ class _Watch:
             self._update(label, done=row.done + 1, failed=row.failed + (prediction.text is None), cost=cost, note="")
 
     def note(self, label: str, text: str) -> None:
-        """Say what a model is doing besides; judges are no contenders."""
+        """Show a note on a contender; those on judges have no row."""
         with self._lock:
             if label in self._rows:
                 self._update(label, note=text)
@@ -317,24 +318,17 @@ class _Watch:
         self._rows[label] = replace(self._rows[label], **changes)
         self._show(list(self._rows.values()))
 
-    def look(self, heat: _Heat) -> None:
-        """Show the intervals of this look."""
-        self._stand(heat, Status.RUNNING)
-
-    def finish(self, heat: _Heat) -> None:
-        """Show how it ended."""
-        self._stand(heat, Status.SUCCEEDED)
-
-    def _stand(self, heat: _Heat, left: Status) -> None:
+    def show_standings(self, race: _RaceState, left: Status) -> None:
+        """Show how the models stand; those that are left have the status `left`."""
         ended = {"dropped": Status.STOPPED, "failed": Status.FAILED}
         with self._lock:
-            for row in heat.standings().to_dict("records"):
+            for row in race.standings().to_dict("records"):
                 label, state = row["model"], row["state"]
                 self._rows[label] = replace(
                     self._rows[label],
                     status=ended.get(state, left),
-                    error=heat.trial.failed.get(label),
-                    result=standing(row, heat.trial.question.info),
+                    error=race.run.failed.get(label),
+                    result=standing(row, race.run.question.info),
                 )
             self._show(list(self._rows.values()))
 
@@ -348,27 +342,31 @@ _LAST_TEST = (
 
 
 def certificate(selection: Selection) -> str:
-    """Say what was concluded, how sure that is, and what it took and saved."""
-    return " ".join([*_concluded(selection), *_at_the_end(selection), *_failed(selection), _taken(selection)])
+    """Return the conclusion of a race in words, with its certainty, and what the race took and saved."""
+    failed = [f"{label} left the race: {reason}." for label, reason in selection.failed.items()]
+    return " ".join([_conclusion(selection), *_last_test(selection), *failed, _effort(selection)])
 
 
-def _concluded(selection: Selection) -> list[str]:
+def _conclusion(selection: Selection) -> str:
     show = Figures(selection.info, [])
     error = f"at most {percent(1 - selection.confidence)} chance of error"
     dropped = len(selection.summary()) - len(selection.remaining) - len(selection.failed)
     worse = f"; {count(dropped, 'other model')} {'is' if dropped == 1 else 'are'} worse" if dropped else ""
     if selection.conclusion == "best":
-        return [f"{selection.best} is the best of {count(dropped + 1, 'model')} on {selection.info.name} ({error})."]
+        return f"{selection.best} is the best of {count(dropped + 1, 'model')} on {selection.info.name} ({error})."
     if selection.conclusion == "equivalent":
         within = show.number(selection.indifference)
         same = f"differ by less than {within} on {selection.info.name}"
-        return [f"{joined(selection.remaining)} {same}: they are equivalent{worse} ({error})."]
+        return f"{joined(selection.remaining)} {same}: they are equivalent{worse} ({error})."
+    end = f"all {count(selection.n_examples, 'example')} were asked"
+    if selection.ended_by == "budget":
+        end = f"the next question might exceed the budget after {count(selection.n_seen, 'example')}"
     left = joined(selection.remaining)
-    return [f"Undecided: {_exhausted(selection)}, and {left} cannot be told apart on {selection.info.name}{worse}."]
+    return f"Undecided: {end}, and {left} cannot be told apart on {selection.info.name}{worse}."
 
 
-def _at_the_end(selection: Selection) -> list[str]:
-    """What the race could not show while it went on, and what the test after all examples made of it."""
+def _last_test(selection: Selection) -> list[str]:
+    """Return what the one test after all examples showed beyond the race itself."""
     if selection.by_last_test:
         worse = f"{joined(selection.by_last_test)} {'is' if len(selection.by_last_test) == 1 else 'are'} worse"
         return [
@@ -383,38 +381,30 @@ def _at_the_end(selection: Selection) -> list[str]:
     return []
 
 
-def _exhausted(selection: Selection) -> str:
-    if selection.ended_by == "budget":
-        return f"the next question might exceed the budget after {count(selection.n_seen, 'example')}"
-    return f"all {count(selection.n_examples, 'example')} were asked"
-
-
-def _failed(selection: Selection) -> list[str]:
-    return [f"{label} left the race: {reason}." for label, reason in selection.failed.items()]
-
-
-def _taken(selection: Selection) -> str:
+def _effort(selection: Selection) -> str:
     grid = selection.answers + selection.answers_saved
-    said = f"It took {count(selection.answers, 'answer')} on {selection.n_seen:,} of {selection.n_examples:,} examples"
+    effort = (
+        f"It took {count(selection.answers, 'answer')} on {selection.n_seen:,} of {selection.n_examples:,} examples"
+    )
     if selection.dollars is not None:
-        said += f" and {dollars(selection.dollars)}"
+        effort += f" and {dollars(selection.dollars)}"
         if selection.dollars_now < 0.999 * selection.dollars:
-            said += f" ({dollars(selection.dollars_now)} of it now, the rest was there)"
+            effort += f" ({dollars(selection.dollars_now)} of it now, the rest was there)"
     if not selection.answers_saved:
-        return f"{said}; nothing was saved."
+        return f"{effort}; nothing was saved."
     money = "" if selection.dollars_saved is None else f" and about {dollars(selection.dollars_saved)}"
     saved = f"{count(selection.answers_saved, 'answer')} ({selection.answers_saved / grid:.0%}){money}"
-    return f"{said}; asking everything would have taken {saved} more."
+    return f"{effort}; asking everything would have taken {saved} more."
 
 
 def standing(row: Mapping[Any, Any], info: ScoreInfo) -> str:
-    """Say how one model stands, for a progress display: mean with interval, and what it means for the race."""
+    """Return a model's mean with its interval, and its state in the race, for a progress display."""
     if row["state"] == "failed" or not _known(row["mean"]):
         return ""
     show = Figures(info, [])
-    said = f"{info.name} {show.number(row['mean'])} {show.interval(row['low'], row['high'])}".rstrip()
+    mean = f"{info.name} {show.number(row['mean'])} {show.interval(row['low'], row['high'])}".rstrip()
     state = {"leads": "leads", "dropped": f"dropped, worse than {row['beaten_by']}", "equivalent": "equivalent"}
-    return ", ".join(part for part in (said, state.get(row["state"], "")) if part)
+    return ", ".join(part for part in (mean, state.get(row["state"], "")) if part)
 
 
 @render.as_text.register
@@ -422,7 +412,7 @@ def _as_text(selection: Selection) -> str:
     """Return the certificate and a line per model."""
     lines = [
         f"  {row['model']}: {row['state']}, {count(int(row['examples']), 'example')}"
-        + (f", {said}" if (said := standing({**row, "state": ""}, selection.info)) else "")
+        + (f", {mean}" if (mean := standing({**row, "state": ""}, selection.info)) else "")
         for row in selection.summary().to_dict("records")
     ]
     return "\n".join([f"{selection.experiment}: {certificate(selection)}", *lines])
@@ -431,17 +421,15 @@ def _as_text(selection: Selection) -> str:
 @render.as_html.register
 def _as_html(selection: Selection) -> str:
     """Return the certificate and a table of the models."""
+    notes = [f"{percent(selection.confidence)} confidence sequences.", _NOTE]
+    if selection.by_last_test:
+        notes.append(_LAST_TEST)
     rows = [_row(row, selection.info, selection.best) for row in selection.summary().to_dict("records")]
     return fragment(
         tag("div", f"{selection.experiment}: race on {selection.info.name}", class_="lm-title"),
         tag("div", certificate(selection), class_="lm-verdict"),
-        to_html(Table(_HEADERS, rows, note=" ".join(_below(selection)), words=(0, 1, 5))),
+        to_html(Table(_HEADERS, rows, note=" ".join(notes), words=(0, 1, 5))),
     )
-
-
-def _below(selection: Selection) -> list[str]:
-    said = [f"{percent(selection.confidence)} confidence sequences.", _NOTE]
-    return [*said, _LAST_TEST] if selection.by_last_test else said
 
 
 def _row(row: Mapping[Any, Any], info: ScoreInfo, leading: str) -> list[str | Cell]:

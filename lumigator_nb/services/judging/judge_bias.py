@@ -1,4 +1,4 @@
-"""What preferences tell of the judge who has them: does it follow the place, the length, its own family?"""
+"""Biases of a pairwise judge: for a position, for length, and for models of its own family."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def of_preferences(
 ) -> Passport:
     """Examine a judge that names the better of two.
 
-    A judge is taken for one that with some probability follows the place, otherwise with some probability the length,
-    and otherwise what the answers deserve. As each pair is asked in both orders, what they deserve cancels out.
+    The model of a judge: with some probability it follows the position, otherwise with some probability the length,
+    and otherwise the quality of the answers. As each pair is asked in both orders, quality cancels out.
 
     Args:
-        title: what was judged, by whom.
-        judge: who judges; None for a jury.
+        title: what was judged, and the judge.
+        judge: the model; None for a jury.
         verdicts: one row per question: `row`, `first` and `second` (labels), `first_length` and `second_length`
             (characters), `preference`: 1 the first is better, −1 the second, 0 neither, NaN not read. Both orders of
             a pair are there.
@@ -54,9 +54,9 @@ def of_preferences(
     ]  # fmt: skip
     if len(retest):
         equal = sum(first == second for first, second in retest)
-        found = statistics.wilson_interval(equal, len(retest), confidence)
+        interval = statistics.wilson_interval(equal, len(retest), confidence)
         meaning = "share of questions answered alike when asked again"
-        findings.append(Finding.of("agreement with itself", found, 1.0, len(retest), meaning))
+        findings.append(Finding.of("agreement with itself", interval, 1.0, len(retest), meaning))
     if judge is not None:
         findings += _own_family(both, families, family(judge), options)
     if human is not None:
@@ -89,7 +89,7 @@ def paired(read: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranked(votes: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Rank models by who was preferred to whom, after Bradley and Terry.
+    """Rank models by preferences, after Bradley and Terry.
 
     Args:
         votes: one row per vote: `row`, `model`, `other`, `preference`: 1 the model is better, −1 the other, 0 neither.
@@ -97,8 +97,8 @@ def ranked(votes: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> p
 
     Returns:
         One row per model, the strongest first: `model`, `strength` (log-odds against an average model) with `low` and
-        `high`, `wins`, `ties`, `losses`, `n`. A model that only won or only lost has a finite strength by half a win
-        and half a loss that everyone is given.
+        `high`, `wins`, `ties`, `losses`, `n`. Where a model only won or only lost, half a win and half a loss are
+        added for each model, so that all strengths are finite.
     """
     models = sorted({*votes["model"], *votes["other"]})
     codes = {model: code for code, model in enumerate(models)}
@@ -106,16 +106,16 @@ def ranked(votes: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> p
     outcome = votes["preference"].to_numpy(dtype=np.float64)
     rows = votes["row"].to_numpy()
     try:
-        found = _strengths(first, second, outcome, rows, len(models), 0.0, confidence, seed)
-    except InvalidInputError:  # somebody only won, or only lost
-        found = _strengths(first, second, outcome, rows, len(models), 0.5, confidence, seed)
+        fit = _strengths(first, second, outcome, rows, len(models), 0.0, confidence, seed)
+    except InvalidInputError:  # a model only won, or only lost: its strength would be infinite
+        fit = _strengths(first, second, outcome, rows, len(models), 0.5, confidence, seed)
     counts = {
         name: (
             np.bincount(first, outcome == sign, len(models)) + np.bincount(second, outcome == -sign, len(models))
         ).astype(np.int64)
         for name, sign in (("wins", 1), ("ties", 0), ("losses", -1))
     }
-    strengths = {"strength": found.strengths, "low": found.low, "high": found.high}
+    strengths = {"strength": fit.strengths, "low": fit.low, "high": fit.high}
     frame = pd.DataFrame({"model": models, **strengths, **counts})
     frame["n"] = frame[["wins", "ties", "losses"]].sum(axis=1)
     return frame.sort_values("strength", ascending=False, ignore_index=True)
@@ -133,7 +133,7 @@ def _strengths(
 def _share(
     name: str, ideal: float, rows: pd.Series, counted: pd.Series, options: Mapping[str, float], meaning: str
 ) -> Finding:
-    """Return the mean of what is counted for each verdict."""
+    """Return the mean of a value per verdict, with its interval."""
 
     def share(totals: FloatArray, n: int) -> FloatArray:
         return totals[..., 0] / totals[..., 1]
@@ -143,29 +143,33 @@ def _share(
 
 
 def _length(read: pd.DataFrame, options: Mapping[str, float]) -> Finding:
-    """Return how many of the verdicts that do not follow the place follow the length.
+    """Return the share of verdicts that follow the length, among those that do not follow the position.
 
-    With p the share that follows the place and q that of the rest that follows the length, the first answer is
-    preferred by p + (1 − |p|)·q where it is the longer, and by p − (1 − |p|)·q where it is the shorter.
+    With p the share that follows the position, and q the share of the rest that follows the length, the mean
+    preference for the first answer is p + (1 − |p|)·q where it is longer, and p − (1 − |p|)·q where it is shorter.
+    Half of the difference of both, divided by 1 − |p|, is q.
     """
 
     def share(totals: FloatArray, n: int) -> FloatArray:
         longer, shorter = totals[..., 0] / totals[..., 1], totals[..., 2] / totals[..., 3]
         place = np.abs(totals[..., 4] / totals[..., 5])
-        found: FloatArray = np.clip((longer - shorter) / 2 / (1 - place), -1.0, 1.0)
-        return found
+        follows: FloatArray = np.clip((longer - shorter) / 2 / (1 - place), -1.0, 1.0)
+        return follows
 
     longer = (read["first_length"] > read["second_length"]).astype(float)
     shorter = (read["first_length"] < read["second_length"]).astype(float)
     won = read["preference"]
     sums = pd.DataFrame({"a": won * longer, "na": longer, "b": won * shorter, "nb": shorter, "p": won, "n": 1.0})
     meaning = "share of the other verdicts that follow the length: above 0 the longer answer is preferred"
-    found = _over_examples(read["row"], sums, share, options)
-    return Finding.of("length", found, 0.0, int((longer + shorter).sum()), meaning)
+    interval = _over_examples(read["row"], sums, share, options)
+    return Finding.of("length", interval, 0.0, int((longer + shorter).sum()), meaning)
 
 
 def _over_examples(rows: pd.Series, sums: pd.DataFrame, value: Aggregate, options: Mapping[str, float]) -> Interval:
-    """Bootstrap over examples what follows from sums over verdicts: those on one example are drawn together."""
+    """Return an interval of a value that is computed from sums over verdicts.
+
+    Examples are resampled, so that the verdicts on one example, which depend on each other, are drawn together.
+    """
     totals = sums.groupby(rows.to_numpy()).sum().to_numpy(dtype=np.float64)
     if len(totals) < 2:
         return Interval(float("nan"), float("nan"), float("nan"))

@@ -1,12 +1,12 @@
-"""Judgements: which of two models' answers a judge prefers, example by example, asked in both orders."""
+"""Pairwise judging: for each example, which of two models' answers a judge prefers, asked in both orders."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import combinations
 from typing import Any
 
@@ -20,14 +20,14 @@ from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.tables import Table, to_html
 from lumigator_nb.display.text import MISSING
-from lumigator_nb.engine.asking import KeptAsking, spent_by
+from lumigator_nb.engine.asking import CachedAsker, open_budget
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics.judges import criteria
 from lumigator_nb.metrics.judges.criteria import Material
-from lumigator_nb.metrics.judges.judge import TASK, JudgeMetric, ask_until_read, prepared
+from lumigator_nb.metrics.judges.judge import Ask, JudgeMetric, ask_until_read, prepared
 from lumigator_nb.metrics.judges.jury import JuryMetric
 from lumigator_nb.metrics.judges.verdicts import Verdict
-from lumigator_nb.models import Request
+from lumigator_nb.models import Prediction, Request
 from lumigator_nb.services.comparison import judge_reports as passports
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.judge_reports import Passport
@@ -37,6 +37,7 @@ from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step
 from lumigator_nb.storage.store import Store
 
 _FIRST, _SECOND, _NEITHER = 1, 2, 0
+_ALLOWED = [_NEITHER, _FIRST, _SECOND]
 _PREFERENCE = {_FIRST: 1.0, _SECOND: -1.0, _NEITHER: 0.0}
 
 
@@ -48,15 +49,15 @@ class _Question:
 
 
 class Judgements(Rendered):
-    """What judges said of pairs of answers.
+    """The verdicts of judges on pairs of answers.
 
     Args:
         title: experiment and criterion.
-        models: what was judged, by label.
-        judges: who judged, by label.
+        models: the models whose answers were judged, by label.
+        judges: the models that judged, by label.
         verdicts: one row per judge and question, in the columns of :meth:`to_pandas`.
-        retest: by judge the first and second preference of questions that were asked twice.
-        cost: dollars of the answers; None without a price.
+        retest: by judge, the first and second preference of the questions that were asked twice.
+        cost: dollars of the verdicts; None without a price.
         human: labels by people; see :meth:`Workspace.judge`.
         confidence, seed: of all intervals.
     """
@@ -83,15 +84,15 @@ class Judgements(Rendered):
 
         Columns: `row`, `judge`, `first`, `second` (labels, in the order of the question), `first_length`,
         `second_length` (characters), `preference` (1 first, −1 second, 0 neither, NaN not read), `reason` (of the
-        judge, or why there is no verdict). Equal answers are a tie that nobody was asked about.
+        judge, or why there is no verdict). Equal answers are a tie without a question.
         """
         return self._verdicts.copy()
 
     @cached_property
     def _paired(self) -> pd.DataFrame:
-        """One row per example and pair of models; where judges or orders disagree, the majority counts, or a tie."""
+        """One row per example and pair of models: the preference of most judges, or a tie."""
         read = self._verdicts[self._verdicts["preference"].notna()]
-        both = [judge_bias.paired(found) for _, found in read.groupby("judge")]
+        both = [judge_bias.paired(verdicts) for _, verdicts in read.groupby("judge")]
         votes = pd.concat(both) if both else judge_bias.paired(read)
         summed = votes.groupby(["row", "model", "other"])[["preference"]].sum().reset_index()
         summed["preference"] = np.sign(summed["preference"])
@@ -105,8 +106,8 @@ class Judgements(Rendered):
         disagree the example is a tie.
         """
         rows = []
-        for (model, other), found in self._paired.groupby(["model", "other"], sort=False):
-            values = found["preference"].to_numpy(dtype=np.float64)
+        for (model, other), examples in self._paired.groupby(["model", "other"], sort=False):
+            values = examples["preference"].to_numpy(dtype=np.float64)
             interval = statistics.bootstrap_interval(
                 values, confidence=self.confidence, seed=self.seed, bounds=(-1.0, 1.0)
             )
@@ -125,7 +126,7 @@ class Judgements(Rendered):
         return judge_bias.ranked(self._paired, confidence=self.confidence, seed=self.seed)
 
     def passports(self) -> list[Passport]:
-        """Return what was measured of each judge."""
+        """Return the reliability report of each judge."""
         families = {label: passports.family(model) for label, model in self.models.items()}
         asked = self._verdicts[self._verdicts["asked"]]
         return [
@@ -157,35 +158,44 @@ def judge(
     progress: bool,
     seed: int,
 ) -> Judgements:
-    """Ask; see :meth:`Workspace.judge`."""
-    judges = _judges(spec)
+    """Ask the judges; see :meth:`Workspace.judge`."""
+    metric = metrics.create(spec)
+    if not isinstance(metric, (JudgeMetric, JuryMetric)):
+        raise InvalidInputError(f"{spec.name!r} is not a judge", "give lm.Judge('quality', model='…') or lm.Jury([…])")
+    judges = metric.judges if isinstance(metric, JuryMetric) else [metric]
     labels = _labels(comparison, models)
     checked_labels = _checked_labels(human, labels)
     texts = comparison.examples()
     rows = _rows(texts, labels, sample, seed)
     orders = [order for pair in combinations(labels, 2) for order in (pair, pair[::-1])]
     questions = [_Question(row, *order) for row in rows for order in orders]
-    asked = [each for each in questions if texts[each.first][each.row] != texts[each.second][each.row]]
+    # Equal answers are a tie, which no judge needs to be paid for.
+    asked = [pair for pair in questions if texts[pair.first][pair.row] != texts[pair.second][pair.row]]
     frames, tested, cost = [], {}, None
-    asking = [prepared(each.given, "preference", [_NEITHER, _FIRST, _SECOND], numbers=False) for each in judges]
+    asking = [prepared(member.given, "preference", _ALLOWED, numbers=False) for member in judges]
     owners = [f"judgements-{digest([comparison.experiment.id, model.fingerprint])}" for model in asking]
 
-    def spent_on_others(model: Model) -> float:
-        paid = zip(asking, owners, strict=True)
-        return sum(spent_by(store, each, launch, owner) for each, owner in paid if each is not model)
-
+    budget = open_budget(store, launch, zip(asking, owners, strict=True))
     materials = _materials(judges[0], comparison, labels, rows)
     with live_progress(progress) as show, ExitStack() as environment:
         for member, model, owner in zip(judges, asking, owners, strict=True):
             environment.enter_context(submitter.keys_in_environment(model))
             counter = _Counter(model.label, len(asked) + min(retest, len(asked)), show)
-            ask = KeptAsking(
-                store, launch, owner, submitter.redact, TASK, counter.note, spent=spent_on_others,
-                answered=counter.spend,
-            )  # fmt: skip
-            found, again, paid = _ask(member, model, asked, texts, materials, counter.counting(ask), retest, seed)
+            ask = environment.enter_context(
+                CachedAsker(
+                    store,
+                    launch,
+                    owner,
+                    submitter.redact,
+                    budget,
+                    note=counter.note,
+                    paid=counter.spend,
+                )
+            )
+            counted = partial(ask, took=counter.answered)
+            verdicts, again, paid = _ask(member, model, asked, texts, materials, counted, retest, seed)
             counter.finish()
-            frames.append(_table(model.label, questions, found, texts))
+            frames.append(_table(model.label, questions, verdicts, texts))
             tested[model.label] = again
             cost = cost if paid is None else (cost or 0.0) + paid
     workflows = {workflow.label: workflow.model for workflow in comparison.workflows}
@@ -202,15 +212,6 @@ def judge(
     )
 
 
-def _judges(spec: MetricSpec) -> list[JudgeMetric]:
-    metric = metrics.create(spec)
-    if isinstance(metric, JuryMetric):
-        return metric.judges
-    if isinstance(metric, JudgeMetric):
-        return [metric]
-    raise InvalidInputError(f"{spec.name!r} is no judge", "give lm.Judge('quality', model='…') or lm.Jury([…])")
-
-
 def _labels(comparison: Comparison, models: Sequence[str] | None) -> list[str]:
     chosen = list(comparison.models) if models is None else list(dict.fromkeys(models))
     for label in chosen:
@@ -224,21 +225,21 @@ def _labels(comparison: Comparison, models: Sequence[str] | None) -> list[str]:
 
 
 def _rows(texts: pd.DataFrame, labels: Sequence[str], sample: int | None, seed: int) -> list[int]:
-    """The examples that all models answered; with `sample`, so many of them at random."""
+    """Return the examples that all models answered; with `sample`, that many of them at random."""
     rows = texts.index[texts[list(labels)].notna().all(axis=1)].to_numpy()
     if sample is not None and sample < 1:
         raise InvalidInputError(f"sample cannot be {sample}", "give the number of examples to judge")
     if sample is not None and sample < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
     if not len(rows):
-        raise InvalidInputError("no example was answered by all of these models", "judge fewer models")
+        raise InvalidInputError("no example was answered by all of these models", "name fewer of them: models=[…]")
     return [int(row) for row in rows]
 
 
 def _materials(
     judge: JudgeMetric, comparison: Comparison, labels: Sequence[str], rows: Sequence[int]
 ) -> dict[int, Material]:
-    """What judges are shown of each example besides the answers."""
+    """Return what judges see of each example besides the answers, by row."""
     judge.set_task(_task(comparison, labels))
     examples, references = comparison.examples()["example"], comparison.references()
     metadata = [{str(name): value for name, value in row.items()} for row in comparison.metadata().to_dict("records")]
@@ -246,14 +247,11 @@ def _materials(
 
 
 def _task(comparison: Comparison, labels: Sequence[str]) -> Task:
-    """The task by which the answers are judged; without instruction where each model has been told something else."""
+    """Return the task by which answers are judged; without instruction where the models had different ones."""
     task = comparison.experiment.task
-    told = {workflow.label: workflow.model.judged_by(task) for workflow in comparison.workflows}
-    first, *others = (told[label] for label in labels)
+    tasks = {workflow.label: workflow.model.judged_by(task) for workflow in comparison.workflows}
+    first, *others = (tasks[label] for label in labels)
     return first if all(other == first for other in others) else task.model_copy(update={"prompt": ""})
-
-
-Ask = Callable[[Model, Sequence[Request], int], Any]
 
 
 def _ask(
@@ -266,56 +264,60 @@ def _ask(
     retest: int,
     seed: int,
 ) -> tuple[dict[_Question, Verdict | str], list[tuple[float, float]], float | None]:
+    """Return the verdicts, the pairs of first and second preference of the retest, and the dollars."""
     requests = []
-    for number, each in enumerate(asked):
-        answers = (texts[each.first][each.row], texts[each.second][each.row])
-        requests.append(criteria.pair_request(number, judge.criteria[0], materials[each.row], *answers))
-    allowed = [_NEITHER, _FIRST, _SECOND]
-    found, paid, _ = ask_until_read(ask, model, requests, "preference", allowed, judge.attempts)
+    for number, question in enumerate(asked):
+        answers = (texts[question.first][question.row], texts[question.second][question.row])
+        requests.append(criteria.pair_request(number, judge.criteria[0], materials[question.row], *answers))
+    verdicts, paid, _ = ask_until_read(ask, model, requests, "preference", _ALLOWED, judge.attempts)
     chosen = np.random.default_rng(seed).permutation(len(asked))[:retest].tolist()
     again, paid_again, _ = ask_until_read(
-        ask, model, [requests[number] for number in chosen], "preference", allowed, judge.attempts, 1
+        ask,
+        model,
+        [replace(requests[number], occurrence=1) for number in chosen],
+        "preference",
+        _ALLOWED,
+        judge.attempts,
     )
-    pairs = [(found[number], again[number]) for number in chosen]
-    known = [
+    pairs = [(verdicts[number], again[number]) for number in chosen]
+    tested = [
         (_PREFERENCE.get(int(a.value), 0.0), _PREFERENCE.get(int(b.value), 0.0))
         for a, b in pairs
         if isinstance(a, Verdict) and isinstance(b, Verdict)
     ]
     costs = [cost for cost in (paid, paid_again) if cost is not None]
-    return {each: found[number] for number, each in enumerate(asked)}, known, sum(costs) if costs else None
+    by_question = {question: verdicts[number] for number, question in enumerate(asked)}
+    return by_question, tested, sum(costs) if costs else None
 
 
 def _table(
-    label: str, questions: Sequence[_Question], found: Mapping[_Question, Verdict | str], texts: pd.DataFrame
+    label: str, questions: Sequence[_Question], verdicts: Mapping[_Question, Verdict | str], texts: pd.DataFrame
 ) -> pd.DataFrame:
     rows = []
-    for each in questions:
-        verdict = found.get(each)
-        preference, reason = _said(verdict)
+    for question in questions:
+        verdict = verdicts.get(question)
+        preference: float
+        reason: str | None
+        if verdict is None:  # the judge is not asked about equal answers
+            preference, reason = 0.0, "both answers are the same"
+        elif isinstance(verdict, str):
+            preference, reason = float("nan"), verdict
+        else:
+            preference, reason = _PREFERENCE.get(int(verdict.value), float("nan")), verdict.reason
         rows.append(
             {
-                "row": each.row,
+                "row": question.row,
                 "judge": label,
-                "first": each.first,
-                "second": each.second,
-                "first_length": len(texts[each.first][each.row]),
-                "second_length": len(texts[each.second][each.row]),
+                "first": question.first,
+                "second": question.second,
+                "first_length": len(texts[question.first][question.row]),
+                "second_length": len(texts[question.second][question.row]),
                 "preference": preference,
                 "reason": reason,
                 "asked": verdict is not None,
             }
         )
     return pd.DataFrame(rows)
-
-
-def _said(verdict: Verdict | str | None) -> tuple[float, str | None]:
-    """The preference and why; NaN where there is none. Nobody is asked about equal answers."""
-    if verdict is None:
-        return 0.0, "both answers are the same"
-    if isinstance(verdict, str):
-        return float("nan"), verdict
-    return _PREFERENCE.get(int(verdict.value), float("nan")), verdict.reason
 
 
 def _checked_labels(human: pd.DataFrame | None, labels: Sequence[str]) -> pd.DataFrame | None:
@@ -338,13 +340,13 @@ def _checked_labels(human: pd.DataFrame | None, labels: Sequence[str]) -> pd.Dat
 
 
 class _Counter:
-    """Shows how many questions have been answered."""
+    """The progress display of one judge: how many questions it has answered."""
 
     def __init__(self, label: str, total: int, show: Callable[[list[ProgressRow]], None]) -> None:
         self._label, self._show, self._status = label, show, Status.RUNNING
         self._value = Progress(step=Step.EVALUATION, attempt=1, done=0, total=total, started_at=now(), updated_at=now())
 
-    def note(self, text: str) -> None:
+    def note(self, label: str, text: str) -> None:
         self._update(note=text)
 
     def spend(self, cost: float | None) -> None:
@@ -355,13 +357,9 @@ class _Counter:
         self._status = Status.SUCCEEDED
         self._update(done=self._value.total, note="")
 
-    def counting(self, ask: KeptAsking) -> Ask:
-        def counted(model: Model, requests: Sequence[Request], occurrence: int = 0) -> Any:
-            for answered in ask(model, requests, occurrence):
-                self._update(**self._value.finished(min(1, self._value.total - self._value.done)), note="")
-                yield answered
-
-        return counted
+    def answered(self, request: Request, prediction: Prediction) -> None:
+        # A question that is asked again, since its answer could not be read, counts once.
+        self._update(**self._value.finished(min(1, self._value.total - self._value.done)), note="")
 
     def _update(self, **changes: Any) -> None:
         self._value = self._value.model_copy(update={**changes, "updated_at": now()})
@@ -373,7 +371,7 @@ _HEADERS = ["Model", "Against", "Wins", "Ties", "Losses", "Wins less losses", "n
 
 @render.as_text.register
 def _as_text(judgements: Judgements) -> str:
-    """Return judgements for a terminal, the passports of the judges below."""
+    """Return judgements for a terminal, above the reliability reports of the judges."""
     summary = judgements.summary()
     lines = [_title(judgements)]
     for _, row in summary.iterrows():
@@ -386,7 +384,7 @@ def _as_text(judgements: Judgements) -> str:
 
 @render.as_html.register
 def _as_html(judgements: Judgements) -> str:
-    """Return judgements for a notebook, the passports of the judges below."""
+    """Return judgements for a notebook, above the reliability reports of the judges."""
     rows = [
         [
             row["model"],
@@ -401,7 +399,7 @@ def _as_html(judgements: Judgements) -> str:
     return fragment(
         tag("div", _title(judgements), class_="lm-title"),
         to_html(Table(_HEADERS, rows, note=note, words=(0, 1))),
-        *(passports.body(each) for each in judgements.passports()),
+        *(passports.body(report) for report in judgements.passports()),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ import pandas as pd
 
 from lumigator_nb import models
 from lumigator_nb.database.records import Dataset, Experiment
-from lumigator_nb.engine.asking import KeptAsking, open_answers
-from lumigator_nb.engine.inference import request_of
+from lumigator_nb.engine.asking import CachedAsker, open_answers
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError, UnavailableError
-from lumigator_nb.models import Conversation, Prediction, Request
+from lumigator_nb.models import Budget, Conversation, Prediction, Repeats, Request
 from lumigator_nb.security.redaction import Redactor
 from lumigator_nb.services.workflows.submission import Submitter
-from lumigator_nb.specs import Launch, Model, Summarization, Task
+from lumigator_nb.specs import Example, Launch, Model, Summarization, Task
 from lumigator_nb.storage import layout, results
-from lumigator_nb.storage.answer_cache import Answers, key_of
+from lumigator_nb.storage.answer_cache import Answers
 from lumigator_nb.storage.store import Store
 
 ROWS_AT_ONCE = 1024
@@ -66,7 +64,7 @@ def estimate(
     truths = ground_truth or [None] * len(examples)
     count = _Count(chosen)
     for row, (example, truth) in enumerate(zip(examples, truths, strict=True)):
-        count.add(conversation.request(row, example, {}), truth)
+        count.add(conversation.request(Example(row, example)), truth)
     return count.result(len(examples))
 
 
@@ -82,14 +80,13 @@ def of_experiment(
     """Return one row per model; see :meth:`Workflows.estimate`."""
     if pilot < 0:
         raise InvalidInputError(f"pilot counts examples, got {pilot}")
-    found, launch, paid = [], Launch(budget=budget), 0.0
+    found, launch, pilots = [], Launch(), Budget(budget)
     for model in chosen:
         with submitter.keys_in_environment(model):
-            rows = _Rows(store, dataset, model.worded(experiment.task), submitter.redact)
+            rows = _Rows(store, dataset, model, model.worded(experiment.task), submitter.redact)
             asked: list[tuple[Request, Prediction]] = []
             if pilot and models.keeps_answers(model) and models.price_of(model):
-                asked, cost = _ask_pilot(rows, model, pilot, launch, paid)
-                paid += cost
+                asked = _ask_pilot(rows, model, pilot, launch, pilots)
             found.append(_of_model(rows, model, asked))
     frame = pd.DataFrame([vars(each) for each in found])
     return frame.astype({"dollars": "float64", "dollars_at_most": "float64"})
@@ -156,34 +153,33 @@ class _Rows:
 
     store: Store
     dataset: Dataset
+    model: Model
     task: Task
     redact: Redactor
 
     def requests(self) -> Iterator[tuple[Request, str | None]]:
         """Each question with its ground truth; a row that the template cannot be filled in with is not asked."""
         conversation = Conversation(self.task)
+        repeats = Repeats() if models.draws_answers(self.model) else None
         path, sample = layout.examples(self.dataset.id), self.dataset.sample
-        examples = results.iter_shards(self.store, path, None, ROWS_AT_ONCE, sample)
-        for index, table in enumerate(examples):
-            for at, values in enumerate(table.to_pylist()):
+        tables = results.iter_shards(self.store, path, None, ROWS_AT_ONCE, sample)
+        for index, table in enumerate(tables):
+            for example in results.examples_in(table, index * ROWS_AT_ONCE):
                 with suppress(InvalidInputError):
-                    request = request_of(conversation, self.redact, index * ROWS_AT_ONCE + at, values)
-                    yield request, values.get("ground_truth")
+                    request = conversation.request(example, self.redact).redacted(self.redact)
+                    truth = example.references[0] if example.references else None
+                    yield repeats.numbered(request) if repeats is not None else request, truth
 
 
 def _of_model(rows: _Rows, model: Model, pilot: Sequence[tuple[Request, Prediction]]) -> Estimate:
     answers = _kept_answers(rows.store, model)
-    # Where answers are drawn at random, each time the same is asked has an answer of its own.
-    samples = answers is not None and model.generation.temperature > 0
-    count, seen = _Count(model), Counter[str]()
+    count, seen = _Count(model), set[str]()
     try:
         for request, truth in rows.requests():
-            question = key_of(request)
-            key = key_of(request, seen[question]) if samples else question
-            is_new = samples or question not in seen
-            seen[question] += 1
-            if is_new and (answers is None or answers.find(key) is None):
+            key = request.key
+            if key not in seen and (answers is None or answers.find(key) is None):
                 count.add(request, truth)
+            seen.add(key)
         return count.result(rows.dataset.n_examples, pilot)
     finally:
         if answers is not None:
@@ -201,25 +197,17 @@ def _kept_answers(store: Store, model: Model) -> Answers | None:
 
 
 def _ask_pilot(
-    rows: _Rows, model: Model, pilot: int, launch: Launch, paid: float
-) -> tuple[list[tuple[Request, Prediction]], float]:
-    """Have a model answer examples drawn at random, as far as the budget goes.
-
-    Args:
-        paid: dollars that other models' pilots took of the budget.
-
-    Returns:
-        Questions and answers; and the dollars that were paid for them now.
-    """
+    rows: _Rows, model: Model, pilot: int, launch: Launch, budget: Budget
+) -> list[tuple[Request, Prediction]]:
+    """Have a model answer examples drawn at random, as far as the budget of all pilots goes."""
     n = rows.dataset.n_examples
     drawn = set(random.Random(0).sample(range(n), min(pilot, n)))  # noqa: S311
-    costs: list[float] = []
-    asking = KeptAsking(
-        rows.store, launch, f"pilot-{uuid.uuid4().hex[:8]}", rows.redact, rows.task, lambda note: None,
-        spent=lambda _: paid, answered=lambda cost: costs.append(cost or 0.0),
-    )  # fmt: skip
     answered: list[tuple[Request, Prediction]] = []
-    with suppress(BudgetReachedError):  # the estimate rests on fewer answers then, and says so
-        for pair in asking(model, [request for request, _ in rows.requests() if request.row in drawn]):
-            answered.append(pair)
-    return answered, sum(costs)
+    owner = f"pilot-{uuid.uuid4().hex[:8]}"
+    with (
+        suppress(BudgetReachedError),  # the estimate rests on fewer answers then, and says so
+        CachedAsker(rows.store, launch, owner, rows.redact, budget) as ask,
+    ):
+        requests = [request for request, _ in rows.requests() if request.row in drawn]
+        ask(model, requests, task=rows.task, took=lambda *pair: answered.append(pair))
+    return answered
