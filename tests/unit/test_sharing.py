@@ -376,6 +376,7 @@ def predictions_of(rows) -> bytes:
 
 
 PREDICTIONS = "workflows/00000/predictions/00000.parquet"
+SOME_ID = "345469ee-396e-4bcd-820b-b72c34e604fd"
 EARLY = "0001-01-01T00:00:00+09:00"
 DAMAGES = {
     "an id that leads out": ({"experiment.json": edited(lambda v: v.update(id="../../etc"))}, "experiment.json is mal"),
@@ -388,6 +389,10 @@ DAMAGES = {
     "the same label": (
         {f"workflows/0000{n}/workflow.json": edited(lambda v: v.update(label="a")) for n in (0, 1)}, "workflow.label"
     ),
+    "the same id": (
+        {f"workflows/0000{n}/workflow.json": edited(lambda v: v.update(id=SOME_ID)) for n in (0, 1)}, "workflow.id"
+    ),
+    "the same metric": ({"experiment.json": edited(lambda v: v["metrics"].append(v["metrics"][0]))}, "metrics are"),
     "no jobs": ({"workflows/00000/workflow.json": edited(lambda v: v.update(jobs=[]))}, "has other jobs"),
     "fewer metrics": ({"experiment.json": edited(lambda v: v["metrics"].pop())}, "or to no metric"),
     "a metric's options": ({"experiment.json": edited(lambda v: v["metrics"][0].update(name="jury"))}, "malformed"),
