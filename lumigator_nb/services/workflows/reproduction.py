@@ -289,7 +289,7 @@ def _figures(score: Again) -> tuple[str, str]:
 
 def _change_rows(result: Reproduction, limit: int = 200) -> list[tuple[str, str, str]]:
     return [
-        (change.what, *(one_line(value_text(value), limit) for value in (change.before, change.after)))
+        (change.what, one_line(value_text(change.before), limit), one_line(value_text(change.after), limit))
         for change in result.changes
     ]
 
