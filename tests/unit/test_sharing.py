@@ -231,6 +231,20 @@ def test_without_the_data_no_text_of_the_dataset_goes_along(origin, inline_ws, t
     pd.testing.assert_frame_equal(same_but_prompts, origin.compare("summaries").summary(), check_exact=True)
 
 
+def test_an_upload_may_be_called_like_a_result(inline_ws, tmp_path) -> None:
+    upload = tmp_path / "result.json"
+    upload.write_text(FRAME.head(3).to_json(orient="records"))
+    experiment = inline_ws.experiments.create(
+        "e", dataset=inline_ws.datasets.upload(upload, name="d"), metrics=["length"]
+    )
+    path = sharing.export(inline_ws.database, inline_ws.store, experiment, tmp_path / "e.lumi.zip")
+    inline_ws.experiments.delete(experiment)
+    inline_ws.datasets.delete("d")
+    loaded = load(inline_ws, path)
+    dataset = inline_ws.datasets.get(loaded.dataset_id)
+    assert inline_ws.store.read(layout.original(dataset.id, dataset.filename)) == upload.read_bytes()
+
+
 def test_loading_twice_makes_another_experiment_on_the_same_dataset(origin, inline_ws) -> None:
     first, second, third = (load(inline_ws, origin.file, name=name) for name in (None, None, "mine"))
     assert [each.name for each in (first, second, third)] == ["summaries", "summaries (2)", "mine"]

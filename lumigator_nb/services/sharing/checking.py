@@ -117,15 +117,18 @@ def _check_dataset(archive: Archive, dataset: SharedDataset) -> None:
         raise archive.damaged(f"{format_.EXAMPLES} has {n_rows:,} rows, and the dataset {dataset.n_examples:,}")
     if "example" not in schema.names or schema.field("example").type not in _TEXT_TYPES:
         raise archive.damaged(f"{format_.EXAMPLES} has no texts called 'example'")
-    _refuse_extensions(archive, format_.EXAMPLES, schema)
+    # Extension types bring their own code for reading.
+    if columns := [field.name for field in schema if isinstance(field.type, pa.BaseExtensionType)]:
+        raise archive.damaged(f"the column {columns[0]!r} of {format_.EXAMPLES} has a type that no dataset has")
 
 
 def _check_files(archive: Archive, content: Content) -> None:
     folders: dict[str, list[str]] = {}
     for name in archive.members:
+        folder = name.rpartition("/")[0]
         if name.startswith("workflows/") and name.endswith(".parquet"):
-            folders.setdefault(name.rpartition("/")[0], []).append(name)
-        elif name.endswith("/result.json"):
+            folders.setdefault(folder, []).append(name)
+        elif "/scores/" in name:
             archive.value(name, MetricResult)
     n_examples = content.n_examples
     counts = {folder: _count_rows(archive, names, n_examples) for folder, names in folders.items()}
@@ -162,7 +165,6 @@ def _count_rows(archive: Archive, names: Sequence[str], n_examples: int) -> int:
 
 
 def _check_columns(archive: Archive, name: str, schema: pa.Schema) -> None:
-    _refuse_extensions(archive, name, schema)
     if "row" not in schema.names or schema.field("row").type != pa.int64() or len(set(schema.names)) < len(schema):
         raise archive.damaged(f"{name} has no column 'row' of whole numbers, or a column twice")
     if "/predictions/" in name:
@@ -173,9 +175,3 @@ def _check_columns(archive: Archive, name: str, schema: pa.Schema) -> None:
         wrong = [field.name for field in schema if field.name != "row" and field.type not in _SCORE_TYPES]
     if wrong:
         raise archive.damaged(f"the column {wrong[0]!r} of {name} is missing, or has another type")
-
-
-def _refuse_extensions(archive: Archive, name: str, schema: pa.Schema) -> None:
-    # Extension types bring their own code for reading.
-    if columns := [field.name for field in schema if isinstance(field.type, pa.BaseExtensionType)]:
-        raise archive.damaged(f"the column {columns[0]!r} of {name} has a type that no exported experiment has")

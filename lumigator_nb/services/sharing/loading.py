@@ -160,7 +160,7 @@ def _copy_files(archive: Archive, store: Store, content: Content, ids: _Ids, met
     for name in archive.members:
         if name.startswith("workflows/") and not name.endswith("/workflow.json"):
             _, index, rest = name.split("/", 2)
-            target = format_.to_store(rest, places[int(index)]) if int(index) < len(places) else None
+            target = format_.translated(rest, places[int(index)]) if int(index) < len(places) else None
             if target is None:
                 raise archive.damaged(f"{name} belongs to no workflow, or to no metric of the experiment")
         elif name.startswith("dataset/") and not ids.has_dataset:
@@ -169,7 +169,7 @@ def _copy_files(archive: Archive, store: Store, content: Content, ids: _Ids, met
             target = layout.original(ids.dataset, filename) if is_original else layout.examples(ids.dataset)
         else:
             continue
-        if name.endswith("/result.json"):
+        if "/scores/" in name and name.endswith("/result.json"):
             # It repeats its metric's options, which may name code; those of the experiment are harmless.
             result = archive.value(name, MetricResult)
             result = result.model_copy(update={"metric": metrics[int(rest.split("/")[1])]})
@@ -187,7 +187,10 @@ def _insert(database: Database, archive: Archive, content: Content, ids: _Ids, n
             if ids.has_dataset:
                 work.datasets.get(ids.dataset)  # locks the row, so that it is not deleted meanwhile
             else:
-                work.datasets.add(_dataset(work, content.dataset, ids))
+                name = _free_name(content.dataset.name, lambda text: work.datasets.versions(text))
+                version = content.dataset.version if name == content.dataset.name else 1
+                fields = {**dict(content.dataset), "id": ids.dataset, "name": name, "version": version}
+                work.datasets.add(Dataset(**fields))
             name = new_name or _free_name(content.experiment.name, lambda text: work.experiments.named(text))
             fields = {**dict(content.experiment), "id": ids.experiment, "name": name, "dataset_id": ids.dataset}
             experiment = work.experiments.add(Experiment(**fields))
@@ -198,12 +201,6 @@ def _insert(database: Database, archive: Archive, content: Content, ids: _Ids, n
             return experiment
     except sa.exc.StatementError as error:
         raise archive.damaged(f"the database does not accept a value: {error.orig or error}") from error
-
-
-def _dataset(work: UnitOfWork, shared: SharedDataset, ids: _Ids) -> Dataset:
-    name = _free_name(shared.name, lambda text: work.datasets.versions(text))
-    version = shared.version if name == shared.name else 1
-    return Dataset(**{**dict(shared), "id": ids.dataset, "name": name, "version": version})
 
 
 def _free_name(name: str, find: Callable[[str], object]) -> str:

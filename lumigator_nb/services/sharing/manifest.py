@@ -7,6 +7,7 @@ and no field changes its meaning.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -161,31 +162,28 @@ def in_workflow(index: int, name: str) -> str:
 
 
 def stored_names(workflow_id: str, metrics: tuple[MetricSpec, ...]) -> dict[str, str]:
-    """Return the store's name for each document and each folder of shards of a workflow, by its name in the archive.
+    """Return the store's names for the files of a workflow, by their names in the archive.
 
-    What is not listed stays behind: logs, keys, the answer cache, and scores of other metrics.
+    Shards are listed by the prefix before their number. What is not listed stays behind: logs, keys, the answer cache,
+    and scores of other metrics.
     """
-    evaluation = layout.step_folder(workflow_id, Step.EVALUATION)
+    first = "00000.parquet"
     names = {f"{step}.json": layout.result(workflow_id, step) for step in Step}
-    names |= {"model.json": layout.model_details(workflow_id)}
-    names |= {"predictions": layout.step_folder(workflow_id, Step.INFERENCE), "scores/all": evaluation}
+    names["model.json"] = layout.model_details(workflow_id)
+    names["predictions/"] = layout.part(workflow_id, Step.INFERENCE, 0).removesuffix(first)
+    names["scores/all/"] = layout.part(workflow_id, Step.EVALUATION, 0).removesuffix(first)
     for index, metric in enumerate(metrics):
         names[f"scores/{index:03d}/result.json"] = layout.metric_result(workflow_id, metric)
-        names[f"scores/{index:03d}"] = layout.scores_folder(workflow_id, metric)
+        names[f"scores/{index:03d}/"] = layout.scores_part(workflow_id, metric, 0).removesuffix(first)
     return names
 
 
-def to_store(name: str, names: dict[str, str]) -> str | None:
-    """Return the store's name for a member of a workflow, or None if it has none (:func:`stored_names`)."""
-    folder, _, file = name.rpartition("/")
-    if name.endswith(".parquet"):
-        return f"{names[folder]}/part-{file}" if folder in names else None
-    return names.get(name)
+def translated(name: str, names: Mapping[str, str]) -> str | None:
+    """Return what a file is called on the other side, or None if it has no place there.
 
-
-def to_member(stored: str, members: dict[str, str]) -> str | None:
-    """Return the member for a file of the store, or None if it stays behind; `members` is the inverse of `names`."""
-    folder, _, file = stored.rpartition("/")
-    if re.fullmatch(f"part-{_SHARD}", file):
-        return f"{members[folder]}/{file.removeprefix('part-')}" if folder in members else None
-    return members.get(stored)
+    Args:
+        names: of :func:`stored_names`, or its inverse.
+    """
+    match = re.fullmatch(f"(.*?)({_SHARD})", name)
+    prefix, shard = match.groups() if match else (name, "")
+    return f"{names[prefix]}{shard}" if prefix in names else None

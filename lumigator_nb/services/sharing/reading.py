@@ -100,9 +100,11 @@ class Archive:
         Raises:
             DamagedError: it is missing, too large or malformed.
         """
+        # The manifest may list a million members.
+        limit = 4 * MOST_JSON if name == MANIFEST else MOST_JSON
         with self.reading(name) as file:
-            if self._zip.getinfo(name).file_size > MOST_JSON:
-                raise self.damaged(f"{name} is larger than {MOST_JSON >> 20} MiB")
+            if self._zip.getinfo(name).file_size > limit:
+                raise self.damaged(f"{name} is larger than {limit >> 20} MiB")
             return self._parsed(name, file.read(), kind)
 
     def lines(self, name: str, kind: type[V]) -> Iterator[V]:

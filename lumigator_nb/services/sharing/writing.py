@@ -31,16 +31,7 @@ from lumigator_nb.errors import DamagedError, InvalidInputError, NotFoundError
 from lumigator_nb.files import whole_file
 from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.services.sharing import manifest as format_
-from lumigator_nb.services.sharing.manifest import (
-    DataMode,
-    Manifest,
-    Member,
-    SharedDataset,
-    SharedExperiment,
-    SharedJob,
-    SharedLabel,
-    SharedWorkflow,
-)
+from lumigator_nb.services.sharing.manifest import DataMode, Manifest, Member
 from lumigator_nb.services.sharing.reading import CHUNK
 from lumigator_nb.services.sharing.safety import refuse_secret_fields, refuse_secret_values, without_code
 from lumigator_nb.specs import MetricResult, MetricSpec, Step, Value
@@ -90,6 +81,7 @@ def export(
         dataset = work.datasets.get(record.dataset_id)
         workflows = work.workflows.of_experiment(record.id)
         jobs = work.jobs.of_workflows([workflow.id for workflow in workflows])
+    by_step = {(job.workflow_id, job.step): job for job in jobs}
     metrics = tuple(without_code(spec) for spec in record.metrics)
     # Copying may take long: the database is asked only for what is not yet in memory, the labels.
     with (
@@ -103,7 +95,7 @@ def export(
             exporter.write_experiment(record, metrics)
             exporter.write_labels(database, record)
             for index, workflow in enumerate(workflows):
-                steps = [job for step in Step for job in jobs if (job.workflow_id, job.step) == (workflow.id, step)]
+                steps = [by_step[workflow.id, step] for step in Step if (workflow.id, step) in by_step]
                 exporter.write_workflow(index, workflow, steps, metrics)
             exporter.write_manifest()
         except ValidationError as error:
@@ -134,15 +126,13 @@ class _Exporter:
                 self._meter.add(len(chunk))
         self._members.append(Member(name=name, size=size, sha256=digest.hexdigest()))
 
-    def _write_text(self, name: str, text: str) -> None:
+    def _write_value(self, name: str, value: Value) -> None:
+        text = value.model_dump_json(indent=2)
         refuse_secret_values(name, text, self._redact)
         self._write(name, [text.encode()])
 
-    def _write_value(self, name: str, value: Value) -> None:
-        self._write_text(name, value.model_dump_json(indent=2))
-
     def write_dataset(self, dataset: Dataset) -> None:
-        shared = SharedDataset.model_validate(dataset, from_attributes=True)
+        shared = format_.SharedDataset.model_validate(dataset, from_attributes=True)
         if self._data == "hash":
             profile = {name: value for name, value in dataset.profile.items() if name != "preview"}
             self._write_value(format_.DATASET, shared.model_copy(update={"profile": profile, "notes": []}))
@@ -158,7 +148,7 @@ class _Exporter:
             self._write_file(format_.ORIGINAL + layout.safe_filename(dataset.filename), original)
 
     def write_experiment(self, experiment: Experiment, metrics: tuple[MetricSpec, ...]) -> None:
-        shared = SharedExperiment.model_validate(experiment, from_attributes=True)
+        shared = format_.SharedExperiment.model_validate(experiment, from_attributes=True)
         shared = shared.model_copy(update={"metrics": metrics})
         refuse_secret_fields("the experiment", shared.model_dump(mode="json"))
         self._times.append(experiment.created_at)
@@ -168,7 +158,7 @@ class _Exporter:
         def lines(labels: Iterable[Label]) -> Iterator[bytes]:
             for label in labels:
                 self._times.append(max(self._times.pop(), label.created_at))
-                text = SharedLabel.model_validate(label, from_attributes=True).model_dump_json()
+                text = format_.SharedLabel.model_validate(label, from_attributes=True).model_dump_json()
                 refuse_secret_values(format_.LABELS, text, self._redact)
                 yield text.encode() + b"\n"
 
@@ -179,16 +169,14 @@ class _Exporter:
     def write_workflow(
         self, index: int, workflow: Workflow, jobs: Sequence[Job], metrics: tuple[MetricSpec, ...]
     ) -> None:
-        fields = {name: getattr(workflow, name) for name in SharedWorkflow.model_fields if name != "jobs"}
-        shared_jobs = tuple(SharedJob.model_validate(job, from_attributes=True) for job in jobs)
-        record = SharedWorkflow(**fields, jobs=shared_jobs)
+        fields = {name: getattr(workflow, name) for name in format_.SharedWorkflow.model_fields if name != "jobs"}
+        shared_jobs = tuple(format_.SharedJob.model_validate(job, from_attributes=True) for job in jobs)
+        record = format_.SharedWorkflow(**fields, jobs=shared_jobs)
         refuse_secret_fields(f"model {record.label!r}", record.model_dump(mode="json", include={"model", "launch"}))
         self._times += [time for time in (workflow.created_at, workflow.attempted_at, workflow.finished_at) if time]
         members = {stored: name for name, stored in format_.stored_names(workflow.id, metrics).items()}
-        found = (
-            (format_.to_member(name, members), name) for name in self._store.list(layout.workflow_folder(workflow.id))
-        )
-        sources = {name: stored for name, stored in found if name}
+        stored_files = self._store.list(layout.workflow_folder(workflow.id))
+        sources = {name: file for file in stored_files if (name := format_.translated(file, members))}
         for name in sorted([*sources, "workflow.json"]):
             member, folder = format_.in_workflow(index, name), name.rpartition("/")[0]
             if name == "workflow.json":
@@ -204,11 +192,14 @@ class _Exporter:
 
     def _write_file(self, name: str, stored: str) -> None:
         try:
-            if name.endswith("/result.json"):
+            if "/scores/" in name and name.endswith("/result.json"):
                 result = MetricResult.model_validate_json(self._store.read(stored))
                 self._write_value(name, result.model_copy(update={"metric": without_code(result.metric)}))
             elif name.endswith(".json"):
-                self._write_text(name, self._store.read(stored).decode())
+                content = self._store.read(stored)
+                # An uploaded file may have any encoding; its bytes stay as they are.
+                refuse_secret_values(name, content.decode(errors="replace"), self._redact)
+                self._write(name, [content])
             elif "/predictions/" in name and self._data == "hash":
                 self._write(name, [self._without_prompts(stored)])
             else:
