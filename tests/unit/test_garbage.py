@@ -153,8 +153,8 @@ def test_a_row_that_comes_in_between_is_seen(ws, monkeypatch, table) -> None:
     experiment = ws.experiments.create("e", dataset=ws.datasets.upload(FRAME, name="d"), metrics="length")
     ws.workflows.launch(experiment, "baseline/copy")
     ws.workflows.refresh()
-    known = garbage._known
-    monkeypatch.setattr(garbage, "_known", lambda database, kind: {} if kind is table else known(database, kind))
+    known = garbage._ids
+    monkeypatch.setattr(garbage, "_ids", lambda database, kind: {} if kind is table else known(database, kind))
     assert len(find(ws.database, ws.store, NOW).orphans) == 1
     assert collect(ws.database, ws.store, NOW).orphans == ()
     assert ws.compare(experiment).models == ("baseline/copy",)
@@ -282,7 +282,7 @@ def test_the_commands_say_what_they_do(tmp_path, monkeypatch) -> None:
     with connect() as ws:
         name = written(ws.store, layout.examples(str(uuid.uuid4())))
         said = [CliRunner().invoke(app, words).output for words in (["gc", "--dry-run"], ["gc", "--older-than", "50"])]
-        assert [text.split(":")[0] for text in said] == ["Belongs to nobody", "Nothing is left behind\n  left alone"]
+        assert [text.split(":")[0] for text in said] == ["Orphaned", "Nothing is left behind\n  left alone"]
         assert ws.store.exists(name)
         assert "Removed: 1 × dataset" in CliRunner().invoke(app, ["gc"]).output
         assert not ws.store.exists(name)

@@ -94,7 +94,7 @@ def test_overall_scores_are_counted_again_for_every_kind_of_metric(ws, workflow)
         altered = {**found.scores, name: score.model_copy(update={"overall": score.overall + 0.001})}
         results.write_metric_result(ws.store, workflow.id, found.model_copy(update={"scores": altered}))
         fault = the_fault(ws)
-        assert fault.what == f"the overall {name} is not what the examples' scores come to"
+        assert fault.what == f"the overall {name} does not follow from the examples' scores"
         results.write_metric_result(ws.store, workflow.id, found)
     assert inspected(ws).faults == ()
 
@@ -116,7 +116,7 @@ def test_examples_that_were_altered(ws) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda ws, name: ws.store.delete(name), "is not there"),
+        (lambda ws, name: ws.store.delete(name), "is missing"),
         (lambda ws, name: ws.store.write(name, ws.store.read(name)[:-100]), "is damaged"),
         (lambda ws, name: rewritten(ws, name, lambda table: table.slice(0, 39)), "has 39 rows, not 40"),
     ],
@@ -135,7 +135,7 @@ def test_the_original(ws) -> None:
     flipped(ws, name)
     assert "not what was uploaded" in the_fault(ws).what
     ws.store.delete(name)
-    assert "is not there" in the_fault(ws).what
+    assert "is missing" in the_fault(ws).what
     ws.store.write(name, data)
     assert inspected(ws).faults == ()
 
@@ -143,9 +143,9 @@ def test_the_original(ws) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda ws, name: ws.store.delete(name), "part-00002.parquet should go on with row 16, and does not"),
+        (lambda ws, name: ws.store.delete(name), "part-00002.parquet should begin with row 16, and does not"),
         (lambda ws, name: ws.store.write(name, b"PAR1"), "part-00001.parquet"),
-        (lambda ws, name: rewritten(ws, name, lambda table: table.slice(0, 5)), "should go on with row 21"),
+        (lambda ws, name: rewritten(ws, name, lambda table: table.slice(0, 5)), "should begin with row 21"),
     ],
 )
 def test_answers_with_gaps(ws, workflow, damage, said) -> None:
@@ -164,7 +164,7 @@ def test_a_metric_that_is_gone_is_computed_again(ws, workflow) -> None:
     metric = ws.experiments.get("e").metrics[0]
     ws.store.delete(layout.metric_result(workflow.id, metric))
     fault = the_fault(ws)
-    assert (fault.what, fault.mended_by) == ("the result of metric rouge is not there", "evaluate")
+    assert (fault.what, fault.mended_by) == ("the result of metric rouge is missing", "evaluate")
     ws.evaluate("e")
     ws.workflows.refresh()
     assert inspected(ws).faults == ()
@@ -175,7 +175,7 @@ def test_the_remedy_for_altered_scores_works(ws, workflow) -> None:
     name = layout.scores_part(workflow.id, metric, 0)
     rewritten(ws, name, lambda table: table.set_column(1, table.column_names[1], pa.array([99.0] * len(table))))
     fault = the_fault(ws)
-    assert "is not what the examples' scores come to" in fault.what
+    assert "does not follow from the examples' scores" in fault.what
     assert fault.remedy.startswith("ws.store.delete('workflows/")
     eval(fault.remedy.partition(", then ")[0], {"ws": ws})
     eval(fault.remedy.partition(", then ")[2], {"ws": ws})
@@ -187,7 +187,7 @@ def test_scores_in_the_database_that_are_others(ws, workflow) -> None:
     with writing(ws.database) as work:
         (job,) = [each for each in work.jobs.of_workflows([workflow.id]) if each.step is Step.EVALUATION]
         job.scores = {**job.scores, "rougeL": 0.123}
-    assert the_fault(ws).what == "its scores in the database are not those in the store"
+    assert the_fault(ws).what == "its scores in the database differ from those in the store"
 
 
 def test_a_metric_that_failed_is_no_fault(ws, workflow) -> None:
@@ -248,7 +248,7 @@ def test_a_success_without_results(ws, workflow, lost, mended_by) -> None:
     for step in lost:
         ws.store.delete(layout.result(workflow.id, step))
     fault = the_fault(ws)
-    assert fault.what.startswith("it is recorded as succeeded, and ")
+    assert fault.what.startswith("it is recorded as succeeded, but ")
     assert fault.mended_by == mended_by
 
 
@@ -263,7 +263,7 @@ def test_dangling_rows_and_missing_jobs(ws, workflow) -> None:
     if not ws.database.is_sqlite:
         pytest.skip("a server does not let anybody do this")
     execute(ws, "UPDATE experiment SET dataset_id = 'gone'")
-    assert the_fault(ws).what == "1 rows refer to a dataset that is not there"
+    assert the_fault(ws).what == "1 rows refer to a dataset that does not exist"
     dataset = ws.datasets.get("d")
     execute(ws, f"UPDATE experiment SET dataset_id = '{dataset.id}'")
     execute(ws, f"DELETE FROM job WHERE step = 'inference' AND workflow_id = '{workflow.id}'")

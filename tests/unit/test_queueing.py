@@ -107,7 +107,7 @@ def test_what_is_beyond_the_limit_waits_and_nothing_is_lost(ws, cluster, experim
     assert len(dispatchers(cluster)) == 1
     assert [each.status for each in ws.workflows.refresh()] == [Status.PENDING] * 5
     notes = [row.note for row in ws.workflows.progress(found)]
-    assert notes == ["", "", "waits for its turn, the next", *(f"waits for its turn, {n} before it" for n in (1, 2))]
+    assert notes == ["", "", "queued, next in turn", *(f"queued, {n} before it" for n in (1, 2))]
     launched(ws, experiment)
     assert (len(workflows_of(cluster)), len(dispatchers(cluster))) == (LIMIT, 1), "again is safe"
 

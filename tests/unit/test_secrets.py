@@ -106,10 +106,10 @@ def test_settings_are_no_secrets(secrets, name) -> None:
         (" \n", "is empty"),
         ("x" * (MOST_BYTES + 1), "has 65,537 bytes"),
         ("ä" * (MOST_BYTES // 2 + 1), "has 65,538 bytes"),
-        (f"{VALUE}\0", "no variable can hold"),
-        (f"{VALUE}\udc80", "no variable can hold"),
-        (5, "is no text"),
-        (None, "is no text"),
+        (f"{VALUE}\0", "no environment variable can hold"),
+        (f"{VALUE}\udc80", "no environment variable can hold"),
+        (5, "is not a text"),
+        (None, "is not a text"),
     ],
 )
 def test_values_that_cannot_be_used_are_refused(secrets, value, message) -> None:

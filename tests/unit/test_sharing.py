@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -44,6 +46,7 @@ FRAME = pd.DataFrame(
         "channel": ["chat", "phone", "mail"] * 12,
     }
 )
+OLD_FILE = Path(__file__).with_name("shared-0.1.0.lumi.zip")
 MODELS = ["baseline/copy", "baseline/lead-1", lm.Model("baseline/lead-2", label="two sentences")]
 
 
@@ -165,6 +168,23 @@ def test_it_compares_to_identical_numbers_elsewhere(origin, inline_ws) -> None:
     assert inline_ws.store.read(original) == origin.store.read(original)
 
 
+def test_a_file_of_version_0_1_0_opens_and_is_handed_on_as_it_was(inline_ws, tmp_path) -> None:
+    """The file was written by version 0.1.0; its numbers are those that 0.1.0 showed."""
+    with pytest.warns(UserWarning, match="metric 'counted': its function"):
+        loaded = sharing.load(inline_ws.database, inline_ws.store, OLD_FILE)
+    assert (loaded.name, loaded.id) == ("summaries", "7d5abce0-592d-4236-ae50-d7cce1ed2add")
+    summary = inline_ws.compare(loaded).summary().set_index(["score", "model"])["overall"]
+    numbers = [*summary["rougeL"], *summary["words"], *summary["counted"]]
+    assert numbers == pytest.approx([5 / 12, 2 / 3, 15, 6, 1, 0.353846], rel=1e-6)
+    assert len(inline_ws.labels.ratings(loaded)) == 3
+    assert len(inline_ws.labels.preferences(loaded)) == 1
+    again = sharing.export(inline_ws.database, inline_ws.store, loaded, tmp_path / "again.lumi.zip")
+    with zipfile.ZipFile(OLD_FILE) as before, zipfile.ZipFile(again) as after:
+        assert after.namelist() == before.namelist()
+        changed = {name for name in before.namelist() if after.read(name) != before.read(name)}
+    assert changed <= {"manifest.json"}, "it names the versions that wrote the file"
+
+
 def test_another_metric_can_be_computed_on_it(origin, inline_ws) -> None:
     loaded = load(inline_ws, origin.file)
     before = inline_ws.compare(loaded).summary()
@@ -209,6 +229,20 @@ def test_without_the_data_no_text_of_the_dataset_goes_along(origin, inline_ws, t
     assert loaded.dataset_id == dataset.id
     same_but_prompts = inline_ws.compare(loaded).summary()
     pd.testing.assert_frame_equal(same_but_prompts, origin.compare("summaries").summary(), check_exact=True)
+
+
+def test_an_upload_may_be_called_like_a_result(inline_ws, tmp_path) -> None:
+    upload = tmp_path / "result.json"
+    upload.write_text(FRAME.head(3).to_json(orient="records"))
+    experiment = inline_ws.experiments.create(
+        "e", dataset=inline_ws.datasets.upload(upload, name="d"), metrics=["length"]
+    )
+    path = sharing.export(inline_ws.database, inline_ws.store, experiment, tmp_path / "e.lumi.zip")
+    inline_ws.experiments.delete(experiment)
+    inline_ws.datasets.delete("d")
+    loaded = load(inline_ws, path)
+    dataset = inline_ws.datasets.get(loaded.dataset_id)
+    assert inline_ws.store.read(layout.original(dataset.id, dataset.filename)) == upload.read_bytes()
 
 
 def test_loading_twice_makes_another_experiment_on_the_same_dataset(origin, inline_ws) -> None:
@@ -349,7 +383,14 @@ def all_of_row_5(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def predictions_of(rows) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"row": pa.array(rows, pa.int64()), "prediction": ["x"] * len(rows)}), buffer)
+    return buffer.getvalue()
+
+
 PREDICTIONS = "workflows/00000/predictions/00000.parquet"
+SOME_ID = "345469ee-396e-4bcd-820b-b72c34e604fd"
 EARLY = "0001-01-01T00:00:00+09:00"
 DAMAGES = {
     "an id that leads out": ({"experiment.json": edited(lambda v: v.update(id="../../etc"))}, "experiment.json is mal"),
@@ -360,10 +401,14 @@ DAMAGES = {
     "a time out of range": ({"dataset.json": edited(lambda v: v.update(created_at=EARLY))}, "malformed"),
     "an unknown status": ({"workflows/00000/workflow.json": edited(lambda v: v.update(status="odd"))}, "at status"),
     "the same label": (
-        {f"workflows/0000{n}/workflow.json": edited(lambda v: v.update(label="a")) for n in (0, 1)}, "are the same"
+        {f"workflows/0000{n}/workflow.json": edited(lambda v: v.update(label="a")) for n in (0, 1)}, "workflow.label"
     ),
+    "the same id": (
+        {f"workflows/0000{n}/workflow.json": edited(lambda v: v.update(id=SOME_ID)) for n in (0, 1)}, "workflow.id"
+    ),
+    "the same metric": ({"experiment.json": edited(lambda v: v["metrics"].append(v["metrics"][0]))}, "metrics are"),
     "no jobs": ({"workflows/00000/workflow.json": edited(lambda v: v.update(jobs=[]))}, "has other jobs"),
-    "fewer metrics": ({"experiment.json": edited(lambda v: v["metrics"].pop())}, "belongs to no metric"),
+    "fewer metrics": ({"experiment.json": edited(lambda v: v["metrics"].pop())}, "or to no metric"),
     "a metric's options": ({"experiment.json": edited(lambda v: v["metrics"][0].update(name="jury"))}, "malformed"),
     "rows twice": ({PREDICTIONS: all_of_row_5}, "do not follow one another"),
     "predictions missing": ({PREDICTIONS: None}, "20 predictions for 36 examples"),
@@ -373,14 +418,18 @@ DAMAGES = {
     "another original": ({"dataset/original/dataframe.parquet": b"x"}, "not what the dataset's hash says"),
     "a workflow left out": ({"workflows/00001/workflow.json": None}, "workflow.json is missing"),
     "a label's row": ({"labels.jsonl": lambda c: c.replace(b'"row":7', b'"row":99')}, "row 99"),
-    "a cut label": ({"labels.jsonl": lambda c: c[:-9]}, "ends within a line"),
+    "a cut label": ({"labels.jsonl": lambda c: c[:-9]}, r"line 17 of labels\.jsonl is cut short"),
     "a number for the database": ({"dataset.json": edited(lambda v: v.update(version=2**70))}, "at version"),
-    "a foreign member": ({"../outside.txt": b"x"}, "does not belong"),
-    "an absolute member": ({"/etc/cron.d/x": b"x"}, "does not belong"),
-    "a backslash": ({"dataset\\original\\x": b"x"}, "does not belong"),
-    "a step back within": ({"dataset/original/../../x": b"x"}, "does not belong"),
-    "a folder": ({"dataset/original/": b""}, "does not belong"),
-    "another format": ({"manifest.json": {"format": "other"}}, "not of the format"),
+    "a result of no metric": ({"workflows/00000/scores/all/result.json": b"{}"}, "does not belong in"),
+    "a workflow's file": ({"workflows/00007/model.json": b"{}"}, "belongs to no workflow"),
+    "rows without a number": ({PREDICTIONS: predictions_of([None])}, "do not follow one another"),
+    "more rows than examples": ({PREDICTIONS: predictions_of(range(37))}, "more rows than the dataset"),
+    "a foreign member": ({"../outside.txt": b"x"}, "does not belong in"),
+    "an absolute member": ({"/etc/cron.d/x": b"x"}, "does not belong in"),
+    "a backslash": ({"dataset\\original\\x": b"x"}, "does not belong in"),
+    "a step back within": ({"dataset/original/../../x": b"x"}, "does not belong in"),
+    "a folder": ({"dataset/original/": b""}, "does not belong in"),
+    "another format": ({"manifest.json": {"format": "other"}}, "not have the format"),
     "a newer format": ({"manifest.json": {"version": 2}}, "(?s)version 2 of the format.*pip install --upgrade"),
 }  # fmt: skip
 
@@ -401,7 +450,7 @@ def test_what_no_export_writes_is_refused(origin, inline_ws, tmp_path, changes, 
 )
 def test_members_are_plain_stored_files(origin, inline_ws, tmp_path, field, value) -> None:
     path = rewritten(origin.file, tmp_path / "x.lumi.zip", infos={"labels.jsonl": {field: value}})
-    with pytest.raises(DamagedError, match=r"labels\.jsonl is (no plain file|compressed)"):
+    with pytest.raises(DamagedError, match=r"labels\.jsonl is (not a plain file|compressed)"):
         load(inline_ws, path)
 
 
@@ -419,7 +468,21 @@ def test_a_member_that_is_there_twice_is_refused(origin, inline_ws, tmp_path) ->
     path.write_bytes(origin.file.read_bytes())
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("labels.jsonl", b"")
-    with pytest.raises(DamagedError, match="twice"):
+    with pytest.raises(DamagedError, match="two members have the same name"):
+        load(inline_ws, path)
+
+
+def test_members_that_overlap_are_refused(origin, inline_ws, tmp_path) -> None:
+    """A thousand entries that point at the same bytes would give a thousand files."""
+    path = rewritten(origin.file, tmp_path / "x.lumi.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        first = archive.getinfo("dataset/data.parquet")
+        for number in range(100_000, 101_000):
+            info = copy.copy(first)
+            info.filename = info.orig_filename = f"workflows/00000/predictions/{number}.parquet"
+            archive.filelist.append(info)
+        archive._didModify = True
+    with pytest.raises(DamagedError, match="larger than the file"):
         load(inline_ws, path)
 
 
@@ -427,7 +490,7 @@ def test_a_member_that_is_there_twice_is_refused(origin, inline_ws, tmp_path) ->
 def test_foreign_files_are_refused(inline_ws, tmp_path, content) -> None:
     path = tmp_path / "foreign.zip"
     path.write_bytes(content)
-    with pytest.raises(DamagedError, match=r"foreign\.zip is (not an|no) exported experiment"):
+    with pytest.raises(DamagedError, match=r"foreign\.zip is not an exported experiment"):
         load(inline_ws, path)
     with pytest.raises(NotFoundError, match="no file"):
         load(inline_ws, tmp_path / "none.zip")

@@ -1,7 +1,7 @@
-"""Answers that are kept for repetitions of a request with an idempotency key.
+"""Stored replies to requests with an idempotency key.
 
-As the draft "The Idempotency-Key HTTP Header Field" of the IETF's HTTPAPI group has it: the same key with the same
-request gets the first answer again, with another one it is refused, and while the first is under way it has to wait.
+This follows the IETF draft "The Idempotency-Key HTTP Header Field": a repeated request gets the first reply again; the
+same key with a different request is refused; and a repetition is refused while the first request is still running.
 """
 
 from __future__ import annotations
@@ -16,69 +16,69 @@ from lumigator_nb.errors import ConflictError, LumigatorError
 from lumigator_nb.specs import now
 
 KEPT_FOR = timedelta(hours=24)
-# Whoever has not answered by then has died.
+# The process that took the key and has not replied by then was killed.
 ABANDONED_AFTER = timedelta(minutes=2)
 
 
 class UnderWayError(LumigatorError):
-    """The first request with that key has not been answered yet."""
+    """The first request with this key has no reply yet."""
 
     def __init__(self) -> None:
         super().__init__("a request with this idempotency key is under way", "wait for its answer, then send it again")
 
 
 class UsedKeyError(LumigatorError):
-    """The key was used for another request."""
+    """The key was used for a different request."""
 
     def __init__(self) -> None:
-        super().__init__("this idempotency key was used for another request", "a new request needs a key of its own")
+        super().__init__("this idempotency key was used for another request", "a new request needs a new key")
 
 
 class Replies:
-    """The answers of one database."""
+    """The stored replies of one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, key: str, fingerprint: str) -> Reply | None:
-        """Take a key for a request; return the answer that it got before, or None where it is to be worked on.
+        """Reserve a key for a request; return the reply that it got before, or None if it is to be processed now.
 
         Raises:
-            UnderWayError: it is being worked on.
-            UsedKeyError: the key was used for another request.
+            UnderWayError: the request is being processed.
+            UsedKeyError: the key was used for a different request.
         """
         with writing(self._database) as work:
-            found = work.replies.find(key)
-            if found is None:
+            reply = work.replies.find(key)
+            if reply is None:
                 try:
                     work.replies.add(Reply(key=key, fingerprint=fingerprint))
-                except ConflictError:
+                except ConflictError:  # another process reserved it since the look-up
                     raise UnderWayError from None
                 return None
-            if found.fingerprint != fingerprint:
+            if reply.fingerprint != fingerprint:
                 raise UsedKeyError
-            if found.status is not None:
-                return found
-            if now() - found.created_at < ABANDONED_AFTER:
+            if reply.status is not None:
+                return reply
+            if now() - reply.created_at < ABANDONED_AFTER:
                 raise UnderWayError
-            found.created_at = now()
+            reply.created_at = now()
             return None
 
     def end(self, key: str, status: int, headers: Mapping[str, str], body: str) -> None:
-        """Keep the answer."""
+        """Store the reply."""
         with writing(self._database) as work:
-            found = work.replies.find(key)
-            if found is not None:
-                found.status, found.headers, found.body = status, dict(headers), body
+            reply = work.replies.find(key)
+            if reply is not None:
+                reply.status, reply.headers, reply.body = status, dict(headers), body
 
     def drop(self, key: str) -> None:
-        """Give a key back: the request can be tried again."""
+        """Release a key, so that the request can be sent again."""
         with writing(self._database) as work:
-            found = work.replies.find(key)
-            if found is not None:
-                work.replies.delete(found)
+            reply = work.replies.find(key)
+            if reply is not None:
+                work.replies.delete(reply)
 
     def tidy(self) -> None:
-        """Remove answers that are too old to be asked for again."""
+        """Remove replies that are older than `KEPT_FOR`."""
         with writing(self._database) as work:
             work.replies.forget(now() - KEPT_FOR)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database
-from lumigator_nb.database.queries import UnitOfWork, reading, writing
+from lumigator_nb.database.queries import reading, writing
 from lumigator_nb.database.records import Secret
 from lumigator_nb.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError, SecretError
 from lumigator_nb.security import redaction
@@ -18,20 +18,20 @@ from lumigator_nb.security.vault import FILE, SealingKey, Vault
 if TYPE_CHECKING:
     import pandas as pd
 
-# No more fits into a variable of the environment, which is how a worker gets it.
+# Workers get secrets as environment variables. Linux allows 128 KiB for one; half of it leaves room everywhere.
 MOST_BYTES = 64 * 1024
 OLD_KEY = "LUMIGATOR_OLD_SECRET_KEY"
 _COLUMNS = ("name", "description", "created_at", "updated_at", "overridden")
 
 
 class Secrets:
-    """The secrets of a workspace. They show their names; the values are for the package's own use.
+    """The secrets of a workspace. Only their names are shown; the package itself uses the values.
 
-    Whatever asks for an API key looks into the environment, then into `.env`, then here. How values are sealed:
-    :mod:`lumigator_nb.security.vault`.
+    An API key is looked up in the environment, then in `.env`, then here. :mod:`lumigator_nb.security.vault` says how
+    values are encrypted.
 
     Args:
-        settings: say where the sealing key comes from, and which names the environment overrides.
+        settings: define the sealing key, and which names the environment overrides.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -40,38 +40,38 @@ class Secrets:
         self._vault = Vault(settings.home, settings.lumigator_secret_key, SecretStr(old) if old else None)
 
     def set(self, name: str, value: str | SecretStr, *, description: str | None = None) -> None:
-        """Store a secret, or replace it. It is found at once by all who use this database and have the sealing key.
+        """Store or replace a secret. Everyone with this database and the sealing key can use it at once.
 
         Args:
-            name: as the environment variable, in capitals or not.
-            value: at most 64 KiB; line breaks at its end are taken off, as pasted keys have them, others stay.
-            description: for people; None leaves what there is.
+            name: of the environment variable, in upper or lower case.
+            value: at most 64 KiB. Line breaks at its end are removed, since pasted keys often have them.
+            description: in words; None keeps the present one.
 
         Raises:
             InvalidInputError: :meth:`check_name` refuses the name; the value is empty, too long, or holds a zero byte;
                 the description holds a secret.
-            SecretError: what is stored already needs a sealing key that is not here, or the key cannot be used.
+            SecretError: the stored secrets need a sealing key that is not here, or the key cannot be used.
             ConfigurationError: LUMIGATOR_SECRET_KEY is too short, or there is no keyring.
         """
-        # From here on no variable holds the value, as a traceback may show the variables.
+        # From here on no local variable holds the plain value: a traceback may show local variables.
         value = value if isinstance(value, SecretStr) else SecretStr(value)
         name = self.check_name(name)
         value = _checked_value(name, value)
-        known = redaction.redactor(
+        redact = redaction.redactor(
             redaction.secrets_in(self._settings.env_file_variables), self.opened(), {name: value.get_secret_value()}
         )
-        redaction.refuse_secrets([("description", description)], known)
+        redaction.refuse_secrets([("description", description)], redact)
         try:
             self._put(name, value, description)
-        except ConflictError:  # somebody else was quicker, so that it is there to be replaced
+        except ConflictError:  # another process added it meanwhile; now it is replaced
             self._put(name, value, description)
 
     def check_name(self, name: str) -> str:
         """Return a secret's name in capitals.
 
         Raises:
-            InvalidInputError: it is none, or that of a setting, or of a variable that changes what programs do, such
-                as PATH; what is no name is not repeated.
+            InvalidInputError: it is not a name (then it is not repeated, as it may be the secret itself), or it is the
+                name of a setting, or of a variable that changes what programs do, such as PATH.
         """
         plain = redaction.plain_name(name)
         if plain.lower() in Settings.model_fields or plain.startswith("LUMIGATOR_"):
@@ -85,11 +85,16 @@ class Secrets:
         """Remove a secret; no sealing key is needed.
 
         Raises:
-            NotFoundError: there is none of that name.
-            InvalidInputError: the name is none.
+            NotFoundError: there is no secret of that name.
+            InvalidInputError: it is not a name.
         """
+        plain = redaction.plain_name(name)
         with writing(self._database) as work:
-            work.secrets.delete(_existing(work, redaction.plain_name(name)))
+            secret = work.secrets.find(plain)
+            if secret is None:
+                names = ", ".join(row.name for row in work.secrets.all())
+                raise NotFoundError("secret", plain, f"known: {names}" if names else "there is no secret yet")
+            work.secrets.delete(secret)
 
     def list(self) -> pd.DataFrame:
         """Return one row per secret, by name.
@@ -119,14 +124,14 @@ class Secrets:
             return [row.name for row in work.secrets.all()]
 
     def rotate(self) -> int:
-        """Seal all secrets anew, in one transaction, by a new key; return how many.
+        """Encrypt all secrets again with a new key, in one transaction; return how many.
 
-        Earlier keys stay beside the new one, so that whoever is killed at any moment finds everything openable, and
-        copies of the database, too. A key that is a text (LUMIGATOR_SECRET_KEY) is the user's to change: put the new
-        text there, what it was into LUMIGATOR_OLD_SECRET_KEY, and rotate. So also to go over from a key file to a text.
+        Earlier keys are kept beside the new one, so that everything can be opened after a crash at any moment, copies
+        of the database included. A key that is a text (LUMIGATOR_SECRET_KEY) is changed by the user: put the new text
+        there and the old one into LUMIGATOR_OLD_SECRET_KEY, and rotate. The same replaces a key file by a text.
 
         Raises:
-            SecretError: a secret does not open, or all are sealed by the text as it is; nothing was changed.
+            SecretError: a secret cannot be opened, or all use the present text already; nothing was changed.
             ConfigurationError: as of :meth:`set`.
         """
         with reading(self._database) as work:
@@ -140,17 +145,17 @@ class Secrets:
             )
         key = self._vault.renew()
         with writing(self._database) as work:
-            # Looked up one by one, as that locks them: what somebody sets meanwhile is not undone.
-            found = [locked for row in work.secrets.all() if (locked := work.secrets.find(row.name))]
-            for row in found:
+            # find() locks each row: a secret that another process sets meanwhile is not overwritten.
+            locked_rows = [locked for row in work.secrets.all() if (locked := work.secrets.find(row.name))]
+            for row in locked_rows:
                 row.sealed, row.key_id = key.seal(row.name, self._opened(row)), key.id
-        return len(found)
+        return len(locked_rows)
 
     def value(self, name: str) -> str | None:
-        """Return a secret for the package's own use; None where there is none.
+        """Return the value of a secret, for the package's own use; None if there is no such secret.
 
         Raises:
-            SecretError: it cannot be opened here; the message says which key it takes.
+            SecretError: it cannot be opened here; the message says which key it needs.
             ConfigurationError: as of :meth:`set`.
         """
         row = self._find(name)
@@ -158,23 +163,23 @@ class Secrets:
             try:
                 return self._opened(row).get_secret_value()
             except SecretError:
-                # Read again: it may have been sealed anew meanwhile.
+                # Read it again: another process may have rotated the key meanwhile.
                 before, row = row.sealed, self._find(name)
                 if row is not None and row.sealed == before:
                     raise
         return None
 
     def opened(self) -> dict[str, str]:
-        """Return all secrets that can be opened here, by name: what is to be taken out of texts."""
+        """Return the values of all secrets that can be opened here, by name; they are redacted in texts."""
         with reading(self._database) as work:
             rows = work.secrets.all()
-        found = {}
+        values = {}
         for row in rows:
             try:
-                found[row.name] = self._opened(row).get_secret_value()
+                values[row.name] = self._opened(row).get_secret_value()
             except (SecretError, ConfigurationError):
-                continue  # what does not open here cannot leak from here
-        return found
+                continue  # a value that cannot be opened here cannot leak from here
+        return values
 
     def _find(self, name: str) -> Secret | None:
         with reading(self._database) as work:
@@ -186,7 +191,7 @@ class Secrets:
     def _put(self, name: str, value: SecretStr, description: str | None) -> None:
         with writing(self._database) as work:
             for row in work.secrets.all():
-                # Otherwise a database that a team shares would be sealed by as many keys as there are people.
+                # Refuses a second key: otherwise each member of a team would seal the database with another one.
                 self._key_of(row)
             key = self._vault.current()
             fresh = Secret(name=name, sealed=key.seal(name, value), key_id=key.id, description=description)
@@ -204,7 +209,7 @@ class Secrets:
             raise SecretError(
                 f"the secret {row.name} is sealed by key {row.key_id}, which is not here (here: {here})",
                 f"restore the key file {self._settings.home / FILE}, or give LUMIGATOR_SECRET_KEY (or {OLD_KEY}) its "
-                f"text; where it is lost: lumigator-nb secrets delete {row.name}, and set it anew",
+                f"text; if it is lost: lumigator-nb secrets delete {row.name}, and set it again",
             )
         return key
 
@@ -215,34 +220,28 @@ class Secrets:
         return str(self.list().to_html(index=False))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("secrets are not pickled: connect() where they are needed")
+        raise TypeError("secrets are not pickled: call connect() in the process that needs them")
 
 
 def redactor_of(settings: Settings) -> redaction.Redactor:
-    """Return what takes all secrets that are known here out of texts: those of environment, `.env` and database."""
+    """Return a redactor of all secrets of the environment, `.env` and the database."""
     return redaction.redactor(redaction.secrets_in(settings.env_file_variables), settings.stored_secrets)
-
-
-def _existing(work: UnitOfWork, name: str) -> Secret:
-    found = work.secrets.find(name)
-    if found is None:
-        known = ", ".join(row.name for row in work.secrets.all())
-        raise NotFoundError("secret", name, f"known: {known}" if known else "there is no secret yet")
-    return found
 
 
 def _checked_value(name: str, value: SecretStr) -> SecretStr:
     if not isinstance(value.get_secret_value(), str):
-        raise InvalidInputError(f"the value of {name} is no text")
+        raise InvalidInputError(f"the value of {name} is not a text")
     value = SecretStr(value.get_secret_value().rstrip("\r\n"))
     if not value.get_secret_value().strip():
         raise InvalidInputError(f"the value of {name} is empty", f"to remove it: ws.secrets.delete({name!r})")
     try:
         size = len(value.get_secret_value().encode())
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # half of a surrogate pair
         size = -1
     if size > MOST_BYTES:
         raise InvalidInputError(f"the value of {name} has {size:,} bytes, and may have {MOST_BYTES:,}", "is it a file?")
     if size < 0 or "\0" in value.get_secret_value():
-        raise InvalidInputError(f"the value of {name} has characters that no variable can hold", "is it a file?")
+        raise InvalidInputError(
+            f"the value of {name} has characters that no environment variable can hold", "is it a file?"
+        )
     return value

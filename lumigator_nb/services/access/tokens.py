@@ -1,11 +1,11 @@
-"""API tokens: what lets programs into the REST API."""
+"""API tokens, by which programs get access to the REST API."""
 
 from __future__ import annotations
 
 import builtins
 import hashlib
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database
@@ -17,80 +17,71 @@ from lumigator_nb.services.access.secrets import redactor_of
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.specs import Scope, now
 
-# Tells people, and programs that look for secrets in repositories, what it is.
+# People, and scanners that search repositories for secrets, recognize a token by it.
 PREFIX = "lmgt_"
 _RANDOM_BYTES = 32
 
 
 class Tokens:
-    """The API tokens of a workspace. Only their digests are kept."""
+    """The API tokens of a workspace. Only their digests are stored."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
 
     def create(self, name: str, *, scope: Scope | str = Scope.READ, days: float | None = 90) -> str:
-        """Make a token, and return it; it cannot be shown again.
+        """Create a token, and return its string, which cannot be shown again.
 
         Args:
-            name: what it is for.
+            name: says what the token is for.
             scope: "read", "write" (also creates and deletes) or "admin" (also secrets).
-            days: how long it is valid; None is for ever.
+            days: how long it is valid; None means for ever.
 
         Raises:
             ConflictError: the name is taken.
-            InvalidInputError: there is no such scope, it would never be valid, or the name holds a secret.
+            InvalidInputError: the scope does not exist, `days` is out of range, or the name holds a secret.
         """
         refuse_secrets([("name of a token", name)], redactor_of(self._settings))
-        chosen = _checked_scope(scope)
+        if scope not in list(Scope):
+            raise InvalidInputError(f"there is no scope {scope!r}", f"known: {', '.join(Scope)}")
         if days is not None and not days > 0:
             raise InvalidInputError(f"days must be more than 0, got {days:g}")
-        text, begin = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES), now()
-        row = Token(name=checked_name(name), digest=_digest(text), scope=chosen, created_at=begin)
-        row.expires_at = _later(begin, days)
+        begin = now()
+        try:
+            end = None if days is None else begin + timedelta(days=days)
+        except OverflowError:  # beyond the year 9999
+            raise InvalidInputError(f"{days:g} days are too many", "days=None means for ever") from None
+        text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        row = Token(name=checked_name(name), digest=_digest(text), scope=Scope(scope), created_at=begin, expires_at=end)
         with writing(self._database) as work:
             work.tokens.add(row)
         return text
 
     def list(self) -> builtins.list[Token]:
-        """Return all tokens, newest first; not the texts, which nobody has but who was given them."""
+        """Return all tokens, newest first. Token strings are never stored."""
         with reading(self._database) as work:
             return work.tokens.list(limit=10_000)
 
     def revoke(self, name: str) -> None:
-        """Let a token in no longer, from now on.
+        """Revoke a token; it gives no access from now on.
 
         Args:
             name: name or id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such token.
         """
         with writing(self._database) as work:
             work.tokens.delete(work.tokens.get(name))
 
     def find(self, text: str) -> Token | None:
-        """Return the token of that text, also when it has expired; None where there is none."""
+        """Return the token with this string, even if it has expired; None if there is none."""
         with reading(self._database) as work:
             return work.tokens.with_digest(_digest(text))
 
 
 def is_expired(token: Token) -> bool:
-    """Say whether a token's time is over."""
+    """Return whether a token has expired."""
     return token.expires_at is not None and token.expires_at <= now()
-
-
-def _later(begin: datetime, days: float | None) -> datetime | None:
-    try:
-        return None if days is None else begin + timedelta(days=days)
-    except OverflowError:
-        raise InvalidInputError(f"{days:g} days are too many", "days=None is for ever") from None
-
-
-def _checked_scope(scope: Scope | str) -> Scope:
-    try:
-        return Scope(scope)
-    except ValueError:
-        raise InvalidInputError(f"there is no scope {scope!r}", f"known: {', '.join(Scope)}") from None
 
 
 def _digest(text: str) -> str:

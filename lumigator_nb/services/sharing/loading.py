@@ -1,7 +1,7 @@
-"""Taking the file of an experiment into a workspace: all of it or nothing.
+"""Importing the archive of an experiment into a workspace: all of it or nothing.
 
-Everything is read and checked first; then files go into the store under ids that nobody has, and the rows come last, in
-one transaction.
+Everything is read and checked first. Then files go into the store under ids that are free, and the rows come last, in
+one transaction: if that fails, no row points at the files, and they are deleted.
 """
 
 from __future__ import annotations
@@ -25,235 +25,216 @@ from lumigator_nb.database.records import Dataset, Experiment, Job, Label, Workf
 from lumigator_nb.display.meter import Meter, metered
 from lumigator_nb.errors import ConflictError, InvalidInputError
 from lumigator_nb.services.names import checked_name
-from lumigator_nb.services.sharing import manifest as parts
+from lumigator_nb.services.sharing import manifest as format_
 from lumigator_nb.services.sharing.checking import Content, content_of
-from lumigator_nb.services.sharing.reading import Archive, opened
+from lumigator_nb.services.sharing.manifest import SharedDataset, SharedLabel, SharedWorkflow
+from lumigator_nb.services.sharing.reading import CHUNK, Archive, opened
 from lumigator_nb.services.workflows.status import Results, Verdict, apply, derive_status
-from lumigator_nb.specs import MetricResult, Status, Value
+from lumigator_nb.specs import MetricResult, Status
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
 NOT_ENDED = "it had not ended when it was exported; resume it to go on"
 _LABELS_AT_ONCE = 1000
-# Any number that no other program on the server is likely to lock.
+# The number of an advisory lock: any that no other program on the server is likely to use.
 _LOADING_LOCK = 0x6C6F6164
 
 
 @dataclass(frozen=True)
-class _Places:
-    """The ids under which it is kept; `dataset_id` is that of a dataset that is here already where `reused`."""
+class _Ids:
+    """The ids of the new records; `dataset` is that of an existing dataset if `has_dataset`."""
 
-    dataset_id: str
-    reused: bool
-    experiment_id: str
-    workflow_ids: Sequence[str]
+    dataset: str
+    has_dataset: bool
+    experiment: str
+    workflows: Sequence[str]
 
     @property
     def folders(self) -> list[str]:
-        own = [] if self.reused else [layout.dataset_folder(self.dataset_id)]
-        return own + [layout.workflow_folder(each) for each in self.workflow_ids]
+        """The folders in the store that are new."""
+        new = [] if self.has_dataset else [layout.dataset_folder(self.dataset)]
+        return new + [layout.workflow_folder(workflow) for workflow in self.workflows]
 
 
 def load(
     database: Database, store: Store, path: str | Path, *, name: str | None = None, progress: bool = True
 ) -> Experiment:
-    """Take an experiment in that :func:`export` wrote; nothing of the file is executed.
+    """Import an experiment that :func:`export` wrote; nothing of the file is executed.
 
-    Ids stay what they were where they are free. A dataset that is here already, from the same bytes with the same
-    columns, is used again. Workflows that had not ended are stopped, and can be resumed.
+    Ids stay what they were if they are free. A dataset that exists already, from the same bytes with the same columns,
+    is used again. Workflows that had not ended are stopped, and can be resumed.
 
     Args:
         path: of the file.
-        name: of the experiment; default the one that it had, with a number where that is taken.
-        progress: show how far it is, where it takes longer.
+        name: of the experiment; default the one that it had, with a number if that name is taken.
+        progress: show the progress if it takes longer.
 
     Raises:
-        DamagedError: the file is no exported experiment, or not as it was written; nothing is kept.
+        DamagedError: the file is not an exported experiment, or not as it was written; nothing is kept.
         InvalidInputError: it holds only the hash of its dataset, which is not here.
         ConflictError: `name` is taken.
         NotFoundError: there is no such file.
     """
-    wanted = None if name is None else checked_name(name)
+    new_name = None if name is None else checked_name(name)
     with opened(path) as archive, metered(archive.path.name, enabled=progress) as meter, _one_at_a_time(database):
-        # Read twice: once to know that all of it is whole, once to keep it.
+        # Every member is read twice: to verify it, and to store it.
         meter.total = 2 * archive.size
         archive.verify(meter)
         content = content_of(archive)
-        places = _places(database, store, archive, content, wanted)
+        ids = _free_ids(database, store, archive, content, new_name)
         try:
-            _copy(archive, store, content, places, meter)
-            experiment = _insert(database, archive, content, places, wanted)
+            _copy_files(archive, store, content, ids, meter)
+            experiment = _insert(database, archive, content, ids, new_name)
         except BaseException:
-            for folder in places.folders:
+            for folder in ids.folders:
                 store.delete(folder)
             raise
-    _warn(archive, content.taken)
+    if content.removed:
+        warnings.warn(
+            f"{archive.path.name} is loaded with all its numbers; what could run code or send a key was left out, "
+            f"so that some of it cannot be run again: {'; '.join(content.removed)}",
+            stacklevel=3,
+        )
     return experiment
 
 
-def _places(database: Database, store: Store, archive: Archive, content: Content, wanted: str | None) -> _Places:
+@contextmanager
+def _one_at_a_time(database: Database) -> Iterator[None]:
+    """Keep a second load out: two loads of one file would take the same ids, and overwrite each other's files."""
+    path = database.engine.url.database
+    if not database.is_sqlite:
+        with database.engine.connect() as connection:
+            # The server releases it with the transaction, also if this process is killed.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOADING_LOCK)))
+            yield
+    elif not path or path == ":memory:":
+        yield
+    else:
+        with FileLock(f"{path}.loading.lock"):
+            yield
+
+
+def _free_ids(database: Database, store: Store, archive: Archive, content: Content, new_name: str | None) -> _Ids:
+    shared = content.dataset
     with reading(database) as work:
-        if wanted is not None and work.experiments.named(wanted) is not None:
-            raise ConflictError("experiment", wanted, "give another name=, or delete the old one")
-        twin = _twin(work, content.dataset)
-        if twin is None and archive.manifest.data == "hash":
-            raise _not_here(archive, content.dataset)
-        return _Places(
-            dataset_id=twin.id if twin else _free(work, store, Dataset, content.dataset.id, layout.dataset_folder),
-            reused=twin is not None,
-            experiment_id=_free(work, store, Experiment, content.experiment.id, None),
-            workflow_ids=[
-                _free(work, store, Workflow, workflow.id, layout.workflow_folder) for workflow in content.workflows
+        if new_name is not None and work.experiments.named(new_name) is not None:
+            raise ConflictError("experiment", new_name, "give another name=, or delete the old one")
+        existing = _same_dataset(work, shared)
+        if existing is None and archive.manifest.data == "hash":
+            columns = ", ".join(f"{role}={column!r}" for role, column in shared.columns.items())
+            raise InvalidInputError(
+                f"{archive.path.name} holds only the hash of dataset {shared.name!r}, and the dataset is not here: "
+                f"file {shared.filename!r}, SHA-256 {shared.content_hash}",
+                f"upload that file first, with {columns or 'the same columns'}; or ask for an export with the data",
+            )
+
+        def free(kind: type[SQLModel], key: str, folder: str) -> str:
+            # Files without a row count too: a process that was killed may have left them.
+            return str(uuid.uuid4()) if work.session.get(kind, key) or store.list(folder) else key
+
+        experiment_id = content.experiment.id
+        return _Ids(
+            dataset=existing.id if existing else free(Dataset, shared.id, layout.dataset_folder(shared.id)),
+            has_dataset=existing is not None,
+            experiment=str(uuid.uuid4()) if work.session.get(Experiment, experiment_id) else experiment_id,
+            workflows=[
+                free(Workflow, workflow.id, layout.workflow_folder(workflow.id)) for workflow in content.workflows
             ],
         )
 
 
-def _not_here(archive: Archive, dataset: parts.SharedDataset) -> InvalidInputError:
-    columns = ", ".join(f"{role}={column!r}" for role, column in dataset.columns.items())
-    return InvalidInputError(
-        f"{archive.path.name} holds only the hash of dataset {dataset.name!r}, and the dataset is not here: file "
-        f"{dataset.filename!r}, SHA-256 {dataset.content_hash}",
-        f"upload that file first, with {columns or 'the same columns'}; or ask for an export with the data",
-    )
+def _same_dataset(work: UnitOfWork, shared: SharedDataset) -> Dataset | None:
+    """Return the dataset from the same bytes with the same columns and, if it is a sample, sampled the same way."""
+
+    def identity(dataset: Dataset | SharedDataset) -> tuple[Any, ...]:
+        derived = {name: value for name, value in dataset.derived.items() if name != "dataset_id"}
+        return dataset.columns, dataset.n_examples, derived
+
+    candidates = work.datasets.with_content(shared.content_hash)
+    return next((dataset for dataset in candidates if identity(dataset) == identity(shared)), None)
 
 
-def _twin(work: UnitOfWork, dataset: parts.SharedDataset) -> Dataset | None:
-    """Return the dataset from the same bytes with the same columns; of drawn ones, drawn in the same way."""
-
-    def how(derived: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in derived.items() if name != "dataset_id"}
-
-    for each in work.datasets.with_content(dataset.content_hash):
-        same = (each.columns, each.n_examples) == (dataset.columns, dataset.n_examples)
-        if same and how(each.derived) == how(dataset.derived):
-            return each
-    return None
-
-
-def _free(work: UnitOfWork, store: Store, kind: type[SQLModel], key: str, folder: Callable[[str], str] | None) -> str:
-    """Return the id where neither a row nor a file has it, else a new one."""
-    taken = work.session.get(kind, key) is not None or (folder is not None and bool(store.list(folder(key))))
-    return str(uuid.uuid4()) if taken else key
-
-
-def _copy(archive: Archive, store: Store, content: Content, places: _Places, meter: Meter) -> None:
-    for name in archive.names:
-        index = parts.workflow_of(name)
-        if name.endswith("/result.json") and index is not None:
+def _copy_files(archive: Archive, store: Store, content: Content, ids: _Ids, meter: Meter) -> None:
+    metrics = content.experiment.metrics
+    places = [format_.stored_names(key, metrics) for key in ids.workflows]
+    for name in archive.members:
+        if name.startswith("workflows/") and not name.endswith("/workflow.json"):
+            _, index, rest = name.split("/", 2)
+            target = format_.translated(rest, places[int(index)]) if int(index) < len(places) else None
+            if target is None:
+                raise archive.damaged(f"{name} belongs to no workflow, or to no metric of the experiment")
+        elif name.startswith("dataset/") and not ids.has_dataset:
+            is_original = name.startswith(format_.ORIGINAL)
+            filename = content.dataset.filename
+            target = layout.original(ids.dataset, filename) if is_original else layout.examples(ids.dataset)
+        else:
+            continue
+        if "/scores/" in name and name.endswith("/result.json"):
+            # It repeats its metric's options, which may name code; those of the experiment are harmless.
             result = archive.value(name, MetricResult)
-            spec = content.metrics[int(name.split("/")[-2])]
-            results.write_metric_result(store, places.workflow_ids[index], result.model_copy(update={"metric": spec}))
-        elif target := _target(name, content, places, index):
-            with store.writing(target) as file:
-                for chunk in archive.chunks(name):
-                    file.write(chunk)
-                    meter.add(len(chunk))
+            result = result.model_copy(update={"metric": metrics[int(rest.split("/")[1])]})
+            results.write_metric_result(store, ids.workflows[int(index)], result)
+            continue
+        with archive.reading(name) as source, store.writing(target) as file:
+            while chunk := source.read(CHUNK):
+                file.write(chunk)
+                meter.add(len(chunk))
 
 
-def _target(name: str, content: Content, places: _Places, index: int | None) -> str | None:
-    """Where a member is kept; None where it becomes rows, or is here already."""
-    if index is not None:
-        own = name.endswith("/workflow.json")
-        return None if own else parts.stored_as(name, places.workflow_ids[index], content.metrics)
-    if places.reused:
-        return None
-    if name == parts.EXAMPLES:
-        return layout.examples(places.dataset_id)
-    if name.startswith(parts.ORIGINAL):
-        return layout.original(places.dataset_id, content.dataset.filename)
-    return None
-
-
-def _insert(database: Database, archive: Archive, content: Content, places: _Places, wanted: str | None) -> Experiment:
+def _insert(database: Database, archive: Archive, content: Content, ids: _Ids, new_name: str | None) -> Experiment:
     try:
         with writing(database) as work:
-            if places.reused:
-                work.datasets.get(places.dataset_id)  # locked: nobody deletes it now
+            if ids.has_dataset:
+                work.datasets.get(ids.dataset)  # locks the row, so that it is not deleted meanwhile
             else:
-                work.datasets.add(_dataset(work, content.dataset, places))
-            experiment = work.experiments.add(_experiment(work, content, places, wanted))
-            for workflow, found, key in zip(content.workflows, content.results, places.workflow_ids, strict=True):
-                _add_workflow(work, workflow, found, key, experiment.id)
+                name = _free_name(content.dataset.name, lambda text: work.datasets.versions(text))
+                version = content.dataset.version if name == content.dataset.name else 1
+                fields = {**dict(content.dataset), "id": ids.dataset, "name": name, "version": version}
+                work.datasets.add(Dataset(**fields))
+            name = new_name or _free_name(content.experiment.name, lambda text: work.experiments.named(text))
+            fields = {**dict(content.experiment), "id": ids.experiment, "name": name, "dataset_id": ids.dataset}
+            experiment = work.experiments.add(Experiment(**fields))
+            for shared, steps, key in zip(content.workflows, content.results, ids.workflows, strict=True):
+                _add_workflow(work, shared, steps, key, experiment.id)
             work.session.flush()
-            labels, renewed = archive.lines(parts.LABELS, parts.SharedLabel), experiment.id != content.experiment.id
-            while batch := list(itertools.islice(labels, _LABELS_AT_ONCE)):
-                _add_labels(work, batch, experiment.id, renewed=renewed)
+            _add_labels(work, archive, content, experiment.id)
             return experiment
     except sa.exc.StatementError as error:
-        raise archive.damaged(f"the database does not take what it holds: {error.orig or error}") from error
+        raise archive.damaged(f"the database does not accept a value: {error.orig or error}") from error
 
 
-def _dataset(work: UnitOfWork, shared: parts.SharedDataset, places: _Places) -> Dataset:
-    taken = bool(work.datasets.versions(shared.name))
-    name = _numbered(shared.name, lambda each: bool(work.datasets.versions(each))) if taken else shared.name
-    own = {"id": places.dataset_id, "name": name, "version": 1 if taken else shared.version}
-    return Dataset(**{**_values(shared), **own})
+def _free_name(name: str, find: Callable[[str], object]) -> str:
+    """Return the name, with a number if `find` finds something of that name: "tickets (2)"."""
+    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+    return next(text for text in names if not find(text))
 
 
-def _experiment(work: UnitOfWork, content: Content, places: _Places, wanted: str | None) -> Experiment:
-    shared = content.experiment
-    name = wanted or shared.name
-    if wanted is None and work.experiments.named(name) is not None:
-        name = _numbered(name, lambda each: work.experiments.named(each) is not None)
-    own = {"id": places.experiment_id, "name": name, "metrics": content.metrics}
-    return Experiment(**{**_values(shared), **own, "dataset_id": places.dataset_id})
-
-
-def _numbered(name: str, is_taken: Callable[[str], bool]) -> str:
-    return next(each for number in itertools.count(2) if not is_taken(each := f"{name} ({number})"))
-
-
-def _add_workflow(work: UnitOfWork, shared: parts.SharedWorkflow, found: Results, key: str, experiment_id: str) -> None:
-    values = {name: value for name, value in _values(shared).items() if name != "jobs"}
+def _add_workflow(work: UnitOfWork, shared: SharedWorkflow, steps: Results, key: str, experiment_id: str) -> None:
+    fields = {name: value for name, value in dict(shared).items() if name != "jobs"}
     own = {"id": key, "experiment_id": experiment_id, "fingerprint": shared.model.fingerprint}
-    workflow = Workflow(**{**values, **own})
-    jobs = [Job(**{**_values(job), "id": _job_id(work, job.id), "workflow_id": key}) for job in shared.jobs]
+    workflow = Workflow(**{**fields, **own})
+    jobs = [Job(**{**dict(job), "workflow_id": key}) for job in shared.jobs]
+    for job in jobs:
+        job.id = str(uuid.uuid4()) if work.session.get(Job, job.id) else job.id
     if not workflow.status.ended:
-        # As a refresh would see it, but for the cluster, which is another one.
-        verdict = derive_status(workflow, found, None, reachable=False, time=workflow.attempted_at)
+        # What a refresh would conclude, without the cluster: the sender's is not this one.
+        verdict = derive_status(workflow, steps, None, reachable=False, time=workflow.attempted_at)
         verdict = verdict if verdict.status.ended else Verdict(Status.STOPPED, NOT_ENDED)
-        apply(workflow, jobs, verdict, found, workflow.attempted_at)
+        apply(workflow, jobs, verdict, steps, workflow.attempted_at)
     work.session.add(workflow)
     work.session.flush()
     work.session.add_all(jobs)
 
 
-def _job_id(work: UnitOfWork, key: str) -> str:
-    return key if work.session.get(Job, key) is None else str(uuid.uuid4())
-
-
-def _add_labels(work: UnitOfWork, labels: Sequence[parts.SharedLabel], experiment_id: str, *, renewed: bool) -> None:
-    rows = [{**_values(label), "experiment_id": experiment_id} for label in labels]
-    for row in rows if renewed else ():
-        row["id"] = str(uuid.uuid4())
-    work.session.execute(sa.insert(Label), rows)
-
-
-def _values(shared: Value) -> dict[str, Any]:
-    return {name: getattr(shared, name) for name in type(shared).model_fields}
-
-
-@contextmanager
-def _one_at_a_time(database: Database) -> Iterator[None]:
-    """Keep a second load out: two of one file would take the same ids, and write over each other's files."""
-    path = database.engine.url.database
-    if database.is_sqlite:
-        if not path or path == ":memory:":
-            yield
-            return
-        with FileLock(f"{path}.loading.lock"):
-            yield
-        return
-    with database.engine.connect() as connection:
-        # Held until the connection goes back, also where this process is killed.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOADING_LOCK)))
-        yield
-
-
-def _warn(archive: Archive, taken: Sequence[str]) -> None:
-    if taken:
-        warnings.warn(
-            f"{archive.path.name} is loaded with all its numbers; what could run code or send a key was left out, "
-            f"so that some of it cannot be run again: {'; '.join(taken)}",
-            stacklevel=4,
-        )
+def _add_labels(work: UnitOfWork, archive: Archive, content: Content, experiment_id: str) -> None:
+    # The ids of labels are free if that of their experiment is.
+    is_new = experiment_id != content.experiment.id
+    labels = archive.lines(format_.LABELS, SharedLabel)
+    while batch := list(itertools.islice(labels, _LABELS_AT_ONCE)):
+        for label in batch:
+            if label.row >= content.n_examples:
+                raise archive.damaged(f"a label belongs to row {label.row}, which the dataset does not have")
+        rows = [{**dict(label), "experiment_id": experiment_id} for label in batch]
+        for row in rows if is_new else ():
+            row["id"] = str(uuid.uuid4())
+        work.session.execute(sa.insert(Label), rows)

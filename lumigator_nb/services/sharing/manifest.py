@@ -1,12 +1,13 @@
-"""What is in the file of an experiment: the names of its members, and the values that they hold.
+"""The format of a shared experiment: the archive's members, their allow-list, and the values in its JSON.
 
-Every value is checked on the way in; fields may join with a default under the same version of the format, and nothing
-changes its meaning without a new one.
+Every value is validated when a file is read. Within one version of the format a field may be added if it has a default,
+and no field changes its meaning.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -23,33 +24,33 @@ DataMode = Literal["full", "hash"]
 MANIFEST = "manifest.json"
 DATASET, EXPERIMENT, LABELS = "dataset.json", "experiment.json", "labels.jsonl"
 EXAMPLES, ORIGINAL = "dataset/data.parquet", "dataset/original/"
-_PART = r"(?P<part>[0-9]{5,9})\.parquet"
-_NAMES = re.compile(
-    r"dataset\.json|experiment\.json|labels\.jsonl|dataset/data\.parquet"
+_SHARD = r"(?:[0-9]{5}|[1-9][0-9]{5,8})\.parquet"
+# The names that a member may have. None is absolute, contains "..", or ends in a slash.
+ALLOWED = re.compile(
+    r"(?:manifest|dataset|experiment)\.json|labels\.jsonl|dataset/data\.parquet"
     r"|dataset/original/[A-Za-z0-9-][A-Za-z0-9._-]{0,99}"
-    r"|workflows/(?P<workflow>[0-9]{5})/(?:"
-    r"(?P<file>workflow\.json|model\.json|inference\.json|evaluation\.json)"
-    rf"|predictions/{_PART}"
-    rf"|scores/(?P<metric>all|[0-9]{{3}})/(?:result\.json|{_PART.replace('part', 'scored')}))"
+    r"|workflows/[0-9]{5}/(?:"
+    r"(?:workflow|model|inference|evaluation)\.json"
+    rf"|predictions/{_SHARD}|scores/all/{_SHARD}"
+    rf"|scores/[0-9]{{3}}/(?:result\.json|{_SHARD}))"
 )
 
 
 def _in_utc(time: datetime) -> datetime:
-    """The zone of a database's server is nothing to anybody else."""
+    """Drop the zone of the sender's database server, so that the same moment is always written the same way."""
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, AfterValidator(checked_name)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Moment = Annotated[
-    datetime, AfterValidator(lambda time: time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC))
-]
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+# What an INTEGER column of every database takes.
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Member(Value):
-    """A file within the file; `size` in bytes."""
+    """A member of the archive; `size` in bytes."""
 
     name: str
     size: int = Field(ge=0)
@@ -60,9 +61,10 @@ class Manifest(Value):
     """The table of contents.
 
     Attributes:
-        data: "full", or "hash" where the examples themselves did not go along.
-        as_of: the latest time that anything in it changed; the clock of the export would make each file another one.
-        made_by: versions of the package, of Python and of what decides numbers.
+        data: "full", or "hash" if the file does not contain the examples.
+        as_of: when anything in the file last changed. The time of the export would make every file different.
+        made_by: versions of the package, of Python and of the packages that affect numbers.
+        members: all members but the manifest.
     """
 
     format: Literal["lumigator-experiment"] = FORMAT
@@ -120,7 +122,7 @@ class SharedJob(Value):
 
 
 class SharedWorkflow(Value):
-    """As :class:`lumigator_nb.database.records.Workflow`, with its jobs; the fingerprint is computed anew."""
+    """As :class:`lumigator_nb.database.records.Workflow`, with its jobs. Its fingerprint is computed again."""
 
     id: Id
     label: str
@@ -137,7 +139,7 @@ class SharedWorkflow(Value):
 
 
 class SharedLabel(Value):
-    """As :class:`lumigator_nb.database.records.Label`; one line each."""
+    """As :class:`lumigator_nb.database.records.Label`; one line per label."""
 
     id: Id
     kind: Literal["preference", "rating"]
@@ -154,65 +156,34 @@ class SharedLabel(Value):
     created_at: Moment
 
 
-def is_known(name: str) -> bool:
-    """Whether a member of that name belongs into the file; none of them leads out of a folder."""
-    return _NAMES.fullmatch(name) is not None
-
-
-def original(filename: str) -> str:
-    """The member with the bytes as uploaded."""
-    return ORIGINAL + layout.safe_filename(filename)
-
-
-def of_workflow(index: int, name: str) -> str:
-    """A member that belongs to the workflow of that index."""
+def in_workflow(index: int, name: str) -> str:
+    """Return the name of a member that belongs to the workflow with that index."""
     return f"workflows/{index:05d}/{name}"
 
 
-def workflow_of(name: str) -> int | None:
-    """The index of the workflow that a member belongs to; None where it belongs to none."""
-    match = _NAMES.fullmatch(name)
-    return int(match["workflow"]) if match and match["workflow"] else None
+def stored_names(workflow_id: str, metrics: tuple[MetricSpec, ...]) -> dict[str, str]:
+    """Return the store's names for the files of a workflow, by their names in the archive.
+
+    Shards are listed by the prefix before their number. What is not listed stays behind: logs, keys, the answer cache,
+    and scores of other metrics.
+    """
+    first = "00000.parquet"
+    names = {f"{step}.json": layout.result(workflow_id, step) for step in Step}
+    names["model.json"] = layout.model_details(workflow_id)
+    names["predictions/"] = layout.part(workflow_id, Step.INFERENCE, 0).removesuffix(first)
+    names["scores/all/"] = layout.part(workflow_id, Step.EVALUATION, 0).removesuffix(first)
+    for index, metric in enumerate(metrics):
+        names[f"scores/{index:03d}/result.json"] = layout.metric_result(workflow_id, metric)
+        names[f"scores/{index:03d}/"] = layout.scores_part(workflow_id, metric, 0).removesuffix(first)
+    return names
 
 
-def member_of(stored: str, workflow_id: str, metrics: tuple[MetricSpec, ...]) -> str | None:
-    """Return what a file of a workflow is called in the file; None where it stays behind (logs, keys, the cache).
+def translated(name: str, names: Mapping[str, str]) -> str | None:
+    """Return what a file is called on the other side, or None if it has no place there.
 
     Args:
-        stored: name in the store.
-        metrics: of the experiment; what others found is left out.
+        names: of :func:`stored_names`, or its inverse.
     """
-    documents = {layout.result(workflow_id, step): f"{step}.json" for step in Step}
-    documents[layout.model_details(workflow_id)] = "model.json"
-    folders = {
-        layout.step_folder(workflow_id, Step.INFERENCE): "predictions",
-        layout.step_folder(workflow_id, Step.EVALUATION): "scores/all",
-    }
-    for index, metric in enumerate(metrics):
-        documents[layout.metric_result(workflow_id, metric)] = f"scores/{index:03d}/result.json"
-        folders[layout.scores_folder(workflow_id, metric)] = f"scores/{index:03d}"
-    folder, _, file = stored.rpartition("/")
-    part = re.fullmatch(r"part-([0-9]+)\.parquet", file)
-    return f"{folders[folder]}/{part[1]}.parquet" if part and folder in folders else documents.get(stored)
-
-
-def stored_as(name: str, workflow_id: str, metrics: tuple[MetricSpec, ...]) -> str:
-    """Return the store's name of a workflow's member; the opposite of :func:`member_of`.
-
-    Raises:
-        IndexError: it belongs to a metric that the experiment does not have.
-    """
-    match = _NAMES.fullmatch(name)
-    if match is None or match["file"] == "workflow.json":
-        raise ValueError(f"{name} is no file of the store")
-    if match["file"]:
-        step = Step(match["file"].partition(".")[0]) if match["file"] != "model.json" else None
-        return layout.result(workflow_id, step) if step else layout.model_details(workflow_id)
-    if match["part"]:
-        return layout.part(workflow_id, Step.INFERENCE, int(match["part"]))
-    if match["metric"] == "all":
-        return layout.part(workflow_id, Step.EVALUATION, int(match["scored"]))
-    metric = metrics[int(match["metric"])]
-    if match["scored"] is None:
-        return layout.metric_result(workflow_id, metric)
-    return layout.scores_part(workflow_id, metric, int(match["scored"]))
+    match = re.fullmatch(f"(.*?)({_SHARD})", name)
+    prefix, shard = match.groups() if match else (name, "")
+    return f"{names[prefix]}{shard}" if prefix in names else None

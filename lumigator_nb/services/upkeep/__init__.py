@@ -1,4 +1,4 @@
-"""Upkeep of database and store: integrity, orphans, aggregates."""
+"""Upkeep of database and store: garbage collection and integrity checks."""
 
-# Registers how garbage and inspections show themselves.
+# Registers the views of garbage and inspections.
 from lumigator_nb.services.upkeep import views as views

@@ -1,4 +1,4 @@
-"""What does not fit together, and the part of it that the database alone tells: rows and secrets."""
+"""Faults, and those that the database alone shows: rows that contradict each other, secrets that cannot be opened."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ Mends = Literal["gc", "refresh", "resume", "evaluate", ""]
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that does not fit together.
+    """A contradiction in what is stored.
 
     Attributes:
-        where: dataset, experiment or workflow by its name, or a file.
-        mended_by: "gc", "refresh", "resume" or "evaluate" where that sets it right, nothing where none does.
+        where: name of the dataset, experiment or workflow, or a file.
+        what: the contradiction, in words.
+        remedy: what to do about it.
+        mended_by: "gc", "refresh", "resume" or "evaluate" if that command repairs it, else "".
     """
 
     where: str
@@ -35,7 +37,7 @@ class Fault:
 
 
 def faults_of_rows(database: Database) -> Iterator[Fault]:
-    """Yield references to nothing, workflows that lack a step, and labels on what is not there."""
+    """Yield references to missing rows, workflows that lack a step, and labels on missing rows or models."""
     with reading(database) as work:
         for child, column, parent in _REFERENCES:
             yield from _dangling(work, child, column, parent)
@@ -44,12 +46,12 @@ def faults_of_rows(database: Database) -> Iterator[Fault]:
 
 
 def _dangling(work: UnitOfWork, child: type[SQLModel], column: Any, parent: type[SQLModel]) -> Iterator[Fault]:
-    there = select(parent).where(col(getattr(parent, "id")) == column).exists()  # noqa: B009
-    n = work.session.exec(select(sa.func.count()).select_from(child).where(~there)).one()
+    has_parent = select(parent).where(col(getattr(parent, "id")) == column).exists()  # noqa: B009
+    n = work.session.exec(select(sa.func.count()).select_from(child).where(~has_parent)).one()
     if n:
-        kind, of = child.__name__.lower(), parent.__name__.lower()
-        remedy = "the database was changed by other means, or restored in part: restore it from a backup"
-        yield Fault(f"table {kind}", f"{n:,} rows refer to a {of} that is not there", remedy)
+        remedy = "the database was changed by another program, or only partly restored: restore it from a backup"
+        what = f"{n:,} rows refer to a {parent.__name__.lower()} that does not exist"
+        yield Fault(f"table {child.__name__.lower()}", what, remedy)
 
 
 def _without_jobs(work: UnitOfWork) -> Iterator[Fault]:
@@ -60,14 +62,14 @@ def _without_jobs(work: UnitOfWork) -> Iterator[Fault]:
 
 
 def _stray_labels(work: UnitOfWork) -> Iterator[Fault]:
-    """Labels on rows that the dataset does not have, or on models that the experiment does not have."""
+    """Yield labels on rows that the dataset does not have, or on models that the experiment does not have."""
     size = select(Dataset.n_examples).join(Experiment).where(col(Experiment.id) == col(Label.experiment_id))
     beyond = (col(Label.row) < 0) | (col(Label.row) >= size.scalar_subquery())
     unknown = _unknown(col(Label.model)) | ((col(Label.other) != "") & _unknown(col(Label.other)))
     for condition, what in ((beyond, "rows that the dataset does not have"), (unknown, "models that it does not have")):
-        counted = select(Experiment.name, sa.func.count()).join(Label).where(condition).group_by(col(Experiment.name))
-        for name, n in work.session.exec(counted):
-            yield Fault(f"experiment {name!r}", f"{n:,} labels are on {what}", "take them out: ws.labels shows them")
+        counts = select(Experiment.name, sa.func.count()).join(Label).where(condition).group_by(col(Experiment.name))
+        for name, n in work.session.exec(counts):
+            yield Fault(f"experiment {name!r}", f"{n:,} labels are on {what}", "delete them: ws.labels shows them")
 
 
 def _unknown(label: Any) -> Any:
@@ -84,11 +86,11 @@ _REFERENCES: tuple[tuple[type[SQLModel], Any, type[SQLModel]], ...] = (
 
 
 def faults_of_secrets(secrets: Secrets) -> Iterator[Fault]:
-    """Yield the secrets that do not open with the keys that are here; no value is shown."""
+    """Yield the secrets that cannot be opened with the keys here; no value is shown."""
     for name in secrets.names():
         try:
             secrets.value(name)
         except (ConfigurationError, SecretError) as error:
             yield Fault(
-                f"secret {name}", error.message, error.hint or f"lumigator-nb secrets delete {name}; set it anew"
+                f"secret {name}", error.message, error.hint or f"lumigator-nb secrets delete {name}; set it again"
             )

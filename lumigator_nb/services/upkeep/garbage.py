@@ -1,8 +1,8 @@
-"""What belongs to nobody: found, and removed once it is old enough.
+"""Garbage collection: find orphans, which no row needs, and remove them once they are old enough.
 
-Whoever uploads puts files before the row, and whoever deletes removes the row before the files; killed in between,
-either leaves files without a row. What is found is removed only once nothing in it was written for some time
-(24 hours), since an upload under way looks the same; no upload lasts that long without writing.
+An upload writes its files before the row, and a deletion removes the row before the files. A process that is killed in
+between leaves files without a row. An upload that is still running looks the same, so orphans are removed only after
+nothing was written to them for some time (24 hours); no upload pauses that long.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lumigator_nb.storage.store import Abandoned, Store
 
 OLDER_THAN = timedelta(hours=24)
 KEPT_BACKUPS = 5
-# Of this many folders a database that is the store's own knows at least one.
+# If the database has no row at all and the store has this many folders, they probably belong to another database.
 _FOREIGN = 20
 _ENDED = [status.value for status in Status if status.ended]
 DATASET, WORKFLOW, UPLOAD, KEYS = "dataset", "workflow", "upload cut off", "API keys of an ended workflow"
@@ -41,7 +41,7 @@ BACKUP, ANNOTATION, NOTE = "database backup", "annotation", "note of an ended wo
 TEMPORARY = "temporary folder of a killed process"
 _TABLES: dict[str, type[Dataset] | type[Workflow]] = {"datasets": Dataset, "workflows": Workflow}
 _KINDS = {"datasets": DATASET, "workflows": WORKFLOW}
-# The store may lie in a bucket beside other people's files: only what is named like ours is ever looked at.
+# The store may share a bucket with foreign files: only names of this form are considered.
 _ID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _OURS = re.compile(f"(datasets|workflows)/{_ID}/")
 _NOTE = re.compile(f"(?:{layout.ENDED}|{layout.QUEUE})/{_ID}[-.][a-z0-9.]+")
@@ -49,15 +49,15 @@ _NOTE = re.compile(f"(?:{layout.ENDED}|{layout.QUEUE})/{_ID}[-.][a-z0-9.]+")
 
 @dataclass(frozen=True)
 class Orphan:
-    """Files that belong to nobody.
+    """Files that no row needs.
 
     Attributes:
         kind: "dataset", "workflow", "upload cut off", "API keys of an ended workflow", "database backup", "temporary
-            folder of a killed process", "annotation" (an experiment whose dataset is gone) or "note of an ended
-            workflow" (that a step has ended, or that it waits for its turn).
+            folder of a killed process", "annotation" (an experiment whose dataset was deleted) or "note of an ended
+            workflow" (that a step has ended, or that it waits in the queue).
         name: in the store, or a path for a backup or temporary folder, or the experiment's name.
-        modified: when the newest of the files was written, in UTC.
-        upload_id: of an S3 multipart upload that was cut off.
+        modified: when the newest file was written, in UTC.
+        upload_id: of an unfinished S3 multipart upload.
     """
 
     kind: str
@@ -70,12 +70,13 @@ class Orphan:
 
 @dataclass(frozen=True)
 class Garbage(Rendered):
-    """What was found, or removed.
+    """The orphans that were found, or removed.
 
     Attributes:
-        collected: whether it was removed.
-        n_younger: what was left alone, since it was written lately.
-        problems: what could not be removed, and why.
+        older_than: the age from which orphans count.
+        collected: whether the orphans were removed.
+        n_younger: how many orphans were left alone because they were written recently.
+        problems: which orphans could not be removed, and why.
     """
 
     orphans: tuple[Orphan, ...]
@@ -86,27 +87,28 @@ class Garbage(Rendered):
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all."""
+        """Bytes of all orphans."""
         return sum(orphan.n_bytes for orphan in self.orphans)
 
 
 def find(
     database: Database, store: Store, older_than: timedelta = OLDER_THAN, *, temporary: Path | None = None
 ) -> Garbage:
-    """Say what belongs to nobody; nothing is removed.
+    """Return the orphans without removing any.
 
     Args:
-        older_than: what was written later is left alone.
-        temporary: where processes of this machine have their temporary folders; None leaves those alone.
+        older_than: orphans that are younger are left alone.
+        temporary: the folder in which processes of this machine create temporary folders; None ignores those.
 
     Raises:
         InvalidInputError: `older_than` is negative.
     """
     if older_than < timedelta(0):
         raise InvalidInputError(f"older_than must not be negative, got {older_than}", "timedelta(hours=24) is usual")
-    found = [*_all(database, store), *(_temporary(temporary) if temporary is not None else ())]
-    old = [orphan for orphan in found if _is_old(orphan.modified, older_than)]
-    return Garbage(tuple(old), older_than, n_younger=len(found) - len(old))
+    orphans = [*_stored(database, store), *_backups(database), *_annotations(database)]
+    orphans += _temporary(temporary) if temporary is not None else ()
+    old = [orphan for orphan in orphans if _is_old(orphan.modified, older_than)]
+    return Garbage(tuple(old), older_than, n_younger=len(orphans) - len(old))
 
 
 def collect(
@@ -117,96 +119,87 @@ def collect(
     temporary: Path | None = None,
     force: bool = False,
 ) -> Garbage:
-    """Remove what belongs to nobody, and say what was removed.
+    """Remove the orphans, and return those that were removed.
 
     Args:
-        older_than, temporary: as of :func:`find`. Less than a day is for those who know that nobody uploads now.
-        force: also where the database knows none of the many folders in the store.
+        older_than, temporary: as of :func:`find`. Less than a day is safe only if no upload is running.
+        force: remove orphans even if the database has no row for any of the many folders in the store.
 
     Raises:
         InvalidInputError: `older_than` is negative; or the store seems to belong to another database.
     """
-    found = find(database, store, older_than, temporary=temporary)
-    if not force:
-        _refuse_foreign(database, found)
+    garbage = find(database, store, older_than, temporary=temporary)
+    n_folders = sum(orphan.kind in (DATASET, WORKFLOW) for orphan in garbage.orphans)
+    if n_folders >= _FOREIGN and not force:
+        with reading(database) as work:
+            n_rows = work.datasets.count() + work.workflows.count()
+        if not n_rows:
+            raise InvalidInputError(
+                f"the database {database.label} knows none of the {n_folders} folders in the store",
+                "they may belong to another database: check SQLALCHEMY_DATABASE_URL; if they do not, use force=True",
+            )
     removed, problems = [], []
-    for orphan in found.orphans:
+    for orphan in garbage.orphans:
         try:
             if _remove(database, store, orphan, older_than):
                 removed.append(orphan)
         except LumigatorError as error:
             problems.append(f"{orphan.name} could not be removed: {error.message}")
-    return Garbage(tuple(removed), older_than, True, found.n_younger, tuple(problems))
-
-
-def _refuse_foreign(database: Database, found: Garbage) -> None:
-    folders = [orphan for orphan in found.orphans if orphan.kind in (DATASET, WORKFLOW)]
-    if len(folders) < _FOREIGN:
-        return
-    with reading(database) as work:
-        known = work.datasets.count() + work.workflows.count()
-    if not known:
-        raise InvalidInputError(
-            f"the database {database.label} knows none of the {len(folders)} folders in the store",
-            "they may be another database's: check SQLALCHEMY_DATABASE_URL; if they are nobody's, say force=True",
-        )
+    return Garbage(tuple(removed), older_than, True, garbage.n_younger, tuple(problems))
 
 
 def _is_old(modified: datetime, older_than: timedelta) -> bool:
     return now() - modified >= older_than
 
 
-def _all(database: Database, store: Store) -> Iterator[Orphan]:
-    # Files are listed before rows: of what was uploaded in between the row is seen.
-    uploads = [_upload(store, each) for each in store.abandoned_uploads()]
+def _stored(database: Database, store: Store) -> Iterator[Orphan]:
+    """Yield the orphans in the store: a folder without a row is one orphan."""
+    # Files are listed before rows: if an upload ends in between, its row is seen.
+    uploads = list(store.abandoned_uploads())
     entries = [entry for root in (*_TABLES, layout.ENDED, layout.QUEUE) for entry in store.entries(root)]
-    known = {root: _known(database, table) for root, table in _TABLES.items()}
+    rows = {root: _ids(database, table) for root, table in _TABLES.items()}
     files = []
     for entry in entries:
-        if orphan := _orphan_of(entry.name, known):
+        if orphan := _orphan_of(entry.name, rows):
             files.append(Orphan(*orphan, 1, entry.size, entry.modified))
     for upload in uploads:
-        kind, name = _orphan_of(upload.name, known) or (UPLOAD, "")
-        # What was cut off in a folder without a row is part of the folder, and keeps it while it is young.
-        inside = kind in (DATASET, WORKFLOW)
-        files.append(replace(upload, kind=kind, name=name, upload_id="") if inside else upload)
-    together: dict[tuple[str, str, str], list[Orphan]] = {}
+        size = 0
+        if store.is_local:
+            with suppress(OSError):
+                size = store.local_path(upload.name).stat().st_size
+        kind, name = _orphan_of(upload.name, rows) or (UPLOAD, "")
+        if kind in (DATASET, WORKFLOW):
+            # It is part of the folder, which is kept while any part of it is young.
+            files.append(Orphan(kind, name, 1, size, upload.started))
+        else:
+            files.append(Orphan(UPLOAD, upload.name, 1, size, upload.started, upload.upload_id))
+    groups: dict[tuple[str, str, str], list[Orphan]] = {}
     for file in files:
-        together.setdefault((file.kind, file.name, file.upload_id), []).append(file)
-    for parts in together.values():
+        groups.setdefault((file.kind, file.name, file.upload_id), []).append(file)
+    for parts in groups.values():
         size, newest = sum(part.n_bytes for part in parts), max(part.modified for part in parts)
         yield replace(parts[0], n_files=len(parts), n_bytes=size, modified=newest)
-    yield from _backups(database)
-    yield from _annotations(database)
 
 
-def _orphan_of(name: str, known: Mapping[str, Mapping[str, bool]]) -> tuple[str, str] | None:
-    """The kind and name of the orphan that a file is, or belongs to; None where it is needed, or is not ours.
+def _orphan_of(name: str, rows: Mapping[str, Mapping[str, bool]]) -> tuple[str, str] | None:
+    """Return kind and name of the orphan that a file is part of; None if the file is needed, or is not ours.
 
     Args:
-        known: by the root folder, of each row's id whether it is of a workflow that has ended.
+        rows: by root folder and id of a row, whether it is a workflow that has ended.
     """
     if match := _OURS.match(name):
         root, key = match.groups()
-        if key not in known[root]:
+        if key not in rows[root]:
             return _KINDS[root], f"{root}/{key}"
-        # A workflow's end takes its keys along, unless its worker is killed.
-        return (KEYS, name) if known[root][key] and name == layout.sealed_keys(key) else None
-    # Notes, too, are removed by somebody who may be killed.
+        # The worker removes the keys at its end, unless it is killed.
+        return (KEYS, name) if rows[root][key] and name == layout.sealed_keys(key) else None
+    # The process that should remove a note may be killed too.
     match = _NOTE.fullmatch(name)
-    return (NOTE, name) if match and known["workflows"].get(match[1], True) else None
+    return (NOTE, name) if match and rows["workflows"].get(match[1], True) else None
 
 
-def _upload(store: Store, found: Abandoned) -> Orphan:
-    size = 0
-    if store.is_local:
-        with suppress(OSError):
-            size = store.local_path(found.name).stat().st_size
-    return Orphan(UPLOAD, found.name, 1, size, found.started, found.upload_id)
-
-
-def _known(database: Database, table: type[Dataset] | type[Workflow]) -> dict[str, bool]:
-    """The ids of all rows; of workflows, whether they have ended."""
+def _ids(database: Database, table: type[Dataset] | type[Workflow]) -> dict[str, bool]:
+    """Return the ids of all rows, and whether each is a workflow that has ended."""
     ended = col(Workflow.status).in_(_ENDED) if table is Workflow else sa.false()
     with reading(database) as work:
         rows = work.session.execute(sa.select(col(table.id), ended).select_from(table))
@@ -224,13 +217,13 @@ def _backups(database: Database) -> Iterator[Orphan]:
 
 
 def _temporary(folder: Path) -> Iterator[Orphan]:
-    """Where an upload was copied and converted by a process that is no more; as large as what was uploaded."""
+    """Yield the temporary folders of processes that ended without removing them; each may be as large as an upload."""
     for path in folder.glob("lumigator-*"):
         match = layout.TEMPORARY.match(path.name)
-        with suppress(FileNotFoundError):  # whoever is at work tidies up at any moment
+        with suppress(FileNotFoundError):  # a running process may remove its folder at any moment
             own = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
             if match and own and path.is_dir() and not path.is_symlink():
-                files = [each.lstat() for each in (path, *path.rglob("*"))]
+                files = [file.lstat() for file in (path, *path.rglob("*"))]
                 newest = max(info.st_mtime for info in files)
                 if not _lives(int(match[1]), newest):
                     modified = datetime.fromtimestamp(newest, UTC)
@@ -240,7 +233,7 @@ def _temporary(folder: Path) -> Iterator[Orphan]:
 
 
 def _lives(process: int, then: float) -> bool:
-    """Whether a process that was there at a moment still is; a later one may have its number."""
+    """Return whether the process that had this number at a moment is still running; a later one may have it now."""
     try:
         return bool(psutil.Process(process).create_time() <= then)
     except psutil.Error:
@@ -248,41 +241,42 @@ def _lives(process: int, then: float) -> bool:
 
 
 def _annotations(database: Database) -> Iterator[Orphan]:
-    """Experiments in which a model wrote ground truth, and whose dataset was deleted or never came to be.
+    """Yield the experiments in which a model wrote ground truth for a dataset that was deleted or never created.
 
-    Only such an experiment has no metrics, besides those that hold single jobs, which stay. The answers are kept, so
-    that annotating again pays for none twice.
+    They are the visible experiments without metrics. The answer cache is kept, so that annotating again costs nothing.
     """
     with reading(database) as work:
         unscored = sa.cast(col(Experiment.metrics), sa.String) == "[]"
         experiments = list(work.session.exec(select(Experiment).where(unscored, *work.experiments.visible())))
         if not experiments:
             return
-        used = {by["workflow_id"] for by in work.session.exec(select(Dataset.generated)) if "workflow_id" in by}
+        origins = work.session.exec(select(Dataset.generated))
+        used = {origin["workflow_id"] for origin in origins if "workflow_id" in origin}
         ids = [experiment.id for experiment in experiments]
         workflows = list(work.session.exec(select(Workflow).where(col(Workflow.experiment_id).in_(ids))))
     for experiment in experiments:
-        own = [workflow for workflow in workflows if workflow.experiment_id == experiment.id]
-        if all(workflow.status.ended and workflow.id not in used for workflow in own):
-            times = [workflow.finished_at or workflow.attempted_at for workflow in own]
+        members = [workflow for workflow in workflows if workflow.experiment_id == experiment.id]
+        if all(workflow.status.ended and workflow.id not in used for workflow in members):
+            times = [workflow.finished_at or workflow.attempted_at for workflow in members]
             yield Orphan(ANNOTATION, experiment.name, 0, 0, max([experiment.created_at, *times]))
 
 
 def _remove(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """Remove an orphan, and return whether it still was one."""
+    """Remove an orphan unless it is needed by now; return whether it was removed."""
     if orphan.kind in (DATASET, WORKFLOW, KEYS):
         return _remove_files(database, store, orphan, older_than)
     if orphan.kind == ANNOTATION:
-        # The deletion looks again, under lock, and refuses where the experiment has come to life.
+        # The deletion checks again, under a lock, and refuses if the experiment is in use by now.
         try:
             deletion.of_experiment(database, store, orphan.name)
         except (InUseError, NotFoundError):
             return False
     elif orphan.kind == UPLOAD:
-        # Nobody can come to point to it: it was never published under its name.
+        # No row can ever point to it: it was never published under its name.
         store.remove_abandoned(Abandoned(orphan.name, orphan.modified, orphan.upload_id))
     elif orphan.kind == NOTE:
-        # Of a workflow that was resumed meanwhile results are found without it, and its place in the queue is another.
+        # A workflow that was resumed meanwhile does not need it: its results are found without notes, and its new
+        # attempt has another place in the queue.
         store.delete(orphan.name)
     elif orphan.kind == BACKUP:
         Path(orphan.name).unlink(missing_ok=True)
@@ -293,12 +287,11 @@ def _remove(database: Database, store: Store, orphan: Orphan, older_than: timede
 
 
 def _remove_files(database: Database, store: Store, orphan: Orphan, older_than: timedelta) -> bool:
-    """Remove what had no row, or the keys of what had ended, unless a second look shows otherwise.
+    """Remove a folder without a row, or the keys of an ended workflow, unless a second look shows otherwise.
 
-    Whoever was about to write a row would have written files lately, or the row by now; keys of a workflow that was
-    resumed were sealed anew, and are young. Between this look and the removal lie milliseconds, between the last file
-    and its row at most the time of a commit, and the last file is `older_than` old: nobody can still be about to write
-    the row.
+    A process that is about to write the row has written files recently. The keys of a workflow that was resumed were
+    sealed again, and are young. Only milliseconds pass between this look and the removal, and at most a commit between
+    the last file and its row. Since the last file is `older_than` old, no process can still be about to write the row.
     """
     root, key, *_ = orphan.name.split("/")
     entries = store.entries(f"{root}/{key}")

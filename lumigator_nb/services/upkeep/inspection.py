@@ -1,4 +1,4 @@
-"""Look at everything that is stored, down to the bytes, and say what does not fit together."""
+"""Integrity checks: read everything that is stored, down to the bytes, and report contradictions."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
 T = TypeVar("T", bound=SQLModel)
-# What is being looked at, how many are done, and how many there are.
+# Called with the kind of record, how many are done, and how many there are.
 Report = Callable[[str, int, int], None]
 _PAGE = 100
 _CHUNK = 1 << 20
-_AGAIN = "restore the file from a backup of the store, or launch in a new experiment: kept answers are taken again"
-# What pyarrow, pydantic and ourselves raise for a file that is not what it was.
+_AGAIN = "restore the file from a backup of the store, or launch in a new experiment, which uses the answer cache"
+# What pyarrow, pydantic and this package raise for a damaged file.
 _DAMAGED = (DamagedError, ValueError, OSError, KeyError, pa.ArrowException)
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class Inspection(Rendered):
-    """What was found.
+    """The faults that were found.
 
     Attributes:
-        looked_at: how many of each kind: "dataset", "workflow" and so on.
+        looked_at: how many records of each kind were checked: "dataset", "workflow" and so on.
     """
 
     faults: tuple[Fault, ...]
@@ -62,7 +62,7 @@ class Inspection(Rendered):
 
     @property
     def unmended(self) -> list[Fault]:
-        """The faults that need a person: no command of the package sets them right."""
+        """The faults that no command of the package repairs."""
         return [fault for fault in self.faults if not fault.mended_by]
 
     def __iter__(self) -> Iterator[Fault]:
@@ -80,14 +80,14 @@ def inspect(
     older_than: timedelta = garbage.OLDER_THAN,
     secrets: Secrets | None = None,
 ) -> Inspection:
-    """Read all datasets and results and compare them with what the database says; nothing is changed.
+    """Read all datasets and results and compare them with the database; nothing is changed.
 
-    Everything in the store is read once, a shard at a time, except for kept answers.
+    Everything in the store but the answer cache is read once, a shard at a time.
 
     Args:
-        report: told how far it is.
-        older_than: what belongs to nobody and was written later is not mentioned, since it may be at work.
-        secrets: to be opened, each once, with the keys that are here; no value is shown.
+        report: called with the progress.
+        older_than: younger orphans are not reported, since a running process may be writing them.
+        secrets: each is opened once with the keys here; no value is shown.
     """
     looked_at, inspector = _count(database), _Inspector(store)
     inspector.faults += faults_of_rows(database)
@@ -98,30 +98,28 @@ def inspect(
     for workflows in _pages(database, Workflow):
         experiments, scores = _surroundings(database, workflows)
         for workflow in workflows:
-            # One whose experiment is gone was noted with the rows.
+            # A workflow without its experiment is reported with the rows.
             if workflow.experiment_id in experiments:
                 inspector.workflow(workflow, experiments[workflow.experiment_id], scores.get(workflow.id, {}))
             report("workflow", next(numbers), looked_at["workflow"])
     for orphan in garbage.find(database, store, older_than).orphans:
-        what = f"belongs to nobody ({orphan.kind})"
+        what = f"is not needed any more ({orphan.kind})"
         inspector.faults.append(Fault(orphan.name, what, "lumigator-nb gc removes it", "gc"))
     inspector.faults += faults_of_secrets(secrets) if secrets else ()
     return Inspection(tuple(inspector.faults), looked_at)
 
 
 class _Inspector:
-    """Reads files and notes what is wrong with them."""
+    """Reads files and records their faults."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.faults: list[Fault] = []
 
     def dataset(self, record: Dataset) -> None:
-        """Look at the examples, and at the file that they came from."""
-        where, again = (
-            f"dataset {record.name!r} (version {record.version})",
-            "restore the file from a backup of the store, or",
-        )
+        """Check the examples, and the file that was uploaded."""
+        where = f"dataset {record.name!r} (version {record.version})"
+        again = "restore the file from a backup of the store, or"
         name = layout.examples(record.id)
         with self._readable(where, name, f"{again} upload the data again"):
             if record.data_hash and _sha256(self._store, name) != record.data_hash:
@@ -130,57 +128,61 @@ class _Inspector:
                 self._add(where, f"{name} has {n:,} rows, not {record.n_examples:,}", f"{again} upload it again")
         original = layout.original(record.id, record.filename)
         if record.derived and not self._store.exists(original):
-            return  # drawn from another dataset, which has the original
-        with self._readable(
-            where, original, "the examples themselves are kept apart; to have it again, upload it again"
-        ):
+            return  # it was sampled from another dataset, which has the original
+        with self._readable(where, original, "upload it again to restore it; the examples are in another file"):
             if _sha256(self._store, original) != record.content_hash:
                 what = f"{original} is not what was uploaded (its SHA-256 differs)"
                 self._add(
-                    where, what, "do not trust the original; the examples are kept apart, and checked by themselves"
+                    where, what, "do not trust the original; the examples are in another file, checked separately"
                 )
 
     def workflow(self, record: Workflow, experiment: Experiment, scores: dict[str, float]) -> None:
-        """Look at what a workflow left, and whether its status says the same.
+        """Check the files of a workflow, and whether its recorded status agrees with them.
 
         Args:
-            scores: overall scores that its evaluation is recorded with.
+            scores: overall scores that the database has for its evaluation.
         """
         alone = experiment.job_name is not None
         where = f"{record.label} in " + (f"job {experiment.job_name!r}" if alone else f"experiment {experiment.name!r}")
-        found: dict[Step, StepResult] = {}
+        steps: dict[Step, StepResult] = {}
         for step in Step:
             with self._readable(where, layout.result(record.id, step), _AGAIN):
                 if result := results.find_result(self._store, record.id, step):
-                    found[step] = result
+                    steps[step] = result
         if record.status is not Status.SUCCEEDED:
-            self._unfinished(where, record, found)
-        elif self._has_results(where, record, _key(experiment), found):
-            self._answers(where, record, found[Step.INFERENCE].n_examples)
-            self._scores(where, record, experiment, found[Step.EVALUATION], scores)
+            self._check_unfinished(where, record, steps)
+        elif self._has_results(where, record, _key(experiment), steps):
+            shards = sorted(results.finished_shards(self._store, record.id, Step.INFERENCE))
+            names = [layout.part(record.id, Step.INFERENCE, shard) for shard in shards]
+            folder, n_examples = layout.step_folder(record.id, Step.INFERENCE), steps[Step.INFERENCE].n_examples
+            for _ in self._tables(where, folder, names, n_examples, _AGAIN):
+                pass
+            self._check_scores(where, record, experiment, steps[Step.EVALUATION], scores)
 
-    def _unfinished(self, where: str, record: Workflow, found: dict[Step, StepResult]) -> None:
-        succeeded = all(step in found and found[step].status is Status.SUCCEEDED for step in Step)
+    def _check_unfinished(self, where: str, record: Workflow, steps: dict[Step, StepResult]) -> None:
+        succeeded = all(step in steps and steps[step].status is Status.SUCCEEDED for step in Step)
         if record.status.ended:
             if succeeded:
-                what = f"it is recorded as {record.status}, and all its results are in the store"
-                self._add(where, what, "ws.workflows.resume(…) finds them there; nothing is asked again", "resume")
+                what = f"it is recorded as {record.status}, but all its results are in the store"
+                self._add(where, what, "ws.workflows.resume(…) finds them there, and asks nothing again", "resume")
             return
-        verdict = derive_status(record, found, None, reachable=False, time=now())
+        verdict = derive_status(record, steps, None, reachable=False, time=now())
         if verdict.status.ended:
-            what = f"it is recorded as {record.status}, and has {verdict.status}"
+            what = f"it is recorded as {record.status}, but has {verdict.status}"
             self._add(where, what, "ws.workflows.refresh() records it", "refresh")
         elif record.status is Status.CREATED and now() - record.attempted_at > SUBMISSION_GRACE:
-            what = "it was never handed to the cluster: whoever launched it ended before"
-            self._add(where, what, "ws.workflows.refresh() records it, ws.workflows.resume(…) goes on", "refresh")
+            what = "it was never submitted to the cluster: the process that launched it ended before"
+            self._add(
+                where, what, "ws.workflows.refresh() records it, and ws.workflows.resume(…) submits it", "refresh"
+            )
 
-    def _has_results(self, where: str, record: Workflow, experiment: str, found: dict[Step, StepResult]) -> bool:
-        lacking = [step for step in Step if step not in found or found[step].status is not Status.SUCCEEDED]
-        if not lacking:
+    def _has_results(self, where: str, record: Workflow, experiment: str, steps: dict[Step, StepResult]) -> bool:
+        missing = [step for step in Step if step not in steps or steps[step].status is not Status.SUCCEEDED]
+        if not missing:
             return True
-        name = layout.result(record.id, lacking[0])
-        what = f"it is recorded as succeeded, and {name} is not there or says otherwise"
-        if lacking == [Step.EVALUATION]:
+        name = layout.result(record.id, missing[0])
+        what = f"it is recorded as succeeded, but {name} is missing or says otherwise"
+        if missing == [Step.EVALUATION]:
             self._add(
                 where, what, f"ws.evaluate({experiment!r}), or ws.workflows.retry_failed({experiment!r})", "evaluate"
             )
@@ -190,52 +192,49 @@ class _Inspector:
             )
         return False
 
-    def _answers(self, where: str, record: Workflow, n_examples: int) -> None:
-        shards = sorted(results.finished_shards(self._store, record.id, Step.INFERENCE))
-        names = [layout.part(record.id, Step.INFERENCE, shard) for shard in shards]
-        folder = layout.step_folder(record.id, Step.INFERENCE)
-        for _ in self._tables(where, folder, names, n_examples, _AGAIN):
-            pass
-
-    def _scores(
+    def _check_scores(
         self, where: str, record: Workflow, experiment: Experiment, result: StepResult, recorded: dict[str, float]
     ) -> None:
         if not same_scores(result.scores, recorded):
-            what = "its scores in the database are not those in the store"
-            self._add(where, what, "ws.compare(…) counts from the store; lumigator-nb db backup, then look at the row")
+            what = "its scores in the database differ from those in the store"
+            remedy = "ws.compare(…) uses those of the store; make a copy by lumigator-nb db backup, then check the row"
+            self._add(where, what, remedy)
         if results.finished_shards(self._store, record.id, Step.EVALUATION):
-            return  # from before metrics had folders of their own
+            return  # by an earlier version, in which all metrics shared one folder
         scored = experiment.metrics
         with self._readable(where, layout.spec(record.id), "ws.evaluate(…) writes it again"):
-            # An experiment may have been given more metrics since; one that was loaded from a file has no such spec.
+            # Metrics may have joined the experiment since. A workflow that was loaded from a file has no spec.
             if self._store.exists(layout.spec(record.id)):
                 scored = results.read_spec(self._store, record.id).metrics
         for metric in scored:
-            anew = _anew(record, metric, _key(experiment))
-            with self._readable(where, layout.metric_result(record.id, metric), anew):
-                self._metric(where, record, metric, _key(experiment), result)
+            remedy = (
+                f"ws.store.delete({layout.scores_folder(record.id, metric)!r}), then ws.evaluate({_key(experiment)!r})"
+            )
+            with self._readable(where, layout.metric_result(record.id, metric), remedy):
+                self._check_metric(where, record, metric, _key(experiment), result, remedy)
 
-    def _metric(self, where: str, record: Workflow, metric: MetricSpec, experiment: str, result: StepResult) -> None:
-        found = results.find_metric_result(self._store, record.id, metric)
-        if found is None:
-            what = f"the result of metric {metric.title} is not there"
+    def _check_metric(
+        self, where: str, record: Workflow, metric: MetricSpec, experiment: str, result: StepResult, remedy: str
+    ) -> None:
+        metric_result = results.find_metric_result(self._store, record.id, metric)
+        if metric_result is None:
+            what = f"the result of metric {metric.title} is missing"
             self._add(where, what, f"ws.evaluate({experiment!r}) computes it", "evaluate")
             return
-        if found.error is not None:
+        if metric_result.error is not None:
             return
-        folder, remedy = layout.scores_folder(record.id, metric), _anew(record, metric, experiment)
+        folder = layout.scores_folder(record.id, metric)
         names = [name for name in self._store.list(folder) if name.startswith(f"{folder}/part-")]
         totals = Totals(metric)
         for table in self._tables(where, folder, names, result.n_examples, remedy):
             totals.add(table)
-        wrong = totals.differing(found)
-        if wrong:
-            self._add(where, f"the overall {', '.join(wrong)} is not what the examples' scores come to", remedy)
+        if wrong := totals.differing(metric_result):
+            self._add(where, f"the overall {', '.join(wrong)} does not follow from the examples' scores", remedy)
 
     def _tables(
         self, where: str, folder: str, names: Sequence[str], n_examples: int, remedy: str
     ) -> Iterator[pa.Table]:
-        """Yield the readable files of a step one by one; note which are not, and where rows are missing."""
+        """Yield the readable files of a folder one by one; record those that are damaged, and missing rows."""
         row, lost = 0, False
         for name in names:
             table = None
@@ -245,10 +244,10 @@ class _Inspector:
             if table is None:
                 lost = True
                 continue
-            # After a file that cannot be read, it is not known where the next should go on.
+            # After a file that cannot be read, the first row of the next is unknown.
             row, lost = int(rows[0]) if lost and len(rows) else row, False
             if not np.array_equal(rows, np.arange(row, row + len(rows))):
-                self._add(where, f"{name} should go on with row {row:,}, and does not", remedy)
+                self._add(where, f"{name} should begin with row {row:,}, and does not", remedy)
                 return
             row += len(table)
             yield table
@@ -257,42 +256,38 @@ class _Inspector:
 
     @contextmanager
     def _readable(self, where: str, name: str, remedy: str) -> Iterator[None]:
-        """Note what cannot be read, and go on."""
+        """Record a file that the block cannot read, and go on."""
         try:
             yield
         except NotFoundError:
-            self._add(where, f"{name} is not there", remedy)
+            self._add(where, f"{name} is missing", remedy)
         except StoreUnavailableError as error:
             if not self._store.is_local:
-                raise  # nor would the others be reached
+                raise  # the service does not answer: all other files would be reported too
             self._add(where, error.message, error.hint or remedy)
         except _DAMAGED as error:
-            said = error.message if isinstance(error, LumigatorError) else f"{name} cannot be read: {error}"
-            self._add(where, one_line(said), remedy)
+            message = error.message if isinstance(error, LumigatorError) else f"{name} cannot be read: {error}"
+            self._add(where, one_line(message), remedy)
 
     def _add(self, where: str, what: str, remedy: str, mended_by: Mends = "") -> None:
         self.faults.append(Fault(where, what, remedy, mended_by))
 
 
 def _key(experiment: Experiment) -> str:
-    """What to call it by."""
+    """Return the name by which verbs find the experiment; one that holds a single job is found by its id."""
     return experiment.name if experiment.job_name is None else experiment.id
 
 
-def _anew(record: Workflow, metric: MetricSpec, experiment: str) -> str:
-    return f"ws.store.delete({layout.scores_folder(record.id, metric)!r}), then ws.evaluate({experiment!r})"
-
-
 def _sha256(store: Store, name: str) -> str:
-    found = hashlib.sha256()
     with store.reading(name) as file:
+        digest = hashlib.sha256()
         while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _n_rows(store: Store, name: str, *, whole: bool) -> int:
-    """The rows of a Parquet file; with `whole` all of it is read, which shows what is damaged."""
+    """Return the number of rows of a Parquet file; with `whole` all of it is read, which reveals damage."""
     with results.open_table(store, name) as parquet:
         if whole:
             return sum(len(batch) for batch in parquet.iter_batches(batch_size=4096))
@@ -311,7 +306,7 @@ def _count(database: Database) -> dict[str, int]:
 
 
 def _pages(database: Database, table: type[T]) -> Iterator[list[T]]:
-    """Yield all rows, some at a time, so that neither memory nor a transaction lasts long."""
+    """Yield all rows in pages, which bounds memory and keeps each transaction short."""
     column, last = col(getattr(table, "id")), ""  # noqa: B009 - T has no such attribute for the type checker
     while True:
         with reading(database) as work:
@@ -325,7 +320,7 @@ def _pages(database: Database, table: type[T]) -> Iterator[list[T]]:
 def _surroundings(
     database: Database, workflows: Sequence[Workflow]
 ) -> tuple[dict[str, Experiment], dict[str, dict[str, float]]]:
-    """The experiments by id, and the recorded scores by workflow."""
+    """Return the experiments by id, and the recorded overall scores by workflow."""
     with reading(database) as work:
         ids = {workflow.experiment_id for workflow in workflows}
         experiments = work.session.exec(select(Experiment).where(col(Experiment.id).in_(ids)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ModelAnnotator:
-    """Has a model answer a dataset and makes a new dataset of it."""
+    """Launches a model on a dataset, and creates a new dataset with its predictions as ground truth."""
 
     def __init__(self, experiments: Experiments, workflows: Workflows) -> None:
         self._experiments, self._workflows = experiments, workflows
@@ -30,16 +30,16 @@ class ModelAnnotator:
         options: dict[str, Any],
     ) -> Dataset:
         """See :meth:`Datasets.annotate`."""
-        chosen = Model(model) if isinstance(model, str) else model
-        chosen_task = task or Summarization()
-        title = name or f"{dataset.name}, answered by {chosen.label}"
-        # The same question finds the experiment of a call that was cut off, and goes on with it.
-        asked = digest([dataset.id, chosen_task.model_dump(mode="json"), chosen.fingerprint])[:6]
-        experiment = self._experiments.find(f"{title} ({asked})") or self._experiments.create_unscored(
-            f"{title} ({asked})", dataset=dataset, task=chosen_task
+        model = Model(model) if isinstance(model, str) else model
+        task = task or Summarization()
+        title = name or f"{dataset.name}, answered by {model.label}"
+        # After a call that was interrupted, the same call finds its experiment by this name, and continues it.
+        question = digest([dataset.id, task.model_dump(mode="json"), model.fingerprint])[:6]
+        experiment = self._experiments.find(f"{title} ({question})") or self._experiments.create_unscored(
+            f"{title} ({question})", dataset=dataset, task=task
         )
         wait = {key: options.pop(key) for key in ("timeout", "progress") if key in options}
-        workflows = self._workflows.launch(experiment, [chosen], **options)
+        workflows = self._workflows.launch(experiment, [model], **options)
         workflow = self._workflows.wait(workflows, check=True, **wait)[0]
         frame = datasets.to_pandas(dataset)
         predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
@@ -47,4 +47,4 @@ class ModelAnnotator:
         missing = int(frame["ground_truth"].isna().sum())
         if missing == len(frame):
             raise DatasetError("no example was answered", "look at ws.workflows.logs(…)")
-        return datasets.keep_generated(frame, name=title, model=chosen.label, workflow_id=workflow.id, missing=missing)
+        return datasets.keep_generated(frame, name=title, model=model.label, workflow_id=workflow.id, missing=missing)

@@ -1,4 +1,7 @@
-"""What happens to the records before a workflow is handed over: checked, claimed, begun anew."""
+"""Reservation: what is checked and recorded before a workflow is submitted.
+
+The rows are written first. If the process is killed before the submission, a server or a resume submits them.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from lumigator_nb.specs import Launch, Model, Status, Step, Task, now
 
 
 def launch_options(**options: Any) -> Launch:
+    """Return the options, or raise InvalidInputError for the first one that is out of range."""
     try:
         return Launch(**options)
     except ValidationError as error:
@@ -24,12 +28,19 @@ def launch_options(**options: Any) -> Launch:
 
 
 def checked_models(
-    given: Sequence[str | Model] | str | Model, repeats: int, launch: Launch, *, here: bool
+    models_or_names: Sequence[str | Model] | str | Model, repeats: int, launch: Launch, *, here: bool
 ) -> list[Model]:
-    """Return the models with their repeats; `here` tells whether they work with the packages of this machine."""
-    if isinstance(given, (str, Model)):
-        given = [given]
-    chosen = [Model(model) if isinstance(model, str) else model for model in given]
+    """Return the models with their repeats.
+
+    Args:
+        here: whether workers use the packages of this machine, so that a missing package is an error now.
+
+    Raises:
+        InvalidInputError, MissingExtraError, UnknownModelError: a model cannot work.
+    """
+    if isinstance(models_or_names, (str, Model)):
+        models_or_names = [models_or_names]
+    chosen = [Model(model) if isinstance(model, str) else model for model in models_or_names]
     if not chosen:
         raise InvalidInputError("there is no model to launch", f"providers: {', '.join(models.provider_names())}")
     if repeats < 1:
@@ -42,18 +53,19 @@ def checked_models(
                 raise
         if launch.mode == "batch" and not models.supports_batches(model):
             raise InvalidInputError(f"{model.provider} has no batch service for {model.label!r}", "leave mode='direct'")
-    again = [_repeated(model, repeat) for model in chosen for repeat in range(1, repeats + 1)]
-    return list({model.fingerprint: model for model in again}.values())
+    repeated = [
+        model.model_copy(update={"repeat": repeat, "label": f"{model.label} (repeat {repeat})"})
+        if repeat > 1
+        else model
+        for model in chosen
+        for repeat in range(1, repeats + 1)
+    ]
+    return list({model.fingerprint: model for model in repeated}.values())
 
 
-def _repeated(model: Model, repeat: int) -> Model:
-    if repeat == 1:
-        return model
-    return model.model_copy(update={"repeat": repeat, "label": f"{model.label} (repeat {repeat})"})
-
-
-def check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
-    taken = {workflow.label: workflow.fingerprint for workflow in known}
+def check_labels(chosen: Sequence[Model], existing: Iterable[Workflow]) -> None:
+    """Refuse a label that stands for two different models."""
+    taken = {workflow.label: workflow.fingerprint for workflow in existing}
     for model in chosen:
         if taken.setdefault(model.label, model.fingerprint) != model.fingerprint:
             raise InvalidInputError(
@@ -62,22 +74,21 @@ def check_labels(chosen: Sequence[Model], known: Iterable[Workflow]) -> None:
             )
 
 
-def in_free_slot(model: Model, known: Iterable[Workflow]) -> Model:
-    """Return a model as it can join others: under a label that is free, and told apart from the same one before.
-
-    The same model again is a repeat, whose sampling seed differs.
-    """
-    taken, asked = {each.label for each in known}, {each.fingerprint for each in known}
+def in_free_slot(model: Model, existing: Iterable[Workflow]) -> Model:
+    """Return the model with a free label; if the experiment has it already, as a repeat with another sampling seed."""
+    labels = {workflow.label for workflow in existing}
+    fingerprints = {workflow.fingerprint for workflow in existing}
     number, label = 2, model.label
-    while label in taken:
+    while label in labels:
         label, number = f"{model.label} ({number})", number + 1
     repeat = model.repeat
-    while model.model_copy(update={"repeat": repeat}).fingerprint in asked:
+    while model.model_copy(update={"repeat": repeat}).fingerprint in fingerprints:
         repeat += 1
     return model.model_copy(update={"label": label, "repeat": repeat})
 
 
 def check_prompts(chosen: Sequence[Model], task: Task) -> None:
+    """Refuse models without a prompt if the task needs one."""
     for model in chosen:
         if task.kind == "text_generation" and not (model.worded(task).prompt or "").strip():
             raise InvalidInputError(
@@ -90,11 +101,12 @@ def claim(
     experiment: Experiment,
     model: Model,
     launch: Launch,
-    known: Circumstances,
+    circumstances: Circumstances,
     *,
     description: str = "",
 ) -> Workflow:
-    return add(work, draft(experiment, model, launch, description), known, tuple(Step))
+    """Add the workflow of a model to an experiment."""
+    return add(work, draft(experiment, model, launch, description), circumstances, tuple(Step))
 
 
 def draft(experiment: Experiment, model: Model, launch: Launch, description: str = "") -> Workflow:
@@ -105,22 +117,23 @@ def draft(experiment: Experiment, model: Model, launch: Launch, description: str
     )  # fmt: skip
 
 
-def add(work: UnitOfWork, workflow: Workflow, known: Circumstances, listed: Sequence[Step]) -> Workflow:
-    """Add a workflow with its jobs; `listed` are the steps that are jobs that were asked for."""
-    workflow.provenance = known.of(workflow)
+def add(work: UnitOfWork, workflow: Workflow, circumstances: Circumstances, listed: Sequence[Step]) -> Workflow:
+    """Add a workflow with its jobs; `listed` are the steps that lists of jobs show."""
+    workflow.provenance = circumstances.of(workflow)
     work.workflows.add(workflow)
     for step in Step:
         job = Job(workflow_id=workflow.id, step=step, listed=step in listed)
         if job.listed and len(listed) == 1:
-            job.id = workflow.id  # the only one that anybody asks after goes by the name that the cluster knows
+            job.id = workflow.id  # Lumigator's SDK polls Ray itself with the id of the job
         work.session.add(job)
     return workflow
 
 
-def begin_attempt(work: UnitOfWork, workflow: Workflow, known: Circumstances) -> None:
+def begin_attempt(work: UnitOfWork, workflow: Workflow, circumstances: Circumstances) -> None:
+    """Record that a new attempt of the workflow begins."""
     workflow.attempt += 1
     workflow.status, workflow.error, workflow.stale = Status.CREATED, None, False
     workflow.attempted_at, workflow.finished_at = now(), None
-    workflow.provenance = known.of(workflow)
+    workflow.provenance = circumstances.of(workflow)
     for job in work.jobs.of_workflows([workflow.id]):
         job.status, job.error = Status.CREATED, None

@@ -1,4 +1,7 @@
-"""Who goes to the cluster at once, who waits, and that somebody is there who lets in those who wait."""
+"""Admission control: submit up to `limit` workflows, queue the rest in the store, and keep one dispatcher running.
+
+The dispatcher is a Ray job, so that the queue moves on although no process of the user is running.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ LOOK_EVERY_S = 10.0
 
 
 def store_arguments(store: Store) -> list[str]:
-    """What a job is told about where the store is, besides its address."""
+    """Return the arguments, besides the address, by which a Ray job finds the store."""
     spec = store.spec
     endpoint = ["--endpoint-url", spec.endpoint_url] if spec.endpoint_url else []
     style = [] if spec.path_style is None else ["--path-style" if spec.path_style else "--no-path-style"]
@@ -31,10 +34,13 @@ def store_arguments(store: Store) -> list[str]:
 
 
 class Dispatching:
-    """Holds a cluster to so many workflows at a time; the others wait in the store.
+    """Limits how many workflows a cluster has at a time; the others wait in a queue in the store.
 
     Args:
-        limit: workflows that the cluster may have at once.
+        limit: workflows that the cluster may have at the same time.
+
+    Attributes:
+        queue: the waiting workflows.
     """
 
     def __init__(self, database: Database, store: Store, cluster: Cluster, limit: int) -> None:
@@ -44,7 +50,7 @@ class Dispatching:
         self._looked_at = float("-inf")
 
     def room(self, wanted: int) -> int:
-        """Return how many of so many workflows may go to the cluster at once; none while others wait.
+        """Return how many of `wanted` workflows may be submitted now; 0 while others are queued.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
@@ -55,11 +61,11 @@ class Dispatching:
             recorded = work.workflows.count(col(Workflow.status).in_([Status.PENDING, Status.RUNNING]))
         if recorded + wanted <= self._limit:
             return wanted
-        # Some of them may have ended without anybody having looked.
+        # Some of them may have ended without a refresh having recorded it, so ask the cluster.
         return max(0, self._limit - under_way(self._cluster).total())
 
     def put(self, workflows: Sequence[Workflow], jobs: Sequence[dict[str, Any]]) -> None:
-        """Have workflows wait, in the order given."""
+        """Queue workflows with their Ray jobs, in this order."""
         self.queue.put([
             Waiting(
                 submission_id=workflow.submission_id,
@@ -72,11 +78,11 @@ class Dispatching:
         ])  # fmt: skip
 
     def places(self) -> dict[str, int]:
-        """Return how many are before each of those that wait, by submission id."""
-        return {each.submission_id: place for place, each in enumerate(in_turn(self.queue.waiting(), {}))}
+        """Return how many workflows are before each queued one, by submission id."""
+        return {waiting.submission_id: place for place, waiting in enumerate(in_turn(self.queue.waiting(), {}))}
 
     def ensure(self) -> None:
-        """Have a dispatcher at work while anybody waits; a local head is started for it.
+        """Start a dispatcher if workflows are queued and none is running; this may start a local head.
 
         Raises:
             UnavailableError: store or cluster does not answer.
@@ -84,15 +90,20 @@ class Dispatching:
         if not self.queue.ids():
             return
         jobs, ending = self._cluster.jobs(), self.queue.ending()
-        mine = {name: job for name, job in jobs.items() if name.startswith(self._prefix)}
-        at_work = (name for name, job in mine.items() if job.status in (Status.PENDING, Status.RUNNING))
-        if any(name not in ending for name in at_work):
+        dispatchers = {name: job for name, job in jobs.items() if name.startswith(self._prefix)}
+        running = (name for name, job in dispatchers.items() if job.status in (Status.PENDING, Status.RUNNING))
+        # One that has announced its end may have looked at the queue for the last time.
+        if any(name not in ending for name in running):
             return
-        last = max((int(name.removeprefix(self._prefix)) for name in mine), default=0)
+        # Ray never accepts an id twice; if two processes start the next one at the same time, one of them is refused.
+        last = max((int(name.removeprefix(self._prefix)) for name in dispatchers), default=0)
         self._start(f"{self._prefix}{last + 1}")
 
     def look(self) -> None:
-        """As :meth:`ensure`, every now and then, where the cluster is running; whoever looks next does it otherwise."""
+        """Call :meth:`ensure` at most every `LOOK_EVERY_S` seconds, and only if the cluster is running.
+
+        If it fails, the next refresh tries again.
+        """
         if time.monotonic() - self._looked_at < LOOK_EVERY_S:
             return
         self._looked_at = time.monotonic()
@@ -101,7 +112,7 @@ class Dispatching:
                 self.ensure()
 
     def _start(self, name: str) -> None:
-        # The local head is on loopback for its jobs, too; another's address may be another one inside.
+        # The address of a remote cluster may differ inside it; the local head is on loopback for its Ray jobs too.
         self._cluster.start()
         here = ["--address", self._cluster.address or ""] if self._cluster.head else []
         with self._cluster.together():

@@ -1,4 +1,4 @@
-"""What asking models would cost, told before it is paid."""
+"""Estimates of what asking models costs, before anything is paid."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Estimate:
-    """What asking one model would take.
+    """What asking one model takes.
 
     Attributes:
         model: its label.
-        examples: in all; `to_ask` of them are not in the store yet.
+        examples: number of all examples; `to_ask` of them are not in the answer cache.
         prompt_tokens, completion_tokens: expected for those.
-        dollars: expected; `dollars_at_most` where every answer is as long as `max_new_tokens` allows. None: no price.
+        dollars: expected cost, and `dollars_at_most` if every answer is as long as `max_new_tokens` allows. None if
+            the model has no price.
         basis: "count", or "pilot of n".
     """
 
@@ -54,15 +55,15 @@ def estimate(
     *,
     ground_truth: Sequence[str | None] | None = None,
 ) -> Estimate:
-    """Return what a model would take to answer examples; nothing is asked, and no workspace is needed.
+    """Return what it takes to have a model answer examples; nothing is asked, and no workspace is needed.
 
-    Tokens are counted from the length of the prompts, answers taken to be as long as the ground truth where there is
-    some, and else as long as they may be.
+    Prompt tokens are estimated from the length of the prompts. An answer is expected to be as long as the ground truth
+    or, without ground truth, as long as `max_new_tokens` allows.
     """
-    chosen = Model(model) if isinstance(model, str) else model
-    conversation = Conversation(chosen.worded(task or Summarization()))
+    model = Model(model) if isinstance(model, str) else model
+    conversation = Conversation(model.worded(task or Summarization()))
     truths = ground_truth or [None] * len(examples)
-    count = _Count(chosen)
+    count = _Count(model)
     for row, (example, truth) in enumerate(zip(examples, truths, strict=True)):
         count.add(conversation.request(Example(row, example)), truth)
     return count.result(len(examples))
@@ -79,77 +80,84 @@ def of_experiment(
 ) -> pd.DataFrame:
     """Return one row per model; see :meth:`Workflows.estimate`."""
     if pilot < 0:
-        raise InvalidInputError(f"pilot counts examples, got {pilot}")
-    found, launch, pilots = [], Launch(), Budget(budget)
+        raise InvalidInputError(f"pilot must be a number of examples, 0 or more, got {pilot}")
+    estimates, launch, pilots = [], Launch(), Budget(budget)
     for model in chosen:
         with submitter.keys_in_environment(model):
             rows = _Rows(store, dataset, model, model.worded(experiment.task), submitter.redact)
-            asked: list[tuple[Request, Prediction]] = []
+            answered: list[tuple[Request, Prediction]] = []
             if pilot and models.keeps_answers(model) and models.price_of(model):
-                asked = _ask_pilot(rows, model, pilot, launch, pilots)
-            found.append(_of_model(rows, model, asked))
-    frame = pd.DataFrame([vars(each) for each in found])
+                answered = _ask_pilot(rows, model, pilot, launch, pilots)
+            estimates.append(_of_model(rows, model, answered))
+    frame = pd.DataFrame([vars(estimate) for estimate in estimates])
+    # Columns of None alone would be of type object.
     return frame.astype({"dollars": "float64", "dollars_at_most": "float64"})
 
 
 class _Count:
-    """Adds up what requests take."""
+    """Adds up the tokens and the cost of requests."""
 
     def __init__(self, model: Model) -> None:
         self._model, self._price = model, models.price_of(model)
         self._longest = model.generation.max_new_tokens
-        self.asked = self.prompt_tokens = self.completion_tokens = 0
+        self.n_requests = self.prompt_tokens = self.completion_tokens = 0
 
     def add(self, request: Request, truth: str | None) -> None:
-        self.asked += 1
-        self.prompt_tokens += sum(models.about_tokens(turn["content"]) + 4 for turn in request.messages)
+        self.n_requests += 1
+        self.prompt_tokens += _about_prompt_tokens(request)
         expected = models.about_tokens(truth) if truth else self._longest
         self.completion_tokens += min(self._longest, expected)
 
     def result(self, examples: int, pilot: Sequence[tuple[Request, Prediction]] = ()) -> Estimate:
         prompt, completion, cached = self.prompt_tokens, self.completion_tokens, (0.0, 0.0)
-        measured = [(request, each) for request, each in pilot if each.prompt_tokens and each.completion_tokens]
+        measured = [(request, answer) for request, answer in pilot if answer.prompt_tokens and answer.completion_tokens]
         if measured:
-            guessed = sum(
-                models.about_tokens(turn["content"]) + 4 for request, _ in measured for turn in request.messages
+            # The pilot's tokens correct the guess for prompts, and their mean replaces that for answers.
+            answers = [answer for _, answer in measured]
+            guess = sum(_about_prompt_tokens(request) for request, _ in measured)
+            used = sum(answer.prompt_tokens or 0 for answer in answers)
+            prompt = round(prompt * used / guess)
+            completion = round(
+                self.n_requests * sum(answer.completion_tokens or 0 for answer in answers) / len(answers)
             )
-            prompt = round(prompt * sum(each.prompt_tokens or 0 for _, each in measured) / guessed)
-            completion = round(self.asked * sum(each.completion_tokens or 0 for _, each in measured) / len(measured))
-            cached = _cached_shares([each for _, each in measured])
+            read = sum(answer.cache_read_tokens or 0 for answer in answers)
+            written = sum(answer.cache_write_tokens or 0 for answer in answers)
+            cached = read / used, written / used
         return Estimate(
             model=self._model.label,
             examples=examples,
-            to_ask=self.asked,
+            to_ask=self.n_requests,
             prompt_tokens=prompt,
             completion_tokens=completion,
             dollars=self._dollars(prompt, completion, cached),
-            dollars_at_most=self._dollars(prompt, self.asked * self._longest, None),
+            dollars_at_most=self._dollars(prompt, self.n_requests * self._longest, None),
             basis=f"pilot of {len(measured)}" if measured else "count",
         )
 
     def _dollars(self, prompt: int, completion: int, cached: tuple[float, float] | None) -> float | None:
-        """What that many tokens cost; `cached` None: at most."""
-        if self._price is None or not self.asked:
+        """Return the cost of these tokens.
+
+        Args:
+            cached: shares of the prompts' tokens that the provider reads from its prompt cache, and that it writes to
+                it; None for the highest possible cost.
+        """
+        if self._price is None or not self.n_requests:
             return None if self._price is None else 0.0
-        # One question at a time, since some prices depend on how long a prompt is.
-        each, answer = prompt / self.asked, completion / self.asked
+        # The price of a mean request times their number, since some prices depend on the length of a prompt.
+        prompt_length, answer_length = prompt / self.n_requests, completion / self.n_requests
         if cached is None:
-            return self.asked * models.highest(self._price, each, answer)
-        return self.asked * self._price(each, answer, *(share * each for share in cached))
+            return self.n_requests * models.highest(self._price, prompt_length, answer_length)
+        return self.n_requests * self._price(prompt_length, answer_length, *(share * prompt_length for share in cached))
 
 
-def _cached_shares(answers: Sequence[Prediction]) -> tuple[float, float]:
-    """The shares of the prompts' tokens that the provider took from its prompt cache, and that it put there."""
-    asked = sum(each.prompt_tokens or 0 for each in answers)
-    read, written = (
-        sum(getattr(each, name) or 0 for each in answers) for name in ("cache_read_tokens", "cache_write_tokens")
-    )
-    return read / asked, written / asked
+def _about_prompt_tokens(request: Request) -> int:
+    # Chat formats add about four tokens to each message, such as its role.
+    return sum(models.about_tokens(turn["content"]) + 4 for turn in request.messages)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What a workflow would ask about each example, as it would ask it."""
+    """The requests that a workflow would send for the examples of a dataset."""
 
     store: Store
     dataset: Dataset
@@ -158,7 +166,7 @@ class _Rows:
     redact: Redactor
 
     def requests(self) -> Iterator[tuple[Request, str | None]]:
-        """Each question with its ground truth; a row that the template cannot be filled in with is not asked."""
+        """Yield each request with its ground truth; a row that does not fill the template is left out."""
         conversation = Conversation(self.task)
         repeats = Repeats() if models.draws_answers(self.model) else None
         path, sample = layout.examples(self.dataset.id), self.dataset.sample
@@ -192,20 +200,20 @@ def _kept_answers(store: Store, model: Model) -> Answers | None:
     try:
         return open_answers(store, model, Launch(), "estimate")
     except UnavailableError:
-        # Which weights a name stands for cannot be asked now, so nothing is known to be answered.
+        # The key of the answers contains the model's revision, which cannot be looked up now.
         return None
 
 
 def _ask_pilot(
     rows: _Rows, model: Model, pilot: int, launch: Launch, budget: Budget
 ) -> list[tuple[Request, Prediction]]:
-    """Have a model answer examples drawn at random, as far as the budget of all pilots goes."""
+    """Ask a model examples drawn at random, within the budget that all pilots share."""
     n = rows.dataset.n_examples
     drawn = set(random.Random(0).sample(range(n), min(pilot, n)))  # noqa: S311
     answered: list[tuple[Request, Prediction]] = []
     owner = f"pilot-{uuid.uuid4().hex[:8]}"
     with (
-        suppress(BudgetReachedError),  # the estimate rests on fewer answers then, and says so
+        suppress(BudgetReachedError),  # then the estimate uses fewer answers, as its `basis` says
         CachedAsker(rows.store, launch, owner, rows.redact, budget) as ask,
     ):
         requests = [request for request, _ in rows.requests() if request.row in drawn]

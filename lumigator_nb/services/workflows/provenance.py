@@ -1,8 +1,8 @@
-"""Where a result comes from: who launched it, when, on what data, with what code, and what the worker used.
+"""Provenance of a result: who launched it, when, on which data, with which code, and what the worker used.
 
-What the launching process knows is written into :attr:`Workflow.provenance` at each attempt; what only the worker
-knows (the model's revision, the device, versions on the cluster) is in the details of the jobs. :func:`of` joins both.
-No secret, variable of the environment or path of this machine is part of it.
+The launching process writes what it knows into :attr:`Workflow.provenance` at each attempt. What only the worker knows
+(the model's revision, the device, versions on the cluster) is in the details of the jobs. :func:`of` joins both.
+Neither holds a secret, an environment variable or a path of this machine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lumigator_nb._version import __version__
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.record_views import TALLIED, shown_options, without_secrets
-from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow, key_of
+from lumigator_nb.database.records import Dataset, Experiment, Workflow, key_of
 from lumigator_nb.display import render
-from lumigator_nb.display.html import clipped, fragment, table, tag, unfolding
+from lumigator_nb.display.html import clipped, fragment, table, tag
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.text import MISSING, one_line
 from lumigator_nb.engine import steps
@@ -33,7 +33,7 @@ from lumigator_nb.specs import Model, Step, Task, digest, now
 GIT_TIMEOUT_S = 2.0
 MOST_EARLIER = 20
 
-# Of what the worker noted, what counts answers or says how fast they came, and not by what.
+# Details of a job that count answers or say how fast they came, and so are no provenance.
 _COUNTS = TALLIED | {
     "shards_reused", "retries", "most_at_once", "n_scored", "unscored", "n_empty", "failed_metrics", "priced",
     "traceback",
@@ -42,18 +42,18 @@ _COUNTS = TALLIED | {
 
 @dataclass(frozen=True)
 class Provenance(Rendered):
-    """Where the result of a workflow comes from. What was not noted at the time is missing, never guessed.
+    """Where the result of a workflow comes from. What was not recorded at the time is missing, never guessed.
 
     Attributes:
         workflow: `id`, `label`, `experiment`, `attempt` (the latest), `status`.
         launch: `user`, `host`, `when` (UTC, ISO 8601) of the latest attempt.
         git: of the folder it was launched from: `commit`, `branch`, `dirty` (whether tracked files were changed),
-            `remote`; empty where that was no repository.
+            `remote`; empty if that was not a repository.
         dataset: `id`, `name`, `version`, `content_hash` (of the upload), `data_hash` (of the normalised file); and
-            `sample` (`n`, `of`, `seed`) where only some of its rows were used.
+            `sample` (`n`, `of`, `seed`) if only some of its rows were used.
         asked: `model` (provider/name), `fingerprint`, `prompt` (hash of the task), `seed`, and the model's settings.
-        versions: of Python, the platform and packages where it was launched.
-        inference, evaluation: what the worker noted of either step: revision, device, versions there.
+        versions: of Python, the platform and packages in the launching process.
+        inference, evaluation: what the worker recorded for the step: revision, device, versions there.
         metrics: signature of each metric by its title.
         earlier: the launches of earlier attempts, oldest first.
     """
@@ -76,7 +76,7 @@ class Provenance(Rendered):
 
 @dataclass(frozen=True)
 class Change:
-    """Something that is not as it was; None where it was not noted."""
+    """A fact that is not what it was; `what` names it."""
 
     what: str
     before: Any
@@ -84,46 +84,52 @@ class Change:
 
 
 class Circumstances:
-    """What a launch writes down, asked once for all workflows of it."""
+    """What a launch records, collected once for all of its workflows.
+
+    Args:
+        subjects: each experiment with its dataset, by the experiment's id.
+    """
 
     def __init__(self, subjects: Mapping[str, tuple[Experiment, Dataset]]) -> None:
         self._subjects = subjects
         self._launch = {"user": _user(), "host": socket.gethostname(), "when": now().isoformat(timespec="seconds")}
         self._git = git_state()
+        # Looking up versions takes longer than all else, and the models of one provider have the same.
         self._versions: dict[tuple[str, str, str], dict[str, str]] = {}
 
     def of(self, workflow: Workflow) -> dict[str, Any]:
-        """Return what is to be recorded of the workflow's current attempt; earlier ones are kept in short."""
+        """Return what to record of the workflow's current attempt, with its launches before in short."""
         experiment, dataset = self._subjects[workflow.experiment_id]
-        noted = {
+        model, previous = workflow.model, workflow.provenance
+        key = experiment.id, model.provider, str(model.options.get("import"))
+        if key not in self._versions:
+            self._versions[key] = versions_here(model, experiment)
+        earlier = [*previous.get("earlier", ())]
+        if "launch" in previous:
+            fields = ("attempt", "launch", "git", "versions")
+            earlier.append({name: previous[name] for name in fields if previous.get(name)})
+        record = {
             "attempt": workflow.attempt,
             "launch": self._launch,
             "git": self._git,
             "dataset": _dataset(dataset),
-            "asked": steps.without_home(_asked(workflow.model, experiment.task)),
-            "versions": self._versions_of(workflow.model, experiment),
-            "earlier": _earlier(workflow.provenance),
+            "asked": steps.without_home(_asked(model, experiment.task)),
+            "versions": self._versions[key],
+            "earlier": earlier[-MOST_EARLIER:],
         }
-        return {name: value for name, value in noted.items() if value}
-
-    def _versions_of(self, model: Model, experiment: Experiment) -> dict[str, str]:
-        """To look them up takes longer than all else, and they are the same for all models of a provider."""
-        key = experiment.id, model.provider, str(model.options.get("import"))
-        if key not in self._versions:
-            self._versions[key] = versions_here(model, experiment)
-        return self._versions[key]
+        return {name: value for name, value in record.items() if value}
 
 
 def circumstances(database: Database, experiment_ids: Collection[str]) -> Circumstances:
-    """Return what launches in these experiments write down; asks git, so no transaction should be open meanwhile."""
+    """Return what launches in these experiments record; it asks git, so no transaction should be open meanwhile."""
     with reading(database) as work:
-        experiments = [work.experiments.get(each) for each in set(experiment_ids)]
-        subjects = {each.id: (each, work.data_of(each)) for each in experiments}
+        experiments = [work.experiments.get(key) for key in set(experiment_ids)]
+        subjects = {experiment.id: (experiment, work.data_of(experiment)) for experiment in experiments}
     return Circumstances(subjects)
 
 
 def of(database: Database, workflow: Workflow | str) -> Provenance:
-    """Return where a workflow's result comes from, as it is recorded now.
+    """Return the provenance of a workflow's result, from what is recorded now.
 
     Args:
         workflow: record or id.
@@ -135,20 +141,67 @@ def of(database: Database, workflow: Workflow | str) -> Provenance:
     with reading(database) as work:
         record = work.workflows.find(key)
         if record is None:
-            raise NotFoundError("workflow", key, "ws.workflows.list() shows those that are there")
+            raise NotFoundError("workflow", key, "ws.workflows.list() shows all workflows")
         experiment = work.experiments.get(record.experiment_id)
         dataset = work.data_of(experiment)
         jobs = {job.step: job for job in work.jobs.of_workflows([record.id])}
-    return _joined(record, experiment, dataset, jobs)
+    launched = record.provenance
+    # Jobs that earlier versions recorded may name the home folder.
+    details = {step: steps.without_home(jobs[step].details) if step in jobs else {} for step in Step}
+    signatures = details[Step.EVALUATION].pop("signatures", {})
+    inference, evaluation = (
+        {name: value for name, value in facts.items() if name not in _COUNTS and value not in (None, "", [], {})}
+        for facts in details.values()
+    )
+    return Provenance(
+        workflow={
+            "id": record.id,
+            "label": steps.without_home(record.label),
+            "experiment": experiment.name,
+            "attempt": record.attempt,
+            "status": str(record.status),
+        },
+        launch=launched.get("launch", {}),
+        git=launched.get("git", {}),
+        # Neither changes after the launch: for a launch of an earlier version, the rows of today say it too.
+        dataset={**_dataset(dataset), **launched.get("dataset", {})},
+        asked={**_asked(record.model, experiment.task), **launched.get("asked", {})},
+        versions=launched.get("versions", {}),
+        inference=inference,
+        evaluation=evaluation,
+        metrics=dict(signatures),
+        earlier=tuple(launched.get("earlier", ())),
+    )
 
 
 def changes(before: Provenance, after: Provenance) -> tuple[Change, ...]:
     """Return what may have changed answers or scores: data, question, model, device, versions, code, host.
 
-    Names, times and people do not count. What only one of the two noted is no change.
+    Names, times and people do not count, and neither does a fact that only one of the two has.
     """
-    old, new = dict(_comparable(before)), dict(_comparable(after))
+    old, new = _decisive(before), _decisive(after)
     return tuple(Change(what, old[what], new[what]) for what in old if what in new and old[what] != new[what])
+
+
+def _decisive(provenance: Provenance) -> dict[str, Any]:
+    """Return the facts that may change answers or scores, by a name that a reader understands."""
+    facts = {
+        f"{prefix}{name}": section[name]
+        for prefix, section, names in (
+            ("dataset ", provenance.dataset, ("content_hash", "data_hash", "sample")),
+            ("", provenance.asked, ("prompt",)),
+            ("signature of ", provenance.metrics, provenance.metrics),
+            ("git ", provenance.git, ("commit", "dirty")),
+            ("", provenance.launch, ("host",)),
+            # The worker's versions, below, replace these: it is the worker that computes.
+            ("", provenance.versions, provenance.versions),
+        )
+        for name in names
+        if name in section
+    }
+    for step in (provenance.evaluation, provenance.inference):
+        facts |= {**step.get("versions", {}), **{name: value for name, value in step.items() if name != "versions"}}
+    return facts
 
 
 def versions_here(model: Model, experiment: Experiment) -> dict[str, str]:
@@ -164,27 +217,28 @@ def git_state() -> dict[str, Any]:
         return {}
     lines = status.splitlines()
     heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch.") and line.count(" ") > 1)
-    found = {
-        "commit": _unless("(initial)", heads.get("branch.oid")),
-        "branch": _unless("(detached)", heads.get("branch.head")),
+    state = {
+        "commit": heads.get("branch.oid"),
+        "branch": heads.get("branch.head"),
         "dirty": any(not line.startswith("#") for line in lines),
         "remote": public_address(_git("config", "--get", "remote.origin.url") or ""),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    # So git writes it if there is no commit yet, or no branch.
+    return {name: value for name, value in state.items() if value not in (None, "(initial)", "(detached)")}
 
 
 def public_address(remote: str) -> str | None:
-    """Return a remote's address without user, password and parameters; None for a folder, which says who and where."""
+    """Return a remote's address without user, password and parameters; None for a folder, which may name the user."""
     address = remote.strip()
     if re.match(r"(?!file:)[\w+.-]{2,}://", address, re.IGNORECASE):
         return without_secrets(address)
-    # git@host:path, as ssh takes it; one letter before the colon is a drive.
-    found = re.fullmatch(r"(?:[^/\\\s]*@)?([\w.-]{2,}:[^\\\s:@?#]+)", address)
-    return found[1] if found and not address.lower().startswith("file:") else None
+    # git@host:path, as ssh accepts it; a single letter before the colon is a drive of Windows.
+    match = re.fullmatch(r"(?:[^/\\\s]*@)?([\w.-]{2,}:[^\\\s:@?#]+)", address)
+    return match[1] if match and not address.lower().startswith("file:") else None
 
 
 def _git(*arguments: str) -> str | None:
-    # No lock that would disturb the user's own git, and no program that a repository's settings name.
+    # Take no lock that would disturb the user's own git, and run no program that the repository's settings name.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     try:
         done = subprocess.run(
@@ -196,20 +250,16 @@ def _git(*arguments: str) -> str | None:
 
 
 def _user() -> str | None:
-    # It raises ImportError, KeyError or OSError, by platform and version of Python, where nobody has the user's number.
+    # For a user whom the system does not know it raises ImportError, KeyError or OSError, by version and platform.
     with suppress(Exception):
         return getpass.getuser()
     return None
 
 
-def _unless(special: str, text: str | None) -> str | None:
-    return None if text == special else text
-
-
 def _dataset(dataset: Dataset) -> dict[str, Any]:
-    found = dataset.model_dump(include={"id", "name", "version", "content_hash", "data_hash"})
-    known = {name: found[name] for name in ("id", "name", "version", "content_hash", "data_hash") if found[name]}
-    return known if dataset.sample is None else {**known, "sample": dataset.sample.model_dump(mode="json")}
+    fields = dataset.model_dump(include={"id", "name", "version", "content_hash", "data_hash"})
+    facts = {name: value for name, value in fields.items() if value}
+    return facts if dataset.sample is None else {**facts, "sample": dataset.sample.model_dump(mode="json")}
 
 
 def _asked(model: Model, task: Task) -> dict[str, Any]:
@@ -230,60 +280,6 @@ def _asked(model: Model, task: Task) -> dict[str, Any]:
     }
 
 
-def _earlier(before: Mapping[str, Any]) -> list[dict[str, Any]]:
-    kept = [*before.get("earlier", ())]
-    if "launch" in before:
-        kept.append({name: before[name] for name in ("attempt", "launch", "git", "versions") if before.get(name)})
-    return kept[-MOST_EARLIER:]
-
-
-def _joined(record: Workflow, experiment: Experiment, dataset: Dataset, jobs: Mapping[Step, Job]) -> Provenance:
-    noted = record.provenance
-    # What earlier versions noted may name the home folder.
-    inference, evaluation = (steps.without_home(jobs[step].details) if step in jobs else {} for step in Step)
-    return Provenance(
-        workflow={
-            "id": record.id,
-            "label": steps.without_home(record.label),
-            "experiment": experiment.name,
-            "attempt": record.attempt,
-            "status": str(record.status),
-        },
-        launch=noted.get("launch", {}),
-        git=noted.get("git", {}),
-        # Neither changes after the launch, so that rows tell it too where nothing was noted yet.
-        dataset={**_dataset(dataset), **noted.get("dataset", {})},
-        asked={**_asked(record.model, experiment.task), **noted.get("asked", {})},
-        versions=noted.get("versions", {}),
-        inference=_without_counts(inference),
-        evaluation=_without_counts({name: value for name, value in evaluation.items() if name != "signatures"}),
-        metrics=dict(evaluation.get("signatures", {})),
-        earlier=tuple(noted.get("earlier", ())),
-    )
-
-
-def _without_counts(details: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in details.items() if name not in _COUNTS and value not in (None, "", [], {})}
-
-
-def _comparable(known: Provenance) -> Iterator[tuple[str, Any]]:
-    """What may matter, by a name that a reader understands; the same from one provenance to the next."""
-    yield from (
-        (f"dataset {name}", known.dataset[name])
-        for name in ("content_hash", "data_hash", "sample")
-        if name in known.dataset
-    )
-    yield from ((name, known.asked[name]) for name in ("prompt",) if name in known.asked)
-    yield from ((f"signature of {title}", text) for title, text in known.metrics.items())
-    yield from ((f"git {name}", known.git[name]) for name in ("commit", "dirty") if name in known.git)
-    yield from ((name, known.launch[name]) for name in ("host",) if name in known.launch)
-    # Versions of where the work was done; those of where it was launched only where the worker noted none.
-    yield from known.versions.items()
-    for section in (known.evaluation, known.inference):
-        yield from section.get("versions", {}).items()
-        yield from ((name, value) for name, value in section.items() if name != "versions")
-
-
 _SECTIONS = {
     "launch": "Launched",
     "git": "Git",
@@ -294,68 +290,37 @@ _SECTIONS = {
     "evaluation": "Evaluation",
     "metrics": "Metrics",
 }
-_VERBATIM = ("lumigator_nb",)
 _HASH_LENGTH = 16
 
 
-@render.as_text.register
-def _as_text(provenance: Provenance) -> str:
-    """Return where a result comes from as aligned lines, section by section."""
-    lines = [_title(provenance)]
-    for heading, facts in _sections(provenance):
-        lines.append(f"  {heading}")
-        width = max(len(label) for label, _ in facts)
-        lines += [f"    {label:<{width}}  {one_line(text)}" for label, text in facts]
-    return "\n".join(lines)
-
-
-@render.as_html.register
-def _as_html(provenance: Provenance) -> str:
-    """Return where a result comes from as tables that unfold."""
-    parts = [
-        unfolding(
-            heading, table(["What", "Value"], [[label, clipped(text)] for label, text in facts]), open_=number < 4
-        )
-        for number, (heading, facts) in enumerate(_sections(provenance))
-    ]
-    return fragment(tag("div", _title(provenance), class_="lm-title"), *parts)
-
-
-def _title(provenance: Provenance) -> str:
-    known = provenance.workflow
-    return f"Provenance of {one_line(known['label'])} in {one_line(known['experiment'])}"
-
-
-def _sections(provenance: Provenance) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def _rows(provenance: Provenance) -> list[tuple[str, str, str]]:
+    """Return section, fact and value; the section stands in its first row only."""
+    rows: list[tuple[str, str, str]] = []
     for name, heading in _SECTIONS.items():
-        section = getattr(provenance, name)
-        facts = list(_facts({"versions": section} if name in ("versions", "metrics") else section))
-        if facts:
-            yield heading, facts
-    if provenance.earlier:
-        yield "Earlier", [(f"attempt {each.get('attempt', '?')}", _launch(each)) for each in provenance.earlier]
+        # Names of packages and metrics are shown as they are written.
+        facts = _facts(getattr(provenance, name), verbatim=name in ("versions", "metrics"))
+        rows += [("" if index else heading, *fact) for index, fact in enumerate(facts)]
+    for index, attempt in enumerate(provenance.earlier):
+        launch, version = attempt.get("launch", {}), attempt.get("versions", {}).get("lumigator_nb")
+        parts = [launch.get("when"), launch.get("user"), launch.get("host"), version and f"lumigator_nb {version}"]
+        text = ", ".join(str(part) for part in parts if part)
+        rows.append(("" if index else "Earlier", f"attempt {attempt.get('attempt', '?')}", text))
+    return rows
 
 
-def _facts(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _facts(section: Mapping[str, Any], prefix: str = "", *, verbatim: bool = False) -> Iterator[tuple[str, str]]:
     for name, value in section.items():
-        label = before + (name if name in _VERBATIM else name.replace("_", " "))
+        label = prefix + (name if verbatim or name == "lumigator_nb" else name.replace("_", " "))
         if name == "versions":
-            yield from ((package, str(number)) for package, number in value.items())
+            yield from _facts(value, verbatim=True)
         elif isinstance(value, Mapping):
             yield from _facts(value, f"{label} ")
         else:
             yield label, value_text(value)
 
 
-def _launch(earlier: Mapping[str, Any]) -> str:
-    known = earlier.get("launch", {})
-    version = earlier.get("versions", {}).get("lumigator_nb")
-    parts = [known.get("when"), known.get("user"), known.get("host"), f"lumigator_nb {version}" if version else None]
-    return ", ".join(str(part) for part in parts if part)
-
-
 def value_text(value: object) -> str:
-    """Return a noted value as text; a long hash by its beginning."""
+    """Return a recorded value as text; a long hash by its beginning."""
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -365,3 +330,24 @@ def value_text(value: object) -> str:
     text = str(value)
     is_hash = len(text) in (40, 64) and all(letter in "0123456789abcdef" for letter in text)
     return f"{text[:_HASH_LENGTH]}…" if is_hash else text
+
+
+def _title(provenance: Provenance) -> str:
+    workflow = provenance.workflow
+    return f"Provenance of {one_line(workflow['label'])} in {one_line(workflow['experiment'])}"
+
+
+@render.as_text.register
+def _as_text(provenance: Provenance) -> str:
+    """Return the provenance as aligned columns."""
+    rows = _rows(provenance)
+    width, whats = max(map(len, _SECTIONS.values())), max((len(what) for _, what, _ in rows), default=0)
+    lines = [f"  {section:<{width}}  {what:<{whats}}  {one_line(value)}" for section, what, value in rows]
+    return "\n".join([_title(provenance), *lines])
+
+
+@render.as_html.register
+def _as_html(provenance: Provenance) -> str:
+    """Return the provenance as one table."""
+    rows = [(section, what, clipped(value)) for section, what, value in _rows(provenance)]
+    return fragment(tag("div", _title(provenance), class_="lm-title"), table(["", "What", "Value"], rows))

@@ -1,4 +1,4 @@
-"""Predictions that were made elsewhere, put in the place of an inference step's."""
+"""Recorded predictions: made elsewhere, and stored as if an inference step had made them."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str)
 
 
 def content_digest(predictions: list[Prediction]) -> str:
-    """Return 16 hex digits of the predictions, so that other ones make another workflow."""
+    """Return 16 hex digits that identify the predictions, so that different ones make a different workflow."""
     return hashlib.sha256(repr(predictions).encode()).hexdigest()[:16]
 
 
 def model_of(name: str, predictions: list[Prediction]) -> Model:
-    """Return what stands for the model that made the predictions."""
+    """Return the stand-in for the model that made the predictions."""
     return Model(name, provider=RECORDED, label=name, options={"digest": content_digest(predictions)})
 
 
 def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard_size: int) -> None:
-    """Put the predictions where an inference step leaves its own, its result last."""
-    begun = now()
+    """Store the predictions as an inference step does, its result last: the result says that they are complete."""
+    started = now()
     spec = WorkflowSpec(
         workflow_id=workflow.id,
         attempt=workflow.attempt,
@@ -67,7 +67,7 @@ def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard
         step=Step.INFERENCE,
         attempt=workflow.attempt,
         status=Status.SUCCEEDED,
-        started_at=begun,
+        started_at=started,
         finished_at=now(),
         n_examples=len(predictions),
         n_failed=tally.errors.total(),
@@ -96,14 +96,14 @@ def _aligned(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
     if "row" in frame:
         rows = pd.to_numeric(frame["row"], errors="coerce")
     elif "example" in frame:
-        place = pd.Series(range(len(examples)), index=examples["example"])
-        twice = examples["example"][examples["example"].duplicated()]
-        if len(twice):
+        positions = pd.Series(range(len(examples)), index=examples["example"])
+        repeated = examples["example"][examples["example"].duplicated()]
+        if len(repeated):
             raise DatasetError(
-                f"the dataset has {str(twice.iloc[0])[:60]!r} more than once, so the texts cannot tell its rows apart",
+                f"the dataset has {str(repeated.iloc[0])[:60]!r} more than once, so a text does not identify a row",
                 "give a column 'row' with the row's number, from 0",
             )
-        rows = frame["example"].map(place)
+        rows = frame["example"].map(positions)
     elif len(frame) == len(examples):
         return frame
     else:
@@ -111,34 +111,31 @@ def _aligned(frame: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
             f"there are {len(frame)} predictions for {len(examples)} examples",
             "give one per example in the dataset's order, or a column 'row' or 'example' to find them by",
         )
-    return _placed(frame, rows, len(examples))
-
-
-def _placed(frame: pd.DataFrame, rows: pd.Series, n_examples: int) -> pd.DataFrame:
+    n_examples = len(examples)
     wrong = rows[~rows.isin(range(n_examples))]
     if len(wrong):
         raise DatasetError(
             f"prediction {int(wrong.index[0]) + 1} belongs to no example of the dataset",
-            f"rows are numbered from 0 to {n_examples - 1}, and an example's text must be the dataset's",
+            f"rows are numbered from 0 to {n_examples - 1}, and a text in 'example' must be one of the dataset",
         )
-    twice = rows[rows.duplicated()]
-    if len(twice):
-        raise DatasetError(f"example {int(twice.iloc[0])} has more than one prediction", "keep one of them")
+    repeated = rows[rows.duplicated()]
+    if len(repeated):
+        raise DatasetError(f"example {int(repeated.iloc[0])} has more than one prediction", "keep one of them")
     missing = n_examples - len(rows)
     if missing:
         first = min(set(range(n_examples)) - set(rows.astype(int)))
         raise DatasetError(
             f"{missing} of {n_examples} examples have no prediction; the first is row {first}",
-            "add rows with an empty prediction where the model gave none",
+            "for an example that the model did not answer, add a row with an empty prediction",
         )
     return frame.assign(row=rows.astype(int)).sort_values("row", kind="stable").reset_index(drop=True)
 
 
 def _prediction(values: dict[str, Any]) -> Prediction:
     text = values["prediction"]
-    known = {
-        name: kind(values[name]) for name, kind in _NUMBERS.items() if name in values and not pd.isna(values[name])
-    }
     if pd.isna(text):
         return Prediction(None, error=MISSING)
-    return Prediction(str(text), **known)
+    numbers = {
+        name: kind(values[name]) for name, kind in _NUMBERS.items() if name in values and not pd.isna(values[name])
+    }
+    return Prediction(str(text), **numbers)

@@ -1,19 +1,17 @@
-"""How workflows stand: one look at the cluster, one at the store, and a transaction for what has changed.
+"""Refreshing the status of workflows: ask the cluster once, list the store once, and record changes in one transaction.
 
-Where some have not begun, that look at the store is two: what lies in the queue waits, although the cluster does not
-know it yet.
+If some have not begun, the queue in the store is listed too: the cluster does not know yet what is queued.
 
-Whatever their number, the cluster is asked once, and the store is listed once for the steps that have ended
-(:func:`lumigator_nb.storage.results.ended_steps`).
-Results are read only of workflows of which that list says something new,
-and of those that the cluster does not call waiting or at work. So the list makes it quick and nothing depends on it:
-what it lacks is found when the cluster says that the worker has ended.
+The number of requests does not grow with the number of workflows. One listing of the store says which steps have ended
+(:func:`lumigator_nb.storage.results.ended_steps`). Results are read only for the workflows for which it says something
+new, and for those that the cluster does not report as pending or running. So the listing only saves time: what it
+lacks is found when the cluster reports that the worker has ended.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,13 +31,13 @@ _NOT_BEGUN = (Status.CREATED, Status.PENDING)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What cluster and store said.
+class Snapshot:
+    """What cluster and store reported.
 
     Attributes:
-        states: of submissions, by their ids; None where the cluster does not know one.
+        states: of Ray jobs, by submission id; None if the cluster does not know one.
         reachable: whether the cluster answered at all.
-        found: results by the ids of workflows, as far as they were read.
+        found: the results that were read, by the ids of workflows.
     """
 
     states: Mapping[str, JobState | None]
@@ -47,16 +45,16 @@ class Look:
     found: Mapping[str, Results] = field(default_factory=dict)
 
     def verdict(self, workflow: Workflow) -> Verdict:
-        """How a workflow stands by what was seen."""
+        """Return the status of a workflow according to the snapshot."""
         state = self.states.get(workflow.submission_id)
         return derive_status(workflow, self.results(workflow), state, reachable=self.reachable, time=now())
 
     def results(self, workflow: Workflow) -> Results:
-        """What was read of a workflow's results."""
+        """Return the results of a workflow that were read."""
         return self.found.get(workflow.id, {})
 
     def changes(self, workflow: Workflow) -> bool:
-        """Whether it is to be recorded: results that are not yet, or another status than is."""
+        """Return whether the snapshot differs from the record: in the status, or by results."""
         verdict = self.verdict(workflow)
         recorded = Verdict(workflow.status, workflow.error, workflow.stale)
         return bool(self.results(workflow)) or verdict != recorded
@@ -65,73 +63,70 @@ class Look:
 def refresh(
     database: Database, store: Store, cluster: Cluster, queue: Queue, workflows: Sequence[Workflow]
 ) -> list[Workflow]:
-    """Look how workflows stand, record it, and return them as they are recorded now; deleted ones are left out."""
-    waiting = [workflow for workflow in workflows if not workflow.status.ended]
-    if not waiting:
+    """Record the status of workflows, and return them as they are recorded now, without those deleted meanwhile."""
+    unfinished = [workflow for workflow in workflows if not workflow.status.ended]
+    if not unfinished:
         return list(workflows)
-    seen = _look(database, store, cluster, queue, waiting)
-    news = [workflow for workflow in waiting if seen.changes(workflow)]
-    if not news:
+    snapshot = _take_snapshot(database, store, cluster, queue, unfinished)
+    changed = [workflow for workflow in unfinished if snapshot.changes(workflow)]
+    if not changed:
         return list(workflows)
-    current = {workflow.id: workflow for workflow in record(database, news, seen)}
-    # Whoever is killed before this leaves a list that is longer than it need be.
+    current = {workflow.id: workflow for workflow in record(database, changed, snapshot)}
+    # If the process is killed before this, the listing stays longer than necessary, which does no harm.
     with suppress(StoreUnavailableError):
-        results.forget_ended(store, [key for key, each in current.items() if each.status.ended and key in seen.found])
-    gone = {workflow.id for workflow in news} - current.keys()
-    return [current.get(workflow.id, workflow) for workflow in workflows if workflow.id not in gone]
+        ended = [key for key, workflow in current.items() if workflow.status.ended and key in snapshot.found]
+        results.forget_ended(store, ended)
+    deleted = {workflow.id for workflow in changed} - current.keys()
+    return [current.get(workflow.id, workflow) for workflow in workflows if workflow.id not in deleted]
 
 
-def record(database: Database, workflows: Sequence[Workflow], seen: Look) -> list[Workflow]:
-    """Write down how workflows stand, and return those that are still there as they are recorded now."""
+def record(database: Database, workflows: Sequence[Workflow], snapshot: Snapshot) -> list[Workflow]:
+    """Record the status of workflows, and return those that still exist as they are recorded now."""
     before = {workflow.id: workflow for workflow in workflows}
     with writing(database) as work:
         current = work.workflows.of_ids(list(before))
-        jobs = _by_workflow(work.jobs.of_workflows(list(before)))
+        jobs: dict[str, list[Job]] = defaultdict(list)
+        for job in work.jobs.of_workflows(list(before)):
+            jobs[job.workflow_id].append(job)
         for workflow in current:
             earlier = before[workflow.id]
-            # Otherwise somebody resumed or refreshed it meanwhile: what was seen may be older than what is recorded.
+            # Otherwise it was resumed or refreshed meanwhile, and the snapshot may be older than the record.
             if (workflow.attempt, workflow.status) == (earlier.attempt, earlier.status):
-                apply(workflow, jobs[workflow.id], seen.verdict(workflow), seen.results(workflow), now())
+                apply(workflow, jobs[workflow.id], snapshot.verdict(workflow), snapshot.results(workflow), now())
     return current
 
 
-def _look(database: Database, store: Store, cluster: Cluster, queue: Queue, waiting: Sequence[Workflow]) -> Look:
-    states, reachable = _ask(cluster, queue, waiting)
-    # After the cluster, so that of a worker that it calls ended everything is there.
-    news = _news(database, store, {workflow.id for workflow in waiting})
-    telling = [each.id for each in waiting if each.id in news or _may_have_ended(each, states, reachable)]
-    return Look(states, reachable, results.find_results(store, telling))
-
-
-def _ask(cluster: Cluster, queue: Queue, workflows: Sequence[Workflow]) -> tuple[Mapping[str, JobState | None], bool]:
-    # Before the cluster: what leaves the queue is known to the cluster by then.
-    queued = queue.ids() if any(workflow.status in _NOT_BEGUN for workflow in workflows) else set()
+def _take_snapshot(
+    database: Database, store: Store, cluster: Cluster, queue: Queue, unfinished: Sequence[Workflow]
+) -> Snapshot:
+    # The order matters. The queue before the cluster: the cluster knows by then what leaves the queue meanwhile.
+    queued = queue.ids() if any(workflow.status in _NOT_BEGUN for workflow in unfinished) else set()
     try:
-        known = cluster.statuses([workflow.submission_id for workflow in workflows])
+        states, reachable = cluster.statuses([workflow.submission_id for workflow in unfinished]), True
     except ClusterUnavailableError:
-        return {}, False
-    waits = JobState(Status.PENDING)
-    return {key: waits if state is None and key in queued else state for key, state in known.items()}, True
+        states, reachable = {}, False
+    pending = JobState(Status.PENDING)
+    states = {key: pending if state is None and key in queued else state for key, state in states.items()}
+    # The store after the cluster: everything of a worker that the cluster reports as ended is there.
+    ended_now = _newly_ended(database, store, {workflow.id for workflow in unfinished})
+    worth_reading = [
+        workflow.id
+        for workflow in unfinished
+        if workflow.id in ended_now or _may_have_ended(workflow, states.get(workflow.submission_id), reachable)
+    ]
+    return Snapshot(states, reachable, results.find_results(store, worth_reading))
 
 
-def _may_have_ended(workflow: Workflow, states: Mapping[str, JobState | None], reachable: bool) -> bool:
-    """Whether its results are worth reading although nothing says that there are new ones."""
-    state = states.get(workflow.submission_id)
-    # One that is recorded as created may have results of earlier attempts, or have been answered by a function here.
+def _may_have_ended(workflow: Workflow, state: JobState | None, reachable: bool) -> bool:
+    """Return whether the results are worth reading although the listing says nothing new."""
+    # A created workflow may have results of earlier attempts, or have been answered by a function in this process.
     return workflow.status is Status.CREATED or (reachable and (state is None or state.status not in _AT_WORK))
 
 
-def _news(database: Database, store: Store, waiting: set[str]) -> set[str]:
-    """The ids of those of which a step has ended that is not recorded yet."""
-    ended = {(key, step) for key, step in results.ended_steps(store) if key in waiting}
+def _newly_ended(database: Database, store: Store, unfinished: set[str]) -> set[str]:
+    """Return the ids of the workflows of which a step has ended that is not recorded yet."""
+    ended = {(key, step) for key, step in results.ended_steps(store) if key in unfinished}
     if not ended:
         return set()
     with reading(database) as work:
         return {key for key, _ in ended - work.jobs.ended({key for key, _ in ended})}
-
-
-def _by_workflow(jobs: Iterable[Job]) -> dict[str, list[Job]]:
-    found: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        found[job.workflow_id].append(job)
-    return found

@@ -1,13 +1,14 @@
-"""Whether a result comes out again: its model is asked once more, and answers, scores and surroundings are compared."""
+"""Reproducing a result: launch its model again without the answer cache, and compare answers, scores and provenance."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from lumigator_nb import metrics, models
 from lumigator_nb.database.engine import Database
@@ -28,13 +29,13 @@ from lumigator_nb.storage.store import Store
 
 TOLERANCE = 1e-9
 MOST_EXAMPLES = 10
-_MOST_SAID = 3
+_MOST_NAMED = 3
 _SIGNS = {"equal": "=", "close": "≈", "differs": "→", "missing": "→"}
 
 
 @dataclass(frozen=True)
 class Again(Rendered):
-    """An overall score, before and now; None where there is none.
+    """An overall score, before and now; `after` is None if there is none now.
 
     Attributes:
         verdict: "equal" (to the last bit), "close" (within 1e-9, relative or absolute), "differs", or "missing" now.
@@ -46,7 +47,7 @@ class Again(Rendered):
 
     @property
     def verdict(self) -> str:
-        """See above."""
+        """How the two compare, as above."""
         if self.after is None:
             return "missing"
         if self.after == self.before or (math.isnan(self.after) and math.isnan(self.before)):
@@ -71,16 +72,16 @@ class Differing:
 
 @dataclass(frozen=True)
 class Reproduction(Rendered):
-    """Whether a workflow's result came out again.
+    """How the answers and scores of a second launch compare with the first.
 
     Attributes:
-        label, experiment: of the workflow that was to be reproduced.
+        label, experiment: of the workflow that was reproduced.
         n: examples that had an answer; `identical` of them have the same text now, to the last character.
-        scores: the overall scores that there were, the one that decides first.
+        scores: the overall scores that there were, the main score first.
         changes: what has changed since and may matter: data, revision, device, versions.
-        examples: the first of those whose answers differ.
+        examples: the first examples whose answers differ.
         temperature: of the model; above 0 it samples.
-        remote: whether somebody else's service answers.
+        remote: whether a service outside this cluster answers.
     """
 
     label: str
@@ -95,7 +96,7 @@ class Reproduction(Rendered):
 
     @property
     def share(self) -> float:
-        """Of identical predictions, in [0, 1]; NaN where there was no answer."""
+        """Share of identical predictions, in [0, 1]; NaN if there was no answer."""
         return self.identical / self.n if self.n else math.nan
 
     @property
@@ -105,8 +106,28 @@ class Reproduction(Rendered):
 
     @property
     def sentence(self) -> str:
-        """What a person should know."""
-        return sentence(self)
+        """Whether predictions and scores are the same and, if they are not, what may be the reason."""
+        differing, total = self.n - self.identical, count(self.n, "example")
+        if differing:
+            parts = [f"{differing:,} of {self.n:,} predictions differ"]
+        else:
+            parts = [f"the predictions of {self.identical:,} of {total} are identical"]
+        notable = [score for score in self.scores if not score.agrees] or self.scores[:1]
+        parts += map(score_text, notable[:_MOST_NAMED])
+        if self.reproduced:
+            return "; ".join(parts)
+        if self.changes:
+            rows = [f"{what} went from {before} to {after}" for what, before, after in _change_rows(self, 60)]
+            more = [f"{len(rows) - _MOST_NAMED} more changed"] if len(rows) > _MOST_NAMED else []
+            parts.append(f"since then {joined([*rows[:_MOST_NAMED], *more])}")
+        if differing and self.temperature > 0:
+            parts.append(f"temperature is {self.temperature:g}: sampled answers differ by nature")
+        elif differing and not self.changes:
+            reason = (
+                "the service answers in another way" if self.remote else "the model answers in another way each time"
+            )
+            parts.append(f"nothing that was noted has changed: {reason}")
+        return "; ".join(parts)
 
 
 def reproduce(
@@ -120,15 +141,15 @@ def reproduce(
     budget: float | None = None,
     progress: bool = True,
 ) -> Reproduction:
-    """Ask a workflow's model again, taking no kept answer, score it by the same metrics, and compare.
+    """Ask a workflow's model again without the answer cache, score the answers by the same metrics, and compare.
 
-    The work is done in an experiment of its own, "NAME (reproduced)", which is removed afterwards, also after a
-    failure; answers of judges are asked for again too. A batch is asked directly, at the full price.
+    This happens in a temporary experiment, "NAME (reproduced)", which is deleted afterwards, also after a failure.
+    Judges are asked again too. A workflow that used a batch service is asked directly, at the full price.
 
     Args:
         workflow: record or id; it must have succeeded.
-        model: the model as it was made, where it is a function that only this process has.
-        budget: dollars that it may cost; default what the workflow was allowed.
+        model: the same model, needed if it is a function that only this process has.
+        budget: dollars that it may cost; default the budget of the workflow.
         progress: show a display that updates.
 
     Raises:
@@ -139,20 +160,44 @@ def reproduce(
         ConfigurationError, ClusterUnavailableError: as of :meth:`Workflows.launch`.
     """
     (before,) = workflows.refresh([workflows.get(workflow)])
-    asked = _model(before, model)
+    same = _model(before, model)
     experiment = experiments.get(before.experiment_id)
     limit = before.launch.budget if budget is None else budget
-    with _scratch(experiments, experiment) as place:
-        (launched,) = workflows.launch(place, asked, cache="off", budget=limit, max_failed=1.0)
+    with _temporary(experiments, experiment) as place:
+        # Any number of failed answers is accepted: they are compared like the others.
+        (launched,) = workflows.launch(place, same, cache="off", budget=limit, max_failed=1.0)
         (after,) = workflows.wait([launched], progress=progress)
-        _require_answers(workflows, after)
-        return _compared(database, store, workflows, experiment, before, after)
+        old, new = ({job.step: job for job in workflows.jobs([workflow])} for workflow in (before, after))
+        inference = new[Step.INFERENCE]
+        if inference.status is not Status.SUCCEEDED:
+            raise JobFailedError(
+                f"{after.label} could not be asked again: it {after.status}: {inference.error or after.error}",
+                "nothing was compared; the first answers are unchanged",
+                job_id=after.id,
+            )
+        n, identical, differing = _compare_predictions(store, before, after)
+        scores, scores_now = old[Step.EVALUATION].scores, new[Step.EVALUATION].scores
+        return Reproduction(
+            label=before.label,
+            experiment=experiment.name,
+            n=n,
+            identical=identical,
+            scores=tuple(
+                Again(name, scores[name], scores_now.get(name))
+                for name in sorted(scores, key=metrics.headline, reverse=True)
+            ),
+            changes=provenance.changes(provenance.of(database, before), provenance.of(database, after)),
+            examples=tuple(differing),
+            temperature=before.model.generation.temperature,
+            remote=models.keeps_answers(before.model) and not models.uses_all_cores(before.model),
+        )
 
 
-def _model(workflow: Workflow, given: Model | None) -> Model:
+def _model(workflow: Workflow, model: Model | None) -> Model:
+    """Return the model to ask again: `model`, or that of the record if it can be asked from anywhere."""
     if workflow.status is not Status.SUCCEEDED:
         raise InvalidInputError(
-            f"{workflow.label!r} is {workflow.status}, and only what has succeeded can be reproduced",
+            f"{workflow.label!r} is {workflow.status}, and only a workflow that has succeeded can be reproduced",
             "ws.wait(…) for it, or ws.workflows.resume(…)",
         )
     if workflow.model.provider == RECORDED:
@@ -160,23 +205,23 @@ def _model(workflow: Workflow, given: Model | None) -> Model:
             f"the predictions of {workflow.label!r} were recorded, and there is no model to ask again",
             "make them again where they came from, and ws.workflows.record(…) them under another name",
         )
-    if given is not None and given.fingerprint != workflow.fingerprint:
+    if model is not None and model.fingerprint != workflow.fingerprint:
         raise InvalidInputError(
-            f"{given.label!r} is not the model that answered for {workflow.label!r}: code or settings differ",
+            f"{model.label!r} is not the model that answered for {workflow.label!r}: code or settings differ",
             "give the same function or model, or leave it out",
         )
-    if models.runs_here(workflow.model) and (given is None or given.function is None):
+    if models.runs_here(workflow.model) and (model is None or model.function is None):
         raise InvalidInputError(
             f"only the process that launched {workflow.label!r} has its function",
-            "define it again, and hand it over: ws.reproduce(workflow, model=lm.Model.from_function(f))",
+            "define it again, and pass it: ws.reproduce(workflow, model=lm.Model.from_function(f))",
         )
-    return given or workflow.model
+    return model or workflow.model
 
 
 @contextmanager
-def _scratch(experiments: Experiments, like: Experiment) -> Iterator[Experiment]:
-    """An experiment on the same data, with the same task and metrics, for as long as it is needed."""
-    place = _created(experiments, like)
+def _temporary(experiments: Experiments, like: Experiment) -> Iterator[Experiment]:
+    """Create an experiment with the same data, task and metrics, and delete it when the block ends."""
+    place = _create(experiments, like)
     try:
         yield place
     finally:
@@ -187,56 +232,29 @@ def _scratch(experiments: Experiments, like: Experiment) -> Iterator[Experiment]
             warnings.warn(f"{message}; ws.experiments.delete({place.name!r}, stop=True) does", stacklevel=3)
 
 
-def _created(experiments: Experiments, like: Experiment) -> Experiment:
+def _create(experiments: Experiments, like: Experiment) -> Experiment:
+    options: dict[str, Any] = {
+        "dataset": like.dataset_id,
+        "task": like.task,
+        "max_samples": like.sample.n if like.sample else None,
+    }
     for number in itertools.count(1):
         name = f"{like.name} (reproduced)" if number == 1 else f"{like.name} (reproduced {number})"
-        try:
-            n = like.sample.n if like.sample else None
+        # The name is taken if another reproduction is under way, or one was killed.
+        with suppress(ConflictError):
             if like.metrics:
-                return experiments.create(
-                    name, dataset=like.dataset_id, task=like.task, metrics=like.metrics, max_samples=n
-                )
-            return experiments.create_unscored(name, dataset=like.dataset_id, task=like.task, max_samples=n)
-        except ConflictError:  # somebody else's is under way, or one was cut off
-            continue
+                return experiments.create(name, metrics=like.metrics, **options)
+            return experiments.create_unscored(name, **options)
     raise AssertionError
 
 
-def _require_answers(workflows: Workflows, after: Workflow) -> None:
-    inference = next(job for job in workflows.jobs([after]) if job.step is Step.INFERENCE)
-    if inference.status is not Status.SUCCEEDED:
-        raise JobFailedError(
-            f"{after.label} could not be asked again: it {after.status}: {inference.error or after.error}",
-            "nothing was compared; the answers that there were are as they were",
-            job_id=after.id,
-        )
-
-
-def _compared(
-    database: Database, store: Store, workflows: Workflows, experiment: Experiment, before: Workflow, after: Workflow
-) -> Reproduction:
-    n, identical, differing = _predictions(store, before, after)
-    return Reproduction(
-        label=before.label,
-        experiment=experiment.name,
-        n=n,
-        identical=identical,
-        scores=_scores(_overall(workflows, before), _overall(workflows, after)),
-        changes=provenance.changes(provenance.of(database, before), provenance.of(database, after)),
-        examples=tuple(differing),
-        temperature=before.model.generation.temperature,
-        remote=models.keeps_answers(before.model) and not models.uses_all_cores(before.model),
-    )
-
-
-def _predictions(store: Store, before: Workflow, after: Workflow) -> tuple[int, int, list[Differing]]:
-    """Examples that had an answer, those that have the same, and the first that have not."""
+def _compare_predictions(store: Store, before: Workflow, after: Workflow) -> tuple[int, int, list[Differing]]:
+    """Return how many examples had an answer, how many have the same, and the first that do not."""
     n = identical = 0
     differing: list[Differing] = []
-    pairs = zip(_texts(store, before), _texts(store, after), strict=True)
-    for row, (old, new) in enumerate(pairs):
+    for row, (old, new) in enumerate(zip(_texts(store, before), _texts(store, after), strict=True)):
         if old is None:
-            continue  # no answer is nothing to reproduce
+            continue  # an example that failed before has nothing to reproduce
         n += 1
         identical += old == new
         if old != new and len(differing) < MOST_EXAMPLES:
@@ -245,55 +263,21 @@ def _predictions(store: Store, before: Workflow, after: Workflow) -> tuple[int, 
 
 
 def _texts(store: Store, workflow: Workflow) -> Iterator[str | None]:
-    """The predictions in the order of the dataset, one shard at a time."""
+    """Yield the predictions in the order of the dataset; only one shard is in memory."""
     spec: WorkflowSpec = results.read_spec(store, workflow.id)
     for shard in range(-(-spec.n_examples // spec.shard_size)):
         yield from results.read_shard(store, workflow.id, Step.INFERENCE, shard)["prediction"].to_pylist()
 
 
-def _overall(workflows: Workflows, workflow: Workflow) -> Mapping[str, float]:
-    return next(job.scores for job in workflows.jobs([workflow]) if job.step is Step.EVALUATION)
-
-
-def _scores(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Again, ...]:
-    order = sorted(before, key=metrics.headline, reverse=True)
-    return tuple(Again(name, before[name], after.get(name)) for name in order)
-
-
-@render.as_text.register
-def _as_text(found: Reproduction) -> str:
-    """Return whether a result came out again, with scores and what has changed since."""
-    lines = [_heading(found), f"  {found.sentence}"]
-    lines += [f"  {score_text(each)} ({each.verdict})" for each in found.scores]
-    lines += [f"  {what}: {before} → {after}" for what, before, after in _change_rows(found)]
-    return "\n".join(lines)
-
-
-@render.as_html.register
-def _as_html(found: Reproduction) -> str:
-    """Return the same, with tables."""
-    title = chip(_heading(found), "good" if found.reproduced else "bad")
-    scores, changed = _score_rows(found), _change_rows(found)
-    rows = [
-        [str(each.row), clipped(value_text(each.before)), clipped(value_text(each.after))] for each in found.examples
-    ]
-    return fragment(
-        tag("div", title, class_="lm-title"),
-        tag("div", found.sentence, class_="lm-verdict"),
-        table(["Score", "Before", "Now", ""], scores, numeric=(1, 2)) if scores else None,
-        table(["Changed since", "Before", "Now"], changed) if changed else None,
-        unfolding(count(len(rows), "answer") + " that differ", table(["Row", "Before", "Now"], rows)) if rows else None,
-    )
-
-
 @render.as_text.register
 def score_text(score: Again) -> str:
-    """Return a score before and now: "rougeL 0.412 = 0.412"; as many digits as it takes to see a difference."""
+    """Return a score before and now: "rougeL 0.412 = 0.412"."""
     before, after = _figures(score)
     return f"{score.name} {before} {_SIGNS[score.verdict]} {after}"
 
 
 def _figures(score: Again) -> tuple[str, str]:
+    """Return both numbers with as many digits as it takes to see a difference."""
     if score.after is None:
         return f"{score.before:.4g}", MISSING
     for digits in range(4, 18):
@@ -303,41 +287,41 @@ def _figures(score: Again) -> tuple[str, str]:
     return texts
 
 
-def sentence(found: Reproduction) -> str:
-    """Return in words whether predictions and scores are the same, and where they are not, what may be the reason."""
-    differing = found.n - found.identical
-    same = f"the predictions of {found.identical:,} of {count(found.n, 'example')} are identical"
-    said = [f"{differing:,} of {found.n:,} predictions differ" if differing else same]
-    notable = [score for score in found.scores if not score.agrees] or found.scores[:1]
-    said += [score_text(score) for score in notable[:_MOST_SAID]]
-    return "; ".join([*said, *([] if found.reproduced else _reasons(found))])
+def _change_rows(result: Reproduction, limit: int = 200) -> list[tuple[str, str, str]]:
+    return [
+        (change.what, one_line(value_text(change.before), limit), one_line(value_text(change.after), limit))
+        for change in result.changes
+    ]
 
 
-def _reasons(found: Reproduction) -> Iterator[str]:
-    if found.changes:
-        told = [f"{each.what} went from {_short(each.before)} to {_short(each.after)}" for each in found.changes]
-        more = [f"{len(told) - _MOST_SAID} more changed"] if len(told) > _MOST_SAID else []
-        yield f"since then {joined([*told[:_MOST_SAID], *more])}"
-    if found.identical == found.n:
-        return
-    if found.temperature > 0:
-        yield f"temperature is {found.temperature:g}: sampled answers differ by nature"
-    elif not found.changes:
-        who = "the service answers in another way" if found.remote else "the model answers in another way each time"
-        yield f"nothing that was noted has changed: {who}"
+def _heading(result: Reproduction) -> str:
+    verdict = "reproduced" if result.reproduced else "differs"
+    return f"{one_line(result.label)} in {one_line(result.experiment)}: {verdict}"
 
 
-def _short(value: object) -> str:
-    return one_line(value_text(value), 60)
+@render.as_text.register
+def _as_text(result: Reproduction) -> str:
+    """Return the verdict with scores and changes, a line each."""
+    lines = [_heading(result), f"  {result.sentence}"]
+    lines += [f"  {score_text(score)} ({score.verdict})" for score in result.scores]
+    lines += [f"  {what}: {before} → {after}" for what, before, after in _change_rows(result)]
+    return "\n".join(lines)
 
 
-def _heading(found: Reproduction) -> str:
-    return f"{one_line(found.label)} in {one_line(found.experiment)}: {'reproduced' if found.reproduced else 'differs'}"
-
-
-def _score_rows(found: Reproduction) -> list[Sequence[str]]:
-    return [(each.name, *_figures(each), each.verdict) for each in found.scores]
-
-
-def _change_rows(found: Reproduction) -> list[Sequence[str]]:
-    return [(each.what, one_line(value_text(each.before)), one_line(value_text(each.after))) for each in found.changes]
+@render.as_html.register
+def _as_html(result: Reproduction) -> str:
+    """Return the verdict with tables of scores, changes and answers that differ."""
+    scores = [(score.name, *_figures(score), score.verdict) for score in result.scores]
+    changes = _change_rows(result)
+    answers = [
+        (str(example.row), clipped(value_text(example.before)), clipped(value_text(example.after)))
+        for example in result.examples
+    ]
+    differing = count(len(answers), "answer") + " that differ"
+    return fragment(
+        tag("div", chip(_heading(result), "good" if result.reproduced else "bad"), class_="lm-title"),
+        tag("div", result.sentence, class_="lm-verdict"),
+        table(["Score", "Before", "Now", ""], scores, numeric=(1, 2)) if scores else None,
+        table(["Changed since", "Before", "Now"], changes) if changes else None,
+        unfolding(differing, table(["Row", "Before", "Now"], answers)) if answers else None,
+    )

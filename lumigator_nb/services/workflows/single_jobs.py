@@ -1,14 +1,14 @@
-"""Jobs that are asked for by themselves: predictions, ground truth or scores of one dataset, without an experiment.
+"""Single jobs, as the REST API creates them: predictions, ground truth or scores of one dataset.
 
-Each is the one workflow of an experiment that no list shows, so that it is watched, stopped, resumed and found again
-after a crash as any other. What a job still owes when its workflow has ended, a dataset of its predictions, is noted
-in the database, and :meth:`Jobs.settle` makes it, in whatever process.
+Each job is the only workflow of an experiment that no list shows, so that it is watched, stopped, resumed and found
+again after a crash like any other. Some jobs also create a dataset of their predictions. The database records that
+they still owe it when the workflow has ended, and :meth:`Jobs.settle` creates it, in any process.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,24 +33,24 @@ from lumigator_nb.services.workflows.workflows import Workflows
 from lumigator_nb.specs import Launch, Model, Purpose, Status, Step, Summarization, Task, is_ground_truth, now
 
 PREDICTIONS = "predictions"
-# Of names that others take at the same moment, so many are tried.
+# Another process may take a name at the same moment; then the next number is tried, this many times.
 _NAME_ATTEMPTS = 20
-# Earlier versions added what holds a job before its workflow; whoever was killed in between left it alone.
+# Earlier versions added the experiment of a job before its workflow. If they were killed in between, it stayed alone.
 ABANDONED_AFTER = timedelta(minutes=10)
 
 
 class JobSummary(NamedTuple):
-    """What a list shows of a job; fields in the order of `repositories.JOB_COLUMNS`.
+    """The data of a job in a list; fields in the order of `JOB_COLUMNS` in :mod:`lumigator_nb.database.queries`.
 
     Attributes:
         recorded: status of its step.
-        finished_at: of its step, or of the workflow where the step was ended with it.
+        finished_at: of its step or, if the step ended with its workflow, of the workflow.
         label: of the model.
-        of: what its experiment is there for.
-        asked_name, asked_problem, asked_samples: of `Experiment.asked`, where they are there.
+        of: purpose of its experiment.
+        asked_name, asked_problem, asked_samples: from `Experiment.asked`; None if missing there.
         task: its kind.
-        dataset_model, dataset_how: of `Dataset.generated` and `Dataset.derived`, where they are there.
-        skipped: metrics that could not be computed, by title, with the reason; None where there are none.
+        dataset_model, dataset_how: from `Dataset.generated` and `Dataset.derived`; None if missing there.
+        skipped: metrics that could not be computed, by title, with the reason; None if there are none.
     """
 
     id: str
@@ -81,41 +81,41 @@ class JobSummary(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether it was asked for by itself, and not as a part of an experiment."""
+        """Whether it is a single job, and not part of a visible experiment."""
         return self.of != Purpose.COMPARISON
 
     @property
     def purpose(self) -> Purpose:
-        """What it does: inference, annotation or evaluation."""
+        """Inference, annotation or evaluation."""
         if self.alone:
             return Purpose(self.of)
         return Purpose.INFERENCE if self.step == Step.INFERENCE else Purpose.EVALUATION
 
     @property
     def name(self) -> str:
-        """What it was called."""
+        """The name that the user gave, or the label with the purpose."""
         return self.asked_name or "" if self.alone else f"{self.label}-{self.purpose.value}"
 
     @property
     def description(self) -> str:
-        """In words."""
+        """The description that the user gave."""
         return self.experiment_description if self.alone else self.workflow_description
 
     @property
     def status(self) -> Status:
-        """How it stands; it has not ended while it owes a dataset."""
+        """The status; a job that still owes a dataset is running."""
         owes = self.owes_dataset and self.recorded == Status.SUCCEEDED
         return Status.RUNNING if owes else Status(self.recorded)
 
     @property
     def problem(self) -> str | None:
-        """Why it failed, why no dataset could be made of it, or which metrics were skipped, and why."""
+        """Why it failed, why its dataset could not be created, or which metrics were skipped, and why."""
         return self.error or self.asked_problem or "\n".join(skipped(self.skipped or {})) or None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A job with what it belongs to."""
+    """A job with its workflow, experiment and dataset."""
 
     job: Job
     workflow: Workflow
@@ -124,7 +124,7 @@ class Asked:
 
     @property
     def summary(self) -> JobSummary:
-        """What a list shows of it."""
+        """The data of the job in a list."""
         job, workflow, experiment, dataset = self.job, self.workflow, self.experiment, self.dataset
         return JobSummary(
             id=job.id, step=job.step, recorded=job.status, error=job.error, created_at=job.created_at,
@@ -146,7 +146,7 @@ class Asked:
 
     @property
     def dataset_id(self) -> str | None:
-        """The dataset that was made of its predictions; None where there is none."""
+        """The id of the dataset of its predictions; None if there is none."""
         return self.experiment.asked.get("dataset_id")
 
 
@@ -170,27 +170,27 @@ class Jobs:
         column: str = PREDICTIONS,
         launch: Launch | None = None,
     ) -> Asked:
-        """Have a model answer a dataset. Noted down at once; a server or :meth:`Workflows.submit_waiting` submits it.
+        """Record a job in which a model answers a dataset; a server or :meth:`Workflows.submit_waiting` submits it.
 
         Args:
             dataset: record, name or id.
-            model: who answers.
-            task: what it is asked; default summarization.
+            model: record, or ``"provider/name"``.
+            task: default summarization.
             name, description: of the job.
             max_samples: examples to answer, drawn at random; default all.
-            to_dataset: make a dataset of the examples with the predictions as `column`.
-            launch: how to go about it.
+            to_dataset: create a dataset of the examples with the predictions as `column`.
+            launch: launch options.
 
         Raises:
             As :meth:`Workflows.launch`.
             InvalidInputError: the dataset has a column of that name already.
         """
-        chosen = self._datasets.get(dataset)
-        taken = {"example", *chosen.profile["metadata"], *(["ground_truth"] if chosen.has_ground_truth else [])}
+        record = self._datasets.get(dataset)
+        taken = {"example", *record.profile["metadata"], *(["ground_truth"] if record.has_ground_truth else [])}
         if to_dataset and column in taken:
-            raise InvalidInputError(f"dataset {chosen.name!r} has a column {column!r} already", "name another one")
-        return self._asked(
-            Purpose.INFERENCE, chosen, model, column, max_samples, task=task, name=name, description=description,
+            raise InvalidInputError(f"dataset {record.name!r} has a column {column!r} already", "name another one")
+        return self._create(
+            Purpose.INFERENCE, record, model, column, max_samples, task=task, name=name, description=description,
             launch=launch, owes_dataset=to_dataset,
         )  # fmt: skip
 
@@ -205,10 +205,10 @@ class Jobs:
         max_samples: int | None = None,
         launch: Launch | None = None,
     ) -> Asked:
-        """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
-        chosen = self._datasets.get(dataset)
-        return self._asked(
-            Purpose.ANNOTATION, chosen, model, "ground_truth", max_samples, task=task, name=name,
+        """Record a job in which a model writes the ground truth of a new dataset; otherwise as :meth:`infer`."""
+        record = self._datasets.get(dataset)
+        return self._create(
+            Purpose.ANNOTATION, record, model, "ground_truth", max_samples, task=task, name=name,
             description=description, launch=launch, owes_dataset=True,
         )  # fmt: skip
 
@@ -224,26 +224,26 @@ class Jobs:
         column: str = PREDICTIONS,
         skipping: bool = False,
     ) -> Asked:
-        """Score predictions that are a column of a dataset.
+        """Record a job that scores predictions from a column of a dataset.
 
         Args:
             dataset: record, name or id.
             metrics: as of :meth:`Experiments.create`.
-            column: with the predictions.
-            skipping: take metrics that cannot be computed, too; the job skips them, and says why.
+            column: holds the predictions.
+            skipping: accept metrics that cannot be computed; the job skips them, and says why.
 
         Raises:
             DatasetError: there is no such column.
             As :meth:`Experiments.create` and :meth:`Workflows.record`.
         """
-        chosen = self._datasets.get(dataset)
-        if column not in chosen.profile["metadata"]:
+        record = self._datasets.get(dataset)
+        if column not in record.profile["metadata"]:
             raise DatasetError(
-                f"dataset {chosen.name!r} has no column {column!r} with predictions to score",
-                "an inference job with store_to_dataset makes one",
+                f"dataset {record.name!r} has no column {column!r} with predictions to score",
+                "an inference job with store_to_dataset creates one",
             )
         holder = self._experiments.prepare_for_job(
-            Purpose.EVALUATION, name=name, dataset=chosen, task=task or Summarization(), metrics=metrics,
+            Purpose.EVALUATION, name=name, dataset=record, task=task or Summarization(), metrics=metrics,
             asked={"max_samples": max_samples or -1}, description=description, max_samples=max_samples,
             skipping=skipping,
         )  # fmt: skip
@@ -253,56 +253,61 @@ class Jobs:
         """Return a job as it is recorded, by its id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such job.
         """
         with reading(self._database) as work:
-            return _found(work, key)
+            job = work.jobs.find(key)
+            if job is None or not job.listed:
+                raise NotFoundError("job", key)
+            workflow = work.workflows.get(job.workflow_id)
+            experiment = work.experiments.get(workflow.experiment_id)
+            return Asked(job, workflow, experiment, work.datasets.get(experiment.dataset_id))
 
     def look(self, key: str) -> Asked:
-        """As :meth:`get`, after asking how it stands now, and making the dataset that it owes.
+        """As :meth:`get`, after refreshing its status and creating the dataset that it owes.
 
         Raises:
             As :meth:`get`; StoreUnavailableError.
         """
-        asked = self.get(key)
-        if not asked.status.ended:
-            self._workflows.refresh([asked.workflow])
-            asked = self.get(key)
-            if asked.experiment.owes_dataset and asked.workflow.status.ended:
-                self._settle(asked.experiment)
-                asked = self.get(key)
-        return asked
+        job = self.get(key)
+        if not job.status.ended:
+            self._workflows.refresh([job.workflow])
+            job = self.get(key)
+            if job.experiment.owes_dataset and job.workflow.status.ended:
+                self._settle(job.experiment)
+                job = self.get(key)
+        return job
 
     def list(self, purposes: Sequence[Purpose] = (), *, limit: int = 100, offset: int = 0) -> builtins.list[JobSummary]:
-        """Return jobs as they are recorded, newest first: those asked for by themselves, and those of experiments.
+        """Return jobs as they are recorded, newest first: single jobs, and the jobs of experiments.
 
         Args:
-            purposes: those to return; none for all.
-            limit, offset: how many, and how many to leave out before them.
+            purposes: of the jobs to return; empty for all.
+            limit, offset: how many to return, and how many to skip before them.
         """
         with reading(self._database) as work:
-            found = work.jobs.asked_for(_kinds(purposes), limit=limit, offset=offset)
-        return [JobSummary(*each) for each in found]
+            rows = work.jobs.asked_for(_kinds(purposes), limit=limit, offset=offset)
+        return [JobSummary(*row) for row in rows]
 
     def count(self, purposes: Sequence[Purpose] = ()) -> int:
-        """Return how many jobs :meth:`list` would return without a limit."""
+        """Return the number of jobs that :meth:`list` returns without a limit."""
         with reading(self._database) as work:
             return work.jobs.count_asked_for(_kinds(purposes))
 
     def dataset(self, key: str) -> Dataset:
-        """Return the dataset that was made of a job's predictions.
+        """Return the dataset of a job's predictions.
 
         Raises:
-            NotFoundError: there is no such job, or no dataset was made of it, or not yet, or it was deleted.
+            NotFoundError: there is no such job, or it has no dataset, or not yet, or the dataset was deleted.
         """
-        asked = self.look(key)
-        if asked.dataset_id is None:
-            problem = asked.summary.problem or "store_to_dataset makes one, when the job has succeeded"
+        job = self.look(key)
+        if job.dataset_id is None:
+            problem = job.summary.problem or "store_to_dataset creates one when the job has succeeded"
             raise NotFoundError("dataset of job", key, problem)
-        return self._datasets.get(asked.dataset_id)
+        return self._datasets.get(job.dataset_id)
 
     def settle(self) -> None:
-        """Make the datasets that jobs owe whose workflows have ended, and remove what held jobs that are gone.
+        """Create the datasets that ended jobs owe, and delete experiments of single jobs that have lost their job.
 
         Raises:
             UnavailableError: a service does not answer; nothing is lost.
@@ -319,21 +324,23 @@ class Jobs:
     def _settle(self, experiment: Experiment) -> None:
         workflows = self._workflows.of(experiment)
         if not workflows or workflows[0].status is not Status.SUCCEEDED:
-            return  # it may be resumed, and owes it still
+            return  # it may be resumed, and then still owes the dataset
         try:
-            made = self._made(experiment, workflows[0])
+            outcome = {"dataset_id": self._create_dataset(experiment, workflows[0]).id}
         except UnavailableError:
             raise
-        except LumigatorError as error:  # where the experiment was deleted meanwhile, nothing is written
-            self._end(experiment.id, {"problem": str(error)})
-        else:
-            self._end(experiment.id, {"dataset_id": made.id})
+        except LumigatorError as error:
+            outcome = {"problem": str(error)}
+        with writing(self._database) as work:
+            # If it was deleted meanwhile, there is nothing to record.
+            if current := work.experiments.find(experiment.id):
+                current.asked, current.owes_dataset = {**current.asked, **outcome}, False
 
-    def _made(self, experiment: Experiment, workflow: Workflow) -> Dataset:
+    def _create_dataset(self, experiment: Experiment, workflow: Workflow) -> Dataset:
         source = self._datasets.of(experiment)
         frame = self._datasets.to_pandas(source)
         predictions = self._workflows.predictions(workflow).set_index("row")["prediction"]
-        predictions = predictions.str.replace("\0", "\ufffd")  # which text has not
+        predictions = predictions.str.replace("\0", "\ufffd")  # PostgreSQL accepts no zero byte in a text
         column = experiment.asked["column"]
         if is_ground_truth(column):
             frame = frame[[name for name in frame if not is_ground_truth(str(name))]]
@@ -353,16 +360,10 @@ class Jobs:
             except ConflictError:
                 twin = self._datasets.find(name)
                 if twin is not None and twin.generated.get("workflow_id") == workflow.id:
-                    return twin  # somebody else was quicker
+                    return twin  # another process created it
         return keep(name=f"{title} ({workflow.id})")
 
-    def _end(self, experiment_id: str, said: Mapping[str, str]) -> None:
-        with writing(self._database) as work:
-            current = work.experiments.find(experiment_id)
-            if current is not None:
-                current.asked, current.owes_dataset = {**current.asked, **said}, False
-
-    def _asked(
+    def _create(
         self,
         purpose: Purpose,
         dataset: Dataset,
@@ -372,30 +373,22 @@ class Jobs:
         *,
         task: Task | None,
         launch: Launch | None,
-        **said: Any,
+        **options: Any,
     ) -> Asked:
         holder = self._experiments.prepare_for_job(
             purpose, dataset=dataset, task=task or Summarization(), metrics=(),
-            asked={"column": column, "max_samples": max_samples or -1}, max_samples=max_samples, **said,
+            asked={"column": column, "max_samples": max_samples or -1}, max_samples=max_samples, **options,
         )  # fmt: skip
         return self.get(self._workflows.enqueue_alone(holder, model, launch=launch).id)
 
 
 def _unless_deleted(work: UnitOfWork, dataset: Dataset) -> None:
-    """Refuse what was made of data that were deleted meanwhile."""
+    """Refuse to keep the dataset if its workflow was deleted meanwhile."""
     work.workflows.get(dataset.generated["workflow_id"])
 
 
+# Names of the datasets that jobs create: "tickets, annotated by gpt-4o".
 _BY = {Purpose.INFERENCE: "predictions of", Purpose.ANNOTATION: "annotated by"}
-
-
-def _found(work: UnitOfWork, key: str) -> Asked:
-    job = work.jobs.find(key)
-    if job is None or not job.listed:
-        raise NotFoundError("job", key)
-    workflow = work.workflows.get(job.workflow_id)
-    experiment = work.experiments.get(workflow.experiment_id)
-    return Asked(job, workflow, experiment, work.datasets.get(experiment.dataset_id))
 
 
 def _kinds(purposes: Sequence[Purpose]) -> builtins.list[tuple[Step, Purpose | None]]:

@@ -1,4 +1,4 @@
-"""What the store and the cluster say about a workflow, turned into its status. Pure functions, no service is asked."""
+"""Deriving the status of a workflow from what store and cluster report. Pure functions, which ask no service."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from lumigator_nb.cluster.states import SUBMISSION_GRACE
 from lumigator_nb.database.records import Job, Workflow
 from lumigator_nb.specs import Status, Step, StepResult
 
+# Ray forgets all Ray jobs when its head restarts.
 LOST = "the cluster does not know this workflow any more (it was restarted, or the workflow was killed with it)"
-NEVER_SUBMITTED = "the process that launched it ended before handing it to the cluster"
+NEVER_SUBMITTED = "the process that launched it ended before submitting it to the cluster"
 NO_RESULT = "the worker ended without a result"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A workflow's status, and why it failed where it did; `stale` where the cluster could not be asked."""
+    """A workflow's status, with the reason if it failed; `stale` if the cluster could not be asked."""
 
     status: Status
     error: str | None = None
@@ -31,13 +32,14 @@ Results = Mapping[Step, StepResult]
 def derive_status(
     workflow: Workflow, results: Results, ray: JobState | None, *, reachable: bool, time: datetime
 ) -> Verdict:
-    """Decide by the store first, the cluster second, and what was recorded last.
+    """Return the status: the store decides first, then the cluster, then what was recorded before.
 
     Args:
-        results: of the steps that ended, whatever the attempt.
-        ray: what the cluster says; None where it does not know the workflow. Must have been asked *before* the
-            results were read, or a worker that ends in between looks as if it left none.
+        results: of the steps that ended, in any attempt.
+        ray: the state of the Ray job; None if the cluster does not know it. It must be asked *before* the results are
+            read: otherwise a worker that ends in between seems to have left no result.
         reachable: whether the cluster answered at all.
+        time: now.
     """
     current = [result for result in results.values() if result.attempt == workflow.attempt]
     failed = next((result for result in current if result.status is Status.FAILED), None)
@@ -53,8 +55,12 @@ def derive_status(
         return Verdict(workflow.status, workflow.error)
     if not reachable:
         return Verdict(workflow.status, workflow.error, stale=True)
+    if ray is None and workflow.status is not Status.CREATED:
+        return Verdict(Status.FAILED, LOST)
     if ray is None:
-        return _unknown_to_ray(workflow, time)
+        # The launching process may be about to submit it.
+        is_recent = time - workflow.attempted_at < SUBMISSION_GRACE
+        return Verdict(Status.CREATED) if is_recent else Verdict(Status.FAILED, NEVER_SUBMITTED)
     if ray.status is Status.SUCCEEDED:
         return Verdict(Status.FAILED, NO_RESULT)
     if ray.status is Status.FAILED:
@@ -63,16 +69,8 @@ def derive_status(
     return Verdict(ray.status)
 
 
-def _unknown_to_ray(workflow: Workflow, time: datetime) -> Verdict:
-    if workflow.status is not Status.CREATED:
-        return Verdict(Status.FAILED, LOST)
-    if time - workflow.attempted_at < SUBMISSION_GRACE:
-        return Verdict(Status.CREATED)
-    return Verdict(Status.FAILED, NEVER_SUBMITTED)
-
-
 def apply(workflow: Workflow, jobs: list[Job], verdict: Verdict, results: Results, time: datetime) -> None:
-    """Write a verdict and the steps' results into the records."""
+    """Write a verdict and the results of the steps into the records."""
     if verdict.status.ended and not workflow.status.ended:
         workflow.finished_at = max((result.finished_at for result in results.values()), default=time)
     workflow.status, workflow.error, workflow.stale = verdict.status, verdict.error, verdict.stale
@@ -82,19 +80,19 @@ def apply(workflow: Workflow, jobs: list[Job], verdict: Verdict, results: Result
         if result is not None and (result.attempt == workflow.attempt or result.status is Status.SUCCEEDED):
             _copy_result(job, result)
         elif verdict.status.ended:
-            # Also where it never began: somebody may wait for the end of this job alone.
-            job.status, job.error = verdict.status, _blamed(before) if before else verdict.error
+            # A step that never began ends too: a client may wait for this job alone.
+            job.status, job.error = verdict.status, _blame(before) if before else verdict.error
         elif not job.status.ended:
-            # One that has ended while the workflow goes on was recorded earlier, and its result not read again.
+            # A job that ended while the workflow goes on was recorded earlier; its result is not read again.
             job.status = Status.CREATED if before else verdict.status
             job.error = None if before else verdict.error
         before = before or (job if job.status is not Status.SUCCEEDED else None)
 
 
-def _blamed(before: Job) -> str:
-    """Why a job never began."""
-    said = "was stopped" if before.status is Status.STOPPED else "failed"
-    return f"the {before.step} {said}" + (f": {before.error}" if before.error else "")
+def _blame(before: Job) -> str:
+    """Return why a job never began: the one before it did not succeed."""
+    end = "was stopped" if before.status is Status.STOPPED else "failed"
+    return f"the {before.step} {end}" + (f": {before.error}" if before.error else "")
 
 
 def _copy_result(job: Job, result: StepResult) -> None:

@@ -1,4 +1,4 @@
-"""Workflows: launch models on the cluster, watch, stop, resume."""
+"""Workflows: launch models on the cluster, watch, stop and resume them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from lumigator_nb.services.answer_cache import Cache
 from lumigator_nb.services.deletion import Deletion
 from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.services.workflows import claims, estimates, provenance, recording, refreshing
-from lumigator_nb.services.workflows.refreshing import Look
+from lumigator_nb.services.workflows.refreshing import Snapshot
 from lumigator_nb.services.workflows.status import Verdict, apply
 from lumigator_nb.services.workflows.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
 from lumigator_nb.storage import layout, results
 
 Target = Experiment | Workflow | str | Sequence[Workflow]
-# Between them a tenth of what was waited already, so that looking makes nothing much longer than it is.
+# The pause between two refreshes grows with the time waited, so that polling delays a result by a few percent at most.
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
 
 
@@ -52,8 +52,8 @@ class Workflows:
     """The workflows of a workspace.
 
     Attributes:
-        submitter: gives workers what they need, API keys above all.
-        cache: the kept answers of models; held within its limit at every launch.
+        submitter: checks and submits workflows.
+        cache: the answer cache; every launch trims it to its limit.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -76,40 +76,40 @@ class Workflows:
         priority: int = 0,
         timeout: float | None = None,
     ) -> builtins.list[Workflow]:
-        """Hand models to the cluster, one workflow each, and return at once.
+        """Launch models on the cluster, one workflow each, and return at once.
 
-        Launching is safe to repeat: a model that is under way or has succeeded in this experiment is left alone, one
-        that failed or was stopped is resumed, with the options given now. A function that only this process has is
-        called here, before this returns.
+        It is safe to launch again: a model that is running or has succeeded in this experiment is left alone, and one
+        that failed or was stopped is resumed with the new options. A function that only this process has is called
+        here, before this returns.
 
         Args:
             experiment: record, name or id.
             models: ``"provider/name"`` or :class:`Model`.
-            cache: whether answers that the store has already are taken; see :class:`Launch`.
+            cache: whether to use and fill the answer cache; see :class:`Launch`.
             mode: "batch" uses the provider's batch service: half the price, within a day.
-            repeats: workflows per model, whose answers are kept apart; sampling seeds differ.
+            repeats: workflows per model, each with its own answers and sampling seed.
             budget: dollars that each workflow may spend.
-            max_failed: share of examples that may stay unanswered.
-            workers: processes of the cluster that share each workflow; default as many as its size deserves.
-            priority: of those that wait for the cluster the higher go first.
-            timeout: seconds that a step may take before it ends as failed.
+            max_failed: share of examples, in [0, 1], that may stay unanswered.
+            workers: processes of the cluster that share each workflow; default by the number of examples.
+            priority: of the workflows in the queue, those with a higher priority go first.
+            timeout: seconds after which a step ends as failed.
 
         Returns:
             The workflows, in the order of `models`.
 
         Raises:
             UnknownModelError, InvalidInputError, MissingExtraError: a model cannot work; then none is launched.
-            ConfigurationError: an API key is missing, or the cluster's versions do not go with ours; then none is
+            ConfigurationError: an API key is missing, or the cluster's versions do not match those here; then none is
                 launched.
-            StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
+            StoreNotSharedError: the cluster is remote and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
         """
         launch = claims.launch_options(
             cache=cache, mode=mode, budget=budget, max_failed=max_failed,
             workers=workers, priority=priority, timeout=timeout,
         )  # fmt: skip
-        workflows, chosen = self._claimed(experiment, models, launch, repeats)
-        self.submitter.submit([each for each in workflows if each.status is Status.CREATED], chosen)
+        workflows, chosen = self._reserve(experiment, models, launch, repeats)
+        self.submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED], chosen)
         self.cache.keep_to_limit()
         return self.of(workflows)
 
@@ -122,24 +122,24 @@ class Workflows:
         description: str = "",
         numbered: bool = False,
     ) -> builtins.list[Workflow]:
-        """Note models down as :meth:`launch` does, and leave it to :meth:`submit_waiting` to hand them over.
+        """Record workflows as :meth:`launch` does, and leave their submission to :meth:`submit_waiting`.
 
-        So nobody waits for the cluster, and what is noted down is not lost, whoever is killed.
+        So the caller does not wait for the cluster, and a recorded workflow is not lost if a process is killed.
 
         Args:
             description: of the workflows, in words.
-            numbered: give a model that is there already, or its label, a number instead of refusing it.
+            numbered: if the experiment has the model or its label already, add a number instead of refusing it.
 
         Raises:
             As :meth:`launch`; and InvalidInputError for a function that only this process has.
-            ConflictError: the experiment has the same model already; a repeat of it is another one.
+            ConflictError: the experiment has the same model already; a repeat counts as a different one.
         """
         launch = launch or Launch()
         chosen = self._models_to_enqueue(models, launch)
-        return self._claimed(experiment, chosen, launch, 1, description, fresh=True, numbered=numbered)[0]
+        return self._reserve(experiment, chosen, launch, 1, description, fresh=True, numbered=numbered)[0]
 
     def enqueue_alone(self, holder: Experiment, model: str | Model, *, launch: Launch | None = None) -> Workflow:
-        """As :meth:`enqueue`, for the one workflow of a job; it and its experiment are added together.
+        """As :meth:`enqueue`, for the one workflow of a single job; it is added together with its experiment.
 
         Args:
             holder: as of :meth:`Experiments.prepare_for_job`.
@@ -154,7 +154,7 @@ class Workflows:
         return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
 
     def record_alone(self, holder: Experiment, column: str) -> Workflow:
-        """As :meth:`enqueue_alone`, to score predictions that are a column of the dataset.
+        """As :meth:`enqueue_alone`, but score predictions from a column of the dataset.
 
         Raises:
             As :meth:`record`.
@@ -165,7 +165,7 @@ class Workflows:
         workflow = claims.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
         self.submitter.check_keys([workflow.model])
         try:
-            # Files first: as soon as the row is there, the workflow may be handed over.
+            # Files first: a server may submit the workflow as soon as its row exists.
             recording.write(self._store, workflow, rows, shard_size(workflow.model, dataset.n_examples))
             return self._add_alone(holder, workflow, Step.EVALUATION)
         except BaseException:
@@ -180,29 +180,29 @@ class Workflows:
         return chosen
 
     def _add_alone(self, holder: Experiment, workflow: Workflow, listed: Step) -> Workflow:
-        """Add both in one transaction, so that nobody ever finds a job without its work."""
+        """Add experiment and workflow in one transaction, so that no reader ever finds a job without its workflow."""
         with reading(self._database) as work:
-            noted = provenance.Circumstances({holder.id: (holder, work.data_of(holder))})
+            circumstances = provenance.Circumstances({holder.id: (holder, work.data_of(holder))})
         with writing(self._database) as work:
             work.datasets.get(holder.dataset_id)  # locked, so that it is not deleted meanwhile
             work.experiments.add(holder)
-            return claims.add(work, workflow, noted, [listed])
+            return claims.add(work, workflow, circumstances, [listed])
 
     def submit_waiting(self, *, older_than: timedelta = timedelta(0)) -> builtins.list[Workflow]:
-        """Hand over what was noted down and never reached the cluster; return what was handed over.
+        """Submit the workflows that are recorded and never reached the cluster; return those submitted.
 
-        It is safe to do twice, also at the same time: the cluster takes no id a second time. What cannot be handed
-        over because of what it is has failed, with the reason; what a service's absence keeps stays as it is.
+        Several processes may do so at the same time: the cluster never accepts an id twice. A workflow that cannot be
+        submitted because of its settings fails, with the reason. If a service does not answer, it stays as it is.
 
         Args:
-            older_than: leave others alone, which their own process may be about to hand over.
+            older_than: younger workflows are left alone: their own process may be about to submit them.
 
         Raises:
             UnavailableError: a service does not answer.
         """
         with reading(self._database) as work:
-            waiting = [each for each in work.workflows.unfinished() if each.status is Status.CREATED]
-        handed = []
+            waiting = [workflow for workflow in work.workflows.unfinished() if workflow.status is Status.CREATED]
+        submitted = []
         for workflow in waiting:
             if now() - workflow.attempted_at < older_than or runs_here(workflow.model):
                 continue
@@ -213,30 +213,27 @@ class Workflows:
             except NotFoundError:
                 continue  # it was deleted meanwhile
             except LumigatorError as error:
-                self._fail(workflow, self.submitter.redact(str(error)))
+                verdict = Verdict(Status.FAILED, self.submitter.redact(str(error)))
+                with writing(self._database) as work:
+                    for current in work.workflows.of_ids([workflow.id]):
+                        apply(current, work.jobs.of_workflows([workflow.id]), verdict, {}, now())
             else:
-                handed.append(workflow)
-        return handed
+                submitted.append(workflow)
+        return submitted
 
     def renew_waiting(self) -> None:
-        """Have those that never reached the cluster wait from now on, so that they do not count as lost."""
+        """Let the workflows that never reached the cluster wait from now on, so that they do not count as lost."""
         with writing(self._database) as work:
             for workflow in work.workflows.unfinished():
                 if workflow.status is Status.CREATED:
                     workflow.attempted_at = now()
 
-    def _fail(self, workflow: Workflow, reason: str) -> None:
-        with writing(self._database) as work:
-            for current in work.workflows.of_ids([workflow.id]):
-                jobs = work.jobs.of_workflows([workflow.id])
-                apply(current, jobs, Verdict(Status.FAILED, reason), {}, now())
-
     def delete(self, workflow: Workflow | str, *, stop: bool = False, wait: bool = True) -> Deletion:
-        """Remove a workflow and its files; answers that the model gave are kept, as in :meth:`Experiments.delete`.
+        """Delete a workflow and its files; the answer cache is kept, as in :meth:`Experiments.delete`.
 
         Args:
             workflow: record or id.
-            stop: where it is under way, end it first and wait for its end.
+            stop: if it is running, stop it first and wait for its end.
             wait: as of :meth:`Experiments.delete`.
 
         Raises:
@@ -246,16 +243,16 @@ class Workflows:
         return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
 
     def finish_deletions(self) -> None:
-        """End and remove what deletions with ``wait=False`` have left, as far as it can be done without waiting.
+        """Stop and delete what deletions with ``wait=False`` have left, as far as possible without waiting.
 
-        A server does it all the time.
+        A server calls it regularly.
 
         Raises:
-            UnavailableError: a service does not answer; it is to be done again.
+            UnavailableError: a service does not answer; call it again later.
         """
         removal.finish(self._database, self._store, self._cluster, self._dispatching.queue)
 
-    def _claimed(
+    def _reserve(
         self,
         experiment: Experiment | str,
         models: Sequence[str | Model] | str | Model,
@@ -270,39 +267,40 @@ class Workflows:
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
-        if fresh:  # whoever enqueues does not wait for the cluster; a judge without its key is skipped
+        if fresh:  # to enqueue must not wait for the cluster; a judge without its key is skipped later
             self.submitter.check(chosen)
         else:
             self.submitter.check(chosen, record.metrics)
             self.submitter.check_cluster(record.metrics)
-        noted = provenance.circumstances(self._database, [record.id])
+        circumstances = provenance.circumstances(self._database, [record.id])
         with writing(self._database) as work:
             record = work.experiments.get(record.id)
-            known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            existing = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             if numbered:
-                chosen = [claims.in_free_slot(model, known.values()) for model in chosen]
+                chosen = [claims.in_free_slot(model, existing.values()) for model in chosen]
             for model in chosen:
-                if fresh and model.fingerprint in known:
-                    raise ConflictError("workflow", known[model.fingerprint].label, "Model(…, repeat=2) is another one")
-            claims.check_labels(chosen, known.values())
+                if fresh and model.fingerprint in existing:
+                    label = existing[model.fingerprint].label
+                    raise ConflictError("workflow", label, "Model(…, repeat=2) is a different one")
+            claims.check_labels(chosen, existing.values())
             claims.check_prompts(chosen, record.task)
             workflows = [
-                known.get(model.fingerprint)
-                or claims.claim(work, record, model, launch, noted, description=description)
+                existing.get(model.fingerprint)
+                or claims.claim(work, record, model, launch, circumstances, description=description)
                 for model in chosen
             ]
             for workflow, model in zip(workflows, chosen, strict=True):
                 if workflow.status in (Status.FAILED, Status.STOPPED):
-                    # Same answers, but perhaps another pace.
+                    # The fingerprint is the same, and so are the answers; rate limits or resources may be new.
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
-                    claims.begin_attempt(work, workflow, noted)
+                    claims.begin_attempt(work, workflow, circumstances)
         return workflows, chosen
 
     def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
-        """Take failed and stopped workflows up where they ended: only examples without an answer are asked.
+        """Resume failed and stopped workflows; only examples without an answer are asked.
 
         Args:
-            budget: dollars that each may spend in all its attempts; default what it had before.
+            budget: dollars that each may spend in all its attempts together; default its present budget.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
@@ -310,7 +308,7 @@ class Workflows:
         return self._again(target, budget, lambda workflow: workflow.status in (Status.FAILED, Status.STOPPED))
 
     def retry_failed(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
-        """Ask once more for the examples that have no answer, in workflows that succeeded too, and score anew.
+        """Ask again the examples without an answer, also in workflows that succeeded, and score again.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
@@ -318,7 +316,7 @@ class Workflows:
         ids = {workflow.id for workflow in self.of(target) if workflow.status.ended}
         failed = {job.workflow_id for job in self.jobs(target) if job.step is Step.INFERENCE and job.n_failed}
         for workflow_id in ids & failed:
-            # Whoever dies between here and the submission leaves a workflow that a resume completes.
+            # If the process is killed between here and the submission, a resume completes the workflow.
             for step in reversed(Step):
                 self._store.delete(layout.result(workflow_id, step))
         return self._again(target, budget, lambda workflow: workflow.id in ids & failed)
@@ -331,16 +329,16 @@ class Workflows:
         skipping: bool = False,
         budget: float | None = None,
     ) -> builtins.list[Workflow]:
-        """Compute what metrics of the experiment its ended workflows lack or failed at; no model is asked again.
+        """Compute the metrics that ended workflows of the experiment lack, or that failed; no model is asked again.
 
         Args:
             experiment: record, name or id.
-            only: workflows of it to look at; default all.
-            skipping: skip a judge whose API key is missing, instead of refusing.
-            budget: dollars that each may spend in all, its judges included; default what it had before.
+            only: the workflows to score; default all of the experiment.
+            skipping: skip a judge whose API key is missing instead of refusing.
+            budget: dollars that each may spend in all, its judges included; default its present budget.
 
         Raises:
-            ConfigurationError: a judge's API key is missing, or the cluster's versions do not go with ours.
+            ConfigurationError: a judge's API key is missing, or the cluster's versions do not match those here.
             ClusterUnavailableError: the cluster does not answer.
         """
         with reading(self._database) as work:
@@ -348,18 +346,19 @@ class Workflows:
         self.submitter.check([], () if skipping else record.metrics)
         self.submitter.check_cluster(record.metrics)
         ended = [workflow for workflow in self.refresh(record if only is None else only) if workflow.status.ended]
-        wanting = {workflow.id for workflow in ended if self._wants_scores(workflow, record.metrics)}
-        for workflow_id in wanting:
-            # Whoever dies between here and the submission leaves a workflow that a resume completes.
+        incomplete = {workflow.id for workflow in ended if self._lacks_scores(workflow, record.metrics)}
+        for workflow_id in incomplete:
+            # If the process is killed between here and the submission, a resume completes the workflow.
             self._store.delete(layout.result(workflow_id, Step.EVALUATION))
-        return self._again(record, budget, lambda workflow: workflow.id in wanting)
+        return self._again(record, budget, lambda workflow: workflow.id in incomplete)
 
-    def _wants_scores(self, workflow: Workflow, specs: Sequence[MetricSpec]) -> bool:
-        answered = results.find_result(self._store, workflow.id, Step.INFERENCE)
-        if answered is None or answered.status is not Status.SUCCEEDED:
+    def _lacks_scores(self, workflow: Workflow, specs: Sequence[MetricSpec]) -> bool:
+        """Return whether all answers are there, and not all scores."""
+        inference = results.find_result(self._store, workflow.id, Step.INFERENCE)
+        if inference is None or inference.status is not Status.SUCCEEDED:
             return False
-        found = [results.find_metric_result(self._store, workflow.id, spec) for spec in specs]
-        return any(result is None or result.error is not None for result in found)
+        metric_results = [results.find_metric_result(self._store, workflow.id, spec) for spec in specs]
+        return any(result is None or result.error is not None for result in metric_results)
 
     def record(
         self,
@@ -368,17 +367,17 @@ class Workflows:
         name: str,
         predictions: pd.DataFrame | Path | str,
     ) -> Workflow:
-        """Put predictions that were made elsewhere beside the others, and have them scored.
+        """Record predictions that were made elsewhere, and score them like those of the other models.
 
         Args:
             experiment: record, name or id.
             name: what tables call the model.
             predictions: a DataFrame or file (CSV, JSON Lines, Parquet) with a column `prediction`, or the name of a
                 column of the dataset. Rows are in the dataset's order, unless there is a column `row` (from 0) or
-                `example` to find them by. `prompt_tokens`, `completion_tokens`, `seconds` and `cost` are taken too.
+                `example` (its text). `prompt_tokens`, `completion_tokens`, `seconds` and `cost` (dollars) are used too.
 
         Returns:
-            The workflow; only its evaluation is left to do.
+            The workflow, whose evaluation has been launched.
 
         Raises:
             DatasetError: rows are missing, there are too many, or one belongs to no example.
@@ -389,18 +388,18 @@ class Workflows:
         rows = recording.read(self._store, dataset, predictions)
         draft = claims.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
         self.submitter.check_keys([draft.model])
-        noted = provenance.circumstances(self._database, [record.id])
+        circumstances = provenance.circumstances(self._database, [record.id])
         claims.check_labels([draft.model], before)
-        same = next((each for each in before if each.fingerprint == draft.fingerprint), draft)
+        same = next((workflow for workflow in before if workflow.fingerprint == draft.fingerprint), draft)
         if same.status in (Status.CREATED, Status.FAILED, Status.STOPPED):
-            # Files first: as soon as the row is there, a server may hand the workflow over.
+            # Files first: a server may submit the workflow as soon as its row exists.
             recording.write(self._store, same, rows, shard_size(draft.model, dataset.n_examples))
         with writing(self._database) as work:
-            known = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
-            claims.check_labels([draft.model], known.values())
-            workflow = known.get(draft.fingerprint) or claims.add(work, draft, noted, tuple(Step))
+            existing = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
+            claims.check_labels([draft.model], existing.values())
+            workflow = existing.get(draft.fingerprint) or claims.add(work, draft, circumstances, tuple(Step))
             if workflow.status in (Status.FAILED, Status.STOPPED):
-                claims.begin_attempt(work, workflow, noted)
+                claims.begin_attempt(work, workflow, circumstances)
         if workflow.status is Status.CREATED:
             self.submitter.submit([workflow])
         return self.get(workflow.id)
@@ -413,16 +412,16 @@ class Workflows:
         pilot: int = 0,
         budget: float | None = None,
     ) -> pd.DataFrame:
-        """Return what asking models would take, before anything is paid for; one row per model.
+        """Return what asking models takes, before anything is paid; one row per model.
 
-        Columns: `model`, `examples`, `to_ask` (not in the store yet), `prompt_tokens`, `completion_tokens`
+        Columns: `model`, `examples`, `to_ask` (not in the answer cache), `prompt_tokens`, `completion_tokens`
         (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n").
 
         Args:
-            pilot: examples that are really asked first, drawn at random, to count what answers take; they cost
-                money, and are kept, so that they are not paid for again.
-            budget: dollars that the pilots of all models may take together. Where they are used up, the estimate rests
-                on what was answered by then, as `basis` says.
+            pilot: number of examples, drawn at random, that are asked now to measure the length of answers. They cost
+                money, and their answers are cached, so that they are not paid for again.
+            budget: dollars that the pilots of all models may spend together. If they are spent, the estimate rests on
+                the answers so far, as `basis` says.
         """
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
@@ -433,92 +432,100 @@ class Workflows:
     def _again(
         self, target: Target, budget: float | None, chosen: Callable[[Workflow], bool]
     ) -> builtins.list[Workflow]:
-        known = self.of(target)
-        noted = provenance.circumstances(self._database, {workflow.experiment_id for workflow in known})
+        targets = self.of(target)
+        circumstances = provenance.circumstances(self._database, {workflow.experiment_id for workflow in targets})
         with writing(self._database) as work:
-            workflows = work.workflows.of_ids([workflow.id for workflow in known])
+            workflows = work.workflows.of_ids([workflow.id for workflow in targets])
             self.submitter.check([workflow.model for workflow in workflows if chosen(workflow)])
             for workflow in filter(chosen, workflows):
                 if budget is not None:
                     workflow.launch = workflow.launch.model_copy(update={"budget": budget})
-                claims.begin_attempt(work, workflow, noted)
+                claims.begin_attempt(work, workflow, circumstances)
         self.submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
     def refresh(self, target: Target | None = None) -> builtins.list[Workflow]:
-        """Ask the cluster and the store how workflows stand, and record it; the only place that writes a status.
+        """Ask cluster and store for the status of workflows, and record it.
 
         Args:
-            target: default all that have not ended.
+            target: default all workflows that have not ended.
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
-        found = refreshing.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
-        if any(workflow.status is Status.PENDING for workflow in found):
+        current = refreshing.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
+        if any(workflow.status is Status.PENDING for workflow in current):
             self._dispatching.look()
-        return found
+        return current
 
     def wait(
         self, target: Target, *, timeout: float | None = None, progress: bool = True, check: bool = False
     ) -> builtins.list[Workflow]:
-        """Wait until workflows have ended; the work does not depend on anybody waiting.
+        """Wait until workflows have ended. They go on even if no process waits.
 
         Args:
             target: experiment, workflow or workflows.
-            timeout: seconds; default for ever.
+            timeout: seconds; default no limit.
             progress: show a display that updates, in a notebook or a terminal.
-            check: raise where a workflow did not succeed.
+            check: raise an error if a workflow did not succeed.
 
         Raises:
-            WaitTimeoutError: time is up; the work goes on.
+            WaitTimeoutError: the time is over; the workflows go on.
             JobFailedError: with `check`, a workflow failed or was stopped.
         """
         began = time.monotonic()
         with live_progress(enabled=progress) as show:
             workflows = self.refresh(target)
-            # Whoever waits wants it to go on, also where the head of this machine has ended with those who waited.
+            # The local head may have ended, and the dispatcher with it: start it again for the queued workflows.
             with suppress(UnavailableError):
                 self._dispatching.ensure()
             show(self.progress(workflows))
             while not all(workflow.status.ended for workflow in workflows):
                 waited = time.monotonic() - began
                 if timeout is not None and waited > timeout:
-                    late = next(workflow for workflow in workflows if not workflow.status.ended)
+                    unfinished = next(workflow for workflow in workflows if not workflow.status.ended)
                     raise WaitTimeoutError(
-                        f"{late.label} is still {late.status} after {timeout:g} s",
+                        f"{unfinished.label} is still {unfinished.status} after {timeout:g} s",
                         "it goes on: wait again, or look later",
-                        job_id=late.id,
+                        job_id=unfinished.id,
                     )
                 time.sleep(min(max(waited / 20, SHORTEST_POLL_S), LONGEST_POLL_S))
                 workflows = self.refresh(workflows)
                 show(self.progress(workflows))
-        if check:
-            _raise_failures(workflows)
+        failed = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
+        if check and failed:
+            reasons = "; ".join(f"{workflow.label} {workflow.status}: {workflow.error}" for workflow in failed)
+            hint = "look at ws.workflows.logs(…), then ws.workflows.resume(…)"
+            raise JobFailedError(reasons, hint, job_id=failed[0].id)
         return workflows
 
     def progress(self, target: Target) -> builtins.list[ProgressRow]:
-        """Return how far workflows are, one row each; asks the store, not the cluster."""
+        """Return the progress of workflows, one row each; it asks the store, not the cluster."""
         workflows = self.of(target)
-        places = self._dispatching.places() if any(each.status is Status.PENDING for each in workflows) else {}
-        # One that is recorded as pending may be at work without anybody having looked. Of those that failed or were
-        # stopped, too: how far they came, and for what money.
-        begun = [each for each in workflows if each.status is not Status.SUCCEEDED and each.submission_id not in places]
-        found = results.find_progress(self._store, {each.id: each.attempt for each in begun})
-        rows = [_progress_row(each, found.get(each.id), places.get(each.submission_id)) for each in workflows]
-        lacking = self._skipped([each.id for each in workflows if each.status is Status.SUCCEEDED])
-        return [
-            replace(row, skipped="; ".join(skipped(lacking[each.id]))) if each.id in lacking else row
-            for each, row in zip(workflows, rows, strict=True)
-        ]
-
-    def _skipped(self, workflow_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-        if not workflow_ids:
-            return {}
-        with reading(self._database) as work:
-            return work.jobs.skipped(workflow_ids)
+        is_queued = any(workflow.status is Status.PENDING for workflow in workflows)
+        places = self._dispatching.places() if is_queued else {}
+        # A workflow that is recorded as pending may be running by now. Those that failed or were stopped have progress
+        # too: how far they came, and at what cost.
+        attempts = {
+            workflow.id: workflow.attempt
+            for workflow in workflows
+            if workflow.status is not Status.SUCCEEDED and workflow.submission_id not in places
+        }
+        progress = results.find_progress(self._store, attempts)
+        succeeded = [workflow.id for workflow in workflows if workflow.status is Status.SUCCEEDED]
+        reasons: dict[str, dict[str, str]] = {}
+        if succeeded:
+            with reading(self._database) as work:
+                reasons = work.jobs.skipped(succeeded)
+        rows = []
+        for workflow in workflows:
+            row = _progress_row(workflow, progress.get(workflow.id), places.get(workflow.submission_id))
+            if workflow.id in reasons:
+                row = replace(row, skipped="; ".join(skipped(reasons[workflow.id])))
+            rows.append(row)
+        return rows
 
     def stop(self, target: Target) -> builtins.list[Workflow]:
-        """End workflows that are under way; finished shards stay, and :meth:`resume` goes on from them.
+        """Stop workflows; finished shards stay, and :meth:`resume` goes on from them.
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
@@ -532,28 +539,32 @@ class Workflows:
         return self.refresh(workflows)
 
     def _stop_waiting(self, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
-        """Let those that wait in the store wait no longer, and return them."""
+        """Remove workflows from the queue, record them as stopped, and return them."""
         queue = self._dispatching.queue
         waiting = queue.ids() & {workflow.submission_id for workflow in workflows}
         if not waiting:
             return []
-        self._cluster.statuses(waiting)  # before anything is changed: does it answer?
+        self._cluster.statuses(waiting)  # raises before anything is changed if the cluster does not answer
         queue.remove(waiting)
-        # One that was handed over just then is the cluster's to stop.
+        # One that the dispatcher submitted just then must be stopped by the cluster.
         known = self._cluster.statuses(waiting)
-        stopped = [each for each in workflows if each.submission_id in waiting and known[each.submission_id] is None]
+        stopped = [
+            workflow
+            for workflow in workflows
+            if workflow.submission_id in waiting and known[workflow.submission_id] is None
+        ]
         states = {workflow.submission_id: JobState(Status.STOPPED) for workflow in stopped}
-        refreshing.record(self._database, stopped, Look(states))
+        refreshing.record(self._database, stopped, Snapshot(states))
         return stopped
 
     def logs(self, workflow: Workflow | str) -> str:
-        """Return what the worker of the latest attempt printed; empty where it has not printed anything yet."""
+        """Return the log of the worker of the latest attempt; empty if it has not printed anything yet."""
         record = self.of(workflow)[0]
-        kept = self._store.find(layout.log(record.id, record.attempt))
-        return self._cluster.logs(record.submission_id) if kept is None else kept.decode(errors="replace")
+        stored = self._store.find(layout.log(record.id, record.attempt))
+        return self._cluster.logs(record.submission_id) if stored is None else stored.decode(errors="replace")
 
     def of(self, target: Target) -> builtins.list[Workflow]:
-        """Return the workflows of an experiment (record, name, id), or those given, as they are recorded now.
+        """Return the workflows of an experiment (record, name, id), or these workflows, as they are recorded now.
 
         Raises:
             NotFoundError: no experiment or workflow has that name or id.
@@ -563,35 +574,35 @@ class Workflows:
 
     def of_experiments(self, experiments: Sequence[Experiment]) -> dict[str, builtins.list[Workflow]]:
         """Return the workflows of experiments by the experiments' ids, in the order of their launch, in one query."""
-        found: dict[str, builtins.list[Workflow]] = {experiment.id: [] for experiment in experiments}
+        workflows: dict[str, builtins.list[Workflow]] = {experiment.id: [] for experiment in experiments}
         with reading(self._database) as work:
-            for workflow in work.workflows.of_experiments(list(found)):
-                found[workflow.experiment_id].append(workflow)
-        return found
+            for workflow in work.workflows.of_experiments(list(workflows)):
+                workflows[workflow.experiment_id].append(workflow)
+        return workflows
 
     def get(self, key: Workflow | str) -> Workflow:
-        """Return the workflow of that id, or of 6 or more characters of its beginning; of a record, as it is now."""
+        """Return the workflow with this id (or at least its first 6 characters); for a record, as it is now."""
         with reading(self._database) as work:
             return work.workflows.get(key)
 
     def list(self, *, limit: int = 100, offset: int = 0, status: Status | None = None) -> builtins.list[Workflow]:
-        """Return workflows, newest first; with `status` those that were last recorded with it."""
+        """Return workflows, newest first; with `status` only those whose recorded status it is."""
         with reading(self._database) as work:
             return work.workflows.list(*_of_status(status), limit=limit, offset=offset)
 
     def count(self, *, status: Status | None = None) -> int:
-        """Return how many workflows there are; with `status` those that were last recorded with it."""
+        """Return the number of workflows; with `status` only of those whose recorded status it is."""
         with reading(self._database) as work:
             return work.workflows.count(*_of_status(status))
 
     def counts(self, experiments: Sequence[Experiment | str]) -> dict[str, Counter[Status]]:
-        """Return how many workflows of each status experiments have, as last recorded, by the experiments' ids.
+        """Return the number of workflows by recorded status, for each experiment by its id.
 
         Args:
             experiments: records or ids.
         """
         with reading(self._database) as work:
-            return work.workflows.counts([key_of(each) for each in experiments])
+            return work.workflows.counts([key_of(experiment) for experiment in experiments])
 
     def jobs(self, target: Target) -> builtins.list[Job]:
         """Return the jobs of workflows, in the order of workflows and steps."""
@@ -601,7 +612,7 @@ class Workflows:
         return sorted(jobs, key=lambda job: (order[job.workflow_id], list(Step).index(job.step)))
 
     def predictions(self, workflow: Workflow | str) -> pd.DataFrame:
-        """Return the predictions so far.
+        """Return the predictions so far, one row per example.
 
         Columns: `row` (from 0), `prediction`, `error`, `prompt` (as it was sent), `reasoning`, `prompt_tokens`,
         `completion_tokens`, `reasoning_tokens`, `cache_read_tokens`, `cache_write_tokens`, `seconds`,
@@ -614,7 +625,7 @@ class Workflows:
         """Return the examples' scores so far: `row` (from 0), and a column for each score.
 
         Args:
-            metrics: those to read; default all of the experiment.
+            metrics: the metrics to read; default all of the experiment.
         """
         record = self.of(workflow)[0]
         if metrics is None:
@@ -623,37 +634,33 @@ class Workflows:
         return results.read_scores(self._store, record.id, metrics)
 
     def _mark_submitted(self, workflows: Sequence[Workflow]) -> None:
-        """Record that they wait for the cluster."""
+        """Record workflows as pending."""
         if not workflows:
             return
         attempts = {workflow.id: workflow.attempt for workflow in workflows if workflow.attempt > 1}
-        # What earlier attempts left counts at once: their workers publish it no second time.
-        found = {
-            key: {step: result for step, result in of.items() if result.attempt < attempts[key]}
-            for key, of in results.find_results(self._store, list(attempts)).items()
+        # Results of earlier attempts count at once: the new worker does not publish them again.
+        earlier = {
+            key: {step: result for step, result in by_step.items() if result.attempt < attempts[key]}
+            for key, by_step in results.find_results(self._store, list(attempts)).items()
         }
         states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
-        kept = {each.id for each in refreshing.record(self._database, workflows, Look(states, found=found))}
-        if gone := [workflow for workflow in workflows if workflow.id not in kept]:
+        current = {
+            record.id for record in refreshing.record(self._database, workflows, Snapshot(states, found=earlier))
+        }
+        if deleted := [workflow for workflow in workflows if workflow.id not in current]:
             with writing(self._database) as work:
-                removal.note(work, gone)  # deleted while they were handed over
+                removal.note(work, deleted)  # they were deleted during the submission, and must be stopped
 
 
 def _progress_row(workflow: Workflow, progress: Progress | None, place: int | None) -> ProgressRow:
     row = ProgressRow.of(workflow.label, workflow.status, progress, error=workflow.error, stale=workflow.stale)
     if place is None or workflow.status is not Status.PENDING:
         return row
-    return replace(row, note=f"waits for its turn, {place:,} before it" if place else "waits for its turn, the next")
+    return replace(row, note=f"queued, {place:,} before it" if place else "queued, next in turn")
 
 
 def _of_status(status: Status | None) -> builtins.list[ColumnElement[bool]]:
     return [] if status is None else [col(Workflow.status) == status]
-
-
-def _present(work: UnitOfWork, workflows: Sequence[Workflow]) -> builtins.list[Workflow]:
-    """Those that are still there, as they are recorded now, in the order given."""
-    current = {workflow.id: workflow for workflow in work.workflows.of_ids([each.id for each in workflows])}
-    return [current[workflow.id] for workflow in workflows if workflow.id in current]
 
 
 def _resolve(work: UnitOfWork, target: Target) -> builtins.list[Workflow]:
@@ -663,15 +670,8 @@ def _resolve(work: UnitOfWork, target: Target) -> builtins.list[Workflow]:
     if isinstance(target, Experiment):
         return work.workflows.of_experiment(target.id)
     chosen = [target] if isinstance(target, Workflow) else list(target)
-    found = _present(work, chosen)
-    if len(found) < len(chosen):
-        gone = {each.id for each in chosen} - {each.id for each in found}
-        raise NotFoundError("workflow", min(gone), "it was deleted")
-    return found
-
-
-def _raise_failures(workflows: Sequence[Workflow]) -> None:
-    failed = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
-    if failed:
-        reasons = "; ".join(f"{workflow.label} {workflow.status}: {workflow.error}" for workflow in failed)
-        raise JobFailedError(reasons, "look at ws.workflows.logs(…), then ws.workflows.resume(…)", job_id=failed[0].id)
+    ids = [workflow.id for workflow in chosen]
+    current = {workflow.id: workflow for workflow in work.workflows.of_ids(ids)}
+    if deleted := set(ids) - current.keys():
+        raise NotFoundError("workflow", min(deleted), "it was deleted")
+    return [current[key] for key in ids]
