@@ -135,7 +135,11 @@ def test_the_cheapest_that_is_not_worse_is_recommended(comparison) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"margin": 0.0}, "margin cannot be 0"), ({"by": "euros"}, "by 'euros'"), ({"score": "words"}, "only describes")],
+    [
+        ({"margin": 0.0}, "margin cannot be 0"),
+        ({"by": "euros"}, "by cannot be 'euros'"),
+        ({"score": "words"}, "only describes"),
+    ],
 )
 def test_recommendations_that_make_no_sense_are_refused(comparison, options, said) -> None:
     with pytest.raises(InvalidInputError, match=said):
