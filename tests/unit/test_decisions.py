@@ -338,7 +338,7 @@ def test_people_say_which_metric_to_trust_and_what_they_would_say_of_all() -> No
 
 
 def test_without_people_nothing_is_made_up(comparison) -> None:
-    with pytest.raises(InvalidInputError, match="nobody has rated"):
+    with pytest.raises(InvalidInputError, match="there are no ratings yet"):
         comparison.trust()
     with pytest.raises(InvalidInputError, match="no column 'rating'"):
         comparison.trust(pd.DataFrame({"row": [0], "model": ["small"]}))

@@ -15,7 +15,7 @@ from lumigator_nb.specs import language_name
 # With more values than this, a column gives slices that are too small and tables that are too long.
 MOST_VALUES = 12
 UNKNOWN, UNSURE = "(none)", "unsure"
-# Below these, the detected language is a guess. Bytes, because a Chinese character, with three, tells more than a letter.
+# Below these, the language is a guess. Bytes, because a Chinese character (three bytes) tells more than a letter.
 _MIN_BYTES, _MIN_PROBABILITY = 20, 0.8
 # The first characters identify the language as well as the whole text does, and much faster.
 _MAX_CHARACTERS = 2000
@@ -27,7 +27,7 @@ _LONGEST_WORDS = 15
 
 
 def length_bins(texts: Sequence[str]) -> list[str]:
-    """Divide texts into thirds by their number of words: ``up to 40 words``, ``41 to 80 words``, ``more than 80 words``.
+    """Split texts into thirds by their number of words: ``up to 40 words``, ``41 to 80 words``, ``more than 80 words``.
 
     Texts of equal length stay together, so there may be fewer bins. If words are not separated by spaces, as in
     Chinese or Thai, characters are counted instead.
@@ -40,7 +40,7 @@ def length_bins(texts: Sequence[str]) -> list[str]:
 
 
 def quantile_bins(values: Sequence[float]) -> list[str]:
-    """Divide numbers into thirds: ``up to 3``, ``4 to 7``, ``more than 7``; NaN get a separate bin.
+    """Split numbers into thirds: ``up to 3``, ``4 to 7``, ``more than 7``; NaN get a separate bin.
 
     Equal numbers stay together, so there may be fewer bins.
     """

@@ -500,7 +500,7 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: the dataset has no such column.
-            MissingExtraError: telling languages apart needs packages.
+            MissingExtraError: the package that detects languages is not installed.
         """
         return slicing.slices(self.models, self._of(score), self._examples, column)
 

@@ -118,10 +118,11 @@ def _cheaper_choice(recommendation: Recommendation, choice: str) -> str:
     price = f"{formatted(rows[choice][column])} instead of {formatted(rows[recommendation.best][column])} {unit}"
     less = "less" if recommendation.by == "dollars" else "less time"
     behind = show.at_most(max(0.0, rows[choice]["worse_by_at_most"]))
+    confidence, overall = percent(recommendation.confidence), show.number(rows[choice]["overall"])
     return (
         f"Take {choice}: it takes {recommendation.saved or 0:.0%} {less} than {recommendation.best} ({price}), and "
-        f"with {percent(recommendation.confidence)} confidence its {info.name} ({show.number(rows[choice]['overall'])}) is "
-        f"at most {behind} worse than that of any other model"
+        f"with {confidence} confidence its {info.name} ({overall}) is at most {behind} worse than that of any other "
+        "model"
     )
 
 
