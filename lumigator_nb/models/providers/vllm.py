@@ -101,13 +101,13 @@ def load(model: Model, task: Task, source: Source, config: Any, tokenizer: Any, 
         RefusedError: vLLM does not take this model; raised before weights are loaded.
         ExecutionError: the weights cannot be loaded, mostly for lack of memory.
     """
+    if source.gguf or config.is_encoder_decoder:
+        raise RefusedError("vLLM reads no GGUF file" if source.gguf else "vLLM has no encoder-decoder models")
     import torch
     import transformers
     import vllm
     from vllm.platforms import current_platform
 
-    if source.gguf or config.is_encoder_decoder:
-        raise RefusedError("vLLM reads no GGUF file" if source.gguf else "vLLM has no encoder-decoder models")
     wording = prompting.choose(model.name, config, tokenizer, task)
     engine = _start_engine(source, settings)
     room = engine.model_config.max_model_len
