@@ -271,7 +271,7 @@ def test_differences_that_few_examples_decide_are_named_beside_the_result(compar
     needed = rare.needed_for_skewness["rougeL"]
     assert needed > N
     (said,) = [note for note in notes(rare) if "Cochran" in note]
-    assert f"rougeL takes some {needed:,} examples" in said
+    assert f"rougeL needs about {needed:,} examples" in said
     assert said.split(":")[0] in rare._repr_html_()
     assert rare.slices("way")["too_skewed"].all()
 
@@ -381,7 +381,7 @@ def test_markdown_says_what_was_found_and_nothing_in_it_is_markup(comparison, tm
 
 def test_the_report_says_which_model_to_take_how_sure_and_where_not(tmp_path) -> None:
     text = make(labels=ratings(40)).export(tmp_path / "out.html").read_text()
-    for heading in ("Which model to take", "How sure it is", "Slices", "What people say"):
+    for heading in ("Which model to take", "How sure it is", "Slices", "Agreement with human ratings"):
         assert f"<h2>{heading}</h2>" in text
     assert "small is better (p" in text
     assert not re.search(r'(src|href)="(?!#)', text), "nothing is loaded from elsewhere"

@@ -145,19 +145,19 @@ def sentence(audit: Audit) -> str:
     elif audit.contradicted:
         winner = (
             f"The winner changes: {old} leads on {score} by the ground truth of {audit.author}, {new} by that of "
-            f"{audit.other_author}, and by one of the two the other's winner is shown not to be the best. "
-            "The choice hangs on who wrote it."
+            f"{audit.other_author}, and at least one of the two shows that the other's winner is not the best. "
+            "The choice depends on who wrote the ground truth."
         )
     else:
         winner = (
             f"{old} leads on {score} by the ground truth of {audit.author}, {new} by that of {audit.other_author}, but "
-            "by neither the other's winner is shown not to be the best."
+            "neither shows that the other's winner is not the best."
         )
     correlation = audit.rank_correlation
     value = f"{correlation:.2f}".replace("-", "−")
     agreement = "" if math.isnan(correlation) else f" Both orders correlate by {value} (Kendall's tau-b)."
     is_own = audit.other_author in audit.before.models
-    own = f" {audit.other_author} is judged by what it wrote itself." if is_own else ""
+    own = f" {audit.other_author} is measured against its own text." if is_own else ""
     return f"{winner}{agreement}{own}"
 
 

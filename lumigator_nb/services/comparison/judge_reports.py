@@ -72,7 +72,7 @@ class Passport(Rendered):
         judge: the score and the judge's label.
         findings: the measurements.
         asked: number of verdicts that the judge was asked for.
-        unread: number of those that could not be had or read; they count nowhere.
+        unread: number of those that are missing or could not be read; they count nowhere.
     """
 
     judge: str
@@ -250,7 +250,7 @@ def body(passport: Passport) -> Html:
 
 
 def _title(passport: Passport) -> str:
-    unread = f", {passport.unread:,} of {passport.asked:,} verdicts could not be had" if passport.unread else ""
+    unread = f", {passport.unread:,} of {passport.asked:,} verdicts are missing" if passport.unread else ""
     return f"Judge passport: {passport.judge}{unread}"
 
 

@@ -50,8 +50,8 @@ def notes(comparison: Comparison) -> list[str]:
     if author := comparison.dataset.author:
         own = " It is itself among the models compared." if author in comparison.models else ""
         lines.append(
-            f"The ground truth was written by {author}, which favours models that write alike.{own} "
-            "ws.audit(experiment, another_model) says whether the winner changes with another author."
+            f"The ground truth was written by {author}, which favours models that write in a similar way.{own} "
+            "ws.audit(experiment, another_model) shows whether the winner changes with another author."
         )
     if states := [
         f"{workflow.label} ({workflow.status}{': ' + first_line(workflow.error) if workflow.error else ''})"
@@ -66,7 +66,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines += remarks(costs)
     lines += [
         f"{copied:,} of {count(checked, 'answer')} of {model} mostly copy the input: {percent(COVERAGE)} or more of "
-        "their words stand in it, and they are about as long."
+        "their words occur in it, and they are about as long."
         for model, (copied, checked) in comparison.copied.items()
         if 2 * copied > checked
     ]
@@ -106,21 +106,21 @@ def _doubtful_intervals(comparison: Comparison) -> list[str]:
     lines = []
     if n < FEW_EXAMPLES:
         lines.append(
-            f"With {count(n, 'example')} the intervals are rough: those of a bootstrap are too narrow for so few."
+            f"With {count(n, 'example')} the intervals are rough: a bootstrap's are too narrow for so few examples."
         )
     if comparison.near_constant:
         models = [
             f"{label} ({alike:,} of {comparison.n_scored:,})" for label, alike in comparison.near_constant.items()
         ]
         lines.append(
-            f"On {comparison.main_score} nearly all examples score the same for {joined(models)}: so few others hardly "
-            "show how far scores spread, and the intervals may be too narrow."
+            f"On {comparison.main_score} nearly all examples score the same for {joined(models)}: the few others "
+            "hardly show the spread of the scores, and the intervals may be too narrow."
         )
     # With very few examples the first note says enough.
     if comparison.needed_for_skewness and n >= FEW_EXAMPLES:
         unit = f"values of {comparison.groups}" if comparison.groups else "examples"
         needed = joined(
-            [f"{score} takes some {number:,} {unit}" for score, number in comparison.needed_for_skewness.items()]
+            [f"{score} needs about {number:,} {unit}" for score, number in comparison.needed_for_skewness.items()]
         )
         lines.append(
             "A few examples decide most of the differences to the best model, so that intervals may be too narrow and "

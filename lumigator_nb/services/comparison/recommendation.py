@@ -82,7 +82,7 @@ def sentence(recommendation: Recommendation) -> str:
         order = f"{best} is better than every other model {certainty}."
     else:
         # The best model need not be the one that is shown to be better: some third model may be.
-        order = f"Of every other model it is shown that some model is better, {certainty}."
+        order = f"For every other model, some model is shown to be better {certainty}."
     return f"{advice(recommendation)} {order}"
 
 
@@ -94,7 +94,7 @@ def advice(recommendation: Recommendation) -> str:
     value = show.number(rows[best]["overall"])
     if choice is None:
         return (
-            f"There is no model to recommend: baselines are references, to hold models against. Of these, {best} "
+            f"There is no model to recommend: baselines only serve for comparison. Of these, {best} "
             f"has {extreme}, {value}."
         )
     among = " of the models" if recommendation.baselines else ""

@@ -64,7 +64,7 @@ def report(comparison: Comparison) -> str:
         tag("h2", "Examples side by side"),
         side_by_side(examples),
         *([tag("div", f"{count(n_more, 'example')} more in the dataset.", class_="lm-note")] if n_more > 0 else []),
-        tag("h2", "How to get the same figures"),
+        tag("h2", "How to reproduce these figures"),
         tag("pre", tag("code", recipe(comparison))),
         tag(
             "div",
@@ -158,7 +158,7 @@ def _models(comparison: Comparison) -> Html:
         rows.append([title, describe_model(workflow.model), used, took, f"{job.n_failed:,}"])
         notes_of_model = job.details.get("notes") or ()
         warnings += [tag("div", f"{workflow.label}: {note}.", class_="lm-note") for note in notes_of_model]
-    headers = ["Model", "Settings", "Worked with", "Predicting", "Without answer"]
+    headers = ["Model", "Settings", "Details", "Inference time", "Without answer"]
     return join([table(headers, rows, numeric=(3, 4)), *warnings])
 
 

@@ -19,7 +19,7 @@ from lumigator_nb.specs import MetricResult
 from lumigator_nb.statistics import Difference, Interval, RankSet
 from lumigator_nb.storage.results import REASON_SUFFIX, STATISTICS_SUFFIX
 
-# With fewer distinct values than this besides the most common one, a sample hardly shows its spread.
+# If fewer examples than this differ from the most common score, the sample hardly shows its spread.
 FEW_THAT_DIFFER = 5
 
 
@@ -228,7 +228,7 @@ def scored_of(
 
 
 def _score_infos(experiment: Experiment, evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str, ScoreInfo]:
-    """What is known about each score: from its metric's class, or else as the evaluation stored it.
+    """Name, direction and range of each score: from its metric's class, or else as the evaluation stored it.
 
     Only the stored results know the keys that a user's function returned, and a metric that has been uninstalled.
     """

@@ -199,7 +199,7 @@ def slices(comparison: Comparison, score: str | None = None) -> Table:
     note = (
         f"{info.name} in parts of the dataset, by metadata and length; the best in bold. A flip means that another "
         f"model than {comparison.best(info.name)} is shown to be better there, corrected for all slices and models "
-        "that were looked at. Slices marked few are too small to show that; in those marked skewed, a few examples "
+        "that were examined. Slices marked few are too small to show that; in those marked skewed, a few examples "
         "decide most of the difference."
     )
     return Table(headers, rows, "Slices", note, words=(0, len(headers) - 1))
@@ -215,8 +215,8 @@ def people(comparison: Comparison) -> Table:
             value, low, high = (f"{number:.2f}".replace("-", "−") for number in numbers)
             row.append(MISSING if math.isnan(correlations[kind]) else Cell(value, f"[{low}, {high}]"))
         rows.append(row)
-    note = "Correlation of scores with people's ratings of the same answers, with intervals over examples."
-    return Table(["score", "answers", "Kendall", "Spearman", "Pearson"], rows, "What people say", note)
+    note = "Correlation of scores with human ratings of the same answers, with bootstrap intervals over examples."
+    return Table(["score", "answers", "Kendall", "Spearman", "Pearson"], rows, "Agreement with human ratings", note)
 
 
 def _is_ranked(comparison: Comparison, info: ScoreInfo) -> bool:
