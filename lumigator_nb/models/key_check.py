@@ -52,7 +52,7 @@ def check(provider: str, name: str, value: str) -> KeyCheck:
         MissingExtraError: the provider's client is not installed.
         UnavailableError: the provider does not answer.
     """
-    model = Model(f"{provider}/any")
+    model = Model(f"{provider}/any")  # for the provider's class alone; no model is asked
     kind = provider_class(model)
     if not kind.SUPPORTS_LIST_MODELS:
         raise InvalidInputError(f"{provider} has no list of models, by which the key could be checked without paying")

@@ -39,7 +39,7 @@ def module_alone(name: str) -> ModuleType:
             _register_empty_packages(name)
             return import_module(name)
         except (ImportError, AttributeError):
-            pass
+            pass  # the module uses what its package's `__init__` defines
         finally:
             for loaded in [module for module in sys.modules if module.partition(".")[0] == package]:
                 del sys.modules[loaded]

@@ -103,7 +103,7 @@ def price_of(model: Model) -> Priced | None:
     return _list_price(listed_name(model.provider), model.name)
 
 
-@lru_cache
+@lru_cache  # one lookup per model, not per answer
 def _list_price(provider: str, name: str) -> Priced | None:
     from genai_prices import Usage, calc_price
 

@@ -227,6 +227,7 @@ def limits(config: Any, tokenizer: Any, wanted: int, room: int | None = None) ->
     text_config = config.get_text_config()
     if config.is_encoder_decoder:
         decoder = _smallest(config, _DECODER_LIMITS)
+        # The decoder's start token takes one position.
         new = min(wanted, decoder - 1) if decoder else wanted
         prompt = _smallest(config, _ENCODER_LIMITS, tokenizer.model_max_length)
     else:

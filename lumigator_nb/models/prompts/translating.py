@@ -78,6 +78,7 @@ def route(name: str, config: Any, tokenizer: Any, task: Task) -> Route:
         words = f"translate {language_name(task.source)} to {language_name(task.target)}: "
         return Route(prefix=words, described=f"text, after {words!r}")
     if config.model_type == "marian":
+        # Only models for several target languages have such tokens.
         tokens = getattr(tokenizer, "supported_language_codes", None) or []
         if not tokens:
             return _one_pair(name, (tokenizer.source_lang, tokenizer.target_lang), task)

@@ -143,6 +143,7 @@ class ApiModel:
         try:
             yield from asker.answer(requests)
         finally:
+            # Added up, because a model may be asked in several calls.
             self.details["retries"] = self.details.get("retries", 0) + asker.retries
             self.details["most_at_once"] = max(self.details.get("most_at_once", 0), asker.peak)
 
@@ -162,6 +163,7 @@ class ApiModel:
         generation = self._model.generation
         fields: dict[str, Any] = {"temperature": generation.temperature, "max_tokens": generation.max_new_tokens}
         if generation.temperature > 0:
+            # Repeats of a model differ in the seed alone.
             fields |= {"seed": generation.seed + self._model.repeat - 1}
             fields |= {"top_p": generation.top_p} if generation.top_p < 1 else {}
         if self._options.reasoning_effort:
@@ -279,7 +281,7 @@ class ApiModel:
             note = f"the model does not take {parameter}, so its own default applies"
         else:
             return False
-        self._converted = None
+        self._converted = None  # the next request converts the parameters again
         # Requests under way at the same time are refused for the same reason.
         if note not in self.details["notes"]:
             self.details["notes"].append(note)

@@ -104,6 +104,7 @@ class BatchClient:
         """Close the connections; batches continue at the provider."""
         if self._loop.is_closed():
             return
+        # In this order: connections are closed on their loop, which must not stop before its executor has ended.
         self._do(hang_up(self._client.client))
         self._do(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -123,6 +124,7 @@ class BatchClient:
                 f"a batch holds 1 to {MAX_REQUESTS} requests and up to {MAX_BYTES} bytes, got {len(lines)} of {size}",
                 "submit several batches",
             )
+        # any-llm takes the path of a file.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "requests.jsonl")
             path.write_bytes(b"".join(lines))

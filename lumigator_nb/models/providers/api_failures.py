@@ -107,6 +107,7 @@ def classify(caught: Exception, model: Model, key_name: str | None, redact: Reda
     message = redact(f"{source}: {' '.join(str(text).split())[:500]}")
     if status is None:
         return _by_class(caught, model, key_name, message)
+    # Words come before statuses: 429 can also mean an empty account, and 403 a text that a moderation refused.
     code = " ".join(str(body.get(field) or "") for field in ("code", "type"))
     words = f"{code} {message}".lower()
     if status in (400, 402, 403, 429) and any(sign in words for sign in _OUT_OF_MONEY):

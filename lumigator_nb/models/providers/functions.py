@@ -115,6 +115,7 @@ def _import(model: Model) -> Callable[..., Any]:
             f"the function {path} cannot be imported where the model runs: {error}",
             "install its module on the cluster, or define the function in the notebook to have it called there",
         ) from error
+    # Answers are cached by the code's digest: another version would answer under the name of this one.
     if function_identity(function)[1] != model.options["code"]:
         raise UnknownModelError(
             f"the function {path} has different code where the model runs", "install the same version there"

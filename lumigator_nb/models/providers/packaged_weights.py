@@ -111,6 +111,7 @@ def _dequantise(file: Path, folder: Path) -> None:
 
     with no_progress_bar():
         loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # The configuration marks the model as quantized, which its float32 copy is not.
     config = copy.deepcopy(loaded.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -161,9 +161,11 @@ def _transformers_settings(model: Any, tokenizer: Any, generation: GenerationCon
     own = model.generation_config
     ids = {name: value for name in _KEPT_IDS if (value := getattr(own, name, None)) is not None}
     ends = end_tokens(own, tokenizer)
+    # Many base models have no padding token. Its value does not matter, since the attention mask hides it.
     padding = [tokenizer.pad_token_id, own.pad_token_id, *ends, 0]
     sampling: dict[str, Any] = {"do_sample": False}
     if generation.temperature > 0:
+        # transformers would by default sample from the 50 most likely tokens only.
         sampling = {"do_sample": True, "temperature": generation.temperature, "top_p": generation.top_p, "top_k": 0}
     return transformers.GenerationConfig(
         **ids,

@@ -87,6 +87,7 @@ def locate(name: str, revision: str | None, report: Report) -> Source:
     report("asking the hub")
     commit, obstacle = ask_hub(name, revision)
     if commit:
+        # `from_pretrained` downloads the commit's files, or takes them from the cache.
         return Source(name, "hub", commit)
     if folder := cached(name, revision):
         return Source(str(folder), "hub cache", folder.name)

@@ -97,6 +97,7 @@ class Comparison(Rendered):
         self._scored = {
             scored.info.name: scored for scored in scored_of(experiment, frames, self._evaluations, resampling)
         }
+        # Per score, because they take a test for each pair of models, and several views show them.
         self._contrasts: dict[str, list[Contrast]] = {}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
@@ -242,6 +243,7 @@ class Comparison(Rendered):
         ranks: if 1 is not among them, some model is shown to be better, see :meth:`contrasts`) and `n`
         (examples).
         """
+        # A copy: other methods read the cached frame, and the caller may change what it gets.
         return self._summary.copy()
 
     def ranking(self, score: str | None = None) -> pd.DataFrame:
@@ -457,6 +459,7 @@ class Comparison(Rendered):
             score: maps a model's label and its frame of scores (one row per example) to another such frame.
         """
         frames = {label: score(label, frame).rename_axis("row") for label, frame in self._scores.items()}
+        # Without evaluations and ratings, which belong to the scores that are replaced.
         return Comparison(
             self.experiment, self.dataset, self._examples, self.workflows, self.jobs, self._predictions,
             {label: frame.reset_index() for label, frame in frames.items()},
@@ -470,6 +473,7 @@ class Comparison(Rendered):
         if label not in self.models:
             raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
         index = self.models.index(label)
+        # Stable, so that examples with equal scores stay in the dataset's order.
         order = np.argsort(scored.values[index] * (-1 if scored.info.higher_is_better is False else 1), kind="stable")
         worst = self.examples().loc[scored.rows[order[:n]]]
         worst.insert(0, scored.info.name, scored.values[index][order[:n]])

@@ -45,7 +45,7 @@ def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo, 
     chart = Chart(figsize=(width, height), facecolor="white")
     axes = chart.add_axes((left / width, 0.1 / height, side / width, side / height), facecolor="none")
     positions = {model: position for position, model in enumerate(models)}
-    largest = max(pairs["difference"].abs().max(), 1e-12)
+    largest = max(pairs["difference"].abs().max(), 1e-12)  # equal models must not divide by zero
     show = Figures(info, [largest])
     for pair in pairs.to_dict("records"):
         x, y, difference = positions[pair["other"]], positions[pair["model"]], pair["difference"]
@@ -109,6 +109,7 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str | None = No
             fontsize=7.5, color=SOFT, parse_math=False,
         )  # fmt: skip
     amounts = placed[against]
+    # On a linear axis, the cheap models would lie on top of each other.
     if len(amounts) > 1 and amounts.min() > 0 and amounts.max() > 20 * amounts.min():
         axes.set_xscale("log")
     axes.margins(x=0.25, y=0.15)
@@ -166,6 +167,7 @@ def distribution_chart(values: FloatArray, models: Sequence[str], info: ScoreInf
     width, height = left + 3.9, 0.8 + row * len(models)
     chart = Chart(figsize=(width, height), facecolor="white")
     axes = chart.add_axes((left / width, 0.35 / height, 3.7 / width, row * len(models) / height), facecolor="none")
+    # The same bins for all models, so that their shapes compare; the margin keeps edges apart if all scores are equal.
     edges = np.linspace(values.min(), values.max() + 1e-9, 41)
     for y, scores in enumerate(values):
         counts = np.histogram(scores, edges)[0]

@@ -42,6 +42,7 @@ def export(comparison: Exported, path: str | Path) -> Path:
         raise InvalidInputError(
             f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv or .md"
         )
+    # A failure half-way must not leave half a file, or replace an earlier export.
     with whole_file(target) as file:
         write(file)
     return target
@@ -50,6 +51,7 @@ def export(comparison: Exported, path: str | Path) -> Path:
 def _workbook(comparison: Exported, file: IO[bytes]) -> None:
     import pandas as pd
 
+    # Imported to say which extra is missing; pandas would name the package alone.
     try:
         import openpyxl  # noqa: F401
     except ImportError:

@@ -40,6 +40,7 @@ def ratings_of(human: pd.DataFrame | None, stored: pd.DataFrame | None, models: 
     if "probability" not in ratings:
         ratings = ratings.assign(probability=np.nan)
     grouped = ratings.dropna(subset=["rating"]).groupby(["row", "model"])
+    # A row was drawn once for all raters, so that its probability is the same in all of its ratings.
     return grouped.agg(
         rating=("rating", "mean"), raters=("rating", "size"), probability=("probability", "first")
     ).reset_index()

@@ -20,7 +20,8 @@ from lumigator_nb.metrics import FloatArray, Judging, JuryMetric
 from lumigator_nb.specs import MetricSpec, Model
 from lumigator_nb.statistics import Interval
 
-# Model families, by patterns in their models' names.
+# Model families by patterns in their models' names; the first match counts. Word boundaries keep "phi" out of "dolphin"
+# and OpenAI's "o1" out of longer names.
 _FAMILIES = {
     "gpt": r"\bgpt|\bo[134]\b|\bo[134]-|chatgpt|davinci",
     "claude": r"claude",
@@ -155,13 +156,16 @@ def of_scores(
     if judge is not None and len(models) > 1:
         is_own = np.array([family(model) == family(judge) for model in models])
         if is_own.any() and not is_own.all():
+            # NaN, and so left out, if the judge gave one of an example's answers no score.
             gaps = values[is_own].mean(axis=0) - values[~is_own].mean(axis=0)
             gaps = gaps[~np.isnan(gaps)]
+            # Not bounded by the gaps' own range: that they are all equal does not prove that all others would be.
             unbounded = (-np.inf, np.inf)
             gap = statistics.bootstrap_interval(gaps, bounds=unbounded, **options)  # type: ignore[arg-type]
             meaning = f"score of {family(judge)} models above the others', on the same examples; they may deserve it"
             findings.append(Finding.of("own family", gap, 0.0, len(gaps), meaning))
     if human is not None:
+        # One column per answer; the answers to one example are resampled together.
         ratings = np.stack([values.ravel(), human.ravel()])
         findings += human_agreement(ratings, np.tile(rows, len(values)), "interval", options)
     return Passport(title, tuple(findings), values.size, int(np.isnan(values).sum()))

@@ -40,6 +40,7 @@ def gather(
     Raises:
         InvalidInputError: no workflow has succeeded yet.
     """
+    # A comparison of those that are ready is useful while others still run.
     done = [workflow for workflow in workflows if workflow.status is Status.SUCCEEDED]
     pending = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
     if not done:

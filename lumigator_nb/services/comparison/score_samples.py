@@ -86,6 +86,7 @@ class Scored:
     @cached_property
     def upward(self) -> FloatArray:
         """(models,) overall scores with the sign that makes more better; -inf for a model without one."""
+        # -inf ranks a model without a score last.
         upward = self.overall if self.info.higher_is_better else -self.overall
         return np.where(np.isnan(upward), -np.inf, upward)
 
@@ -146,6 +147,7 @@ class Scored:
 
     def difference(self, index: int, other: int) -> Difference:
         """Return the overall score of the first model minus that of the second, with interval and p-value."""
+        # All models share the resamples, so that the difference of two replicates is a replicate of the difference.
         return statistics.difference(
             self.overall[index] - self.overall[other],
             self.replicates[index] - self.replicates[other],

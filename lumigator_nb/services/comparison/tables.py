@@ -59,6 +59,7 @@ def scores(comparison: Comparison, by: str | None = None) -> Table:
             text = f"{_mark(standing, ranked)}{show.number(standing.overall)}"
             is_bold = standing.leads and len(ranked) > 1
             row.append(Cell(text, show.interval(standing.low, standing.high), bold=is_bold))
+    # Beside the score that orders the models, since differences on the other scores would make the table too wide.
     if _has_differences(main):
         show = figures(main, infos[0])
         headers.insert(2, Cell("Difference", "to the best"))
