@@ -188,7 +188,7 @@ def test_baselines_alone_give_no_recommendation() -> None:
     comparison = make(baselines=list(MODELS))
     found = comparison.recommend()
     assert found.choice is None
-    assert str(found).startswith("There is no model to recommend: baselines are references")
+    assert str(found).startswith("There is no model to recommend: baselines only serve for comparison")
     assert "There is no model to recommend" in str(comparison)
     assert not comparison.pareto()["front"].any()
 
