@@ -47,7 +47,7 @@ class Comparison(Rendered):
         dataset: the experiment's dataset.
         examples: (rows, …) the dataset's columns, in its order.
         workflows: the workflows that succeeded, in the order of launch.
-        jobs: the jobs of those workflows.
+        jobs: the records of those workflows' steps, inference and evaluation.
         predictions: per label, the frame of :meth:`Workflows.predictions`.
         scores: per label, the frame of the evaluation's shards.
         evaluations: per label, the results of the experiment's metrics, as far as they were computed.
@@ -119,7 +119,7 @@ class Comparison(Rendered):
         """
         reasons: dict[str, dict[str, str]] = {}
         for workflow in self.workflows:
-            missing = {title: reason for job in self._jobs_of(workflow) for title, reason in job.skipped.items()}
+            missing = {title: reason for step in self._steps_of(workflow) for title, reason in step.skipped.items()}
             evaluated = {result.metric.key for result in self._evaluations.get(workflow.label, ())}
             if evaluated:
                 # A metric that joined the experiment after this model was scored has neither a result nor a reason.
@@ -129,7 +129,7 @@ class Comparison(Rendered):
                 reasons.setdefault(title, {})[workflow.label] = reason
         return reasons
 
-    def _jobs_of(self, workflow: Workflow) -> list[Job]:
+    def _steps_of(self, workflow: Workflow) -> list[Job]:
         return [job for job in self.jobs if job.workflow_id == workflow.id]
 
     @cached_property
@@ -137,12 +137,12 @@ class Comparison(Rendered):
         """Overall scores, by score and model, that no example has from every model: models are not compared on them."""
         overall: dict[str, dict[str, float]] = {}
         for workflow in self.workflows:
-            for job in self._jobs_of(workflow):
-                for score, value in job.scores.items():
+            for step in self._steps_of(workflow):
+                for score, value in step.scores.items():
                     overall.setdefault(score, {})[workflow.label] = value
 
         def is_left_out(score: str) -> bool:
-            # The jobs still list the scores that `rescored` replaced: all models have those, but no frame does.
+            # The steps' records still list the scores that `rescored` replaced: all models have them, and no frame.
             is_partial = len(overall[score]) < len(self.models)
             return score not in self._scored and (is_partial or all(score in frame for frame in self._scores.values()))
 

@@ -33,7 +33,7 @@ def gather(
         dataset: the experiment's dataset.
         examples: (rows, …) the dataset's columns, in its order.
         workflows: all workflows of the experiment.
-        jobs: their jobs.
+        jobs: the records of their steps, inference and evaluation.
         labels: human ratings; see :class:`Comparison`.
         options: the keyword arguments of :class:`Comparison` about intervals.
 

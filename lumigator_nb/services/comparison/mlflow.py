@@ -195,7 +195,7 @@ def _params(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
 
 
 def _tags(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
-    details = [job.details for job in comparison.jobs if job.workflow_id == workflow.id]
+    details = [step.details for step in comparison.jobs if step.workflow_id == workflow.id]
     signatures = {name: text for entry in details for name, text in entry.get("signatures", {}).items()}
     tags = {
         "lumigator.experiment_id": comparison.experiment.id,

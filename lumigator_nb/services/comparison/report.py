@@ -29,7 +29,7 @@ from lumigator_nb.specs import GenerationConfig, Model, Step, is_ground_truth, n
 REPORTED_EXAMPLES = 20
 # With fewer examples, a slice would have about a dozen and only confuse.
 _FEWEST_TO_SLICE = 40
-# Details of a job that the report shows elsewhere, or that tell a reader nothing.
+# Details of a step that the report shows elsewhere, or that tell a reader nothing.
 _HIDDEN_DETAILS = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
 
 
