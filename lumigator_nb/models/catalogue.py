@@ -1,4 +1,4 @@
-"""The catalogue of models: what is known about models that are worth a try."""
+"""The catalogue of suggested models: their tasks, sizes, licences, needs and default settings."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ TASKS = ("summarization", "translation", "text_generation")
 
 
 class CatalogueModel(Value):
-    """What is known about a model. A field that is None is not known.
+    """Facts about a model. None means that a fact is unknown.
 
     Attributes:
         name: ``provider/name``, as :class:`Model` takes it.
-        tasks: what it is good for.
+        display_name: the name that screens show.
+        tasks: the tasks that the model is suited for.
         parameters: number of weights.
-        size_gb: of the weights on disk.
+        size_gb: size of the weights on disk, in GB.
         licence: SPDX identifier, or the licence's own name.
-        context_tokens: of prompt and answer together; of each for a sequence-to-sequence model.
+        context_tokens: most tokens of prompt and answer together; of each for a sequence-to-sequence model.
         link: the model's page.
-        api_key: variable with its API key.
-        needs: extra of this package that it needs, or client of any-llm.
-        base_url: where its server listens by default.
+        api_key: environment variable with its API key.
+        needs: extra of this package, or of any-llm, that the model needs.
+        base_url: default address of its server.
         defaults: generation settings by task.
-        languages: BCP 47 codes; empty where there are too many to list.
+        languages: BCP 47 codes; empty if there are too many to list.
         notes: one sentence.
     """
 
@@ -67,21 +68,21 @@ class CatalogueModel(Value):
         return self.name.partition("/")[0]
 
     def model(self, task: Task | None = None, **settings: Any) -> Model:
-        """Return the model to launch, with the defaults of the task where `settings` say nothing else."""
-        given: dict[str, Any] = {"base_url": self.base_url, **(self.defaults.get(task.kind, {}) if task else {})}
+        """Return the model to launch, with the task's defaults for what `settings` leave out."""
+        defaults: dict[str, Any] = {"base_url": self.base_url, **(self.defaults.get(task.kind, {}) if task else {})}
         if self.base_url and self.api_key and "base_url" not in settings:
-            # The provider's own key goes to the provider alone.
-            given["api_key_name"] = self.api_key
-        return Model(self.name, **{**given, **settings})
+            # Never send the key to another server, such as one that the user names in `settings`.
+            defaults["api_key_name"] = self.api_key
+        return Model(self.name, **{**defaults, **settings})
 
     @property
     def lacks(self) -> str | None:
-        """What to install with pip before it can be used here; None where all is there."""
+        """The requirement to install with pip before the model can be used; None if nothing is missing."""
         provider = base.needing(self.needs) if self.needs else None
         return None if provider is None or provider.installed else provider.requirement
 
     def obstacle(self, environment: Mapping[str, str]) -> str | None:
-        """Return why it cannot be used here and now; None where nothing is known to stand in the way."""
+        """Return why the model cannot be used here now; None if no reason is known."""
         if self.lacks:
             return f"pip install '{self.lacks}'"
         if self.api_key and not environment.get(self.api_key):
@@ -93,7 +94,7 @@ def load(path: Path | None = None) -> tuple[CatalogueModel, ...]:
     """Read a catalogue; default the bundled one.
 
     Raises:
-        InvalidInputError: the file is no list of models; the message names file, entry and field.
+        InvalidInputError: the file is not a list of models; the message names file, entry and field.
     """
     file = path or BUNDLED
     try:
@@ -104,15 +105,15 @@ def load(path: Path | None = None) -> tuple[CatalogueModel, ...]:
         raise InvalidInputError(f"the catalogue {file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list):
         raise InvalidInputError(f"the catalogue {file} must be a list of models, each beginning with '- name: …'")
-    found = tuple(entry(values, f"{file.name}, model {number}") for number, values in enumerate(entries, start=1))
-    twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
-    if twice:
-        raise InvalidInputError(f"the catalogue {file} has {twice[0]!r} more than once")
-    return found
+    models = tuple(entry(values, f"{file.name}, model {number}") for number, values in enumerate(entries, start=1))
+    duplicates = [name for name, count in Counter(model.name for model in models).items() if count > 1]
+    if duplicates:
+        raise InvalidInputError(f"the catalogue {file} has {duplicates[0]!r} more than once")
+    return models
 
 
 def entry(values: Any, where: str) -> CatalogueModel:
-    """Return one entry, checked; `where` names it in an error.
+    """Validate one entry of a catalogue; `where` names it in an error.
 
     Raises:
         InvalidInputError: a field is missing, unknown or malformed.

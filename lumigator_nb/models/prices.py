@@ -1,4 +1,4 @@
-"""What answers cost, in US dollars."""
+"""Prices of answers, in US dollars."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from lumigator_nb.specs import Model, Value
 
 # genai-prices names some providers by their owners.
 _OTHER_NAMES = {"gemini": "google", "vertexai": "google", "bedrock": "aws", "moonshot": "moonshotai", "xai": "x-ai"}
+# The share of the list price that OpenAI, Anthropic and Mistral charge for a batch.
 BATCH_DISCOUNT = 0.5
 
 
 class Priced(Protocol):
-    """Dollars of an answer by its tokens."""
+    """A function from an answer's tokens to its price in US dollars."""
 
     def __call__(
         self,
@@ -28,20 +29,24 @@ class Priced(Protocol):
         cache_write_tokens: float = 0,
         /,
     ) -> float:
-        """Return dollars.
+        """Return the price of one answer in US dollars.
 
         Args:
-            prompt_tokens: all of the input, those read from or written to the provider's prompt cache included.
+            prompt_tokens: all input tokens, including those read from or written to the provider's prompt cache.
+            completion_tokens: all output tokens, including reasoning.
+            cache_read_tokens: those of the prompt that the provider read from its cache.
+            cache_write_tokens: those of the prompt that the provider wrote to its cache.
         """
         ...
 
 
 class Price(Value):
-    """Dollars for a million tokens: ``Model(…, price={"prompt": 0.15, "completion": 0.60})``.
+    """US dollars per million tokens: ``Model(…, price={"prompt": 0.15, "completion": 0.60})``.
 
     Attributes:
-        prompt, completion: each; completion includes reasoning.
-        cache_read, cache_write: for tokens of the prompt that the provider takes from its prompt cache, or puts there;
+        prompt: of input tokens.
+        completion: of output tokens, including reasoning.
+        cache_read, cache_write: of input tokens that the provider reads from its prompt cache, or writes to it;
             default the same as `prompt`.
     """
 
@@ -59,34 +64,34 @@ class Price(Value):
         /,
     ) -> float:
         """Return the dollars of one answer; arguments as of :class:`Priced`."""
-        read, written = _within(prompt_tokens, cache_read_tokens, cache_write_tokens)
+        read, written = _clip(prompt_tokens, cache_read_tokens, cache_write_tokens)
         cache_read = self.prompt if self.cache_read is None else self.cache_read
         cache_write = self.prompt if self.cache_write is None else self.cache_write
-        asked = (prompt_tokens - read - written) * self.prompt + read * cache_read + written * cache_write
-        return (asked + completion_tokens * self.completion) / 1e6
+        prompt = (prompt_tokens - read - written) * self.prompt + read * cache_read + written * cache_write
+        return (prompt + completion_tokens * self.completion) / 1e6
 
 
-def _within(prompt: float, read: float, written: float) -> tuple[float, float]:
-    """Keep the parts of a prompt within the whole, whatever a server reports."""
+def _clip(prompt: float, read: float, written: float) -> tuple[float, float]:
+    """Keep cached tokens within the prompt: some servers report more of them than the prompt has."""
     read = min(read, prompt)
     return read, min(written, prompt - read)
 
 
 def highest(price: Priced, prompt_tokens: float, completion_tokens: float) -> float:
-    """Return the most that an answer may cost: some providers charge more for a prompt that they put into a cache."""
+    """Return the most that an answer can cost: some providers charge more for a prompt that they write to a cache."""
     return max(price(prompt_tokens, completion_tokens), price(prompt_tokens, completion_tokens, 0, prompt_tokens))
 
 
 def listed_name(provider: str) -> str:
-    """Return what genai-prices calls a provider."""
+    """Return the name of a provider in genai-prices."""
     return _OTHER_NAMES.get(provider, provider)
 
 
 def price_of(model: Model) -> Priced | None:
-    """Return the dollars of an answer as a function of its tokens; None where there is no price.
+    """Return the price of an answer as a function of its tokens; None if it is unknown.
 
-    The price that the model was given comes first, then the public list price of its provider
-    (https://github.com/pydantic/genai-prices). A server of one's own has no list price; baselines cost nothing.
+    A `price` in the model's settings comes first, then the provider's public list price
+    (https://github.com/pydantic/genai-prices). A self-hosted model has no list price; baselines cost nothing.
     """
     if is_baseline(model):
         return Price(prompt=0, completion=0)
@@ -98,12 +103,12 @@ def price_of(model: Model) -> Priced | None:
     return _list_price(listed_name(model.provider), model.name)
 
 
-@lru_cache
+@lru_cache  # one lookup per model, not per answer
 def _list_price(provider: str, name: str) -> Priced | None:
     from genai_prices import Usage, calc_price
 
     def look_up(prompt: float, completion: float, read: float = 0, written: float = 0) -> Any:
-        read, written = _within(prompt, read, written)
+        read, written = _clip(prompt, read, written)
         usage = Usage(input_tokens=prompt, output_tokens=completion, cache_read_tokens=read, cache_write_tokens=written)
         return calc_price(usage, model_ref=name, provider_id=provider)
 
@@ -111,10 +116,10 @@ def _list_price(provider: str, name: str) -> Priced | None:
         listed = look_up(1, 1).model_price
     except LookupError:
         return None
-    parts = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
-    flat = {part: getattr(listed, part, None) for part in parts}
-    # A lookup takes 0.1 ms; a price that does not depend on the length of the prompt needs just one.
-    if all(each is None or isinstance(each, (int, float, Decimal)) for each in flat.values()):
-        prompt, completion, read, written = (None if each is None else float(each) for each in flat.values())
+    fields = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
+    rates = [getattr(listed, field, None) for field in fields]
+    # A lookup takes 0.1 ms per answer. It is needed only if the rate depends on the length of the prompt.
+    if all(rate is None or isinstance(rate, (int, float, Decimal)) for rate in rates):
+        prompt, completion, read, written = (None if rate is None else float(rate) for rate in rates)
         return Price(prompt=prompt or 0.0, completion=completion or 0.0, cache_read=read, cache_write=written)
     return lambda *tokens: float(look_up(*tokens).total_price)

@@ -1,13 +1,14 @@
-"""How many tokens a text has, before any tokenizer was asked."""
+"""Estimates of the number of tokens of a text, without a tokenizer."""
 
 from __future__ import annotations
 
 
 def about_tokens(text: str) -> int:
-    """Return a guess: one for four bytes of UTF-8, as English prose has in the tokenizers of current models."""
+    """Return an estimate: one token per four bytes of UTF-8, as for English prose with current tokenizers."""
     return -(-len(text.encode()) // 4)
 
 
 def most_tokens(text: str) -> int:
-    """Return a number that is rarely exceeded: one for three bytes, which is one for each Chinese character."""
+    """Return a number that is rarely exceeded: one token per three bytes, so one per Chinese character."""
+    # 8 more for the marks that a chat template puts around each turn.
     return -(-len(text.encode()) // 3) + 8

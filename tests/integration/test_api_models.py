@@ -111,7 +111,7 @@ def test_retry_after_is_honoured(bench, server) -> None:
     [
         ({"api_key": KEY}, {}, "refuses the API key"),
         ({"models": ("other",)}, {}, "there is no model 'lead-1'"),
-        ({"quota": 0}, {}, "takes no more questions from this account"),
+        ({"quota": 0}, {}, "takes no more requests from this account"),
     ],
 )
 def test_what_would_fail_every_row_stops_at_once(bench, server, faults, model, words) -> None:
@@ -306,7 +306,7 @@ def test_a_key_is_not_sent_to_another_address_than_its_owners(bench, server, mon
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.configure(api_key=KEY)
     result, _ = bench.ask(server_model(server), examples(1))
-    assert "name its key's variable" in str(result.error)
+    assert "name the variable with its key" in str(result.error)
 
 
 def test_streamed_answers_know_their_first_token(bench, server) -> None:

@@ -185,6 +185,6 @@ def test_another_server_is_not_taken_for_mlflow(comparison, monkeypatch) -> None
     with http.server.HTTPServer(("127.0.0.1", 0), Page) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{other.server_port}")
-        with pytest.raises(UnavailableError, match="is no MLflow server"):
+        with pytest.raises(UnavailableError, match="is not an MLflow server"):
             to_mlflow(comparison)
         other.shutdown()

@@ -101,7 +101,7 @@ def test_what_fails_all_examples_ends_it_at_once_and_a_resume_goes_on(spread_ws)
         (workflow,) = ws.workflows.launch(experiment, model, workers=2)
         (workflow,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)
         assert workflow.status is Status.FAILED
-        assert "takes no more questions from this account" in workflow.error
+        assert "takes no more requests from this account" in workflow.error
         server.configure(quota=None)
         ws.workflows.resume(workflow)
         (workflow,) = ws.wait(workflow, timeout=PATIENCE_S, progress=False)

@@ -135,7 +135,11 @@ def test_the_cheapest_that_is_not_worse_is_recommended(comparison) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"margin": 0.0}, "margin cannot be 0"), ({"by": "euros"}, "by 'euros'"), ({"score": "words"}, "only describes")],
+    [
+        ({"margin": 0.0}, "margin cannot be 0"),
+        ({"by": "euros"}, "by cannot be 'euros'"),
+        ({"score": "words"}, "only describes"),
+    ],
 )
 def test_recommendations_that_make_no_sense_are_refused(comparison, options, said) -> None:
     with pytest.raises(InvalidInputError, match=said):
@@ -184,7 +188,7 @@ def test_baselines_alone_give_no_recommendation() -> None:
     comparison = make(baselines=list(MODELS))
     found = comparison.recommend()
     assert found.choice is None
-    assert str(found).startswith("There is no model to recommend: baselines are references")
+    assert str(found).startswith("There is no model to recommend: baselines only serve for comparison")
     assert "There is no model to recommend" in str(comparison)
     assert not comparison.pareto()["front"].any()
 
@@ -267,7 +271,7 @@ def test_differences_that_few_examples_decide_are_named_beside_the_result(compar
     needed = rare.needed_for_skewness["rougeL"]
     assert needed > N
     (said,) = [note for note in notes(rare) if "Cochran" in note]
-    assert f"rougeL takes some {needed:,} examples" in said
+    assert f"rougeL needs about {needed:,} examples" in said
     assert said.split(":")[0] in rare._repr_html_()
     assert rare.slices("way")["too_skewed"].all()
 
@@ -334,7 +338,7 @@ def test_people_say_which_metric_to_trust_and_what_they_would_say_of_all() -> No
 
 
 def test_without_people_nothing_is_made_up(comparison) -> None:
-    with pytest.raises(InvalidInputError, match="nobody has rated"):
+    with pytest.raises(InvalidInputError, match="there are no ratings yet"):
         comparison.trust()
     with pytest.raises(InvalidInputError, match="no column 'rating'"):
         comparison.trust(pd.DataFrame({"row": [0], "model": ["small"]}))
@@ -377,7 +381,7 @@ def test_markdown_says_what_was_found_and_nothing_in_it_is_markup(comparison, tm
 
 def test_the_report_says_which_model_to_take_how_sure_and_where_not(tmp_path) -> None:
     text = make(labels=ratings(40)).export(tmp_path / "out.html").read_text()
-    for heading in ("Which model to take", "How sure it is", "Slices", "What people say"):
+    for heading in ("Which model to take", "How sure it is", "Slices", "Agreement with human ratings"):
         assert f"<h2>{heading}</h2>" in text
     assert "small is better (p" in text
     assert not re.search(r'(src|href)="(?!#)', text), "nothing is loaded from elsewhere"

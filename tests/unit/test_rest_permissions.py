@@ -293,6 +293,6 @@ def test_what_is_public(text, public) -> None:
 
 def test_a_server_that_sends_on_elsewhere_is_not_followed(recorder) -> None:
     moved = Model("m", provider="openai", base_url=f"http://127.0.0.1:{recorder.server_port}/moved", retry_for=0)
-    with pytest.raises(ConfigurationError, match="sends on to /v1/chat/completions"):
+    with pytest.raises(ConfigurationError, match="redirects to /v1/chat/completions"):
         models.predict(moved, ["text"])
     assert len(recorder.keys) == 1

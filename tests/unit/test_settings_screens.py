@@ -154,7 +154,7 @@ def test_a_key_is_checked_by_a_request_that_costs_nothing(inline_ws, monkeypatch
         assert found.n_models > 0
         assert "OpenAI takes OPENAI_API_KEY" in shown.checked_words(NAME, found)
         inline_ws.secrets.set(NAME, "sk-0123456789-wrong")
-        with pytest.raises(ConfigurationError, match="is refused by openai") as caught:
+        with pytest.raises(ConfigurationError, match="openai refuses the key") as caught:
             inline_ws.models.check_key(NAME)
         assert "0123456789" not in str(caught.value)
         assert server.prompts() == {}

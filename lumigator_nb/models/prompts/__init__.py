@@ -1,1 +1,1 @@
-"""From a task and an example to what a model is sent, and from its output to a prediction."""
+"""Prompts: from a task and an example to a request, and from a model's output to a prediction."""

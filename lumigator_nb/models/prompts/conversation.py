@@ -1,4 +1,4 @@
-"""From a row of a dataset to what a model is asked."""
+"""Requests: the examples of a dataset in the words of a task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from lumigator_nb.specs import Example, Task
 
 
 class Conversation:
-    """Puts examples into a task's words: system prompt, few-shot turns, and the user's turn by its template.
+    """Makes requests of examples: system prompt, few-shot turns, and the user's turn by the task's template.
+
+    Args:
+        task: the task with its prompt, template and shots.
 
     Raises:
         InvalidInputError: the template is malformed.
@@ -19,14 +22,14 @@ class Conversation:
 
     def __init__(self, task: Task) -> None:
         self._system = task.instruction
-        self._template = _compiled(task.template) if task.template is not None else None
+        self._template = _compile(task.template) if task.template is not None else None
         self._shots = tuple((self._user(shot.example, shot.metadata), shot.answer) for shot in task.shots)
 
     def request(self, example: Example, redact: Callable[[str], str] = str) -> Request:
-        """Return what is asked about one example; its references do not go along.
+        """Return the request for one example; its references are not sent.
 
         Args:
-            redact: takes secrets out of text and metadata before the template, which may change what it is given.
+            redact: takes secrets out of text and metadata before they enter the template, which may change them.
 
         Raises:
             InvalidInputError: the template cannot be filled in with this row.
@@ -48,7 +51,7 @@ class Conversation:
             return example
         try:
             return str(self._template.render({**metadata, "example": example}))
-        except Exception as error:  # whatever the template's own expressions raise
+        except Exception as error:  # a template's expressions can raise anything
             raise InvalidInputError(f"the prompt template cannot be filled in: {error}") from None
 
 
@@ -56,11 +59,12 @@ def check(task: Task, columns: Iterable[str], *, prompted: bool = True) -> None:
     """Refuse a task whose prompt is missing or whose template does not fit a dataset.
 
     Args:
+        task: the task.
         columns: names of the dataset's metadata columns.
-        prompted: whether the task has to bring its prompt; False where each model brings its own.
+        prompted: whether the task needs a prompt; False if every model has its own.
 
     Raises:
-        InvalidInputError: what is wrong, and the columns there are.
+        InvalidInputError: with the defect and, if a column is unknown, similar names.
     """
     if prompted and task.kind == "text_generation" and not (task.prompt and task.prompt.strip()):
         raise InvalidInputError("text generation needs a prompt", "lm.TextGeneration('Answer in one sentence.')")
@@ -68,24 +72,25 @@ def check(task: Task, columns: Iterable[str], *, prompted: bool = True) -> None:
         raise InvalidInputError("translation needs two languages", "lm.Translation('English', 'German')")
     if task.template is None:
         return
-    known = ["example", *columns]
-    unknown = _variables(task.template) - set(known)
-    if unknown:
+    fields = ["example", *columns]
+    variables = _variables(task.template)
+    if unknown := variables - set(fields):
         word = min(unknown)
         raise InvalidInputError(
-            f"the prompt template names {word!r}, which the dataset does not have", did_you_mean(word, known)
+            f"the prompt template names {word!r}, which the dataset does not have", did_you_mean(word, fields)
         )
-    if "example" not in _variables(task.template):
+    if "example" not in variables:
         raise InvalidInputError("the prompt template never uses the example", "write {{ example }} where it belongs")
+    # The shots have to fit the template, too.
     Conversation(task)
 
 
-def _compiled(template: str) -> Any:
+def _compile(template: str) -> Any:
     from jinja2 import StrictUndefined, TemplateSyntaxError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     try:
-        # Templates come with shared experiments too, so they must not reach Python's insides; prompts are no HTML.
+        # Sandboxed, because a shared experiment brings another user's template. No escaping: prompts are not HTML.
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
         return environment.from_string(template)
     except TemplateSyntaxError as error:
@@ -96,5 +101,5 @@ def _variables(template: str) -> set[str]:
     from jinja2 import meta
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    _compiled(template)
+    _compile(template)  # for its error message about malformed templates
     return meta.find_undeclared_variables(ImmutableSandboxedEnvironment().parse(template))

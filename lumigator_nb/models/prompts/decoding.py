@@ -1,4 +1,4 @@
-"""From the token ids that a model of this machine wrote to a prediction."""
+"""Predictions: from the token ids that a local model generated to an answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lumigator_nb.models.prompts.reasoning import USED_UP, split_reasoning
 
 
 class Reader:
-    """Reads answers.
+    """Decodes answers.
 
     Args:
-        tokenizer: of the model.
-        ends: the tokens that end an answer.
-        forced: what the model was made to begin with, which does not count.
+        tokenizer: the model's tokenizer.
+        ends: the ids of the tokens that end an answer.
+        forced: id of the token that the decoder was made to begin with; it does not count as generated.
     """
 
     def __init__(self, tokenizer: Any, ends: list[int], *, forced: int | None = None) -> None:
@@ -23,51 +23,59 @@ class Reader:
         self._ends = ends
         self._forced = forced
 
-    def __call__(self, each: Encoded, row: list[int], seconds: float) -> Prediction:
-        """Return what a row of tokens says, which may go on beyond the end mark."""
-        ids = self._completion(row)
+    def __call__(self, prompt: Encoded, row: list[int], seconds: float) -> Prediction:
+        """Return the answer to a prompt.
+
+        Args:
+            prompt: the encoded request.
+            row: the generated token ids; in a batch they may go on after the end token.
+            seconds: latency of the answer.
+        """
+        end = next((index for index, token in enumerate(row) if token in self._ends), len(row))
+        ids = [token for index, token in enumerate(row[:end]) if index > 0 or token != self._forced]
         text = self._tokenizer.decode(ids, skip_special_tokens=True)
-        reasoning, answer = split_reasoning(text, opened=each.opens_reasoning)
-        thought = 0
+        reasoning, answer = split_reasoning(text, opened=prompt.opens_reasoning)
+        reasoning_tokens = None
         if reasoning:
-            thought = len(self._tokenizer(reasoning, add_special_tokens=False, verbose=False)["input_ids"])
-        finish = "stop" if any(token in self._ends for token in row) else "length"
+            reasoning_ids = self._tokenizer(reasoning, add_special_tokens=False, verbose=False)["input_ids"]
+            reasoning_tokens = len(reasoning_ids) or None
+        finish = "stop" if end < len(row) else "length"
         answer = answer.strip()
         used_up = bool(reasoning) and not answer and finish == "length"
         return Prediction(
             None if used_up else answer,
             error=USED_UP if used_up else None,
-            prompt=each.prompt,
+            prompt=prompt.prompt,
             reasoning=reasoning,
-            prompt_tokens=len(each.ids),
+            prompt_tokens=len(prompt.ids),
             completion_tokens=len(ids),
-            reasoning_tokens=thought or None,
+            reasoning_tokens=reasoning_tokens,
             seconds=seconds,
-            truncated=each.truncated,
+            truncated=prompt.truncated,
             finish=finish,
         )
 
-    def _completion(self, row: list[int]) -> list[int]:
-        """The tokens that count: up to the end mark, without what the decoder was forced to begin with."""
-        stop = next((at for at, token in enumerate(row) if token in self._ends), len(row))
-        return [token for at, token in enumerate(row[:stop]) if at > 0 or token != self._forced]
-
 
 def end_tokens(own: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer: chat models often name one in one place and another in the other.
+    """Return the ids of all tokens that end an answer.
+
+    Chat models often name one in their generation settings and another in their tokenizer.
 
     Args:
         own: the model's own generation settings.
+        tokenizer: the model's tokenizer.
     """
-    named = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    return sorted({token for token in (*named, tokenizer.eos_token_id) if token is not None})
+    configured = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    return sorted({token for token in (*configured, tokenizer.eos_token_id) if token is not None})
 
 
-def failed(each: Encoded, error: str) -> Prediction:
-    """Return the prediction of a request that was put to the model and came to nothing."""
-    return Prediction(None, error=error, prompt=each.prompt, prompt_tokens=len(each.ids), truncated=each.truncated)
+def failed(prompt: Encoded, error: str) -> Prediction:
+    """Return the prediction of a request that the model could not answer."""
+    return Prediction(
+        None, error=error, prompt=prompt.prompt, prompt_tokens=len(prompt.ids), truncated=prompt.truncated
+    )
 
 
 def described(error: Exception) -> str:
-    """Return an error as a row of predictions holds it."""
+    """Return an exception as the text that a prediction stores: one line of at most 500 characters."""
     return f"{type(error).__name__}: {error}".partition("\n")[0][:500]

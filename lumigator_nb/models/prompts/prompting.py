@@ -1,4 +1,4 @@
-"""From a request to the token ids that a model is given."""
+"""Prompts of local models: from a request to token ids that fit the model's window."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from lumigator_nb.models.prompts import translating
 from lumigator_nb.models.prompts.reasoning import left_open
 from lumigator_nb.specs import Task
 
-# Tokenizers without a limit carry a huge number instead.
+# Tokenizers without a limit have a huge number in its place (transformers' VERY_LARGE_INTEGER is 1e30).
 _SANE = 10_000_000
+# The names of the window's size in the configurations of transformers, by kind of model.
 _CAUSAL_LIMITS = (
     *("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx"),
     *("seq_len", "context_length"),
@@ -24,14 +25,14 @@ _DECODER_LIMITS = ("max_decoder_position_embeddings", "max_target_positions", "m
 
 @dataclass(frozen=True)
 class Wording:
-    """How a request is put to a model.
+    """The form of a model's prompts.
 
     Attributes:
-        render: the whole prompt of a request, with this in the place of its user's turn.
-        adds_special_tokens: whether the tokenizer adds its start and end marks; a chat template brings its own.
-        described: for the record.
-        first_token: what the decoder must begin with; None leaves it to the model.
-        opens_reasoning: every prompt ends with a ``<think>`` that the model is to close.
+        render: from a request, and the text to use as its user's turn, to the whole prompt.
+        adds_special_tokens: whether the tokenizer adds start and end tokens; a chat template has its own.
+        described: description for the workflow's details.
+        first_token: id of the token that the decoder must begin with; None leaves it to the model.
+        opens_reasoning: whether every prompt ends with a ``<think>`` that the model closes.
     """
 
     render: Callable[[Request, str], str]
@@ -43,14 +44,20 @@ class Wording:
 
 _PROBE = "what the user says"
 
-# What a model without a chat template is to go on after.
+# Base models continue a text; this is its last line.
 _CUES = {"summarization": "Summary:", "translation": "Translation:", "text_generation": "Answer:"}
 
 
 def choose(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
-    """Return the wording that fits the model: chat, continuation, or the text as a trained model expects it.
+    """Return the wording that fits the model: chat, continuation, or the text as a task-specific model expects it.
 
-    A chat template comes first, for encoder-decoders too: whoever trained the model so wrote down how to talk to it.
+    A chat template takes precedence, for encoder-decoders too, because the model was trained with it.
+
+    Args:
+        name: the model's name, for errors and for models whose languages are in their names.
+        config: the model's configuration (transformers' ``PretrainedConfig``).
+        tokenizer: the model's tokenizer.
+        task: the task.
 
     Raises:
         InvalidInputError: a translation model does not know the languages.
@@ -58,26 +65,30 @@ def choose(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
     if tokenizer.chat_template:
         return _chat(tokenizer)
     if config.is_encoder_decoder:
-        return _trained(name, config, tokenizer, task)
+        return _sequence_to_sequence(name, config, tokenizer, task)
     cue = _CUES[task.kind]
-    return Wording(lambda request, user: _continuation(request, user, cue), True, f"instruction, text, {cue!r}")
+
+    def continuation(request: Request, user: str) -> str:
+        turns = [f"{question}\n\n{cue} {answer}" for question, answer in request.shots]
+        return "\n\n".join(part for part in (request.system, *turns, user, cue) if part)
+
+    return Wording(continuation, True, f"instruction, text, {cue!r}")
 
 
-def _trained(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
+def _sequence_to_sequence(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
+    """The wording of models trained for a task: no instruction, at most a prefix. A template replaces the prefix.
+
+    Only Marian keeps its prefix with a template, because it is a token that selects the language.
+    """
     if task.kind == "translation":
         route = translating.route(name, config, tokenizer, task)
-        own = route.prefix if task.template is None or config.model_type == "marian" else ""
-        return Wording(lambda request, user: own + user, True, route.described, route.first_token)
+        prefix = route.prefix if task.template is None or config.model_type == "marian" else ""
+        return Wording(lambda request, user: prefix + user, True, route.described, route.first_token)
     if task.kind == "text_generation" and config.model_type in translating.PREFIX_TYPES:
         return Wording(lambda request, user: f"{request.system}\n\n{user}", True, "instruction, text")
     settings = getattr(config, "task_specific_params", None) or {}
     prefix = settings.get("summarization", {}).get("prefix", "") if task.template is None else ""
     return Wording(lambda request, user: prefix + user, True, f"text, after {prefix!r}" if prefix else "text")
-
-
-def _continuation(request: Request, user: str, cue: str) -> str:
-    turns = [f"{question}\n\n{cue} {answer}" for question, answer in request.shots]
-    return "\n\n".join(part for part in (request.system, *turns, user, cue) if part)
 
 
 def _chat(tokenizer: Any) -> Wording:
@@ -87,38 +98,39 @@ def _chat(tokenizer: Any) -> Wording:
     def with_system_role(request: Request, user: str) -> str:
         return template(replace(request, user=user).messages)
 
-    def without(request: Request, user: str) -> str:
+    def without_system_role(request: Request, user: str) -> str:
         messages = replace(request, user=user, system="").messages
         if request.system:
             messages[0] = {**messages[0], "content": f"{request.system}\n\n{messages[0]['content']}"}
         return template(messages)
 
+    # Some templates refuse a system role, others drop it silently: only a rendered prompt shows which.
     probe = Request(0, "text", "text", system="a system prompt")
     try:
         knows_system_role = probe.system in with_system_role(probe, probe.user)
-    except Exception:  # the template decides what it raises for a role it does not know
+    except Exception:  # a template can raise anything for a role that it does not know
         knows_system_role = False
-    render, place = (with_system_role, "as system prompt") if knows_system_role else (without, "before the first text")
-    return Wording(render, False, f"chat: instruction {place}", opens_reasoning=_opens_reasoning(render))
-
-
-def _opens_reasoning(render: Callable[[Request, str], str]) -> bool:
-    """Whether the template opens a thought after the user's turn; the text itself may hold such tags."""
+    render, place = with_system_role, "as system prompt"
+    if not knows_system_role:
+        render, place = without_system_role, "before the first text"
     try:
         prompt = render(Request(0, _PROBE, _PROBE), _PROBE)
-    except Exception:  # a template that fails for every request is every example's error, not the model's
-        return False
-    return left_open(prompt.rpartition(_PROBE)[2])
+        # Only what follows the user's turn counts: the example itself may have such tags.
+        opens_reasoning = left_open(prompt.rpartition(_PROBE)[2])
+    except Exception:  # a template that fails for every request is reported as the error of each example
+        opens_reasoning = False
+    return Wording(render, False, f"chat: instruction {place}", opens_reasoning=opens_reasoning)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A request as the model gets it.
+    """A request as token ids.
 
     Attributes:
-        ids: the prompt's tokens.
-        truncated: the example's end was cut to fit.
-        prompt: what the tokens stand for.
+        request: the request.
+        ids: the prompt's token ids.
+        truncated: whether the end of the example was cut off so that the prompt fits.
+        prompt: the text of the tokens.
         opens_reasoning: see :class:`Wording`.
     """
 
@@ -130,12 +142,12 @@ class Encoded:
 
 
 class Encoder:
-    """Turns requests into token ids that fit the model.
+    """Encodes requests as token ids that fit the model.
 
     Args:
-        tokenizer: of the model.
-        wording: how a request is put.
-        limit: most tokens of a prompt; None where the model has no limit.
+        tokenizer: the model's tokenizer.
+        wording: the form of the prompts.
+        limit: most tokens of a prompt; None for no limit.
     """
 
     def __init__(self, tokenizer: Any, wording: Wording, limit: int | None) -> None:
@@ -144,18 +156,22 @@ class Encoder:
         self._limit = limit
 
     def __call__(self, request: Request) -> Encoded:
-        """Return what the model gets; where it is too long the example's end is cut, what is around it stays whole.
+        """Encode a request. If it is too long, the end of the example is cut off, and the text around it stays whole.
 
         Raises:
             InvalidInputError: the prompt does not fit even without the example.
         """
-        before, text, after = _parts(request)
-        prompt, ids = self._put(request, before + text + after)
+        before, text, after = "", request.user, ""
+        # A template's filter may have changed the example; then all of the user's turn counts as example.
+        if request.example and request.example in request.user:
+            before, text, after = request.user.partition(request.example)
+        prompt, ids = self._encode(request, before + text + after)
         if self._limit is None or len(ids) <= self._limit:
             return Encoded(request, ids, False, prompt, self._wording.opens_reasoning)
+        # In a loop, because tokens at the cut merge differently with the text that follows.
         while text and len(ids) > self._limit:
-            text = self._shortened(text, len(ids) - self._limit)
-            prompt, ids = self._put(request, before + text + after)
+            text = self._shorten(text, len(ids) - self._limit)
+            prompt, ids = self._encode(request, before + text + after)
         if len(ids) > self._limit:
             raise InvalidInputError(
                 f"the instruction alone takes {len(ids)} tokens, and the model takes {self._limit}",
@@ -163,13 +179,14 @@ class Encoder:
             )
         return Encoded(request, ids, True, prompt, self._wording.opens_reasoning)
 
-    def _put(self, request: Request, user: str) -> tuple[str, list[int]]:
+    def _encode(self, request: Request, user: str) -> tuple[str, list[int]]:
         prompt = self._wording.render(request, user)
         encoded = self._tokenizer(prompt, add_special_tokens=self._wording.adds_special_tokens, verbose=False)
         return prompt, list(encoded["input_ids"])
 
-    def _shortened(self, text: str, excess: int) -> str:
+    def _shorten(self, text: str, excess: int) -> str:
         """Cut about `excess` tokens, and at least one character, off the end."""
+        # Only fast tokenizers know where in the text a token begins; for others the cut is proportional.
         if not self._tokenizer.is_fast:
             n = len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
             return text[: min(len(text) * (n - excess) // n if n > excess else 0, len(text) - 1)]
@@ -179,22 +196,14 @@ class Encoder:
         return text[: min(offsets[keep][0], len(text) - 1)] if keep > 0 else ""
 
 
-def _parts(request: Request) -> tuple[str, str, str]:
-    """The user's turn before, in and after the example; all of it where the template has changed the example."""
-    if not request.example:
-        return "", request.user, ""
-    before, found, after = request.user.partition(request.example)
-    return (before, request.example, after) if found else ("", request.user, "")
-
-
 @dataclass(frozen=True)
 class Limits:
-    """What fits, in tokens.
+    """Limits of a model, in tokens.
 
     Attributes:
-        prompt: most tokens of a prompt; None where there is no limit.
-        new: most tokens generated.
-        notes: what was changed from what was asked for.
+        prompt: most tokens of a prompt; None for no limit.
+        new: most tokens of an answer.
+        notes: how they differ from the settings, and why.
     """
 
     prompt: int | None
@@ -203,18 +212,22 @@ class Limits:
 
 
 def limits(config: Any, tokenizer: Any, wanted: int, room: int | None = None) -> Limits:
-    """Divide the model's room between prompt and `wanted` new tokens.
+    """Divide the model's window between prompt and `wanted` new tokens.
 
-    A decoder-only model shares one window between both, of which an answer gets half at most; an encoder-decoder
-    has one for each.
+    A decoder-only model has one window for both, of which an answer gets at most half; an encoder-decoder has one for
+    each.
 
     Args:
-        room: what memory has room for, where that may be less than the window of a decoder-only model.
+        config: the model's configuration (transformers' ``PretrainedConfig``).
+        tokenizer: the model's tokenizer.
+        wanted: the setting `max_new_tokens`.
+        room: most tokens of prompt and answer that memory has room for; None if the window is the only limit.
     """
     notes: list[str] = []
     text_config = config.get_text_config()
     if config.is_encoder_decoder:
         decoder = _smallest(config, _DECODER_LIMITS)
+        # The decoder's start token takes one position.
         new = min(wanted, decoder - 1) if decoder else wanted
         prompt = _smallest(config, _ENCODER_LIMITS, tokenizer.model_max_length)
     else:
@@ -233,6 +246,7 @@ def limits(config: Any, tokenizer: Any, wanted: int, room: int | None = None) ->
 
 
 def _smallest(config: Any, names: tuple[str, ...], other: int | None = None) -> int | None:
-    """The smaller of the first limit that the configuration names and `other`, as far as they make sense."""
-    named = next((value for name in names if isinstance(value := getattr(config, name, None), int) and value > 0), None)
-    return min((value for value in (named, other) if value is not None and 0 < value < _SANE), default=None)
+    """The smaller of `other` and the first of `names` in the configuration; None if neither is a sensible number."""
+    values = (getattr(config, name, None) for name in names)
+    configured = next((value for value in values if isinstance(value, int) and value > 0), None)
+    return min((value for value in (configured, other) if value is not None and 0 < value < _SANE), default=None)

@@ -1,4 +1,4 @@
-"""What a model thinks aloud, apart from what it answers."""
+"""Reasoning that a model writes before its answer, between ``<think>`` and ``</think>``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ USED_UP = "max_new_tokens was used up before the answer began: raise it"
 
 
 def left_open(prompt: str) -> bool:
-    """Whether a prompt opens a thought that the answer is to go on with and to close."""
+    """Return whether a prompt ends inside reasoning, which the model continues and closes."""
     return prompt.rfind(OPENING) > prompt.rfind(CLOSING)
 
 
 def split_reasoning(text: str, *, opened: bool = False) -> tuple[str | None, str]:
-    """Return what stands between ``<think>`` and ``</think>`` at the start, and the rest.
+    """Split a model's output into the reasoning at its start (None for none) and the answer.
 
-    Without a closing tag all is reasoning.
+    If a tag was opened and never closed, all of the text is reasoning.
 
     Args:
-        text: what the model wrote.
-        opened: the prompt ended inside a thought. Where that is not known, a closing tag alone shows it too.
+        text: the model's output.
+        opened: whether the prompt ended inside reasoning. If that is unknown, a closing tag without an opening one
+            shows it.
     """
     start = text.lstrip()
     if CLOSING in text:
-        thought, _, answer = text.partition(CLOSING)
-        return thought.replace(OPENING, "", 1).strip() or None, answer.lstrip()
+        reasoning, _, answer = text.partition(CLOSING)
+        return reasoning.replace(OPENING, "", 1).strip() or None, answer.lstrip()
     if opened or start.startswith(OPENING):
         return start.removeprefix(OPENING).strip() or None, ""
     return None, text

@@ -1,4 +1,4 @@
-"""Where sentences end: a small rule-based splitter for prose and dialogues, without data to download."""
+"""Sentence splitting by a few rules, for prose and dialogues, without data to download."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ def _words(text: str) -> frozenset[str]:
 _CLOSERS = r"[\"'”’»)\]」』）】]*"
 _BOUNDARY = re.compile(rf"(?P<line>\n+)|(?P<cjk>[。！？｡]+{_CLOSERS})|(?P<mark>[.!?…]+)(?P<closers>{_CLOSERS})(?=\s)")
 
-# A name or number follows these, so they never end a sentence ("no" does, unless a number follows).
+# A name or number follows these abbreviations, so they never end a sentence ("no" does, unless a number follows).
 _NEVER_LAST = _words(
     "mr mrs ms mx dr prof mt gen lt sgt capt cpt cmdr maj sen rep gov rev messrs "
     "vs cf e.g i.e eg ie viz no nos fig figs eq eqs ch vol pp eds al approx ca"
 )
-# What may follow an acronym or initial ("U.S. Senate", "J. Smith") and yet opens a sentence.
+# After an acronym or initial ("U.S. Senate", "J. Smith"), only these words begin a new sentence.
 _OPENERS = _words(
     "a an and as at but for he her his i if in it its my no not now on our she so that the their then there these "
     "they this those to we what when where while who why yes you"
 )
-# These end a sentence only where an opener follows, as acronyms and initials do.
+# Like acronyms and initials, these abbreviations end a sentence only if one of _OPENERS follows.
 _SELDOM_LAST = _words("jan feb mar apr jun jul aug sep sept oct nov dec inc ltd co corp jr sr st dept est univ")
 _ACRONYM = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _NEXT_WORD = re.compile(r"[^\S\n]*(?P<quotes>[\"'“‘«(\[\-–—*]*)(?P<word>\S*)")
 
 
 def split(text: str) -> list[str]:
-    """Return the sentences of `text`, stripped, without empty ones."""
+    """Return the sentences of `text`, stripped and not empty."""
     return [text[start:end] for start, end in spans(text)]
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each sentence starts and ends in `text`, white space outside left out.
+    """Yield the start and end of each sentence in `text`, without the white space around it.
 
-    A newline ends a sentence, as does each of 。！？; ``.`` ``!`` ``?`` and an ellipsis do before white space,
-    unless an abbreviation, an initial, a list number or what follows speaks against it.
+    A newline ends a sentence, and so does each of 。！？. Before white space, ``.``, ``!``, ``?`` and an ellipsis end
+    one, except after an abbreviation, an initial or the number of a list item, or if the next word continues it.
     """
     start = 0
     for match in _BOUNDARY.finditer(text):
@@ -51,13 +51,16 @@ def spans(text: str) -> Iterator[tuple[int, int]]:
 
 def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     piece = text[start:end]
-    if inner := piece.strip():
-        first = start + piece.index(inner)
-        yield first, first + len(inner)
+    if sentence := piece.strip():
+        first = start + piece.index(sentence)
+        yield first, first + len(sentence)
 
 
 def _ends(text: str, start: int, match: re.Match[str]) -> bool:
-    following = _next_word(text, match.end())
+    """Whether a mark before white space ends the sentence that begins at `start`."""
+    next_word = _NEXT_WORD.match(text, match.end())
+    # Without opening quotes; empty at the end of a line or of the text.
+    following = (next_word["word"] or next_word["quotes"]) if next_word else ""
     if not following or (match["mark"] in {"?", "!"} and not match["closers"]):
         return True
     if following[0].islower() or following[0] in ".!?…":
@@ -76,9 +79,3 @@ def _period_ends(sentence: str, following: str) -> bool:
     if last.lower() in _SELDOM_LAST or (_ACRONYM.fullmatch(last) and last.lower() not in {"i", "a.m", "p.m"}):
         return following.rstrip(",.;:!?").lower() in _OPENERS
     return True
-
-
-def _next_word(text: str, position: int) -> str:
-    """The word after `position` without opening quotes; empty at the end of a line or text."""
-    match = _NEXT_WORD.match(text, position)
-    return (match["word"] or match["quotes"]) if match else ""

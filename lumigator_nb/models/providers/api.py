@@ -42,14 +42,15 @@ from lumigator_nb.specs import Model, Task
 
 log = logging.getLogger(__name__)
 
-# Parameters that a model may refuse (reasoning models take no temperature) and that it can do without.
+# Parameters that a model may refuse (reasoning models take no temperature), and that a request can leave out.
 _DISPENSABLE = {"temperature", "top_p", "seed", "response_format", "logprobs", "top_logprobs"}
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+# The clients refuse an empty key, also for servers that need none.
 _NO_KEY = "no-key"
 
 
 class ApiProvider(Provider):
-    """One provider that any-llm knows, by its name there."""
+    """A provider of any-llm, by its name there."""
 
     keeps_answers = True
     parallel_option = "concurrency"
@@ -64,7 +65,7 @@ class ApiProvider(Provider):
 
     @property
     def requirement(self) -> str | None:
-        """As of :class:`Provider`."""
+        """The requirement to install with pip: this package's extra, or any-llm's for its provider's own client."""
         return f"any-llm-sdk[{self.needs}]" if self._client.own else super().requirement
 
     def check(self, model: Model) -> None:
@@ -73,7 +74,16 @@ class ApiProvider(Provider):
         if options.api_key_name is not None:
             redaction.check_name(options.api_key_name)
         if model.base_url is not None:
-            _check_address(model, model.base_url)
+            address = urlsplit(model.base_url)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise InvalidInputError(
+                    f"base_url {model.base_url!r} of model {model.label!r} is not an address", "http://host:port/v1"
+                )
+            if address.username or address.password or address.query:
+                raise InvalidInputError(
+                    f"base_url of model {model.label!r} holds more than an address, and it would be stored",
+                    "leave out user, password and query; a key goes into .env: api_key_name='…'",
+                )
         if secret := redaction.secret_field(options.extra):
             raise InvalidInputError(
                 f"setting 'extra' of model {model.label!r} has a field {secret!r}, and settings are stored",
@@ -82,44 +92,33 @@ class ApiProvider(Provider):
         provider_class(model)
 
     def key(self, model: Model) -> Key | None:
-        """Where the API key is; None where there is none to send."""
+        """The variable that holds the API key; None if no key is sent."""
         return key_of(model)
 
     def identify(self, model: Model, report: Report) -> str:
-        """Nothing more than the settings can be known of a model behind an API."""
+        """Return nothing: an API does not tell which weights answer."""
         return ""
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
-        """Return the model; the connection is made with the first question.
+        """Return the model; the first request opens the connection.
 
         Raises:
-            ConfigurationError: its API key is not on this machine.
+            ConfigurationError: the model's API key is not on this machine.
         """
         self.check(model)
         return ApiModel(model, self.key(model))
-
-
-def _check_address(model: Model, address: str) -> None:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInputError(
-            f"base_url {address!r} of model {model.label!r} is not an address", "http://host:port/v1"
-        )
-    if parts.username or parts.password or parts.query:
-        raise InvalidInputError(
-            f"base_url of model {model.label!r} holds more than an address, and it would be stored",
-            "leave out user, password and query; a key goes into .env: api_key_name='…'",
-        )
 
 
 class ApiModel:
     """A model behind an API.
 
     Args:
-        key: where its API key is; None where it needs none.
+        model: its name, address and settings.
+        key: the variable that holds its API key; None if it needs none.
 
     Attributes:
-        dropped: parameters that the model was found not to take.
+        dropped: parameters that the model has refused, which requests leave out.
+        details: facts about the model and its answers, as plain JSON values.
     """
 
     def __init__(self, model: Model, key: Key | None) -> None:
@@ -139,17 +138,19 @@ class ApiModel:
         }
 
     def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
-        """Ask as many at once as the provider takes; an example that it rejects carries its words."""
-        asker = Asker(self._opened, self.classify, self._options.pace, self._adapt, rates.shared(self._account))
+        """Answer each request, as many at once as the provider takes; a rejected one has the provider's message."""
+        asker = Asker(self._open, self.classify, self._options.pace, self._adapt, rates.shared(self._account))
         try:
             yield from asker.answer(requests)
         finally:
+            # Added up, because a model may be asked in several calls.
             self.details["retries"] = self.details.get("retries", 0) + asker.retries
             self.details["most_at_once"] = max(self.details.get("most_at_once", 0), asker.peak)
 
     def client(self, **settings: Any) -> Any:
         """Return any-llm's client for this model; it belongs to the event loop on which it is first used."""
         kind = provider_class(self._model)
+        # The asker retries, since it alone knows the rate limits of all requests together.
         if getattr(kind, "MAX_RETRIES_SUPPORT", None) in ("native", "mapped"):
             settings["max_retries"] = 0
         if is_openai_like(kind) and (headers := own_headers(self._model, self._key or _NO_KEY)):
@@ -162,6 +163,7 @@ class ApiModel:
         generation = self._model.generation
         fields: dict[str, Any] = {"temperature": generation.temperature, "max_tokens": generation.max_new_tokens}
         if generation.temperature > 0:
+            # Repeats of a model differ in the seed alone.
             fields |= {"seed": generation.seed + self._model.repeat - 1}
             fields |= {"top_p": generation.top_p} if generation.top_p < 1 else {}
         if self._options.reasoning_effort:
@@ -173,29 +175,28 @@ class ApiModel:
         return {name: value for name, value in self._options.extra.items() if name not in self.dropped}
 
     @asynccontextmanager
-    async def _opened(self, throttle: Throttle) -> AsyncIterator[Ask]:
+    async def _open(self, throttle: Throttle) -> AsyncIterator[Ask]:
         client = self.client()
         try:
-            if self._options.stream:
-                yield self._streaming(client)
-            elif not is_plain_openai(type(client)):
-                yield self._calling(client)
+            if self._options.stream or not is_plain_openai(type(client)):
+                yield self._ask_by_library(client)
             else:
                 async with http_session(self._options.timeout) as http:
-                    yield self._posting(client, http, throttle)
+                    yield self._ask_by_http(client, http, throttle)
         finally:
             await hang_up(getattr(client, "client", None))
 
-    def _posting(self, client: Any, http: Any, throttle: Throttle) -> Ask:
-        """Ask with the address and headers of the official OpenAI client, over aiohttp.
+    def _ask_by_http(self, client: Any, http: Any, throttle: Throttle) -> Ask:
+        """Ask over aiohttp, with the address and headers of the official OpenAI client.
 
-        Its own method validates parameters and answers against models that nothing here needs, and its transport is
-        slow: together three quarters of a call's CPU time or more (benchmarks/api_overhead.py).
+        The client's own method validates parameters and answers against data models that are not needed here, and its
+        transport is slow: together three quarters of a call's CPU time or more (benchmarks/api_overhead.py).
         """
         openai = client.client
         url = f"{str(openai.base_url).rstrip('/')}/chat/completions"
-        known = {**openai.default_headers, **openai.auth_headers}
-        headers = {name: value for name, value in known.items() if isinstance(value, str)}
+        # The client marks a header that it leaves out with an object in place of its value.
+        own = {**openai.default_headers, **openai.auth_headers}
+        headers = {name: value for name, value in own.items() if isinstance(value, str)}
         headers["Content-Type"] = "application/json"
         proxy = proxy_for(url)
 
@@ -203,7 +204,7 @@ class ApiModel:
             body = {"model": self._model.name, "messages": request.messages, **self._body(client)}
             content = json.dumps(body, ensure_ascii=False).encode()
             started = time.perf_counter()
-            # An address that was checked must not lead to one that was not.
+            # A redirect would lead from an address that was checked to one that was not.
             async with http.post(url, data=content, headers=headers, proxy=proxy, allow_redirects=False) as response:
                 text = (await response.read()).decode(errors="replace")
             seconds = time.perf_counter() - started
@@ -215,44 +216,40 @@ class ApiModel:
 
         return ask
 
-    def _calling(self, client: Any) -> Ask:
+    def _ask_by_library(self, client: Any) -> Ask:
+        """Ask by any-llm's own method, which knows every provider's protocol and can stream."""
+        streaming: dict[str, Any] = {}
+        if self._options.stream:
+            streaming["stream"] = True
+            # Without it, OpenAI's protocol reports no tokens for a streamed answer. Other protocols refuse it.
+            if is_openai_like(type(client)):
+                streaming["stream_options"] = {"include_usage": True}
+
         async def ask(request: Request) -> Prediction:
             started = time.perf_counter()
-            completion = await asyncio.wait_for(
-                client.acompletion(self._model.name, request.messages, **self.parameters, **self._extra),
-                self._options.timeout,
-            )
-            return self._prediction(request, completion.model_dump(), time.perf_counter() - started)
-
-        return ask
-
-    def _streaming(self, client: Any) -> Ask:
-        async def ask(request: Request) -> Prediction:
-            started = time.perf_counter()
+            first: float | None = None
             async with asyncio.timeout(self._options.timeout):
-                chunks = await client.acompletion(
-                    self._model.name,
-                    request.messages,
-                    stream=True,
-                    **({"stream_options": {"include_usage": True}} if is_openai_like(type(client)) else {}),
-                    **self.parameters,
-                    **self._extra,
+                answer = await client.acompletion(
+                    self._model.name, request.messages, **streaming, **self.parameters, **self._extra
                 )
-                payload, first = await _collected(chunks)
+                if streaming:
+                    payload, first = await _collect(answer)
+                else:
+                    payload = answer.model_dump()
             seconds = time.perf_counter() - started
             return self._prediction(request, payload, seconds, None if first is None else first - started)
 
         return ask
 
     def _body(self, client: Any) -> dict[str, Any]:
-        """The parameters as this provider writes them, converted by any-llm once for all requests."""
+        """The parameters in the provider's format, converted by any-llm once for all requests."""
         if self._converted is None:
             from any_llm.types.completion import CompletionParams
 
             params = CompletionParams(model_id=self._model.name, messages=[{"role": "user"}], **self.parameters)
             converted = type(client)._convert_completion_params(params, **self._extra)
             if self._model.base_url and "max_completion_tokens" in converted:
-                # Servers of one's own know the older name, and not all the newer.
+                # Self-hosted servers know the older name, and not all of them the newer.
                 converted["max_tokens"] = converted.pop("max_completion_tokens")
             self._converted = {self._renamed.get(name, name): value for name, value in converted.items()}
         return self._converted
@@ -266,36 +263,43 @@ class ApiModel:
         )  # fmt: skip
 
     def classify(self, caught: Exception) -> api_failures.Failure:
-        """Say what an exception of the provider's library means."""
+        """Return what an exception of the provider's library means."""
         return api_failures.classify(caught, self._model, self._key_name, self._redact)
 
     def _adapt(self, parameter: str) -> bool:
-        """Do without a parameter that the model refuses, or call it by its other name; note it once."""
+        """Rename a parameter that the model refuses, or else drop it, and note that once.
+
+        Returns:
+            Whether it is worth asking again.
+        """
         if parameter in _OTHER_NAME and parameter not in self._renamed.values():
             new = self._renamed.setdefault(parameter, _OTHER_NAME[parameter])
             note = f"{parameter} is sent as {new}"
         elif parameter in _DISPENSABLE:
+            # OpenAI refuses top_logprobs without logprobs.
             self.dropped |= {parameter, "top_logprobs"} if parameter == "logprobs" else {parameter}
             note = f"the model does not take {parameter}, so its own default applies"
         else:
             return False
-        self._converted = None
+        self._converted = None  # the next request converts the parameters again
+        # Requests under way at the same time are refused for the same reason.
         if note not in self.details["notes"]:
             self.details["notes"].append(note)
             log.warning("%s: %s", self._model.label, note)
         return True
 
 
-async def _collected(chunks: Any) -> tuple[Mapping[str, Any], float | None]:
-    """Put a streamed answer together; return it as a whole one, and when its first token came."""
+async def _collect(chunks: Any) -> tuple[Mapping[str, Any], float | None]:
+    """Join a streamed answer; return it as a completion, and the time of its first token."""
     text, reasoning, usage, finish, first = [], [], None, None, None
     async for chunk in chunks:
         usage = chunk.usage or usage
         for choice in chunk.choices[:1]:
-            thought = getattr(choice.delta, "reasoning", None)
-            if first is None and (choice.delta.content or thought):
+            delta = choice.delta
+            thought = getattr(delta, "reasoning", None)
+            if first is None and (delta.content or thought):
                 first = time.perf_counter()
-            text.append(choice.delta.content or "")
+            text.append(delta.content or "")
             reasoning.append(thought.content if thought else "")
             finish = choice.finish_reason or finish
     message = {"content": "".join(text), "reasoning": {"content": "".join(reasoning)} if any(reasoning) else None}

@@ -1,4 +1,4 @@
-"""What a provider's error means: ask again, give the row up, or stop at once."""
+"""Classification of a provider's errors: retry, fail the example, or stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BUSY = {429, 503, 529}
 _OUT_OF_MONEY = ("insufficient_quota", "insufficient_funds", "credit balance", "billing", "exceeded your current quota")
 _BLOCKED = ("moderation", "flagged", "content_filter", "content policy", "safety")
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
-# The classes of any-llm for providers whose own library tells no HTTP status.
+# any-llm's exceptions, for providers whose library does not give the HTTP status.
 _BY_CLASS: dict[str, Kind] = {
     "RateLimitError": "busy",
     "AuthenticationError": "fatal",
@@ -39,14 +39,15 @@ _BY_CLASS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """One call that did not bring an answer.
+    """A call that returned no answer.
 
     Attributes:
-        kind: "busy" and "slow" (a time-out): ask less at once, then again; "transient": ask again; "row": this example
-            cannot be answered; "parameter": the model does not take `parameter`; "fatal": nothing can be answered.
-        message: in the provider's words.
-        wait: seconds that the provider asked us to wait.
-        error: what to raise where it is fatal.
+        kind: "busy" and "slow" (a time-out): retry with fewer requests at once; "transient": retry; "row": this example
+            cannot be answered; "parameter": the model does not take `parameter`; "fatal": no example can be answered.
+        message: the provider's message, without secrets.
+        wait: seconds that the provider asks to wait before a retry.
+        parameter: name of the refused parameter.
+        error: the error to raise if `kind` is "fatal".
     """
 
     kind: Kind
@@ -57,16 +58,16 @@ class Failure:
 
 
 class MalformedAnswerError(Exception):
-    """The provider answered 200 with something that holds no answer."""
+    """The provider's response has status 200 and no answer in it."""
 
 
 class RefusedError(Exception):
-    """The provider answered with an error.
+    """The provider's response is an HTTP error.
 
     Attributes:
-        status_code: of HTTP.
-        body: the error object as the OpenAI protocol has it; empty where the answer holds none.
-        headers: of the answer.
+        status_code: HTTP status.
+        body: the response's JSON object; empty if it is not one.
+        headers: the response's headers.
     """
 
     def __init__(self, status_code: int, text: str, headers: Mapping[str, str]) -> None:
@@ -80,10 +81,10 @@ class RefusedError(Exception):
 
 
 def parsed(text: str) -> Any:
-    """Return the JSON of an answer.
+    """Return a response's JSON.
 
     Raises:
-        MalformedAnswerError: it is none.
+        MalformedAnswerError: the text is not JSON.
     """
     try:
         return json.loads(text)
@@ -92,37 +93,51 @@ def parsed(text: str) -> Any:
 
 
 def classify(caught: Exception, model: Model, key_name: str | None, redact: Redactor) -> Failure:
-    """Say what an exception of a provider's library means for the model that was asked.
+    """Return what an exception of a provider's library means for the model that was asked.
 
     Args:
-        redact: providers repeat the key that they refuse.
+        caught: the exception.
+        model: the model.
+        key_name: the variable that holds the model's API key; None without a key.
+        redact: removes the key from the message: providers repeat the key that they refuse.
     """
-    status, body, headers = _facts(caught)
-    message = redact(_message(caught, body, status))
+    status, body, headers = _response(caught)
+    text = body.get("message") or getattr(caught, "message", None) or str(caught) or type(caught).__name__
+    source = f"HTTP {status}" if status else type(caught).__name__
+    message = redact(f"{source}: {' '.join(str(text).split())[:500]}")
+    if status is None:
+        return _by_class(caught, model, key_name, message)
+    # Words come before statuses: 429 can also mean an empty account, and 403 a text that a moderation refused.
     code = " ".join(str(body.get(field) or "") for field in ("code", "type"))
     words = f"{code} {message}".lower()
     if status in (400, 402, 403, 429) and any(sign in words for sign in _OUT_OF_MONEY):
         return Failure("fatal", message, error=_quota(model, message))
     if status in (401, 403) and not any(sign in words for sign in _BLOCKED):
         return Failure("fatal", message, error=_refused_key(model, message, key_name))
-    if status is not None and 300 <= status < 400:
-        return Failure("fatal", message, error=_moved(model, status, headers))
+    if 300 <= status < 400:
+        target = str(headers.get("Location") or headers.get("location") or "another address")[:200]
+        moved = ConfigurationError(
+            f"the server of {model.label!r} answers HTTP {status}: it redirects to {target}, which is not followed",
+            "set base_url to that address",
+        )
+        return Failure("fatal", message, error=moved)
     if status == 402:
         return Failure("fatal", message, error=_quota(model, message))
     if status == 404:
         return Failure("fatal", message, error=_unknown_model(model, message))
     if status in _BUSY:
         return Failure("busy", message, wait=retry_after(headers))
-    if status in _TRANSIENT or (status is not None and status >= 500):
+    if status in _TRANSIENT or status >= 500:
         return Failure("transient", message, wait=retry_after(headers))
     if status == 400 and body.get("param") and any(sign in code for sign in _UNSUPPORTED):
         return Failure("parameter", message, parameter=str(body["param"]))
-    if status is not None and 400 <= status < 500:
+    if 400 <= status < 500:
         return Failure("row", message)
-    return _without_status(caught, model, key_name, message)
+    return _by_class(caught, model, key_name, message)
 
 
-def _without_status(caught: Exception, model: Model, key_name: str | None, message: str) -> Failure:
+def _by_class(caught: Exception, model: Model, key_name: str | None, message: str) -> Failure:
+    """Classify an exception without an HTTP status by the name of its class."""
     name = type(caught).__name__
     kind = _BY_CLASS.get(name, "slow" if "timeout" in name.lower() else "transient")
     if kind != "fatal":
@@ -135,7 +150,7 @@ def _without_status(caught: Exception, model: Model, key_name: str | None, messa
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that `Retry-After` (seconds or a date) or `retry-after-ms` ask for, at most two minutes."""
+    """Return the seconds in `Retry-After` (seconds or a date) or `retry-after-ms`, at most two minutes."""
     milliseconds, text = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
         if milliseconds:
@@ -151,19 +166,24 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def hold(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until the provider's rate limit is filled up again, where its headers say it is used up.
+    """Return the seconds until the provider's rate limit resets; None unless its headers say that it is used up.
 
     Reads `x-ratelimit-*` (OpenAI and most others: a duration such as "1m30s") and `anthropic-ratelimit-*` (a time).
     """
-    for what in ("requests", "tokens"):
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0":
-            return _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
-        if headers.get(f"anthropic-ratelimit-{what}-remaining") == "0":
-            return _until(headers.get(f"anthropic-ratelimit-{what}-reset", ""))
+    for unit in ("requests", "tokens"):
+        if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
+            return _duration(headers.get(f"x-ratelimit-reset-{unit}", ""))
+        if headers.get(f"anthropic-ratelimit-{unit}-remaining") == "0":
+            try:
+                reset = datetime.fromisoformat(headers.get(f"anthropic-ratelimit-{unit}-reset", ""))
+            except ValueError:
+                return None
+            return min(LONGEST_HOLD_S, max(0.0, (reset - datetime.now(UTC)).total_seconds()))
     return None
 
 
 def _duration(text: str) -> float | None:
+    """The seconds of a duration such as "1m30s", "6ms" or "20"; None if it is malformed."""
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
     seconds, number, rest = 0.0, "", text.strip()
     while rest:
@@ -177,16 +197,9 @@ def _duration(text: str) -> float | None:
     return min(LONGEST_HOLD_S, seconds + (float(number) if number else 0.0))
 
 
-def _until(text: str) -> float | None:
-    try:
-        until = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return min(LONGEST_HOLD_S, max(0.0, (until - datetime.now(UTC)).total_seconds()))
-
-
-def _facts(caught: Exception) -> tuple[int | None, dict[str, Any], Mapping[str, str]]:
-    """Status, error object and headers, wherever the provider's library and any-llm put them."""
+def _response(caught: Exception) -> tuple[int | None, dict[str, Any], Mapping[str, str]]:
+    """Status, error object and headers of the response, which libraries put in different places."""
+    # any-llm wraps the exception of the provider's library.
     original = getattr(caught, "original_exception", None) or caught
     response = getattr(original, "response", None) or getattr(original, "raw_response", None)
     status = getattr(original, "status_code", None) or getattr(caught, "status_code", None)
@@ -199,31 +212,18 @@ def _facts(caught: Exception) -> tuple[int | None, dict[str, Any], Mapping[str, 
     return status if isinstance(status, int) else None, body, headers
 
 
-def _message(caught: Exception, body: Mapping[str, Any], status: int | None) -> str:
-    text = body.get("message") or getattr(caught, "message", None) or str(caught) or type(caught).__name__
-    line = " ".join(str(text).split())[:500]
-    return f"HTTP {status}: {line}" if status else f"{type(caught).__name__}: {line}"
-
-
 def _quota(model: Model, message: str) -> LumigatorError:
     return ConfigurationError(
-        f"{model.provider} takes no more questions from this account: {message}",
-        "top the account up or raise its limit, then resume: answers so far are kept",
-    )
-
-
-def _moved(model: Model, status: int, headers: Mapping[str, str]) -> LumigatorError:
-    where = str(headers.get("Location") or headers.get("location") or "another address")[:200]
-    return ConfigurationError(
-        f"the server of {model.label!r} answers HTTP {status}: it sends on to {where}, which is not followed",
-        "give the address itself as base_url",
+        f"{model.provider} takes no more requests from this account: {message}",
+        "top up the account or raise its limit, then resume: answers so far are kept",
     )
 
 
 def _refused_key(model: Model, message: str, key_name: str | None) -> LumigatorError:
-    kept = f"check {key_name} in the environment, .env or the stored secrets"
-    where = kept if key_name else "name its key's variable: api_key_name='…'"
-    return ConfigurationError(f"{model.provider} refuses the API key for {model.name!r}: {message}", where)
+    hint = "name the variable with its key: api_key_name='…'"
+    if key_name:
+        hint = f"check {key_name} in the environment, .env or the stored secrets"
+    return ConfigurationError(f"{model.provider} refuses the API key for {model.name!r}: {message}", hint)
 
 
 def _unknown_model(model: Model, message: str) -> LumigatorError:

@@ -1,4 +1,4 @@
-"""From a chat completion, as the OpenAI protocol writes it, to a prediction."""
+"""Predictions from chat completions in the format of the OpenAI protocol."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from typing import Any, NamedTuple
 
 from lumigator_nb.models.base import Prediction
 from lumigator_nb.models.prices import Priced, listed_name
-from lumigator_nb.models.prompts.reasoning import split_reasoning
+from lumigator_nb.models.prompts.reasoning import USED_UP, split_reasoning
 from lumigator_nb.models.providers.api_failures import MalformedAnswerError
 
-# Where servers put what a model thought, apart from its answer.
+# The fields in which servers return reasoning separately from the answer.
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 
 
 class Usage(NamedTuple):
-    """The tokens of an answer, as its provider bills them; None where they are not reported.
+    """The billed tokens of an answer; None if they are not reported.
 
     Attributes:
-        prompt: all of the input. `cache_read` of them came from the provider's prompt cache, and `cache_write` were
-            written to it, at prices of their own.
-        completion: all of the output; `reasoning` of them are thoughts.
+        prompt: all input tokens.
+        completion: all output tokens.
+        reasoning: those output tokens that are reasoning.
+        cache_read: those input tokens that were read from the provider's prompt cache, at a separate price.
+        cache_write: those input tokens that were written to that cache, at a separate price.
     """
 
     prompt: int | None = None
@@ -42,28 +44,37 @@ def prediction_from(
     price: Priced | None,
     provider: str = "openai",
 ) -> Prediction:
-    """Return the prediction that a chat completion holds.
+    """Return the prediction in a chat completion.
 
     Args:
         payload: the completion as plain JSON values.
-        prompt: what was sent.
-        seconds, first: of the whole answer and of its first token; None where they were not measured.
-        price: dollars by tokens.
-        provider: whose way of reporting tokens the payload follows. What any-llm has converted follows OpenAI's.
+        prompt: the messages that were sent, as JSON.
+        seconds: latency of the whole answer; None if it was not measured.
+        first: latency of the first token; None if it was not measured.
+        price: price of the answer by its tokens; None if it is unknown.
+        provider: the provider whose format of usage the payload has. any-llm converts to OpenAI's.
 
     Raises:
-        MalformedAnswerError: it holds no answer.
+        MalformedAnswerError: the payload has no message.
     """
     try:
         choice = payload["choices"][0]
-        reasoning, text = _texts(choice["message"])
+        message = choice["message"]
+        reasoning, text = _texts(message)
     except (KeyError, IndexError, TypeError, AttributeError):
         raise MalformedAnswerError(f"the answer has no message: {str(payload)[:200]}") from None
     usage = usage_from(payload.get("usage") or {}, provider)
     finish = choice.get("finish_reason")
     error = None
     if not text and finish != "stop":
-        error = _why_empty(choice["message"], finish)
+        error = f"the model gave no text (finish_reason {finish!r})"
+        if message.get("refusal"):
+            error = f"the model refused: {message['refusal']}"[:500]
+        elif finish == "length":
+            error = USED_UP
+    cost = None
+    if price is not None and usage.prompt is not None and usage.completion is not None:
+        cost = price(usage.prompt, usage.completion, usage.cache_read or 0, usage.cache_write or 0)
     return Prediction(
         text if error is None else None,
         error=error,
@@ -76,35 +87,38 @@ def prediction_from(
         cache_write_tokens=usage.cache_write,
         seconds=seconds,
         first_token_seconds=first,
-        cost=_cost(usage, price),
+        cost=cost,
         finish="length" if finish == "length" else "stop",
-        numbers=_numbers(choice.get("logprobs")),
+        numbers=_number_probabilities(choice.get("logprobs")),
     )
 
 
 def usage_from(usage: Mapping[str, Any], provider: str) -> Usage:
-    """Return the tokens that a completion's `usage` reports.
+    """Return the tokens in a completion's `usage`.
 
-    Providers differ in what they count where: genai-prices knows how. What it does not know, or where it is not
-    installed, is read as OpenAI writes it.
+    Providers count in different ways, for example with or without cached tokens, and genai-prices knows how. Without
+    it, and for providers that it does not know, OpenAI's format is assumed.
     """
     extract = _extractor()
-    thoughts = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
     if extract is not None:
         for name, flavor in ((listed_name(provider), "chat"), (listed_name(provider), "default"), ("openai", "chat")):
-            # Without the model's name, which would have to be one that it knows.
+            # Without the model's name: genai-prices refuses names that it does not know.
             with suppress(LookupError, ValueError):
-                found = extract({"usage": usage}, provider_id=name, api_flavor=flavor).usage
-                # It writes 0 for what is not reported.
+                extracted = extract({"usage": usage}, provider_id=name, api_flavor=flavor).usage
+                # genai-prices returns 0 for tokens that are not reported.
                 return Usage(
-                    found.input_tokens, found.output_tokens, found.output_reasoning_tokens or thoughts,
-                    found.cache_read_tokens or None, found.cache_write_tokens or None,
-                )  # fmt: skip
+                    prompt=extracted.input_tokens,
+                    completion=extracted.output_tokens,
+                    reasoning=extracted.output_reasoning_tokens or reasoning,
+                    cache_read=extracted.cache_read_tokens or None,
+                    cache_write=extracted.cache_write_tokens or None,
+                )
     details = usage.get("prompt_tokens_details") or {}
     return Usage(
         usage.get("prompt_tokens"),
         usage.get("completion_tokens"),
-        thoughts,
+        reasoning,
         details.get("cached_tokens"),
         details.get("cache_write_tokens"),
     )
@@ -120,41 +134,29 @@ def _extractor() -> Callable[..., Any] | None:
     return extract
 
 
-def _cost(usage: Usage, price: Priced | None) -> float | None:
-    if price is None or usage.prompt is None or usage.completion is None:
-        return None
-    return price(usage.prompt, usage.completion, usage.cache_read or 0, usage.cache_write or 0)
-
-
-def _numbers(logprobs: Any) -> list[dict[str, float]] | None:
-    """For each token that is a number, the numbers that might have stood there, and how likely each was."""
+def _number_probabilities(logprobs: Any) -> list[dict[str, float]] | None:
+    """For each token that is a number, the alternative numbers with their probabilities; None if there is none."""
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not content:
         return None
-    found = []
+    numbers = []
     for token in content:
         if token["token"].strip().isdecimal():
-            likely = {each["token"].strip(): math.exp(each["logprob"]) for each in token.get("top_logprobs") or [token]}
-            found.append({text: share for text, share in likely.items() if text.isdecimal()})
-    return found or None
+            alternatives = token.get("top_logprobs") or [token]
+            likely = {entry["token"].strip(): math.exp(entry["logprob"]) for entry in alternatives}
+            numbers.append({text: probability for text, probability in likely.items() if text.isdecimal()})
+    return numbers or None
 
 
 def _texts(message: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The reasoning (None for none) and the answer of a message."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-    apart = next((message[name] for name in _REASONING_FIELDS if message.get(name)), None)
-    if isinstance(apart, Mapping):
-        apart = apart.get("content")
-    if apart:
-        return str(apart), (content or "").strip()
+    separate = next((message[name] for name in _REASONING_FIELDS if message.get(name)), None)
+    if isinstance(separate, Mapping):
+        separate = separate.get("content")
+    if separate:
+        return str(separate), (content or "").strip()
     reasoning, text = split_reasoning(content or "")
     return reasoning, text.strip()
-
-
-def _why_empty(message: Mapping[str, Any], finish: Any) -> str:
-    if message.get("refusal"):
-        return f"the model refused: {message['refusal']}"[:500]
-    if finish == "length":
-        return "max_new_tokens was used up before the answer began: raise it"
-    return f"the model gave no text (finish_reason {finish!r})"

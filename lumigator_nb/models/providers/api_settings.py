@@ -1,10 +1,9 @@
-"""How a model behind an API is reached: its provider's class, its key, and the settings of the access."""
+"""Access to a model behind an API: its provider's class, its API key and its settings."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -15,7 +14,7 @@ from lumigator_nb.models.pacing.throttle import Pace
 from lumigator_nb.models.prices import Price
 from lumigator_nb.specs import Model, Value
 
-# As any-llm 1.40 names them. Known here, so that a missing package can be told from a misspelt name.
+# The names in any-llm 1.40. Listed here to tell a missing package from a misspelt name without importing any-llm.
 _NAMES = """
 anthropic atlascloud azure azureanthropic azureopenai bedrock cascadia cerebras cohere dashscope databricks
 deepinfra deepseek edenai fireworks gemini github gmi groq huggingface inception kenari liner llama llamacpp
@@ -26,13 +25,13 @@ PROVIDERS = frozenset(_NAMES.split())
 
 
 class Client(NamedTuple):
-    """What is known of a provider besides what any-llm says.
+    """Facts about a provider that any-llm does not tell.
 
     Attributes:
-        title: for readers; default its name, written out.
-        extra: of this package that brings its own client; default "api".
-        own: its client is the one of any-llm's extra of its own name.
-        module: of its client.
+        title: name for readers; default the provider's name, capitalized.
+        extra: extra of this package that installs the provider's client; default "api".
+        module: module of the client.
+        own: whether the client is installed by any-llm's extra of the provider's name.
     """
 
     title: str = ""
@@ -52,27 +51,29 @@ _CLIENTS = {
     "vllm": Client("vLLM"),
 }
 
+# Requests under way at once by default: the most, and the number to begin with.
 MOST_AT_ONCE, FIRST_AT_ONCE = 64, 8
 
 
 def client_of(provider: str) -> Client:
-    """Return what is known of a provider's client."""
+    """Return the facts about a provider's client."""
     return _CLIENTS.get(provider, Client())
 
 
 class Options(Value):
-    """What ``Model(…)`` takes for a provider with an API, besides its generation settings.
+    """The options of ``Model(…)`` for a model behind an API, besides its generation settings.
 
     Attributes:
-        api_key_name: variable that holds the API key; default the provider's own (`OPENAI_API_KEY`), or none where
-            `base_url` leads elsewhere.
-        concurrency: most requests under way at once; default 64, approached from 8. A number given is begun with.
+        api_key_name: variable that holds the API key; default the provider's own (`OPENAI_API_KEY`), or none if
+            `base_url` is set.
+        concurrency: most requests under way at once; default up to 64, starting with 8. If it is set, that many from
+            the start.
         timeout: seconds for one request.
-        retry_for: seconds after which an example that still has no answer counts as failed.
-        requests_per_minute: never begin more.
-        price: dollars per million tokens, ``{"prompt": …, "completion": …}`` and maybe "cache_read" and
-            "cache_write" for what the provider caches of prompts; default the provider's list price.
-        stream: receive answers token by token, which measures the time to the first one.
+        retry_for: seconds after which an example without an answer counts as failed.
+        requests_per_minute: most requests started per minute.
+        price: US dollars per million tokens, ``{"prompt": …, "completion": …}``, optionally with "cache_read" and
+            "cache_write" for cached prompts; default the provider's list price.
+        stream: receive answers token by token, which measures the latency of the first token.
         reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high".
         extra: further fields of the request, as the provider documents them.
     """
@@ -89,7 +90,7 @@ class Options(Value):
 
     @property
     def pace(self) -> Pace:
-        """How hard to ask."""
+        """Concurrency and rate limits for this model."""
         return Pace(
             most=self.concurrency or MOST_AT_ONCE,
             start=self.concurrency or FIRST_AT_ONCE,
@@ -99,11 +100,11 @@ class Options(Value):
 
 
 class Key(NamedTuple):
-    """Where an API key is.
+    """The place of an API key.
 
     Attributes:
-        name: of the environment variable.
-        required: False where the server may do without.
+        name: the environment variable.
+        required: whether the server cannot be asked without it.
     """
 
     name: str
@@ -111,10 +112,10 @@ class Key(NamedTuple):
 
 
 def read_options(model: Model) -> Options:
-    """Return a model's options, checked.
+    """Return a model's options after validation.
 
     Raises:
-        InvalidInputError: one is unknown or out of range.
+        InvalidInputError: an option is unknown or out of range.
     """
     check_options(model, Options.model_fields)
     try:
@@ -126,9 +127,9 @@ def read_options(model: Model) -> Options:
 
 
 def provider_in_name(key_name: str) -> str | None:
-    """Return the provider whose key a name says that it is: "openai" of MY_OPENAI_KEY; None where it names none.
+    """Return the provider in the name of a key, such as "openai" in MY_OPENAI_KEY; None if there is none.
 
-    The longest provider counts: AZURE_OPENAI_API_KEY is a key of "azureopenai".
+    The longest name counts: AZURE_OPENAI_API_KEY is a key of "azureopenai".
     """
     words = key_name.lower().split("_")
     runs = {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
@@ -136,7 +137,7 @@ def provider_in_name(key_name: str) -> str | None:
 
 
 def is_own_key(model: Model, key_name: str) -> bool:
-    """Whether a key is the model's provider's, by its name.
+    """Return whether a key belongs to the model's provider, by its name.
 
     Raises:
         As :func:`provider_class`.
@@ -145,7 +146,7 @@ def is_own_key(model: Model, key_name: str) -> bool:
 
 
 def is_own_address(model: Model) -> bool:
-    """Whether the model is asked where its provider's library asks without `base_url`.
+    """Return whether the model's address is the default of its provider's library.
 
     Raises:
         As :func:`provider_class`.
@@ -157,18 +158,18 @@ def is_own_address(model: Model) -> bool:
 
 
 def finds_no_credentials(model: Model) -> bool:
-    """Whether the provider's library sends the key that it is given, and looks for no other in the environment.
+    """Return whether the provider's library sends only the key it is given, and none from the environment.
 
     Raises:
         As :func:`provider_class`.
     """
     kind = provider_class(model)
-    # Azure's client takes AZURE_OPENAI_AD_TOKEN from the environment. Others take tokens of Google, AWS, Anthropic.
+    # Azure's client reads AZURE_OPENAI_AD_TOKEN; clients of other protocols read tokens of Google, AWS or Anthropic.
     return is_openai_like(kind) and not model.provider.startswith("azure")
 
 
 def follows_no_redirects(model: Model) -> bool:
-    """Whether the model is asked by our own requests, and not by a library that goes where a server sends it on.
+    """Return whether requests to the model ignore redirects. Ours do; those of the providers' libraries follow them.
 
     Raises:
         As :func:`provider_class`.
@@ -177,7 +178,7 @@ def follows_no_redirects(model: Model) -> bool:
 
 
 def _key_names(kind: Any) -> list[str]:
-    # Some providers' keys go by two names.
+    # any-llm separates alternative names with a slash.
     return str(kind.ENV_API_KEY_NAME).split("/")
 
 
@@ -207,45 +208,49 @@ def provider_class(model: Model) -> Any:
 
 
 def key_of(model: Model) -> Key | None:
-    """Return the variable with the API key; None where there is none to send."""
+    """Return the variable with the API key; None if no key is sent."""
     options = read_options(model)
     if options.api_key_name is not None:
         return Key(options.api_key_name, True)
     if model.base_url is not None:
-        # A key must not go to another address than its owner's unless somebody says so.
+        # A provider's key must not go to another address unless the user names it.
         return None
     kind = provider_class(model)
     names = _key_names(kind)
-    name = next((each for each in names if os.environ.get(each)), names[0])
+    name = next((name for name in names if os.environ.get(name)), names[0])
     if name in ("", "None"):
         return None
-    return Key(name, required=kind._verify_and_set_api_key is _required_key())
-
-
-def _required_key() -> Callable[..., Any]:
     from any_llm import AnyLLM
 
-    return AnyLLM._verify_and_set_api_key  # type: ignore[no-any-return]
+    # Providers that can do without a key override the method that insists on one.
+    return Key(name, required=kind._verify_and_set_api_key is AnyLLM._verify_and_set_api_key)
 
 
 def is_openai_like(kind: Any) -> bool:
+    """Return whether any-llm's class of a provider speaks the OpenAI protocol."""
     from any_llm.providers.openai.base import BaseOpenAIProvider
 
     return issubclass(kind, BaseOpenAIProvider)
 
 
 def is_plain_openai(kind: Any) -> bool:
-    """Whether requests go to one address with nothing done to them on the way (Azure has one for each model)."""
+    """Return whether a provider takes unchanged OpenAI requests at one address. Azure, for example, has one per model.
+
+    A provider that changes requests overrides one of two methods of any-llm's general class.
+    """
     from any_llm.providers.openai.base import BaseOpenAIProvider
 
-    own = [(kind._acompletion, BaseOpenAIProvider._acompletion), (kind._init_client, BaseOpenAIProvider._init_client)]
-    return issubclass(kind, BaseOpenAIProvider) and all(mine is general for mine, general in own)
+    return (
+        issubclass(kind, BaseOpenAIProvider)
+        and kind._acompletion is BaseOpenAIProvider._acompletion
+        and kind._init_client is BaseOpenAIProvider._init_client
+    )
 
 
 def own_headers(model: Model, key: str) -> dict[str, Any]:
-    """Return `default_headers` for OpenAI's client by which it leaves out what it would add from the environment.
+    """Return `default_headers` that stop OpenAI's client from adding headers of the environment.
 
-    Headers of the environment may hold keys, and are for the address that the client takes from there as well.
+    Those may hold keys, and are meant for the address in the environment, not for the model's.
     """
     if model.provider == "openai" and model.base_url is None:
         return {}
@@ -253,12 +258,17 @@ def own_headers(model: Model, key: str) -> dict[str, Any]:
 
     lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
     names = [line.partition(":")[0].strip() for line in lines if ":" in line]
-    own = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
-    names += [header for variable, header in own.items() if os.environ.get(variable)]
+    account = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+    names += [header for variable, header in account.items() if os.environ.get(variable)]
     return {name: f"Bearer {key}" if name.lower() == "authorization" else Omit() for name in names}
 
 
 def key_value(model: Model, key: Key | None) -> str | None:
+    """Return the API key; None if there is none.
+
+    Raises:
+        ConfigurationError: the key is required and not set.
+    """
     value = os.environ.get(key.name) if key else None
     if key and key.required and not value:
         raise missing_key(model, key.name)
@@ -266,7 +276,7 @@ def key_value(model: Model, key: Key | None) -> str | None:
 
 
 def missing_key(model: Model, name: str) -> ConfigurationError:
-    """The error of a model whose API key is nowhere."""
+    """Return the error for a model whose API key is not set."""
     return ConfigurationError(
         f"model {model.label!r} needs an API key, and {name} is not set",
         f"put {name}=… into .env or the environment; on a remote cluster, into that of its nodes",
@@ -274,7 +284,7 @@ def missing_key(model: Model, name: str) -> ConfigurationError:
 
 
 async def hang_up(client: Any) -> None:
-    """Close the connections of a provider's own client."""
+    """Close the connections of a provider's client, whichever method it has for that."""
     if hasattr(client, "close"):
         await client.close()
     elif hasattr(client, "__aexit__"):
@@ -282,7 +292,9 @@ async def hang_up(client: Any) -> None:
 
 
 def http_session(timeout: float) -> Any:
-    """Return an aiohttp session that verifies certificates and never waits for a connection of its own.
+    """Return an aiohttp session that verifies certificates and has no limit of connections.
+
+    The number of requests under way is the throttle's task.
 
     Args:
         timeout: seconds for a whole request.
@@ -292,14 +304,14 @@ def http_session(timeout: float) -> Any:
     import aiohttp
     import certifi
 
-    # Python's own store of certificates is empty on some systems.
-    verified = ssl.create_default_context(cafile=certifi.where())
-    connector = aiohttp.TCPConnector(limit=0, ssl=verified)
+    # Python's default store of certificates is empty on some systems.
+    context = ssl.create_default_context(cafile=certifi.where())
+    connector = aiohttp.TCPConnector(limit=0, ssl=context)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout))
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for an address; looked up once, aiohttp would do so each time."""
+    """Return the environment's proxy for an address. aiohttp would look it up for every request."""
     from urllib.parse import urlsplit
     from urllib.request import getproxies, proxy_bypass
 

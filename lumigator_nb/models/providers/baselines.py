@@ -1,4 +1,4 @@
-"""Models that need no model: what a real one has to beat."""
+"""Baselines: simple rules that a model has to beat."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Baselines(Provider):
     place = "a rule, no model"
 
     def check(self, model: Model) -> None:
-        """Refuse a name that is neither, and any option."""
+        """Refuse an unknown name, and any option."""
         _rule(model)
         check_options(model, ())
 
     def identify(self, model: Model, report: Report) -> str:
-        """Nothing does but the name."""
+        """Return nothing: the name identifies the rule."""
         return ""
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
@@ -36,7 +36,7 @@ class Baselines(Provider):
 
 
 def is_baseline(model: Model) -> bool:
-    """Whether a model is a reference that others have to beat, which costs nothing and is no candidate itself."""
+    """Return whether a model is a baseline: it costs nothing and is never recommended."""
     return model.provider == "baseline"
 
 
@@ -53,7 +53,7 @@ class Baseline:
 
 
 def lead(text: str, n: int) -> str:
-    """Return the first `n` sentences of `text` as they stand there.
+    """Return the first `n` sentences of `text`, unchanged.
 
     Lead-3 is the baseline of news summarization: Nallapati et al. 2017, "SummaRuNNer" (AAAI); See et al. 2017,
     "Get To The Point" (ACL), where it beat the neural models of its time.

@@ -1,4 +1,4 @@
-"""Answers that come from the user: from a Python function, or made elsewhere and only recorded here."""
+"""Answers that the user provides: by a Python function, or as recorded predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Functions(Provider):
     recipe = "ws.workflows.launch(ex, lm.Model.from_function(..., name={name}, label={label}))\n"
 
     def packages_of(self, model: Model) -> Sequence[str]:
-        """The package that brings the function; most modules are called as it is."""
+        """The top-level module of the function, which for most distributions is also their name."""
         return [str(model.options.get("import") or "").partition(":")[0].partition(".")[0]]
 
     def check(self, model: Model) -> None:
@@ -39,20 +39,20 @@ class Functions(Provider):
             )
 
     def identify(self, model: Model, report: Report) -> str:
-        """The digest of its code is among the model's settings."""
+        """Return nothing: the digest of the function's code is among the model's settings."""
         return ""
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
-        """Return the function, imported where it is not in this process.
+        """Return the function, imported if it is not in this process.
 
         Raises:
-            UnknownModelError: it cannot be imported, or its code is another one here.
+            UnknownModelError: it cannot be imported, or it has different code here.
         """
-        return FunctionModel(model.function or _imported(model), model)
+        return FunctionModel(model.function or _import(model), model)
 
 
 class FunctionModel:
-    """Calls a function for each example; one that raises is one failed example."""
+    """Calls a function for each example. An exception fails one example."""
 
     def __init__(self, function: Callable[..., Any], model: Model) -> None:
         self._function = function
@@ -60,37 +60,36 @@ class FunctionModel:
         self.details: dict[str, Any] = {"source": model.options.get("import") or "function of the workspace's process"}
 
     def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
-        """Call the function for one example after the other."""
-        return ((request, self._call(request)) for request in requests)
-
-    def _call(self, request: Request) -> Prediction:
-        started = time.perf_counter()
-        try:
-            more = {"metadata": dict(request.metadata)} if self._takes_metadata else {}
-            text = self._function(request.example, **more)
-            if not isinstance(text, str):
-                raise TypeError(f"the function returned {type(text).__name__} and must return str")
-        except Exception as error:
-            log.warning("the function failed in row %d", request.row, exc_info=True)
-            return Prediction(None, error=f"{type(error).__name__}: {error}"[:500])
-        return Prediction(text, seconds=time.perf_counter() - started)
+        """Call the function for one example after another."""
+        for request in requests:
+            started = time.perf_counter()
+            try:
+                metadata = {"metadata": dict(request.metadata)} if self._takes_metadata else {}
+                text = self._function(request.example, **metadata)
+                if not isinstance(text, str):
+                    raise TypeError(f"the function returned {type(text).__name__} and must return str")
+                prediction = Prediction(text, seconds=time.perf_counter() - started)
+            except Exception as error:
+                log.warning("the function failed in row %d", request.row, exc_info=True)
+                prediction = Prediction(None, error=f"{type(error).__name__}: {error}"[:500])
+            yield request, prediction
 
 
 @provider(RECORDED)
 class Recorded(Provider):
-    """Predictions made elsewhere; :meth:`Workflows.record` puts them in place."""
+    """Predictions made elsewhere; :meth:`Workflows.record` stores them."""
 
     recipe = "ws.workflows.record(ex, name={name}, predictions=...)\n"
 
     def check(self, model: Model) -> None:
-        """Refuse to launch what can only be recorded."""
+        """Refuse: recorded predictions cannot be launched."""
         raise InvalidInputError(
             f"model {model.label!r} has no way to answer",
-            "hand its predictions over: ws.workflows.record(experiment, name=…, predictions=…)",
+            "record its predictions: ws.workflows.record(experiment, name=…, predictions=…)",
         )
 
     def identify(self, model: Model, report: Report) -> str:
-        """The digest of the predictions is among the model's settings."""
+        """Return nothing: the digest of the predictions is among the model's settings."""
         return ""
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
@@ -100,24 +99,25 @@ class Recorded(Provider):
 
 
 def runs_here(model: Model) -> bool:
-    """Whether only this process can answer for the model."""
+    """Return whether only this process can run the model: its function cannot be imported elsewhere."""
     return model.provider == "function" and not model.options.get("import")
 
 
-def _imported(model: Model) -> Callable[..., Any]:
-    where = str(model.options["import"])
-    module, _, name = where.partition(":")
+def _import(model: Model) -> Callable[..., Any]:
+    path = str(model.options["import"])
+    module, _, name = path.partition(":")
     try:
         function: Any = importlib.import_module(module)
         for part in name.split("."):
             function = getattr(function, part)
     except (ImportError, AttributeError) as error:
         raise UnknownModelError(
-            f"the function {where} cannot be imported where the model runs: {error}",
+            f"the function {path} cannot be imported where the model runs: {error}",
             "install its module on the cluster, or define the function in the notebook to have it called there",
         ) from error
+    # Answers are cached by the code's digest: another version would answer under the name of this one.
     if function_identity(function)[1] != model.options["code"]:
         raise UnknownModelError(
-            f"the function {where} has other code where the model runs", "install the same version there"
+            f"the function {path} has different code where the model runs", "install the same version there"
         )
     return function  # type: ignore[no-any-return]

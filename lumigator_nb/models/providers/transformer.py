@@ -1,4 +1,4 @@
-"""A loaded transformers model that answers in batches."""
+"""A model loaded by transformers, which answers in batches."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ log = logging.getLogger(__name__)
 
 Answered = tuple[Request, Prediction]
 
-# Token ids are part of what a model is; everything else of its own generation settings would go against ours. Its
-# `forced_eos_token_id` would put an end mark on an answer that was cut off, which then looks finished.
+# Of a model's own generation settings only these token ids are used; the others would conflict with the workflow's.
+# Not `forced_eos_token_id`: it ends an answer that was cut off, which then looks complete.
 _KEPT_IDS = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "bad_words_ids")
 
-# Requests that are sorted by length together.
+# The number of requests that are encoded and sorted by length at a time.
 WINDOW = 256
 
 
 @dataclass(frozen=True)
 class Room:
-    """What goes through a model at once.
+    """The size of a batch.
 
     Attributes:
         rows: most examples.
-        tokens: most tokens of their prompts, padding included; a single longer prompt goes alone.
+        tokens: most tokens of their prompts, including padding; a longer prompt is a batch by itself.
     """
 
     rows: int
@@ -43,14 +43,15 @@ class TransformersModel:
     """Generates with a causal or a sequence-to-sequence model.
 
     Args:
-        model: on its device, in evaluation mode; its generation settings are replaced.
-        tokenizer: of the model.
+        model: the network on its device, in evaluation mode; its generation settings are replaced.
+        tokenizer: the model's tokenizer.
         encode: from a request to token ids; see :class:`prompting.Encoder`.
-        generation: how to generate.
-        room: how much goes through the model together.
-        details: for the record.
+        generation: the workflow's generation settings.
+        room: the size of a batch.
+        details: facts about the model, as plain JSON values.
         seed: of the sampling.
-        first_token: what the decoder must begin with, such as the target language; None leaves it to the model.
+        first_token: id of the token that the decoder must begin with, such as that of the target language; None leaves
+            it to the model.
     """
 
     def __init__(
@@ -71,17 +72,17 @@ class TransformersModel:
         self._seed = seed
         self._room = room
         self.details = details
-        self._decodes_apart = bool(model.config.is_encoder_decoder)
+        self._is_encoder_decoder = bool(model.config.is_encoder_decoder)
         self._settings = _transformers_settings(model, tokenizer, generation)
         if first_token is not None:
             self._settings.forced_bos_token_id = first_token
-        forced = self._settings.forced_bos_token_id if self._decodes_apart else None
+        forced = self._settings.forced_bos_token_id if self._is_encoder_decoder else None
         self._read = Reader(tokenizer, self._settings.eos_token_id or [], forced=forced)
-        # generate() fills what ours leaves open from the model's own settings: leave nothing there to be filled in.
+        # generate() takes missing settings from the model's own, so those have to go.
         model.generation_config = self._settings
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Answered]:
-        """Answer each request, some hundred at a time. The same call gives the same answers."""
+        """Answer each request, a window at a time. The same call gives the same answers."""
         import torch
 
         torch.manual_seed(self._seed)
@@ -92,20 +93,26 @@ class TransformersModel:
                 try:
                     encoded.append(self._encode(request))
                 except Exception as error:
-                    log.warning("row %d cannot be put to the model", request.row, exc_info=True)
+                    log.warning("row %d cannot be encoded", request.row, exc_info=True)
                     yield request, Prediction(None, error=described(error))
             for batch in batches(encoded, self._room):
                 yield from self._answer(batch)
 
     def _answer(self, batch: list[Encoded]) -> list[Answered]:
-        """Answer a batch; where that fails, its halves, down to the example that is to blame."""
+        """Answer a batch. If that fails, answer its halves, down to the example that causes the failure."""
+        import torch
+
         try:
             return self._generate(batch)
         except Exception as caught:
-            # Keep the words only: the traceback would hold on to the batch's memory.
+            # Only the text: the exception's traceback would keep the batch's memory in use.
             error = described(caught)
             log.warning("a batch of %d failed", len(batch), exc_info=True)
-        _free_memory(self._model.device.type)
+        # Most often memory ran out; smaller batches need what the failed one has left behind.
+        if (device := self._model.device.type) == "cuda":
+            torch.cuda.empty_cache()
+        elif device == "mps":
+            torch.mps.empty_cache()
         if len(batch) == 1:
             return [(batch[0].request, failed(batch[0], error))]
         middle = len(batch) // 2
@@ -115,68 +122,56 @@ class TransformersModel:
         import torch
 
         started = time.perf_counter()
-        inputs = self._padded([each.ids for each in batch])
+        longest = max(1, *(len(prompt.ids) for prompt in batch))
+        ids = torch.full((len(batch), longest), self._settings.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(batch):
+            # A decoder-only model continues at the right end, so its padding is on the left.
+            n = len(prompt.ids)
+            filled = slice(0, n) if self._is_encoder_decoder else slice(longest - n, longest)
+            ids[row, filled] = torch.tensor(prompt.ids, dtype=torch.long)
+            mask[row, filled] = 1
+        inputs = {"input_ids": ids.to(self._model.device), "attention_mask": mask.to(self._model.device)}
         with torch.inference_mode():
             output = self._model.generate(**inputs, generation_config=self._settings)
-        # A decoder-only model repeats its prompt; a decoder apart begins with its start token.
-        skip = 1 if self._decodes_apart else inputs["input_ids"].shape[1]
+        # The output of a decoder-only model begins with its prompt, that of an encoder-decoder with a start token.
+        skip = 1 if self._is_encoder_decoder else longest
         rows = output[:, skip:].tolist()
         seconds = (time.perf_counter() - started) / len(batch)
-        return [(each.request, self._read(each, row, seconds)) for each, row in zip(batch, rows, strict=True)]
-
-    def _padded(self, rows: list[list[int]]) -> dict[str, Any]:
-        """Two (batch, longest) tensors; a decoder-only model goes on at the right end, so it is padded left."""
-        import torch
-
-        longest = max(1, *(len(row) for row in rows))
-        ids = torch.full((len(rows), longest), self._settings.pad_token_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for at, row in enumerate(rows):
-            filled = slice(0, len(row)) if self._decodes_apart else slice(longest - len(row), longest)
-            ids[at, filled] = torch.tensor(row, dtype=torch.long)
-            mask[at, filled] = 1
-        device = self._model.device
-        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        return [(prompt.request, self._read(prompt, row, seconds)) for prompt, row in zip(batch, rows, strict=True)]
 
 
 def batches(encoded: Sequence[Encoded], room: Room) -> Iterator[list[Encoded]]:
-    """Yield requests of like length together, which wastes least on padding.
+    """Yield batches of requests of similar length, which need little padding.
 
     The longest come first, so that memory runs out early or never.
     """
-    waiting = sorted(encoded, key=lambda each: (-len(each.ids), each.request.row))
-    while waiting:
-        longest = max(1, len(waiting[0].ids))
+    ordered = sorted(encoded, key=lambda prompt: (-len(prompt.ids), prompt.request.row))
+    while ordered:
+        longest = max(1, len(ordered[0].ids))
         rows = max(1, min(room.rows, room.tokens // longest))
-        yield waiting[:rows]
-        waiting = waiting[rows:]
+        yield ordered[:rows]
+        ordered = ordered[rows:]
 
 
-def _transformers_settings(model: Any, tokenizer: Any, wanted: GenerationConfig) -> Any:
-    """The generation settings, complete, so that no default of the model or of transformers decides."""
+def _transformers_settings(model: Any, tokenizer: Any, generation: GenerationConfig) -> Any:
+    """All generation settings, so that no default of the model or of transformers applies."""
     import transformers
 
     own = model.generation_config
     ids = {name: value for name in _KEPT_IDS if (value := getattr(own, name, None)) is not None}
     ends = end_tokens(own, tokenizer)
+    # Many base models have no padding token. Its value does not matter, since the attention mask hides it.
     padding = [tokenizer.pad_token_id, own.pad_token_id, *ends, 0]
     sampling: dict[str, Any] = {"do_sample": False}
-    if wanted.temperature > 0:
-        sampling = {"do_sample": True, "temperature": wanted.temperature, "top_p": wanted.top_p, "top_k": 0}
+    if generation.temperature > 0:
+        # transformers would by default sample from the 50 most likely tokens only.
+        sampling = {"do_sample": True, "temperature": generation.temperature, "top_p": generation.top_p, "top_k": 0}
     return transformers.GenerationConfig(
         **ids,
         **sampling,
         eos_token_id=ends or None,
-        pad_token_id=next(each for each in padding if each is not None),
-        max_new_tokens=wanted.max_new_tokens,
+        pad_token_id=next(token for token in padding if token is not None),
+        max_new_tokens=generation.max_new_tokens,
         num_beams=1,
     )
-
-
-def _free_memory(device: str) -> None:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    elif device == "mps":
-        torch.mps.empty_cache()

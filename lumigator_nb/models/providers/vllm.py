@@ -1,8 +1,8 @@
-"""Hugging Face models that vLLM computes: ``Model("hf/NAME", engine="vllm")``.
+"""Hugging Face models computed by vLLM: ``Model("hf/NAME", engine="vllm")``.
 
-Its engine runs in this process rather than in one of its own: whoever ends this process ends the engine, and nothing is
-left behind that holds on to a GPU. Prompts are put and answers are read exactly as with transformers; what differs is
-what happens between token ids and token ids.
+The engine runs in this process, not in a separate one: it ends with this process, so that nothing is left behind that
+occupies a GPU. Prompts are encoded and answers decoded exactly as with transformers; only the generation of token ids
+differs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from lumigator_nb.specs import GenerationConfig, Model, Task, digest
 
 log = logging.getLogger(__name__)
 
-# Examples under way at once; where memory has no room for all, some wait inside the engine.
+# Examples under way at once by device; if memory has no room for all, some wait inside the engine.
 AT_ONCE = {"cpu": 64, "cuda": 256}
-# How much of a GPU's memory is taken; and on a CPU, bytes for what attention keeps of the examples under way.
+# The share of a GPU's memory to use; and on a CPU, the bytes of the attention cache (KV cache).
 GPU_SHARE, CPU_CACHE_BYTES = 0.9, 2 * 2**30
 
 _REMEDY = "a smaller batch_size takes less memory; or engine='transformers'"
@@ -40,15 +40,15 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What is asked of the engine.
+class EngineSettings:
+    """Settings of the engine.
 
     Attributes:
-        dtype: of the weights, by torch's name; None takes what fits the device.
+        dtype: precision of the weights, by torch's name; None takes the default of the device.
         at_once: most examples under way; None takes :data:`AT_ONCE`.
-        tensor_parallel_size: devices that share each layer of the model.
-        gpus: that this process may take; a fraction is a share of one's memory.
-        trust_remote_code: whether code that comes with the model may run.
+        tensor_parallel_size: number of devices that share each layer of the model.
+        gpus: number of GPUs for this process; a fraction is a share of one GPU's memory.
+        trust_remote_code: whether Python code in the model's repository may run.
     """
 
     dtype: str | None
@@ -59,98 +59,67 @@ class Wishes:
 
 
 def obstacle(wanted: str, n_devices: int) -> str | None:
-    """Say why vLLM can compute no model in this process; None where it can.
+    """Return why vLLM cannot compute models in this process; None if it can.
 
     Args:
-        wanted: device.
-        n_devices: that must be there.
+        wanted: device, or "auto".
+        n_devices: number of devices that the model needs.
     """
     if importlib.util.find_spec("vllm") is None:
         return "vLLM is not installed where the model is loaded"
-    _set_up()
+    # vLLM reads these when it is imported. In-process is required (see above); the other two only if the user set none.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     import torch
     from vllm.platforms import current_platform
 
     device = current_platform.device_type
     if wanted not in ("auto", device):
-        return f"the vLLM that is installed computes on {device or 'nothing that is here'}, not on {wanted}"
-    # It looks for a driver; which GPUs this process was given is another question.
-    found = 1 if device == "cpu" else torch.accelerator.device_count()
-    if not device or not found:
+        return f"the installed vLLM computes on {device or 'no device of this machine'}, not on {wanted}"
+    # vLLM only looks for a driver, but Ray may have assigned no GPU to this process.
+    n_usable = 1 if device == "cpu" else torch.accelerator.device_count()
+    if not device or not n_usable:
         return "vLLM finds no GPU that this process may use"
-    if device != "cpu" and found < n_devices:
-        return f"tensor_parallel_size is {n_devices}, and this process may use {found} GPU"
+    if device != "cpu" and n_usable < n_devices:
+        return f"tensor_parallel_size is {n_devices}, and this process may use {n_usable} GPU"
     return None
 
 
-def load(model: Model, task: Task, source: Source, config: Any, tokenizer: Any, wishes: Wishes) -> VllmModel:
-    """Return the model, loaded.
+def load(model: Model, task: Task, source: Source, config: Any, tokenizer: Any, settings: EngineSettings) -> VllmModel:
+    """Load the model.
 
     Args:
-        config, tokenizer: as transformers reads them.
+        model: the model with its settings.
+        task: the task.
+        source: where its files are.
+        config: its configuration, as transformers reads it.
+        tokenizer: its tokenizer, as transformers reads it.
+        settings: settings of the engine.
 
     Raises:
-        RefusedError: vLLM does not take this model; found out before weights are loaded.
-        ExecutionError: the weights cannot be loaded, mostly for want of memory.
+        RefusedError: vLLM does not take this model; raised before weights are loaded.
+        ExecutionError: the weights cannot be loaded, mostly for lack of memory.
     """
     if source.gguf or config.is_encoder_decoder:
         raise RefusedError("vLLM reads no GGUF file" if source.gguf else "vLLM has no encoder-decoder models")
-    wording = prompting.choose(model.name, config, tokenizer, task)
-    engine = _started(source, wishes)
-    room = engine.model_config.max_model_len
-    limits = prompting.limits(config, tokenizer, model.generation.max_new_tokens, room)
-    for note in limits.notes:
-        log.warning("%s: %s", model.label, note)
-    ends = end_tokens(_own_settings(source, config), tokenizer)
-    return VllmModel(
-        engine,
-        prompting.Encoder(tokenizer, wording, limits.prompt),
-        Reader(tokenizer, ends),
-        model.generation.model_copy(update={"max_new_tokens": limits.new}),
-        ends,
-        _details(engine, source, config, wording, limits),
-        seed=model.generation.seed + model.repeat - 1,
-    )
-
-
-def _started(source: Source, wishes: Wishes) -> Any:
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-    from vllm.v1.executor import Executor
-
-    try:
-        config = EngineArgs(**_arguments(source, wishes)).create_engine_config()
-    except Exception as error:  # pydantic's, its own, and what transformers raises
-        raise RefusedError(f"vLLM does not take this model: {_reason(error)}") from error
-    try:
-        return LLMEngine(config, Executor.get_class(config), log_stats=False)
-    except Exception as error:
-        raise ExecutionError(f"vLLM cannot load the model: {_reason(error)}", _REMEDY) from error
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line; pydantic's has its own words in the third."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-
-
-def _own_settings(source: Source, config: Any) -> Any:
-    import transformers
-
-    try:
-        return transformers.GenerationConfig.from_pretrained(source.location, revision=source.revision)
-    except OSError:  # a model without a generation_config.json
-        return transformers.GenerationConfig.from_model_config(config)
-
-
-def _details(
-    engine: Any, source: Source, config: Any, wording: prompting.Wording, limits: prompting.Limits
-) -> dict[str, Any]:
     import torch
     import transformers
     import vllm
     from vllm.platforms import current_platform
 
-    return {
+    wording = prompting.choose(model.name, config, tokenizer, task)
+    engine = _start_engine(source, settings)
+    room = engine.model_config.max_model_len
+    limits = prompting.limits(config, tokenizer, model.generation.max_new_tokens, room)
+    for note in limits.notes:
+        log.warning("%s: %s", model.label, note)
+    try:
+        own = transformers.GenerationConfig.from_pretrained(source.location, revision=source.revision)
+    except OSError:  # a model without a generation_config.json
+        own = transformers.GenerationConfig.from_model_config(config)
+    ends = end_tokens(own, tokenizer)
+    details = {
         "engine": "vllm",
         "source": source.described,
         "revision": source.revision,
@@ -167,52 +136,68 @@ def _details(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+    return VllmModel(
+        engine,
+        prompting.Encoder(tokenizer, wording, limits.prompt),
+        Reader(tokenizer, ends),
+        model.generation.model_copy(update={"max_new_tokens": limits.new}),
+        ends,
+        details,
+        seed=model.generation.seed + model.repeat - 1,
+    )
 
 
-def _set_up() -> None:
-    """Settings that vLLM reads from the environment; those of whoever runs this win."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-
-
-def _arguments(source: Source, wishes: Wishes) -> dict[str, Any]:
+def _start_engine(source: Source, settings: EngineSettings) -> Any:
+    from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+    from vllm.v1.executor import Executor
 
     on_cpu = current_platform.device_type == "cpu"
-    memory: dict[str, Any] = {"gpu_memory_utilization": GPU_SHARE * min(1.0, wishes.gpus)}
+    memory: dict[str, Any] = {"gpu_memory_utilization": GPU_SHARE * min(1.0, settings.gpus)}
     if on_cpu:
-        # Compiling takes a C++ compiler and a minute.
+        # Eager, because compiling needs a C++ compiler and a minute.
         memory = {"kv_cache_memory_bytes": CPU_CACHE_BYTES, "enforce_eager": True}
-    return {
-        **memory,
-        "model": source.location,
-        "revision": source.revision,
-        "trust_remote_code": wishes.trust_remote_code,
-        "dtype": wishes.dtype or ("float32" if on_cpu else "auto"),
-        # The longest that memory has room for.
-        "max_model_len": -1,
-        "max_num_seqs": wishes.at_once or AT_ONCE["cpu" if on_cpu else "cuda"],
-        "tensor_parallel_size": wishes.tensor_parallel_size,
-        # Left to itself, it would ask Ray for further processes, which nobody has reckoned with.
-        "distributed_executor_backend": "mp" if wishes.tensor_parallel_size > 1 else "uni",
-        "skip_tokenizer_init": True,
-        "use_tqdm_on_load": False,
-        # None of the model's own settings: ours are complete.
-        "generation_config": "vllm",
-    }
+    try:
+        config = EngineArgs(
+            **memory,
+            model=source.location,
+            revision=source.revision,
+            trust_remote_code=settings.trust_remote_code,
+            dtype=settings.dtype or ("float32" if on_cpu else "auto"),
+            max_model_len=-1,  # the longest that memory has room for
+            max_num_seqs=settings.at_once or AT_ONCE["cpu" if on_cpu else "cuda"],
+            tensor_parallel_size=settings.tensor_parallel_size,
+            # Inside a Ray job vLLM would by default ask Ray for more processes, which the workflow has not reserved.
+            distributed_executor_backend="mp" if settings.tensor_parallel_size > 1 else "uni",
+            skip_tokenizer_init=True,
+            use_tqdm_on_load=False,
+            # vLLM's own defaults instead of the model's settings, since every request has all settings.
+            generation_config="vllm",
+        ).create_engine_config()
+    except Exception as error:  # of pydantic, vLLM or transformers
+        raise RefusedError(f"vLLM does not take this model: {_reason(error)}") from error
+    try:
+        return LLMEngine(config, Executor.get_class(config), log_stats=False)
+    except Exception as error:
+        raise ExecutionError(f"vLLM cannot load the model: {_reason(error)}", _REMEDY) from error
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line. Not only its first one: pydantic's message begins in the third."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
 
 
 class VllmModel:
-    """Generates with vLLM's engine, which takes requests up and finishes them at any time.
+    """Generates with vLLM's engine, which can start and finish a request at every step (continuous batching).
 
     Args:
-        engine: vLLM's, in this process.
+        engine: vLLM's engine, in this process.
         encode: from a request to token ids; see :class:`prompting.Encoder`.
         read: from token ids to a prediction.
-        generation: how to generate.
-        ends: tokens that end an answer.
-        details: for the record.
+        generation: the workflow's generation settings.
+        ends: ids of the tokens that end an answer.
+        details: facts about the model, as plain JSON values.
         seed: of the sampling.
     """
 
@@ -234,78 +219,84 @@ class VllmModel:
         self._ends = ends
         self._seed = seed
         self._most = int(engine.vllm_config.scheduler_config.max_num_seqs)
-        self._numbers = 0
+        self._n_requests = 0
         self.details = details
-        # What it holds of the devices, and the processes that share the model, go with the model: metrics may follow.
+        # Free the devices' memory, and end the processes that share the model, as soon as the model is deleted: the
+        # same process may go on to compute metrics.
         weakref.finalize(self, engine.engine_core.shutdown)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Answered]:
-        """Answer each request; the next is taken when one that is under way is done."""
+        """Answer each request; a new one starts as soon as one is finished."""
         source = iter(requests)
         under_way: dict[str, _UnderWay] = {}
         try:
             while True:
                 while len(under_way) < self._most and (request := next(source, None)) is not None:
-                    refused = self._put(request, under_way)
-                    if refused is not None:
-                        yield request, refused
+                    failure = self._start(request, under_way)
+                    if failure is not None:
+                        yield request, failure
                 if not under_way:
                     return
                 yield from self._step(under_way)
         finally:
-            # Whoever asked may have stopped listening.
+            # The caller may have stopped before all requests were finished.
             self._engine.abort_request(list(under_way))
 
-    def _put(self, request: Request, under_way: dict[str, _UnderWay]) -> Prediction | None:
-        """Hand a request to the engine; return its prediction where that fails."""
+    def _start(self, request: Request, under_way: dict[str, _UnderWay]) -> Prediction | None:
+        """Pass a request to the engine; return a failed prediction if that is not possible."""
         try:
-            each = self._encode(request)
+            encoded = self._encode(request)
         except Exception as error:
-            log.warning("row %d cannot be put to the model", request.row, exc_info=True)
+            log.warning("row %d cannot be encoded", request.row, exc_info=True)
             return Prediction(None, error=described(error))
-        self._numbers += 1
-        key = str(self._numbers)
+        self._n_requests += 1
+        key = str(self._n_requests)
         try:
-            (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": each.ids}])
+            (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": encoded.ids}])
             self._engine.add_request(key, prompt, self._sampling(request))
         except Exception as error:
-            log.warning("row %d is refused by vLLM", request.row, exc_info=True)
-            return failed(each, described(error))
-        under_way[key] = _UnderWay(each)
+            log.warning("vLLM refuses row %d", request.row, exc_info=True)
+            return failed(encoded, described(error))
+        under_way[key] = _UnderWay(encoded)
         return None
 
     def _step(self, under_way: dict[str, _UnderWay]) -> list[Answered]:
-        """Let each that is under way grow by a token; return those that are done by that."""
+        """Generate one token for each request under way; return the requests that this finishes."""
         started = time.perf_counter()
         try:
             outputs = self._engine.step()
         except Exception as error:
             raise ExecutionError(f"vLLM failed while it answered: {described(error)}", _REMEDY) from error
+        # A request's seconds are its share of the time, not its latency, so that they add up to the wall time.
         share = (time.perf_counter() - started) / len(under_way)
-        for each in under_way.values():
-            each.seconds += share
-        return [self._finished(under_way.pop(out.request_id), out) for out in outputs if out.finished]
-
-    def _finished(self, done: _UnderWay, output: Any) -> Answered:
-        (written,) = output.outputs
-        request = done.encoded.request
-        if written.finish_reason not in ("stop", "length"):
-            return request, failed(done.encoded, f"vLLM gave up: {written.finish_reason}")
-        return request, self._read(done.encoded, list(written.token_ids), done.seconds)
+        for waiting in under_way.values():
+            waiting.seconds += share
+        answered: list[Answered] = []
+        for output in outputs:
+            if not output.finished:
+                continue
+            done = under_way.pop(output.request_id)
+            (completion,) = output.outputs
+            if completion.finish_reason in ("stop", "length"):
+                prediction = self._read(done.encoded, list(completion.token_ids), done.seconds)
+            else:
+                prediction = failed(done.encoded, f"vLLM gave up: {completion.finish_reason}")
+            answered.append((done.encoded.request, prediction))
+        return answered
 
     def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        wanted = self._generation
+        generation = self._generation
         sampling: dict[str, Any] = {"temperature": 0.0}
-        if wanted.temperature > 0:
-            # Each row draws by itself, so that it does not matter which are under way together.
-            own = int(digest([self._seed, request.row]), 16) >> 1
-            sampling = {"temperature": wanted.temperature, "top_p": wanted.top_p, "seed": own}
+        if generation.temperature > 0:
+            # A seed per row makes an answer independent of the requests that are under way at the same time.
+            seed = int(digest([self._seed, request.row]), 16) >> 1
+            sampling = {"temperature": generation.temperature, "top_p": generation.top_p, "seed": seed}
         return SamplingParams(
             **sampling,
-            max_tokens=wanted.max_new_tokens,
+            max_tokens=generation.max_new_tokens,
             stop_token_ids=self._ends,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,

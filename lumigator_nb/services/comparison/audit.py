@@ -1,4 +1,4 @@
-"""Ground-truth audits: does the winner stay the winner when another model has written the ground truth?"""
+"""Ground-truth audit: does the same model win if another model has written the ground truth?"""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ class Audit(Rendered):
     """How models rank by two ground truths.
 
     Attributes:
-        info: of the score that decides.
-        before: the comparison by the dataset's ground truth; `after` by the other.
-        author: who wrote the dataset's ground truth; `other_author` the other.
-        n: examples that have both.
+        info: the score that decides.
+        before: the comparison by the dataset's ground truth.
+        after: the comparison by the other ground truth.
+        author: the model that wrote the dataset's ground truth, or "the dataset".
+        other_author: the model that wrote the other ground truth.
+        n: number of examples that have both.
     """
 
     info: ScoreInfo
@@ -46,19 +48,21 @@ class Audit(Rendered):
 
     @property
     def winner_changes(self) -> bool:
-        """Whether another model leads."""
+        """Whether the two ground truths have different winners."""
         return self.before.best(self.info.name) != self.after.best(self.info.name)
 
     @property
     def contradicted(self) -> bool:
-        """Whether the winner of one is told apart from the best by the other: the choice hangs on the ground truth."""
-        sets = [set(each.ranking(self.info.name).query("best_set")["model"]) for each in (self.before, self.after)]
-        winners = [each.best(self.info.name) for each in (self.before, self.after)]
-        return winners[0] not in sets[1] or winners[1] not in sets[0]
+        """Whether one ground truth shows that the other's winner is not the best: the choice depends on the author."""
+        before, after = (
+            set(comparison.ranking(self.info.name).query("best_set")["model"])
+            for comparison in (self.before, self.after)
+        )
+        return self.before.best(self.info.name) not in after or self.after.best(self.info.name) not in before
 
     @property
     def rank_correlation(self) -> float:
-        """Kendall's tau-b of the models' overall scores; NaN with fewer than two different ones."""
+        """Kendall's tau-b of the models' overall scores, in [-1, 1]; NaN with fewer than two different scores."""
         table = self.summary()
         return statistics.kendall_tau(table["overall"].to_numpy(), table["other_overall"].to_numpy())
 
@@ -69,50 +73,58 @@ class Audit(Rendered):
         `other_rank_low`, `other_rank_high` by the other.
         """
         columns = ["model", "overall", "rank_low", "rank_high"]
-        before, after = (each.ranking(self.info.name)[columns] for each in (self.before, self.after))
+        before = self.before.ranking(self.info.name)[columns]
+        after = self.after.ranking(self.info.name)[columns]
         return before.merge(after.rename(columns={name: f"other_{name}" for name in columns[1:]}), on="model")
 
 
 def audit(comparison: Comparison, truth: Sequence[str | None], other_author: str, score: str | None = None) -> Audit:
-    """Rank by another ground truth; see :meth:`Workspace.audit`.
+    """Rank the models by another ground truth; see :meth:`Workspace.audit`.
 
     Args:
-        comparison: by the dataset's ground truth.
-        truth: one text per row of the dataset; None where there is none.
-        other_author: who wrote it.
+        comparison: the comparison by the dataset's ground truth.
+        truth: one text per row of the dataset; None for a row without one.
+        other_author: label of the model that wrote it.
         score: default the main score.
+
+    Raises:
+        InvalidInputError: fewer than two rows have a text, or the score cannot be computed again.
     """
     name = score or comparison.main_score
     info, metric = _metric_of(comparison, name)
-    known = np.array([text is not None for text in truth])
-    if known.sum() < 2:
-        raise InvalidInputError(f"{other_author} gave a ground truth for {known.sum()} examples", "two are needed")
-    before = comparison.rescored(lambda label, frame: _only_known(frame, name, known))
+    has_truth = np.array([text is not None for text in truth])
+    n = int(has_truth.sum())
+    if n < 2:
+        raise InvalidInputError(f"{other_author} gave a ground truth for {n} examples", "two are needed")
     examples = comparison.examples()
 
-    def score_anew(label: str, frame: pd.DataFrame) -> pd.DataFrame:
+    def score_where_both(label: str, frame: pd.DataFrame) -> pd.DataFrame:
+        # Both comparisons have to be on the same examples: those that both ground truths cover.
+        scores = frame[[column for column in (name, name + STATISTICS_SUFFIX) if column in frame]].copy()
+        scores.loc[~has_truth, name] = np.nan
+        return scores
+
+    def score_by_other(label: str, frame: pd.DataFrame) -> pd.DataFrame:
         texts = [text if isinstance(text, str) else None for text in examples[label]]
-        found = metric.score(texts, list(truth), examples["example"].tolist())
-        chosen = next(each for each in found if each.info.name == name)
-        return pd.DataFrame({name: chosen.values, name + STATISTICS_SUFFIX: list(chosen.statistics)})
+        results = metric.score(texts, list(truth), examples["example"].tolist())
+        scores = next(result for result in results if result.info.name == name)
+        return pd.DataFrame({name: scores.values, name + STATISTICS_SUFFIX: list(scores.statistics)})
 
-    return Audit(info, before, comparison.rescored(score_anew), _author(comparison), other_author, int(known.sum()))
-
-
-def _only_known(frame: pd.DataFrame, name: str, known: np.ndarray) -> pd.DataFrame:
-    kept = frame[[column for column in (name, name + STATISTICS_SUFFIX) if column in frame]].copy()
-    kept.loc[~known, name] = np.nan
-    return kept
-
-
-def _author(comparison: Comparison) -> str:
-    return comparison.dataset.author or "the dataset"
+    return Audit(
+        info=info,
+        before=comparison.rescored(score_where_both),
+        after=comparison.rescored(score_by_other),
+        author=comparison.dataset.author or "the dataset",
+        other_author=other_author,
+        n=n,
+    )
 
 
 def _metric_of(comparison: Comparison, name: str) -> tuple[ScoreInfo, Metric]:
+    """The metric that reports a score; only one that can be computed here, from the texts alone, without a model."""
     for spec in comparison.experiment.metrics:
         metric = metrics.create(spec)
-        info = next((each for each in metric.infos if each.name == name), None)
+        info = next((info for info in metric.infos if info.name == name), None)
         if info is None:
             continue
         if "ground_truth" not in metric.needs:
@@ -120,39 +132,38 @@ def _metric_of(comparison: Comparison, name: str) -> tuple[ScoreInfo, Metric]:
         if metric.asks or "metadata" in metric.needs:
             raise InvalidInputError(f"{name} asks a judge, or is your own", "audit one like rougeL, bleu or chrf")
         return info, metric
-    known = [info.name for info in comparison.scores]
-    raise InvalidInputError(f"no metric of the experiment reports {name!r}", did_you_mean(name, known))
+    names = [info.name for info in comparison.scores]
+    raise InvalidInputError(f"no metric of the experiment reports {name!r}", did_you_mean(name, names))
 
 
 def sentence(audit: Audit) -> str:
-    """Say whether the winner changes, and how alike the two orders are."""
+    """Return whether the winner changes, and how strongly the two orders correlate."""
     score = audit.info.name
     old, new = audit.before.best(score), audit.after.best(score)
     if not audit.winner_changes:
-        said = f"{old} leads on {score} by both ground truths."
+        winner = f"{old} leads on {score} by both ground truths."
     elif audit.contradicted:
-        said = (
+        winner = (
             f"The winner changes: {old} leads on {score} by the ground truth of {audit.author}, {new} by that of "
-            f"{audit.other_author}, and by one of the two the other's winner is shown not to be the best. "
-            "The choice hangs on who wrote it."
+            f"{audit.other_author}, and at least one of the two shows that the other's winner is not the best. "
+            "The choice depends on who wrote the ground truth."
         )
     else:
-        said = (
+        winner = (
             f"{old} leads on {score} by the ground truth of {audit.author}, {new} by that of {audit.other_author}, but "
-            "by neither the other's winner is shown not to be the best."
+            "neither shows that the other's winner is not the best."
         )
     correlation = audit.rank_correlation
     value = f"{correlation:.2f}".replace("-", "−")
-    alike = "" if math.isnan(correlation) else f" Both orders correlate by {value} (Kendall's tau-b)."
-    own = (
-        f" {audit.other_author} is judged by what it wrote itself." if audit.other_author in audit.before.models else ""
-    )
-    return f"{said}{alike}{own}"
+    agreement = "" if math.isnan(correlation) else f" Both orders correlate by {value} (Kendall's tau-b)."
+    is_own = audit.other_author in audit.before.models
+    own = f" {audit.other_author} is measured against its own text." if is_own else ""
+    return f"{winner}{agreement}{own}"
 
 
 @render.as_text.register
 def _as_text(audit: Audit) -> str:
-    """Return the sentence and a line per model."""
+    """Return the audit for a terminal: the sentence and a line per model."""
     show = Figures(audit.info, [])
     lines = [
         f"  {row['model']}: {show.number(row['overall'])}, rank {ranks(row['rank_low'], row['rank_high'])}; by "
@@ -165,7 +176,7 @@ def _as_text(audit: Audit) -> str:
 
 @render.as_html.register
 def _as_html(audit: Audit) -> str:
-    """Return the sentence and a table."""
+    """Return the audit for a notebook: the sentence and a table."""
     show = Figures(audit.info, [])
     rows = [
         [

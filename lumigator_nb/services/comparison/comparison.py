@@ -1,8 +1,8 @@
-"""Comparisons: the workflows of one experiment, paired by example."""
+"""Comparison: the models of one experiment, paired by example."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,13 @@ from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
 from lumigator_nb.models import is_baseline
-from lumigator_nb.services.comparison import decisions, exporting, human_labels
-from lumigator_nb.services.comparison import judge_reports as passports
+from lumigator_nb.services.comparison import decisions, exporting, human_labels, judge_reports
 from lumigator_nb.services.comparison import slices as slicing
 from lumigator_nb.services.comparison.costs import costs
 from lumigator_nb.services.comparison.judge_reports import Passport
 from lumigator_nb.services.comparison.recommendation import Recommendation
 from lumigator_nb.services.comparison.score_samples import Resampling, Scored, main_score, scored_of
-from lumigator_nb.specs import MetricResult, Model, is_ground_truth
+from lumigator_nb.specs import MetricResult, is_ground_truth
 from lumigator_nb.statistics.prediction_powered import About
 from lumigator_nb.storage.results import REASON_SUFFIX
 
@@ -33,30 +32,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT_COLUMNS = ("example", "ground_truth")
-MOST_LOOKED_AT = 200
+# Answers per model that `copied` checks: enough for a share, and quick for datasets of any size.
+MOST_CHECKED = 200
 PlotKind = Literal["intervals", "pairwise", "pareto", "slices", "distribution"]
 
 
 class Comparison(Rendered):
-    """How models did on the same examples.
+    """The scores of several models on the same examples.
 
-    Everything is computed on the examples that all compared models have a score for, so that differences are paired.
+    Everything is computed on the examples for which every compared model has a score, so that differences are paired.
 
     Args:
-        experiment: what was compared.
-        dataset: its dataset.
+        experiment: the experiment that the models ran in.
+        dataset: the experiment's dataset.
         examples: (rows, …) the dataset's columns, in its order.
-        workflows: those that succeeded, in the order of launch.
-        jobs: of those workflows.
+        workflows: the workflows that succeeded, in the order of launch.
+        jobs: the records of those workflows' steps, inference and evaluation.
         predictions: per label, the frame of :meth:`Workflows.predictions`.
         scores: per label, the frame of the evaluation's shards.
-        evaluations: per label how the experiment's metrics went, as far as they were computed.
-        pending: the other workflows of the experiment, which are only named.
-        labels: ratings by people: columns `row`, `model` (label), `rater`, `rating`.
-        groups: metadata column; examples with the same value in it, such as those of one customer, are no independent
-            witnesses and are resampled together.
-        confidence: of all intervals.
-        n_resamples: of the bootstrap.
+        evaluations: per label, the results of the experiment's metrics, as far as they were computed.
+        pending: the other workflows of the experiment; the notes name them.
+        labels: human ratings: columns `row`, `model` (label), `rater`, `rating`.
+        groups: metadata column; examples with the same value, such as those of one customer, are not independent and
+            are resampled together.
+        confidence: level of all intervals, in (0, 1).
+        n_resamples: number of bootstrap resamples.
         seed: of the bootstrap; the same seed gives the same numbers.
 
     Raises:
@@ -94,8 +94,10 @@ class Comparison(Rendered):
         self._evaluations = evaluations or {}
         frames = [scores[label] for label in self.models]
         resampling = Resampling(confidence, n_resamples, seed, slicing.group_codes(examples, groups))
-        found = scored_of(experiment, frames, self._evaluations, resampling)
-        self._scored = {scored.info.name: scored for scored in found}
+        self._scored = {
+            scored.info.name: scored for scored in scored_of(experiment, frames, self._evaluations, resampling)
+        }
+        # Per score, because they take a test for each pair of models, and several views show them.
         self._contrasts: dict[str, list[Contrast]] = {}
         self._scores = {label: scores[label].set_index("row") for label in self.models}
         if not self._scored:
@@ -106,65 +108,64 @@ class Comparison(Rendered):
 
     @property
     def scores(self) -> tuple[ScoreInfo, ...]:
-        """What was scored, in the order of the experiment's metrics."""
+        """The scores that every model has, in the order of the experiment's metrics."""
         return tuple(scored.info for scored in self._scored.values())
 
     @cached_property
     def not_computed(self) -> dict[str, dict[str, str]]:
         """The reasons why models have no scores of a metric, by the metric's title and the model.
 
-        Where it is not all models that lack it, its scores stand in :attr:`uncompared`.
+        If only some models lack them, :attr:`uncompared` has the scores of the others.
         """
-        found: dict[str, dict[str, str]] = {}
+        reasons: dict[str, dict[str, str]] = {}
         for workflow in self.workflows:
-            skipped = {title: why for job in self._jobs_of(workflow) for title, why in job.skipped.items()}
-            for title, why in [*skipped.items(), *self._never_asked(workflow.label, skipped)]:
-                found.setdefault(title, {})[workflow.label] = why
-        return found
+            missing = {title: reason for step in self._steps_of(workflow) for title, reason in step.skipped.items()}
+            evaluated = {result.metric.key for result in self._evaluations.get(workflow.label, ())}
+            if evaluated:
+                # A metric that joined the experiment after this model was scored has neither a result nor a reason.
+                late = [spec.title for spec in self.experiment.metrics if spec.key not in evaluated]
+                missing |= {title: LATER for title in late if title not in missing}
+            for title, reason in missing.items():
+                reasons.setdefault(title, {})[workflow.label] = reason
+        return reasons
 
-    def _jobs_of(self, workflow: Workflow) -> list[Job]:
+    def _steps_of(self, workflow: Workflow) -> list[Job]:
         return [job for job in self.jobs if job.workflow_id == workflow.id]
-
-    def _never_asked(self, label: str, skipped: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        """The metrics that joined the experiment after a model was scored."""
-        known = {result.metric.key for result in self._evaluations.get(label, ())}
-        for spec in self.experiment.metrics if known else ():
-            if spec.key not in known and spec.title not in skipped:
-                yield spec.title, LATER
 
     @cached_property
     def uncompared(self) -> dict[str, dict[str, float]]:
-        """Overall scores, by score and model, that no example has from every model: nothing is compared by them."""
-        found: dict[str, dict[str, float]] = {}
+        """Overall scores, by score and model, that no example has from every model: models are not compared on them."""
+        overall: dict[str, dict[str, float]] = {}
         for workflow in self.workflows:
-            for job in self._jobs_of(workflow):
-                for score, value in job.scores.items():
-                    found.setdefault(score, {})[workflow.label] = value
+            for step in self._steps_of(workflow):
+                for score, value in step.scores.items():
+                    overall.setdefault(score, {})[workflow.label] = value
 
         def is_left_out(score: str) -> bool:
-            # Those that all have, and that are not here at all, were exchanged for others: see `rescored`.
-            lacking = len(found[score]) < len(self.models)
-            return score not in self._scored and (lacking or all(score in each for each in self._scores.values()))
+            # The steps' records still list the scores that `rescored` replaced: all models have them, and no frame.
+            is_partial = len(overall[score]) < len(self.models)
+            return score not in self._scored and (is_partial or all(score in frame for frame in self._scores.values()))
 
-        return {score: values for score, values in found.items() if is_left_out(score)}
+        return {score: values for score, values in overall.items() if is_left_out(score)}
 
     def _why_not_computed(self) -> list[str]:
         return not_computed(self.not_computed, list(self.uncompared), self.models)
 
     @property
     def metric_notes(self) -> list[str]:
-        """What to know of the scores besides their signatures, such as that METEOR did without synonyms."""
-        found = []
+        """Facts about the scores that their signatures do not tell, such as that METEOR ran without synonyms."""
+        notes = []
         for spec in self.experiment.metrics:
-            with suppress(LumigatorError):  # of a package that is not installed any more
+            # The metric's package may have been uninstalled since; its scores are still there.
+            with suppress(LumigatorError):
                 metric = create(spec)
                 if metric.note and any(info.name in self._scored for info in metric.infos):
-                    found.append(metric.note)
-        return found
+                    notes.append(metric.note)
+        return notes
 
     @property
     def main_score(self) -> str:
-        """The score that decides where none is named: the first of rougeL, bleu, chrf that there is, or the first."""
+        """The score used by default: the first of rougeL, bleu and chrf in the experiment, or else its first score."""
         return str(main_score(self.scores))
 
     @property
@@ -174,40 +175,50 @@ class Comparison(Rendered):
 
     @cached_property
     def needed_for_skewness(self) -> dict[str, int]:
-        """How many examples a score takes before its intervals and p-values can be relied on, where these are fewer.
+        """Per score, how many examples reliable intervals and p-values need; only scores that have fewer.
 
-        By the differences to the leading model: :func:`lumigator_nb.statistics.examples_for_skewness`.
+        By the skewness of the differences to the leading model: :func:`lumigator_nb.statistics.examples_for_skewness`.
         """
         needed = {name: scored.needed_for_skewness for name, scored in self._scored.items() if scored.decides}
         return {name: number for name, number in needed.items() if number > self._scored[name].n_units}
 
     @property
     def rated(self) -> bool:
-        """Whether people have rated answers of these models."""
+        """Whether there are human ratings of these models' answers."""
         return self._labels is not None and bool(self._labels["model"].isin(self.models).any())
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Labels of the baselines: references for the models, no candidates."""
+        """Labels of the baselines: points of reference, never recommended."""
         return tuple(workflow.label for workflow in self.workflows if is_baseline(workflow.model))
 
     @cached_property
     def copied(self) -> dict[str, tuple[int, int]]:
-        """Per model, baselines apart: how many answers mostly copy their input, and of how many that were looked at."""
+        """Per model without the baselines: how many answers mostly copy their input, and how many were checked."""
         texts = self._examples["example"].astype(str)
-        return {label: _copied(texts, self._predictions[label]) for label in self.models if label not in self.baselines}
+        counts = {}
+        for label in self.models:
+            if label in self.baselines:
+                continue
+            frame = self._predictions[label]
+            answered = frame[frame["prediction"].notna()]
+            # Every k-th answer, so that the sample covers all of a dataset that is sorted by length.
+            sample = answered.iloc[:: max(1, -(-len(answered) // MOST_CHECKED))]
+            copied = [
+                copies(texts.iloc[row], answer) for row, answer in zip(sample["row"], sample["prediction"], strict=True)
+            ]
+            counts[label] = (sum(copied), len(copied))
+        return counts
 
     @property
     def n_scored(self) -> int:
-        """Examples that every model has the main score for."""
+        """The number of examples for which every model has the main score."""
         return self._of(None).n
 
     @property
     def near_constant(self) -> dict[str, int]:
-        """The models for which nearly all examples have the same main score, and how many have; shares left out."""
-        return {
-            label: alike for label, alike in zip(self.models, self._of(None).alike, strict=True) if alike is not None
-        }
+        """The models for which nearly all examples have the same main score, and how many do; not for shares."""
+        return {label: n for label, n in zip(self.models, self._of(None).alike, strict=True) if n is not None}
 
     def best(self, score: str | None = None) -> str:
         """Return the label of the model with the best overall value.
@@ -228,18 +239,19 @@ class Comparison(Rendered):
         `best` (whether it leads), `difference`, `difference_low`, `difference_high`, `p_value` (to the leading model,
         by one test: :func:`lumigator_nb.statistics.difference`; empty for the leader and for scores without better or
         worse), `p_adjusted` (corrected for all pairs of models on this score), `p_adjusted_all` (for all pairs on all
-        scores), `told_apart` (whether `p_adjusted` is at most 1 - confidence), `rank_low` and `rank_high` (which ranks
-        are possible: without rank 1 among them some model is shown to be better, see :meth:`contrasts`) and `n`
+        scores), `told_apart` (whether `p_adjusted` is at most 1 - confidence), `rank_low` and `rank_high` (the possible
+        ranks: if 1 is not among them, some model is shown to be better, see :meth:`contrasts`) and `n`
         (examples).
         """
+        # A copy: other methods read the cached frame, and the caller may change what it gets.
         return self._summary.copy()
 
     def ranking(self, score: str | None = None) -> pd.DataFrame:
         """Return the models by rank on one score, the best first.
 
         Columns: `model`, `overall`, `rank_low`, `rank_high` (simultaneous interval of the rank), `best_set` (whether
-        no other is shown to be better), `probability_best` (share of resamples in which it is best), `wins`,
-        `ties`, `losses` (over all examples and other models).
+        no other model is shown to be better), `probability_best` (share of resamples in which the model is best),
+        `wins`, `ties`, `losses` (over all examples and other models).
 
         Raises:
             InvalidInputError: there is no such score, or it has no better or worse.
@@ -251,12 +263,13 @@ class Comparison(Rendered):
     ) -> Recommendation:
         """Return which model to take: the best, those that may be as good, and the cheapest that is not worse.
 
-        Baselines are references and never recommended; of the model to take it is said whether it beats each of them.
+        Baselines are never recommended; the recommendation says whether the chosen model beats each of them.
 
         Args:
             score: default the main score.
-            margin: how much worse still counts as not worse, in units of the score; default 2% of its range.
-            by: what is saved, dollars or seconds of an answer; default dollars where prices are known.
+            margin: the largest difference that still counts as not worse, in units of the score; default 2% of its
+                range.
+            by: what to save, dollars or seconds per answer; default dollars if prices are known.
 
         Raises:
             InvalidInputError: there is no such score, it has no better or worse, or the margin is not above 0.
@@ -268,9 +281,9 @@ class Comparison(Rendered):
     def pareto(self, score: str | None = None) -> pd.DataFrame:
         """Return quality, cost and latency side by side, one row per model.
 
-        Columns: `model`, `overall`, `low`, `high`, `dollars_per_1000`, `seconds_p50`, `baseline`, `front` (no other
-        model is at least as good in all three and better in one; what is not known of a model does not count for it,
-        and baselines do not take part).
+        Columns: `model`, `overall`, `low`, `high`, `dollars_per_1000`, `seconds_p50`, `baseline`, `front` (whether the
+        model is on the Pareto front: no other model is at least as good in all three and better in one. An unknown
+        value never counts in a model's favour, and baselines do not take part).
         """
         return decisions.pareto(self.models, self._of(score), self._costs, self.baselines)
 
@@ -281,12 +294,12 @@ class Comparison(Rendered):
     def costs(self) -> pd.DataFrame:
         """Return what the models' answers cost and how long they took, one row per model.
 
-        Columns: `model`, `examples`, `answered`, `failed`, `cached` (found in the store), `truncated` (inputs cut to
-        fit the model), `cut_off` (answers that ended at `max_new_tokens`), `prompt_tokens`, `completion_tokens`,
-        `reasoning_tokens`, `cache_read_tokens` and `cache_write_tokens` (of the prompts' tokens those that the provider
-        took from its prompt cache, and put there), `dollars` (when the answers were first made; 0 for baselines, empty
-        where there is no price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency of an answer),
-        `tokens_per_second` (median over answers).
+        Columns: `model`, `examples`, `answered`, `failed`, `cached` (taken from the answer cache), `truncated` (inputs
+        cut to fit the model), `cut_off` (answers that ended at `max_new_tokens`), `prompt_tokens`,
+        `completion_tokens`, `reasoning_tokens`, `cache_read_tokens` and `cache_write_tokens` (prompt tokens that the
+        provider read from its prompt cache, and wrote to it), `dollars` (paid when the answers were first generated;
+        0 for baselines, NaN without a price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency
+        of an answer), `tokens_per_second` (median over answers).
         """
         return self._costs.copy()
 
@@ -300,7 +313,7 @@ class Comparison(Rendered):
         return decisions.pairwise(self.models, self._of(score))
 
     def examples(self, n: int | None = None) -> pd.DataFrame:
-        """Return the texts side by side: `example`, `ground_truth` where known, one column per model."""
+        """Return the texts side by side: `example`, `ground_truth` if there is one, and one column per model."""
         texts = self._examples[[column for column in TEXT_COLUMNS if column in self._examples]].copy()
         for label in self.models:
             texts[label] = self._predictions[label].set_index("row")["prediction"]
@@ -309,35 +322,35 @@ class Comparison(Rendered):
     def values(self, score: str | None = None) -> pd.DataFrame:
         """Return the score of each example: one row per example of the dataset, one column per model, NaN for none."""
         scored = self._of(score)
-        found = pd.DataFrame(scored.values.T, index=scored.rows, columns=list(self.models))
-        return found.reindex(range(len(self._examples)))
+        frame = pd.DataFrame(scored.values.T, index=scored.rows, columns=list(self.models))
+        return frame.reindex(range(len(self._examples)))
 
     def metadata(self) -> pd.DataFrame:
         """Return the metadata of the examples, in the dataset's order."""
         return self._examples[slicing.metadata_columns(self._examples)]
 
     def references(self) -> list[tuple[str, ...]]:
-        """Return the ground truth of each example, none, one or several texts, in the dataset's order."""
+        """Return the ground-truth texts of each example (none, one or several), in the dataset's order."""
         texts = self._examples[[name for name in self._examples if is_ground_truth(str(name))]]
         return [tuple(text for text in row if isinstance(text, str)) for row in texts.itertuples(index=False)]
 
     def reasons(self, score: str) -> pd.DataFrame:
         """Return why each example has its score, or none: one row per example, one column per model.
 
-        Judges say why; other metrics only where they give no score.
+        Judges give a reason for each score; other metrics only for a missing one.
         """
         self._of(score)
-        found = {
+        reasons = {
             label: frame.get(score + REASON_SUFFIX, pd.Series(index=frame.index, dtype=object))
             for label, frame in self._scores.items()
         }
-        return pd.DataFrame(found)
+        return pd.DataFrame(reasons)
 
     def passports(self, human: pd.DataFrame | None = None) -> list[Passport]:
-        """Return what was measured of the judges among the metrics, one passport per score.
+        """Return the measured reliability of the judges among the metrics, one passport per score.
 
         Args:
-            human: scores by people to compare the judges with: columns `row` (of the dataset, from 0), `model` (label)
+            human: human scores to compare the judges with: columns `row` (of the dataset, from 0), `model` (label)
                 and one per score, of the same name.
 
         Raises:
@@ -354,64 +367,69 @@ class Comparison(Rendered):
         return self._examined(None)
 
     def _examined(self, human: pd.DataFrame | None) -> list[Passport]:
-        judged = [pair for spec in self.experiment.metrics for pair in passports.judges_of(spec)]
-        return [self._passport(name, judge, human) for name, judge in judged if name in self._scored]
-
-    def _passport(self, score: str, judge: Model | None, human: pd.DataFrame | None) -> Passport:
         texts = [self._predictions[label]["prediction"] for label in self.models]
-        labels: FloatArray | None = None
-        if human is not None and score in human:
-            wide = human.pivot(index="model", columns="row", values=score)
-            labels = wide.reindex(index=list(self.models), columns=range(len(texts[0]))).to_numpy(dtype=np.float64)
-        results_of = [result for label in self.models for result in self._evaluations.get(label, ())]
-        return passports.of_scores(
-            f"{score}, by {judge.label if judge else 'a jury'}",
-            judge,
-            np.stack([self._scores[label][score].to_numpy(dtype=np.float64) for label in self.models]),
-            np.stack([text.str.len().to_numpy(dtype=np.float64, na_value=np.nan) for text in texts]),
-            [workflow.model for workflow in self.workflows],
-            retest=[pair for result in results_of for pair in result.details.get("retest", {}).get(score, ())],
-            human=labels,
-            confidence=self.confidence,
-            seed=self.seed,
-        )
+        results = [result for label in self.models for result in self._evaluations.get(label, ())]
+        passports = []
+        for score, judge in (pair for spec in self.experiment.metrics for pair in judge_reports.judges_of(spec)):
+            if score not in self._scored:
+                continue
+            human_scores: FloatArray | None = None
+            if human is not None and score in human:
+                wide = human.pivot(index="model", columns="row", values=score)
+                wide = wide.reindex(index=list(self.models), columns=range(len(texts[0])))
+                human_scores = wide.to_numpy(dtype=np.float64)
+            passports.append(
+                judge_reports.of_scores(
+                    f"{score}, by {judge.label if judge else 'a jury'}",
+                    judge,
+                    np.stack([self._scores[label][score].to_numpy(dtype=np.float64) for label in self.models]),
+                    np.stack([text.str.len().to_numpy(dtype=np.float64, na_value=np.nan) for text in texts]),
+                    [workflow.model for workflow in self.workflows],
+                    retest=[pair for result in results for pair in result.details.get("retest", {}).get(score, ())],
+                    human=human_scores,
+                    confidence=self.confidence,
+                    seed=self.seed,
+                )
+            )
+        return passports
 
     def trust(self, human: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return how far each metric and judge follows people's ratings on this data, the closest first.
+        """Return how well each metric and judge agrees with human ratings on this data, the closest first.
 
         Args:
-            human: ratings of answers: columns `row` (of the dataset, from 0), `model` (label), `rating`; with several
-                raters an answer counts with their mean. Default those stored in the experiment.
+            human: ratings of answers: columns `row` (of the dataset, from 0), `model` (label), `rating`; several
+                ratings of one answer are averaged. Default: the ratings stored with the experiment.
 
         Returns:
             Columns: `score`, `n` (answers), `kendall`, `spearman`, `pearson`, each with `_low` and `_high` (bootstrap
-            over examples). Scores where less is better are turned round.
+            over examples). Scores for which less is better enter with the opposite sign.
 
         Raises:
-            InvalidInputError: nobody has rated anything, or the ratings do not fit the comparison.
+            InvalidInputError: there are no ratings, or they do not fit the comparison.
         """
         ratings = human_labels.ratings_of(human, self._labels, self.models)
-        judging = {name: scored for name, scored in self._scored.items() if scored.decides}
-        return human_labels.trust(self.models, judging, ratings, self.confidence, self.seed)
+        deciding = {name: scored for name, scored in self._scored.items() if scored.decides}
+        return human_labels.trust(self.models, deciding, ratings, self.confidence, self.seed)
 
     def prediction_powered(
         self, score: str, human: pd.DataFrame | None = None, *, about: About = "more"
     ) -> pd.DataFrame:
-        """Return what people would rate the models, from few ratings and many scores of a judge.
+        """Estimate the models' mean human rating from few ratings and many scores of a judge.
 
-        Unbiased whatever the judge; the closer it follows people, the narrower the interval.
+        The estimate is unbiased whatever the judge; the better the judge agrees with people, the narrower the
+        interval.
 
         Args:
-            score: of the judge, or of any metric.
-            human: as of :meth:`trust`; on a random part of the examples, or with a column `probability` as
-                :meth:`next_to_label` gives it. Ratings that are stored know it where they were asked for by that table
-                (`ws.labels.rate(…, order=table)`); rows that were rated besides are then left out.
-            about: "more" data of the same kind, of which these examples are a sample; or "these" examples, whose
-                interval is narrower.
+            score: a score of the judge, or of any metric.
+            human: ratings as in :meth:`trust`, of a random sample of the examples, or with the column `probability`
+                of :meth:`next_to_label`. Stored ratings have it if that table was passed to
+                `ws.labels.rate(…, order=table)`; ratings of other rows are then left out.
+            about: "more" estimates for more data of the same kind, of which these examples are a sample; "these" for
+                exactly these examples, with a narrower interval.
 
         Returns:
-            One row per model of which two answers or more are rated: `estimate`, `low`, `high`; `human_only`,
-            `human_low`, `human_high` (from the ratings alone); `weight` (how much the judge counts), `n_labels`, `n`,
+            One row per model with at least two rated answers: `estimate`, `low`, `high`; `human_only`,
+            `human_low`, `human_high` (from the ratings alone); `weight` (of the judge's scores), `n_labels`, `n`,
             `about`, `weighted` (by the probabilities with which rows were drawn).
 
         Raises:
@@ -421,11 +439,12 @@ class Comparison(Rendered):
         return human_labels.prediction_powered(self.models, self._of(score), ratings, self.confidence, about)
 
     def next_to_label(self, score: str | None = None, n: int = 10, *, seed: int = 0) -> pd.DataFrame:
-        """Return the examples whose rating by people would tell most.
+        """Draw the examples whose human rating would be most informative.
 
-        Drawn at random, those more often on which the models' scores lie apart. The `probability` of each makes an
-        estimate from them unbiased: hand the table on as it is, `ws.labels.rate(experiment, order=table)`, and
-        :meth:`prediction_powered` weighs by it. A later draw is of the examples that are not rated yet.
+        They are drawn at random, with a higher probability where the models' scores differ more. The column
+        `probability` keeps an estimate from them unbiased: pass the whole table on,
+        `ws.labels.rate(experiment, order=table)`, and :meth:`prediction_powered` weighs by it. A later call draws from
+        the examples that are not rated yet.
 
         Returns:
             `n` rows: `row` (of the dataset) and `probability`.
@@ -434,12 +453,13 @@ class Comparison(Rendered):
         return human_labels.next_to_label(self._of(score), sorted(rated), n, seed)
 
     def rescored(self, score: Callable[[str, pd.DataFrame], pd.DataFrame]) -> Comparison:
-        """Return the same answers compared by other scores.
+        """Compare the same answers by other scores.
 
         Args:
-            score: from a model's label and its frame of scores (one row per example) to another such frame.
+            score: maps a model's label and its frame of scores (one row per example) to another such frame.
         """
         frames = {label: score(label, frame).rename_axis("row") for label, frame in self._scores.items()}
+        # Without evaluations and ratings, which belong to the scores that are replaced.
         return Comparison(
             self.experiment, self.dataset, self._examples, self.workflows, self.jobs, self._predictions,
             {label: frame.reset_index() for label, frame in frames.items()},
@@ -449,7 +469,11 @@ class Comparison(Rendered):
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
         """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
         scored = self._of(score)
-        index = self._model_index(model or self.best(score))
+        label = model or self.best(score)
+        if label not in self.models:
+            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
+        index = self.models.index(label)
+        # Stable, so that examples with equal scores stay in the dataset's order.
         order = np.argsort(scored.values[index] * (-1 if scored.info.higher_is_better is False else 1), kind="stable")
         worst = self.examples().loc[scored.rows[order[:n]]]
         worst.insert(0, scored.info.name, scored.values[index][order[:n]])
@@ -465,22 +489,22 @@ class Comparison(Rendered):
         return texts
 
     def slices(self, column: str | None = None, score: str | None = None) -> pd.DataFrame:
-        """Return how the models do on parts of the dataset, one row per slice.
+        """Return the models' scores on parts of the dataset, one row per slice.
 
         Args:
-            column: a metadata column; "length" and "language" part the examples by themselves. Default all metadata
-                columns that part them, and the length; the index then holds column and slice.
+            column: a metadata column, or "length" or "language", which are computed from the examples. Default: all
+                metadata columns that divide the examples, and the length; the index then holds column and slice.
             score: default the main score.
 
         Returns:
-            Columns: `n`, one per model (overall score), `leader`, and for the model that leads here against the one
-            that leads over all: `difference`, `low`, `high`, `p_adjusted` (corrected for all slices looked at),
-            `flips` (another model is better here), `too_small` (fewer examples than could show such a thing),
-            `too_skewed` (fewer than such skewed differences take, so that their intervals are too narrow).
+            Columns: `n`, one per model (overall score), `leader` (of the slice), and for that model against the one
+            that leads on all examples: `difference`, `low`, `high`, `p_adjusted` (corrected for all slices examined),
+            `flips` (whether another model is better here), `too_small` (too few examples to show a flip),
+            `too_skewed` (too few for differences this skewed: their intervals are too narrow).
 
         Raises:
             InvalidInputError: the dataset has no such column.
-            MissingExtraError: telling languages apart needs packages.
+            MissingExtraError: the package that detects languages is not installed.
         """
         return slicing.slices(self.models, self._of(score), self._examples, column)
 
@@ -500,25 +524,25 @@ class Comparison(Rendered):
 
         Args:
             kind: "intervals" (overall scores), "pairwise" (differences of all pairs), "pareto" (against cost, or
-                latency where nothing has a price), "slices" (by `column`), "distribution" (over the examples).
+                latency if no model has a price), "slices" (by `column`), "distribution" (over the examples).
             score: default the main score.
-            column: of the slices; default "length".
+            column: for "slices"; default "length".
 
         Raises:
             InvalidInputError: there is no such kind, or nothing to draw.
         """
-        # matplotlib takes a second to import.
+        # Imported here because matplotlib takes a second to import.
         from lumigator_nb.display.charts import interval_chart
         from lumigator_nb.services.comparison import decision_charts as charts
 
         scored, info = self._of(score), self._of(score).info
-        found = standings(self._summary, info)
-        order = [one.model for one in found]
+        ranked = standings(self._summary, info)
+        order = [standing.model for standing in ranked]
         if kind == "intervals":
-            return interval_chart(found, info, self.confidence)
+            return interval_chart(ranked, info, self.confidence)
         if kind == "pairwise":
             if len(self.models) < 2:
-                raise InvalidInputError("there is one model, and no pair", "launch another")
+                raise InvalidInputError("one model makes no pair", "launch another model")
             return charts.pairwise_chart(self.pairwise(info.name), order, info, self.confidence)
         if kind == "pareto":
             return charts.pareto_chart(self.pareto(info.name), info)
@@ -533,7 +557,7 @@ class Comparison(Rendered):
         """Write the comparison and return the path.
 
         Args:
-            path: ending in `.html` (a report in one file, nothing loaded from elsewhere), `.xlsx` (a workbook),
+            path: ending in `.html` (a self-contained report in one file), `.xlsx` (a workbook),
                 `.csv` (all rows) or `.md` (the findings, for a wiki).
 
         Raises:
@@ -543,26 +567,20 @@ class Comparison(Rendered):
         return exporting.export(self, path)
 
     def verdict(self, score: str | None = None) -> str:
-        """Say which model leads, and of each other what is shown: against which model, and by how much."""
-        scored = self._of(score)
-        found = standings(self._summary, scored.info)
-        return verdict(found, self.contrasts(scored.info.name), scored.info, self.confidence)
+        """Return which model leads, and for each other model which model it was compared with and what was shown."""
+        info = self._of(score).info
+        return verdict(standings(self._summary, info), self.contrasts(info.name), info, self.confidence)
 
     def contrasts(self, score: str | None = None) -> list[Contrast]:
-        """Return what is shown of each model but the leading one, against which model.
+        """Return what the score shows about each model except the leading one.
 
-        Each is held against the leading one; and where that is not shown to be better, against one that is, if any.
+        Each is compared with the leading model, and if that is not shown to be better, also with one that is, if any.
         Empty for a score without better or worse.
         """
         name = self._of(score).info.name
         if name not in self._contrasts:
             self._contrasts[name] = decisions.contrasts(self.models, self._of(name))
         return list(self._contrasts[name])
-
-    def _model_index(self, label: str) -> int:
-        if label not in self.models:
-            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
-        return self.models.index(label)
 
     def _of(self, score: str | None) -> Scored:
         name = score or self.main_score
@@ -573,11 +591,3 @@ class Comparison(Rendered):
         if name not in self._scored:
             raise InvalidInputError(f"there is no score {name!r} here", did_you_mean(name, self._scored))
         return self._scored[name]
-
-
-def _copied(texts: pd.Series, predictions: pd.DataFrame) -> tuple[int, int]:
-    answered = predictions[predictions["prediction"].notna()]
-    # Evenly spread, so that a dataset sorted by length is seen whole.
-    some = answered.iloc[:: max(1, -(-len(answered) // MOST_LOOKED_AT))]
-    found = [copies(texts.iloc[row], answer) for row, answer in zip(some["row"], some["prediction"], strict=True)]
-    return sum(found), len(found)

@@ -1,11 +1,9 @@
-"""What each model's answers cost, how long they took, and how many there are."""
+"""Cost, latency and number of each model's answers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lumigator_nb.storage.results import TOKENS
@@ -16,37 +14,40 @@ def costs(predictions: Mapping[str, pd.DataFrame], free: Collection[str] = ()) -
 
     Args:
         predictions: per label, the frame of :meth:`Workflows.predictions`; columns may be missing.
-        free: labels of what costs nothing: baselines.
+        free: labels of the models that cost nothing: baselines.
+
+    Returns:
+        The columns of :meth:`Comparison.costs`; dollars are NaN without a price.
     """
-    nothing = {"dollars": 0.0, "dollars_per_1000": 0.0}
-    return pd.DataFrame(
-        [{"model": label, **_of(frame), **(nothing if label in free else {})} for label, frame in predictions.items()]
-    )
-
-
-def _of(frame: pd.DataFrame) -> dict[str, Any]:
-    answered = frame[frame["prediction"].notna()]
-    # A model that thinks until its tokens are used up is paid for all the same.
-    dollars, seconds = _numbers(frame, "cost"), _numbers(answered, "seconds")
-    tokens = _numbers(answered, "completion_tokens")
-    paid = dollars.notna().any()
-    return {
-        "examples": len(frame),
-        "answered": len(answered),
-        "failed": len(frame) - len(answered),
-        "cached": int((_column(answered, "cached") == True).sum()),  # noqa: E712 - the column may hold None
-        "truncated": int((_column(frame, "truncated") == True).sum()),  # noqa: E712
-        "cut_off": int((_column(frame, "finish") == "length").sum()),
-        **{name: int(_numbers(frame, name).sum()) for name in TOKENS},
-        "dollars": float(dollars.sum()) if paid else np.nan,
-        "dollars_per_1000": 1000 * float(dollars.mean()) if paid else np.nan,
-        "seconds_p50": float(seconds.quantile(0.5)),
-        "seconds_p95": float(seconds.quantile(0.95)),
-        "tokens_per_second": float((tokens / seconds.where(seconds > 0)).median()),
-    }
+    rows = []
+    for label, frame in predictions.items():
+        answered = frame[frame["prediction"].notna()]
+        # Of all rows, not the answered alone: reasoning that used up all its tokens without an answer is billed, too.
+        dollars, seconds = _numbers(frame, "cost"), _numbers(answered, "seconds")
+        tokens = _numbers(answered, "completion_tokens")
+        total, mean = float(dollars.sum(min_count=1)), float(dollars.mean())
+        rows.append(
+            {
+                "model": label,
+                "examples": len(frame),
+                "answered": len(answered),
+                "failed": len(frame) - len(answered),
+                "cached": int((_column(answered, "cached") == True).sum()),  # noqa: E712 - the column may hold None
+                "truncated": int((_column(frame, "truncated") == True).sum()),  # noqa: E712
+                "cut_off": int((_column(frame, "finish") == "length").sum()),
+                **{name: int(_numbers(frame, name).sum()) for name in TOKENS},
+                "dollars": 0.0 if label in free else total,
+                "dollars_per_1000": 0.0 if label in free else 1000 * mean,
+                "seconds_p50": float(seconds.quantile(0.5)),
+                "seconds_p95": float(seconds.quantile(0.95)),
+                "tokens_per_second": float((tokens / seconds.where(seconds > 0)).median()),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column that predictions of an earlier version may lack."""
     return frame[name] if name in frame else pd.Series(index=frame.index, dtype=object)
 
 

@@ -1,6 +1,6 @@
-"""Charts that help to decide: pairs of models, quality against cost, slices, and the spread over examples.
+"""Charts of a comparison: differences of pairs, quality against cost, slices, and distributions over examples.
 
-Imports matplotlib, so import this module only inside the function that draws.
+Importing this module takes a second (matplotlib), so import it only inside the function that draws.
 """
 
 from __future__ import annotations
@@ -24,89 +24,83 @@ if TYPE_CHECKING:
 
     from lumigator_nb.metrics import FloatArray, ScoreInfo
 
-# Told apart by lightness too, and legible on light and on dark pages.
+# Distinct in lightness too, for readers who do not see all colours, and legible on light and on dark pages.
 COLOURS = ("#1668b7", "#d1782b", "#2f9468", "#9a62c7", "#c24a58", "#7a7b7c")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_CELL, _ROW = 0.62, 0.36  # inches: of a pair, of a row
+_CELL, _ROW = 0.62, 0.36  # inches: the side of a pair's cell, the height of a slice's row
 
 
 def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo, confidence: float) -> Chart:
-    """Draw a grid of differences, row minus column; a dot marks those that remain after correction.
+    """Draw a grid of differences, row minus column; a dot marks those that are significant after correction.
 
     Args:
         pairs: frame of :meth:`Comparison.pairwise`.
         models: the order of rows and columns, best first.
-        info: of the score.
-        confidence: from which on two models differ, in (0, 1).
+        info: the score.
+        confidence: level at which two models differ, in (0, 1).
     """
     labels = [elide(model, LONGEST_LABEL) for model in models]
     left, side = 0.3 + LETTER * max(map(len, labels)), _CELL * len(models)
     width, height = left + side + 0.2, side + 1.15
     chart = Chart(figsize=(width, height), facecolor="white")
     axes = chart.add_axes((left / width, 0.1 / height, side / width, side / height), facecolor="none")
-    at = {model: place for place, model in enumerate(models)}
-    largest = max(pairs["difference"].abs().max(), 1e-12)
+    positions = {model: position for position, model in enumerate(models)}
+    largest = max(pairs["difference"].abs().max(), 1e-12)  # equal models must not divide by zero
     show = Figures(info, [largest])
     for pair in pairs.to_dict("records"):
-        x, y = at[pair["other"]], at[pair["model"]]
-        differs = pair.get("p_adjusted", math.nan) <= 1 - confidence
-        _pair(axes, x, y, pair["difference"], largest, differs, show, info)
+        x, y, difference = positions[pair["other"]], positions[pair["model"]], pair["difference"]
+        is_better = difference > 0 if info.higher_is_better is not False else difference < 0
+        colour = ACCENT if is_better else SOFT
+        shade = 0.12 + 0.5 * abs(difference) / largest if difference else 0.0
+        axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=colour, alpha=shade, lw=0)
+        dot = " ●" if pair.get("p_adjusted", math.nan) <= 1 - confidence else ""
+        axes.text(x, y, show.signed(difference) + dot, ha="center", va="center", fontsize=7.5, color=INK)
     axes.set_xlim(-0.5, len(models) - 0.5)
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xticks(range(len(models)), [elide(model, 12) for model in models], rotation=35, ha="left")
     axes.set_yticks(range(len(models)), labels)
     axes.xaxis.tick_top()
     _bare(axes)
-    dot = "" if info.higher_is_better is None else f"; ● differs, corrected for {len(pairs) // 2} pairs"
-    _title(chart, height, f"{info.name}: row minus column{dot}")
+    key = "" if info.higher_is_better is None else f"; ● differs, corrected for {len(pairs) // 2} pairs"
+    _title(chart, height, f"{info.name}: row minus column{key}")
     return chart
 
 
-def _pair(
-    axes: Axes, x: int, y: int, difference: float, largest: float, differs: bool, show: Figures, info: ScoreInfo
-) -> None:
-    better = difference > 0 if info.higher_is_better is not False else difference < 0
-    shade = 0.12 + 0.5 * abs(difference) / largest if difference else 0.0
-    axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=ACCENT if better else SOFT, alpha=shade, lw=0)
-    mark = " ●" if differs else ""
-    axes.text(x, y, show.signed(difference) + mark, ha="center", va="center", fontsize=7.5, color=INK)
-
-
 def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str | None = None) -> Chart:
-    """Draw quality against cost or latency; what no other model beats in these two is coloured and joined.
+    """Draw quality against cost or latency, with the Pareto front of these two coloured and joined by a line.
 
-    Baselines, which are no candidates, are lines at their scores.
+    Baselines are not candidates; they are drawn as horizontal lines at their scores.
 
     Args:
         points: frame of :meth:`Comparison.pareto`.
-        info: of the score.
-        against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`; default dollars where a model
+        info: the score.
+        against: the column on the horizontal axis, `dollars_per_1000` or `seconds_p50`; default dollars if a model
             has a price.
 
     Raises:
-        InvalidInputError: neither price nor latency of any model is known.
+        InvalidInputError: no model has a known price or latency.
     """
     models = points[~points["baseline"]]
     against = against or ("dollars_per_1000" if models["dollars_per_1000"].gt(0).any() else "seconds_p50")
     if models[against].isna().all():
         raise InvalidInputError("neither price nor latency of any model is known", "draw kind='intervals'")
-    known = models[models[against].notna()].sort_values(against)
+    placed = models[models[against].notna()].sort_values(against)
     height = 3.2
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     axes = chart.add_axes((0.13, 0.15, 0.83, 0.7), facecolor="none")
-    flat = known[["overall", against]].to_numpy(dtype=np.float64)
-    # In this plane alone: what is on the front for its speed only is not on the line.
-    on_line = pareto_front(flat, (info.higher_is_better is not False, False))
-    front = known[on_line]
+    # The column `front` is of three dimensions; the line needs the front of the two that are drawn.
+    plane = placed[["overall", against]].to_numpy(dtype=np.float64)
+    on_front = pareto_front(plane, (info.higher_is_better is not False, False))
+    front = placed[on_front]
     axes.plot(front[against], front["overall"], color=ACCENT, linewidth=1, alpha=0.5)
-    for place, (point, best) in enumerate(zip(known.to_dict("records"), on_line, strict=True)):
-        x, y, colour = point[against], point["overall"], ACCENT if best else SOFT
+    for index, (point, is_best) in enumerate(zip(placed.to_dict("records"), on_front, strict=True)):
+        x, y, colour = point[against], point["overall"], ACCENT if is_best else SOFT
         if math.isfinite(point["low"]):
             axes.plot([x, x], [point["low"], point["high"]], color=colour, linewidth=1.4, solid_capstyle="round")
         axes.plot([x], [y], marker="o", markersize=6, color=colour, markeredgewidth=0)
         label = elide(point["model"], LONGEST_LABEL)
-        beside = (6, -11 if place % 2 else 5)  # labels of neighbours lie above and below
-        axes.annotate(label, (x, y), beside, textcoords="offset points", fontsize=8, color=INK, parse_math=False)
+        offset = (6, -11 if index % 2 else 5)  # alternately below and above, so that neighbours' labels do not overlap
+        axes.annotate(label, (x, y), offset, textcoords="offset points", fontsize=8, color=INK, parse_math=False)
     for baseline in points[points["baseline"]].to_dict("records"):
         level, label = baseline["overall"], elide(baseline["model"], LONGEST_LABEL)
         axes.axhline(level, color=SOFT, linewidth=1, linestyle=":")
@@ -114,8 +108,9 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str | None = No
             label, (0.005, level), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
             fontsize=7.5, color=SOFT, parse_math=False,
         )  # fmt: skip
-    positive = known[against][known[against] > 0]
-    if len(positive) == len(known) and len(known) > 1 and positive.max() > 20 * positive.min():
+    amounts = placed[against]
+    # On a linear axis, the cheap models would lie on top of each other.
+    if len(amounts) > 1 and amounts.min() > 0 and amounts.max() > 20 * amounts.min():
         axes.set_xscale("log")
     axes.margins(x=0.25, y=0.15)
     cost = against.startswith("dollars")
@@ -127,13 +122,13 @@ def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str | None = No
 
 
 def slices_chart(slices: pd.DataFrame, models: Sequence[str], info: ScoreInfo, title: str) -> Chart:
-    """Draw the overall score of every model in every slice; slices where another model leads are marked.
+    """Draw the overall score of every model in every slice; a triangle marks slices where another model is better.
 
     Args:
         slices: frame of :meth:`Comparison.slices`, of one column.
         models: best first.
-        info: of the score.
-        title: what the slices are.
+        info: the score.
+        title: name of the column.
     """
     labels = [f"{elide(str(value), 24)} (n = {n:,})" for value, n in zip(slices.index, slices["n"], strict=True)]
     left = 0.3 + LETTER * max(map(len, labels))
@@ -143,8 +138,8 @@ def slices_chart(slices: pd.DataFrame, models: Sequence[str], info: ScoreInfo, t
     chart = Chart(figsize=(width, height), facecolor="white")
     bottom = 0.3 + 0.22 * legend_rows
     axes = chart.add_axes((left / width, bottom / height, 3.8 / width, _ROW * len(slices) / height), facecolor="none")
-    for place, model in enumerate(models):
-        colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place % len(_MARKERS)]
+    for index, model in enumerate(models):
+        colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
         axes.plot(slices[model], range(len(slices)), linestyle="", marker=marker, color=colour, markersize=6,
                   markeredgewidth=0, alpha=0.9, label=elide(model, LONGEST_LABEL))  # fmt: skip
     marks = [" ▲" if flips else "" for flips in slices["flips"]]
@@ -160,26 +155,27 @@ def slices_chart(slices: pd.DataFrame, models: Sequence[str], info: ScoreInfo, t
 
 
 def distribution_chart(values: FloatArray, models: Sequence[str], info: ScoreInfo) -> Chart:
-    """Draw how each model's scores spread over the examples: density, middle half, median.
+    """Draw the distribution of each model's scores over the examples: density, middle half, median.
 
     Args:
         values: (models, n) per-example scores.
         models: best first, in the order of `values`.
-        info: of the score.
+        info: the score.
     """
     labels = [elide(model, LONGEST_LABEL) for model in models]
     left, row = 0.3 + LETTER * max(map(len, labels)), 0.55
     width, height = left + 3.9, 0.8 + row * len(models)
     chart = Chart(figsize=(width, height), facecolor="white")
     axes = chart.add_axes((left / width, 0.35 / height, 3.7 / width, row * len(models) / height), facecolor="none")
+    # The same bins for all models, so that their shapes compare; the margin keeps edges apart if all scores are equal.
     edges = np.linspace(values.min(), values.max() + 1e-9, 41)
-    for place, scores in enumerate(values):
+    for y, scores in enumerate(values):
         counts = np.histogram(scores, edges)[0]
-        shape = 0.42 * counts / max(counts.max(), 1)
-        axes.fill_between(edges[:-1], place - shape, place + shape, step="mid", color=ACCENT, alpha=0.3, lw=0)
-        low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75))
-        axes.plot([low, high], [place, place], color=ACCENT, linewidth=3, solid_capstyle="round")
-        axes.plot([middle], [place], marker="o", markersize=5, color=INK, markeredgewidth=0)
+        half = 0.42 * counts / max(counts.max(), 1)
+        axes.fill_between(edges[:-1], y - half, y + half, step="mid", color=ACCENT, alpha=0.3, lw=0)
+        low, median, high = np.quantile(scores, (0.25, 0.5, 0.75))
+        axes.plot([low, high], [y, y], color=ACCENT, linewidth=3, solid_capstyle="round")
+        axes.plot([median], [y], marker="o", markersize=5, color=INK, markeredgewidth=0)
     axes.set_yticks(range(len(models)), labels)
     axes.set_ylim(len(models) - 0.5, -0.5)
     _bare(axes, grid="x")
@@ -191,7 +187,7 @@ def _bare(axes: Axes, grid: Literal["x", "both"] | None = None) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8, labelcolor=INK, color=RULE)
     for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
-        label.set_parse_math(False)
+        label.set_parse_math(False)  # a name with two dollar signs is not a formula
     if grid:
         axes.grid(axis=grid, color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)

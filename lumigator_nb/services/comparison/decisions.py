@@ -1,10 +1,9 @@
-"""What a comparison decides: summary, pairs, ranks, the trade against cost, and a recommendation."""
+"""The decisions of a comparison: summary, pairwise differences, ranks, Pareto front and recommendation."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from lumigator_nb.metrics import FloatArray
 from lumigator_nb.services.comparison.recommendation import COLUMNS, By, Recommendation
 from lumigator_nb.services.comparison.score_samples import Scored
 
-# Of the range of a score, where nobody says what difference matters.
+# Default margin of "not worse", as a share of the score's range.
 _MARGIN = 0.02
 _NAN = float("nan")
 _NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), _NAN)
@@ -27,101 +26,102 @@ def leader(scored: Scored) -> int:
     """Return the index of the best model.
 
     Raises:
-        InvalidInputError: no value of the score is better than another.
+        InvalidInputError: the score has no better or worse.
     """
     if scored.best is None:
         raise InvalidInputError(f"{scored.info.name} only describes; no value of it is better", None)
     return scored.best
 
 
-def summary(models: Sequence[str], found: Sequence[Scored]) -> pd.DataFrame:
+def summary(models: Sequence[str], samples: Sequence[Scored]) -> pd.DataFrame:
     """See :meth:`Comparison.summary`."""
-    everywhere = _adjusted_everywhere([scored for scored in found if scored.decides])
+    p_values = _adjusted_for_all_scores([scored for scored in samples if scored.decides])
     rows = []
-    for scored in found:
+    for scored in samples:
+        best, alpha = scored.best, 1 - scored.resampling.confidence
         for index, label in enumerate(models):
             interval = scored.intervals[index]
-            rows.append(
-                {
-                    "score": scored.info.name,
-                    "model": label,
-                    "overall": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "best": index == scored.best,
-                    **_against_best(scored, index, everywhere),
-                    "n": scored.n,
-                }
-            )
+            row = {
+                "score": scored.info.name,
+                "model": label,
+                "overall": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "best": index == best,
+                **_NO_DIFFERENCE,
+                "p_adjusted": _NAN,
+                "p_adjusted_all": _NAN,
+                "told_apart": False,
+                "rank_low": _NAN if best is None else scored.ranks[index].low,
+                "rank_high": _NAN if best is None else scored.ranks[index].high,
+                "n": scored.n,
+            }
+            if best is not None and index != best:
+                row |= _difference(scored, index, best)
+                row["p_adjusted"] = scored.p_adjusted[index, best]
+                row["p_adjusted_all"] = p_values[scored.info.name, min(index, best), max(index, best)]
+                row["told_apart"] = bool(scored.p_adjusted[index, best] <= alpha)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def contrasts(models: Sequence[str], scored: Scored) -> list[Contrast]:
-    """Return what a score shows of each model but the leading one.
+    """Return what a score shows about each model except the leading one.
 
-    Each is held against the leading one; and where that is not shown to be better, against the best of those that are.
+    Each is compared with the leading model, and if that is not shown to be better, also with a model that is.
     """
     if scored.best is None:
         return []
     best, better = scored.best, shown_better(scored)
-    found = []
+    statements = []
     for index in range(len(models)):
         if index == best:
             continue
-        found.append(contrast(models, scored, index, best))
+        statements.append(contrast(models, scored, index, best))
         rivals = [contrast(models, scored, index, rival) for rival in np.flatnonzero(better[:, index]).tolist()]
         if rivals and not better[best, index]:
-            # Of several, one whose interval says the same.
-            found.append(max(rivals, key=lambda each: (each.clear, abs(each.difference))))
-    return found
+            # Prefer a rival whose interval, which is not corrected, agrees with the corrected p-value.
+            statements.append(max(rivals, key=lambda rival: (rival.clear, abs(rival.difference))))
+    return statements
 
 
 def contrast(models: Sequence[str], scored: Scored, index: int, other: int) -> Contrast:
-    """Return what a score shows of one model against another."""
-    found, p_adjusted = scored.difference(index, other), float(scored.p_adjusted[index, other])
-    told_apart = p_adjusted <= 1 - scored.resampling.confidence
-    return Contrast(models[index], models[other], found.estimate, found.low, found.high, p_adjusted, told_apart)
+    """Return what a score shows about one model compared with another."""
+    difference, p_adjusted = scored.difference(index, other), float(scored.p_adjusted[index, other])
+    return Contrast(
+        models[index],
+        models[other],
+        difference.estimate,
+        difference.low,
+        difference.high,
+        p_adjusted,
+        told_apart=p_adjusted <= 1 - scored.resampling.confidence,
+    )
 
 
 def shown_better(scored: Scored) -> npt.NDArray[np.bool_]:
-    """Return (models, models) whether the model of the row is shown to be better, corrected for all pairs."""
-    surely = scored.p_adjusted <= 1 - scored.resampling.confidence
-    return np.asarray(surely & (scored.upward[:, None] > scored.upward), dtype=np.bool_)
-
-
-def _against_best(scored: Scored, index: int, everywhere: dict[tuple[str, int, int], float]) -> dict[str, Any]:
-    best = scored.best
-    ranks = {"rank_low": _NAN, "rank_high": _NAN}
-    if best is not None:
-        ranks = {"rank_low": scored.ranks[index].low, "rank_high": scored.ranks[index].high}
-    if best is None or best == index:
-        return {**_NO_DIFFERENCE, "p_adjusted": _NAN, "p_adjusted_all": _NAN, "told_apart": False, **ranks}
-    return {
-        **_difference(scored, index, best),
-        "p_adjusted": scored.p_adjusted[index, best],
-        "p_adjusted_all": everywhere[scored.info.name, min(index, best), max(index, best)],
-        "told_apart": bool(scored.p_adjusted[index, best] <= 1 - scored.resampling.confidence),
-        **ranks,
-    }
+    """Return (models, models) whether the row's model is shown to be better, corrected for all pairs."""
+    told_apart = scored.p_adjusted <= 1 - scored.resampling.confidence
+    return np.asarray(told_apart & (scored.upward[:, None] > scored.upward), dtype=np.bool_)
 
 
 def _difference(scored: Scored, index: int, other: int) -> dict[str, float]:
-    found = scored.difference(index, other)
+    difference = scored.difference(index, other)
     return {
-        "difference": found.estimate,
-        "difference_low": found.low,
-        "difference_high": found.high,
-        "p_value": found.p_value,
+        "difference": difference.estimate,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "p_value": difference.p_value,
     }
 
 
-def _adjusted_everywhere(found: Sequence[Scored]) -> dict[tuple[str, int, int], float]:
-    """The p-value of each pair of models on each score, corrected for all of them.
+def _adjusted_for_all_scores(samples: Sequence[Scored]) -> dict[tuple[str, int, int], float]:
+    """The p-value of each pair of models on each score, corrected for all pairs on all scores.
 
-    Scores of the same examples share their resamples, so that it counts once what they have in common.
+    All scores share their resamples, so the correction takes into account how strongly they are correlated.
     """
     keys, estimates, replicates, sizes = [], [], [], []
-    for scored in found:
+    for scored in samples:
         for i, j in combinations(range(len(scored.overall)), 2):
             keys.append((scored.info.name, i, j))
             estimates.append(scored.overall[i] - scored.overall[j])
@@ -164,7 +164,7 @@ def ranking(models: Sequence[str], scored: Scored) -> pd.DataFrame:
             "losses": wins.sum(axis=0),
         }
     )
-    # The leading model comes first among equals too.
+    # `best` breaks ties by position, and the table must name the same leader.
     frame["leads"] = np.arange(len(models)) == scored.best
     ordered = frame.sort_values(["leads", "overall"], ascending=[False, not better], ignore_index=True, kind="stable")
     return ordered.drop(columns="leads")
@@ -183,15 +183,15 @@ def pareto(models: Sequence[str], scored: Scored, costs: pd.DataFrame, baselines
             "baseline": [model in baselines for model in models],
         }
     )
-    # A baseline of which nothing is known neither stands on the front nor keeps a model off it.
+    # A row of NaN neither is on the front nor keeps a model off it, which takes baselines out.
     values = frame[["overall", *COLUMNS.values()]].where(~frame["baseline"]).to_numpy(dtype=np.float64)
     frame["front"] = statistics.pareto_front(values, (bool(scored.info.higher_is_better), False, False))
     return frame
 
 
 def _prices(models: Sequence[str], costs: pd.DataFrame) -> dict[str, FloatArray]:
-    known = costs.set_index("model").reindex(list(models))
-    return {column: known[column].to_numpy(dtype=np.float64) for column in COLUMNS.values()}
+    by_model = costs.set_index("model").reindex(list(models))
+    return {column: by_model[column].to_numpy(dtype=np.float64) for column in COLUMNS.values()}
 
 
 def recommend(
@@ -204,57 +204,78 @@ def recommend(
     baselines: Collection[str] = (),
     copied: Mapping[str, tuple[int, int]] | None = None,
 ) -> Recommendation:
-    """See :meth:`Comparison.recommend`; `copied` counts answers that mostly copy their input, of how many."""
-    leader(scored)
+    """See :meth:`Comparison.recommend`.
+
+    Args:
+        models: labels of all compared models.
+        scored: the score that decides.
+        costs: frame of :meth:`Comparison.costs`.
+        margin: None takes the default.
+        by: None takes the first of dollars and seconds that is known of a model.
+        baselines: labels of the baselines.
+        copied: per model, how many answers mostly copy their input, and how many were checked.
+    """
+    best_overall = leader(scored)
     if margin is not None and not margin > 0:
-        raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
+        raise InvalidInputError(f"margin cannot be {margin}", "give a difference that does not matter, such as 0.02")
     if by is not None and by not in COLUMNS:
-        raise InvalidInputError(f"nothing is saved by {by!r}", f"by is one of {', '.join(COLUMNS)}")
-    tolerated = _default_margin(scored) if margin is None else margin
+        raise InvalidInputError(f"by cannot be {by!r}", f"by is one of {', '.join(COLUMNS)}")
+    low, high = scored.info.range
+    span = high - low if np.isfinite(high - low) else None
+    if margin is None:
+        # A score without bounds is measured by the best model's value.
+        margin = _MARGIN * (span or abs(float(scored.overall[best_overall])) or 1.0)
     candidates = [index for index, model in enumerate(models) if model not in baselines]
     ranked = candidates or list(range(len(models)))
     best = max(ranked, key=lambda index: scored.upward[index])
     prices = _prices(models, costs)
-    known = [name for name, column in COLUMNS.items() if np.isfinite(prices[column][ranked]).any()]
-    chosen_by = by or next(iter(known), None)
-    table = _candidates(models, scored, ranked, tolerated).assign(**prices)
-    price = prices[COLUMNS[chosen_by]] if chosen_by else np.full(len(models), _NAN)
-    choice = _cheapest(price, table["not_worse"].to_numpy(), best)
-    beaten = np.any(shown_better(scored)[ranked], axis=0).tolist()
+    if by is None:
+        by = next((name for name, column in COLUMNS.items() if np.isfinite(prices[column][ranked]).any()), None)
+    table = _candidates(models, scored, ranked, margin, span).assign(**prices)
+    choice = best
+    price = prices[COLUMNS[by]] if by else np.full(len(models), _NAN)
+    # Without a price of the best model no other can be shown to be cheaper.
+    if np.isfinite(price[best]):
+        offers = np.where(table["not_worse"].to_numpy() & np.isfinite(price), price, np.inf)
+        cheapest = int(np.argmin(offers))
+        choice = cheapest if offers[cheapest] < price[best] else best
+    is_beaten = np.any(shown_better(scored)[ranked], axis=0).tolist()
     return Recommendation(
         info=scored.info,
         best=models[best],
-        best_set=tuple(models[index] for index in ranked if not beaten[index]),
+        best_set=tuple(models[index] for index in ranked if not is_beaten[index]),
         choice=models[choice] if candidates else None,
-        by=chosen_by,
-        margin=tolerated,
+        by=by,
+        margin=margin,
         confidence=scored.resampling.confidence,
         saved=None if choice == best else float(1 - price[choice] / price[best]),
         n=scored.n,
         others=tuple(contrast(models, scored, index, best) for index in ranked if index != best),
         baselines=tuple(contrast(models, scored, choice, index) for index in range(len(models)) if index not in ranked),
-        copying=tuple(model for model, (some, of) in (copied or {}).items() if 2 * some > of),
+        copying=tuple(model for model, (copies, checked) in (copied or {}).items() if 2 * copies > checked),
         table=table.assign(baseline=[model in baselines for model in models]).sort_values(
             ["baseline", "overall"], ascending=[True, not scored.info.higher_is_better], ignore_index=True
         ),
     )
 
 
-def _candidates(models: Sequence[str], scored: Scored, ranked: Sequence[int], margin: float) -> pd.DataFrame:
-    """One row per model: its score and ranks, and of those that are ranked how far each may be behind the best."""
-    found = statistics.not_worse_than_best(
+def _candidates(
+    models: Sequence[str], scored: Scored, ranked: Sequence[int], margin: float, span: float | None
+) -> pd.DataFrame:
+    """One row per model: its score and ranks, and for the `ranked` models how far each may be behind the best."""
+    comparison = statistics.not_worse_than_best(
         scored.overall[ranked],
         scored.replicates[ranked],
         margin=margin,
         higher_is_better=bool(scored.info.higher_is_better),
         confidence=scored.resampling.confidence,
         n=scored.n_units,
-        span=_span(scored),
+        span=span,
     )
     bounds, not_worse = np.full(len(models), _NAN), np.zeros(len(models), dtype=np.bool_)
-    # One model alone has no other to be worse than.
-    bounds[ranked] = found.worse_by_at_most if len(ranked) > 1 else _NAN
-    not_worse[ranked] = found.not_worse
+    # A single model has no other to be worse than.
+    bounds[ranked] = comparison.worse_by_at_most if len(ranked) > 1 else _NAN
+    not_worse[ranked] = comparison.not_worse
     return pd.DataFrame(
         {
             "model": models,
@@ -265,24 +286,3 @@ def _candidates(models: Sequence[str], scored: Scored, ranked: Sequence[int], ma
             "not_worse": not_worse,
         }
     )
-
-
-def _default_margin(scored: Scored) -> float:
-    # What has no bounds is measured by what the best reaches.
-    extent = _span(scored) or abs(float(scored.overall[leader(scored)]))
-    return _MARGIN * (extent or 1.0)
-
-
-def _span(scored: Scored) -> float | None:
-    low, high = scored.info.range
-    return high - low if np.isfinite(high - low) else None
-
-
-def _cheapest(price: FloatArray, not_worse: np.ndarray, best: int) -> int:
-    """The cheapest of the models that are not worse; the best where it is no dearer, or no price is known."""
-    if not np.isfinite(price[best]):
-        return best
-    offered = np.where(not_worse & np.isfinite(price), price, np.inf)
-    offered[best] = price[best]
-    cheapest = int(np.argmin(offered))
-    return cheapest if offered[cheapest] < price[best] else best

@@ -1,4 +1,4 @@
-"""A comparison as a file: a report to read, a workbook, a table, or a text for a wiki."""
+"""Export of a comparison to a file: an HTML report, a workbook, a CSV table or Markdown."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from lumigator_nb.files import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
-# What Excel takes into a cell, and into the name of a sheet.
+# Excel's limits, in characters.
 _LONGEST_CELL, _LONGEST_SHEET = 32_767, 31
 
 
 class Exported(Protocol):
-    """What is written; its view is registered with :mod:`lumigator_nb.display.render`."""
+    """A value with views registered in :mod:`lumigator_nb.display.render`.
+
+    A protocol, because :class:`Comparison` imports this module.
+    """
 
     def to_pandas(self) -> pd.DataFrame: ...
 
 
 def export(comparison: Exported, path: str | Path) -> Path:
-    """Write a comparison in the format that the ending names; see :meth:`Comparison.export`."""
+    """Write a comparison in the format of the path's ending; see :meth:`Comparison.export`."""
     target = Path(path).expanduser()
     writers: dict[str, Callable[[IO[bytes]], object]] = {
         ".html": lambda file: file.write(render.as_page(comparison).encode()),
@@ -39,6 +42,7 @@ def export(comparison: Exported, path: str | Path) -> Path:
         raise InvalidInputError(
             f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv or .md"
         )
+    # A failure half-way must not leave half a file, or replace an earlier export.
     with whole_file(target) as file:
         write(file)
     return target
@@ -47,6 +51,7 @@ def export(comparison: Exported, path: str | Path) -> Path:
 def _workbook(comparison: Exported, file: IO[bytes]) -> None:
     import pandas as pd
 
+    # Imported to say which extra is missing; pandas would name the package alone.
     try:
         import openpyxl  # noqa: F401
     except ImportError:
@@ -55,18 +60,16 @@ def _workbook(comparison: Exported, file: IO[bytes]) -> None:
         for name, frame in render.as_sheets(comparison):
             title = elide(name, _LONGEST_SHEET)
             frame.map(_readable).rename(columns=_readable).to_excel(book, sheet_name=title, index=False)
-            _tidy(book.sheets[title])
+            sheet = book.sheets[title]
+            for column in sheet.columns:
+                sheet.column_dimensions[column[0].column_letter].width = min(60, max(10, len(str(column[0].value)) + 2))
+                for cell in column:
+                    # openpyxl takes a text that begins with "=" for a formula. Excel must not run an answer.
+                    if cell.data_type == "f":
+                        cell.data_type = "s"
+            sheet.freeze_panes = "A2"
 
 
 def _readable(value: Any) -> Any:
-    """Not every character is one for Excel, and no text may be longer than a cell."""
+    """Excel refuses control characters and texts longer than a cell."""
     return plain(value)[:_LONGEST_CELL] if isinstance(value, str) else value
-
-
-def _tidy(sheet: Any) -> None:
-    for column in sheet.columns:
-        sheet.column_dimensions[column[0].column_letter].width = min(60, max(10, len(str(column[0].value)) + 2))
-        for cell in column:
-            if cell.data_type == "f":
-                cell.data_type = "s"  # what a model or a user wrote is no formula
-    sheet.freeze_panes = "A2"

@@ -1,4 +1,4 @@
-"""What people's ratings say about metrics, judges and models: whom to trust, and what the few labels make of many."""
+"""Human ratings: which metrics and judges agree with them, and estimates that extend few ratings to all examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 
 from lumigator_nb import statistics
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.metrics import FloatArray
 from lumigator_nb.services.comparison.score_samples import Scored
 from lumigator_nb.statistics.prediction_powered import About
 
@@ -19,63 +18,62 @@ _RATE = "rate answers with lm.ui.rate(ws, experiment, kind='rating'), or give th
 def ratings_of(human: pd.DataFrame | None, stored: pd.DataFrame | None, models: Sequence[str]) -> pd.DataFrame:
     """Return the mean rating of every rated answer: columns `row`, `model`, `rating`, `raters`, `probability`.
 
-    The last is that with which the row came to be rated, NaN where that is not known.
+    `probability` is that with which the row was drawn for rating; NaN if it is unknown.
 
     Args:
-        human: as :meth:`Comparison.trust` takes them; None takes those that are stored.
-        stored: ratings of the experiment.
-        models: the labels there are.
+        human: ratings as in :meth:`Comparison.trust`; None takes the stored ones.
+        stored: the ratings stored with the experiment.
+        models: the labels of the compared models.
 
     Raises:
-        InvalidInputError: there is none, or a column is missing.
+        InvalidInputError: there are no ratings, a column is missing, or a model is not compared.
     """
-    given = stored if human is None else human
-    if given is None or not len(given):
-        raise InvalidInputError("nobody has rated an answer yet", _RATE)
-    if missing := [name for name in ("row", "model", "rating") if name not in given]:
+    ratings = stored if human is None else human
+    if ratings is None or not len(ratings):
+        raise InvalidInputError("there are no ratings yet", _RATE)
+    if missing := [name for name in ("row", "model", "rating") if name not in ratings]:
         raise InvalidInputError(f"the ratings have no column {missing[0]!r}", "row, model, rating; and rater, if known")
-    # Stored ratings may be of models that are not compared now; those given by hand are meant.
-    given = given[given["model"].isin(models)] if human is None else given
-    if unknown := sorted(set(given["model"]) - set(models)):
+    # Stored ratings may be of models outside this comparison. In ratings given by the caller that is a mistake.
+    ratings = ratings[ratings["model"].isin(models)] if human is None else ratings
+    if unknown := sorted(set(ratings["model"]) - set(models)):
         raise InvalidInputError(f"the ratings name the model {unknown[0]!r}, which is not compared", None)
-    known = given if "probability" in given else given.assign(probability=np.nan)
-    grouped = known.dropna(subset=["rating"]).groupby(["row", "model"])
+    if "probability" not in ratings:
+        ratings = ratings.assign(probability=np.nan)
+    grouped = ratings.dropna(subset=["rating"]).groupby(["row", "model"])
+    # A row was drawn once for all raters, so that its probability is the same in all of its ratings.
     return grouped.agg(
         rating=("rating", "mean"), raters=("rating", "size"), probability=("probability", "first")
     ).reset_index()
 
 
 def trust(
-    models: Sequence[str], found: Mapping[str, Scored], ratings: pd.DataFrame, confidence: float, seed: int
+    models: Sequence[str], samples: Mapping[str, Scored], ratings: pd.DataFrame, confidence: float, seed: int
 ) -> pd.DataFrame:
     """See :meth:`Comparison.trust`."""
-    at = {label: index for index, label in enumerate(models)}
-    answers = [at[model] for model in ratings["model"]]
-    scores = np.stack([_of_answers(scored, answers, ratings["row"].to_numpy()) for scored in found.values()])
-    measured = statistics.trust(
-        scores,
+    positions = {label: index for index, label in enumerate(models)}
+    rated_models = [positions[model] for model in ratings["model"]]
+    rated_rows = ratings["row"].to_numpy()
+    scores = []  # (metrics, answers): the scores of the rated answers, NaN for none
+    for scored in samples.values():
+        by_row = np.full((len(models), max(int(scored.rows.max()), int(rated_rows.max())) + 1), np.nan)
+        by_row[:, scored.rows] = scored.values
+        scores.append(by_row[rated_models, rated_rows])
+    correlations = statistics.trust(
+        np.stack(scores),
         ratings["rating"].to_numpy(dtype=np.float64),
-        groups=ratings["row"].to_numpy(),
-        higher_is_better=[bool(scored.info.higher_is_better) for scored in found.values()],
+        groups=rated_rows,
+        higher_is_better=[bool(scored.info.higher_is_better) for scored in samples.values()],
         confidence=confidence,
         seed=seed,
     )
-    rows = []
-    for name, each in zip(found, measured, strict=True):
-        row = {"score": name, "n": each.n}
+    table = []
+    for name, correlation in zip(samples, correlations, strict=True):
+        line = {"score": name, "n": correlation.n}
         for kind in ("kendall", "spearman", "pearson"):
-            interval = getattr(each, kind)
-            row |= {kind: interval.estimate, f"{kind}_low": interval.low, f"{kind}_high": interval.high}
-        rows.append(row)
-    return pd.DataFrame(rows).sort_values("kendall", ascending=False, ignore_index=True, na_position="last")
-
-
-def _of_answers(scored: Scored, models: Sequence[int], rows: np.ndarray) -> FloatArray:
-    """(answers,) the scores of those answers; NaN where there is none."""
-    wide = np.full((len(scored.values), max(int(scored.rows.max()), int(rows.max())) + 1), np.nan)
-    wide[:, scored.rows] = scored.values
-    found: FloatArray = wide[models, rows]
-    return found
+            interval = getattr(correlation, kind)
+            line |= {kind: interval.estimate, f"{kind}_low": interval.low, f"{kind}_high": interval.high}
+        table.append(line)
+    return pd.DataFrame(table).sort_values("kendall", ascending=False, ignore_index=True, na_position="last")
 
 
 def prediction_powered(
@@ -83,46 +81,47 @@ def prediction_powered(
 ) -> pd.DataFrame:
     """See :meth:`Comparison.prediction_powered`."""
     rows = []
-    drawn = bool((ratings["probability"] < 1).any())
+    is_weighted = bool((ratings["probability"] < 1).any())
     for index, label in enumerate(models):
-        mine = ratings[ratings["model"] == label].set_index("row")
-        # It is not known how those were chosen that were rated beside a draw.
-        mine = mine.dropna(subset=["probability"]) if drawn else mine
-        known = np.isin(scored.rows, mine.index)
-        if known.sum() < 2:
+        own = ratings[ratings["model"] == label].set_index("row")
+        # Besides the drawn rows, people rated rows of their choice, whose probability is unknown: they would bias it.
+        own = own.dropna(subset=["probability"]) if is_weighted else own
+        is_rated = np.isin(scored.rows, own.index)
+        if is_rated.sum() < 2:
             continue
-        rated = mine.loc[scored.rows[known]]
-        found = statistics.prediction_powered_mean(
+        rated = own.loc[scored.rows[is_rated]]
+        mean = statistics.prediction_powered_mean(
             rated["rating"].to_numpy(dtype=np.float64),
-            scored.values[index][known],
-            scored.values[index][~known],
-            probabilities=rated["probability"].to_numpy(dtype=np.float64) if drawn else None,
+            scored.values[index][is_rated],
+            scored.values[index][~is_rated],
+            probabilities=rated["probability"].to_numpy(dtype=np.float64) if is_weighted else None,
             confidence=confidence,
             about=about,
         )
         rows.append(
             {
                 "model": label,
-                "estimate": found.estimate,
-                "low": found.low,
-                "high": found.high,
-                "human_only": found.human_only.estimate,
-                "human_low": found.human_only.low,
-                "human_high": found.human_only.high,
-                "weight": found.weight,
-                "n_labels": int(known.sum()),
+                "estimate": mean.estimate,
+                "low": mean.low,
+                "high": mean.high,
+                "human_only": mean.human_only.estimate,
+                "human_low": mean.human_only.low,
+                "human_high": mean.human_only.high,
+                "weight": mean.weight,
+                "n_labels": int(is_rated.sum()),
                 "n": scored.n,
-                "about": found.about,
-                "weighted": drawn,
+                "about": mean.about,
+                "weighted": is_weighted,
             }
         )
     if not rows:
-        raise InvalidInputError(f"of no model did people rate two answers that have a {scored.info.name}", _RATE)
+        raise InvalidInputError(f"no model has two rated answers that have a {scored.info.name}", _RATE)
     return pd.DataFrame(rows)
 
 
 def next_to_label(scored: Scored, rated: Sequence[int], n: int, seed: int) -> pd.DataFrame:
     """See :meth:`Comparison.next_to_label`."""
+    # Where the models' scores differ most, a rating decides most between them.
     drawn = statistics.next_to_label(
         scored.values.std(axis=0), n, labelled=np.isin(scored.rows, list(rated)), seed=seed
     )

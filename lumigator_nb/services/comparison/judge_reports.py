@@ -1,4 +1,4 @@
-"""Judge passports: how far a judge can be trusted, measured on the very verdicts that are used."""
+"""Judge passports: the reliability of a judge, measured on the verdicts that the comparison uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from lumigator_nb.metrics import FloatArray, Judging, JuryMetric
 from lumigator_nb.specs import MetricSpec, Model
 from lumigator_nb.statistics import Interval
 
-# Makers of model families by what their models' names begin with or contain.
+# Model families by patterns in their models' names; the first match counts. Word boundaries keep "phi" out of "dolphin"
+# and OpenAI's "o1" out of longer names.
 _FAMILIES = {
     "gpt": r"\bgpt|\bo[134]\b|\bo[134]-|chatgpt|davinci",
     "claude": r"claude",
@@ -40,14 +41,14 @@ _FAMILIES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was measured of a judge.
+    """One measurement of a judge.
 
     Attributes:
         name: what was measured.
-        value, low, high: with its interval; NaN where there is too little to tell.
-        ideal: the value of a judge without fault.
-        n: on how many verdicts or pairs of them.
-        meaning: a sentence that says how to read it.
+        value, low, high: the value with its interval; NaN if there are too few verdicts.
+        ideal: the value of a perfect judge.
+        n: number of verdicts, or of pairs of verdicts.
+        meaning: a sentence that says how to read the value.
     """
 
     name: str
@@ -59,18 +60,20 @@ class Finding:
     meaning: str
 
     @classmethod
-    def of(cls, name: str, found: Interval, ideal: float, n: int, meaning: str) -> Finding:
+    def of(cls, name: str, interval: Interval, ideal: float, n: int, meaning: str) -> Finding:
         """Return a finding from an interval."""
-        return cls(name, found.estimate, found.low, found.high, ideal, n, meaning)
+        return cls(name, interval.estimate, interval.low, interval.high, ideal, n, meaning)
 
 
 @dataclass(frozen=True, repr=False)
 class Passport(Rendered):
-    """What was measured of one judge.
+    """The measured reliability of one judge.
 
     Attributes:
-        judge: its label, and what it judged.
-        asked: verdicts asked for; `unread` of them could not be read and count nowhere.
+        judge: the score and the judge's label.
+        findings: the measurements.
+        asked: number of verdicts that the judge was asked for.
+        unread: number of those that are missing or could not be read; they count nowhere.
     """
 
     judge: str
@@ -84,20 +87,26 @@ class Passport(Rendered):
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per finding: `finding`, `value`, `low`, `high`, `ideal`, `n`, `meaning`."""
-        names = ("value", "low", "high", "ideal", "n", "meaning")
+        columns = ("value", "low", "high", "ideal", "n", "meaning")
         return pd.DataFrame(
-            [{"finding": each.name, **{name: getattr(each, name) for name in names}} for each in self.findings]
+            [
+                {"finding": finding.name, **{column: getattr(finding, column) for column in columns}}
+                for finding in self.findings
+            ]
         )
 
 
 def family(model: Model) -> str:
-    """Return the family that a model belongs to, as far as its name tells; else its provider."""
+    """Return the family of a model by its name, such as "gpt"; its provider if the name does not tell."""
     name = model.name.lower()
     return next((family for family, pattern in _FAMILIES.items() if re.search(pattern, name)), model.provider)
 
 
 def judges_of(spec: MetricSpec) -> list[tuple[str, Model | None]]:
-    """The scores of a metric that judges give, and who gives them; None is a jury."""
+    """Return the scores of a metric that judges give, each with its judge; None is a jury.
+
+    Empty for a metric without judges, or one that is not installed here.
+    """
     metric = metrics.create(spec) if spec.name in metrics.known() else None
     if isinstance(metric, Judging):
         return [(info.name, metric.given) for info in metric.infos]
@@ -119,93 +128,92 @@ def of_scores(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Passport:
-    """Examine a judge that gives scores.
+    """Measure the reliability of a judge that gives scores.
 
     Args:
-        title: of the score.
-        judge: who judges; None for a jury.
-        values: (models, n) its scores; NaN where there is none.
+        title: the score and the judge's label.
+        judge: the judge; None for a jury.
+        values: (models, n) the judge's scores; NaN for none.
         lengths: (models, n) characters of the predictions.
-        models: those that were judged.
+        models: the models that were judged.
         retest: (pairs, 2) first and second score of the same predictions.
-        human: (models, n) scores by people, on any scale; NaN where there is none.
-        confidence, seed: of the intervals.
+        human: (models, n) human scores, on any scale; NaN for none.
+        confidence: level of the intervals, in (0, 1).
+        seed: of the bootstrap.
     """
     options = {"confidence": confidence, "seed": seed}
+    rows = np.arange(values.shape[1])
     findings = []
     if len(retest):
         pairs = np.asarray(retest, dtype=np.float64).T
-        findings.append(_self_agreement(pairs, options))
-    findings.append(_length_of_scores(values, lengths, options))
+        agreement = bootstrapped(statistics.krippendorff_alpha, pairs, None, options)
+        if np.isnan(agreement.estimate) and pairs.size and (pairs[0] == pairs[1]).all():
+            # If every score is the same number, α is 0/0: by chance alone the judge would agree, too.
+            agreement = Interval(1.0, 1.0, 1.0)
+        meaning = "Krippendorff's α of two verdicts on the same prediction; 1 is always the same, 0 is chance"
+        findings.append(Finding.of("agreement with itself", agreement, 1.0, pairs.shape[1], meaning))
+    findings.append(_length_bias(values, lengths, options))
     if judge is not None and len(models) > 1:
-        findings += _own_family_of_scores(judge, values, models, options)
+        is_own = np.array([family(model) == family(judge) for model in models])
+        if is_own.any() and not is_own.all():
+            # NaN, and so left out, if the judge gave one of an example's answers no score.
+            gaps = values[is_own].mean(axis=0) - values[~is_own].mean(axis=0)
+            gaps = gaps[~np.isnan(gaps)]
+            # Not bounded by the gaps' own range: that they are all equal does not prove that all others would be.
+            unbounded = (-np.inf, np.inf)
+            gap = statistics.bootstrap_interval(gaps, bounds=unbounded, **options)  # type: ignore[arg-type]
+            meaning = f"score of {family(judge)} models above the others', on the same examples; they may deserve it"
+            findings.append(Finding.of("own family", gap, 0.0, len(gaps), meaning))
     if human is not None:
-        findings += _human_scores(values, human, options)
+        # One column per answer; the answers to one example are resampled together.
+        ratings = np.stack([values.ravel(), human.ravel()])
+        findings += human_agreement(ratings, np.tile(rows, len(values)), "interval", options)
     return Passport(title, tuple(findings), values.size, int(np.isnan(values).sum()))
 
 
-def _self_agreement(pairs: FloatArray, options: Mapping[str, float]) -> Finding:
-    found = bootstrapped(statistics.krippendorff_alpha, pairs, None, options)
-    if np.isnan(found.estimate) and pairs.size and (pairs[0] == pairs[1]).all():
-        found = Interval(1.0, 1.0, 1.0)  # always the same score: alpha has nothing to compare with
-    return Finding.of(
-        "agreement with itself", found, 1.0, pairs.shape[1],
-        "Krippendorff's α of two verdicts on the same prediction; 1 is always the same, 0 is chance",
-    )  # fmt: skip
+def _length_bias(values: FloatArray, lengths: FloatArray, options: Mapping[str, float]) -> Finding:
+    """The correlation of scores with lengths.
 
-
-def _length_of_scores(values: FloatArray, lengths: FloatArray, options: Mapping[str, float]) -> Finding:
+    With several models it is that of the differences on the same example, since longer inputs may have longer answers
+    and other scores whatever the judge. Resampled by example, because its pairs of models are not independent.
+    """
     models, n = values.shape
     rows = np.arange(n)
     if models > 1:
         pairs = [(i, j) for i in range(models) for j in range(i)]
         ratings = np.concatenate([np.stack([values[i] - values[j], lengths[i] - lengths[j]]) for i, j in pairs], axis=1)
-        groups, what = np.tile(rows, len(pairs)), "differences in score and in length, on the same example"
+        groups, subject = np.tile(rows, len(pairs)), "differences in score and in length, on the same example"
     else:
-        ratings, groups, what = np.stack([values[0], lengths[0]]), rows, "score and length, over the examples"
-    known = ~np.isnan(ratings).any(axis=0)
-    found = bootstrapped(lambda pair: statistics.kendall_tau(*pair), ratings[:, known], groups[known], options)
-    return Finding.of(
-        "length", found, 0.0, int(known.sum()),
-        f"Kendall's τ of {what}; above 0 longer answers score higher, which they may deserve",
-    )  # fmt: skip
-
-
-def _own_family_of_scores(
-    judge: Model, values: FloatArray, models: Sequence[Model], options: Mapping[str, float]
-) -> list[Finding]:
-    own = np.array([family(model) == family(judge) for model in models])
-    if not own.any() or own.all():
-        return []
-    with np.errstate(invalid="ignore"):
-        gaps = values[own].mean(axis=0) - values[~own].mean(axis=0)
-    gaps = gaps[~np.isnan(gaps)]
-    unbounded = (-np.inf, np.inf)
-    found = statistics.bootstrap_interval(gaps, bounds=unbounded, **options)  # type: ignore[arg-type]
-    meaning = f"score of {family(judge)} models above the others', on the same examples; they may deserve it"
-    return [Finding.of("own family", found, 0.0, len(gaps), meaning)]
-
-
-def _human_scores(values: FloatArray, human: FloatArray, options: Mapping[str, float]) -> list[Finding]:
-    ratings = np.stack([values.ravel(), human.ravel()])
-    groups = np.tile(np.arange(values.shape[1]), values.shape[0])
-    return human_agreement(ratings, groups, "interval", options)
+        ratings, groups, subject = np.stack([values[0], lengths[0]]), rows, "score and length, over the examples"
+    complete = ~np.isnan(ratings).any(axis=0)
+    tau = bootstrapped(lambda both: statistics.kendall_tau(*both), ratings[:, complete], groups[complete], options)
+    meaning = f"Kendall's τ of {subject}; above 0 longer answers score higher, which they may deserve"
+    return Finding.of("length", tau, 0.0, int(complete.sum()), meaning)
 
 
 def human_agreement(ratings: FloatArray, groups: np.ndarray, level: str, options: Mapping[str, float]) -> list[Finding]:
-    known = ~np.isnan(ratings).any(axis=0)
-    ratings, groups = ratings[:, known], groups[known]
+    """Return how well a judge agrees with people.
+
+    Args:
+        ratings: (2, n) the judge's verdicts and the human ones; NaN for none.
+        groups: (n,) the examples; verdicts on one example are resampled together.
+        level: level of measurement, as of :func:`lumigator_nb.statistics.krippendorff_alpha`.
+        options: `confidence` and `seed` of the bootstrap.
+    """
+    complete = ~np.isnan(ratings).any(axis=0)
+    ratings, groups, n = ratings[:, complete], groups[complete], int(complete.sum())
     alpha = bootstrapped(lambda both: statistics.krippendorff_alpha(both, level), ratings, groups, options)  # type: ignore[arg-type]
     tau = bootstrapped(lambda both: statistics.kendall_tau(*both), ratings, groups, options)
     return [
-        Finding.of("agreement with people (α)", alpha, 1.0, int(known.sum()), "Krippendorff's α with human labels"),
-        Finding.of("agreement with people (τ)", tau, 1.0, int(known.sum()), "Kendall's τ-b with human labels"),
+        Finding.of("agreement with people (α)", alpha, 1.0, n, "Krippendorff's α with human labels"),
+        Finding.of("agreement with people (τ)", tau, 1.0, n, "Kendall's τ-b with human labels"),
     ]
 
 
 def bootstrapped(
     statistic: statistics.Statistic, ratings: FloatArray, groups: np.ndarray | None, options: Mapping[str, float]
 ) -> Interval:
+    """Return the statistic of (raters, n) ratings with its interval; NaN with fewer than two columns."""
     if ratings.shape[1] < 2:
         return Interval(float("nan"), float("nan"), float("nan"))
     return statistics.bootstrap_agreement(statistic, ratings, groups=groups, **options)  # type: ignore[arg-type]
@@ -231,22 +239,22 @@ def _as_html(passport: Passport) -> str:
 
 
 def body(passport: Passport) -> Html:
-    """Return a passport as a part of something larger."""
+    """Return a passport as a part of a page."""
     rows = [
         [
-            tag("span", each.name, tag("span", each.meaning, class_="lm-sub")),
-            _value(each),
-            f"{each.ideal:g}",
-            f"{each.n:,}",
+            tag("span", finding.name, tag("span", finding.meaning, class_="lm-sub")),
+            _value(finding),
+            f"{finding.ideal:g}",
+            f"{finding.n:,}",
         ]
-        for each in passport.findings
+        for finding in passport.findings
     ]
-    found = table(["Measured", "Value [interval]", "Ideal", "n"], rows, numeric=(1, 2, 3))
-    return tag("div", tag("div", _title(passport), class_="lm-title"), found)
+    findings = table(["Measured", "Value [interval]", "Ideal", "n"], rows, numeric=(1, 2, 3))
+    return tag("div", tag("div", _title(passport), class_="lm-title"), findings)
 
 
 def _title(passport: Passport) -> str:
-    unread = f", {passport.unread:,} of {passport.asked:,} verdicts could not be had" if passport.unread else ""
+    unread = f", {passport.unread:,} of {passport.asked:,} verdicts are missing" if passport.unread else ""
     return f"Judge passport: {passport.judge}{unread}"
 
 
@@ -258,8 +266,11 @@ def _value(finding: Finding) -> str:
 
 
 def number(value: float, sign: str = "") -> str:
-    """Return two decimals with a true minus, and no minus before zero; `sign` "+" marks what is above zero."""
-    shown = f"{abs(value):.2f}"
-    if float(shown) == 0:
-        return shown
-    return f"{'−' if value < 0 else sign}{shown}"
+    """Return a number with two decimals, a typographic minus, and no minus before zero.
+
+    `sign` stands before a positive number, such as "+".
+    """
+    digits = f"{abs(value):.2f}"
+    if float(digits) == 0:
+        return digits
+    return f"{'−' if value < 0 else sign}{digits}"

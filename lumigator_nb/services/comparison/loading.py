@@ -1,4 +1,4 @@
-"""Collects what workflows left in the store, for a comparison."""
+"""Load the results of an experiment's workflows from the store into a comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.specs import MetricResult, Status, Step
+from lumigator_nb.specs import Status, Step
 from lumigator_nb.storage import results
 from lumigator_nb.storage.store import Store
 
@@ -25,14 +25,22 @@ def gather(
     labels: pd.DataFrame,
     **options: Any,
 ) -> Comparison:
-    """Collect what the succeeded workflows left in the store.
+    """Load the results of the workflows that succeeded.
 
     Args:
-        labels: ratings by people; see :class:`Comparison`.
+        store: the store with the workflows' results.
+        experiment: the experiment to compare.
+        dataset: the experiment's dataset.
+        examples: (rows, …) the dataset's columns, in its order.
+        workflows: all workflows of the experiment.
+        jobs: the records of their steps, inference and evaluation.
+        labels: human ratings; see :class:`Comparison`.
+        options: the keyword arguments of :class:`Comparison` about intervals.
 
     Raises:
         InvalidInputError: no workflow has succeeded yet.
     """
+    # A comparison of those that are ready is useful while others still run.
     done = [workflow for workflow in workflows if workflow.status is Status.SUCCEEDED]
     pending = [workflow for workflow in workflows if workflow.status is not Status.SUCCEEDED]
     if not done:
@@ -40,6 +48,14 @@ def gather(
         raise InvalidInputError(
             f"experiment {experiment.name!r} has nothing to compare yet: {states}", "ws.wait(experiment) first"
         )
+    evaluations = {
+        workflow.label: [
+            result
+            for spec in experiment.metrics
+            if (result := results.find_metric_result(store, workflow.id, spec)) is not None
+        ]
+        for workflow in done
+    }
     return Comparison(
         experiment,
         dataset,
@@ -48,13 +64,8 @@ def gather(
         [job for job in jobs if job.workflow_id in {workflow.id for workflow in done}],
         {workflow.label: results.read_step(store, workflow.id, Step.INFERENCE) for workflow in done},
         {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
-        evaluations={workflow.label: _metric_results(store, workflow, experiment) for workflow in done},
+        evaluations=evaluations,
         pending=pending,
         labels=labels,
         **options,
     )
-
-
-def _metric_results(store: Store, workflow: Workflow, experiment: Experiment) -> list[MetricResult]:
-    found = (results.find_metric_result(store, workflow.id, spec) for spec in experiment.metrics)
-    return [result for result in found if result is not None]

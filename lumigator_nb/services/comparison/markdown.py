@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from lumigator_nb.display import render
 from lumigator_nb.display.tables import escaped, to_markdown
 from lumigator_nb.display.text import count, moment
@@ -16,18 +14,17 @@ from lumigator_nb.specs import now
 @render.as_markdown.register
 def as_markdown(comparison: Comparison) -> str:
     """Return verdict, recommendation, scores, cost and notes as Markdown."""
-    return "\n".join(_lines(comparison))
-
-
-def _lines(comparison: Comparison) -> Iterator[str]:
     dataset = comparison.dataset
-    yield f"# {escaped(comparison.experiment.name)}\n"
     models, examples = count(len(comparison.models), "model"), count(dataset.n_examples, "example")
-    yield f"{models} on {escaped(dataset.name)} ({examples}), {moment(now())}\n"
-    yield f"**{escaped(comparison.verdict())}**\n"
-    if said := recommended(comparison):
-        yield escaped(said) + "\n"
+    lines = [
+        f"# {escaped(comparison.experiment.name)}\n",
+        f"{models} on {escaped(dataset.name)} ({examples}), {moment(now())}\n",
+        f"**{escaped(comparison.verdict())}**\n",
+    ]
+    if advice := recommended(comparison):
+        lines.append(escaped(advice) + "\n")
     scores = [tables.one_score(comparison, info) for info in tables.ordered_scores(comparison)]
     for table in filter(None, [*scores, tables.uncompared(comparison), tables.costs(comparison)]):
-        yield from to_markdown(table)
-    yield from (f"- {escaped(note)}" for note in notes(comparison))
+        lines += to_markdown(table)
+    lines += [f"- {escaped(note)}" for note in notes(comparison)]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a notebook and a report of a comparison share besides its tables: notes, charts, texts side by side."""
+"""Parts of several views of a comparison besides its tables: advice, notes, charts, texts side by side."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ from lumigator_nb.services.comparison.tables import NOT_TOLD_APART
 
 
 def recommended(comparison: Comparison) -> str:
-    """Return which model to take where the verdict has not said it: not the one that leads, or one that copies."""
+    """Return which model to take, unless the verdict says it already.
+
+    It does if the recommended model leads and does not mostly copy its input.
+    """
     if len(comparison.models) < 2 or not comparison.decides or comparison.n_scored < 2:
         return ""
-    found = comparison.recommend()
-    return "" if found.choice == comparison.best() and found.choice not in found.copying else advice(found)
+    recommendation = comparison.recommend()
+    choice = recommendation.choice
+    return "" if choice == comparison.best() and choice not in recommendation.copying else advice(recommendation)
 
 
 def legend(comparison: Comparison) -> str:
-    """Return what the marks of the table mean."""
+    """Return the key to the marks in the table of scores."""
     certainty = percent(comparison.confidence)
     parts = [f"[ ] {certainty} interval"]
     if len(comparison.models) > 1:
@@ -40,144 +44,122 @@ def legend(comparison: Comparison) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return what a reader must know besides the figures: what is left out, what failed, and how little there is."""
+    """Return what a reader has to know besides the figures: what is missing, what failed, and how little data it is."""
     costs = comparison.costs()
-    return [
-        *_generated(comparison),
-        *_pending(comparison),
-        *not_computed(comparison.not_computed, list(comparison.uncompared), comparison.models),
-        *unanswered(costs),
-        *(f"{note}." for note in comparison.metric_notes),
-        *_unscored(comparison),
-        *_left_out(comparison),
-        *remarks(costs),
-        *_copying(comparison),
-        *_few_examples(comparison),
-        *_near_constant(comparison),
-        *_skewed(comparison),
-    ]
-
-
-def _generated(comparison: Comparison) -> list[str]:
-    author = comparison.dataset.author
-    if not author:
-        return []
-    own = " It is itself among the models compared." if author in comparison.models else ""
-    return [
-        f"The ground truth was written by {author}, which favours models that write alike.{own} "
-        "ws.audit(experiment, another_model) says whether the winner changes with another author."
-    ]
-
-
-def _pending(comparison: Comparison) -> list[str]:
-    states = [
+    lines = []
+    if author := comparison.dataset.author:
+        own = " It is itself among the models compared." if author in comparison.models else ""
+        lines.append(
+            f"The ground truth was written by {author}, which favours models that write in a similar way.{own} "
+            "ws.audit(experiment, another_model) shows whether the winner changes with another author."
+        )
+    if states := [
         f"{workflow.label} ({workflow.status}{': ' + first_line(workflow.error) if workflow.error else ''})"
         for workflow in comparison.pending
+    ]:
+        lines.append(f"Not compared: {', '.join(states)}.")
+    lines += not_computed(comparison.not_computed, list(comparison.uncompared), comparison.models)
+    lines += unanswered(costs)
+    lines += [f"{note}." for note in comparison.metric_notes]
+    lines += _unscored(comparison)
+    lines += _partial_scores(comparison)
+    lines += remarks(costs)
+    lines += [
+        f"{copied:,} of {count(checked, 'answer')} of {model} mostly copy the input: {percent(COVERAGE)} or more of "
+        "their words occur in it, and they are about as long."
+        for model, (copied, checked) in comparison.copied.items()
+        if 2 * copied > checked
     ]
-    return [f"Not compared: {', '.join(states)}."] if states else []
+    return lines + _doubtful_intervals(comparison)
 
 
 def _unscored(comparison: Comparison) -> list[str]:
-    """Why examples with an answer have no score, by score; those without an answer are named elsewhere."""
-    found: dict[str, Counter[str]] = {}
+    """Why examples with an answer have no score; `unanswered` names those without an answer."""
+    reasons_of: dict[str, Counter[str]] = {}
     for job in comparison.jobs:
-        for score, reasons in job.details.get("unscored", {}).items():
-            known = {why: n for why, n in reasons.items() if why != NO_PREDICTION}
-            found.setdefault(score, Counter()).update(known)
-    by_reasons: dict[str, list[str]] = {}
-    for score, reasons in found.items():
-        said = "; ".join(f"{why} ({n:,})" for why, n in reasons.most_common(3))
-        if said:
-            by_reasons.setdefault(said, []).append(score)
-    return [f"Not scored by {joined(scores)}: {said}." for said, scores in by_reasons.items()]
+        for score, counts in job.details.get("unscored", {}).items():
+            answered = {reason: n for reason, n in counts.items() if reason != NO_PREDICTION}
+            reasons_of.setdefault(score, Counter()).update(answered)
+    # Scores of one metric fail for the same reasons, so that one line can name them all.
+    scores_with: dict[str, list[str]] = {}
+    for score, reasons in reasons_of.items():
+        text = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
+        if text:
+            scores_with.setdefault(text, []).append(score)
+    return [f"Not scored by {joined(scores)}: {text}." for text, scores in scores_with.items()]
 
 
-def _left_out(comparison: Comparison) -> list[str]:
+def _partial_scores(comparison: Comparison) -> list[str]:
+    """Which scores not all examples have from every model, by the number of examples."""
     total = comparison.dataset.n_examples
-    names: dict[int, list[str]] = {}
+    scores_on: dict[int, list[str]] = {}
     for score, n in comparison.summary().groupby("score", sort=False)["n"].first().items():
         if n != total:
-            names.setdefault(int(n), []).append(str(score))
+            scores_on.setdefault(int(n), []).append(str(score))
     which = "those for which every model has a value"
-    return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {which}." for n, scores in names.items()]
+    return [f"{joined(scores)}: on {n:,} of {count(total, 'example')}, {which}." for n, scores in scores_on.items()]
 
 
-def _copying(comparison: Comparison) -> list[str]:
-    return [
-        f"{some:,} of {count(of, 'answer')} of {model} mostly copy the input: {percent(COVERAGE)} or more of their "
-        "words stand in it, and they are about as long."
-        for model, (some, of) in comparison.copied.items()
-        if 2 * some > of
-    ]
-
-
-def _few_examples(comparison: Comparison) -> list[str]:
+def _doubtful_intervals(comparison: Comparison) -> list[str]:
+    """Why intervals may be too narrow: few examples, hardly any spread, or skewed differences."""
     n = int(comparison.summary()["n"].max())
-    if n >= FEW_EXAMPLES:
-        return []
-    return [f"With {count(n, 'example')} the intervals are rough: those of a bootstrap are too narrow for so few."]
-
-
-def _near_constant(comparison: Comparison) -> list[str]:
-    n = comparison.n_scored
-    models = [f"{label} ({alike:,} of {n:,})" for label, alike in comparison.near_constant.items()]
-    if not models:
-        return []
-    return [
-        f"On {comparison.main_score} nearly all examples score the same for {joined(models)}: so few others hardly "
-        "show how far scores spread, and the intervals may be too narrow."
-    ]
-
-
-def _skewed(comparison: Comparison) -> list[str]:
-    needed = comparison.needed_for_skewness
-    if not needed or int(comparison.summary()["n"].max()) < FEW_EXAMPLES:
-        return []
-    unit = f"values of {comparison.groups}" if comparison.groups else "examples"
-    said = joined([f"{score} takes some {number:,} {unit}" for score, number in needed.items()])
-    return [
-        "A few examples decide most of the differences to the best model, so that intervals may be too narrow and "
-        f"p-values too small: {said} (25 times the squared skewness, Cochran's rule)."
-    ]
+    lines = []
+    if n < FEW_EXAMPLES:
+        lines.append(
+            f"With {count(n, 'example')} the intervals are rough: a bootstrap's are too narrow for so few examples."
+        )
+    if comparison.near_constant:
+        models = [
+            f"{label} ({alike:,} of {comparison.n_scored:,})" for label, alike in comparison.near_constant.items()
+        ]
+        lines.append(
+            f"On {comparison.main_score} nearly all examples score the same for {joined(models)}: the few others "
+            "hardly show the spread of the scores, and the intervals may be too narrow."
+        )
+    # With very few examples the first note says enough.
+    if comparison.needed_for_skewness and n >= FEW_EXAMPLES:
+        unit = f"values of {comparison.groups}" if comparison.groups else "examples"
+        needed = joined(
+            [f"{score} needs about {number:,} {unit}" for score, number in comparison.needed_for_skewness.items()]
+        )
+        lines.append(
+            "A few examples decide most of the differences to the best model, so that intervals may be too narrow and "
+            f"p-values too small: {needed} (25 times the squared skewness, Cochran's rule)."
+        )
+    return lines
 
 
 def chart(comparison: Comparison, info: ScoreInfo) -> Html:
     """Return the interval chart of one score as markup."""
+    # Imported here because matplotlib takes a second to import.
     from lumigator_nb.display.charts import interval_chart, svg
 
-    found = standings(comparison.summary(), info)
-    return svg(interval_chart(found, info, comparison.confidence))
+    return svg(interval_chart(standings(comparison.summary(), info), info, comparison.confidence))
 
 
 def side_by_side(texts: pd.DataFrame, limit: int | None = None) -> Html:
     """Return the texts of :meth:`Comparison.examples`, one block per example.
 
     Args:
-        texts: one row per example, one column per text; missing cells say so.
-        limit: characters of each text.
+        texts: one row per example, one column per text; a missing text is shown as "none".
+        limit: characters of each text; None shows all.
     """
-    return join(_example(row, dict(texts.loc[row].items()), limit) for row in texts.index)
+    headings = {"example": escape("Example"), "ground_truth": escape("Ground truth")}
+    blocks = []
+    for row in texts.index:
+        columns = [
+            tag("div", tag("h3", headings.get(str(column), name(str(column)))), _text(text, limit))
+            for column, text in texts.loc[row].items()
+        ]
+        title = tag("div", f"Row {row}", class_="lm-note")
+        blocks.append(tag("div", title, tag("div", *columns, class_="lm-columns"), class_="lm-example"))
+    return join(blocks)
 
 
-def _example(row: object, texts: dict[object, object], limit: int | None) -> Html:
-    columns = [tag("div", tag("h3", _heading(column)), _text(text, limit)) for column, text in texts.items()]
-    return tag(
-        "div",
-        tag("div", f"Row {row}", class_="lm-note"),
-        tag("div", *columns, class_="lm-columns"),
-        class_="lm-example",
-    )
-
-
-def _heading(column: object) -> Html:
-    return {"example": escape("Example"), "ground_truth": escape("Ground truth")}.get(str(column), name(str(column)))
-
-
-def _text(text: object, limit: int | None) -> Html:
-    if text is None or (isinstance(text, float) and math.isnan(text)):
+def _text(value: object, limit: int | None) -> Html:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return tag("div", "none", class_="lm-soft")
-    shown = str(text)
-    cut = (
-        shown if limit is None or len(shown) <= limit else f"{shown[:limit]}… ({len(shown) - limit:,} characters more)"
-    )
-    return tag("div", cut, class_="lm-text")
+    text = str(value)
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}… ({len(text) - limit:,} characters more)"
+    return tag("div", text, class_="lm-text")

@@ -1,4 +1,4 @@
-"""Which model to take, in words that somebody who pays for it can read."""
+"""Recommendation of a model, in words that a decision maker can read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from lumigator_nb.metrics import ScoreInfo
 By = Literal["dollars", "seconds"]
 COLUMNS: dict[By, str] = {"dollars": "dollars_per_1000", "seconds": "seconds_p50"}
 _HEADERS = ["Model", "Score", "Possible ranks", "Worse than the best by at most", "Per 1,000 answers", "Latency"]
-_NAMED = 3
+# Models that a sentence names; it counts the others.
+_MOST_NAMED = 3
 _SAVED: dict[str, tuple[str, Callable[[float], str], str]] = {
     "dollars": ("dollars_per_1000", dollars, "per 1,000 answers"),
     "seconds": ("seconds_p50", seconds, "per answer"),
@@ -30,22 +31,22 @@ _SAVED: dict[str, tuple[str, Callable[[float], str], str]] = {
 
 @dataclass(frozen=True, repr=False)
 class Recommendation(Rendered):
-    """Which model to take. Baselines are references: the model is held against them, and none of them is recommended.
+    """Which model to take. The model is compared with the baselines, but a baseline is never recommended.
 
     Attributes:
-        info: of the score that decides.
-        best: the model with the best overall score; of the baselines, where there is no model.
-        best_set: the models that no other is shown to be better than, the best included.
-        choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best where
-            there is none, or where nothing is known about what is saved. None where there are only baselines.
-        by: what is saved; None where nothing is known about it.
-        margin: in units of the score.
-        confidence: of these statements.
-        saved: share of what the best takes that the choice saves; None where they are the same.
-        n: examples.
-        others: what is shown of each other model against the best.
-        baselines: what is shown of the choice against each baseline.
-        copying: models that mostly copy the input, in more than half of their answers.
+        info: the score that decides.
+        best: the model with the best overall score; the best baseline if there are only baselines.
+        best_set: the models that no other model is shown to be better than, the best included.
+        choice: the cheapest model that is shown not to be worse than the best by more than `margin`; the best if there
+            is none, or if its price is unknown. None if there are only baselines.
+        by: what the choice saves, dollars or seconds; None if neither is known.
+        margin: largest difference that counts as not worse, in units of the score.
+        confidence: level of these statements, in (0, 1).
+        saved: share of the best model's price or latency that the choice saves; None if they are the same model.
+        n: number of examples.
+        others: what is shown about each other model compared with the best.
+        baselines: what is shown about the choice compared with each baseline.
+        copying: models of which more than half of the answers mostly copy their input.
         table: one row per model, baselines last: `model`, `overall`, `rank_low`, `rank_high`, `worse_by_at_most` (than
             the best model), `not_worse`, `dollars_per_1000`, `seconds_p50`, `baseline`.
     """
@@ -66,135 +67,137 @@ class Recommendation(Rendered):
 
 
 @render.as_text.register
-def sentence(found: Recommendation) -> str:
-    """Return the recommendation in a few sentences."""
-    return " ".join([advice(found), *_alternatives(found)])
-
-
-def advice(found: Recommendation) -> str:
-    """Return which model to take and why, how it does against baselines, and whether it copies its input."""
-    show, rows = Figures(found.info, []), _by_model(found)
-    reached = f"the {'highest' if found.info.higher_is_better else 'lowest'} {found.info.name}"
-    value = show.number(rows[found.best]["overall"])
-    if found.choice is None:
-        return (
-            f"There is no model to recommend: baselines are references, to hold models against. Of these, {found.best} "
-            f"has {reached}, {value}."
-        )
-    of = " of the models" if found.baselines else ""
-    if not found.others:
-        besides = " besides the baselines" if found.baselines else ""
-        said = f"{found.choice} is the only model{besides}: its {found.info.name} is {value}."
-    elif found.choice == found.best:
-        said = f"Take {found.best}: it has {reached}{of}, {value}{_unrivalled(found)}."
+def sentence(recommendation: Recommendation) -> str:
+    """Return the recommendation in a few sentences: the advice, and how sure the order of the models is."""
+    best, best_set = recommendation.best, recommendation.best_set
+    certainty = f"at {percent(recommendation.confidence)} confidence"
+    if recommendation.choice is None or not recommendation.others:
+        return advice(recommendation)
+    rivals = [model for model in best_set if model != best]
+    if rivals:
+        n_unnamed = len(rivals) - _MOST_NAMED
+        named = [*rivals[:_MOST_NAMED], *([count(n_unnamed, "other")] if n_unnamed > 0 else [])]
+        order = f"{joined(named)} cannot be told apart from {best} with {count(recommendation.n, 'example')}."
+    elif all(contrast.clear for contrast in recommendation.others):
+        order = f"{best} is better than every other model {certainty}."
     else:
-        said = f"{_cheaper(found, show)}; {found.best} has {reached}{of}, {value}."
-    return " ".join([said, *_against_baselines(found, show), *_copying(found)])
+        # The best model need not be the one that is shown to be better: some third model may be.
+        order = f"For every other model, some model is shown to be better {certainty}."
+    return f"{advice(recommendation)} {order}"
 
 
-def _cheaper(found: Recommendation, show: Figures) -> str:
-    rows = _by_model(found)
-    best, choice = rows[found.best], rows[str(found.choice)]
-    column, written, unit = _SAVED[found.by or "dollars"]
-    price = f"{written(choice[column])} instead of {written(best[column])} {unit}"
-    less = "less" if found.by == "dollars" else "less time"
-    behind = show.at_most(max(0.0, choice["worse_by_at_most"]))
+def advice(recommendation: Recommendation) -> str:
+    """Return which model to take and why, how it compares with baselines, and whether it copies its input."""
+    info, best, choice = recommendation.info, recommendation.best, recommendation.choice
+    show, rows = Figures(info, []), _by_model(recommendation)
+    extreme = f"the {'highest' if info.higher_is_better else 'lowest'} {info.name}"
+    value = show.number(rows[best]["overall"])
+    if choice is None:
+        return (
+            f"There is no model to recommend: baselines only serve for comparison. Of these, {best} "
+            f"has {extreme}, {value}."
+        )
+    among = " of the models" if recommendation.baselines else ""
+    if not recommendation.others:
+        besides = " besides the baselines" if recommendation.baselines else ""
+        sentences = [f"{choice} is the only model{besides}: its {info.name} is {value}."]
+    elif choice == best:
+        sentences = [f"Take {best}: it has {extreme}{among}, {value}{_no_cheaper_model(recommendation)}."]
+    else:
+        sentences = [f"{_cheaper_choice(recommendation, choice)}; {best} has {extreme}{among}, {value}."]
+    if against := _against_baselines(recommendation, show):
+        sentences.append(against)
+    copying = [model for model in dict.fromkeys((choice, best)) if model in recommendation.copying]
+    return " ".join([*sentences, *(f"Most answers of {model} copy their input." for model in copying)])
+
+
+def _cheaper_choice(recommendation: Recommendation, choice: str) -> str:
+    """Why to take a model that is not the best: what it saves, and how much worse it is at most."""
+    info, show, rows = recommendation.info, Figures(recommendation.info, []), _by_model(recommendation)
+    column, formatted, unit = _SAVED[recommendation.by or "dollars"]
+    price = f"{formatted(rows[choice][column])} instead of {formatted(rows[recommendation.best][column])} {unit}"
+    less = "less" if recommendation.by == "dollars" else "less time"
+    behind = show.at_most(max(0.0, rows[choice]["worse_by_at_most"]))
+    confidence, overall = percent(recommendation.confidence), show.number(rows[choice]["overall"])
     return (
-        f"Take {found.choice}: it takes {found.saved or 0:.0%} {less} than {found.best} ({price}), and with "
-        f"{percent(found.confidence)} confidence its {found.info.name} ({show.number(choice['overall'])}) is at most "
-        f"{behind} worse than that of any other model"
+        f"Take {choice}: it takes {recommendation.saved or 0:.0%} {less} than {recommendation.best} ({price}), and "
+        f"with {confidence} confidence its {info.name} ({overall}) is at most {behind} worse than that of any other "
+        "model"
     )
 
 
-def _unrivalled(found: Recommendation) -> str:
-    if found.by is None:
+def _no_cheaper_model(recommendation: Recommendation) -> str:
+    """That no cheaper model is shown to be good enough; empty if no model is known to be cheaper than the best."""
+    if recommendation.by is None:
         return ""
-    column, models = _SAVED[found.by][0], found.table[~found.table["baseline"]]
-    # Whether another is cheaper than a model without a price is not known.
-    if not (models[column] < _by_model(found)[found.best][column]).any():
+    column, models = _SAVED[recommendation.by][0], recommendation.table[~recommendation.table["baseline"]]
+    # False for NaN: without both prices it is unknown whether another model is cheaper.
+    if not (models[column] < _by_model(recommendation)[recommendation.best][column]).any():
         return ""
-    cheaper = "cheaper" if found.by == "dollars" else "faster"
-    within = Figures(found.info, []).number(found.margin)
+    cheaper = "cheaper" if recommendation.by == "dollars" else "faster"
+    within = Figures(recommendation.info, []).number(recommendation.margin)
     return f", and no {cheaper} model is shown to be within {within} of the best"
 
 
-def _against_baselines(found: Recommendation, show: Figures) -> list[str]:
-    """Whether the choice beats each baseline, the most telling first: those that beat it."""
+def _against_baselines(recommendation: Recommendation, show: Figures) -> str:
+    """Whether the choice beats each baseline; first the baselines that beat it. Empty without baselines."""
     worse: list[str] = []
     unclear: list[str] = []
     better: list[str] = []
-    same = [each.other for each in found.baselines if each.same]
-    for each in found.baselines:
-        gain = each.difference if found.info.higher_is_better else -each.difference
-        if each.same:
-            continue
-        if not each.clear:
-            difference = f"{show.signed(each.difference)} {show.interval(each.low, each.high)}".rstrip()
-            p = f", {p_value(each.p_adjusted)}" if p_value(each.p_adjusted) else ""
-            unclear.append(f"{each.other} (difference {difference}{p})")
+    same: list[str] = []
+    for contrast in recommendation.baselines:
+        gain = contrast.difference if recommendation.info.higher_is_better else -contrast.difference
+        if contrast.same:
+            same.append(contrast.other)
+        elif not contrast.clear:
+            difference = f"{show.signed(contrast.difference)} {show.interval(contrast.low, contrast.high)}".rstrip()
+            p = f", {p_value(contrast.p_adjusted)}" if p_value(contrast.p_adjusted) else ""
+            unclear.append(f"{contrast.other} (difference {difference}{p})")
         else:
-            (better if gain > 0 else worse).append(f"{each.other} by {gap(each, show)}")
-    parts = [
+            (better if gain > 0 else worse).append(f"{contrast.other} by {gap(contrast, show)}")
+    clauses = [
         f"is worse than {joined(worse)}" if worse else "",
         f"is not shown to be better than {joined(unclear)}" if unclear else "",
         f"scores exactly like {joined(same)}" if same else "",
         f"is better than {joined(better)}" if better else "",
     ]
-    said = [part for part in parts if part]
-    return [f"Against baselines, {found.choice} {joined(said)}."] if said else []
+    clauses = [clause for clause in clauses if clause]
+    return f"Against baselines, {recommendation.choice} {joined(clauses)}." if clauses else ""
 
 
-def _copying(found: Recommendation) -> list[str]:
-    named = [model for model in dict.fromkeys((found.choice, found.best)) if model in found.copying]
-    return [f"Most answers of {model} copy their input." for model in named]
-
-
-def _alternatives(found: Recommendation) -> list[str]:
-    if found.choice is None or not found.others:
-        return []
-    others = [model for model in found.best_set if model != found.best]
-    if others:
-        named = [*others[:_NAMED], *([count(len(others) - _NAMED, "other")] if len(others) > _NAMED else [])]
-        return [f"{joined(named)} cannot be told apart from {found.best} with {count(found.n, 'example')}."]
-    certainty = f"at {percent(found.confidence)} confidence"
-    if all(each.clear for each in found.others):
-        return [f"{found.best} is better than every other model {certainty}."]
-    return [f"Of every other model it is shown that some model is better, {certainty}."]
-
-
-def _by_model(found: Recommendation) -> dict[str, Mapping[Any, Any]]:
-    return {row["model"]: row for row in found.table.to_dict("records")}
+def _by_model(recommendation: Recommendation) -> dict[str, Mapping[Any, Any]]:
+    return {row["model"]: row for row in recommendation.table.to_dict("records")}
 
 
 @render.as_html.register
-def _as_html(found: Recommendation) -> str:
-    """Return the recommendation and what it rests on, for a notebook."""
-    return fragment(*body(found))
+def _as_html(recommendation: Recommendation) -> str:
+    """Return the recommendation and the table behind it, for a notebook."""
+    return fragment(*body(recommendation))
 
 
-def body(found: Recommendation) -> list[Html]:
-    """Return the recommendation and what it rests on."""
-    show = Figures(found.info, [])
+def body(recommendation: Recommendation) -> list[Html]:
+    """Return the recommendation and the table behind it, as parts of a page."""
+    show = Figures(recommendation.info, [])
     rows: list[list[str | Cell]] = [
         [
-            Cell(row["model"], "baseline" if row["baseline"] else "", bold=row["model"] == found.choice),
+            Cell(row["model"], "baseline" if row["baseline"] else "", bold=row["model"] == recommendation.choice),
             show.number(row["overall"]),
             ranks(row["rank_low"], row["rank_high"]),
             show.at_most(row["worse_by_at_most"]) + (" ✓" if row["not_worse"] else ""),
-            _known(dollars, row["dollars_per_1000"]),
-            _known(seconds, row["seconds_p50"]),
+            _price(dollars, row["dollars_per_1000"]),
+            _price(seconds, row["seconds_p50"]),
         ]
-        for row in found.table.to_dict("records")
+        for row in recommendation.table.to_dict("records")
     ]
     note = (
-        f"✓ not worse than the best by more than {show.number(found.margin)}, whichever model that is "
-        f"({percent(found.confidence)} confidence, for all models at once)"
+        f"✓ not worse than the best by more than {show.number(recommendation.margin)}, whichever model that is "
+        f"({percent(recommendation.confidence)} confidence, for all models at once)"
     )
     return [
-        tag("div", sentence(found), class_="lm-verdict"),
+        tag("div", sentence(recommendation), class_="lm-verdict"),
         to_html(Table(_HEADERS, rows, note=note)),
     ]
 
 
-def _known(written: Any, value: float) -> str:
-    return MISSING if math.isnan(value) else str(written(value))
+def _price(formatted: Callable[[float], str], value: float) -> str:
+    return MISSING if math.isnan(value) else formatted(value)

@@ -1,9 +1,9 @@
-"""A comparison as one HTML file that needs no other, prints well, and says how to get the same figures again."""
+"""Report of a comparison: one self-contained HTML file for reading and printing, with a recipe to reproduce it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from lumigator_nb.database.record_views import (
     TALLIED,
@@ -24,22 +24,21 @@ from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.overview import chart, legend, notes, side_by_side
 from lumigator_nb.services.comparison.recommendation import body
-from lumigator_nb.specs import GenerationConfig, MetricSpec, Model, Step, Task, is_ground_truth, now
-
-if TYPE_CHECKING:
-    from lumigator_nb.database.records import Job, Workflow
+from lumigator_nb.specs import GenerationConfig, Model, Step, is_ground_truth, now
 
 REPORTED_EXAMPLES = 20
-# Below, slices would be of a dozen examples each and only confuse.
+# With fewer examples, a slice would have about a dozen and only confuse.
 _FEWEST_TO_SLICE = 40
-# Versions and costs stand elsewhere in the report.
-_NOT_WORTH_TELLING = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
+# Details of a step that the report shows elsewhere, or that tell a reader nothing.
+_HIDDEN_DETAILS = {"traceback", "shards_reused", "lumigator_nb", "python", "priced", "notes", *TALLIED}
 
 
 @render.as_page.register
 def report(comparison: Comparison) -> str:
     """Return the whole report as an HTML document."""
     main = tables.ordered_scores(comparison)[0]
+    examples = comparison.examples(REPORTED_EXAMPLES)
+    n_more = comparison.dataset.n_examples - len(examples)
     return page(
         comparison.experiment.name,
         tag("h1", comparison.experiment.name),
@@ -53,7 +52,7 @@ def report(comparison: Comparison) -> str:
         *_section(tables.uncompared(comparison)),
         tag("div", *(chart(comparison, info) for info in tables.ordered_scores(comparison)), class_="lm-plots"),
         *_section(tables.costs(comparison)),
-        *_trade(comparison, main),
+        *_cost_chart(comparison, main),
         *(_section(tables.slices(comparison)) if comparison.n_scored >= _FEWEST_TO_SLICE else []),
         *_section(tables.people(comparison)),
         tag("h2", "What was compared"),
@@ -63,8 +62,9 @@ def report(comparison: Comparison) -> str:
         tag("h2", "Metrics"),
         _metrics(comparison),
         tag("h2", "Examples side by side"),
-        *_examples(comparison),
-        tag("h2", "How to get the same figures"),
+        side_by_side(examples),
+        *([tag("div", f"{count(n_more, 'example')} more in the dataset.", class_="lm-note")] if n_more > 0 else []),
+        tag("h2", "How to reproduce these figures"),
         tag("pre", tag("code", recipe(comparison))),
         tag(
             "div",
@@ -75,7 +75,8 @@ def report(comparison: Comparison) -> str:
 
 
 def _decision(comparison: Comparison, info: ScoreInfo) -> list[Html]:
-    """Which model to take, and how sure that is; nothing where there is one model or one example."""
+    """Which model to take, and how sure that is; empty with one model or one example."""
+    # Imported here because matplotlib takes a second to import.
     from lumigator_nb.display.charts import svg
 
     if len(comparison.models) < 2 or info.higher_is_better is None or comparison.n_scored < 2:
@@ -89,8 +90,8 @@ def _decision(comparison: Comparison, info: ScoreInfo) -> list[Html]:
     ]
 
 
-def _trade(comparison: Comparison, info: ScoreInfo) -> list[Html]:
-    """The chart of quality against cost, or latency; nothing where neither is known of two models."""
+def _cost_chart(comparison: Comparison, info: ScoreInfo) -> list[Html]:
+    """The chart of quality against cost, or else latency; empty if neither is known for two models."""
     from lumigator_nb.display.charts import svg
     from lumigator_nb.services.comparison.decision_charts import pareto_chart
 
@@ -109,8 +110,13 @@ def _section(table: Table) -> list[Html]:
 
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:
     dataset, task = comparison.dataset, comparison.experiment.task
-    drawn = f"groups of {comparison.groups}" if comparison.groups else "examples"
-    bootstrap = f"{percent(comparison.confidence)}, bootstrap over {drawn} (BCa; differences by Student's t)"
+    unit = f"groups of {comparison.groups}" if comparison.groups else "examples"
+    bootstrap = f"{percent(comparison.confidence)}, bootstrap over {unit} (BCa; differences by Student's t)"
+    versions = []
+    for key, title in {"lumigator_nb": "lumigator_nb", "python": "Python"}.items():
+        # Workflows of one experiment may have run with different versions.
+        if values := _distinct(job.details.get(key) for job in comparison.jobs):
+            versions.append(f"{title} {' and '.join(values)}")
     return [
         ("Dataset", f"{dataset.name} ({dataset.filename}, {size(dataset.size_bytes)})"),
         ("SHA-256", dataset.content_hash),
@@ -123,14 +129,8 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
             f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}; Wilson's of shares",
         ),
         ("P-values", "paired t-tests, corrected for all pairs of models (Romano and Wolf, step-down)"),
-        ("Versions", _versions(comparison.jobs)),
+        ("Versions", ", ".join(versions) or MISSING),
     ]
-
-
-def _versions(jobs: Sequence[Job]) -> str:
-    names = {"lumigator_nb": "lumigator_nb", "python": "Python"}
-    used = {name: _distinct(job.details.get(key) for job in jobs) for key, name in names.items()}
-    return ", ".join(f"{name} {' and '.join(values)}" for name, values in used.items() if values) or MISSING
 
 
 def _distinct(values: Iterator[Any]) -> list[str]:
@@ -138,39 +138,28 @@ def _distinct(values: Iterator[Any]) -> list[str]:
 
 
 def _models(comparison: Comparison) -> Html:
-    rows = []
+    """The models with their settings and what inference took; below, warnings such as of an ignored parameter."""
+    inference = {job.workflow_id: job for job in comparison.jobs if job.step is Step.INFERENCE}
+    rows: list[list[object]] = []
+    warnings: list[Html] = []
     for workflow in comparison.workflows:
-        job = _job(comparison, workflow, Step.INFERENCE)
-        full = f"{workflow.model.provider}/{workflow.model.name}"
-        under = None if workflow.label == full else tag("span", name(full), class_="lm-sub")
-        title = tag("span", name(workflow.label), under)
-        rows.append(
-            [title, describe_model(workflow.model), _used(job), _took(job), f"{job.n_failed:,}" if job else MISSING]
-        )
-    found = table(["Model", "Settings", "Worked with", "Predicting", "Without answer"], rows, numeric=(3, 4))
-    return join([found, *(tag("div", note, class_="lm-note") for note in _noticed(comparison))])
-
-
-def _noticed(comparison: Comparison) -> Iterator[str]:
-    """What was noticed while models answered, such as a parameter that one does not take."""
-    for workflow in comparison.workflows:
-        job = _job(comparison, workflow, Step.INFERENCE)
-        yield from (f"{workflow.label}: {note}." for note in (job.details.get("notes") or () if job else ()))
-
-
-def _job(comparison: Comparison, workflow: Workflow, step: Step) -> Job | None:
-    return next((job for job in comparison.jobs if job.workflow_id == workflow.id and job.step is step), None)
-
-
-def _used(job: Job | None) -> str:
-    details = {name: value for name, value in (job.details if job else {}).items() if name not in _NOT_WORTH_TELLING}
-    return ", ".join(f"{name} {text}" for name, text in describe_details(details))
-
-
-def _took(job: Job | None) -> str:
-    if job is None or job.started_at is None or job.finished_at is None:
-        return MISSING
-    return duration((job.finished_at - job.started_at).total_seconds())
+        full_name = f"{workflow.model.provider}/{workflow.model.name}"
+        subtitle = None if workflow.label == full_name else tag("span", name(full_name), class_="lm-sub")
+        title = tag("span", name(workflow.label), subtitle)
+        job = inference.get(workflow.id)
+        if job is None:
+            rows.append([title, describe_model(workflow.model), "", MISSING, MISSING])
+            continue
+        details = {key: value for key, value in job.details.items() if key not in _HIDDEN_DETAILS}
+        used = ", ".join(f"{key} {text}" for key, text in describe_details(details))
+        took = MISSING
+        if job.started_at is not None and job.finished_at is not None:
+            took = duration((job.finished_at - job.started_at).total_seconds())
+        rows.append([title, describe_model(workflow.model), used, took, f"{job.n_failed:,}"])
+        notes_of_model = job.details.get("notes") or ()
+        warnings += [tag("div", f"{workflow.label}: {note}.", class_="lm-note") for note in notes_of_model]
+    headers = ["Model", "Settings", "Details", "Inference time", "Without answer"]
+    return join([table(headers, rows, numeric=(3, 4)), *warnings])
 
 
 def _metrics(comparison: Comparison) -> Html:
@@ -178,30 +167,35 @@ def _metrics(comparison: Comparison) -> Html:
     rows = []
     for metric in comparison.experiment.metrics:
         signatures = _distinct(job.details.get("signatures", {}).get(metric.title) for job in evaluations)
-        differing = " (models were scored with different signatures)" if len(signatures) > 1 else ""
-        rows.append([describe_metric(metric), (" and ".join(signatures) or MISSING) + differing])
+        warning = " (models were scored with different signatures)" if len(signatures) > 1 else ""
+        rows.append([describe_metric(metric), (" and ".join(signatures) or MISSING) + warning])
     scores = [[info.name, info.description] for info in comparison.scores]
     return join([table(["Metric", "Signature"], rows), table(["Score", "Meaning"], scores)])
 
 
-def _examples(comparison: Comparison) -> list[Html]:
-    texts = comparison.examples(REPORTED_EXAMPLES)
-    rest = comparison.dataset.n_examples - len(texts)
-    left = [tag("div", f"{count(rest, 'example')} more in the dataset.", class_="lm-note")] if rest > 0 else []
-    return [side_by_side(texts), *left]
-
-
 def recipe(comparison: Comparison) -> str:
-    """Return the Python lines that do the same comparison anew from the original file."""
+    """Return Python code that repeats the comparison from the original file."""
     dataset, experiment = comparison.dataset, comparison.experiment
     truths = [column for field, column in dataset.columns.items() if is_ground_truth(field)]
     upload: list[tuple[str, object]] = [("name", dataset.name), ("example", dataset.columns["example"])]
     upload += [("ground_truth", truths if len(truths) > 1 else truths[0])] if truths else []
-    metrics = ", ".join(_metric_code(metric) for metric in experiment.metrics)
+    metrics = []
+    for metric in experiment.metrics:
+        if metric.is_function:
+            metrics.append(metric.title)  # only its owner has the function's code
+        elif metric.options:
+            metrics.append(f"lm.MetricSpec(name={metric.name!r}, options={metric.options!r})")
+        else:
+            metrics.append(repr(metric.name))
+    task_fields = [
+        (key, value) for key, value in experiment.task if key in ("kind", "prompt") or value not in (None, ())
+    ]
+    shots = f"[{', '.join(f'lm.Shot(**{shot.model_dump()!r})' for shot in experiment.task.shots)}]"
+    task = ", ".join(f"{key}={shots if key == 'shots' else repr(value)}" for key, value in task_fields)
+    # Some providers run code that only the user has: their recipe has its own lines, with an ellipsis for that code.
     launched = [workflow.model for workflow in comparison.workflows if not recipe_of(workflow.model)]
     models = "".join(f"    {_model_code(model)},\n" for model in launched)
-    # Models that only their owner has; what is to be put in stands as an ellipsis.
-    yours = "".join(recipe_of(workflow.model) or "" for workflow in comparison.workflows)
+    own_code = "".join(recipe_of(workflow.model) or "" for workflow in comparison.workflows)
     bootstrap = settings(
         (name, getattr(comparison, name))
         for name in ("confidence", "n_resamples", "seed", "groups")
@@ -211,34 +205,21 @@ def recipe(comparison: Comparison) -> str:
         "import lumigator_nb as lm\n\n"
         "ws = lm.connect()\n"
         f"ds = ws.datasets.upload({dataset.filename!r}, {settings(upload)})\n"
-        f"task = {_task_code(experiment.task)}\n"
-        f"ex = ws.experiments.create({experiment.name!r}, dataset=ds, task=task, metrics=[{metrics}])\n"
+        f"task = lm.Task({task})\n"
+        f"ex = ws.experiments.create({experiment.name!r}, dataset=ds, task=task, metrics=[{', '.join(metrics)}])\n"
         f"ws.workflows.launch(ex, models=[\n{models}])\n"
-        f"{yours}"
+        f"{own_code}"
         "ws.wait(ex)\n"
         f"ws.compare(ex, {bootstrap})"
     )
 
 
-def _task_code(task: Task) -> str:
-    given = [(name, value) for name, value in task if name in ("kind", "prompt") or value not in (None, ())]
-    shots = f"[{', '.join(f'lm.Shot(**{shot.model_dump()!r})' for shot in task.shots)}]"
-    parts = [f"{name}={shots if name == 'shots' else repr(value)}" for name, value in given]
-    return f"lm.Task({', '.join(parts)})"
-
-
-def _metric_code(metric: MetricSpec) -> str:
-    if metric.is_function:
-        return metric.title  # what it does only its owner has
-    return f"lm.MetricSpec(name={metric.name!r}, options={metric.options!r})" if metric.options else repr(metric.name)
-
-
 def _model_code(model: Model) -> str:
-    name = f"{model.provider}/{model.name}"
+    full_name = f"{model.provider}/{model.name}"
     defaults = GenerationConfig()
-    given: list[tuple[str, object]] = [("label", model.label)] if model.label != name else []
-    given += [(key, value) for key, value in model.generation if value != getattr(defaults, key)]
-    given += [("base_url", without_secrets(model.base_url))] if model.base_url else []
-    given += [("repeat", model.repeat)] if model.repeat > 1 else []
-    given += [("options", shown_options(model))] if shown_options(model) else []
-    return f"lm.Model({name!r}, {settings(given)})" if given else repr(name)
+    arguments: list[tuple[str, object]] = [("label", model.label)] if model.label != full_name else []
+    arguments += [(key, value) for key, value in model.generation if value != getattr(defaults, key)]
+    arguments += [("base_url", without_secrets(model.base_url))] if model.base_url else []
+    arguments += [("repeat", model.repeat)] if model.repeat > 1 else []
+    arguments += [("options", shown_options(model))] if shown_options(model) else []
+    return f"lm.Model({full_name!r}, {settings(arguments)})" if arguments else repr(full_name)

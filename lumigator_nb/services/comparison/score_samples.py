@@ -1,4 +1,4 @@
-"""One score of all models, and what its resamples say: intervals, differences, ranks."""
+"""The samples of one score for all models, and what is estimated from them: intervals, differences, ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lumigator_nb.specs import MetricResult
 from lumigator_nb.statistics import Difference, Interval, RankSet
 from lumigator_nb.storage.results import REASON_SUFFIX, STATISTICS_SUFFIX
 
-# Scores of which fewer differ from the rest hardly show how far they spread.
+# If fewer examples than this differ from the most common score, the sample hardly shows its spread.
 FEW_THAT_DIFFER = 5
 
 
@@ -28,10 +28,10 @@ class Resampling:
     """How a comparison resamples.
 
     Attributes:
-        confidence: of all intervals.
-        n_resamples: of the bootstrap.
+        confidence: level of all intervals, in (0, 1).
+        n_resamples: number of bootstrap resamples.
         seed: the same seed gives the same numbers.
-        groups: (rows,) labels; examples of one group are drawn together. None draws each by itself.
+        groups: (rows,) labels; examples of one group are drawn together. None: each example is drawn independently.
     """
 
     confidence: float
@@ -42,12 +42,14 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Scored:
-    """One score of all models on the examples that every model has it for.
+    """One score of all models on the examples for which every model has it.
 
     Attributes:
+        info: name, direction and range of the score.
         rows: (n,) positions of those examples in the dataset.
         values: (models, n) per-example scores.
         statistics: (models, n, k) sufficient statistics.
+        resampling: how to resample them.
     """
 
     info: ScoreInfo
@@ -58,22 +60,22 @@ class Scored:
 
     @property
     def n(self) -> int:
-        """Examples."""
+        """The number of examples."""
         return len(self.rows)
 
     @property
     def decides(self) -> bool:
-        """Whether a value of it is better than another."""
+        """Whether one value of the score can be better than another."""
         return self.info.higher_is_better is not None
 
     @cached_property
     def groups(self) -> np.ndarray | None:
-        """(n,) labels of the examples, where they come in groups."""
+        """(n,) group labels of the examples; None without groups."""
         return None if self.resampling.groups is None else self.resampling.groups[self.rows]
 
     @cached_property
     def n_units(self) -> int:
-        """What is drawn: examples, or groups of them."""
+        """The number of independent units: examples, or groups of them."""
         return self.n if self.groups is None else len(np.unique(self.groups))
 
     @cached_property
@@ -83,18 +85,19 @@ class Scored:
 
     @cached_property
     def upward(self) -> FloatArray:
-        """(models,) overall scores of which more is better; -inf for a model that has none."""
+        """(models,) overall scores with the sign that makes more better; -inf for a model without one."""
+        # -inf ranks a model without a score last.
         upward = self.overall if self.info.higher_is_better else -self.overall
         return np.where(np.isnan(upward), -np.inf, upward)
 
     @cached_property
     def contributions(self) -> FloatArray:
-        """(models, n) what each example contributes to the overall score; for a mean, its own score."""
+        """(models, n) pseudo-values: each example's contribution to the overall score; for a mean, its own score."""
         return statistics.pseudo_values(self.statistics, self.info.aggregate)
 
     @cached_property
     def replicates(self) -> FloatArray:
-        """(models, resamples) overall scores on resampled examples, the same ones for all models."""
+        """(models, resamples) overall scores on resampled examples; all models share the resamples."""
         return statistics.resampled_scores(
             self.statistics,
             self.info.aggregate,
@@ -105,7 +108,7 @@ class Scored:
 
     @cached_property
     def best(self) -> int | None:
-        """The index of the model with the best overall score; None where none is better."""
+        """The index of the model with the best overall score; None for a score without better or worse."""
         if not self.decides:
             return None
         return int(np.argmax(self.upward))
@@ -113,27 +116,38 @@ class Scored:
     @cached_property
     def intervals(self) -> list[Interval]:
         """The overall score of each model with its interval."""
-        # Functions of users seldom state their range.
-        stated = any(map(np.isfinite, self.info.range))
+        # User-defined metrics seldom state a range. Infinite bounds would say that equal scores may lie anywhere.
+        has_range = any(map(np.isfinite, self.info.range))
         return statistics.intervals(
             self.overall,
             self.replicates,
             self.contributions,
             groups=self.groups,
             confidence=self.resampling.confidence,
-            bounds=self.info.range if stated else None,
+            bounds=self.info.range if has_range else None,
         )
 
     @cached_property
     def alike(self) -> list[int | None]:
-        """Per model how many examples score the same, where all but a few do; None elsewhere, and for shares.
+        """Per model, how many examples have the most common value, if fewer than `FEW_THAT_DIFFER` have another.
 
-        So few differ that they hardly show how far scores spread, and the interval is likely to be too narrow.
+        With so few others the sample hardly shows its spread, and the interval is likely to be too narrow. None for
+        the other models, and for shares (0 or 1 per example), whose interval is Wilson's.
         """
-        return [_most_alike(own, self.info.range) for own in self.contributions]
+        counts: list[int | None] = []
+        for values in self.contributions:
+            # Pseudo-values of equal examples differ by rounding errors.
+            tolerance = 1e-9 * np.abs(values).max(initial=0.0)
+            multiplicities = np.unique(np.round(values / tolerance) if tolerance > 0 else values, return_counts=True)[1]
+            most_common = int(multiplicities.max())
+            is_share = len(multiplicities) <= 2 and np.isin(np.round(values, 9), (0.0, 1.0, *self.info.range)).all()
+            has_few_others = len(values) - most_common < FEW_THAT_DIFFER <= len(values) / 2
+            counts.append(most_common if has_few_others and not is_share else None)
+        return counts
 
     def difference(self, index: int, other: int) -> Difference:
-        """Return by how much the overall score of one model exceeds that of another."""
+        """Return the overall score of the first model minus that of the second, with interval and p-value."""
+        # All models share the resamples, so that the difference of two replicates is a replicate of the difference.
         return statistics.difference(
             self.overall[index] - self.overall[other],
             self.replicates[index] - self.replicates[other],
@@ -144,20 +158,20 @@ class Scored:
 
     @cached_property
     def needed_for_skewness(self) -> int:
-        """How many examples, or groups, the skewness of the differences to the leading model asks for."""
+        """How many examples, or groups, the skewness of the differences to the leading model requires."""
         if self.best is None or self.n_units < 2:
             return 0
-        apart = self.contributions - self.contributions[self.best]
-        return max(statistics.examples_for_skewness(one, groups=self.groups) for one in apart)
+        differences = self.contributions - self.contributions[self.best]
+        return max(statistics.examples_for_skewness(values, groups=self.groups) for values in differences)
 
     @cached_property
     def p_adjusted(self) -> FloatArray:
-        """(models, models) p-values of the differences, corrected for all pairs."""
+        """(models, models) p-values of the differences, corrected for all pairs of models."""
         return statistics.pairwise_p_values(self.overall, self.replicates, n=self.n_units)
 
     @cached_property
     def ranks(self) -> tuple[RankSet, ...]:
-        """Which ranks are possible for each model."""
+        """The possible ranks of each model, simultaneously for all."""
         return statistics.rank_sets(
             self.overall,
             self.replicates,
@@ -168,26 +182,17 @@ class Scored:
 
     @cached_property
     def wins(self) -> tuple[np.ndarray, np.ndarray]:
-        """(models, models) examples on which the model of the row beats that of the column, and ties."""
+        """Two (models, models) counts of examples: the row's model beats the column's; both score the same."""
         return statistics.wins(self.values, higher_is_better=bool(self.info.higher_is_better))
 
 
-def _most_alike(own: FloatArray, bounds: tuple[float, float]) -> int | None:
-    near = 1e-9 * np.abs(own).max(initial=0.0)
-    places = np.unique(np.round(own / near) if near > 0 else own, return_counts=True)[1]
-    two_valued = len(places) <= 2 and np.isin(np.round(own, 9), (0.0, 1.0, *bounds)).all()
-    differing = len(own) - int(places.max())
-    few = differing < FEW_THAT_DIFFER <= len(own) / 2
-    return int(places.max()) if few and not two_valued else None
-
-
 def main_score(infos: Sequence[ScoreInfo]) -> str | None:
-    """Return the score that decides where none is named: of those that judge the one with the greatest headline.
+    """Return the score to use by default: the one with the greatest headline among those with better and worse.
 
-    Scores that only describe come last; None where there is no score at all.
+    Without one of those it is the first score; None without any score.
     """
-    judged = [info for info in infos if info.higher_is_better is not None]
-    return max(judged or infos[:1], key=lambda info: info.headline).name if infos else None
+    deciding = [info for info in infos if info.higher_is_better is not None]
+    return max(deciding or infos[:1], key=lambda info: info.headline).name if infos else None
 
 
 def scored_of(
@@ -199,54 +204,44 @@ def scored_of(
     """Return the scores that every model has on at least one example, in the order of the metrics.
 
     Args:
-        frames: of each model the frame of the evaluation's shards.
-        evaluations: per label how the metrics went.
-        resampling: how intervals are found.
+        experiment: the experiment with its metrics.
+        frames: per model, the frame of the evaluation's shards.
+        evaluations: per label, the results of the metrics.
+        resampling: how to resample the scores.
     """
-    known = {**_stored_infos(evaluations), **_infos_of(experiment)}
-    found = [_scored(known.get(name) or metrics.info(name), frames, resampling) for name in _score_names(frames)]
-    return [scored for scored in found if scored is not None]
+    infos = _score_infos(experiment, evaluations)
+    frames = [frame.set_index("row") for frame in frames]
+    samples = []
+    for name in frames[0].columns:
+        if name.endswith((STATISTICS_SUFFIX, REASON_SUFFIX)) or not all(name in frame for frame in frames):
+            continue
+        values = np.stack([frame[name].to_numpy(dtype=float) for frame in frames])
+        rows = np.flatnonzero(~np.isnan(values).any(axis=0))
+        if not len(rows):
+            continue
+        values = values[:, rows]
+        # The evaluation stores no statistics for a plain mean, whose scores are sufficient.
+        column = name + STATISTICS_SUFFIX
+        sufficient = values[:, :, None]
+        if column in frames[0]:
+            sufficient = np.stack([np.stack(list(frame[column].iloc[rows])) for frame in frames])
+        samples.append(Scored(infos.get(name) or metrics.info(name), rows, values, sufficient, resampling))
+    return samples
 
 
-def _infos_of(experiment: Experiment) -> dict[str, ScoreInfo]:
-    found: dict[str, ScoreInfo] = {}
-    for spec in experiment.metrics:
-        with suppress(LumigatorError):  # of a package that is not installed any more
-            found |= {info.name: info for info in metrics.create(spec).infos}
-    return found
+def _score_infos(experiment: Experiment, evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str, ScoreInfo]:
+    """Name, direction and range of each score: from its metric's class, or else as the evaluation stored it.
 
-
-def _stored_infos(evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str, ScoreInfo]:
-    """What the evaluation noted of scores that only it came to know: a function's keys, an uninstalled metric's."""
-    found = {}
+    Only the stored results know the keys that a user's function returned, and a metric that has been uninstalled.
+    """
+    infos = {}
     for result in chain.from_iterable(evaluations.values()):
         for name, score in result.scores.items():
             low, high = score.range
             bounds = (-np.inf if low is None else low, np.inf if high is None else high)
-            found[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
-    return found
-
-
-def _score_names(frames: Sequence[pd.DataFrame]) -> list[str]:
-    """The scores that all models have, in the order of the metrics."""
-    others = [set(frame.columns) for frame in frames[1:]]
-    return [
-        name
-        for name in frames[0].columns
-        if name != "row"
-        and not name.endswith((STATISTICS_SUFFIX, REASON_SUFFIX))
-        and all(name in columns for columns in others)
-    ]
-
-
-def _scored(info: ScoreInfo, frames: Sequence[pd.DataFrame], resampling: Resampling) -> Scored | None:
-    columns = [frame.set_index("row")[info.name].to_numpy(dtype=float) for frame in frames]
-    common = np.flatnonzero(~np.isnan(np.stack(columns)).any(axis=0))
-    if not len(common):
-        return None
-    values = np.stack(columns)[:, common]
-    stored = info.name + STATISTICS_SUFFIX
-    if stored in frames[0]:
-        kept = [np.stack(list(frame.set_index("row")[stored].iloc[common])) for frame in frames]
-        return Scored(info, common, values, np.stack(kept), resampling)
-    return Scored(info, common, values, values[:, :, None], resampling)
+            infos[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
+    for spec in experiment.metrics:
+        # The metric's package may have been uninstalled since.
+        with suppress(LumigatorError):
+            infos |= {info.name: info for info in metrics.create(spec).infos}
+    return infos

@@ -1,4 +1,4 @@
-"""Slices of a comparison: metadata columns, and bins of length and language."""
+"""Slices of a comparison, by metadata column, length or language, and where another model leads in them."""
 
 from __future__ import annotations
 
@@ -22,93 +22,101 @@ def metadata_columns(examples: pd.DataFrame) -> list[str]:
 
 
 def group_codes(examples: pd.DataFrame, column: str | None) -> np.ndarray | None:
-    """(rows,) codes of the groups in a metadata column; an example without one stands for itself."""
+    """Return (rows,) codes of the groups in a metadata column, None for no column.
+
+    Each example without a value gets a separate group.
+
+    Raises:
+        InvalidInputError: the dataset has no such metadata column.
+    """
     if column is None:
         return None
-    known = metadata_columns(examples)
-    if column not in known:
-        raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, known))
+    columns = metadata_columns(examples)
+    if column not in columns:
+        raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, columns))
     codes, _ = pd.factorize(examples[column])
-    alone = np.flatnonzero(codes < 0)
-    codes[alone] = codes.max(initial=-1) + 1 + np.arange(len(alone))
+    ungrouped = np.flatnonzero(codes < 0)
+    codes[ungrouped] = codes.max(initial=-1) + 1 + np.arange(len(ungrouped))
     return codes
 
 
 def slices(models: Sequence[str], scored: Scored, examples: pd.DataFrame, column: str | None) -> pd.DataFrame:
     """See :meth:`Comparison.slices`."""
     rows = examples.loc[scored.rows]
-    chosen = _ways(rows) if column is None else [column]
-    # As objects, so that a column is only what it says and not what others make of it.
-    labels = np.stack([np.array(_parts(rows, name), dtype=object) for name in chosen], axis=1)
-    table = _table(models, scored, chosen, labels)
+    if column is None:
+        names = list(dict.fromkeys([*metadata_columns(rows), LENGTH]))
+        bins = {name: _bins(rows, name) for name in names}
+        # Neither a column with one value for all, nor one with nearly as many values as examples, makes slices.
+        chosen = {name: texts for name, texts in bins.items() if 1 < len(set(texts)) <= MOST_VALUES}
+        chosen = chosen or {LENGTH: bins[LENGTH]}
+    else:
+        chosen = {column: _bins(rows, column)}
+    # dtype=object: NumPy's string arrays drop NUL characters at the end, and labels have to stay distinct.
+    labels = np.stack([np.array(texts, dtype=object) for texts in chosen.values()], axis=1)
+    index, overall = [], []
+    for name, column_labels in zip(chosen, labels.T, strict=True):
+        for label in sorted(set(column_labels), key=_bin_order):
+            inside = np.flatnonzero(column_labels == label)
+            values = scored.info.aggregate(scored.statistics[:, inside].sum(axis=1), len(inside))
+            index.append((name, label))
+            overall.append({"n": len(inside), **dict(zip(models, map(float, values), strict=True))})
+    table = pd.DataFrame(overall, index=pd.MultiIndex.from_tuples(index, names=["column", "slice"]))
+    if scored.decides:
+        table = table.join(_flips(models, scored, list(chosen), labels))
     return table if column is None else table.droplevel(0).rename_axis(column)
 
 
-def _ways(rows: pd.DataFrame) -> list[str]:
-    """The columns that part the examples, but not into single ones; and the length."""
-    ways = dict.fromkeys([*metadata_columns(rows), LENGTH])
-    parting = [name for name in ways if 1 < len(set(_parts(rows, name))) <= MOST_VALUES]
-    return parting or [LENGTH]
-
-
-def _parts(rows: pd.DataFrame, column: str) -> list[str]:
-    known = metadata_columns(rows)
-    if column in known:
+def _bins(rows: pd.DataFrame, column: str) -> list[str]:
+    columns = metadata_columns(rows)
+    if column in columns:
         return parts_of(rows[column])
     if column == LENGTH:
         return length_bins(rows["example"].tolist())
     if column == LANGUAGE:
         return language_bins(rows["example"].tolist())
     raise InvalidInputError(
-        f"the dataset has no metadata column {column!r}", did_you_mean(column, [*known, LENGTH, LANGUAGE])
+        f"the dataset has no metadata column {column!r}", did_you_mean(column, [*columns, LENGTH, LANGUAGE])
     )
 
 
-def _table(models: Sequence[str], scored: Scored, ways: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
-    members = [
-        (name, label, np.flatnonzero(way == label))
-        for name, way in zip(ways, labels.T, strict=True)
-        for label in sorted(set(way), key=_natural)
-    ]
-    frame = pd.DataFrame(
-        [_overall(models, scored, inside) for _, _, inside in members],
-        index=pd.MultiIndex.from_tuples([(name, label) for name, label, _ in members], names=["column", "slice"]),
-    )
-    return frame.join(_flips(models, scored, ways, labels)) if scored.decides else frame
-
-
-def _natural(label: str) -> tuple[int, str]:
-    """Bins in their order: up to, from to, more than."""
+def _bin_order(label: str) -> tuple[int, str]:
+    """Sorts the names of bins by their numbers: "up to 3", "4 to 7", "more than 7"."""
     return (0 if label.startswith("up to ") else 2 if label.startswith("more than ") else 1, label)
 
 
-def _overall(models: Sequence[str], scored: Scored, inside: np.ndarray) -> dict[str, float]:
-    overall = scored.info.aggregate(scored.statistics[:, inside].sum(axis=1), len(inside))
-    return {"n": len(inside), **dict(zip(models, map(float, overall), strict=True))}
+def _flips(models: Sequence[str], scored: Scored, columns: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
+    """Per slice, the model that leads there against the one that leads on all examples.
 
-
-def _flips(models: Sequence[str], scored: Scored, ways: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
-    better = bool(scored.info.higher_is_better)
-    # A corpus of one example has no contributions but its score.
+    Args:
+        models: labels of the models.
+        scored: the score.
+        columns: names of the columns that make the slices.
+        labels: (n, columns) label of each example in each column.
+    """
+    # The pseudo-values of a single example are not defined; its score is its contribution.
     values = scored.contributions if scored.n > 1 else scored.values
-    found = statistics.slice_flips(
-        values, labels, leader=int(scored.best or 0), higher_is_better=better,
+    flips = statistics.slice_flips(
+        values,
+        labels,
+        leader=int(scored.best or 0),
+        higher_is_better=bool(scored.info.higher_is_better),
         confidence=scored.resampling.confidence,
-    )  # fmt: skip
-    names = [name for name, way in zip(ways, labels.T, strict=True) for _ in dict.fromkeys(way)]
+    )
+    # `slice_flips` returns the slices column by column, labels in the order of their first example.
+    names = [name for name, column in zip(columns, labels.T, strict=True) for _ in dict.fromkeys(column)]
     rows = [
         {
-            "leader": models[each.leader],
-            "difference": each.difference,
-            "low": each.low,
-            "high": each.high,
-            "p_adjusted": each.p_adjusted,
-            "flips": each.flips,
-            "detectable": each.detectable,
-            "too_small": each.too_small,
-            "too_skewed": each.too_skewed,
+            "leader": models[flip.leader],
+            "difference": flip.difference,
+            "low": flip.low,
+            "high": flip.high,
+            "p_adjusted": flip.p_adjusted,
+            "flips": flip.flips,
+            "detectable": flip.detectable,
+            "too_small": flip.too_small,
+            "too_skewed": flip.too_skewed,
         }
-        for each in found
+        for flip in flips
     ]
-    index = pd.MultiIndex.from_tuples([(name, each.label) for name, each in zip(names, found, strict=True)])
+    index = pd.MultiIndex.from_tuples([(name, flip.label) for name, flip in zip(names, flips, strict=True)])
     return pd.DataFrame(rows, index=index.set_names(["column", "slice"]))

@@ -1,4 +1,4 @@
-"""A comparison in a notebook and in a terminal."""
+"""Views of a comparison for a notebook and for a terminal."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.overview import chart, legend, notes, recommended, side_by_side
 
 SHOWN_EXAMPLES, SHOWN_CHARACTERS = 2, 3000
-# Columns of a terminal where that is unknown.
+# Columns, if the width of the terminal is unknown.
 _WIDTH = 100
 
 
 @render.as_html.register
 def as_html(comparison: Comparison) -> str:
-    """Return what a notebook shows: verdict, table, chart of the main score, and two examples to unfold."""
+    """Return the comparison for a notebook: verdict, table, chart of the main score, and two examples to unfold."""
     examples = comparison.examples(SHOWN_EXAMPLES)
+    advice = recommended(comparison)
+    passports = [judge_reports.body(passport) for passport in comparison.passports()]
     return fragment(
         tag("div", _title(comparison), class_="lm-title"),
         tag("div", comparison.verdict(), class_="lm-verdict"),
-        *([tag("div", said, class_="lm-verdict")] if (said := recommended(comparison)) else []),
+        *([tag("div", advice, class_="lm-verdict")] if advice else []),
         to_html(tables.scores(comparison)),
         tag("div", legend(comparison), class_="lm-note"),
         *(tag("div", note, class_="lm-note") for note in notes(comparison)),
         *_titled(tables.uncompared(comparison)),
         chart(comparison, tables.ordered_scores(comparison)[0]),
         *_titled(tables.costs(comparison)),
-        *_passports(comparison),
+        *([unfolding("Judge passports: how far the judges can be trusted", *passports)] if passports else []),
         unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
     )
 
@@ -41,37 +43,30 @@ def _titled(table: Table) -> list[Html]:
     return [tag("div", table.title, class_="lm-title"), to_html(table)] if table else []
 
 
-def _passports(comparison: Comparison) -> list[Html]:
-    passports = [judge_reports.body(each) for each in comparison.passports()]
-    return [unfolding("Judge passports: how far the judges can be trusted", *passports)] if passports else []
-
-
 @render.as_text.register
 def as_text(comparison: Comparison, width: int | None = None) -> str:
     """Return the comparison for a terminal, in plain characters.
 
     Args:
-        comparison: what is shown.
-        width: columns; default the terminal's, or 100 where there is none.
+        comparison: the comparison.
+        width: columns; default the terminal's, or 100 without a terminal.
     """
     columns = width or shutil.get_terminal_size((_WIDTH, 24)).columns
     paragraphs = [_title(comparison), comparison.verdict(), recommended(comparison)]
+    footnotes = notes(comparison)
+    if pairs := math.comb(len(comparison.models), 2):
+        certainty = f"at {percent(comparison.confidence)} confidence"
+        corrected = f", corrected for {pairs} pairs of models" if pairs > 1 else ""
+        key = f"* best · {tables.NOT_TOLD_APART} cannot be told apart from the best {certainty}{corrected}"
+        footnotes = [key, *footnotes]
     drawn = (tables.main_score, tables.other_scores, tables.uncompared, tables.costs)
-    below = [*([_marks(comparison)] if len(comparison.models) > 1 else []), *notes(comparison)]
     blocks = [
         *(wrapped(text, columns) for text in paragraphs),
         *(to_text(table, columns) for table in (draw(comparison) for draw in drawn) if table),
-        "\n".join(wrapped(text, columns) for text in below),
+        "\n".join(wrapped(text, columns) for text in footnotes),
         *map(str, comparison.passports()),
     ]
     return "\n\n".join(filter(None, blocks))
-
-
-def _marks(comparison: Comparison) -> str:
-    certainty = f"at {percent(comparison.confidence)} confidence"
-    pairs = math.comb(len(comparison.models), 2)
-    corrected = f", corrected for {pairs} pairs of models" if pairs > 1 else ""
-    return f"* best · {tables.NOT_TOLD_APART} cannot be told apart from the best {certainty}{corrected}"
 
 
 def _title(comparison: Comparison) -> str:
