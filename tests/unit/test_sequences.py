@@ -86,7 +86,7 @@ def test_scores_that_are_all_the_same_are_no_proof() -> None:
         (lambda: statistics.betting_sequence(np.zeros(3), 1, 1), "hold no scores"),
         (lambda: statistics.betting_sequence(np.zeros(3), 0, np.inf), "hold no scores"),
         (lambda: statistics.normal_sequence(np.zeros(3), confidence=1), "confidence cannot be 1"),
-        (lambda: statistics.normal_sequence(np.zeros((3, 3))), "no sequence"),
+        (lambda: statistics.normal_sequence(np.zeros((3, 3))), "not a sequence"),
         (lambda: statistics.normal_sequence(np.zeros(3), first=1), "look after 2 or more"),
     ],
 )
