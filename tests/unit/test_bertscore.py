@@ -187,7 +187,7 @@ def test_where_memory_is_short_references_outlast_predictions(metric: BertScore,
     assert sum(encoded) == 6
     second = scores(metric, ["black", "green", "white"], ["one", "two", "three"])
     assert sum(encoded) <= 9
-    assert len(small._known) == 4
+    assert len(small._cache) == 4
     np.testing.assert_allclose(second[1], first[1], atol=1e-6)
 
 

@@ -81,7 +81,7 @@ def test_scores_that_are_all_the_same_are_no_proof() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: statistics.betting_sequence(np.array([0.5, np.nan]), 0, 1), "no NaN"),
+        (lambda: statistics.betting_sequence(np.array([0.5, np.nan]), 0, 1), "without NaN"),
         (lambda: statistics.betting_sequence(np.array([0.5, 1.5]), 0, 1), "outside of 0 … 1"),
         (lambda: statistics.betting_sequence(np.zeros(3), 1, 1), "hold no scores"),
         (lambda: statistics.betting_sequence(np.zeros(3), 0, np.inf), "hold no scores"),
