@@ -108,8 +108,8 @@ class Vault:
     """All available keys. Nothing is read before it is needed.
 
     The sealing key is derived from `text` if there is one. If `text` is "keyring:", it comes from the operating
-    system's keyring. Without a `text` it comes from the file ``secret.key`` in the home, which is created on first use. All
-    available keys open, so that secrets stay readable when their key is replaced.
+    system's keyring. Without a `text` it comes from the file ``secret.key`` in the home, which is created on first use.
+    All available keys open, so that secrets stay readable when their key is replaced.
 
     Args:
         home: folder of the key file.
