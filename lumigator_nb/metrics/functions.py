@@ -203,7 +203,7 @@ class FunctionMetric(Metric):
         scores = []
         columns = zip(rows.predictions, rows.ground_truth, rows.examples, rows.metadata, strict=True)
         for prediction, references, example, metadata in columns:
-            parts = {"prediction": prediction, "references": references, "example": example}
+            parts: dict[str, Any] = {"prediction": prediction, "references": references, "example": example}
             parts["ground_truth"] = references[0] if references else None
             try:
                 value = call({**metadata, **parts})

@@ -92,7 +92,7 @@ def refuse_secrets(texts: Iterable[tuple[str, str | None]], redact: Redactor) ->
     for what, text in texts:
         name = redact.found_in(text) if text else None
         if name:
-            raise InvalidInputError(f"the {what} contains the value of {name}, which would be stored", "remove it")
+            raise InvalidInputError(f"the {what} holds the value of {name}, which would be stored", "remove it")
 
 
 def texts_in(value: Any) -> Iterator[str]:

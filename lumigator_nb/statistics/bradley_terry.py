@@ -149,7 +149,8 @@ def bradley_terry_intervals(
             f"a comparison names a model outside 0 … {n_models - 1}, or one model twice", "number the models from 0"
         )
     codes = np.unique(units, return_inverse=True)[1]
-    counts, cells = _outcome_counts(*(array.astype(np.int64) for array in (first, second, outcome)), codes, n_models)
+    first, second, outcome = first.astype(np.int64), second.astype(np.int64), outcome.astype(np.int64)
+    counts, cells = _outcome_counts(first, second, outcome, codes, n_models)
     wins, ties = _tables(counts.sum(axis=0)[None], cells, n_models)
     fit = bradley_terry(wins[0], ties[0], regularization=regularization)
     if len(counts) < 2:

@@ -111,16 +111,16 @@ def romano_wolf(
         return adjusted
     if not valid.any():
         return adjusted
-    n = np.broadcast_to(np.asarray(n, dtype=np.float64), estimates.shape)[valid]
-    t = unstretched(observed * np.sqrt((n - 1) / n), -np.sign(estimates[valid]) * skewness_of(draws))
+    examples = np.broadcast_to(np.asarray(n, dtype=np.float64), estimates.shape)[valid]
+    t = unstretched(observed * np.sqrt((examples - 1) / examples), -np.sign(estimates[valid]) * skewness_of(draws))
     # An adjusted p-value is at least the one of this test alone.
-    least = np.maximum(np.maximum(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)), 1 / (draws.shape[1] + 1))
+    least = np.maximum(np.maximum(2 * stdtr(examples - 1, -t), 0.5 ** (examples - 1)), 1 / (draws.shape[1] + 1))
     rank = _rank(draws) if rank is None else rank
     if rank <= 1:  # one hypothesis, or copies of it: no correction
         adjusted[valid] = least
         return adjusted
-    freedom = n - np.clip(rank, 1, np.maximum(n / 4, 1))
-    normal = -ndtri(np.maximum(stdtr(freedom, -t), 0.5**n))
+    freedom = examples - np.clip(rank, 1, np.maximum(examples / 4, 1))
+    normal = -ndtri(np.maximum(stdtr(freedom, -t), 0.5**examples))
     adjusted[valid] = np.maximum(_step_down(normal, draws), least)
     return adjusted
 
