@@ -76,7 +76,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        extra="ignore", env_ignore_empty=True, env_file_encoding="utf-8", hide_input_in_errors=True
+        # A `.env` holds API keys and settings of other programs too; a value in an error might be a secret.
+        extra="ignore",
+        env_ignore_empty=True,
+        env_file_encoding="utf-8",
+        hide_input_in_errors=True,
     )
 
     lumigator_home: Path = DEFAULT_HOME
@@ -257,6 +261,7 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
             secret.
     """
     unknown = overrides.keys() - Settings.model_fields.keys()
+    # Settings ignore unknown names for the sake of `.env`, but an unknown argument is a typing error.
     if unknown:
         raise ConfigurationError(
             f"unknown setting {min(unknown)!r}", f"settings are: {', '.join(sorted(Settings.model_fields))}"
@@ -270,6 +275,7 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
         raise ConfigurationError(
             f"setting {name}: {first['msg']}", f"correct it in {file or 'the environment'}"
         ) from None
+    # Relative to the file, so that a notebook in a subfolder finds the same home.
     base = file.parent if file else Path.cwd()
     home = settings.lumigator_home.expanduser()
     settings = settings.model_copy(update={"lumigator_home": base / home})

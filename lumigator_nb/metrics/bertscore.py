@@ -107,7 +107,7 @@ class BertScore(Metric):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return {} if language == "en" else {"language": language}
 
     @property
@@ -133,7 +133,7 @@ class BertScore(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         idf = "references-of-each-call" if self.idf else "no"
         rescale = f"bert-score-{_version('bert_score')}:{self.language}" if self.rescale else "no"
         versions = "|".join(f"{package}:{_version(package)}" for package in ("torch", "transformers"))
@@ -143,7 +143,7 @@ class BertScore(Metric):
         )
 
     def prepare(self) -> None:
-        """As of :class:`Metric`; loads neither torch nor the model.
+        """As in :class:`Metric`; loads neither torch nor the model.
 
         Raises:
             MissingExtraError: packages are missing.

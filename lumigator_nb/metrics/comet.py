@@ -60,7 +60,7 @@ class _Comet(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"{self.name}|impl:{REQUIREMENTS[0]}|model:{self.model}|references:best"
 
     def _predict(self, rows: Sequence[tuple[str, ...]]) -> np.ndarray:

@@ -181,7 +181,7 @@ class FunctionMetric(Metric):
 
     @classmethod
     def describe(cls, spec: MetricSpec) -> str:
-        """As of :class:`Metric`: the function's name."""
+        """As in :class:`Metric`: the function's name."""
         return f"{spec.title} (a function)"
 
     def _info(self, name: str) -> ScoreInfo:
@@ -189,12 +189,12 @@ class FunctionMetric(Metric):
 
     @property
     def title(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return self._title
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`; the digest covers the function's code, not that of functions it calls."""
+        """As in :class:`Metric`; the digest covers the function's code, not that of functions it calls."""
         origin = self._importable or f"python-{self._python}"
         return f"function|name:{self._title}|code:{self._code}|from:{origin}"
 

@@ -35,7 +35,7 @@ class Length(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return "length|impl:lumigator_nb|words:white-space"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -61,7 +61,7 @@ class TokenLength(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"token_length|impl:lumigator_nb|words-per-token:{WORDS_PER_TOKEN}|references:first"
 
     def _score(self, rows: Rows) -> list[Scores]:

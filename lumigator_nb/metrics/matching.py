@@ -16,6 +16,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, best, choice
 from lumigator_nb.metrics.registry import metric_class
 
+# As in SQuAD's evaluation script, which is for English.
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -47,7 +48,7 @@ class ExactMatch(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"exact_match|impl:lumigator_nb|normalize:{'squad' if self.normalize else 'strip'}|references:any"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -70,7 +71,7 @@ class TokenF1(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return "token_f1|impl:lumigator_nb|normalize:squad|references:best"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -104,7 +105,7 @@ class EditSimilarity(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"edit_distance|impl:rapidfuzz|version:{version('rapidfuzz')}|unit:character|references:nearest"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -143,7 +144,7 @@ class ValidJson(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"json|impl:python-json|required:{','.join(self.required) or 'none'}"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -182,7 +183,7 @@ class RegexMatch(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"regex|impl:python-re|pattern:{self.pattern}|whole:{'yes' if self.whole else 'no'}"
 
     def _score(self, rows: Rows) -> list[Scores]:

@@ -67,12 +67,12 @@ class Meteor(Metric):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`; synonyms are English."""
+        """As in :class:`Metric`; synonyms are English."""
         return {} if language == "en" else {"synonyms": False}
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         words, synonyms = (wordnet.VERSION, "of-stems") if self.synonyms else ("none", "none")
         return (
             f"meteor|impl:lumigator_nb,equal-to:nltk-{version('nltk')}|wordnet:{words}"
@@ -82,13 +82,13 @@ class Meteor(Metric):
 
     @property
     def note(self) -> str | None:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         if self.synonyms:
             return None
         return "METEOR without synonyms (equal words and English stems only): not comparable with METEOR of English"
 
     def prepare(self) -> None:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         if self.synonyms:
             wordnet.find()
         treebank.prepare()

@@ -112,7 +112,7 @@ class Bleu(Metric):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`: sacrebleu's tokenizer for the language, or characters if its dictionary is missing."""
+        """As in :class:`Metric`: sacrebleu's tokenizer for the language, or characters if its dictionary is missing."""
         chosen = _TOKENIZERS_OF.get(language, "char" if language in WITHOUT_SPACES else None)
         dictionary = _DICTIONARIES.get(chosen or "")
         if dictionary and importlib.util.find_spec(dictionary) is None:

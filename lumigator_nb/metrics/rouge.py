@@ -71,12 +71,12 @@ class Rouge(Metric):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return {"tokenize": "characters"} if language in WITHOUT_SPACES else {}
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`. Lsum takes each line for a sentence, like the reference implementation."""
+        """As in :class:`Metric`. Lsum takes each line for a sentence, like the reference implementation."""
         stemmer = "porter" if self.stemmer else "no"
         return (
             f"rouge|impl:lumigator_nb,equal-to:rouge-score-0.1.2|rapidfuzz:{version('rapidfuzz')}"
@@ -85,8 +85,13 @@ class Rouge(Metric):
 
     def _score(self, rows: Rows) -> list[Scores]:
         predictions, references, starts = rows.pairs()
-        find, tokenizer = _PATTERNS[self.tokenize].findall, self._words
-        measures = _f_measures(predictions, references, lambda text: tokenizer(find(text.lower())))
+        find = _PATTERNS[self.tokenize].findall
+
+        def tokenize(text: str) -> list[str]:
+            words = find(text.lower())
+            return [stem for stem in map(_stem, words) if stem] if self.stemmer else words
+
+        measures = _f_measures(predictions, references, tokenize)
         # A score of 0 would be wrong where the tokenizer does not know the letters of the ground truth.
         reasons: list[str | None] = [None] * len(rows)
         if self.tokenize == "rouge-score":
@@ -100,9 +105,6 @@ class Rouge(Metric):
             statistics[unknown] = np.nan
             scores.append(Scores.of(info, statistics, reasons))
         return scores
-
-    def _words(self, words: list[str]) -> list[str]:
-        return [word for word in map(_stem, words) if word] if self.stemmer else words
 
 
 def _has_no_known_word(text: str) -> bool:

@@ -79,6 +79,7 @@ def score(
         others = [{str(name): value for name, value in row.items()} for row in metadata.to_dict("records")]
     for model, texts in answers.items():
         _same_length(f"predictions of {model!r}", len(texts), n)
+    # One instance per metric for all models: judges count their cost, and models are loaded once.
     chosen = [(spec, create(spec)) for spec in specs]
     for _, metric in chosen:
         if task is not None and isinstance(metric, (Judging, JuryMetric)):

@@ -48,6 +48,7 @@ class SealingKey:
 
     def seal(self, name: str, value: SecretStr) -> str:
         """Return the encrypted value as text. It opens under the same name only."""
+        # Random: one key seals far fewer than the 2^32 values from which on 96 random bits might repeat.
         nonce = os.urandom(_NONCE_BYTES)
         ciphertext = self._cipher.encrypt(nonce, value.get_secret_value().encode(), _bound(name))
         return f"{_VERSION}.{_text_of(nonce + ciphertext)}"
@@ -80,6 +81,7 @@ class SealingKey:
         return f"SealingKey({self.id!r})"
 
     def __reduce__(self) -> NoReturn:
+        # A pickle would put the key into a job's files or a cache.
         raise TypeError("a sealing key is not pickled")
 
 
@@ -220,6 +222,7 @@ class _Place:
     def renewed(self) -> SealingKey:
         with self._lock():
             self.keys()  # raises if one is damaged: a new key in front must not hide that
+            # The old keys stay behind the new one, so that what they sealed still opens.
             self._keeper.replace(_HEADER + _new_line() + (self._keeper.read() or "").removeprefix(_HEADER))
         return self.first()
 

@@ -46,6 +46,7 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level = "interval") -> float:
     if level not in get_args(Level):
         raise InvalidInputError(f"unknown level {level!r}", f"use one of {', '.join(get_args(Level))}")
     present = ~np.isnan(ratings)
+    # A unit with a single rating says nothing about agreement.
     pairable = present & (present.sum(axis=0) >= 2)
     values, units = ratings[pairable], np.nonzero(pairable)[1]
     if not values.size or values.min() == values.max():
@@ -135,6 +136,7 @@ def bootstrap_agreement(
         return Interval(estimate, _NAN, _NAN)
     generator = np.random.default_rng(seed)
     replicates = np.empty(n_resamples)
+    # One by one, as the statistic takes one table of ratings.
     for i in range(n_resamples):
         times_drawn = np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)
         replicates[i] = statistic(np.repeat(ratings, times_drawn[codes], axis=1))

@@ -177,7 +177,7 @@ def difference(
         estimate: the difference.
         replicates: (r,) differences of the replicates of both.
         contributions: (n,) differences of the pseudo-values of both.
-        groups, confidence: as of :func:`intervals`.
+        groups, confidence: as in :func:`intervals`.
         method: "t", "bca" or "percentile".
 
     Returns:
@@ -232,11 +232,11 @@ def bootstrap_interval(
 
     Args:
         statistics: (n,) scores whose mean is taken, or with `aggregate` (n, k) sufficient statistics.
-        aggregate, groups, n_resamples, seed: as of :func:`resampled_scores`.
+        aggregate, groups, n_resamples, seed: as in :func:`resampled_scores`.
         method: "bca" or "percentile", see :func:`intervals`.
         confidence: of the interval, in (0, 1).
         nan: "raise" an error where a score is NaN, or "omit" such examples.
-        bounds: as of :func:`intervals`.
+        bounds: as in :func:`intervals`.
 
     Returns:
         The estimate is NaN without examples; the bounds are NaN with fewer than two examples, or groups.
@@ -275,7 +275,7 @@ def paired_difference(
 
     Args:
         a, b: (n,) scores of the same examples in the same order, or with `aggregate` (n, k) sufficient statistics.
-        aggregate, groups, confidence, n_resamples, seed: as of :func:`bootstrap_interval`.
+        aggregate, groups, confidence, n_resamples, seed: as in :func:`bootstrap_interval`.
         method: of the interval, "t", "bca" or "percentile"; see :func:`difference`, which also gives the p-value.
         nan: "raise" an error where a score is NaN, or "omit" examples where either score is NaN.
 
@@ -332,6 +332,7 @@ def _check(confidence: float, method: str, methods: tuple[str, ...] = get_args(M
 
 def _units(contributions: FloatArray, groups: NDArray[Any] | None) -> FloatArray:
     """Return (m, units) contributions of the units drawn (examples or groups), about their mean; a group's add up."""
+    # About the mean before adding up: a larger group must not look like a larger contribution.
     apart = contributions - contributions.mean(axis=1, keepdims=True)
     return apart if groups is None else group_sums(apart.T, group_codes(groups, apart.shape[1])).T
 
@@ -431,6 +432,7 @@ def _bca(tails: FloatArray, estimate: float, draws: FloatArray, units: FloatArra
     freedom = max(2 / (max(excess, 0) / n + 2 / (n - 1)), (n - 1) / 4)
     # Relative to the estimate too: where all examples score alike, replicates differ from it by rounding only.
     near = max(_ROUNDING * np.ptp(draws), 1e-12 * abs(estimate))
+    # The share of replicates below the estimate, whose normal quantile is the bias; ties count half.
     below = np.mean(draws < estimate - near) + np.mean(np.abs(draws - estimate) <= near) / 2
     bias = float(ndtri(below)) if 0 < below < 1 else 0.0
     moved = bias + math.sqrt(n / (n - 1)) * stdtrit(freedom, tails)

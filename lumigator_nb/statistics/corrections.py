@@ -38,6 +38,7 @@ def holm(p_values: FloatArray) -> FloatArray:
         raise InvalidInputError(f"p-value {at} is {p_values[at]}", "p-values lie between 0 and 1")
     order = tests[np.argsort(p_values[tests], kind="stable")]
     adjusted = np.full(len(p_values), np.nan)
+    # The smallest p-value times the number of tests, the next times one less, …; never below the one before.
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
     return adjusted
 
@@ -112,6 +113,7 @@ def romano_wolf(
     if not valid.any():
         return adjusted
     examples = np.broadcast_to(np.asarray(n, dtype=np.float64), estimates.shape)[valid]
+    # |T| divides by the bootstrap's standard deviation, t by the slightly larger one with n - 1.
     t = unstretched(observed * np.sqrt((examples - 1) / examples), -np.sign(estimates[valid]) * skewness_of(draws))
     # An adjusted p-value is at least the one of this test alone.
     least = np.maximum(np.maximum(2 * stdtr(examples - 1, -t), 0.5 ** (examples - 1)), 1 / (draws.shape[1] + 1))
@@ -154,6 +156,7 @@ def _step_down(observed: FloatArray, draws: FloatArray) -> FloatArray:
     # Row i: in each resample, the largest |T| among the hypotheses with evidence up to that of the i-th.
     largest = draws[order]
     np.maximum.accumulate(np.abs(largest, out=largest), axis=0, out=largest)
+    # + 1: the sample itself counts as one of the resamples, so that no p-value is 0.
     extreme = np.count_nonzero(largest >= observed[order, None] - _TIE, axis=1)
     p_values = (extreme + 1) / (draws.shape[1] + 1)
     # A hypothesis with weaker evidence never gets a smaller p-value than one with stronger evidence.

@@ -99,6 +99,7 @@ def not_worse_than_best(
         scale = np.maximum(np.abs(draws).max(), np.abs(replicates).max(axis=1))
         upper = sign * (score - estimates) + _allowance(behind, scale, quantile, unseen)
         upper[other] = -math.inf
+        # The best is unknown: a model has to hold against each of the others, so the largest bound counts.
         bounds = np.maximum(bounds, upper)
     return NotWorse(bounds, np.asarray(bounds < margin))
 
@@ -114,6 +115,7 @@ def _allowance(behind: FloatArray, scale: FloatArray, quantile: float, unseen: f
     """
     apart = behind - behind.mean(axis=1, keepdims=True)
     spread = np.sqrt(np.mean(apart**2, axis=1))
+    # Models that never differed: their replicates have no spread, which would make the bound exactly 0.
     constant = spread <= _ROUNDING * scale
     skewness = np.mean((apart / np.where(constant, 1.0, spread)[:, None]) ** 3, axis=1)
     # Only outwards: on the other side a sample shows too little of its skewness. The square is not in Johnson 1978;

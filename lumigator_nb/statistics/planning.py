@@ -139,6 +139,7 @@ def plan(
     needed = examples_needed(spread, detect, power=power, confidence=confidence, comparisons=pairs)
     low, high = (_search(bound, detect, power, confidence, pairs) for bound in (spread_low, spread_high))
     detectable = partial(detectable_difference, spread, power=power, confidence=confidence, comparisons=pairs)
+    # A t-test takes two examples.
     testable = n_available if n_available is not None and n_available >= 2 else None
     return Plan(
         detect=detect,
@@ -149,6 +150,7 @@ def plan(
         sd_low=spread_low,
         sd_high=spread_high,
         needed=needed,
+        # The bounds are found separately from `needed`, and must contain it.
         needed_low=min(low, needed),
         needed_high=max(high, needed),
         n_pilot=None if pilot is None else pilot.shape[1],
@@ -191,6 +193,7 @@ def examples_needed(
 def _search(sd: float, detect: float, power: float, confidence: float, comparisons: int) -> int:
     """Return the smallest number of examples with that power, by bisection; `_MOST` if that is not enough."""
     low, high = 1, 2
+    # Power grows with the number of examples: double it until it is enough, then bisect.
     while _power(sd, high, detect, confidence, comparisons) < power:
         low, high = high, min(2 * high, _MOST)
         if low == _MOST:

@@ -175,6 +175,7 @@ def _about_these(
     Residuals of labelled examples estimate the error of those without a label; an example with probability 1 adds none.
     """
     n = len(labels.human)
+    # Examples that are labelled for certain add nothing to the error, and do not show its size either.
     freedom = max(int(np.count_nonzero(odds < 1)) - 1, 1)
 
     def bounded(interval: Interval, slopes: FloatArray) -> Interval:
@@ -380,11 +381,13 @@ def next_to_label(
 def _inclusion(expected: FloatArray, n_labels: int, uniform: float) -> FloatArray:
     """Return (n,) probabilities that sum to `n_labels`; any excess over 1 is divided among the others in proportion."""
     scale = expected.max()
-    wanted = expected / scale if scale > 0 else np.ones_like(expected)
-    wanted = (1 - uniform) * wanted / wanted.sum() + uniform / len(wanted)
-    certain = np.zeros(len(wanted), dtype=bool)
+    # Divided by the largest first, so that tiny or huge values neither underflow nor overflow in the sum.
+    weights = expected / scale if scale > 0 else np.ones_like(expected)
+    weights = (1 - uniform) * weights / weights.sum() + uniform / len(weights)
+    certain = np.zeros(len(weights), dtype=bool)
+    # Each round fixes the examples whose share exceeds 1 and divides the rest anew, so it ends after n rounds at most.
     while True:
-        shares = np.where(certain, 0.0, wanted)
+        shares = np.where(certain, 0.0, weights)
         total = shares.sum()
         probabilities = np.where(certain, 1.0, shares * ((n_labels - certain.sum()) / total if total else 0.0))
         beyond = (probabilities >= 1) & ~certain

@@ -162,11 +162,13 @@ def _p_above_zero(differences: FloatArray) -> float:
     from scipy.special import stdtr
 
     n, differing = len(differences), int(np.count_nonzero(differences))
+    # One-sided: a model that is not ahead is not tested, so that no p-value lies between one half and 1.
     if n < 2 or not differences.sum() > 0:
         return 1.0
     error = float(differences.std(ddof=1)) / math.sqrt(n)
     distance = float(differences.mean()) / error if error > 0 else math.inf
     t = unstretched(np.array(distance), -skewness_of(differences) / math.sqrt(n))
+    # Student's t overrates few differences of one sign; n equal signs by chance have the probability 2^-n.
     return max(float(stdtr(n - 1, -t)), 0.5**differing)
 
 
@@ -201,8 +203,9 @@ class _Groups:
             return np.empty((len(scores), 0))
         starts, complete = np.append(0, self.ends[:-1]), scores[:, : self.ends[-1]]
         counts = np.add.reduceat(~np.isnan(complete), starts, axis=1, dtype=np.int64)
+        # About the middle of the bounds, so that the shorter sums of small groups stay within them.
         sums = np.add.reduceat(np.nan_to_num(complete - self._middle), starts, axis=1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # 0 / 0 in a group without any score, which is then NaN
             means = np.where(counts > 0, sums / counts, np.nan)
         return np.asarray(self._middle + means * self._sizes / self._largest, dtype=np.float64)
 
@@ -245,6 +248,7 @@ class _Walk:
         counts = np.cumsum(present, axis=1)
         with np.errstate(invalid="ignore"):
             means = np.cumsum(np.where(present, upward, 0.0), axis=1) / counts
+        # A model without a score so far is never the leader.
         self._means = np.where(counts > 0, means, -math.inf)
         self._n = upward.shape[1]
         self._left = list(range(len(upward)))
@@ -281,6 +285,7 @@ class _Walk:
         pairs = self._alike[np.ix_(left, left)].copy()
         np.fill_diagonal(pairs, 0)
         ready = pairs.max(axis=1)
+        # Between two drops the models left do not change, but their leader does: hence a search over all examples.
         first, last = max(after, 1, ready.min()), min(before - 1, self._n)
         if first > last:
             return None

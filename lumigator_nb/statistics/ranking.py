@@ -84,6 +84,7 @@ def rank_sets(
     p_values = pairwise_p_values(estimates, replicates, n=n)
     estimates = np.asarray(estimates, dtype=np.float64)
     upward = estimates if higher_is_better else -estimates
+    # The p-values are two-sided; the estimates give the direction.
     shown_better = (p_values <= 1 - confidence) & (upward[:, None] > upward)
     lows, highs = 1 + shown_better.sum(axis=0), len(upward) - shown_better.sum(axis=1)
     return tuple(RankSet(int(low), int(high)) for low, high in zip(lows, highs, strict=True))

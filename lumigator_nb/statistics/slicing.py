@@ -123,6 +123,7 @@ def slice_flips(
                 spreads = np.maximum(ahead.std(axis=1, ddof=1), pooled)
             parts.append(_Part(name, scores.mean(axis=1), ahead, spreads, needed))
     p_values = np.stack([_p_values(part.ahead, part.spreads, smallest) for part in parts])
+    # The leader is not tested against itself; NaN does not count as a test.
     p_values[:, leader] = np.nan
     adjusted = holm(p_values.ravel()).reshape(p_values.shape)
     return [_slice(part, row, leader, confidence, smallest) for part, row in zip(parts, adjusted, strict=True)]
@@ -161,6 +162,7 @@ def _within(ahead: FloatArray, codes: NDArray[np.int64], smallest: float) -> tup
     means = np.stack([np.bincount(codes, weights=one) for one in ahead]) / sizes
     apart = ahead - means[:, codes]
     apart[np.abs(apart) <= smallest] = 0.0
+    # One degree of freedom per estimated mean. Without any left, each slice keeps its own spread.
     freedom = ahead.shape[1] - len(sizes)
     spreads = np.sqrt((apart**2).sum(axis=1) / freedom) if freedom > 0 else np.zeros(len(ahead))
     return spreads, max(examples_for_skewness(one) for one in apart)
@@ -177,6 +179,7 @@ def _p_values(ahead: FloatArray, spreads: FloatArray, smallest: float) -> FloatA
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(errors > 0, means / errors, 0.0)
     tails: FloatArray = np.where((errors == 0) & (means > 0), 0.0, stdtr(n - 1, -t))
+    # A sign test bounds the p-value from below: see slice_flips.
     differing = np.count_nonzero(np.abs(ahead) > smallest, axis=1)
     floored: FloatArray = np.maximum(tails, 0.5**differing)
     return floored
@@ -192,6 +195,7 @@ def _slice(part: _Part, adjusted: FloatArray, leader: int, confidence: float, sm
     first = leader if means[leader] >= means.max() - smallest else int(means.argmax())
     if len(shown):
         first = int(shown[means[shown].argmax()])
+    # Where the leader is the same, `detectable` is about its closest rival.
     second = int(np.where(np.arange(len(means)) == leader, -math.inf, means).argmax())
     spread = float(part.spreads[first if first != leader else second])
     half = float(stdtrit(n - 1, (1 + confidence) / 2) * spread / math.sqrt(n)) if n > 1 else math.nan

@@ -91,6 +91,7 @@ def trust(
     for metric in np.where(upward, 1.0, -1.0)[:, None] * scores:
         rated = ~(np.isnan(human) | np.isnan(metric))
         answers, codes = np.stack([human[rated], metric[rated]]), np.unique(groups[rated], return_inverse=True)[1]
+        # All four measures on the same resamples, so that their intervals can be compared.
         replicates = _resampled(answers, codes, n_resamples, seed)
         kendall, spearman, pearson, accuracy = (
             Interval(value, *_bounds(column, confidence))
@@ -121,6 +122,7 @@ def _accuracy(tau: float, x: NDArray[np.int64], y: NDArray[np.int64], copies: in
     pairs = len(x) * (len(x) - 1) // 2
     x_ties, y_ties, both = _ties(x), _ties(y), _ties(np.unique(x * len(x) + y, return_inverse=True)[1])
     surplus = tau * math.sqrt((pairs - x_ties) * (pairs - y_ties))
+    # surplus = concordant - discordant, and the pairs without any tie are concordant + discordant.
     concordant = (pairs - x_ties - y_ties + both + surplus) / 2
     return (concordant + both - copies) / (pairs - copies)
 
@@ -152,6 +154,7 @@ def _resampled(answers: FloatArray, codes: NDArray[np.int64], n_resamples: int, 
     for row in replicates:
         times = np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)[codes]
         human, metric = np.repeat(answers, times, axis=1)
+        # Of an answer drawn k times, k (k - 1) / 2 pairs are copies.
         row[:] = _agreement(human, metric, int(np.sum(times * (times - 1) // 2)))
     return replicates
 

@@ -149,7 +149,7 @@ def _order_by_order(
 ) -> NDArray[np.float64]:
     """Return the same counts, for sequences with so many symbols that an n-gram does not fit into an int64.
 
-    The n-grams of each order are numbered anew, from those of the order before and one more symbol.
+    The n-grams of each order are numbered again, from those of the order before and one more symbol.
     """
     width = int(symbols.max()) + 1
     counts = np.zeros((n, orders))
