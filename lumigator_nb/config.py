@@ -1,6 +1,6 @@
-"""Settings: from arguments, the environment and the nearest `.env`, in that order of precedence.
+"""Settings from arguments, the environment and the nearest `.env`, in that order of precedence.
 
-Nothing is read at import: :func:`load` is called by :func:`lumigator_nb.connect`.
+Nothing is read at import; :func:`lumigator_nb.connect` calls :func:`load`.
 """
 
 from __future__ import annotations
@@ -20,63 +20,67 @@ DEFAULT_HOME = Path("~/.lumigator")
 
 
 class StoredSecrets(Protocol):
-    """Secrets that are kept elsewhere than in variables."""
+    """Secrets that are stored elsewhere than in environment variables: in the database."""
 
     def names(self) -> list[str]:
-        """Return what there is, without opening it."""
+        """Return the names of all secrets, without decrypting any."""
 
     def value(self, name: str) -> str | None:
-        """Return the secret of that name; None where there is none."""
+        """Return the secret with that name, or None."""
 
     def opened(self) -> dict[str, str]:
-        """Return all that can be opened here, by name."""
+        """Return all secrets that can be decrypted here, by name."""
 
 
 class Settings(BaseSettings):
-    """Where everything is. Field names in capitals are the names of the environment variables.
+    """All settings. Their names in capitals are the names of the environment variables.
 
     Attributes:
-        lumigator_home: folder of the embedded database and store and of the local Ray head's state.
-        sqlalchemy_database_url: database; empty means SQLite inside `lumigator_home`.
-        lumigator_store: any fsspec URL; empty means `s3://S3_BUCKET`, or a folder inside `lumigator_home`.
-        lumigator_store_shared: whether a store that is a folder is mounted on all nodes of a cluster elsewhere, under
-            the same path.
-        lumigator_cache_gb: how large the kept answers of models may grow, in 10⁹ bytes; empty means without limit.
-        s3_bucket, s3_endpoint_url: bucket, and the server's address where it is not AWS.
-        s3_path_style: whether the bucket is named in the path of the address, or in the host's name; empty means the
+        lumigator_home: folder of the embedded database and store, and of the local Ray head's state.
+        sqlalchemy_database_url: database; empty for SQLite inside `lumigator_home`.
+        lumigator_store: any fsspec URL; empty for `s3://S3_BUCKET`, or a folder inside `lumigator_home`.
+        lumigator_store_shared: whether a store that is a folder is mounted under the same path on all nodes of a remote
+            cluster.
+        lumigator_cache_gb: maximum size of the answer cache in 10⁹ bytes; empty for no limit.
+        s3_bucket, s3_endpoint_url: bucket, and the server's address if it is not AWS.
+        s3_path_style: whether addresses have the bucket in their path, instead of in the host's name; empty for the
             host's name on AWS, and the path elsewhere.
-        aws_access_key_id, aws_secret_access_key, aws_default_region: S3 credentials; empty leaves them to the
-            ordinary AWS chain (profile, instance role).
-        ray_address: ``http(s)://host:port`` of the Jobs API of a Ray cluster that runs already; empty, and anything
-            that is no HTTP address, means that the package starts a head of its own here.
-        ray_head_node_host, ray_dashboard_port: the same, as the host of its head and the port of its Jobs API.
-        ray_worker_gpus: GPUs that each workflow asks of the cluster; fractions share one.
-        lumigator_max_running: workflows that the cluster has at the same time, waiting for a CPU there or at work; the
-            others wait in the store, and take turns.
+        aws_access_key_id, aws_secret_access_key, aws_default_region: S3 credentials; empty for the ordinary AWS chain
+            (profile, instance role).
+        ray_address: ``http(s)://host:port`` of the Jobs API of a running Ray cluster. If empty or not an HTTP address,
+            the package starts a local Ray head.
+        ray_head_node_host, ray_dashboard_port: the same, as host of the Ray head and port of its Jobs API.
+        ray_worker_gpus: GPUs that each workflow requests from the cluster; fractions share one.
+        lumigator_max_running: maximum number of workflows on the cluster at the same time, running or waiting for a
+            CPU. The others wait in the store, and take turns.
         hf_home: folder of Hugging Face's caches.
         deployment_type: "local", "development", "staging" or "production".
-        lumigator_secret_key: seals the secrets in the database, and API keys on their way to a remote cluster, whose
-            nodes share it; empty means a key file in `lumigator_home`, or the operating system's keyring.
-        lumigator_dashboard_password_file, lumigator_dashboard_token: who may open the served dashboard; empty means
-            everybody on this machine, and that it listens nowhere else.
-        lumigator_dashboard_oauth_provider, ..._key, ..._secret, ..._users, ..._redirect_uri: log in at a provider
-            instead; `users` have commas between them.
-        lumigator_max_upload_mb: how large a file may be that is uploaded through the dashboard or the REST API, in
-            10⁶ bytes.
-        api_cors_allowed_origins: of pages elsewhere that may use the REST API from a browser, with commas between
-            them; "*" is all.
-        lumigator_rest_trust_remote_code: whether REST callers without the scope "admin" may have code run that comes
-            with a model of the hub (`trust_remote_code`).
-        lumigator_rest_local_models: whether REST callers without the scope "admin" may name a model by a path of the
+        lumigator_secret_key: encrypts the secrets in the database, and API keys on their way to a remote cluster, whose
+            nodes need the same value. Empty for a key file in `lumigator_home`; "keyring:" for the operating system's
+            keyring.
+        lumigator_dashboard_password_file, lumigator_dashboard_token: logins of the served dashboard. If both are empty,
+            it listens on this machine only, and every user of it may open it.
+        lumigator_dashboard_oauth_provider, ..._key, ..._secret, ..._users, ..._redirect_uri: login at an OAuth provider
+            instead; `users` are separated by commas.
+        lumigator_max_upload_mb: maximum size of a file uploaded through the dashboard or the REST API, in 10⁶ bytes.
+        api_cors_allowed_origins: origins of other web pages that may call the REST API from a browser, separated by
+            commas; "*" for all.
+        lumigator_rest_trust_remote_code: whether REST callers without the scope "admin" may run code that comes with a
+            model of the hub (`trust_remote_code`).
+        lumigator_rest_local_models: whether REST callers without the scope "admin" may name a model by a path on the
             cluster's machines.
         lumigator_rest_hosts: hosts, with or without a port, that `base_url` may name over REST although they belong
-            to the server's own network; with commas between them.
-        lumigator_rest_keys: secrets that REST callers may have sent elsewhere than to the provider in their name:
-            ``NAME=address`` or ``NAME=provider``, with commas between them.
+            to the server's own network; separated by commas.
+        lumigator_rest_keys: secrets that REST callers may send elsewhere than to the provider in their name:
+            ``NAME=address`` or ``NAME=provider``, separated by commas.
     """
 
     model_config = SettingsConfigDict(
-        extra="ignore", env_ignore_empty=True, env_file_encoding="utf-8", hide_input_in_errors=True
+        # A `.env` holds API keys and settings of other programs too; a value in an error might be a secret.
+        extra="ignore",
+        env_ignore_empty=True,
+        env_file_encoding="utf-8",
+        hide_input_in_errors=True,
     )
 
     lumigator_home: Path = DEFAULT_HOME
@@ -112,45 +116,45 @@ class Settings(BaseSettings):
     lumigator_rest_hosts: str | None = None
     lumigator_rest_keys: str | None = None
 
-    # Where `.env` was found; it may hold API keys besides the fields above.
+    # The path of `.env`, which may hold API keys besides the fields above.
     _env_file: Path | None = PrivateAttr(default=None)
     _stored: StoredSecrets | None = PrivateAttr(default=None)
 
     def variable(self, name: str) -> str | None:
-        """Return what goes by a name, such as an API key: in the environment, else in `.env`, else in the database.
+        """Return a variable such as an API key: from the environment, else from `.env`, else from the database.
 
         Raises:
-            SecretError: the database has it, and it cannot be opened here.
+            SecretError: the database has it, but it cannot be decrypted here.
         """
         return self.configured(name) or (self._stored.value(name) if self._stored else None)
 
     def configured(self, name: str) -> str | None:
-        """Return a variable of the environment or else of `.env`; None where neither has it."""
+        """Return a variable from the environment, else from `.env`; None if neither has it."""
         return os.environ.get(name) or self.env_file_variables.get(name)
 
     def having(self, names: Iterable[str]) -> set[str]:
-        """Return those of the names for which :meth:`variable` has something; no secret is opened."""
+        """Return those of the names for which :meth:`variable` has a value; no secret is decrypted."""
         stored = set(self._stored.names()) if self._stored else set()
         return {name for name in names if name in stored or self.configured(name)}
 
     def look_in(self, stored: StoredSecrets) -> None:
-        """Have :meth:`variable` look there last."""
+        """Let :meth:`variable` look up secrets in `stored`, after the environment and `.env`."""
         self._stored = stored
 
     @property
     def stored_secrets(self) -> dict[str, str]:
-        """Value by name of the secrets in the database that can be opened here: for redacting only."""
+        """Value by name of the secrets in the database that can be decrypted here; for redaction only."""
         return self._stored.opened() if self._stored else {}
 
     @property
     def node_secret(self) -> str | None:
-        """What a remote cluster's nodes share with us; what lies in a keyring of this machine they do not."""
+        """`lumigator_secret_key`, or None if it names this machine's keyring, which remote nodes cannot share."""
         text = self.lumigator_secret_key and self.lumigator_secret_key.get_secret_value()
         return None if not text or text.strip() == "keyring:" else text
 
     @property
     def env_file_variables(self) -> dict[str, str]:
-        """What `.env` holds that is set, secrets included."""
+        """The variables in `.env` that have a value, including secrets."""
         from dotenv import dotenv_values
 
         values = dotenv_values(self._env_file) if self._env_file else {}
@@ -163,19 +167,19 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        """The database's URL with its password: for the engine only, never for showing."""
+        """The database's URL with its password: for the engine only, never to display."""
         if self.sqlalchemy_database_url:
             return self.sqlalchemy_database_url.get_secret_value()
         return f"sqlite:///{self.home / 'lumigator.db'}"
 
     @property
     def cache_limit(self) -> int | None:
-        """Bytes that kept answers may take; None is no bound."""
+        """Maximum size of the answer cache in bytes; None for no limit."""
         return None if self.lumigator_cache_gb is None else round(self.lumigator_cache_gb * 1e9)
 
     @property
     def store_spec(self) -> StoreSpec:
-        """Where the store is; without credentials."""
+        """The place of the store, without credentials."""
         if self.lumigator_store:
             uri = self.lumigator_store
         elif self.s3_bucket:
@@ -188,45 +192,48 @@ class Settings(BaseSettings):
 
     @property
     def rest_hosts(self) -> frozenset[str]:
-        """Hosts of `lumigator_rest_hosts`, in small letters."""
-        return frozenset(each.lower() for each in _listed(self.lumigator_rest_hosts))
+        """Hosts of `lumigator_rest_hosts`, in lower case."""
+        return frozenset(host.lower() for host in _listed(self.lumigator_rest_hosts))
 
     @property
     def rest_keys(self) -> dict[str, set[str]]:
-        """Addresses (without a slash at the end) and providers that each secret of `lumigator_rest_keys` may go to.
+        """Addresses (without a final slash) and providers that each secret of `lumigator_rest_keys` may be sent to.
 
         Raises:
             ConfigurationError: an entry is not ``NAME=address`` or ``NAME=provider``.
         """
-        found: dict[str, set[str]] = {}
-        for each in _listed(self.lumigator_rest_keys):
-            name, _, target = (part.strip() for part in each.partition("="))
+        targets: dict[str, set[str]] = {}
+        for entry in _listed(self.lumigator_rest_keys):
+            name, _, target = (part.strip() for part in entry.partition("="))
             if not name or not target:
                 raise ConfigurationError(
-                    f"setting LUMIGATOR_REST_KEYS: {each!r} is not NAME=address",
-                    "write NAME=https://host/v1 or NAME=provider, with commas between them",
+                    f"setting LUMIGATOR_REST_KEYS: {entry!r} is not NAME=address",
+                    "write NAME=https://host/v1 or NAME=provider, separated by commas",
                 )
-            found.setdefault(name.upper(), set()).add(target.rstrip("/"))
-        return found
+            targets.setdefault(name.upper(), set()).add(target.rstrip("/"))
+        return targets
 
     @property
     def store_credentials(self) -> dict[str, Any]:
-        """Arguments for s3fs, as far as they are set; what is not is left to the ordinary AWS chain."""
-        found: dict[str, Any] = {}
+        """Arguments for s3fs, as far as they are set; the ordinary AWS chain supplies the others."""
+        arguments: dict[str, Any] = {}
         if self.aws_default_region:
-            found["client_kwargs"] = {"region_name": self.aws_default_region}
+            arguments["client_kwargs"] = {"region_name": self.aws_default_region}
         if self.aws_access_key_id and self.aws_secret_access_key:
-            found |= {"key": self.aws_access_key_id, "secret": self.aws_secret_access_key.get_secret_value()}
+            arguments |= {"key": self.aws_access_key_id, "secret": self.aws_secret_access_key.get_secret_value()}
             if self._session_token:
-                found["token"] = self._session_token
-        return found
+                arguments["token"] = self._session_token
+        return arguments
 
     @property
     def _session_token(self) -> str | None:
-        """AWS_SESSION_TOKEN of the place that has the access key: another key's would spoil this one."""
-        places = (os.environ, self.env_file_variables)
-        mine = (place for place in places if place.get("AWS_ACCESS_KEY_ID") == self.aws_access_key_id)
-        return next((place.get("AWS_SESSION_TOKEN") or None for place in mine), None)
+        """AWS_SESSION_TOKEN from the source of the access key, the environment or `.env`.
+
+        A key with the session token of another key is refused by AWS.
+        """
+        sources = (os.environ, self.env_file_variables)
+        matching = (source for source in sources if source.get("AWS_ACCESS_KEY_ID") == self.aws_access_key_id)
+        return next((source.get("AWS_SESSION_TOKEN") or None for source in matching), None)
 
     @property
     def node_environment(self) -> dict[str, str]:
@@ -246,13 +253,15 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
 
     Args:
         env_file: the file to read; default the nearest `.env` at or above the current folder. Relative paths in
-            it are relative to its own folder.
-        overrides: fields of :class:`Settings` that win over environment and file.
+            it are relative to its folder.
+        overrides: fields of :class:`Settings` that take precedence over environment and file.
 
     Raises:
-        ConfigurationError: a value is malformed, or an override is unknown; values are not shown, they may be secret.
+        ConfigurationError: a value is malformed, or an override is unknown. Values are not shown, as they may be
+            secret.
     """
     unknown = overrides.keys() - Settings.model_fields.keys()
+    # Settings ignore unknown names for the sake of `.env`, but an unknown argument is a typing error.
     if unknown:
         raise ConfigurationError(
             f"unknown setting {min(unknown)!r}", f"settings are: {', '.join(sorted(Settings.model_fields))}"
@@ -266,16 +275,17 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
         raise ConfigurationError(
             f"setting {name}: {first['msg']}", f"correct it in {file or 'the environment'}"
         ) from None
+    # Relative to the file, so that a notebook in a subfolder finds the same home.
     base = file.parent if file else Path.cwd()
     home = settings.lumigator_home.expanduser()
-    found = settings.model_copy(update={"lumigator_home": base / home})
-    found._env_file = file
-    return found
+    settings = settings.model_copy(update={"lumigator_home": base / home})
+    settings._env_file = file
+    return settings
 
 
 def _listed(text: str | None) -> list[str]:
-    """Entries of a setting with commas between them."""
-    return [each.strip() for each in (text or "").split(",") if each.strip()]
+    """Return the entries of a setting, which are separated by commas."""
+    return [entry.strip() for entry in (text or "").split(",") if entry.strip()]
 
 
 def find_env_file() -> Path | None:

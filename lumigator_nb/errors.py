@@ -1,6 +1,6 @@
-"""Every error that the package raises on purpose.
+"""All errors that the package raises on purpose.
 
-A message states the rule that was broken and where; the hint says what to do about it.
+The message says what is wrong and where; the hint says what to do about it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class LumigatorError(Exception):
 
     Args:
         message: what is wrong and where (file, row, column, setting).
-        hint: what the reader can do about it.
+        hint: what the user can do about it.
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
@@ -25,7 +25,7 @@ class LumigatorError(Exception):
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Subclasses take other arguments than `args` holds, so the default would call them wrongly.
+        # Pickle would call the class with `args`, which holds the message only; subclasses take other arguments.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -48,8 +48,8 @@ class MissingExtraError(ConfigurationError):
     """An optional dependency is not installed.
 
     Args:
-        feature: what needs it, as the user would call it.
-        extra: the extra of this package that brings it.
+        feature: what needs it, in the user's words.
+        extra: the extra of this package that installs it.
     """
 
     def __init__(self, feature: str, extra: str) -> None:
@@ -61,19 +61,19 @@ class MissingExtraError(ConfigurationError):
 
 
 class ExecutionError(LumigatorError):
-    """What the cluster's processes were to do came to no end: they died, or took too long."""
+    """Processes of the cluster did not finish their work: they died, or took too long."""
 
 
 class InvalidInputError(LumigatorError, ValueError):
-    """What the caller gave cannot be used."""
+    """An argument, a file or a request cannot be used."""
 
 
 class DatasetError(InvalidInputError):
-    """A dataset cannot be read, or breaks a rule; the message names file, row and column."""
+    """A dataset cannot be read, or violates a rule; the message names file, row and column."""
 
 
 class MissingFieldsError(InvalidInputError):
-    """A metric or task needs a field that the dataset lacks."""
+    """A metric or task needs a field that the dataset does not have."""
 
 
 class UnknownMetricError(InvalidInputError):
@@ -89,7 +89,7 @@ class NotFoundError(LumigatorError, LookupError):
 
     Args:
         kind: "dataset", "experiment", "workflow", "job" or "file".
-        key: the name or id that was asked for.
+        key: the name or id that was looked up.
     """
 
     def __init__(self, kind: str, key: str, hint: str | None = None) -> None:
@@ -117,15 +117,15 @@ class InUseError(LumigatorError):
 
 
 class SecretError(LumigatorError):
-    """A secret cannot be sealed or opened; no message holds a value."""
+    """A secret cannot be encrypted or decrypted; the message never contains a value."""
 
 
 class DamagedError(LumigatorError):
-    """A file is not what was written: cut short, altered, or of a version that this one does not know."""
+    """A file is truncated, altered, or of a version that this one does not know."""
 
 
 class UnavailableError(LumigatorError):
-    """A service that the work needs does not answer."""
+    """A required service does not answer."""
 
 
 class ClusterUnavailableError(UnavailableError):
@@ -141,7 +141,7 @@ class DatabaseUnavailableError(UnavailableError):
 
 
 class JobError(LumigatorError):
-    """Something about one workflow or job.
+    """An error of one workflow or job.
 
     Args:
         job_id: the id of the workflow or job.
@@ -157,19 +157,19 @@ class BudgetReachedError(LumigatorError):
 
 
 class JobFailedError(JobError):
-    """The work ended in failure; the message carries the reason, the hint how to go on."""
+    """A workflow or job failed; the message has the reason, the hint how to continue."""
 
 
 class JobLostError(JobError):
-    """The cluster forgot the work before it finished; it can be resumed."""
+    """The cluster no longer knows an unfinished workflow or job; it can be resumed."""
 
 
 class WaitTimeoutError(JobError):
-    """Waiting took longer than allowed; the work itself goes on."""
+    """Waiting took longer than allowed; the workflow or job itself continues."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'? Known: …" for an unknown word; the suggestion only where one is near."""
+    """Return "did you mean 'x'? Known: …" for an unknown word; the question only if a known word is similar."""
     from difflib import get_close_matches
 
     names = sorted(known)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+"""Atomic files: written under a temporary name in the same folder, flushed to the disk, then renamed.
 
 python-atomicwrites did this, and is no longer maintained.
 """
@@ -14,11 +14,11 @@ from typing import IO
 
 
 class Draft:
-    """A file that is being written beside its place, under a name such as ``report.html.5f3a….part``.
+    """A file that is being written under a temporary name, such as ``report.html.5f3a….part``.
 
     Args:
-        path: its place, in a folder that is there.
-        mode: permissions, before the umask: 0o600 for what only its owner may read.
+        path: the final path, in a folder that exists.
+        mode: permissions, before the umask: 0o600 for a file that only its owner may read.
 
     Attributes:
         file: open for writing.
@@ -27,17 +27,17 @@ class Draft:
     def __init__(self, path: Path, mode: int = 0o666) -> None:
         self._target = path
         self._path = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        # A link that somebody put there is not followed.
+        # Another user of the folder must not be able to redirect the file with a link.
         no_link = getattr(os, "O_NOFOLLOW", 0)
         self.file: IO[bytes] = open(  # noqa: SIM115 - closed when it is published or discarded
             self._path, "xb", opener=lambda name, flags: os.open(name, flags | no_link, mode)
         )
 
     def publish(self, *, over: bool = True) -> None:
-        """Put the file in its place, where it outlasts a power cut.
+        """Move the file to its final path, so that it survives a power cut.
 
         Args:
-            over: also where there is a file, which is replaced; else that one stays.
+            over: whether to replace an existing file; if False, the existing file stays.
         """
         self.file.flush()
         os.fsync(self.file.fileno())
@@ -45,14 +45,20 @@ class Draft:
         if over:
             self._path.replace(self._target)
         else:
-            # Unlike a rename, a link is never made over another file.
+            # Unlike a rename, a link never replaces another file.
             with suppress(FileExistsError):
                 os.link(self._path, self._target)
-        _sync_folder(self._target.parent)
+        if os.name == "posix":  # the only systems that open folders
+            # The rename itself is in the folder, which is flushed separately.
+            folder = os.open(self._target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def discard(self) -> None:
-        """Remove what was not published."""
-        # Where a write has failed, what is still buffered fails again, which says nothing new.
+        """Remove the file, if it was not published."""
+        # close() flushes the buffer. After a failed write it fails again, which is no news.
         with suppress(OSError):
             self.file.close()
         with suppress(OSError):
@@ -61,11 +67,11 @@ class Draft:
 
 @contextmanager
 def whole_file(path: Path, mode: int = 0o666, *, over: bool = True) -> Iterator[IO[bytes]]:
-    """Open a file that appears at `path` when the block ends well, and leaves nothing otherwise.
+    """Open a file that appears at `path` when the block ends; if the block raises, no file is left.
 
     Args:
-        path, mode: as of :class:`Draft`.
-        over: as of :meth:`Draft.publish`.
+        path, mode: as in :class:`Draft`.
+        over: as in :meth:`Draft.publish`.
 
     Raises:
         OSError: it cannot be written.
@@ -76,14 +82,3 @@ def whole_file(path: Path, mode: int = 0o666, *, over: bool = True) -> Iterator[
         draft.publish(over=over)
     finally:
         draft.discard()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut; only POSIX opens folders."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,6 +1,6 @@
-"""What crosses from the workspace to the cluster and back: frozen, validated values.
+"""The values that are sent to the cluster and back: frozen, validated pydantic models.
 
-They are stored as JSON beside the results, so a field may join with a default but never change its meaning.
+They are stored as JSON beside the results. A new field therefore needs a default, and no field may change its meaning.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_me
 
 
 class Value(BaseModel):
-    """Base of all values here: immutable, and strict about unknown fields."""
+    """Base of all values: immutable, and strict about unknown fields."""
 
+    # Protected namespaces are off, since pydantic warns about fields named model_….
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Status(StrEnum):
-    """Where a workflow or job stands."""
+    """The status of a workflow or job."""
 
     CREATED = "created"
     PENDING = "pending"
@@ -39,12 +40,12 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """True where nothing more happens by itself."""
+        """Whether the status is final, unless the user resumes the workflow."""
         return self in (Status.SUCCEEDED, Status.FAILED, Status.STOPPED)
 
 
 class Purpose(StrEnum):
-    """What an experiment is there for."""
+    """The purpose of an experiment."""
 
     COMPARISON = "comparison"
     INFERENCE = "inference"
@@ -53,20 +54,20 @@ class Purpose(StrEnum):
 
 
 class Scope(StrEnum):
-    """What the holder of an API token may do; each includes those before it."""
+    """What an API token permits; each scope includes those before it."""
 
     READ = "read"
     WRITE = "write"
     ADMIN = "admin"
 
     def allows(self, needed: Scope) -> bool:
-        """Say whether it is enough for what needs the other."""
+        """Return whether this scope includes `needed`."""
         order = list(Scope)
         return order.index(self) >= order.index(needed)
 
 
 class Step(StrEnum):
-    """One stage of a workflow, recorded as one job; listed in the order in which they run."""
+    """A step of a workflow, recorded as one job, in the order in which steps run."""
 
     INFERENCE = "inference"
     EVALUATION = "evaluation"
@@ -82,12 +83,12 @@ DEFAULT_PROMPTS = {
 
 
 class Shot(Value):
-    """A solved example that is shown to the model before each question.
+    """A solved example (few-shot prompting) that the model sees before each question.
 
     Attributes:
         example: the input.
-        answer: what a good model answers.
-        metadata: values of the columns that the task's template names.
+        answer: a good answer.
+        metadata: values of the columns that the task's template uses, by name.
     """
 
     example: str
@@ -96,14 +97,14 @@ class Shot(Value):
 
 
 class Task(Value):
-    """What a model is asked to do with each example.
+    """What a model does with each example.
 
     Attributes:
-        kind: the task's name.
-        prompt: system prompt for models that follow instructions; None takes the task's default.
+        kind: the kind of task.
+        prompt: system prompt for models that follow instructions; None for the default of the kind.
         template: Jinja template of the user's turn, in which ``{{ example }}`` and the dataset's metadata columns
-            stand for a row's values; None puts the example alone.
-        shots: solved examples shown before each question (few-shot prompting).
+            stand for a row's values; None for the example alone.
+        shots: solved examples before each question (few-shot prompting).
         source, target: languages of a translation, as BCP 47 codes.
     """
 
@@ -116,7 +117,7 @@ class Task(Value):
 
     @property
     def instruction(self) -> str:
-        """The system prompt in force."""
+        """The system prompt: the task's own, or the default of its kind."""
         if self.prompt is not None:
             return self.prompt
         names = {"source": language_name(self.source), "target": language_name(self.target)}
@@ -126,7 +127,7 @@ class Task(Value):
 def Summarization(  # noqa: N802 - reads like the class it makes
     prompt: str | None = None, *, template: str | None = None, shots: Sequence[Shot] = ()
 ) -> Task:
-    """Return the task of condensing each example; arguments as of :class:`Task`."""
+    """Return the task of summarizing each example; arguments as in :class:`Task`."""
     return Task(kind="summarization", prompt=prompt, template=template, shots=tuple(shots))
 
 
@@ -137,7 +138,7 @@ def Translation(  # noqa: N802
 
     Args:
         source, target: languages by code ("de", "pt-BR", "zho") or English name ("German").
-        prompt, template, shots: as of :class:`Task`.
+        prompt, template, shots: as in :class:`Task`.
 
     Raises:
         InvalidInputError: no language has that code or name, or both are the same.
@@ -153,10 +154,14 @@ def Translation(  # noqa: N802
 def TextGeneration(  # noqa: N802
     prompt: str, *, template: str | None = None, shots: Sequence[Shot] = ()
 ) -> Task:
-    """Return the task of answering each example as `prompt`, the system prompt, says.
+    """Return the task of answering each example as the system prompt `prompt` says.
+
+    Args:
+        prompt: required, as a free task has no sensible default.
+        template, shots: as in :class:`Task`.
 
     Raises:
-        InvalidInputError: the prompt is empty; there is no sensible default for it.
+        InvalidInputError: the prompt is empty.
     """
     if not prompt or not prompt.strip():
         raise InvalidInputError("text generation needs a prompt", "say what to do: TextGeneration('Answer briefly.')")
@@ -196,7 +201,7 @@ def language_name(code: str | None) -> str:
 
 
 def is_ground_truth(column: str) -> bool:
-    """Whether a dataset's column holds references: "ground_truth", and "ground_truth_2", … where there are several."""
+    """Whether a dataset's column holds references: "ground_truth", or "ground_truth_2", … for further ones."""
     return re.fullmatch(r"ground_truth(_\d+)?", column) is not None
 
 
@@ -221,9 +226,9 @@ class GenerationConfig(Value):
     """How a model generates.
 
     Attributes:
-        max_new_tokens: upper bound of generated tokens per example.
-        temperature: 0 takes the likeliest token each time, above 0 samples.
-        top_p: probability mass sampled from, in (0, 1]; read only where temperature > 0.
+        max_new_tokens: maximum number of generated tokens per example.
+        temperature: 0 always takes the most likely token (greedy decoding), above 0 samples.
+        top_p: probability mass to sample from, in (0, 1]; used only if temperature > 0.
         seed: of the sampling.
     """
 
@@ -234,13 +239,13 @@ class GenerationConfig(Value):
 
 
 class Resources(Value):
-    """What each process that works for a model takes of the cluster; Ray's words for it.
+    """The resources that each process of a model requests from the cluster, in Ray's terms.
 
     Attributes:
-        num_cpus: None leaves it to the kind of model: one, less where it mostly waits, or a whole node's.
+        num_cpus: None for a number by the kind of model: 1, less if it mostly waits, or all of a node.
         num_gpus: fractions share one.
-        memory: bytes; Ray counts them when it places the process, and holds nobody to them. None is not counted.
-        resources: what else the cluster's nodes have, by name.
+        memory: bytes; Ray uses them to place the process, and does not enforce them. None for no request.
+        resources: custom resources of the cluster's nodes, by name.
     """
 
     num_cpus: float | None = Field(default=None, ge=0)
@@ -249,7 +254,8 @@ class Resources(Value):
     resources: dict[str, float] = Field(default_factory=dict)
 
 
-# Settings of how a model is reached, not of what it answers: they do not count in its fingerprint.
+# Options that change how a model is reached, but not its answers. The fingerprint leaves them out, so that changing one
+# does not compute anything again.
 PACE = frozenset(
     {"api_key_name", "batch_size", "concurrency", "price", "requests_per_minute", "retry_for", "stream", "timeout"}
     | Resources.model_fields.keys()
@@ -260,19 +266,18 @@ class Model(Value):
     """A language model and how it generates: ``Model("hf/facebook/bart-large-cnn", max_new_tokens=60)``.
 
     Args:
-        name: ``provider/name``, or just the name where `provider` is given.
+        name: ``provider/name``, or the name alone if `provider` is passed.
         provider: who answers: "baseline", "hf", "openai", "anthropic", ….
-        label: what tables and charts call it; default ``provider/name``.
-        base_url: address of a server that speaks the provider's protocol, such as ``http://localhost:8000/v1``.
-        generation: fields of :class:`GenerationConfig` in one value.
-        repeat: which of several answers to the same prompt, counted from 1; they are kept apart.
-        prompt: system prompt in place of the task's, for this model alone.
-        options: settings that only this provider knows, such as ``{"batch_size": 8}``; and what each process that
-            works for the model takes of the cluster, the fields of :class:`Resources`: ``num_gpus=0.5``.
-        settings: fields of :class:`GenerationConfig`, and options written like them: ``batch_size=8``.
+        label: the label in tables and charts; default ``provider/name``.
+        base_url: address of a server with the provider's protocol, such as ``http://localhost:8000/v1``.
+        generation: all fields of :class:`GenerationConfig` in one value.
+        repeat: number of this answer among several to the same prompt, from 1; each is stored separately.
+        prompt: system prompt for this model only, instead of the task's.
+        options: settings of this provider, such as ``{"batch_size": 8}``, and the fields of :class:`Resources`.
+        settings: fields of :class:`GenerationConfig`, and options as keyword arguments: ``batch_size=8, num_gpus=0.5``.
 
     Raises:
-        UnknownModelError: the name has no provider in front.
+        UnknownModelError: the name does not start with a provider.
         InvalidInputError: a setting is misspelt or out of range. Options are checked when the model is launched.
     """
 
@@ -300,39 +305,54 @@ class Model(Value):
         options: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
+        from difflib import get_close_matches
+
         if provider is None:
             provider, _, name = name.partition("/")
         if not provider or not name:
             raise UnknownModelError(
                 f"{provider or name!r} does not name a model", "write provider/name, such as 'baseline/lead-2'"
             )
-        own = {key: settings.pop(key) for key in list(settings) if key in GenerationConfig.model_fields}
-        _refuse_misspelt(settings)
+        fields = {key: settings.pop(key) for key in list(settings) if key in GenerationConfig.model_fields}
+        # The other settings may be options of the provider, which are checked at launch. A name that is similar to a
+        # field is a typing error.
+        for key in settings:
+            if get_close_matches(key, GenerationConfig.model_fields, n=1, cutoff=0.8):
+                raise InvalidInputError(f"unknown setting {key!r}", did_you_mean(key, GenerationConfig.model_fields))
+        if generation is None:
+            try:
+                generation = GenerationConfig(**fields)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise InvalidInputError(
+                    f"setting {first['loc'][0]!r}: {first['msg']}, got {first['input']!r}"
+                ) from None
         again = f" (repeat {repeat})" if repeat > 1 else ""
-        fields: dict[str, Any] = {
+        # By keyword, since pydantic reads the values of fields from the arguments of its __init__ only.
+        values: dict[str, Any] = {
             "provider": provider,
             "name": name,
             "label": label or f"{provider}/{name}{again}",
             "base_url": base_url,
             "repeat": repeat,
             "prompt": prompt,
-            "generation": generation or _generation(own),
+            "generation": generation,
             "options": {**(options or {}), **settings},
         }
-        super().__init__(**fields)
+        super().__init__(**values)
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], *, name: str | None = None, label: str | None = None) -> Model:
         """Return a model that answers each example with ``function(example)``.
 
-        Where the function can be imported on the cluster it is called there; one that was written in a notebook or
-        script is called in this process, during :meth:`Workflows.launch`.
+        A function of an installed package is called on the cluster. One of a notebook or script is called in this
+        process, during :meth:`Workflows.launch`.
 
         Args:
-            function: takes the example's text and returns the prediction; where it has a parameter called
-                `metadata`, it is given the row's other columns as a dict.
-            name: default the function's own.
-            label: what tables call it; default ``function/name``.
+            function: takes the example's text and returns the prediction. If it has a parameter `metadata`, it gets the
+                row's other columns there, as a dict.
+            name: default the function's name.
+            label: the label in tables; default ``function/name``.
         """
         importable, code = function_identity(function)
         title = name or getattr(function, "__name__", "function").strip("<>")
@@ -342,28 +362,28 @@ class Model(Value):
 
     @property
     def function(self) -> Callable[..., Any] | None:
-        """What :meth:`from_function` was given; None in every other process."""
+        """The function passed to :meth:`from_function`; None in every other process."""
         return self._function
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of everything that decides its answers; label and pace do not."""
+        """16 hex digits that identify everything that influences its answers; label and :data:`PACE` do not."""
         value = self.model_dump(mode="json", exclude={"label"})
         value["options"] = {key: option for key, option in value["options"].items() if key not in PACE}
-        # Fields that joined later count only where they are set, so that recorded fingerprints stay what they are.
+        # Fields that were added later count only if they are set, so that the fingerprints in databases stay valid.
         later = {"base_url": None, "repeat": 1, "prompt": None}
         return digest({key: field for key, field in value.items() if key not in later or field != later[key]})
 
     @property
     def resources(self) -> Resources:
-        """What each process that works for it takes of the cluster, as far as its settings say.
+        """The resources that each of its processes requests from the cluster, as far as its options say.
 
         Raises:
             InvalidInputError: one of them is out of range.
         """
-        given = {name: self.options[name] for name in Resources.model_fields if name in self.options}
+        requested = {name: self.options[name] for name in Resources.model_fields if name in self.options}
         try:
-            return Resources(**given)
+            return Resources(**requested)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -373,65 +393,47 @@ class Model(Value):
 
     @property
     def own_options(self) -> dict[str, Any]:
-        """Its options without :attr:`resources`."""
+        """Its options without the fields of :attr:`resources`."""
         return {name: option for name, option in self.options.items() if name not in Resources.model_fields}
 
     def worded(self, task: Task) -> Task:
-        """Return a task as this model is told it: with the model's own system prompt, where it has one."""
+        """Return the task for this model: with the model's own system prompt, if it has one."""
         return task if self.prompt is None else task.model_copy(update={"prompt": self.prompt})
 
     def judged_by(self, task: Task) -> Task:
-        """Return the task by which this model's answers are judged.
+        """Return the task that judges are told for this model's answers.
 
-        It is the same for all models, so that judges apply one measure; only where it has no prompt, the model's own.
+        It is the same for all models, so that judges apply one standard. Only a task without a prompt takes the
+        model's.
         """
         return task if task.instruction else self.worded(task)
 
 
 def function_identity(function: Callable[..., Any]) -> tuple[str | None, str]:
-    """Return where a function can be imported from (``module:name``; None where it cannot), and a digest of its code.
+    """Return where a function can be imported from (``module:name``, or None), and a digest of its code.
 
-    What it calls does not count: who changes that gives the model another name.
+    The digest does not cover functions that it calls. Users who change those should give the model another name.
     """
+    from importlib.metadata import packages_distributions
+
     module, name = getattr(function, "__module__", None) or "", getattr(function, "__qualname__", "<")
-    importable = f"{module}:{name}" if "<" not in name and _is_installed(module) else None
+    # Importable on the cluster too: part of Python or of an installed package, not a file beside the notebook. A "<"
+    # is in the names of lambdas and of functions inside of functions.
+    top = module.partition(".")[0]
+    installed = "<" not in name and (top in sys.stdlib_module_names or top in packages_distributions())
+    importable = f"{module}:{name}" if installed else None
     code = getattr(function, "__code__", None)
     return importable, digest([importable or name, _body(code) if code else repr(function)])
 
 
 def _body(code: CodeType) -> str:
-    """What a function does, without where it was written: the same from cell to cell and process to process."""
-    constants = [_body(each) if isinstance(each, CodeType) else str(each) for each in code.co_consts]
+    """Return a function's code without file names and line numbers, which differ between cells and processes."""
+    constants = [_body(item) if isinstance(item, CodeType) else str(item) for item in code.co_consts]
     return repr((code.co_code.hex(), code.co_names, constants))
 
 
-def _is_installed(module: str) -> bool:
-    """Whether a module is part of Python or of an installed package, and not just a file beside the notebook."""
-    from importlib.metadata import packages_distributions
-
-    top = module.partition(".")[0]
-    return top in sys.stdlib_module_names or top in packages_distributions()
-
-
-def _refuse_misspelt(settings: dict[str, Any]) -> None:
-    """Other settings may be the provider's, which checks them later; what is nearly one of ours is a slip."""
-    from difflib import get_close_matches
-
-    for name in settings:
-        if get_close_matches(name, GenerationConfig.model_fields, n=1, cutoff=0.8):
-            raise InvalidInputError(f"unknown setting {name!r}", did_you_mean(name, GenerationConfig.model_fields))
-
-
-def _generation(settings: dict[str, Any]) -> GenerationConfig:
-    try:
-        return GenerationConfig(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(f"setting {first['loc'][0]!r}: {first['msg']}, got {first['input']!r}") from None
-
-
 class MetricSpec(Value):
-    """A metric by name, with its options as the metric's class takes them."""
+    """A metric by name, with its options: the keyword arguments of the metric's class."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -443,7 +445,7 @@ class MetricSpec(Value):
 
     @property
     def title(self) -> str:
-        """What tables call it: a judge by its criterion and a function by its own name, else the metric's name."""
+        """The label in tables: a judge's criterion, a function's name, otherwise the metric's name."""
         if self.name == "jury" and "name" not in self.options:
             return MetricSpec.model_validate(self.options["judges"][0]).title
         own = self.is_function or self.name in ("judge", "jury")
@@ -451,19 +453,19 @@ class MetricSpec(Value):
 
     @property
     def key(self) -> str:
-        """A name for files that no other metric or setting has; how a function was packed does not count."""
+        """A name for files, unique for the metric and its options; the pickle of a function does not count."""
         options = {name: value for name, value in self.options.items() if name not in ("pickle", "python")}
         return f"{self.name.strip('_')}-{digest([self.name, options])[:8]}"
 
 
 class StoreSpec(Value):
-    """Where the store is, without its credentials (those come from the environment of whoever opens it).
+    """The place of the store, without credentials: each process takes those from its environment.
 
     Attributes:
         uri: ``file:///…``, ``s3://bucket/prefix``, ``memory://…``.
         endpoint_url: of an S3-compatible server; None means AWS.
-        path_style: whether the bucket is named in the path of the server's address, or in its host's name; None means
-            the host's name on AWS, and the path on other servers.
+        path_style: whether addresses have the bucket in their path, instead of in the host's name; None for the host's
+            name on AWS, and the path on other servers.
     """
 
     uri: str
@@ -472,18 +474,18 @@ class StoreSpec(Value):
 
 
 class Launch(Value):
-    """How a workflow goes about its work; none of it changes what a model would answer.
+    """How a workflow runs; none of it changes a model's answers.
 
     Attributes:
-        cache: "on" takes answers that the store has already, "refresh" asks again and keeps the new ones, "off"
-            neither takes nor leaves any for others.
-        mode: "direct" asks at once; "batch" hands all questions to the provider's batch service, which answers within
-            a day at a lower price.
-        budget: dollars that the workflow may spend; it stops before it would exceed them. None is no bound.
-        max_failed: share of examples in [0, 1] that may stay unanswered without the workflow counting as failed.
-        workers: processes of the cluster that share the work; None lets the size of the work decide.
-        priority: of those that wait for the cluster the higher go first; the same take turns by experiment.
-        timeout: seconds that a step may take; then it ends as failed, and can be resumed. None is no bound.
+        cache: "on" uses and fills the answer cache, "refresh" asks again and replaces its answers, "off" neither uses
+            nor fills it.
+        mode: "direct" asks at once; "batch" uses the provider's batch service, which answers within a day at a lower
+            price.
+        budget: dollars that the workflow may spend; it stops before it would exceed them. None for no limit.
+        max_failed: share of examples in [0, 1] that may have no answer without the workflow counting as failed.
+        workers: processes of the cluster that share the work; None for a number that suits the size of the work.
+        priority: workflows with a higher priority start first; those with the same take turns by experiment.
+        timeout: seconds that a step may take before it fails; it can be resumed. None for no limit.
     """
 
     cache: Literal["on", "off", "refresh"] = "on"
@@ -496,12 +498,12 @@ class Launch(Value):
 
 
 class Sample(Value):
-    """Rows of a dataset, drawn at random without repetition; these numbers say which.
+    """A random sample of a dataset's rows, without repetition, as the numbers that reproduce it.
 
     Attributes:
-        n: rows that are drawn.
-        of: rows of the dataset.
-        seed: the same one draws the same rows, and fewer of them draw a part of these.
+        n: number of rows in the sample.
+        of: number of rows in the dataset.
+        seed: the same seed draws the same rows; a smaller sample is a part of a larger one.
     """
 
     n: int = Field(ge=1, lt=2**31)
@@ -510,18 +512,19 @@ class Sample(Value):
 
 
 class WorkflowSpec(Value):
-    """One model through one experiment: all that the cluster must know.
+    """One model through one experiment: everything that the cluster needs to know.
 
     Attributes:
         workflow_id: names its folder in the store.
-        attempt: 1 at launch, one more at every resume; results of earlier attempts are told apart by it.
-        dataset: the store's name of the examples (Parquet with `example` and, where known, `ground_truth`).
+        attempt: 1 at launch, one more at every resume; it distinguishes results of several attempts.
+        dataset: the name of the examples in the store (Parquet with `example` and, if known, `ground_truth`).
         n_examples: rows of that file, or of the sample.
         sample: rows of that file that are used; None for all.
         shard_size: rows per file of predictions; a finished file is never computed again.
-        task: as the model is told it; `judged_task` as judges are, None in specifications of earlier versions.
-        launch: how to go about it.
-        resources: of each process that works for the model.
+        task: the task for the model.
+        judged_task: the task for judges; None in specifications of earlier versions.
+        launch: how to run it.
+        resources: of each process of the model.
     """
 
     workflow_id: str
@@ -539,15 +542,15 @@ class WorkflowSpec(Value):
 
 
 class StepResult(Value):
-    """How a step ended; written last, so that its presence means that everything else is in place.
+    """The result of a step. It is written last: if it exists, all other files of the step are complete.
 
     Attributes:
         attempt: of the workflow, as in :class:`WorkflowSpec`.
-        n_examples: examples that the step covers.
-        n_failed: examples of them that have an error instead of an answer.
-        error: why the step failed or stopped; None where it succeeded.
+        n_examples: number of examples of the step.
+        n_failed: number of examples with an error instead of an answer.
+        error: why the step failed or stopped; None if it succeeded.
         scores: overall scores by name (evaluation only).
-        details: what was used: model source and revision, device, signatures, versions.
+        details: provenance: model source and revision, device, signatures, versions.
     """
 
     step: Step
@@ -563,13 +566,13 @@ class StepResult(Value):
 
 
 class ScoreResult(Value):
-    """What a metric found for one of its scores, over the examples of a workflow.
+    """One score of a metric over the examples of a workflow.
 
     Attributes:
-        overall: None where no example has a score.
-        mean: of the examples' scores, where that is not what `overall` is.
-        n_scored: examples that have one; `unscored` counts the others by the reason.
-        description, higher_is_better, range: as of :class:`lumigator_nb.metrics.ScoreInfo`; None is no bound.
+        overall: None if no example has a score.
+        mean: of the examples' scores, if it differs from `overall`.
+        n_scored: number of examples with a score; `unscored` counts the others by the reason.
+        description, higher_is_better, range: as in :class:`lumigator_nb.metrics.ScoreInfo`; None for no bound.
     """
 
     overall: float | None
@@ -582,15 +585,15 @@ class ScoreResult(Value):
 
 
 class MetricResult(Value):
-    """How one metric went for a workflow.
+    """The result of one metric for a workflow.
 
     Attributes:
-        answers_of: the attempt whose predictions were scored; those of a later one are scored anew.
-        signature: what makes the numbers reproducible.
-        error: why there are no scores; None where there are.
-        n_empty: predictions that are empty texts, which each metric scores by its own convention.
-        cost: dollars that a judge's answers cost; None without a price.
-        details: what else is to be known, such as a judge's second opinions.
+        answers_of: the attempt whose predictions were scored; those of a later attempt are scored again.
+        signature: implementation, version and every setting that influences the scores.
+        error: why there are no scores; None if there are.
+        n_empty: number of predictions that are empty texts, which each metric scores by its own convention.
+        cost: dollars that a judge's answers cost; None without a known price.
+        details: further information, such as a judge's repeated answers.
     """
 
     metric: MetricSpec
@@ -606,15 +609,17 @@ class MetricResult(Value):
 
 
 class Progress(Value):
-    """How far a running step is.
+    """The progress of a running step.
 
     Attributes:
-        done, total: examples.
-        started_at: when the first example of this attempt was begun; `resumed` of `done` were there before.
-        first_at: when the first of them was finished, and `first_done` examples with it; None before that.
-        note: what it is doing besides, such as "loading the model".
-        failed: of `done` have an error instead of an answer.
-        cost: dollars spent in this attempt; None where nothing has a price.
+        done, total: numbers of examples.
+        started_at: when the first example of this attempt was started.
+        resumed: how many of `done` earlier attempts had finished.
+        first_at: when the first example of this attempt was finished; None before.
+        first_done: `done` at that moment.
+        note: what else it does, such as "loading the model".
+        failed: how many of `done` have an error instead of an answer.
+        cost: dollars spent in this attempt; None without a known price.
     """
 
     step: Step
@@ -632,10 +637,10 @@ class Progress(Value):
 
     @property
     def rate(self) -> float | None:
-        """Examples per second since the first was finished; None until that can be known.
+        """Examples per second since the first was finished; None until it can be estimated.
 
-        The first takes longer than the others: what it needs is loaded and compiled, and where many are asked at once
-        they come together. So it says nothing of the rate, and at least as much time as it took has to pass after it.
+        The first example takes longer than the others: models are loaded and compiled, and the first answers of several
+        concurrent requests arrive together. It is therefore left out, and at least as much time as it took has to pass.
         """
         if self.first_at is None or self.done - self.first_done < 2:
             return None
@@ -644,17 +649,17 @@ class Progress(Value):
         return (self.done - self.first_done) / measured if measured > 0 and measured >= waited else None
 
     def finished(self, count: int) -> dict[str, Any]:
-        """Return the fields that change when `count` more examples are finished."""
+        """Return the new values of the fields that change when `count` more examples are finished."""
         done = self.done + count
         return {"done": done} if self.first_at or not count else {"done": done, "first_at": now(), "first_done": done}
 
 
 def now() -> datetime:
-    """The current time, in UTC."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)
 
 
 def digest(value: object) -> str:
-    """16 hex digits of SHA-256 over the canonical JSON of `value`."""
+    """Return 16 hex digits of the SHA-256 of the canonical JSON of `value`."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

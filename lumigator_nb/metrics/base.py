@@ -1,4 +1,4 @@
-"""What a metric is, what it is given and what it gives."""
+"""The interface of a metric: the class, its input (rows) and its output (scores)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Needed = Literal["ground_truth", "metadata"]
 # The references of an example: one text, several, or None where it has none.
 References = str | Sequence[str] | None
 
-# Of a score's range: what is beyond it by less is on its bound in exact arithmetic.
+# Relative to a score's range: a value this far beyond a bound is on it, but for rounding.
 _ROUNDING = 1e-9
 
-# Codes of languages that do not put spaces between words.
+# Codes of languages written without spaces between words.
 WITHOUT_SPACES = frozenset({"zh", "yue", "wuu", "ja", "th", "lo", "km", "my", "bo"})
 
 NO_PREDICTION, NO_GROUND_TRUTH = "no prediction", "no ground truth"
 
 
 def mean(totals: FloatArray, n: int) -> FloatArray:
-    """The aggregate of scores whose overall value is their mean: (…, 1) sums over `n` examples -> (…)."""
+    """Return (…) means from (…, 1) sums over `n` examples: the aggregate of scores with a mean as overall value."""
     return totals[..., 0] / n
 
 
@@ -42,11 +42,11 @@ class ScoreInfo:
     Attributes:
         name: unique over all metrics.
         description: what it measures, in a sentence.
-        higher_is_better: None where it only describes.
+        higher_is_better: None for a score that only describes.
         range: least and greatest possible value.
-        aggregate: from the sums of the per-example sufficient statistics, (…, k), and the number of examples to the
+        aggregate: turns sums of the examples' sufficient statistics, (…, k), and the number of examples into the
             overall value, (…). The same function gives the overall score, every bootstrap resample and every slice.
-        headline: how readily it stands for all scores of an experiment where none is named: the greatest does.
+        headline: priority as the score that decides where the user names none; the greatest of an experiment wins.
     """
 
     name: str
@@ -57,9 +57,9 @@ class ScoreInfo:
     headline: int = 0
 
     def within_range(self, values: FloatArray) -> FloatArray:
-        """Return values of which those that a rounding error puts out of the range lie on its bound.
+        """Return the values, with those outside of the range by a rounding error moved onto its bound.
 
-        Equal texts have a BLEU of 100.00000000000004, and what relies on the range, such as a race, would refuse it.
+        Equal texts have a BLEU of 100.00000000000004, which a race would refuse as out of bounds.
         """
         low, high = self.range
         clipped = np.clip(values, low, high)
@@ -70,13 +70,13 @@ class ScoreInfo:
 
 @dataclass(frozen=True)
 class Rows:
-    """The examples that a metric is to score, as columns of n.
+    """The examples to score, as columns of n.
 
     Attributes:
         predictions: one text each. An empty text is an answer.
-        ground_truth: the references of each, one or more; none where the metric does not need them and there is none.
+        ground_truth: the references of each example, one or more; may be empty if the metric does not need them.
         examples: the inputs.
-        metadata: the dataset's other columns; empty where the metric does not need them.
+        metadata: the dataset's other columns, by name.
     """
 
     predictions: Sequence[str]
@@ -88,7 +88,7 @@ class Rows:
         return len(self.predictions)
 
     def pairs(self) -> tuple[list[str], list[str], NDArray[np.int64]]:
-        """Return every prediction beside each of its references, and (n + 1,) where each example's pairs begin."""
+        """Return predictions and references, one pair per reference, and (n + 1,) starts of each example's pairs."""
         counts = [len(references) for references in self.ground_truth]
         predictions = [text for text, count in zip(self.predictions, counts, strict=True) for _ in range(count)]
         references = [reference for references in self.ground_truth for reference in references]
@@ -97,11 +97,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric says of one example.
+    """The score of one example.
 
     Attributes:
-        value: None where it cannot be scored.
-        reason: why it has this score, or none.
+        value: None where the example cannot be scored.
+        reason: the reason for the score, or for its absence.
     """
 
     value: float | None
@@ -110,13 +110,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """One number of a metric for a list of examples.
+    """One score of a metric for n examples.
 
     Attributes:
         values: (n,) the score of each example; NaN where it cannot be scored.
-        statistics: (n, k) what its overall value is made of; rows of NaN where it cannot be scored.
-        reasons: n texts: why an example has this score, as a judge says, or why it has none; None where nothing is
-            to be said.
+        statistics: (n, k) sufficient statistics of the overall value; rows of NaN where an example cannot be scored.
+        reasons: n texts: the reason for a score (as a judge gives it) or for its absence; None where there is none.
+            Empty where no example has a reason.
     """
 
     info: ScoreInfo
@@ -126,7 +126,7 @@ class Scores:
 
     @classmethod
     def of(cls, info: ScoreInfo, statistics: Any, reasons: Sequence[str | None] = ()) -> Scores:
-        """Return scores whose examples are each their own aggregate; `statistics` are (n,) or (n, k)."""
+        """Return scores from (n,) or (n, k) `statistics`; an example's score is the aggregate of that example alone."""
         table = np.asarray(statistics, dtype=np.float64)
         table = table[:, None] if table.ndim == 1 else table
         if info.aggregate is mean:
@@ -136,7 +136,7 @@ class Scores:
 
     @property
     def scored(self) -> NDArray[np.bool_]:
-        """(n,) which examples have a score."""
+        """(n,) booleans: the examples that have a score."""
         return ~np.isnan(self.values)
 
     @property
@@ -152,12 +152,12 @@ class Scores:
 
     @property
     def unscored(self) -> Counter[str]:
-        """How many examples have no score, by the reason."""
+        """The number of examples without a score, by reason."""
         reasons = self.reasons or (None,) * len(self.values)
         return Counter(reason or "not said" for reason, scored in zip(reasons, self.scored, strict=True) if not scored)
 
     def spread(self, rows: Sequence[int], others: Sequence[str | None]) -> Scores:
-        """Return the scores of more examples, of which these are at `rows`; the `others` have the reasons given."""
+        """Return scores of len(others) examples: these at `rows`; elsewhere none, with the reason in `others`."""
         n = len(others)
         values, statistics = np.full(n, np.nan), np.full((n, self.statistics.shape[1]), np.nan)
         values[rows], statistics[rows] = self.values, self.statistics
@@ -170,25 +170,25 @@ class Scores:
 class Metric(ABC):
     """A rule that scores predictions. Settings are keyword arguments of the constructor.
 
-    All that the rest of the package knows of a metric is asked of its class, so these attributes are read where the
-    packages that compute it are not installed.
+    The rest of the package reads facts about a metric from its class. These attributes are therefore readable where the
+    packages that compute the metric are not installed.
 
     Attributes:
-        name: by which it is asked for.
-        display_name: what a form calls it; default the name, written out.
+        name: the name that users pass.
+        display_name: the label in forms; default the name, written out.
         infos: the scores that it reports, as far as they are known before it has seen an example.
-        needs: what an example must have to be scored: "ground_truth"; "metadata" are the dataset's other columns.
-        languages: codes of the only languages whose texts it can score; None where it takes any.
-        needs_spaces: whether it tells words apart by the spaces between them, and so cannot score Japanese.
-        columns: metadata columns that it cannot do without.
-        slow: whether several processes are worth their start, for thousands of examples.
-        on_gpu: whether it computes with a network, on a GPU where it is given one.
-        default_for: kinds of tasks that it scores where an experiment names no metrics, such as "summarization".
-        modules: what must be importable before it can score; the `extra` of this package brings them.
-        optional_modules: what else that extra brings, and can come from elsewhere.
-        packages: names of the distributions that take part in its scores; their versions are recorded.
-        uses_pandas: whether it may hand objects of pandas to pyarrow; a worker starts sooner without pandas.
-        runs_user_code: whether it calls a function of the user's, which nothing but an evaluation does.
+        needs: what an example must have to be scored: "ground_truth", "metadata" (the dataset's other columns).
+        languages: codes of the only languages whose texts it can score; None for any.
+        needs_spaces: whether it splits words at spaces, and so cannot score Japanese.
+        columns: metadata columns that it requires.
+        slow: whether scoring thousands of examples is worth starting several processes.
+        on_gpu: whether it computes with a neural network, on a GPU if it gets one.
+        default_for: kinds of tasks, such as "summarization", that it scores in an experiment without named metrics.
+        modules: modules that must be importable before it can score; the `extra` of this package installs them.
+        optional_modules: further modules that the extra installs, whose data may also come from elsewhere.
+        packages: names of the distributions that influence its scores; their versions are recorded.
+        uses_pandas: whether it may pass pandas objects to pyarrow; a worker starts sooner without pandas.
+        runs_user_code: whether it calls a function of the user, which nothing but an evaluation may do.
     """
 
     name: ClassVar[str]
@@ -210,51 +210,51 @@ class Metric(ABC):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """Return the options that suit texts in a language, a code such as "ja", where none were given."""
+        """Return the default options for texts in a language, by its code such as "ja"."""
         return {}
 
     @classmethod
     def describe(cls, spec: MetricSpec) -> str:
-        """Return a specification of this metric in a line: its name with its options."""
+        """Return a specification of this metric in one line: its name with its options."""
         options = ", ".join(f"{name}={value!r}" for name, value in spec.options.items())
         return f"{spec.name}({options})" if options else spec.name
 
     @property
     def asks(self) -> tuple[Model, ...]:
-        """The language models that it asks."""
+        """The language models that it calls (a judge's)."""
         return ()
 
     @property
     def cost(self) -> float | None:
-        """Dollars that their answers cost so far; None where nothing has a price."""
+        """Dollars that their answers cost so far; None if no answer has a known price."""
         return None
 
     @property
     def details(self) -> dict[str, Any]:
-        """What else it has to tell about the scores so far; plain JSON values."""
+        """Further information about the scores so far, as plain JSON values."""
         return {}
 
     @property
     def title(self) -> str:
-        """What tables call it; unlike the name it tells apart judges, and functions."""
+        """The label in tables; unlike the name, it differs between judges and between functions."""
         return self.name
 
     @property
     def note(self) -> str | None:
-        """What a reader of its scores must know beside their signature, in a sentence; None where there is nothing."""
+        """A caveat for readers of its scores, in a sentence, or None."""
         return None
 
     @property
     @abstractmethod
     def signature(self) -> str:
-        """Implementation, version and every setting: what makes the numbers reproducible."""
+        """Implementation, version and every setting, as far as they influence the scores."""
 
     @abstractmethod
     def _score(self, rows: Rows) -> list[Scores]:
-        """Score examples that have a prediction, and ground truth where it is needed."""
+        """Return scores of examples with a prediction, and with ground truth where it is needed."""
 
     def prepare(self) -> None:
-        """Refuse to score what could not be scored anyhow: data or packages are missing. Cheap.
+        """Check that packages and data are installed, so that a missing one shows before models are called. Cheap.
 
         Raises:
             MissingExtraError: packages are missing.
@@ -276,16 +276,21 @@ class Metric(ABC):
             predictions: n texts; None where the model gave no answer. An empty text is an answer.
             ground_truth: n references: a text, several, or None where it is not known.
             examples: n inputs.
-            metadata: n mappings of the dataset's other columns.
+            metadata: n mappings of the dataset's other columns, by name.
 
         Returns:
-            One score for each of :attr:`infos`; NaN where prediction or ground truth is missing, never zero.
+            One for each of :attr:`infos`. A score is NaN, never 0, where prediction or ground truth is missing.
         """
         truth = [as_references(references) for references in ground_truth]
         others = metadata or [{}] * len(predictions)
-        missing = [self._missing(*pair) for pair in zip(predictions, truth, strict=True)]
+        missing: list[str | None] = [None] * len(predictions)
+        for row, (prediction, references) in enumerate(zip(predictions, truth, strict=True)):
+            if prediction is None:
+                missing[row] = NO_PREDICTION
+            elif not references and "ground_truth" in self.needs:
+                missing[row] = NO_GROUND_TRUTH
         rows = [row for row, reason in enumerate(missing) if reason is None]
-        found = self._score(
+        scores = self._score(
             Rows(
                 [predictions[row] or "" for row in rows],
                 [truth[row] for row in rows],
@@ -293,28 +298,24 @@ class Metric(ABC):
                 [others[row] for row in rows],
             )
         )
-        return [score.spread(rows, missing) for score in found]
-
-    def _missing(self, prediction: str | None, references: tuple[str, ...]) -> str | None:
-        if prediction is None:
-            return NO_PREDICTION
-        return None if references or "ground_truth" not in self.needs else NO_GROUND_TRUTH
+        return [score.spread(rows, missing) for score in scores]
 
 
 def as_references(references: References) -> tuple[str, ...]:
-    """Return the references of an example as a tuple, empty where there is none."""
+    """Return the references of an example as a tuple, empty for None."""
     if references is None:
         return ()
     return (references,) if isinstance(references, str) else tuple(references)
 
 
 def best(values: FloatArray, starts: NDArray[np.int64]) -> FloatArray:
-    """Return (n,) the greatest of each example's (pairs,) values; see :meth:`Rows.pairs`."""
+    """Return (n,) the greatest of each example's (pairs,) values; `starts` come from :meth:`Rows.pairs`."""
     return np.maximum.reduceat(values, starts[:-1]) if len(starts) > 1 else np.empty(0)
 
 
 def choice(metric: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise InvalidInputError unless an option's value is one of those allowed."""
+    # 1 == True in Python, so that a number would pass for a switch.
     if value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):
-        shown = ", ".join(repr(one) for one in allowed)
-        raise InvalidInputError(f"option {option!r} of metric {metric!r} cannot be {value!r}", f"it is one of {shown}")
+        values = ", ".join(repr(one) for one in allowed)
+        raise InvalidInputError(f"option {option!r} of metric {metric!r} cannot be {value!r}", f"use one of {values}")

@@ -1,4 +1,4 @@
-"""BERTScore (Zhang et al. 2020, https://arxiv.org/abs/1904.09675), equal to the package bert-score 0.3.13."""
+"""BERTScore (Zhang et al. 2020, https://arxiv.org/abs/1904.09675) with the scores of the package bert-score 0.3.13."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lumigator_nb.metrics.registry import metric_class
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What bert-score takes for a language that has no model of its own.
+# bert-score's model for languages without a specific one.
 MULTILINGUAL = "bert-base-multilingual-cased"
-NO_WEIGHT = "every token is in all of the ground truth, so that idf leaves none that counts"
+NO_WEIGHT = "every token is in all of the ground truth, so that idf gives each the weight 0"
 
-# Tokens of predictions and ground truth whose embeddings are in memory, and of those how many are compared, together.
+# Tokens of predictions and ground truth whose embeddings are in memory at once, and that are compared at once.
 _WINDOW, _COMPARED = 65_536, 8192
 
 
@@ -41,24 +41,24 @@ class BertScore(Metric):
     """Precision, recall and F-measure of tokens matched by the cosine of their contextual embeddings.
 
     Scores lie in (-1, 1), in practice between 0 and 1; with `rescale` a bad one may lie below -1. The overall value is
-    the mean over the examples. Of several references the best counts, for each score by itself. An empty prediction or
-    reference scores 0, and what is longer than the model takes is cut, both as in bert-score.
+    the mean over the examples. Of several references the best counts, separately for each score. An empty prediction or
+    reference scores 0, and texts longer than the model's limit are cut, both as in bert-score.
 
-    RoBERTa reads the first word after a space, as it did under transformers 4, with which the published scores and
-    baselines were computed; bert-score itself does not get that from transformers 5.
+    RoBERTa's tokenizer puts a space before the first word, as under transformers 4, with which the published scores and
+    baselines were computed; bert-score under transformers 5 does not.
 
     Args:
-        model: name on the Hugging Face hub or absolute path of a folder; None takes bert-score's for `language`.
-        num_layers: the layer whose output is compared; None takes bert-score's for `model`, which a folder lacks.
-        language: of the texts: it chooses the model, and the baseline of `rescale`.
-        rescale: stretch the scores so that unrelated sentences get 0, with bert-score's baselines.
-        idf: weigh tokens by how rare they are in the ground truth. Counted over the references of each call of
-            :meth:`score`, so scores from calls with different references do not compare.
-        batch_tokens: most tokens that go through the model together; None takes what suits the device.
-        device: "cpu", "cuda", "mps"; None takes a GPU where there is one.
+        model: name on the Hugging Face hub or absolute path of a folder; None for bert-score's model for `language`.
+        num_layers: the layer whose output is compared; None for bert-score's layer for `model`. Required for a folder.
+        language: of the texts; it chooses the model, and the baseline of `rescale`.
+        rescale: rescale the scores so that unrelated sentences get 0, with bert-score's baselines.
+        idf: weight tokens by their inverse document frequency in the ground truth. It is counted over the references of
+            each call of :meth:`score`, so scores from calls with different references are not comparable.
+        batch_tokens: largest number of tokens in a batch; None for a number that suits the device.
+        device: "cpu", "cuda", "mps"; None for a GPU if there is one.
 
     Raises:
-        InvalidInputError: an option cannot have that value, or a folder comes without `num_layers`.
+        InvalidInputError: an option's value is not allowed, or a folder is passed without `num_layers`.
     """
 
     name = "bertscore"
@@ -88,28 +88,27 @@ class BertScore(Metric):
         choice(self.name, "rescale", rescale, (True, False))
         choice(self.name, "idf", idf, (True, False))
         for option, value in (("model", model), ("language", language), ("device", device)):
-            _check_text(option, value, optional=option != "language")
+            optional = option != "language"
+            if not (isinstance(value, str) and value) and not (optional and value is None):
+                raise InvalidInputError(f"option {option!r} of metric 'bertscore' cannot be {value!r}", "give a text")
         _check_whole("num_layers", num_layers, 0)
         _check_whole("batch_tokens", batch_tokens, 1)
         self._model, self._num_layers, self.language = model, num_layers, language.lower()
         self.rescale, self.idf, self.batch_tokens, self.device = rescale, idf, batch_tokens, device
         if model is not None and encoder.is_folder(model):
-            self._check_folder_options(model)
+            if not Path(model).expanduser().is_absolute():
+                raise InvalidInputError(
+                    f"option 'model' of metric 'bertscore': the path {model!r} is relative, and another process "
+                    "elsewhere computes the scores",
+                    f"write model={str(Path(model).resolve())!r}",
+                )
+            if num_layers is None:
+                raise _no_layer(model)
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return {} if language == "en" else {"language": language}
-
-    def _check_folder_options(self, folder: str) -> None:
-        if not Path(folder).expanduser().is_absolute():
-            raise InvalidInputError(
-                f"option 'model' of metric 'bertscore': the path {folder!r} is relative, and another process elsewhere "
-                "computes the scores",
-                f"write model={str(Path(folder).resolve())!r}",
-            )
-        if self._num_layers is None:
-            raise _no_layer(folder)
 
     @property
     def model(self) -> str:
@@ -125,16 +124,16 @@ class BertScore(Metric):
         """The layer whose output is compared.
 
         Raises:
-            InvalidInputError: bert-score has none for the model.
+            InvalidInputError: bert-score does not know the model.
         """
-        found = self._num_layers if self._num_layers is not None else _table("model2layers").get(self.model)
-        if found is None:
+        layer = self._num_layers if self._num_layers is not None else _table("model2layers").get(self.model)
+        if layer is None:
             raise _no_layer(self.model)
-        return int(found)
+        return int(layer)
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         idf = "references-of-each-call" if self.idf else "no"
         rescale = f"bert-score-{_version('bert_score')}:{self.language}" if self.rescale else "no"
         versions = "|".join(f"{package}:{_version(package)}" for package in ("torch", "transformers"))
@@ -144,13 +143,13 @@ class BertScore(Metric):
         )
 
     def prepare(self) -> None:
-        """As of :class:`Metric`; loads neither torch nor the model.
+        """As in :class:`Metric`; loads neither torch nor the model.
 
         Raises:
             MissingExtraError: packages are missing.
-            InvalidInputError: bert-score knows no layer for the model.
-            UnknownModelError: the model's folder is not there.
-            ConfigurationError: there is no baseline to rescale with.
+            InvalidInputError: bert-score does not know which layer of the model to compare.
+            UnknownModelError: the model's folder does not exist.
+            ConfigurationError: bert-score has no baseline to rescale with.
         """
         super().prepare()
         if encoder.is_folder(self.model):
@@ -161,27 +160,27 @@ class BertScore(Metric):
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The model, loaded when it is first needed; errors as of :func:`encoder.load`."""
+        """The model, loaded at first use; errors as in :func:`encoder.load`."""
         self.prepare()
         return encoder.load(self.model, self.num_layers, self.device, self.batch_tokens)
 
     def _score(self, rows: Rows) -> list[Scores]:
         predictions, references, starts = rows.pairs()
         pairs = self._pairs(predictions, references) if len(rows) else np.empty((0, 3))
-        found = np.stack([best(column, starts) for column in pairs.T], axis=1)
+        values = np.stack([best(column, starts) for column in pairs.T], axis=1)
         if self.rescale:
             baseline = _baseline(self.language, self.model, self.num_layers)
-            found = (found - baseline) / (1 - baseline)
+            values = (values - baseline) / (1 - baseline)
         return [
             Scores.of(info, column, [NO_WEIGHT if np.isnan(value) else None for value in column])
-            for info, column in zip(self.infos, found.T, strict=True)
+            for info, column in zip(self.infos, values.T, strict=True)
         ]
 
     def _pairs(self, predictions: Sequence[str], references: Sequence[str]) -> FloatArray:
-        """Return (pairs, 3) precision, recall and F-measure of each prediction beside its reference."""
+        """Return (pairs, 3) precision, recall and F-measure of each prediction with its reference."""
         left, right = self.encoder.tokenize(predictions), self.encoder.tokenize(references)
         weights = _weights(left, right, self.encoder.frame, self.idf)
-        found = np.empty((len(left), 3))
+        values = np.empty((len(left), 3))
 
         def length(pair: int) -> int:
             return len(left[pair]) + len(right[pair])
@@ -190,12 +189,16 @@ class BertScore(Metric):
             vectors = self.encoder.embed([left[pair] for pair in window], [right[pair] for pair in window])
             for batch in encoder.batches(window, length, _COMPARED):
                 texts, others = [left[pair] for pair in batch], [right[pair] for pair in batch]
-                found[batch] = encoder.match(texts, others, vectors, weights, self.encoder.device)
-        return found
+                values[batch] = encoder.match(texts, others, vectors, weights, self.encoder.device)
+        return values
 
 
 def _weights(left: Sequence[Tokens], right: Sequence[Tokens], frame: list[int], idf: bool) -> Tensor:
-    """Return the weight of each token id: 1, or 0 for what frames a text; or its idf, log((n + 1) / (df + 1))."""
+    """Return (ids,) weights of tokens: 1, or 0 for those that open and close a text.
+
+    With `idf` they are log((n + 1) / (df + 1)): n is the number of references and df the number of those
+    that contain the token (section 3 of the paper).
+    """
     import torch
 
     size = 1 + max((max(ids, default=0) for ids in (*left, *right)), default=0)
@@ -210,19 +213,14 @@ def _weights(left: Sequence[Tokens], right: Sequence[Tokens], frame: list[int], 
 def _check_whole(option: str, value: Any, least: int) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise InvalidInputError(
-            f"option {option!r} of metric 'bertscore' cannot be {value!r}", f"it is a whole number from {least} on"
+            f"option {option!r} of metric 'bertscore' cannot be {value!r}", f"give a whole number of at least {least}"
         )
-
-
-def _check_text(option: str, value: Any, *, optional: bool) -> None:
-    if not (isinstance(value, str) and value) and not (optional and value is None):
-        raise InvalidInputError(f"option {option!r} of metric 'bertscore' cannot be {value!r}", "it is a text")
 
 
 def _no_layer(model: str) -> InvalidInputError:
     return InvalidInputError(
         f"bert-score does not say which layer of the model {model!r} to compare",
-        "give it as num_layers=…; its authors take the one whose scores agree best with human ones",
+        "pass it as num_layers=…; its authors use the one whose scores agree best with human ones",
     )
 
 
@@ -234,7 +232,7 @@ def _version(package: str) -> str:
 
 
 def _package() -> Path:
-    """Return the folder of bert-score, which is not imported: it would import torch."""
+    """Return the folder of bert-score. It is not imported, as that would import torch, which takes seconds."""
     spec = importlib.util.find_spec("bert_score")
     if spec is None:
         raise MissingExtraError("metric 'bertscore'", "bertscore")
@@ -243,9 +241,10 @@ def _package() -> Path:
 
 @cache
 def _table(name: str) -> dict[str, Any]:
-    """Return bert-score's `lang2model` or `model2layers` as its source has them."""
+    """Return the tables `lang2model` or `model2layers` from bert-score's source."""
     tree = ast.parse((_package() / "utils.py").read_text("utf-8"))
     for statement in tree.body:
+        # lang2model is a defaultdict that a second statement, .update({…}), fills; hence the expressions.
         parts = list(ast.walk(statement))
         if isinstance(statement, ast.Assign | ast.Expr) and any(
             isinstance(part, ast.Name) and part.id == name for part in parts
@@ -258,17 +257,18 @@ def _table(name: str) -> dict[str, Any]:
 
 @cache
 def _baseline(language: str, model: str, layer: int) -> FloatArray:
-    """Return (3,) what unrelated sentences score on average: precision, recall, F-measure."""
+    """Return (3,) mean precision, recall and F-measure of unrelated sentences."""
     folder = _package() / "rescale_baseline"
     file = folder / language / f"{model}.tsv"
+    # The first row has the names; then there is a row for each layer, from 0.
     rows = list(csv.reader(file.read_text("utf-8").splitlines())) if file.is_file() else []
     if layer + 1 >= len(rows):
-        known = sorted(
-            found.relative_to(folder / language).with_suffix("").as_posix()
-            for found in (folder / language).rglob("*.tsv")
+        names = sorted(
+            path.relative_to(folder / language).with_suffix("").as_posix()
+            for path in (folder / language).rglob("*.tsv")
         )
         raise ConfigurationError(
             f"bert-score has no baseline for layer {layer} of {model!r} in language {language!r}",
-            f"leave out rescale, or take one of the models that have: {', '.join(known) or 'none in that language'}",
+            f"leave out rescale, or use a model with a baseline: {', '.join(names) or 'none in that language'}",
         )
     return np.array(rows[layer + 1][1:], dtype=np.float64)

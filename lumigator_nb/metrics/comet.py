@@ -1,7 +1,7 @@
-"""COMET (Rei et al. 2020, https://aclanthology.org/2020.emnlp-main.213): what people would say of a translation.
+"""COMET (Rei et al. 2020, https://aclanthology.org/2020.emnlp-main.213): human judgements of translations, predicted.
 
-Its package wants older versions of numpy and transformers than ours, so that it works in an environment of its own; see
-:mod:`lumigator_nb.metrics.kernels.own_environment`.
+Its package requires older versions of numpy and transformers than this one, so that it runs in a separate virtual
+environment; see :mod:`lumigator_nb.metrics.kernels.own_environment`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, best
 from lumigator_nb.metrics.kernels import own_environment
 from lumigator_nb.metrics.registry import metric_class
 
-# Its trainer still imports pkg_resources, which setuptools 81 has left out.
+# unbabel-comet's trainer imports pkg_resources, which setuptools 81 no longer has.
 REQUIREMENTS = ("unbabel-comet>=2.2.4,<3", "setuptools<81")
 MODULE = "comet"
 
 
 def predict(payload: Mapping[str, Any]) -> list[float]:
-    """Score rows with the package, wherever it is installed.
+    """Return scores of rows. Runs where unbabel-comet is installed, from its source alone: it imports nothing of ours.
 
     Args:
-        payload: "model" (hub name or path of a checkpoint), "batch_size", and "rows" of "src", "mt" and maybe "ref".
+        payload: "model" (hub name or path of a checkpoint), "batch_size", and "rows" of "src", "mt" and optionally
+            "ref".
     """
     from pathlib import Path
 
@@ -36,14 +37,14 @@ def predict(payload: Mapping[str, Any]) -> list[float]:
     path = name if Path(name).is_file() else download_model(name)
     gpus = 1 if torch.cuda.is_available() else 0
     model = load_from_checkpoint(path)
-    found = model.predict(
+    prediction = model.predict(
         payload["rows"], batch_size=payload["batch_size"], gpus=gpus, num_workers=0, progress_bar=False
     )
-    return [float(score) for score in found.scores]
+    return [float(score) for score in prediction.scores]
 
 
 class _Comet(Metric):
-    """What both have in common."""
+    """The common part of COMET and COMET-Kiwi."""
 
     on_gpu = True
 
@@ -53,35 +54,35 @@ class _Comet(Metric):
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InvalidInputError(
                 f"option 'batch_size' of metric {self.name!r} cannot be {batch_size!r}",
-                "it is a whole number from 1 on",
+                "give a whole number of at least 1",
             )
         self.model, self.batch_size = model, batch_size
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"{self.name}|impl:{REQUIREMENTS[0]}|model:{self.model}|references:best"
 
     def _predict(self, rows: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Return the scores of rows of source, translation and maybe reference; equal rows are scored once."""
+        """Return (rows,) scores of (source, translation[, reference]); equal rows are scored once."""
         distinct = list(dict.fromkeys(rows))
         if not distinct:
             return np.empty(0)
         named = [dict(zip(("src", "mt", "ref"), row, strict=False)) for row in distinct]
         payload = {"model": self.model, "batch_size": self.batch_size, "rows": named}
-        found = own_environment.call(f"metric {self.name!r}", MODULE, REQUIREMENTS, predict, payload)
-        scores = dict(zip(distinct, found, strict=True))
-        # The models are trained on scores from 0 to 1, but nothing holds the last layer of the older ones within.
+        values = own_environment.call(f"metric {self.name!r}", MODULE, REQUIREMENTS, predict, payload)
+        scores = dict(zip(distinct, values, strict=True))
+        # The models are trained on scores from 0 to 1, but the last layer of the older ones is not limited to them.
         return np.clip(np.array([scores[row] for row in rows], dtype=np.float64), 0.0, 1.0)
 
 
 @metric_class
 class Comet(_Comet):
-    """The quality of a translation by source and reference, about 0 to 1; of several references the best counts.
+    """The predicted quality of a translation from source and reference, in [0, 1]; the best reference counts.
 
     Args:
-        model: on the Hugging Face hub, or the path of a checkpoint (.ckpt).
-        batch_size: rows that go through the model together.
+        model: name on the Hugging Face hub, or path of a checkpoint (.ckpt).
+        batch_size: number of rows in a batch.
     """
 
     name = "comet"
@@ -93,6 +94,7 @@ class Comet(_Comet):
 
     def _score(self, rows: Rows) -> list[Scores]:
         predictions, references, starts = rows.pairs()
+        # The example of each pair.
         owners = np.repeat(np.arange(len(rows)), np.diff(starts)).tolist()
         triples = [
             (rows.examples[owner], prediction, reference)
@@ -103,12 +105,12 @@ class Comet(_Comet):
 
 @metric_class
 class CometKiwi(_Comet):
-    """The quality of a translation by its source alone, about 0 to 1 (Rei et al. 2022).
+    """The predicted quality of a translation from its source alone, in [0, 1] (Rei et al. 2022).
 
     https://aclanthology.org/2022.wmt-1.60
 
     Args:
-        model, batch_size: as of :class:`Comet`. The default must be asked for on the hub (HF_TOKEN).
+        model, batch_size: as in :class:`Comet`. The default model requires access on the hub (HF_TOKEN).
     """
 
     name = "comet_kiwi"

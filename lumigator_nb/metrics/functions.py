@@ -1,4 +1,4 @@
-"""Metrics that are a function of the user's: ``@lm.metric``."""
+"""``@lm.metric``: functions of the user as metrics."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from lumigator_nb.specs import MetricSpec, function_identity
 
 Function = Callable[..., Any]
 
+# The pickle is stored in the database and in each workflow's specification.
 MOST_PICKLED_BYTES = 1_000_000
 NO_VALUE = "the function gave no value"
-_GIVEN = ("prediction", "ground_truth", "references", "example")
+# Names of parameters that stand for an example's parts; all others are metadata columns.
+_PARTS = ("prediction", "ground_truth", "references", "example")
 
 
 class MetricFunction:
-    """A function that :func:`metric` decorated: it is called as before, and may stand among metrics.
+    """A function that :func:`metric` decorated: it can be called as before, and passed as a metric.
 
     Attributes:
-        spec: what an experiment keeps of it.
+        spec: the specification that an experiment stores.
     """
 
     def __init__(self, function: Function, spec: MetricSpec) -> None:
@@ -65,25 +67,25 @@ def metric(
     range: tuple[float, float] = (-float("inf"), float("inf")),
     scores: Sequence[str] = (),
 ) -> MetricFunction | Callable[[Function], MetricFunction]:
-    """Make a metric of a function of one example.
+    """Turn a function of one example into a metric.
 
     The function may take `prediction`, `ground_truth` (the first reference; without a default value the metric needs
     one), `references` (all of them, a tuple), `example`, and metadata columns by their names or as ``**metadata``. It
     returns a number, a :class:`Score` with the reason, a dict of several numbers (each becomes the score
-    ``name_key``), or None where the example cannot be scored.
+    ``name_key``), or None if the example cannot be scored.
 
-    On the cluster it is imported where it belongs to an installed package; one of a notebook or script goes along
-    pickled (cloudpickle), so that the cluster's Python must be of the same version.
+    On the cluster a function of an installed package is imported. A function of a notebook or script is pickled
+    (cloudpickle), so that the cluster must have the same Python version.
 
     Args:
-        function: the decorated one.
-        name: of the metric and its score; default the function's.
-        higher_is_better: None where it only describes.
+        function: the decorated function.
+        name: of the metric and its score; default the function's name.
+        higher_is_better: None for a score that only describes.
         range: least and greatest possible value.
-        scores: the keys of the dict it returns, so that they are known beforehand; default what the first gives.
+        scores: the keys of the dict that the function returns; default those of the first result.
 
     Raises:
-        InvalidInputError: a metric has that name already, or the function cannot be taken along.
+        InvalidInputError: a metric has that name already, or the function cannot be pickled.
     """
 
     def decorate(decorated: Function) -> MetricFunction:
@@ -103,54 +105,48 @@ def metric(
 
 
 def replaces(new: MetricSpec, old: MetricSpec) -> bool:
-    """Whether a metric is a function that was written anew under its old name."""
+    """Whether both metrics are functions of the same name, so that `new` is a changed version of `old`."""
     names = [spec.options.get("name") for spec in (new, old) if spec.name == FunctionMetric.name]
     return len(names) == 2 and names[0] == names[1]
 
 
 def pickled_by(specs: Iterable[MetricSpec]) -> set[str]:
-    """Return the Python versions, such as "3.11", by which functions among metrics were pickled."""
+    """Return the Python versions, such as "3.11", that pickled the functions among metrics."""
     return {
         str(spec.options["python"]) for spec in specs if spec.name == FunctionMetric.name and "pickle" in spec.options
     }
 
 
 def _packed(function: Function, title: str) -> dict[str, Any]:
+    """Return the options of :class:`FunctionMetric` that say what the function needs and how to load it elsewhere."""
     importable, code = function_identity(function)
-    needs_truth = _requires(function, "ground_truth") or _requires(function, "references")
-    known = {"needs_ground_truth": needs_truth, "columns": _columns(function), "code": code}
+    parameters = inspect.signature(function).parameters
+    required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    columns = []
+    if set(parameters) & set(_PARTS):  # otherwise it is called by position, and takes no columns
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        named = [name for name, parameter in parameters.items() if parameter.kind in by_name]
+        columns = [name for name in named if name in required and name not in _PARTS]
+    needs_truth = bool(required & {"ground_truth", "references"})
+    options = {"needs_ground_truth": needs_truth, "columns": columns, "code": code}
+    # The name of a decorated function leads to what the decorator returned, so it has to be pickled.
     if importable and not hasattr(function, "__wrapped__"):
-        return {**known, "importable": importable}
+        return {**options, "importable": importable}
     import cloudpickle
 
     try:
         pickled = cloudpickle.dumps(function)
     except Exception as error:
         raise InvalidInputError(
-            f"metric {title!r} cannot be taken to the cluster: {error}", "let it use values, not open files or locks"
+            f"metric {title!r} cannot be sent to the cluster: {error}", "let it use values, not open files or locks"
         ) from None
     if len(pickled) > MOST_PICKLED_BYTES:
         raise InvalidInputError(
-            f"metric {title!r} brings {len(pickled) / 1e6:.1f} MB along; at most {MOST_PICKLED_BYTES / 1e6:.0f} MB may",
+            f"metric {title!r} has {len(pickled) / 1e6:.1f} MB with its data, above {MOST_PICKLED_BYTES / 1e6:.0f} MB",
             "load large data inside the function, or put it into an installed package",
         )
     python = ".".join(platform.python_version_tuple()[:2])
-    return {**known, "pickle": base64.b64encode(pickled).decode(), "python": python}
-
-
-def _columns(function: Function) -> list[str]:
-    """The metadata columns without which the function cannot be called."""
-    parameters = inspect.signature(function).parameters
-    if not set(parameters) & set(_GIVEN):
-        return []  # it is called by position
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    required = [name for name, each in parameters.items() if each.kind in named and each.default is each.empty]
-    return [name for name in required if name not in _GIVEN]
-
-
-def _requires(function: Function, name: str) -> bool:
-    parameter = inspect.signature(function).parameters.get(name)
-    return parameter is not None and parameter.default is inspect.Parameter.empty
+    return {**options, "pickle": base64.b64encode(pickled).decode(), "python": python}
 
 
 @metric_class
@@ -176,8 +172,8 @@ class FunctionMetric(Metric):
     ) -> None:
         self._title, self._code, self.columns = name, code, tuple(columns)
         self._importable, self._pickle, self._python = importable, pickle, python
-        needed: list[Needed] = ["metadata", "ground_truth"] if needs_ground_truth else ["metadata"]
-        self.needs = frozenset(needed)
+        needs: list[Needed] = ["metadata", "ground_truth"] if needs_ground_truth else ["metadata"]
+        self.needs = frozenset(needs)
         low, high = (sign * np.inf if bound is None else bound for sign, bound in zip((-1, 1), range, strict=True))
         self._higher_is_better, self._range = higher_is_better, (float(low), float(high))
         self.infos = tuple(self._info(f"{name}_{key}") for key in scores) or (self._info(name),)
@@ -185,7 +181,7 @@ class FunctionMetric(Metric):
 
     @classmethod
     def describe(cls, spec: MetricSpec) -> str:
-        """As of :class:`Metric`: its own name."""
+        """As in :class:`Metric`: the function's name."""
         return f"{spec.title} (a function)"
 
     def _info(self, name: str) -> ScoreInfo:
@@ -193,49 +189,56 @@ class FunctionMetric(Metric):
 
     @property
     def title(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return self._title
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`; the code's digest does not cover what the function calls."""
+        """As in :class:`Metric`; the digest covers the function's code, not that of functions it calls."""
         origin = self._importable or f"python-{self._python}"
         return f"function|name:{self._title}|code:{self._code}|from:{origin}"
 
     def _score(self, rows: Rows) -> list[Scores]:
-        function = self._load()
-        call = _caller(function)
-        found = [self._one(call, row) for row in _each(rows)]
-        keys = self._keys or list(dict.fromkeys(key for scores in found for key in scores if key)) or [""]
-        # A dict's keys that were not announced become known with the first that has some.
-        infos = [self._info(f"{self._title}_{key}" if key else self._title) for key in keys]
-        return [self._column(info, key, found) for info, key in zip(infos, keys, strict=True)]
-
-    def _column(self, info: ScoreInfo, key: str, found: list[dict[str, Score]]) -> Scores:
-        column = [scores.get(key) or scores.get("") or Score(None, f"no value {key!r}") for scores in found]
-        values = [np.nan if score.value is None else score.value for score in column]
-        return Scores.of(info, values, [score.reason for score in column])
-
-    def _one(self, call: Callable[[Mapping[str, Any]], Any], row: Mapping[str, Any]) -> dict[str, Score]:
-        """Return the scores of an example by their keys; of one that cannot be scored, the reason under ""."""
-        try:
-            value = call(row)
-            return {key: _score_of(each) for key, each in (value if isinstance(value, dict) else {"": value}).items()}
-        except Exception as error:  # whatever the user's code raises for this example
-            return {"": Score(None, f"{type(error).__name__}: {error}")}
+        call = _caller(self._load())
+        scores = []
+        columns = zip(rows.predictions, rows.ground_truth, rows.examples, rows.metadata, strict=True)
+        for prediction, references, example, metadata in columns:
+            parts: dict[str, Any] = {"prediction": prediction, "references": references, "example": example}
+            parts["ground_truth"] = references[0] if references else None
+            try:
+                value = call({**metadata, **parts})
+                values = value if isinstance(value, dict) else {"": value}
+                scores.append({key: _score_of(number) for key, number in values.items()})
+            except Exception as error:  # whatever the user's code raises for this example
+                scores.append({"": Score(None, f"{type(error).__name__}: {error}")})
+        # A dict's keys that were not announced are those of the first results that have some.
+        keys = self._keys or list(dict.fromkeys(key for row in scores for key in row if key)) or [""]
+        result = []
+        for key in keys:
+            info = self._info(f"{self._title}_{key}" if key else self._title)
+            # Under "" lies the score of a function without keys, or the reason why the example has none.
+            column = [row.get(key) or row.get("") or Score(None, f"no value {key!r}") for row in scores]
+            numbers = [np.nan if score.value is None else score.value for score in column]
+            result.append(Scores.of(info, numbers, [score.reason for score in column]))
+        return result
 
     def _load(self) -> Function:
+        """Return the function.
+
+        Raises:
+            ConfigurationError: the experiment holds no code, or another Python version pickled it.
+        """
         if self._importable:
             module, _, name = self._importable.partition(":")
-            found: Any = importlib.import_module(module)
+            value: Any = importlib.import_module(module)
             for part in name.split("."):
-                found = getattr(found, part)
-            function: Function = getattr(found, "__wrapped__", found)
+                value = getattr(value, part)
+            function: Function = getattr(value, "__wrapped__", value)
             return function
         if self._pickle is None:
             raise ConfigurationError(
-                f"the function of metric {self._title!r} is not here: it was loaded, and code does not travel",
-                "define it again, and give it to ws.evaluate(experiment, …)",
+                f"the function of metric {self._title!r} is missing: shared files contain no code",
+                "define it again, and pass it to ws.evaluate(experiment, …)",
             )
         here = ".".join(platform.python_version_tuple()[:2])
         if here != self._python:
@@ -249,34 +252,21 @@ class FunctionMetric(Metric):
         return pickled
 
 
-def _each(rows: Rows) -> Sequence[dict[str, Any]]:
-    columns = zip(rows.predictions, rows.ground_truth, rows.examples, rows.metadata, strict=True)
-    return [
-        {
-            **metadata,
-            "prediction": prediction,
-            "ground_truth": references[0] if references else None,
-            "references": references,
-            "example": example,
-        }
-        for prediction, references, example, metadata in columns
-    ]
-
-
 def _caller(function: Function) -> Callable[[Mapping[str, Any]], Any]:
-    """Return what calls a function with as much of a row as it takes: by name, or the first ones in our order."""
+    """Return a function that calls `function` with the parts of a row that it takes, by name or by position."""
     parameters = inspect.signature(function).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
-    if not kinds & {inspect.Parameter.VAR_KEYWORD} and not set(parameters) & set(_GIVEN):
+    if not kinds & {inspect.Parameter.VAR_KEYWORD} and not set(parameters) & set(_PARTS):
         order = ("prediction", "ground_truth", "example")[: len(parameters)]
         return lambda row: function(*(row[name] for name in order))
     if inspect.Parameter.VAR_KEYWORD in kinds:
-        hidden = {name for name in _GIVEN if name not in parameters}
+        hidden = {name for name in _PARTS if name not in parameters}
         return lambda row: function(**{name: value for name, value in row.items() if name not in hidden})
     return lambda row: function(**{name: row[name] for name in parameters if name in row})
 
 
 def _score_of(value: Any) -> Score:
+    # What float() refuses is reported as the example's reason.
     if isinstance(value, Score):
         return value
     if value is None:

@@ -1,4 +1,4 @@
-"""How long predictions are; nothing here is better or worse."""
+"""The length of predictions: scores that describe, without a better or worse."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from lumigator_nb.metrics.base import FloatArray, Metric, Rows, ScoreInfo, Score
 from lumigator_nb.metrics.registry import metric_class
 
 NO_WORDS = "the example has no words"
-# A token is about three quarters of an English word (OpenAI's rule of thumb, which Lumigator uses too).
+# A token is about three quarters of an English word: OpenAI's rule of thumb, which Mozilla's Lumigator uses too. Its
+# scores of the same names must come out equal.
 WORDS_PER_TOKEN = 0.75
 
 
 @metric_class
 class Length(Metric):
-    """Words of the prediction, and their share of the example's words."""
+    """Words of the prediction, and their number relative to the example's words."""
 
     name = "length"
     default_for = frozenset({"summarization", "translation", "text_generation"})
@@ -34,7 +35,7 @@ class Length(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return "length|impl:lumigator_nb|words:white-space"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -48,7 +49,7 @@ class Length(Metric):
 class TokenLength(Metric):
     """Tokens of prediction and ground truth, estimated from their words as Lumigator does: rough, and for English.
 
-    What a model really took is counted by the model itself: ``Comparison.costs()``.
+    ``Comparison.costs()`` has the tokens that the model itself counted.
     """
 
     name = "token_length"
@@ -60,7 +61,7 @@ class TokenLength(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"token_length|impl:lumigator_nb|words-per-token:{WORDS_PER_TOKEN}|references:first"
 
     def _score(self, rows: Rows) -> list[Scores]:

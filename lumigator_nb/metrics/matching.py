@@ -1,4 +1,4 @@
-"""Scores of answers that are right or wrong, or nearly right: short answers, formats, labels."""
+"""Metrics for answers that are right or wrong, or nearly right: short answers, formats, labels."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics.base import Metric, Rows, ScoreInfo, Scores, best, choice
 from lumigator_nb.metrics.registry import metric_class
 
+# As in SQuAD's evaluation script, which is for English.
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -23,17 +24,17 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 def normalized(text: str) -> str:
     """Return a text in lower case without punctuation, English articles and spare white space.
 
-    As the evaluation script of SQuAD does (Rajpurkar et al. 2016, https://aclanthology.org/D16-1264).
+    As in the evaluation script of SQuAD (Rajpurkar et al. 2016, https://aclanthology.org/D16-1264).
     """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 @metric_class
 class ExactMatch(Metric):
-    """Whether the prediction is one of the references: 1 or 0.
+    """Whether the prediction equals one of the references: 1 or 0.
 
     Args:
-        normalize: ignore case, punctuation, English articles and spare white space, as SQuAD does. Otherwise only
+        normalize: ignore case, punctuation, English articles and spare white space, as SQuAD does. If False, only
             white space around the texts is ignored.
     """
 
@@ -47,13 +48,13 @@ class ExactMatch(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"exact_match|impl:lumigator_nb|normalize:{'squad' if self.normalize else 'strip'}|references:any"
 
     def _score(self, rows: Rows) -> list[Scores]:
-        bring: Callable[[str], str] = normalized if self.normalize else str.strip
+        simplify: Callable[[str], str] = normalized if self.normalize else str.strip
         hits = [
-            bring(prediction) in set(map(bring, references))
+            simplify(prediction) in set(map(simplify, references))
             for prediction, references in zip(rows.predictions, rows.ground_truth, strict=True)
         ]
         return [Scores.of(self.infos[0], hits)]
@@ -70,28 +71,28 @@ class TokenF1(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return "token_f1|impl:lumigator_nb|normalize:squad|references:best"
 
     def _score(self, rows: Rows) -> list[Scores]:
         predictions, references, starts = rows.pairs()
-        values = np.array([_token_f1(*pair) for pair in zip(predictions, references, strict=True)], dtype=np.float64)
+        values = np.empty(len(predictions))
+        for pair, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+            words, expected = normalized(prediction).split(), normalized(reference).split()
+            if not words or not expected:
+                values[pair] = words == expected  # as SQuAD: two texts without words agree
+            else:
+                common = (Counter(words) & Counter(expected)).total()
+                values[pair] = 2 * common / (len(words) + len(expected))
         return [Scores.of(self.infos[0], best(values, starts))]
-
-
-def _token_f1(prediction: str, reference: str) -> float:
-    words, wanted = normalized(prediction).split(), normalized(reference).split()
-    if not words or not wanted:
-        return float(words == wanted)
-    common = (Counter(words) & Counter(wanted)).total()
-    return 2 * common / (len(words) + len(wanted))
 
 
 @metric_class
 class EditSimilarity(Metric):
-    """How few characters must change: 1 − Levenshtein distance / length of the longer text; and the distance itself.
+    """Levenshtein distance in characters, and similarity: 1 − distance / length of the longer text.
 
-    Levenshtein 1966; by rapidfuzz. Of several references the nearest counts.
+    Levenshtein 1966, "Binary codes capable of correcting deletions, insertions, and reversals"; computed by rapidfuzz.
+    Of several references the nearest counts.
     """
 
     name = "edit_distance"
@@ -104,7 +105,7 @@ class EditSimilarity(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"edit_distance|impl:rapidfuzz|version:{version('rapidfuzz')}|unit:character|references:nearest"
 
     def _score(self, rows: Rows) -> list[Scores]:
@@ -115,10 +116,11 @@ class EditSimilarity(Metric):
         scores = []
         scorers: tuple[Any, Any] = (Levenshtein.distance, Levenshtein.normalized_similarity)
         for info, scorer, sign in zip(self.infos, scorers, (-1, 1), strict=True):
-            found: Any = np.empty(0)
-            if predictions:
-                found = cpdist(predictions, references, scorer=scorer, dtype=np.float64, workers=-1)
-            scores.append(Scores.of(info, sign * best(sign * np.asarray(found), starts)))
+            values: Any = np.empty(0)
+            if predictions:  # cpdist() refuses empty lists
+                values = cpdist(predictions, references, scorer=scorer, dtype=np.float64, workers=-1)
+            # The best is the greatest similarity and the smallest distance.
+            scores.append(Scores.of(info, sign * best(sign * np.asarray(values), starts)))
         return scores
 
 
@@ -142,20 +144,20 @@ class ValidJson(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"json|impl:python-json|required:{','.join(self.required) or 'none'}"
 
     def _score(self, rows: Rows) -> list[Scores]:
-        found = [self._fault(text) for text in rows.predictions]
-        return [Scores.of(self.infos[0], [fault is None for fault in found], found)]
-
-    def _fault(self, text: str) -> str | None:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            return f"no JSON: {error}"
-        missing = [key for key in self.required if not isinstance(value, dict) or key not in value]
-        return f"no key {missing[0]!r}" if missing else None
+        faults: list[str | None] = []
+        for text in rows.predictions:
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:  # the latter from thousands of opening brackets
+                faults.append(f"not JSON: {error}")
+                continue
+            missing = [key for key in self.required if not isinstance(value, dict) or key not in value]
+            faults.append(f"no key {missing[0]!r}" if missing else None)
+        return [Scores.of(self.infos[0], [fault is None for fault in faults], faults)]
 
 
 @metric_class
@@ -163,8 +165,8 @@ class RegexMatch(Metric):
     """Whether a regular expression matches the prediction: 1 or 0.
 
     Args:
-        pattern: as of Python's `re`.
-        whole: it must match the whole prediction, white space around it apart; otherwise any part.
+        pattern: a regular expression of Python's `re`.
+        whole: it must match the whole prediction, except white space around it; if False, any part.
     """
 
     name = "regex"
@@ -181,7 +183,7 @@ class RegexMatch(Metric):
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return f"regex|impl:python-re|pattern:{self.pattern}|whole:{'yes' if self.whole else 'no'}"
 
     def _score(self, rows: Rows) -> list[Scores]:

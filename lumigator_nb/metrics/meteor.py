@@ -1,11 +1,11 @@
-"""METEOR (Lavie and Agarwal 2007, https://aclanthology.org/W07-0734), equal to NLTK's, which evaluate uses.
+"""METEOR (Lavie and Agarwal 2007, https://aclanthology.org/W07-0734) with the scores of NLTK, which `evaluate` uses.
 
-Words of both texts are aligned in three stages: equal words, then equal Porter stems, then WordNet synonyms. NLTK looks
-up the synonyms of stems, not of words ("automobil" has none), and compares them with stems: what it computes is less
-generous than the paper, and what everybody reports.
+Words of both texts are aligned in three stages: equal words, equal Porter stems, WordNet synonyms. NLTK looks up the
+synonyms of stems, not of words ("automobil" has none), and compares them with stems. Its scores are therefore lower
+than the paper's, but they are the ones that are reported everywhere.
 
-WordNet's synonyms are English. For another language the third stage finds nothing, as NLTK does with a WordNet that has
-no synsets: English synonyms of words that only look English ("Gift", "Rat") would be wrong ones.
+WordNet's synonyms are English. For another language the third stage is left out: English synonyms of words that only
+look English (German "Gift", "Rat") would be wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lumigator_nb.metrics.kernels import treebank, wordnet
 from lumigator_nb.metrics.registry import metric_class
 from lumigator_nb.models.loading import module_alone
 
-# Words with their places in a text, from its end on; and the places of each word, in ascending order.
+# Words with their positions in a text, the last first; and the positions of each word, in ascending order.
 Words = list[tuple[int, str]]
 Places = dict[str, list[int]]
 
@@ -32,12 +32,12 @@ Places = dict[str, list[int]]
 class Meteor(Metric):
     """METEOR in [0, 1]; of several references the best counts, the overall value is the mean.
 
-    It counts words, and cannot score languages that put no spaces between them.
+    It compares words, and cannot score languages written without spaces between them.
 
     Args:
-        synonyms: whether English synonyms count as equal words; leave them out for another language.
-        alpha: weight of recall in its harmonic mean with precision, in [0, 1]; 0.9 counts it nine times as much.
-        beta: how soon the penalty grows with the number of pieces into which the shared words fall, at least 0.
+        synonyms: whether English synonyms count as equal words; False for another language.
+        alpha: weight of recall in its harmonic mean with precision, in [0, 1]; 0.9 weighs it nine times as much.
+        beta: exponent of the penalty, which grows with the number of chunks of shared words, at least 0.
         gamma: the greatest penalty, in [0, 1].
     """
 
@@ -67,12 +67,12 @@ class Meteor(Metric):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`; synonyms are English."""
+        """As in :class:`Metric`; synonyms are English."""
         return {} if language == "en" else {"synonyms": False}
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         words, synonyms = (wordnet.VERSION, "of-stems") if self.synonyms else ("none", "none")
         return (
             f"meteor|impl:lumigator_nb,equal-to:nltk-{version('nltk')}|wordnet:{words}"
@@ -82,13 +82,13 @@ class Meteor(Metric):
 
     @property
     def note(self) -> str | None:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         if self.synonyms:
             return None
         return "METEOR without synonyms (equal words and English stems only): not comparable with METEOR of English"
 
     def prepare(self) -> None:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         if self.synonyms:
             wordnet.find()
         treebank.prepare()
@@ -98,31 +98,34 @@ class Meteor(Metric):
         values = []
         for prediction, references in zip(rows.predictions, rows.ground_truth, strict=True):
             words = tokens(prediction)
-            values.append(max(self._single(tokens(reference), words) for reference in references))
+            values.append(max(self._score_pair(words, tokens(reference)) for reference in references))
         return [Scores.of(self.infos[0], values)]
 
-    def _single(self, reference: list[str], prediction: list[str]) -> float:
+    def _score_pair(self, prediction: list[str], reference: list[str]) -> float:
         pairs = _align(prediction, reference, synonyms=self.synonyms)
         if not pairs:
             return 0.0
         precision, recall = len(pairs) / len(prediction), len(pairs) / len(reference)
         f_measure = (precision * recall) / (self.alpha * precision + (1 - self.alpha) * recall)
-        penalty = self.gamma * (_pieces(pairs) / len(pairs)) ** self.beta
+        # A chunk is a run of words that follow each other in both texts. One begins at every word whose predecessor is
+        # not aligned with the predecessor of its partner.
+        chunks = sum(1 for place, other in pairs.items() if pairs.get(place - 1) != other - 1)
+        penalty = self.gamma * (chunks / len(pairs)) ** self.beta
         return float((1 - penalty) * f_measure)
 
 
 def _number(option: str, value: Any, greatest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= greatest or value == math.inf:
-        rule = f"it is a number from 0 to {greatest:g}" if greatest < math.inf else "it is a number, at least 0"
+        rule = f"give a number from 0 to {greatest:g}" if greatest < math.inf else "give a number of at least 0"
         raise InvalidInputError(f"option {option!r} of metric 'meteor' cannot be {value!r}", rule)
     return float(value)
 
 
 def _align(prediction: list[str], reference: list[str], *, synonyms: bool) -> dict[int, int]:
-    """Return for places of words in the prediction the place in the reference; without `synonyms` by two stages only.
+    """Return the position in the reference for positions of words in the prediction; `synonyms` adds the third stage.
 
-    Each stage sees the words that the stages before have left over. It goes through the prediction from its end and
-    takes the last word of the reference that fits.
+    Each stage sees only the words that the stages before left over. Like NLTK it goes through the prediction from its
+    end, and takes the last word of the reference that fits.
     """
     pairs: dict[int, int] = {}
     right = _places(enumerate(reference))
@@ -144,7 +147,7 @@ def _places(words: Iterable[tuple[int, str]]) -> Places:
 
 
 def _pair_equal(left: Words, right: Places, pairs: dict[int, int]) -> Words:
-    """Move the places of equal words to the pairs; return the words left over."""
+    """Add the positions of equal words to `pairs`, remove them from `right`, and return the words left over."""
     rest = []
     for place, word in left:
         places = right.get(word)
@@ -156,22 +159,17 @@ def _pair_equal(left: Words, right: Places, pairs: dict[int, int]) -> Words:
 
 
 def _pair_synonyms(left: Words, right: Places, pairs: dict[int, int]) -> None:
+    """Add the positions of synonyms to `pairs`, and remove them from `right`."""
     words = {word for word, places in right.items() if places}
-    synonyms = _wordnet().synonyms
+    wordnet_synonyms = _wordnet().synonyms
     for place, word in left:
-        fitting = synonyms(word)
-        if fitting.isdisjoint(words):
+        synonyms = wordnet_synonyms(word)
+        if synonyms.isdisjoint(words):
             continue
-        last = max(fitting & words, key=lambda other: right[other][-1])
+        last = max(synonyms & words, key=lambda other: right[other][-1])
         pairs[place] = right[last].pop()
         if not right[last]:
             words.remove(last)
-
-
-def _pieces(pairs: Mapping[int, int]) -> int:
-    """Return into how many runs, of words that follow each other in both texts, aligned words fall."""
-    # A run begins at every word whose predecessor is not aligned with the predecessor of its partner.
-    return sum(1 for place, other in pairs.items() if pairs.get(place - 1) != other - 1)
 
 
 @lru_cache(maxsize=65_536)
@@ -181,6 +179,7 @@ def _stem(word: str) -> str:
 
 @lru_cache(maxsize=1)
 def _porter() -> Any:
+    # Alone: importing all of NLTK takes more than a second.
     return module_alone("nltk.stem.porter").PorterStemmer()
 
 

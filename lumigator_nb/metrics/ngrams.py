@@ -1,4 +1,4 @@
-"""BLEU, chrF and TER, equal to sacrebleu: its tokenizers, and its counts and formulas over whole columns of texts."""
+"""BLEU, chrF and TER with the scores of sacrebleu: its tokenizers, and its formulas over whole columns of texts."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ from lumigator_nb.metrics.registry import metric_class
 BLEU_ORDER = 4
 CHAR_ORDER, BETA = 6, 2
 TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
-# As sacrebleu chooses for the target language of a translation, and what must be importable for it.
+# sacrebleu's tokenizers for target languages, and the module that each of them needs.
 _TOKENIZERS_OF = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
 _DICTIONARIES = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
 
 
 def bleu(totals: FloatArray, effective_order: bool = False) -> FloatArray:
-    """BLEU in [0, 100] from sums of statistics, with exponential smoothing of n-gram orders without a match.
+    """Return (…) BLEU in [0, 100] from sums of statistics, with exponential smoothing of n-gram orders without a match.
 
     Papineni et al. 2002 (https://aclanthology.org/P02-1040) with smoothing method 3 of Chen and Cherry 2014
     (https://aclanthology.org/W14-3346); equal to ``sacrebleu.BLEU.compute_bleu``.
 
     Args:
-        totals: (…, 10) length of predictions, length of ground truth, 4 counts of matching n-grams, 4 of all.
-        effective_order: leave out the orders for which a prediction is too short, as for single sentences.
+        totals: (…, 10) words of the predictions, words of the ground truth, 4 counts of matching n-grams, 4 of all
+            n-grams of the predictions, for n from 1 to 4.
+        effective_order: leave out orders for which the prediction is too short; for single sentences.
     """
     length, reference = totals[..., 0], totals[..., 1]
     correct, total = totals[..., 2 : 2 + BLEU_ORDER], totals[..., 2 + BLEU_ORDER :]
     present = total > 0
+    # The k-th order without a match counts 1 / 2^k matches.
     halvings = np.cumsum((correct == 0) & present, axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(correct > 0, correct, 0.5**halvings) / total
-        # An order that is not there ends the product in sacrebleu: its factor is what log(0) stands for.
+        # Without effective order, sacrebleu takes -9999999999 for the log of an order without n-grams.
         logs = np.where(present, np.log(precision * 100), 0.0 if effective_order else -9999999999.0)
         orders = present.sum(axis=-1) if effective_order else BLEU_ORDER
         brevity = np.where(length < reference, np.exp(1 - reference / length), 1.0)
         score = brevity * np.exp(logs.sum(axis=-1) / orders)
-    # The exponential of the mean logarithm of 100 is a little above 100.
+    # exp(log(100)) is a little above 100.
     return np.where(correct.any(axis=-1), np.minimum(score, 100.0), 0.0)
 
 
 def chrf(totals: FloatArray) -> FloatArray:
-    """ChrF in [0, 100] from sums of statistics: F-beta of mean n-gram precision and recall.
+    """Return (…) chrF in [0, 100] from sums of statistics: F-beta of mean n-gram precision and recall.
 
     Popović 2015 (https://aclanthology.org/W15-3049); equal to sacrebleu's without eps smoothing.
 
     Args:
-        totals: (…, 3 × orders) for each order the n-grams of the predictions, of the ground truth, and the matches.
+        totals: (…, 3 × orders) counts for each order: n-grams of the predictions, of the ground truth, and matches.
     """
     counts = totals.reshape(*totals.shape[:-1], totals.shape[-1] // 3, 3)
     predicted, reference, matches = counts[..., 0], counts[..., 1], counts[..., 2]
@@ -71,7 +73,7 @@ class Bleu(Metric):
     """Corpus BLEU in [0, 100]; the score of one example is its sentence BLEU, whose mean is *not* the corpus BLEU.
 
     Args:
-        tokenize: how sacrebleu splits words: "13a" (default), "intl", "char", "zh", "ja-mecab", "ko-mecab", "none".
+        tokenize: sacrebleu's tokenizer: "13a" (default), "intl", "char", "zh", "ja-mecab", "ko-mecab", "none".
         lowercase: ignore case.
     """
 
@@ -96,32 +98,30 @@ class Bleu(Metric):
         choice(self.name, "tokenize", tokenize, TOKENIZERS)
         choice(self.name, "lowercase", lowercase, (True, False))
         self.tokenize, self.lowercase = tokenize, lowercase
-        if tokenize.endswith("-mecab"):
-            self._check_dictionary()
+        if not tokenize.endswith("-mecab"):
+            return
+        # sacrebleu would report a missing dictionary only when scoring, after all predictions have been made.
+        try:
+            self._reference()
+        except (ImportError, RuntimeError) as error:
+            extra = f"sacrebleu[{tokenize.removesuffix('-mecab')}]"
+            raise InvalidInputError(
+                f"the tokenizer {tokenize!r} of metric {self.name!r} is not installed",
+                f"install it with: pip install '{extra}', or use tokenize='char'",
+            ) from error
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`: what sacrebleu takes for that target language; without its dictionary, characters."""
+        """As in :class:`Metric`: sacrebleu's tokenizer for the language, or characters if its dictionary is missing."""
         chosen = _TOKENIZERS_OF.get(language, "char" if language in WITHOUT_SPACES else None)
         dictionary = _DICTIONARIES.get(chosen or "")
         if dictionary and importlib.util.find_spec(dictionary) is None:
             chosen = "char"
         return {"tokenize": chosen} if chosen else {}
 
-    def _check_dictionary(self) -> None:
-        # sacrebleu would notice it only when scoring, after all predictions have been made.
-        try:
-            self._reference()
-        except (ImportError, RuntimeError) as error:
-            extra = f"sacrebleu[{self.tokenize.removesuffix('-mecab')}]"
-            raise InvalidInputError(
-                f"the tokenizer {self.tokenize!r} of metric {self.name!r} is not installed",
-                f"install it with: pip install '{extra}', or take tokenize='char'",
-            ) from error
-
     @property
     def signature(self) -> str:
-        """Sacrebleu's own, and how the sentence scores are made."""
+        """Sacrebleu's signature, and the settings of the sentence scores."""
         return f"bleu|{_signature(self._reference())}|sentence:exp,effective-order"
 
     def _reference(self) -> Any:
@@ -167,7 +167,7 @@ class Chrf(Metric):
 
     @property
     def signature(self) -> str:
-        """Sacrebleu's own."""
+        """Sacrebleu's signature."""
         return f"chrf|{_signature(self._reference())}"
 
     def _reference(self) -> Any:
@@ -183,7 +183,7 @@ class Chrf(Metric):
 
 
 def ter(totals: FloatArray) -> FloatArray:
-    """TER in [0, ∞) from sums of statistics; equal to sacrebleu's.
+    """Return (…) TER in [0, ∞) from sums of statistics; equal to sacrebleu's.
 
     Snover et al. 2006 (https://aclanthology.org/2006.amta-papers.25).
 
@@ -240,7 +240,7 @@ class Ter(Metric):
 
     @property
     def signature(self) -> str:
-        """Sacrebleu's own."""
+        """Sacrebleu's signature."""
         return f"ter|{_signature(self._reference())}"
 
     def _reference(self) -> Any:
@@ -255,19 +255,20 @@ class Ter(Metric):
 
 
 def _signature(reference: Any) -> str:
-    # How many references an example has is the data's, not the metric's.
+    # The number of references belongs to the data, not to the metric, so it is left out.
     reference.num_refs = 1
     return str(reference.get_signature()).removeprefix("nrefs:1|")
 
 
 def _by_sacrebleu(reference: Any, prediction: str, references: Sequence[str]) -> list[float]:
+    # The public corpus_score() gives the score only, without the statistics that resampling needs.
     return list(reference._extract_corpus_statistics([prediction], [[text] for text in references])[0])
 
 
 def _with_several(
     reference: Any, rows: Rows, width: int, count: Callable[[list[str], list[str]], FloatArray]
 ) -> FloatArray:
-    """Return (n, width) statistics: by our counts for one reference, by sacrebleu where an example has several."""
+    """Return (n, width) statistics: from `count` for examples with one reference, from sacrebleu for the others."""
     several = np.array([len(references) > 1 for references in rows.ground_truth], dtype=bool)
     pairs = [
         (prediction, references[0])
@@ -282,6 +283,7 @@ def _with_several(
 
 
 def _bleu_counts(reference: Any, predictions: list[str], truths: list[str]) -> FloatArray:
+    """Return (n, 10) statistics; see :func:`bleu`."""
     words = _tokenizer(reference)
     left, right = counting.number(map(words, predictions), map(words, truths))
     lengths = [left.lengths[:, None], right.lengths[:, None]]
@@ -289,10 +291,11 @@ def _bleu_counts(reference: Any, predictions: list[str], truths: list[str]) -> F
 
 
 def _tokenizer(reference: Any) -> Callable[[str], list[str]]:
-    """Return what splits a text into words as sacrebleu does; by 13a, each word between spaces is split once.
+    """Return a function that tokenizes a text as sacrebleu does, with a cache of words for the tokenizer 13a.
 
-    All rules of 13a look at single characters and their neighbours, for which the end of a word is like a space. Only
-    what it replaces beforehand goes beyond words.
+    The rules of 13a look at single characters and their neighbours, for which the end of a word is like a space. Words
+    between spaces can therefore be tokenized separately. Only the replacements made before go beyond words: texts in
+    which they apply are tokenized as a whole.
     """
     tokenizer = reference.tokenizer
     if tokenizer.signature() != "13a":
@@ -323,6 +326,7 @@ def _tokenizer_13a() -> Any:
 
 
 def _chrf_counts(reference: Any, predictions: list[str], truths: list[str]) -> FloatArray:
+    """Return (n, 3 × orders) statistics; see :func:`chrf`."""
     sides = [[reference._preprocess_segment(text) for text in texts] for texts in (predictions, truths)]
     bare = [["".join(text.split()) for text in texts] for texts in sides]
     counts = [_triples(*counting.characters(*bare), CHAR_ORDER)]
@@ -334,7 +338,7 @@ def _chrf_counts(reference: Any, predictions: list[str], truths: list[str]) -> F
 
 def _triples(left: counting.Sequences, right: counting.Sequences, orders: int) -> FloatArray:
     """Return (n, 3 × orders) n-grams of predictions, of ground truth, and shared; see :func:`chrf`."""
-    wanted = counting.totals(right, orders)
+    expected = counting.totals(right, orders)
     # As in sacrebleu, n-grams of the prediction do not count where the ground truth is too short to have any.
-    predicted = np.where(wanted > 0, counting.totals(left, orders), 0.0)
-    return np.stack([predicted, wanted, counting.shared(left, right, orders)], axis=-1).reshape(len(left), 3 * orders)
+    predicted = np.where(expected > 0, counting.totals(left, orders), 0.0)
+    return np.stack([predicted, expected, counting.shared(left, right, orders)], axis=-1).reshape(len(left), 3 * orders)

@@ -1,7 +1,7 @@
 """All metrics by name.
 
-Third parties join through the entry-point group ``lumigator_nb.metrics``: the entry's name is the metric's, its value
-the class, or a function made a metric by ``@lm.metric``.
+Other packages register metrics through the entry-point group ``lumigator_nb.metrics``: the entry's name is the metric's
+name, its value the class, or a function decorated with ``@lm.metric``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENTRY_POINTS = "lumigator_nb.metrics"
 M = TypeVar("M", bound=type[Metric])
 
 _METRICS: dict[str, type[Metric]] = {}
-# What `@lm.metric` made of functions of this process and of installed packages.
+# Metrics that `@lm.metric` made from functions, by name.
 _FUNCTIONS: dict[str, MetricSpec] = {}
 
 
@@ -45,7 +45,7 @@ def metric_class(cls: M) -> M:
 
 
 def arrange(modules: Iterable[ModuleType]) -> None:
-    """Put the metrics that are registered in the order of the modules that they come from."""
+    """Sort the registered metrics by the order of their modules."""
     places = {module.__name__: place for place, module in enumerate(modules)}
     ordered = sorted(_METRICS.items(), key=lambda entry: places[entry[1].__module__])
     _METRICS.clear()
@@ -53,68 +53,74 @@ def arrange(modules: Iterable[ModuleType]) -> None:
 
 
 def register_function(name: str, spec: MetricSpec) -> None:
-    """Let a metric made from a function be asked for by its name.
+    """Make a metric that is a function available by its name.
 
     Raises:
-        InvalidInputError: a metric that is no function has that name.
+        InvalidInputError: a built-in metric has that name.
     """
     if name in _METRICS:
-        raise InvalidInputError(f"there is a metric {name!r} already", "name yours otherwise: @lm.metric(name=…)")
+        raise InvalidInputError(f"a metric {name!r} exists already", "choose another name: @lm.metric(name=…)")
     _FUNCTIONS[name] = spec
 
 
 def known() -> tuple[str, ...]:
-    """The sorted names of all metrics, built in and installed."""
+    """Return the sorted names of all metrics, built-in and installed."""
     return tuple(sorted(name for name, cls in _all().items() if not name.startswith("_")))
 
 
 def shown() -> list[str]:
-    """Return the names of the metrics whose scores are known without settings, in the order of :func:`arrange`."""
+    """Return the names of the metrics whose scores do not depend on settings, in the order of :func:`arrange`."""
     classes = {**_METRICS, **_all()}
     return [name for name, cls in classes.items() if name in known() and hasattr(cls, "infos")]
 
 
 def catalogue() -> pd.DataFrame:
-    """Return what there is to choose from, one row per score: `metric`, `score`, `better`, `range`, `needs`.
+    """Return all metrics, one row per score: `metric`, `score`, `better`, `range`, `needs`.
 
-    Metrics that are made from settings (judges, functions, regular expressions) are not among them, as their scores
-    depend on those.
+    Metrics that are made from settings (judges, functions, regular expressions) are left out, as their scores depend on
+    the settings.
     """
     import pandas as pd
 
     rows = []
     for name in known():
         cls = _all()[name]
-        for each in getattr(cls, "infos", ()):
-            better = {True: "higher", False: "lower", None: ""}[each.higher_is_better]
-            low, high = each.range
-            rows.append([name, each.name, better, f"{low:g} to {high:g}", ", ".join(sorted(cls.needs))])
+        for score in getattr(cls, "infos", ()):
+            better = {True: "higher", False: "lower", None: ""}[score.higher_is_better]
+            low, high = score.range
+            rows.append([name, score.name, better, f"{low:g} to {high:g}", ", ".join(sorted(cls.needs))])
     return pd.DataFrame(rows, columns=["metric", "score", "better", "range", "needs"])
 
 
 def parse(metric: str | MetricSpec | Any) -> MetricSpec:
-    """Return the specification of a metric whose name and options have been checked.
+    """Return the specification of a metric, after a check of its name and options.
 
     Args:
-        metric: a name, a specification, or a function made a metric by ``@lm.metric``.
+        metric: a name, a specification, a judge, or a function decorated with ``@lm.metric``.
 
     Raises:
         UnknownMetricError: there is no such metric.
-        InvalidInputError: it has no such option, or not with that value.
+        InvalidInputError: it does not have such an option, or the option's value is not allowed.
     """
     spec = getattr(metric, "spec", metric)
     if isinstance(spec, str):
-        spec = _FUNCTIONS.get(spec) or _installed_function(spec) or MetricSpec(name=spec)
+        name = spec
+        spec = _FUNCTIONS.get(name)
+        if spec is None and name not in _METRICS:
+            # An entry point of another package may be a decorated function instead of a class.
+            installed = getattr(_installed().get(name), "spec", None)
+            spec = installed if isinstance(installed, MetricSpec) else None
+        spec = spec or MetricSpec(name=name)
     if not isinstance(spec, MetricSpec):
         raise InvalidInputError(
-            f"{metric!r} is no metric", "give a name, lm.MetricSpec(…), lm.Judge(…), or decorate it with @lm.metric"
+            f"{metric!r} is not a metric", "give a name, lm.MetricSpec(…), lm.Judge(…), or decorate it with @lm.metric"
         )
     create(spec)
     return spec
 
 
 def create(spec: MetricSpec) -> Metric:
-    """Return the metric that a specification describes; errors as of :func:`parse`."""
+    """Return the metric that a specification describes; errors as in :func:`parse`."""
     cls = _find(spec.name)
     options = [name for name in signature(cls).parameters if not name.startswith("_")]
     unknown = sorted(spec.options.keys() - set(options))
@@ -137,10 +143,11 @@ def class_of(spec: MetricSpec) -> type[Metric]:
 
 
 def localized(spec: MetricSpec, language: str | None) -> MetricSpec:
-    """Return a metric with the settings for a language, where none were given; see :meth:`Metric.options_for`.
+    """Return a metric with the default options for a language added; see :meth:`Metric.options_for`.
 
     Args:
-        language: code; None where it is not known.
+        spec: its own options win over the defaults.
+        language: code; None if unknown.
     """
     base = (language or "").partition("-")[0]
     options = class_of(spec).options_for(base) if base else {}
@@ -148,28 +155,28 @@ def localized(spec: MetricSpec, language: str | None) -> MetricSpec:
 
 
 def defaults(task: str) -> list[str]:
-    """Return the names of the usual metrics of a kind of task, in the order in which they are shown."""
+    """Return the names of the default metrics of a kind of task, in display order."""
     return [name for name, cls in _METRICS.items() if task in cls.default_for]
 
 
 def headline(score: str) -> int:
-    """Return :attr:`ScoreInfo.headline` of a score by its name; 0 where its metric is made from settings."""
-    found = _infos(_METRICS).get(score)
-    return found.headline if found else 0
+    """Return :attr:`ScoreInfo.headline` of a score by its name; 0 if its metric is made from settings."""
+    description = _infos(_METRICS).get(score)
+    return description.headline if description else 0
 
 
 def extra_of(module: str) -> str | None:
-    """Return the extra of this package that brings a module which some metric needs."""
+    """Return the extra of this package that installs a module which some metric needs, or None."""
     return next((cls.extra for cls in _METRICS.values() if module in (*cls.modules, *cls.optional_modules)), None)
 
 
 def models_of(specs: Iterable[MetricSpec]) -> list[Model]:
-    """Return the language models that metrics ask."""
+    """Return the language models that metrics call."""
     return [model for spec in specs for model in create(spec).asks]
 
 
 def texts_of(spec: MetricSpec) -> list[str]:
-    """Return all texts that a metric's options hold, pickled functions included, to look for secrets in them."""
+    """Return all texts in a metric's options, including pickled functions, to search them for secrets."""
     return list(_texts(spec.options))
 
 
@@ -177,22 +184,24 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         pickled = value.get("pickle")
         if isinstance(pickled, str):
+            # Latin-1 maps each byte to one character, so that texts inside of the pickle stay readable.
             yield base64.b64decode(pickled).decode("latin-1")
-        for each in value.values():
-            yield from _texts(each)
+        for item in value.values():
+            yield from _texts(item)
     elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _texts(each)
+        for item in value:
+            yield from _texts(item)
     elif isinstance(value, str):
         yield value
 
 
 def info(score: str) -> ScoreInfo:
-    """Return what describes a score of a metric that needs no options.
+    """Return the description of a score, by its name, of a metric that needs no options.
 
     Raises:
         UnknownMetricError: no metric reports it.
     """
+    # Built-in metrics first: installed ones may be slow to import.
     infos = _infos(_METRICS)
     if score not in infos:
         infos = _infos(_all())
@@ -205,7 +214,7 @@ def reporting(score: str) -> MetricSpec:
     """Return the metric, of those that need no options, that reports a score.
 
     Raises:
-        UnknownMetricError: none does.
+        UnknownMetricError: no metric reports it.
     """
     for name in known():
         if score in _infos({name: _all()[name]}):
@@ -214,7 +223,7 @@ def reporting(score: str) -> MetricSpec:
 
 
 def _infos(classes: Mapping[str, type[Metric]]) -> dict[str, ScoreInfo]:
-    # Metrics made from options know their scores only as instances.
+    # The class of a metric made from options has no scores; only its instances do.
     return {info.name: info for cls in classes.values() for info in getattr(cls, "infos", ())}
 
 
@@ -226,16 +235,18 @@ def check(
     columns: Collection[str] | None = None,
     here: bool = True,
 ) -> None:
-    """Refuse metrics that need what a dataset lacks, do not know its language, or cannot work here.
+    """Check that metrics can score a dataset: its columns, its language, and this machine's packages.
 
     Args:
-        language: code of the language of predictions and ground truth; None where it is not known.
-        columns: names of the metadata columns; None does not look at them.
+        specs: the metrics.
+        has_ground_truth: whether the dataset has ground truth.
+        language: code of the language of predictions and ground truth; None if unknown.
+        columns: names of the metadata columns; None skips their check.
         here: whether this machine will score; another one may have the packages and data that are missing here.
 
     Raises:
-        MissingFieldsError: a metric needs ground truth, or a metadata column, and there is none.
-        InvalidInputError: a metric does not know the language, or two report a score of the same name.
+        MissingFieldsError: a metric needs ground truth, or a metadata column, that the dataset does not have.
+        InvalidInputError: a metric does not support the language, or two report a score of the same name.
         MissingExtraError, ConfigurationError: packages or data are missing.
     """
     chosen = [(spec, create(spec)) for spec in specs]
@@ -244,10 +255,15 @@ def check(
         free = [name for name, cls in sorted(_all().items()) if "ground_truth" not in cls.needs and name in known()]
         raise MissingFieldsError(
             f"ground truth is needed for: {', '.join(lacking)}; the dataset has none",
-            f"upload it with ground_truth='…', or take metrics that do without: {', '.join(free)}",
+            f"upload it with ground_truth='…', or use metrics that do not need it: {', '.join(free)}",
         )
     for _, metric in chosen:
-        _check_columns(metric, columns)
+        absent = [] if columns is None else [name for name in metric.columns if name not in columns]
+        if absent:
+            raise MissingFieldsError(
+                f"metric {metric.title!r} needs the column {absent[0]!r}, which the dataset does not have",
+                did_you_mean(absent[0], columns or ()) if columns else "give the examples' other columns: metadata=…",
+            )
         _check_language(metric, language)
         with suppress(*(() if here else (ConfigurationError,))):
             metric.prepare()
@@ -255,60 +271,45 @@ def check(
 
 
 def check_distinct(specs: Iterable[MetricSpec]) -> None:
-    """Refuse metrics of which two report a score of the same name.
+    """Check that no two metrics report a score of the same name.
 
     Raises:
         InvalidInputError: two do.
     """
-    _refuse_same_scores([(spec, create(spec)) for spec in specs])
-
-
-def _check_columns(metric: Metric, columns: Collection[str] | None) -> None:
-    missing = [] if columns is None else [name for name in metric.columns if name not in columns]
-    if missing:
-        raise MissingFieldsError(
-            f"metric {metric.title!r} needs the column {missing[0]!r}, which the dataset does not have",
-            did_you_mean(missing[0], columns or ()) if columns else "give the examples' other columns: metadata=…",
-        )
+    owners: dict[str, str] = {}
+    for spec in specs:
+        for name in {info.name for info in create(spec).infos}:
+            if name in owners:
+                both = f"{owners[name]!r} and {spec.name!r} both report"
+                twice = f"metric {spec.name!r} is named twice and reports twice"
+                raise InvalidInputError(
+                    f"{both if owners[name] != spec.name else twice} the score {name!r}",
+                    "name each once; judges and functions take name=…",
+                )
+            owners[name] = spec.name
 
 
 def _check_language(metric: Metric, language: str | None) -> None:
     base = (language or "").partition("-")[0]
     if metric.needs_spaces and base in WITHOUT_SPACES:
         raise InvalidInputError(
-            f"metric {metric.name!r} counts words, and {language_name(language)} puts no spaces between them",
-            "take one that counts characters, such as 'chrf'",
+            f"metric {metric.name!r} counts words, and {language_name(language)} does not separate them by spaces",
+            "use one that counts characters, such as 'chrf'",
         )
     if metric.languages is None or not base or base in metric.languages:
         return
     names = ", ".join(sorted(language_name(code) for code in metric.languages)[:8])
     raise InvalidInputError(
-        f"metric {metric.name!r} does not know {language_name(language)}; it knows {names}",
-        "take one that knows it, such as 'chrf'",
+        f"metric {metric.name!r} does not support {language_name(language)}; it supports {names}",
+        "use one that does, such as 'chrf'",
     )
 
 
-def _refuse_same_scores(chosen: Iterable[tuple[MetricSpec, Metric]]) -> None:
-    owners: dict[str, str] = {}
-    for spec, metric in chosen:
-        for name in {info.name for info in metric.infos}:
-            if name in owners:
-                what = (
-                    f"{owners[name]!r} and {spec.name!r} both report"
-                    if owners[name] != spec.name
-                    else (f"metric {spec.name!r} is named twice and reports twice")
-                )
-                raise InvalidInputError(
-                    f"{what} the score {name!r}", "name each once; judges and functions take name=…"
-                )
-            owners[name] = spec.name
-
-
 def _find(name: str) -> type[Metric]:
-    # What is installed may be slow to import, so it is looked at only for a name that is not built in.
-    found = _METRICS.get(name) or _all().get(name)
-    if found is not None:
-        return found
+    # Installed metrics may be slow to import, so they are loaded only for a name that is not built in.
+    cls = _METRICS.get(name) or _all().get(name)
+    if cls is not None:
+        return cls
     owner = next(
         (cls.name for cls in _all().values() if name in {info.name for info in getattr(cls, "infos", ())}), None
     )
@@ -318,23 +319,18 @@ def _find(name: str) -> type[Metric]:
 
 
 def _all() -> dict[str, type[Metric]]:
+    """Return all metric classes by name; a built-in one wins over an installed one of the same name."""
     classes = {name: value for name, value in _installed().items() if isinstance(value, type)}
     return {**classes, **_METRICS}
 
 
-def _installed_function(name: str) -> MetricSpec | None:
-    if name in _METRICS:
-        return None
-    found = getattr(_installed().get(name), "spec", None)
-    return found if isinstance(found, MetricSpec) else None
-
-
 @cache
 def _installed() -> dict[str, Any]:
-    found = {}
+    """Return the values of all entry points by name."""
+    values = {}
     for entry in entry_points(group=ENTRY_POINTS):
         try:
-            found[entry.name] = entry.load()
-        except Exception as error:  # another package's mistake must not take the other metrics away
+            values[entry.name] = entry.load()
+        except Exception as error:  # a bug in another package must not make all metrics unusable
             warnings.warn(f"the metric {entry.name!r} ({entry.value}) cannot be loaded: {error!r}", stacklevel=2)
-    return found
+    return values

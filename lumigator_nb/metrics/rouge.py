@@ -1,4 +1,8 @@
-"""ROUGE (Lin 2004, https://aclanthology.org/W04-1013), equal to Google's rouge-score, over whole columns of texts."""
+"""ROUGE (Lin 2004, https://aclanthology.org/W04-1013) with the scores of Google's rouge-score.
+
+rouge-score fills tables of longest common subsequences in Python, text by text. Here whole columns of texts are scored
+at once; benchmarks/scoring.py compares the speed, tests/unit/test_scoring.py the scores.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from lumigator_nb.metrics.base import WITHOUT_SPACES, FloatArray, Metric, Rows, 
 from lumigator_nb.metrics.kernels import counting
 from lumigator_nb.metrics.registry import metric_class
 
-NO_WORDS = "the ground truth has no word of the letters a to z: take tokenize='words' or 'characters'"
+NO_WORDS = "the ground truth has no word of the letters a to z: use tokenize='words' or 'characters'"
 
 Tokenizer = Callable[[str], list[str]]
 
@@ -23,8 +27,10 @@ _ENGLISH = re.compile("[a-z0-9]+")
 _WORD = re.compile(r"\w+")
 _CHARACTER = re.compile(r"\w")
 _PATTERNS = {"rouge-score": _ENGLISH, "words": _WORD, "characters": _CHARACTER}
+# rouge-score stems only words of more than three letters.
 _STEMMED_FROM = 4
-# Where code points end that stand for themselves: beyond them lie the surrogates.
+# Symbols are written as the code points of their numbers. From the first surrogate on, numbers skip the surrogates,
+# which cannot be decoded.
 _PLAIN_POINTS, _SURROGATES = 0xD800, 0x800
 
 
@@ -37,13 +43,13 @@ def _f_measure(name: str, overlap: str, headline: int = 0) -> ScoreInfo:
 class Rouge(Metric):
     """ROUGE-1, -2, -L and -Lsum, as F-measures in [0, 1]; the overall value is the mean over the examples.
 
-    Of several references the best counts, for each score by itself.
+    Of several references the best counts, separately for each score.
 
     Args:
         stemmer: compare words by their Porter stem (English).
-        tokenize: what a word is. "rouge-score": runs of a-z and 0-9, as in the reference implementation, which is
-            made for English; "words": runs of letters and digits of any script; "characters": each of them by itself,
-            for scripts that do not separate words, such as Chinese and Japanese.
+        tokenize: the definition of a word. "rouge-score": runs of a-z and 0-9, as in the reference implementation,
+            which is made for English; "words": runs of letters and digits of any script; "characters": each of these
+            as a word, for scripts that do not separate words, such as Chinese and Japanese.
     """
 
     name = "rouge"
@@ -65,12 +71,12 @@ class Rouge(Metric):
 
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
-        """As of :class:`Metric`."""
+        """As in :class:`Metric`."""
         return {"tokenize": "characters"} if language in WITHOUT_SPACES else {}
 
     @property
     def signature(self) -> str:
-        """As of :class:`Metric`; Lsum takes each line for a sentence, as the reference implementation does."""
+        """As in :class:`Metric`. Lsum takes each line for a sentence, like the reference implementation."""
         stemmer = "porter" if self.stemmer else "no"
         return (
             f"rouge|impl:lumigator_nb,equal-to:rouge-score-0.1.2|rapidfuzz:{version('rapidfuzz')}"
@@ -79,45 +85,47 @@ class Rouge(Metric):
 
     def _score(self, rows: Rows) -> list[Scores]:
         predictions, references, starts = rows.pairs()
-        tokenizer = self._tokenizer()
-        found = _f_measures(predictions, references, tokenizer)
-        reasons = self._reasons(rows, tokenizer)
+        find = _PATTERNS[self.tokenize].findall
+
+        def tokenize(text: str) -> list[str]:
+            words = find(text.lower())
+            return [stem for stem in map(_stem, words) if stem] if self.stemmer else words
+
+        measures = _f_measures(predictions, references, tokenize)
+        # A score of 0 would be wrong where the tokenizer does not know the letters of the ground truth.
+        reasons: list[str | None] = [None] * len(rows)
+        if self.tokenize == "rouge-score":
+            for row, texts in enumerate(rows.ground_truth):
+                if all(not text.isascii() and _has_no_known_word(text) for text in texts):
+                    reasons[row] = NO_WORDS
         unknown = np.array([reason is not None for reason in reasons], dtype=bool)
         scores = []
-        for info, values in zip(self.infos, found, strict=True):
+        for info, values in zip(self.infos, measures, strict=True):
             statistics = best(values, starts)
             statistics[unknown] = np.nan
             scores.append(Scores.of(info, statistics, reasons))
         return scores
 
-    def _tokenizer(self) -> Tokenizer:
-        find = _PATTERNS[self.tokenize].findall
-        if self.stemmer:
-            return lambda text: [word for word in map(_stem, find(text.lower())) if word]
-        return lambda text: find(text.lower())
 
-    def _reasons(self, rows: Rows, tokenizer: Tokenizer) -> list[str | None]:
-        """Say where the ground truth is written in letters that the tokenizer does not know: zero would be a lie."""
-        if self.tokenize != "rouge-score":
-            return [None] * len(rows)
-        return [
-            NO_WORDS if all(not reference.isascii() and _unknown(reference) for reference in references) else None
-            for references in rows.ground_truth
-        ]
-
-
-def _unknown(text: str) -> bool:
+def _has_no_known_word(text: str) -> bool:
     return not _ENGLISH.search(text.lower()) and any(map(str.isalpha, text))
 
 
 def _f_measures(predictions: Sequence[str], references: Sequence[str], tokenizer: Tokenizer) -> list[FloatArray]:
-    """Return (pairs,) of ROUGE-1, -2, -L and -Lsum."""
+    """Return four arrays of (pairs,): ROUGE-1, -2, -L and -Lsum."""
+    from rapidfuzz.distance import LCSseq
+    from rapidfuzz.process import cpdist
+
+    if not predictions:  # cpdist() refuses empty lists
+        return [np.empty(0)] * 4
     left, right = counting.number(map(tokenizer, predictions), map(tokenizer, references))
     shared, of_left, of_right = counting.shared(left, right, 2), counting.totals(left, 2), counting.totals(right, 2)
-    longest = _longest_common(left, right)
+    texts, others = _as_texts(left), _as_texts(right)
+    # The lengths of the longest common subsequences, by rapidfuzz's bit-parallel algorithm.
+    longest = np.asarray(cpdist(texts, others, scorer=LCSseq.similarity, dtype=np.float64, workers=-1))
     by_line = longest.copy()
     for pair, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-        # Where each text is one line the whole text's subsequence is the line's.
+        # For texts of one line Lsum equals L.
         if "\n" in prediction or "\n" in reference:
             by_line[pair] = _summary_hits(_lines(reference, tokenizer), _lines(prediction, tokenizer))
     return [
@@ -128,25 +136,15 @@ def _f_measures(predictions: Sequence[str], references: Sequence[str], tokenizer
     ]
 
 
-def _f(hits: FloatArray, predicted: FloatArray, wanted: FloatArray) -> FloatArray:
-    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(wanted, 1)
+def _f(hits: FloatArray, predicted: FloatArray, expected: FloatArray) -> FloatArray:
+    """Return (pairs,) F-measures from counts of shared, predicted and reference units; 0 where there are none."""
+    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(expected, 1)
     both = precision + recall
     return np.where(both > 0, 2 * precision * recall / np.where(both > 0, both, 1), 0.0)
 
 
-def _longest_common(left: counting.Sequences, right: counting.Sequences) -> FloatArray:
-    """Return (pairs,) the lengths of the longest common subsequences, by rapidfuzz's bit-parallel algorithm."""
-    from rapidfuzz.distance import LCSseq
-    from rapidfuzz.process import cpdist
-
-    texts, others = _as_texts(left), _as_texts(right)
-    if not texts:
-        return np.empty(0)
-    return np.asarray(cpdist(texts, others, scorer=LCSseq.similarity, dtype=np.float64, workers=-1))
-
-
 def _as_texts(sequences: counting.Sequences) -> list[str]:
-    """Return each sequence as a string with one character per symbol, which rapidfuzz takes fastest."""
+    """Return each sequence as a string with one character per symbol, rapidfuzz's fastest input."""
     points = sequences.symbols + _SURROGATES * (sequences.symbols >= _PLAIN_POINTS)
     joined = points.astype("<u4").tobytes().decode("utf-32-le")
     ends = np.cumsum(sequences.lengths).tolist()
@@ -160,7 +158,7 @@ def _stem(word: str) -> str:
 
 @lru_cache(maxsize=1)
 def _porter() -> Any:
-    from nltk.stem.porter import PorterStemmer
+    from nltk.stem.porter import PorterStemmer  # slow to import, and only needed with stemmer=True
 
     return PorterStemmer()
 
@@ -170,9 +168,9 @@ def _lines(text: str, tokenizer: Tokenizer) -> list[list[str]]:
 
 
 def _summary_hits(reference: list[list[str]], prediction: list[list[str]]) -> int:
-    """Return how many words of the reference are matched by the union, over the prediction's lines, of LCS's.
+    """Return the number of words of the reference in the union LCS with the prediction's lines.
 
-    Section 3.2 of the paper; a word counts at most as often as either text has it, as in ROUGE 1.5.5.
+    Lin 2004, section 3.2. A word counts at most as often as it occurs in either text, as in ROUGE 1.5.5.
     """
     left = Counter(word for line in prediction for word in line)
     lines = _Lines(prediction)
@@ -186,10 +184,10 @@ def _summary_hits(reference: list[list[str]], prediction: list[list[str]]) -> in
 
 
 class _Lines:
-    """The prediction's lines side by side in one bit vector, so that a line is matched against all of them at once.
+    """The prediction's lines side by side in one bit vector, so that a line is compared with all of them at once.
 
-    Hyyrö 2004, "Bit-parallel LCS-length computation revisited". A bit that is always 0 after each line keeps carries
-    from running into the next.
+    Hyyrö 2004, "Bit-parallel LCS-length computation revisited". After each line one bit stays 0, which stops carries of
+    the addition from running into the next line.
     """
 
     def __init__(self, lines: list[list[str]]) -> None:
@@ -206,6 +204,7 @@ class _Lines:
 
     def union(self, line: list[str]) -> list[str]:
         """Return the words of `line` that are in its LCS with at least one of the lines, in order."""
+        # rows[i] has a 0 bit wherever the LCS with the first i words grows.
         places = [self._places.get(word, 0) for word in line]
         rows = [self._used]
         for place in places:
@@ -222,14 +221,14 @@ class _Lines:
 
 
 def _backtrack(rows: list[int], places: list[int], begin: int, end: int, length: int, taken: set[int]) -> None:
-    """Add the positions of one LCS to `taken`, choosing among equals as rouge-score does."""
+    """Add the positions of one LCS to `taken`. Of several longest ones, it is the one that rouge-score finds."""
     i, j = len(places), end
     while length:
         if places[i - 1] >> (j - 1) & 1:
             taken.add(i - 1)
             length -= 1
             i, j = i - 1, j - 1
-        # The lengths in both rows differ by the parity of the bits in which they differ, as it is 0 or 1.
+        # The LCS lengths of rows i and i - 1 up to column j differ by 0 or 1: the parity of their differing bits.
         elif (((rows[i] ^ rows[i - 1]) >> begin) & ((1 << (j - begin)) - 1)).bit_count() & 1:
             j -= 1
         else:

@@ -1,1 +1,1 @@
-"""Secrets: where keys lie, how they are encrypted, and how texts are redacted."""
+"""Secrets: storage of the keys, encryption, and redaction of texts."""

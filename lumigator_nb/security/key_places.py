@@ -1,4 +1,4 @@
-"""Where sealing keys lie: a file of the home, or the operating system's keyring."""
+"""Where sealing keys are stored: a file in LUMIGATOR_HOME, or the operating system's keyring."""
 
 from __future__ import annotations
 
@@ -15,44 +15,56 @@ from lumigator_nb.files import whole_file
 
 KEYRING = "keyring:"
 TEXT_VARIABLE = "LUMIGATOR_SECRET_KEY"
+# In bytes. A key takes 45, so more is not a key file.
 _LARGEST_FILE = 1 << 20
 
 
 class Keeper(Protocol):
-    """Keeps one text; its string says where. All raise SecretError where that fails, but writing a file OSError."""
+    """A place for the keys, stored as one text. ``str(keeper)`` names the place.
+
+    All methods raise SecretError on failure, except that writing a file raises OSError.
+    """
 
     def read(self) -> str | None:
-        """Return the text; None where there is none yet."""
+        """Return the text, or None if nothing has been written yet."""
 
     def create(self, text: str) -> None:
-        """Write the text, unless there is one."""
+        """Write the text, unless a text exists already."""
 
     def replace(self, text: str) -> None:
-        """Write the text in place of what is there, all of it or nothing."""
+        """Replace the text, completely or not at all."""
 
 
 class KeyFile:
-    """A file that nobody but its owner may read."""
+    """A file that only its owner may read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> str | None:
-        # A link could lead to a file that others write; a pipe would wait for ever.
+        # O_NOFOLLOW: a link could lead to a file that other users can write. O_NONBLOCK: a pipe would wait forever.
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            opened = os.open(self._path, flags)
+            handle = os.open(self._path, flags)
         except FileNotFoundError:
             return None
         except OSError as error:
             link = self._path.is_symlink()
-            why = "is a symbolic link, which is not followed" if link else f"cannot be read: {error.strerror}"
-            raise SecretError(f"{self} {why}", "put the file itself there") from None
+            reason = "is a symbolic link, which is not followed" if link else f"cannot be read: {error.strerror}"
+            raise SecretError(f"{self} {reason}", "put the file itself there") from None
         try:
-            self._check(os.fstat(opened))
-            return os.read(opened, _LARGEST_FILE).decode("utf-8", "replace")
+            # Of the open file, so that it cannot be exchanged between the check and the reading.
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise SecretError(f"{self} is not an ordinary file", "remove it, or restore the file")
+            if os.name == "posix" and status.st_mode & 0o077:
+                raise SecretError(
+                    f"{self} can be read or written by others",
+                    f"chmod 600 {shlex.quote(str(self._path))}; if others have read it: lumigator-nb secrets rotate",
+                )
+            return os.read(handle, _LARGEST_FILE).decode("utf-8", "replace")
         finally:
-            os.close(opened)
+            os.close(handle)
 
     def create(self, text: str) -> None:
         self._write(text, over=False)
@@ -61,20 +73,11 @@ class KeyFile:
         self._write(text, over=True)
 
     def _write(self, text: str, *, over: bool) -> None:
-        # The caller holds the lock, so that a draft which is there was left by a killed process.
-        for left in self._path.parent.glob(f"{self._path.name}.*.part"):
-            left.unlink()
+        # The caller holds the lock, so a draft that exists here was left by a killed process. It may hold keys.
+        for draft in self._path.parent.glob(f"{self._path.name}.*.part"):
+            draft.unlink()
         with whole_file(self._path, 0o600, over=over) as file:
             file.write(text.encode())
-
-    def _check(self, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode):
-            raise SecretError(f"{self} is no ordinary file", "remove it, or restore the file")
-        if os.name == "posix" and found.st_mode & 0o077:
-            raise SecretError(
-                f"{self} can be read or written by others",
-                f"chmod 600 {shlex.quote(str(self._path))}; and if others were there: lumigator-nb secrets rotate",
-            )
 
     def __str__(self) -> str:
         return f"the key file {self._path}"
@@ -112,17 +115,18 @@ class _Backend(Protocol):
 
 @contextmanager
 def _keyring_errors() -> Iterator[_Backend]:
+    """Yield the keyring, and turn its errors into SecretError."""
     try:
         import keyring
         from keyring.errors import KeyringError
     except ModuleNotFoundError:
         raise MissingExtraError(f"{TEXT_VARIABLE}={KEYRING}", "keyring") from None
     backend = keyring.get_keyring()
-    # Below 1 are those that fail, do nothing, or write a plain file.
+    # Backends below priority 1 fail, do nothing, or write a plain text file.
     if backend.priority < 1:
         raise ConfigurationError(
             f"{TEXT_VARIABLE}={KEYRING} needs a keyring, and the operating system offers none",
-            f"unlock or install one, or unset {TEXT_VARIABLE}: then a key file is made",
+            f"unlock or install one, or unset {TEXT_VARIABLE} to use a key file",
         )
     try:
         yield backend

@@ -1,4 +1,4 @@
-"""API keys: where they come from, how they reach the cluster, and how they are kept out of everything else."""
+"""API keys: rules for their names, redaction of texts, and encryption on their way to the cluster."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-# Only variables with such names are taken for secrets, and only values that are too long to occur by chance.
+# Variables with such names count as secrets, if their values are too long to occur in ordinary text by chance.
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)S?($|_)")
 _SHORTEST = 8
 _LONGEST_NAME = 255
-# Variables by which programs find code, files, proxies, certificates and servers. A secret becomes a variable of the
-# worker that needs it, and must not change what the worker does.
+# Variables by which programs find code, files, proxies, certificates and servers. A secret becomes an environment
+# variable of the worker that needs it, and must not change what the worker runs or reaches.
 _PROCESS_NAME = re.compile(
     r"(LD|DYLD|GCONV|GLIBC|MALLOC|BASH|LC|PIP|UV|CONDA|RAY|CUDA|OMP|GOMP|MKL|NCCL|SSL|GIT_SSH|GIT_CONFIG)_.*"
     r"|(PYTHON|PERL5|RUBY|GIT_SSH|SSLKEYLOG).*|.*(PATH|_PROXY|_HOME|_OPTIONS|_CA_BUNDLE|_CONFIG_FILE)"
     r"|.*_(BASE_URL|API_BASE|HOST|ENDPOINT(_URL.*)?)"
     r"|HOME|USER|LOGNAME|SHELL|ENV|IFS|PWD|TMPDIR|TMP|TEMP|LANG|LANGUAGE|TZ|TERM|EDITOR|VISUAL|PAGER|BROWSER"
 )
-# What the cluster's nodes share with whoever submits to them, by which sealed keys are opened there.
+# Variables that the cluster's nodes share with the submitting machine; either can open sealed keys on a node.
 _NODE_SECRETS = ("LUMIGATOR_SECRET_KEY", "RAY_AUTH_TOKEN")
 
 
@@ -39,10 +39,11 @@ class Redactor:
     """Replaces secret values in texts by their names.
 
     Args:
-        secrets: value by name; short values are ignored, since they would occur in ordinary text.
+        secrets: value by name. Values of fewer than 8 characters are ignored, since they may occur in ordinary text.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
+        # The longest first: one secret may contain another, and would else be removed in part.
         longest_first = sorted(secrets.items(), key=lambda item: -len(item[1]))
         self._secrets = [(name, value) for name, value in longest_first if len(value) >= _SHORTEST]
 
@@ -58,7 +59,7 @@ class Redactor:
         return next((name for name, value in self._secrets if value in text), None)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Clean a log record, its traceback included; to be added to a handler as a filter."""
+        """Redact a log record and its traceback; a filter for logging handlers, which always returns True."""
         if self._secrets:
             message = self(record.getMessage())
             if record.exc_info:
@@ -69,32 +70,33 @@ class Redactor:
 
 
 def secrets_in(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables whose names say that they are secret."""
+    """Return the variables whose names mark them as secrets."""
     return {name: value for name, value in variables.items() if _SECRET_NAME.search(name)}
 
 
 def redactor(*sources: Mapping[str, str]) -> Redactor:
     """Return a redactor of all secrets in this process's environment, and of all values in `sources`."""
-    return Redactor({**secrets_in(os.environ), **{name: value for each in sources for name, value in each.items()}})
+    return Redactor({**secrets_in(os.environ), **{name: value for source in sources for name, value in source.items()}})
 
 
 def refuse_secrets(texts: Iterable[tuple[str, str | None]], redact: Redactor) -> None:
-    """Refuse texts that are about to be stored and hold a secret.
+    """Check that texts which are about to be stored contain no secrets.
 
     Args:
-        texts: what each text is, and the text.
+        texts: pairs of a description, such as "name", and the text.
+        redact: knows the secrets.
 
     Raises:
-        InvalidInputError: one holds the value of a secret; it is named, never shown.
+        InvalidInputError: one contains the value of a secret. The message has its name, never its value.
     """
     for what, text in texts:
         name = redact.found_in(text) if text else None
         if name:
-            raise InvalidInputError(f"the {what} holds the value of {name}, and it would be stored", "take it out")
+            raise InvalidInputError(f"the {what} holds the value of {name}, which would be stored", "remove it")
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Yield all texts of a value from JSON, at any depth, the names of fields included."""
+    """Yield all texts of a JSON value, at any depth, including the names of fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -107,26 +109,26 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def secret_field(value: Any) -> str | None:
-    """Return the name of a field, at any depth, that holds a secret by its name; None where there is none."""
+    """Return the name of a field, at any depth, whose name marks it as a secret; None if there is none."""
     if isinstance(value, list):
-        return next((found for each in value if (found := secret_field(each))), None)
+        return next((name for item in value if (name := secret_field(item))), None)
     if not isinstance(value, Mapping):
         return None
     for name, inner in value.items():
         plain = str(name).upper().replace("-", "_")
-        # Numbers are no secrets: max_tokens.
+        # Texts only: max_tokens has a secret's name, but a number.
         if isinstance(inner, str) and (_SECRET_NAME.search(plain) or plain == "AUTHORIZATION"):
             return str(name)
-        if found := secret_field(inner):
-            return found
+        if field := secret_field(inner):
+            return field
     return None
 
 
 def check_name(name: str) -> None:
-    """Refuse what is not the name of a variable, most likely the key itself; it is not repeated.
+    """Check the name of an environment variable that holds an API key.
 
     Raises:
-        InvalidInputError: see above.
+        InvalidInputError: it is not such a name. The message does not repeat it, as it may be the key itself.
     """
     if not NAME.fullmatch(name):
         raise InvalidInputError(
@@ -139,9 +141,9 @@ def plain_name(name: str) -> str:
     """Return the name of a secret in capitals: `openai_api_key` is OPENAI_API_KEY.
 
     Raises:
-        InvalidInputError: it is none, and most likely the secret itself; it is not repeated.
+        InvalidInputError: it is not such a name. The message does not repeat it, as it may be the secret itself.
     """
-    # What is not ASCII could turn into letters that are.
+    # upper() turns some characters beyond ASCII into ASCII letters, such as ı into I.
     capitals = name.upper() if isinstance(name, str) and name.isascii() else ""
     if len(capitals) > _LONGEST_NAME or not NAME.fullmatch(capitals):
         raise InvalidInputError(
@@ -152,27 +154,30 @@ def plain_name(name: str) -> str:
 
 
 def refuse_process_name(name: str) -> None:
-    """Refuse a name by which programs find what they run or reach; `name` is in capitals.
+    """Refuse the name of a variable that changes what programs run or reach.
+
+    Args:
+        name: in capitals.
 
     Raises:
-        InvalidInputError: it is one.
+        InvalidInputError: it is such a name.
     """
     if _PROCESS_NAME.fullmatch(name):
         raise InvalidInputError(
-            f"{name} is a variable that changes what programs do, and no name for a secret", "such as OPENAI_API_KEY"
+            f"{name} changes what programs do, and cannot be the name of a secret", "use a name such as OPENAI_API_KEY"
         )
 
 
 def seal(keys: Mapping[str, str], secret: str) -> bytes:
-    """Return keys encrypted (Fernet: AES-128-CBC with HMAC-SHA256) for whoever has `secret`, stretched by scrypt."""
+    """Return keys, encrypted (Fernet: AES-128-CBC with HMAC-SHA256) by a key that scrypt derives from `secret`."""
     return _cipher(secret).encrypt(json.dumps(dict(keys)).encode())
 
 
 def unseal(sealed: bytes) -> dict[str, str]:
-    """Return the keys that :func:`seal` closed, by a secret that this node's environment holds.
+    """Return the keys that :func:`seal` encrypted, with a secret from this node's environment.
 
     Raises:
-        ConfigurationError: this node has no secret that opens them.
+        ConfigurationError: no secret of this node opens them.
     """
     from cryptography.fernet import InvalidToken
 
@@ -180,10 +185,10 @@ def unseal(sealed: bytes) -> dict[str, str]:
         secret = os.environ.get(name)
         if secret:
             try:
-                opened: dict[str, str] = json.loads(_cipher(secret).decrypt(sealed))
+                keys: dict[str, str] = json.loads(_cipher(secret).decrypt(sealed))
             except InvalidToken:
                 continue
-            return opened
+            return keys
     raise ConfigurationError(
         "the API keys that came with this workflow cannot be opened on this node",
         "give the cluster's nodes the same LUMIGATOR_SECRET_KEY as in .env, or the API keys themselves",
@@ -193,5 +198,6 @@ def unseal(sealed: bytes) -> dict[str, str]:
 def _cipher(secret: str) -> Fernet:
     from cryptography.fernet import Fernet
 
-    # The same text may seal the database's secrets: what lies in the store must not make it easier to guess.
+    # The same text may also seal the database's secrets. Its own purpose gives a different key, so that the
+    # sealed keys in the store do not help to open those.
     return Fernet(base64.urlsafe_b64encode(vault.derived(SecretStr(secret), "keys on their way")))

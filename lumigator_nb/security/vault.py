@@ -1,7 +1,7 @@
-"""The key that seals stored secrets: where it comes from, what it seals, how another one takes its place.
+"""The keys that encrypt ("seal") stored secrets: where they come from, how they seal, how they are replaced.
 
-The cipher is AES-256-GCM and not Fernet, because it binds what is not secret: a value opens under its own name only,
-so that a row that was copied onto another name does not. No error says what was sealed, or by which bytes.
+The cipher is AES-256-GCM instead of Fernet, because it can bind a value to its name (associated data): a row that was
+copied to another name does not open. Error messages never contain a value or a key.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ FILE = "secret.key"
 SHORTEST_TEXT = 16
 _KEY_BYTES, _NONCE_BYTES = 32, 12
 _VERSION = "1"
+# The first lines of key files. Existing files have this text, so it must not change.
 _HEADER = "# Opens the secrets of lumigator_nb, and so may whoever has a copy. The first key seals, all of them open.\n"
 
 
 class SealingKey:
-    """One key. It shows its id only, and cannot be pickled.
+    """One key. Its repr shows the id only, and it cannot be pickled.
 
     Args:
         key: 32 bytes.
 
     Attributes:
-        id: the beginning of the key's SHA-256, in hex; says which key it is and nothing of what it is.
+        id: the first 16 hex digits of the key's SHA-256, which identify the key without revealing it.
     """
 
     __slots__ = ("_cipher", "id")
@@ -46,16 +47,17 @@ class SealingKey:
         self.id = hashlib.sha256(key).hexdigest()[:16]
 
     def seal(self, name: str, value: SecretStr) -> str:
-        """Return the value encrypted, as text, to be opened under the same name."""
+        """Return the encrypted value as text. It opens under the same name only."""
+        # Random: one key seals far fewer than the 2^32 values from which on 96 random bits might repeat.
         nonce = os.urandom(_NONCE_BYTES)
-        closed = self._cipher.encrypt(nonce, value.get_secret_value().encode(), _bound(name))
-        return f"{_VERSION}.{_text_of(nonce + closed)}"
+        ciphertext = self._cipher.encrypt(nonce, value.get_secret_value().encode(), _bound(name))
+        return f"{_VERSION}.{_text_of(nonce + ciphertext)}"
 
     def open(self, name: str, sealed: str) -> SecretStr:
-        """Return what :meth:`seal` closed under that name.
+        """Return the value that :meth:`seal` encrypted under that name.
 
         Raises:
-            SecretError: it was altered, or sealed under another name or by another key.
+            SecretError: the text was altered, or sealed under another name or by another key.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -63,22 +65,23 @@ class SealingKey:
         if version == _VERSION:
             try:
                 raw = base64.b64decode(body, altchars=b"-_", validate=True)
-                # Several texts decode to the same bytes: the last character has bits that do not count.
+                # Several texts decode to the same bytes, as the last character has unused bits. Only one is genuine.
                 if _text_of(raw) != body:
                     raise ValueError("altered")
-                opened = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(name))
-                return SecretStr(opened.decode())
+                plaintext = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound(name))
+                return SecretStr(plaintext.decode())
             except (InvalidTag, ValueError):
                 pass
         raise SecretError(
-            f"the secret {name} does not open: what is stored was altered, or belongs to another name",
-            f"set it anew: lumigator-nb secrets set {name}",
+            f"the secret {name} does not open: the stored value was altered, or belongs to another name",
+            f"set it again: lumigator-nb secrets set {name}",
         )
 
     def __repr__(self) -> str:
         return f"SealingKey({self.id!r})"
 
     def __reduce__(self) -> NoReturn:
+        # A pickle would put the key into a job's files or a cache.
         raise TypeError("a sealing key is not pickled")
 
 
@@ -87,14 +90,15 @@ def _text_of(raw: bytes) -> str:
 
 
 def _bound(name: str) -> bytes:
+    """Return the associated data, which is authenticated but not encrypted: the name and the version."""
     return f"lumigator_nb secret {_VERSION}\0{name}".encode()
 
 
 @lru_cache(maxsize=8)
 def derived(text: SecretStr, purpose: str) -> bytes:
-    """Return 32 bytes made of a text by scrypt, others for each purpose; takes about 0.2 s and 32 MiB, once.
+    """Return 32 bytes that scrypt derives from a text and a purpose; takes about 0.2 s and 32 MiB, once per process.
 
-    The salt is the purpose, as all who know the text must come to the same key.
+    The salt is the purpose instead of random bytes, as all machines with the same text must derive the same key.
     """
     salt = f"lumigator_nb {purpose}".encode()
     return hashlib.scrypt(
@@ -103,16 +107,16 @@ def derived(text: SecretStr, purpose: str) -> bytes:
 
 
 class Vault:
-    """The keys at hand. Nothing is read before it is asked for.
+    """All available keys. Nothing is read before it is needed.
 
-    The key that seals is derived from a text where there is one; else it lies in the operating system's keyring, where
-    the text is "keyring:"; else in the file ``secret.key`` of the home, made on first use. All keys that are at hand
-    open, so that what an earlier one sealed is not lost when it is replaced.
+    The sealing key is derived from `text` if there is one. If `text` is "keyring:", it comes from the operating
+    system's keyring. Without a `text` it comes from the file ``secret.key`` in the home, which is created on first use.
+    All available keys open, so that secrets stay readable when their key is replaced.
 
     Args:
         home: folder of the key file.
         text: LUMIGATOR_SECRET_KEY.
-        old: LUMIGATOR_OLD_SECRET_KEY, what the text was before; it opens and does not seal.
+        old: LUMIGATOR_OLD_SECRET_KEY, the previous text, which opens and does not seal.
     """
 
     def __init__(self, home: Path, text: SecretStr | None = None, old: SecretStr | None = None) -> None:
@@ -122,36 +126,36 @@ class Vault:
 
     @property
     def makes_keys(self) -> bool:
-        """Whether another key can be made here, and is not the user's to choose."""
+        """Whether keys are generated here; False if the user chose a text."""
         return not self._text or _is_keyring(self._text)
 
     def current(self) -> SealingKey:
-        """Return the key that seals, which is made on first use.
+        """Return the sealing key; generate it on first use.
 
         Raises:
-            SecretError: it cannot be read or written, or others can read it.
+            SecretError: it cannot be read or written, or other users can read it.
             ConfigurationError: the text is too short, or there is no keyring.
         """
         return self._place.first() if self.makes_keys else _of_text(self._text)
 
     def renew(self) -> SealingKey:
-        """Return another key that seals from now on; those before it still open. A text stays as it is.
+        """Generate and return a new sealing key; the previous keys still open. A key from a text stays.
 
         Raises:
-            As :meth:`current`.
+            As in :meth:`current`.
         """
         return self._place.renewed() if self.makes_keys else _of_text(self._text)
 
     def find(self, key_id: str) -> SealingKey | None:
-        """Return the key of that id; None where it is not at hand.
+        """Return the key with that id; None if it is not available.
 
         Raises:
-            As :meth:`current`.
+            As in :meth:`current`.
         """
         return next((key for key in self._at_hand() if key.id == key_id), None)
 
     def ids(self) -> list[str]:
-        """Return the ids of all keys at hand, the one that seals first; none is made."""
+        """Return the ids of all available keys, the sealing key first; generates none."""
         return list(dict.fromkeys(key.id for key in self._at_hand()))
 
     @property
@@ -180,46 +184,51 @@ def _is_keyring(text: SecretStr) -> bool:
 def _of_text(text: SecretStr | None) -> SealingKey:
     if text is None or len(text) < SHORTEST_TEXT:
         raise ConfigurationError(
-            f"{TEXT_VARIABLE} is too short to seal secrets by: it takes {SHORTEST_TEXT} characters or more",
-            "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            f"{TEXT_VARIABLE} is too short to seal secrets: it takes {SHORTEST_TEXT} characters or more",
+            "generate one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
         )
     return SealingKey(derived(text, "stored secrets"))
 
 
 class _Place:
-    """Keys that were made here, newest first."""
+    """A place with generated keys, the newest first."""
 
     def __init__(self, keeper: Keeper, home: Path) -> None:
         self._keeper, self._home = keeper, home
 
     def keys(self) -> list[SealingKey]:
         lines = enumerate((self._keeper.read() or "").splitlines(), 1)
-        # No variable holds the text, as a traceback may show the variables.
-        found = [(number, _parsed(line)) for number, line in lines if line and line[0] != "#"]
-        for number, key in found:
+        # A comprehension: a traceback may show the variables of this frame, so none of them holds the text or a line.
+        keys = [(number, _parsed(line)) for number, line in lines if line and line[0] != "#"]
+        for number, key in keys:
             if key is None:
-                raise SecretError(f"line {number} of {self} is no key", "restore it, or remove that line")
-        return [key for _, key in found if key]
+                raise SecretError(f"line {number} of {self} is not a key", "restore it, or remove that line")
+        return [key for _, key in keys if key]
 
     def first(self) -> SealingKey:
-        """Return the key that seals; whoever asks first makes it."""
-        found = self.keys()
-        if not found:
-            with self._alone():
+        """Return the sealing key; generate it if there is none.
+
+        `create` writes nothing where another process was faster, so the keys are read again.
+        """
+        keys = self.keys()
+        if not keys:
+            with self._lock():
                 self._keeper.create(_HEADER + _new_line())
-            found = self.keys()
-        if not found:
-            raise SecretError(f"there is no key in {self}", "restore it, or remove it and set all secrets anew")
-        return found[0]
+            keys = self.keys()
+        if not keys:
+            raise SecretError(f"there is no key in {self}", "restore it, or remove it and set all secrets again")
+        return keys[0]
 
     def renewed(self) -> SealingKey:
-        with self._alone():
-            self.keys()  # raises where one is damaged
+        with self._lock():
+            self.keys()  # raises if one is damaged: a new key in front must not hide that
+            # The old keys stay behind the new one, so that what they sealed still opens.
             self._keeper.replace(_HEADER + _new_line() + (self._keeper.read() or "").removeprefix(_HEADER))
         return self.first()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
+        """Hold the lock that processes take to write keys; turn errors of files into SecretError."""
         from filelock import FileLock
 
         try:
@@ -234,6 +243,7 @@ class _Place:
 
 
 def _parsed(line: str) -> SealingKey | None:
+    """Return the key of a line, or None if it is not a key."""
     try:
         raw = base64.b64decode(line.strip(), altchars=b"-_", validate=True)
     except ValueError:

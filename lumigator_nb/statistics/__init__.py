@@ -1,4 +1,4 @@
-"""Statistics over scores, as pure functions over arrays; docs/statistics.md says when each is valid."""
+"""Statistics of scores: pure functions over arrays. docs/statistics.md says when each method is valid."""
 
 from lumigator_nb.statistics.agreement import (
     Statistic,

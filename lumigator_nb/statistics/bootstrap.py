@@ -1,7 +1,7 @@
 """Bootstrap intervals and differences (Efron and Tibshirani 1993, chapters 13, 14 and 16).
 
-:func:`intervals` and :func:`difference` read off what :mod:`~lumigator_nb.statistics.resampling` has drawn;
-:func:`bootstrap_interval` and :func:`paired_difference` draw by themselves.
+:func:`intervals` and :func:`difference` read replicates that :mod:`~lumigator_nb.statistics.resampling` has drawn;
+:func:`bootstrap_interval` and :func:`paired_difference` draw their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
+from lumigator_nb.statistics.arrays import Missing, as_floats, check_confidence, complete_rows
 from lumigator_nb.statistics.resampling import (
     Aggregate,
     FloatArray,
@@ -33,15 +33,17 @@ DifferenceMethod = Literal["t", "percentile", "bca"]
 # The least and the greatest possible score.
 Bounds = tuple[float, float]
 
-# Replicates that differ by less than this part of their range are equal but for rounding.
+# Relative to the range of the replicates: values closer than this are equal but for rounding. Sums of thousands of
+# float64 scores are off by about 1e-13; differences between distinct scores are far larger than 1e-9.
 _ROUNDING = 1e-9
-# Up to here Wilson's bounds are too narrow for one or two successes; beyond for three, too.
+# Wilson's bounds are too narrow for one or two successes in up to this many trials, and for up to three beyond:
+# the rule of Brown, Cai and DasGupta 2001, section 4.1.1.
 _FEW_TRIALS = 50
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the bounds of its interval; the bounds are NaN where fewer than two examples are there."""
+    """An estimate with the bounds of its interval; the bounds are NaN with fewer than two examples."""
 
     estimate: float
     low: float
@@ -67,26 +69,26 @@ def intervals(
 ) -> list[Interval]:
     """Return scores with their bootstrap intervals.
 
-    "percentile" takes the percentiles of the replicates as they are. Its intervals from 50 examples are a little too
-    narrow, and skewed scores make them miss on one side.
+    "percentile" takes the percentiles of the replicates as they are. From 50 examples on its intervals are a little too
+    narrow, and for skewed scores they miss on one side.
 
     "bca" corrects the percentiles for bias and skewness (Efron 1987, "Better bootstrap confidence intervals", JASA
-    82(397); Efron and Tibshirani 1993, section 14.3; acceleration from the jackknife), after it moved them outwards as
-    far as sqrt(n / (n - 1)) times Student's t lies outside of the normal distribution (Hesterberg 2015, "What teachers
-    should know about the bootstrap", The American Statistician 69(4)). The degrees of freedom are those of a variance
-    from n examples: n - 1, or down to a quarter of that where tails are heavier than normal (O'Neill 2014, "Some useful
+    82(397); Efron and Tibshirani 1993, section 14.3; acceleration from the jackknife). First it moves them outwards by
+    the ratio of sqrt(n / (n - 1)) times Student's t to the normal quantile (Hesterberg 2015, "What teachers should know
+    about the bootstrap", The American Statistician 69(4)). The degrees of freedom are those of a variance from n
+    examples: n - 1, or down to a quarter of that where tails are heavier than normal (O'Neill 2014, "Some useful
     moment results in sampling problems", The American Statistician 68(4)), since samples of such scores often miss the
     tail. Replicates that tie, as those of few labels do, count half on either side of a bound. In simulations nominal
-    95 % for a mean covered 94 to 97 % from 50 examples, or groups, on, for normal, skewed, bounded and tied scores; it
-    takes more where hardly any example differs from the rest.
+    95 % for a mean covered 94 to 97 % from 50 examples, or groups, on, for normal, skewed, bounded and tied scores;
+    scores that are equal on nearly all examples need more.
 
-    Shares, such as means of scores that are 0 or 1, have Wilson's interval instead, with its bounds for one to three
-    successes or failures replaced by those of the Poisson law (Brown, Cai and DasGupta 2001, "Interval estimation for a
-    binomial proportion", Statistical Science 16(2), section 4.1.1). 95 % then cover 91.5 to 99 % at any share from 20
-    examples on, where "bca" covers none of what 50 right answers of 50 leave open. With groups the number of examples
-    is that of as many independent ones (Korn and Graubard 1998, Survey Methodology 24(2)); that of groups where all
-    score alike. Scores that are all the same, and may lie elsewhere between `bounds`, are likewise allowed to do so as
-    often as that may go unseen.
+    Shares, such as means of scores that are 0 or 1, get Wilson's interval instead, with its bounds for one to three
+    successes or failures replaced by those of the Poisson distribution (Brown, Cai and DasGupta 2001, "Interval
+    estimation for a binomial proportion", Statistical Science 16(2), section 4.1.1). Nominal 95 % then covers 91.5 to
+    99 % at any share from 20 examples on; "bca" would give an interval of width 0 for 50 right answers of 50. With
+    groups the number of examples is the effective one (Korn and Graubard 1998, Survey Methodology 24(2)), or the number
+    of groups where all examples score alike. Scores that are all equal but could lie elsewhere between `bounds` are
+    treated like a share with 0 successes: the interval allows for an example that has not been seen yet.
 
     Args:
         estimates: (m,) overall scores.
@@ -95,25 +97,25 @@ def intervals(
         groups: (n,) labels, where groups were drawn.
         confidence: of each interval, in (0, 1).
         method: "bca" or "percentile".
-        bounds: the least and the greatest possible score of an example, which tell a share; they may be infinite. None:
-            contributions that are all 0 or 1 make a share.
+        bounds: the least and the greatest possible score of an example; scores that all lie on one of them make a
+            share. They may be infinite. None: contributions that are all 0 or 1 make a share.
 
     Returns:
         One for each score. Bounds are NaN with fewer than two examples or groups, and where a replicate or
-        contribution is undefined. Where all replicates lie on one side of the estimate, they cannot tell the bias, and
-        none is corrected for.
+        contribution is undefined. Bias is not corrected where all replicates lie on one side of the estimate, since
+        they then do not show how large it is.
 
     Raises:
-        InvalidInputError: `confidence` is out of range, there is no such method, or arrays do not fit together.
+        InvalidInputError: `confidence` is out of range, `method` is unknown, or the arrays' shapes do not match.
     """
     estimates, contributions = as_floats(estimates), as_floats(contributions)
-    found = _intervals(estimates, as_floats(replicates), contributions, groups, confidence, method)
+    bootstrapped = _intervals(estimates, as_floats(replicates), contributions, groups, confidence, method)
     if method != "bca":
-        return found
+        return bootstrapped
     codes = np.arange(contributions.shape[1]) if groups is None else group_codes(groups, contributions.shape[1])
     return [
-        _of_few_values(interval, own, codes, bounds, confidence)
-        for interval, own in zip(found, contributions, strict=True)
+        _of_few_values(interval, scores, codes, bounds, confidence)
+        for interval, scores in zip(bootstrapped, contributions, strict=True)
     ]
 
 
@@ -128,7 +130,7 @@ def _intervals(
     _check(confidence, method)
     if replicates.ndim != 2 or contributions.ndim != 2 or not replicates.size:
         raise InvalidInputError(
-            f"replicates of shape {replicates.shape} and contributions of shape {contributions.shape} are no tables",
+            f"replicates of shape {replicates.shape} and contributions of shape {contributions.shape} are not tables",
             "give one row for each score",
         )
     if not len(estimates) == len(replicates) == len(contributions):
@@ -137,11 +139,16 @@ def _intervals(
             "give one row for each score",
         )
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    bounds = _bca if method == "bca" else _percentiles
-    return [
-        Interval(float(estimate), *bounds(tails, float(estimate), draws, own))
-        for estimate, draws, own in zip(estimates, replicates, _units(contributions, groups), strict=True)
-    ]
+    result = []
+    for estimate, draws, units in zip(estimates, replicates, _units(contributions, groups), strict=True):
+        if len(units) < 2:
+            low, high = math.nan, math.nan
+        elif method == "bca":
+            low, high = _bca(tails, float(estimate), draws, units)
+        else:
+            low, high = map(float, np.quantile(draws, tails))
+        result.append(Interval(float(estimate), low, high))
+    return result
 
 
 def difference(
@@ -155,11 +162,10 @@ def difference(
 ) -> Difference:
     """Return a difference of two overall scores with its interval and two-sided p-value.
 
-    The p-value is that of the paired t-test, its standard error taken from the replicates (so that it holds for overall
-    scores which are no means), with n - 1 degrees of freedom for n examples or groups. Where the replicates are skewed
-    towards zero, the t is brought nearer to zero by as much as
-    :func:`~lumigator_nb.statistics.skewness.stretched` moves the bound (Johnson 1978). No p-value is below that of n
-    random signs, 2^(1 - n).
+    The p-value is that of the paired t-test with n - 1 degrees of freedom for n examples or groups. Its standard error
+    comes from the replicates, so that it also holds for overall scores that are not means. Where the replicates are
+    skewed towards zero, t moves towards zero by as much as :func:`~lumigator_nb.statistics.skewness.stretched` moves
+    the bound (Johnson 1978). The p-value is at least that of n random signs, 2^(1 - n).
 
     "t" is the interval of all differences that this test does not rule out: it excludes zero where the p-value is at
     most 1 - `confidence`, except that with five examples or fewer no p-value is as small as 0.05. In simulations of
@@ -171,56 +177,43 @@ def difference(
         estimate: the difference.
         replicates: (r,) differences of the replicates of both.
         contributions: (n,) differences of the pseudo-values of both.
-        groups, confidence: as of :func:`intervals`.
+        groups, confidence: as in :func:`intervals`.
         method: "t", "bca" or "percentile".
 
     Returns:
-        Bounds and p-value are NaN with fewer than two examples or groups, and where a replicate is undefined. Two
-        systems that answer alike have the p-value 1.
+        Bounds and p-value are NaN with fewer than two examples or groups, and where a replicate is undefined. The
+        p-value is 1 where the difference is 0.
 
     Raises:
         InvalidInputError: as :func:`intervals`.
     """
+    from scipy.special import stdtr, stdtrit
+
     _check(confidence, method, get_args(DifferenceMethod))
     replicates, contributions = as_floats(replicates), as_floats(contributions)
-    n = _units(contributions[None], groups).shape[1]
+    estimate, n = float(estimate), _units(contributions[None], groups).shape[1]
     if n < 2 or not np.isfinite(replicates).all():
-        return Difference(float(estimate), *(math.nan,) * 3)
-    error, skewness = _error(replicates, n)
-    p_value = _paired_p_value(float(estimate), error, skewness, n)
-    if method == "t":
-        low, high = _student(float(estimate), error, skewness, n, confidence)
-    else:
-        found = _intervals(np.array([estimate]), replicates[None], contributions[None], groups, confidence, method)[0]
-        low, high = found.low, found.high
-    return Difference(float(estimate), low, high, p_value)
-
-
-def _error(replicates: FloatArray, n: int) -> tuple[float, float]:
-    """Return the standard error of an estimate, 0 where it is one by rounding only, and the replicates' skewness."""
+        return Difference(estimate, *(math.nan,) * 3)
     spread = float(replicates.std())
-    if spread <= 1e-12 * max(1.0, float(np.abs(replicates).max())):
-        return 0.0, 0.0
-    # Bootstrap replicates spread by the factor of the root less than the error that t is about.
-    return spread * math.sqrt(n / (n - 1)), float(skewness_of(replicates))
-
-
-def _paired_p_value(estimate: float, error: float, skewness: float, n: int) -> float:
-    from scipy.special import stdtr
-
+    if spread <= 1e-12 * max(1.0, float(np.abs(replicates).max())):  # a spread by rounding only
+        error, skewness = 0.0, 0.0
+    else:
+        # A bootstrap's spread divides by n where the standard error of the t-test divides by n - 1.
+        error, skewness = spread * math.sqrt(n / (n - 1)), float(skewness_of(replicates))
     if abs(estimate) <= 1e-12:
-        return 1.0
-    distance = math.inf if error == 0 else abs(estimate) / error
-    towards_zero = -math.copysign(1.0, estimate) * skewness
-    t = float(unstretched(np.array(distance), np.array(towards_zero)))
-    return float(max(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)))
-
-
-def _student(estimate: float, error: float, skewness: float, n: int, confidence: float) -> tuple[float, float]:
-    from scipy.special import stdtrit
-
-    t = float(stdtrit(n - 1, (1 + confidence) / 2))
-    return estimate - stretched(t, -skewness) * error, estimate + stretched(t, skewness) * error
+        p_value = 1.0
+    else:
+        distance = math.inf if error == 0 else abs(estimate) / error
+        towards_zero = -math.copysign(1.0, estimate) * skewness
+        t = float(unstretched(np.array(distance), np.array(towards_zero)))
+        p_value = float(max(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)))
+    if method == "t":
+        t = float(stdtrit(n - 1, (1 + confidence) / 2))
+        low, high = estimate - stretched(t, -skewness) * error, estimate + stretched(t, skewness) * error
+    else:
+        interval = _intervals(np.array([estimate]), replicates[None], contributions[None], groups, confidence, method)
+        low, high = interval[0].low, interval[0].high
+    return Difference(estimate, low, high, p_value)
 
 
 def bootstrap_interval(
@@ -239,17 +232,18 @@ def bootstrap_interval(
 
     Args:
         statistics: (n,) scores whose mean is taken, or with `aggregate` (n, k) sufficient statistics.
-        aggregate, groups, n_resamples, seed: as of :func:`resampled_scores`.
+        aggregate, groups, n_resamples, seed: as in :func:`resampled_scores`.
         method: "bca" or "percentile", see :func:`intervals`.
         confidence: of the interval, in (0, 1).
-        nan: "raise" where a score is NaN, or "omit" such examples.
-        bounds: as of :func:`intervals`.
+        nan: "raise" an error where a score is NaN, or "omit" such examples.
+        bounds: as in :func:`intervals`.
 
     Returns:
         The estimate is NaN without examples; the bounds are NaN with fewer than two examples, or groups.
 
     Raises:
-        InvalidInputError: there is not one group label per example, a score is missing, or a setting is out of range.
+        InvalidInputError: `groups` does not have one label per example, a score is missing, or a setting is out of
+            range.
     """
     _check(confidence, method)
     statistics, aggregate = _one_system(statistics, aggregate)
@@ -259,9 +253,9 @@ def bootstrap_interval(
     if len(statistics) < 2:
         return Interval(estimate, math.nan, math.nan)
     draws = resampled_scores(statistics, aggregate, groups=groups, n_resamples=n_resamples, seed=seed)
-    own = pseudo_values(statistics, aggregate)
+    contributions = pseudo_values(statistics, aggregate)[None]
     return intervals(
-        [estimate], draws[None], own[None], groups=groups, confidence=confidence, method=method, bounds=bounds
+        [estimate], draws[None], contributions, groups=groups, confidence=confidence, method=method, bounds=bounds
     )[0]
 
 
@@ -281,12 +275,12 @@ def paired_difference(
 
     Args:
         a, b: (n,) scores of the same examples in the same order, or with `aggregate` (n, k) sufficient statistics.
-        aggregate, groups, confidence, n_resamples, seed: as of :func:`bootstrap_interval`.
-        method: "t", "bca" or "percentile", see :func:`difference`, whose p-value it is.
-        nan: "raise" where a score is NaN, or "omit" examples that either lacks.
+        aggregate, groups, confidence, n_resamples, seed: as in :func:`bootstrap_interval`.
+        method: of the interval, "t", "bca" or "percentile"; see :func:`difference`, which also gives the p-value.
+        nan: "raise" an error where a score is NaN, or "omit" examples where either score is NaN.
 
     Raises:
-        InvalidInputError: `a` and `b` are not equally many, or as :func:`bootstrap_interval`.
+        InvalidInputError: `a` and `b` differ in shape, or as in :func:`bootstrap_interval`.
     """
     _check(confidence, method, get_args(DifferenceMethod))
     (a, aggregate), (b, _) = _one_system(a, aggregate), _one_system(b, aggregate)
@@ -301,14 +295,19 @@ def paired_difference(
         return Difference(estimate, *(math.nan,) * 3)
     both = np.stack([a, b])
     draws = resampled_scores(both, aggregate, groups=groups, n_resamples=n_resamples, seed=seed)
-    own = pseudo_values(both, aggregate)
+    contributions = pseudo_values(both, aggregate)
     return difference(
-        estimate, draws[0] - draws[1], own[0] - own[1], groups=groups, confidence=confidence, method=method
+        estimate,
+        draws[0] - draws[1],
+        contributions[0] - contributions[1],
+        groups=groups,
+        confidence=confidence,
+        method=method,
     )
 
 
 def _one_system(values: ArrayLike, aggregate: Aggregate | None) -> tuple[FloatArray, Aggregate]:
-    """(n, k) statistics of one system, and what makes an overall score of them."""
+    """Return (n, k) statistics of one system, and the aggregate that turns their sums into an overall score."""
     table = as_floats(values)
     if aggregate is None and table.ndim == 2 and table.shape[1] == 1:
         table = table[:, 0]
@@ -326,67 +325,79 @@ def _estimate(statistics: FloatArray, aggregate: Aggregate) -> float:
 
 
 def _check(confidence: float, method: str, methods: tuple[str, ...] = get_args(Method)) -> None:
-    if not 0 < confidence < 1:
-        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+    check_confidence(confidence)
     if method not in methods:
-        raise InvalidInputError(f"there is no method {method!r}", f"methods are {', '.join(methods)}")
+        raise InvalidInputError(f"unknown method {method!r}", f"use one of {', '.join(methods)}")
 
 
 def _units(contributions: FloatArray, groups: NDArray[Any] | None) -> FloatArray:
-    """(m, units) contributions of what is drawn, about their mean; those of a group add up."""
+    """Return (m, units) contributions of the units drawn (examples or groups), about their mean; a group's add up."""
+    # About the mean before adding up: a larger group must not look like a larger contribution.
     apart = contributions - contributions.mean(axis=1, keepdims=True)
     return apart if groups is None else group_sums(apart.T, group_codes(groups, apart.shape[1])).T
 
 
 def _of_few_values(
-    found: Interval, own: FloatArray, codes: NDArray[np.int64], bounds: Bounds | None, confidence: float
+    interval: Interval, scores: FloatArray, codes: NDArray[np.int64], bounds: Bounds | None, confidence: float
 ) -> Interval:
-    """Return the interval of a mean whose examples lie on one of two bounds, or all at one place; else what was found.
+    """Return a share's interval where the score is one (all examples on one of two bounds) or all examples are equal.
+
+    Otherwise `interval` is returned as it is.
 
     Args:
-        own: (n,) scores of the examples.
+        interval: from the bootstrap, which has width 0 where all examples score alike.
+        scores: (n,) of the examples.
         codes: (n,) of the groups that were drawn.
     """
     low, high = (0.0, 1.0) if bounds is None else bounds
-    if math.isnan(found.low) or not (low < high and math.isfinite(high - low)):
-        return found
-    # Scores that are tiny beside their bounds do not lie on them, and contributions are a little off.
-    spread = float(np.ptp(own))
-    alike = spread <= 1e-12 * len(own) * np.abs(own).max()
+    if math.isnan(interval.low) or not (low < high and math.isfinite(high - low)):
+        return interval
+    # Relative to the scores, not only to the bounds: scores that are tiny beside their bounds do not lie on them, and
+    # pseudo-values differ from the scores by rounding errors.
+    spread = float(np.ptp(scores))
+    alike = spread <= 1e-12 * len(scores) * np.abs(scores).max()
     near = _ROUNDING * (high - low if alike else min(high - low, spread))
-    upper = np.abs(own - high) <= near
-    if abs(own.mean() - found.estimate) > near:  # the score is no mean of these
-        return found
-    n = _independent(own, codes, confidence)
-    if (upper | (np.abs(own - low) <= near)).all():
+    upper = np.abs(scores - high) <= near
+    if abs(scores.mean() - interval.estimate) > near:  # the overall score is not the mean of these
+        return interval
+    n = _effective_examples(scores, codes, confidence)
+    if (upper | (np.abs(scores - low) <= near)).all():
         below, above = (low + (high - low) * bound for bound in _share(float(upper.mean()), n, confidence))
     elif bounds is not None and alike:
         unseen = _share(0.0, n, confidence)[1]
-        below, above = (found.estimate + unseen * (end - found.estimate) for end in bounds)
+        below, above = (interval.estimate + unseen * (end - interval.estimate) for end in bounds)
     else:
-        return found
-    return Interval(found.estimate, min(below, found.estimate), max(above, found.estimate))
+        return interval
+    return Interval(interval.estimate, min(below, interval.estimate), max(above, interval.estimate))
 
 
-def _independent(own: FloatArray, codes: NDArray[np.int64], confidence: float) -> float:
-    """Return how many independent examples tell as much as these groups of examples; n where each is by itself."""
+def _effective_examples(scores: FloatArray, codes: NDArray[np.int64], confidence: float) -> float:
+    """Return how many independent examples tell as much as these groups of examples: n, where each is its own group.
+
+    n over the design effect (the variance of the mean with groups, against that without), reduced for the degrees of
+    freedom of the groups: Korn and Graubard 1998.
+    """
     from scipy.special import ndtri, stdtrit
 
-    n, groups = len(own), int(codes.max()) + 1
-    apart = own - own.mean()
+    n, groups = len(scores), int(codes.max()) + 1
+    apart = scores - scores.mean()
     if groups == n:
         return float(n)
     if not apart.any():
         return float(groups)
-    drawn = np.square(group_sums(apart[:, None], codes)).sum() * groups / (groups - 1)
+    between_groups = np.square(group_sums(apart[:, None], codes)).sum() * groups / (groups - 1)
     level = (1 + confidence) / 2
-    # The spread between a few groups is known roughly only, as Student's t allows for.
+    # A few groups show their variance roughly only; Student's t allows for that, and so does this factor.
     shrunk = float(ndtri(level) / stdtrit(groups - 1, level)) ** 2
-    return float(n * min(1.0, np.square(apart).sum() / drawn * shrunk)) if drawn > 0 else n * shrunk
+    return float(n * min(1.0, np.square(apart).sum() / between_groups * shrunk)) if between_groups > 0 else n * shrunk
 
 
 def _share(share: float, n: float, confidence: float) -> tuple[float, float]:
-    """Return Wilson's bounds of a share of n examples, those of few successes or failures by the Poisson law."""
+    """Return Wilson's bounds of a share of n examples, or the Poisson ones for few successes or failures.
+
+    n need not be whole: the effective number of examples is not. Sources: Wilson 1927, JASA 22(158); Brown, Cai and
+    DasGupta 2001, section 4.1.1.
+    """
     from scipy.special import chdtri, ndtri
 
     z = float(ndtri((1 + confidence) / 2))
@@ -394,6 +405,7 @@ def _share(share: float, n: float, confidence: float) -> tuple[float, float]:
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = max(0.0, centre - half), min(1.0, centre + half)
     few = 2 if n <= _FEW_TRIALS else 3
+    # A Poisson rate with k events is at least half the chi-squared quantile with 2 k degrees of freedom.
     if 0 < share * n <= few + _ROUNDING:
         low = min(low, float(chdtri(2 * share * n, confidence)) / (2 * n))
     if 0 < (1 - share) * n <= few + _ROUNDING:
@@ -401,37 +413,40 @@ def _share(share: float, n: float, confidence: float) -> tuple[float, float]:
     return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
 
 
-def _percentiles(tails: FloatArray, estimate: float, draws: FloatArray, units: FloatArray) -> tuple[float, float]:
-    if len(units) < 2:
-        return math.nan, math.nan
-    low, high = np.quantile(draws, tails)
-    return float(low), float(high)
-
-
 def _bca(tails: FloatArray, estimate: float, draws: FloatArray, units: FloatArray) -> tuple[float, float]:
+    """Return the BCa bounds of an estimate (Efron and Tibshirani 1993, equations 14.9 to 14.15, expanded by t).
+
+    Args:
+        tails: (2,) levels of the bounds.
+        draws: (r,) replicates.
+        units: (n,) contributions, with mean 0.
+    """
     from scipy.special import ndtr, ndtri, stdtrit
 
     n = len(units)
-    if n < 2 or not (np.isfinite(draws).all() and np.isfinite(units).all()):
+    if not (np.isfinite(draws).all() and np.isfinite(units).all()):
         return math.nan, math.nan
-    skewness, excess = _shape(units)
-    # A few far out values must not blow up the interval: they skew it already.
+    skewness, excess = _skewness_and_excess_kurtosis(units)
+    # A variance from n values has about 2 / (excess / n + 2 / (n - 1)) degrees of freedom (O'Neill 2014). At least a
+    # quarter of the normal ones: a few extreme values must not blow up an interval that they skew already.
     freedom = max(2 / (max(excess, 0) / n + 2 / (n - 1)), (n - 1) / 4)
-    # Where all examples score alike, everything equals the estimate but for rounding.
+    # Relative to the estimate too: where all examples score alike, replicates differ from it by rounding only.
     near = max(_ROUNDING * np.ptp(draws), 1e-12 * abs(estimate))
+    # The share of replicates below the estimate, whose normal quantile is the bias; ties count half.
     below = np.mean(draws < estimate - near) + np.mean(np.abs(draws - estimate) <= near) / 2
     bias = float(ndtri(below)) if 0 < below < 1 else 0.0
     moved = bias + math.sqrt(n / (n - 1)) * stdtrit(freedom, tails)
+    # The acceleration is the skewness of the contributions over 6 √n.
     shrink = 1 - skewness / (6 * math.sqrt(n)) * moved
-    # Beyond the pole a level would come back from the other side.
+    # At shrink = 0 the formula has a pole, beyond which a level would come back from the other side.
     moved = np.where(shrink > 0, moved / np.where(shrink > 0, shrink, 1), np.copysign(np.inf, moved))
-    found = _quantiles(draws, ndtr(bias + moved), near)
-    low, high = np.where(np.abs(found - estimate) <= near, estimate, found)
+    bounds = _mid_rank_quantiles(draws, ndtr(bias + moved), near)
+    low, high = np.where(np.abs(bounds - estimate) <= near, estimate, bounds)
     return float(low), float(high)
 
 
-def _shape(units: FloatArray) -> tuple[float, float]:
-    """Return skewness and excess kurtosis of values whose mean is 0."""
+def _skewness_and_excess_kurtosis(units: FloatArray) -> tuple[float, float]:
+    """Return skewness and excess kurtosis of (n,) values whose mean is 0; zeros where all are equal."""
     # Scaled before they are raised to powers, so that tiny scores do not vanish and huge ones do not overflow.
     largest = np.abs(units).max()
     if not largest:
@@ -441,10 +456,14 @@ def _shape(units: FloatArray) -> tuple[float, float]:
     return float(np.mean(squares * units / largest) / variance**1.5), float(np.mean(squares**2) / variance**2 - 3)
 
 
-def _quantiles(draws: FloatArray, levels: FloatArray, near: float) -> FloatArray:
-    """Interpolate between the mid-ranks of distinct values; the r-th of R replicates has the level r / (R + 1)."""
+def _mid_rank_quantiles(draws: FloatArray, levels: FloatArray, near: float) -> FloatArray:
+    """Return the quantiles of (r,) replicates at (l,) levels, where equal replicates share their middle rank.
+
+    Interpolated between distinct values; the replicate of rank i of r has the level i / (r + 1). np.quantile would give
+    replicates with few distinct values a bound on one of them, whatever the level.
+    """
     ordered = np.sort(draws)
     first = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > near)
     ranks = (first + 1 + np.append(first[1:], len(ordered))) / 2
-    found: FloatArray = np.interp(levels * (len(ordered) + 1), ranks, ordered[first])
-    return found
+    quantiles: FloatArray = np.interp(levels * (len(ordered) + 1), ranks, ordered[first])
+    return quantiles

@@ -1,4 +1,4 @@
-"""Not the best, but not worse by more than matters; and what no other beats in everything."""
+"""Non-inferiority: models that are not worse than the best by a margin; and Pareto fronts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.statistics.arrays import check_confidence
 from lumigator_nb.statistics.resampling import FloatArray
 
-# What is equal in exact arithmetic must not differ by a rounding error.
+# Relative to the size of the scores: differences that are equal in exact arithmetic still differ by rounding.
 _ROUNDING = 1e-12
 
 
@@ -21,9 +22,9 @@ class NotWorse:
     """How far each model may be behind the best of the others.
 
     Attributes:
-        worse_by_at_most: (m,) upper bounds, in units of the score, below 0 for a model that is surely ahead; NaN with
-            fewer than two examples.
-        not_worse: (m,) whether that is less than the margin.
+        worse_by_at_most: (m,) upper bounds, in units of the score; below 0 for a model shown to be ahead of all others.
+            NaN with fewer than two examples.
+        not_worse: (m,) whether the bound is below the margin.
     """
 
     worse_by_at_most: FloatArray
@@ -40,107 +41,106 @@ def not_worse_than_best(
     n: int | None = None,
     span: float | None = None,
 ) -> NotWorse:
-    """Say which models are worse than the best by less than a margin, whichever model is the best.
+    """Return which models are worse than the best by less than a margin, whichever model is the best.
 
-    A model is only called not worse where each of the others is shown to exceed it by less than the margin; that takes
-    no correction for how many others there are (intersection-union: Berger 1982, Technometrics 24(4)), and allows for
-    the best having been found by the same data, as multiple comparisons with the best do (Hsu 1984, Annals of
-    Statistics 12(3)). For asking about every model at once the error is shared out over m - 1 of them, as
-    the best one cannot be called so wrongly; any of those not worse may then be taken, such as the cheapest. One-sided,
-    as non-inferiority is: Piaggio et al. 2012, JAMA 308(24); trials often ask for 0.975 of the one side.
+    A model is called not worse only where each of the others is shown to exceed it by less than the margin. That needs
+    no correction for the number of others (intersection-union test: Berger 1982, Technometrics 24(4)), and allows for
+    finding the best from the same data, as multiple comparisons with the best do (Hsu 1984, Annals of Statistics
+    12(3)). To test every model at once the error is divided by m - 1, not m, as the best model cannot be called not
+    worse wrongly; the user may then pick any of those not worse, such as the cheapest. The bounds are one-sided, as in
+    non-inferiority trials (Piaggio et al. 2012, JAMA 308(24)), which often use a one-sided confidence of 0.975.
 
     A model that fails rarely but badly looks no worse in most samples. Bounds therefore move outwards by the skewness
     of the replicates (Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations", JASA
-    73(363)), and with `span` two models that never differed in n examples are allowed to do so as often as that may go
-    unseen. In simulations with `n` and `span`, a model worse by the margin was called not worse in at most 5.5%, from
-    50 examples on.
+    73(363)). With `span`, two models that never differed in n examples may still differ with the largest probability
+    that leaves n examples without a difference. In simulations with `n` and `span`, a model worse by the margin was
+    called not worse in at most 5.5%, from 50 examples on.
 
     Args:
-        estimates: (m,) overall scores; a bound is NaN where one is, as an unknown model may be the best.
-        replicates: (m, r) of them, on shared draws.
+        estimates: (m,) overall scores. A NaN makes all bounds NaN, as that model may be the best.
+        replicates: (m, r) of the overall scores; column r comes from one draw of examples, the same for all models.
         margin: above 0, in units of the score.
         higher_is_better: False where the lowest score is best.
-        confidence: that no model is called not worse wrongly, in (0, 1).
-        n: examples, or groups where groups were drawn: Student's t in place of the normal distribution.
-        span: the most that one example's scores can differ by, such as 1 for scores from 0 to 1; needs `n`. Left out,
-            models that never differed are taken to be alike.
+        confidence: probability that no model is wrongly called not worse, in (0, 1).
+        n: number of examples, or of groups where groups were drawn. Bounds then follow Student's t instead of the
+            normal distribution.
+        span: the largest possible difference between two models on one example, such as 1 for scores from 0 to 1;
+            needs `n`. If omitted, models that never differed count as equal.
 
     Raises:
-        InvalidInputError: shapes do not fit together, or a setting is out of range.
+        InvalidInputError: shapes do not match, or a setting is out of range.
     """
-    estimates, replicates = np.asarray(estimates, dtype=np.float64), np.asarray(replicates, dtype=np.float64)
-    _check(estimates, replicates, margin, confidence, n, span)
-    if n is not None and n < 2:
-        return NotWorse(np.full(len(estimates), math.nan), np.zeros(len(estimates), dtype=np.bool_))
-    sign = 1.0 if higher_is_better else -1.0
-    tail = (1 - confidence) / max(1, len(estimates) - 1)
-    unseen = 0.0 if n is None or span is None else span * (1 - tail ** (1 / n))
-    bounds = np.full(len(estimates), -math.inf)
-    for other, (score, draws) in enumerate(zip(estimates, replicates, strict=True)):
-        behind = sign * (draws - replicates)
-        scale = np.maximum(np.abs(draws).max(), np.abs(replicates).max(axis=1))
-        upper = sign * (score - estimates) + _allowance(behind, scale, _quantile(1 - tail, n), unseen)
-        upper[other] = -math.inf
-        bounds = np.maximum(bounds, upper)
-    return NotWorse(bounds, np.asarray(bounds < margin))
-
-
-def _allowance(behind: FloatArray, scale: FloatArray, reach: float, unseen: float) -> FloatArray:
-    """(m,) how far the truth may lie above the estimates whose replicates (m, r) are given.
-
-    `scale` (m,) is the size of the scores, beside which differences may be rounding errors.
-    """
-    apart = behind - behind.mean(axis=1, keepdims=True)
-    spread = np.sqrt(np.mean(apart**2, axis=1))
-    constant = spread <= _ROUNDING * scale
-    skewness = np.mean((apart / np.where(constant, 1.0, spread)[:, None]) ** 3, axis=1)
-    # Only outwards: inwards a sample shows too little of its skewness to be relied on. The square is no part of the
-    # source; with it, bounds for failures that occurred once or twice are near the exact ones of the Poisson law.
-    skewness = np.maximum(skewness, 0.0)
-    stretched = reach + skewness * (2 * reach**2 + 1) / 6 + skewness**2
-    return np.where(constant, unseen, stretched * spread)
-
-
-def _quantile(level: float, n: int | None) -> float:
     from scipy.special import ndtri, stdtrit
 
-    if n is None:
-        return float(ndtri(level))
-    # Bootstrap replicates spread by the factor of the root less than the error that t is about.
-    return float(stdtrit(n - 1, level) * math.sqrt(n / (n - 1)))
-
-
-def _check(
-    estimates: FloatArray, replicates: FloatArray, margin: float, confidence: float, n: int | None, span: float | None
-) -> None:
+    estimates, replicates = np.asarray(estimates, dtype=np.float64), np.asarray(replicates, dtype=np.float64)
     if estimates.ndim != 1 or replicates.ndim != 2 or len(replicates) != len(estimates) or not replicates.shape[1]:
         raise InvalidInputError(
             f"replicates of shape {replicates.shape} for scores of shape {estimates.shape}",
             "give one row of replicates per score",
         )
     if not margin > 0:
-        raise InvalidInputError(f"margin cannot be {margin}", "give what difference does not matter, such as 0.02")
-    if not 0 < confidence < 1:
-        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
+        raise InvalidInputError(
+            f"margin cannot be {margin}", "give the largest difference that does not matter, such as 0.02"
+        )
+    check_confidence(confidence)
     if span is not None and (n is None or not span > 0):
-        raise InvalidInputError(f"span {span} with n {n}", "give a span above 0, and how many examples there are")
+        raise InvalidInputError(f"span {span} with n {n}", "give a span above 0 and the number of examples")
+    if n is not None and n < 2:
+        return NotWorse(np.full(len(estimates), math.nan), np.zeros(len(estimates), dtype=np.bool_))
+    sign = 1.0 if higher_is_better else -1.0
+    tail = (1 - confidence) / max(1, len(estimates) - 1)
+    # A bootstrap's spread divides by n where the standard error of the t-test divides by n - 1.
+    quantile = float(ndtri(1 - tail) if n is None else stdtrit(n - 1, 1 - tail) * math.sqrt(n / (n - 1)))
+    # An event with this probability stays unseen in n examples with probability `tail`.
+    unseen = 0.0 if n is None or span is None else span * (1 - tail ** (1 / n))
+    bounds = np.full(len(estimates), -math.inf)
+    for other, (score, draws) in enumerate(zip(estimates, replicates, strict=True)):
+        behind = sign * (draws - replicates)
+        scale = np.maximum(np.abs(draws).max(), np.abs(replicates).max(axis=1))
+        upper = sign * (score - estimates) + _allowance(behind, scale, quantile, unseen)
+        upper[other] = -math.inf
+        # The best is unknown: a model has to hold against each of the others, so the largest bound counts.
+        bounds = np.maximum(bounds, upper)
+    return NotWorse(bounds, np.asarray(bounds < margin))
+
+
+def _allowance(behind: FloatArray, scale: FloatArray, quantile: float, unseen: float) -> FloatArray:
+    """Return (m,) by how much the true differences may exceed the estimated ones.
+
+    Args:
+        behind: (m, r) replicates of the differences.
+        scale: (m,) sizes of the scores; differences that are tiny beside them are rounding errors.
+        quantile: of Student's t or the normal distribution, in standard deviations of the replicates.
+        unseen: the allowance for models that never differ, in units of the score.
+    """
+    apart = behind - behind.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.mean(apart**2, axis=1))
+    # Models that never differed: their replicates have no spread, which would make the bound exactly 0.
+    constant = spread <= _ROUNDING * scale
+    skewness = np.mean((apart / np.where(constant, 1.0, spread)[:, None]) ** 3, axis=1)
+    # Only outwards: on the other side a sample shows too little of its skewness. The square is not in Johnson 1978;
+    # with it, bounds for failures that occurred once or twice are near the exact ones of the Poisson distribution.
+    skewness = np.maximum(skewness, 0.0)
+    stretched = quantile + skewness * (2 * quantile**2 + 1) / 6 + skewness**2
+    return np.where(constant, unseen, stretched * spread)
 
 
 def pareto_front(values: FloatArray, higher_is_better: Sequence[bool]) -> NDArray[np.bool_]:
-    """Return which models no other dominates: at least as good in everything, and better in something.
+    """Return which models are not dominated by another that is at least as good in everything and better in something.
 
-    A model is judged by what is known of it, and can only be dominated by models of which the same is known; so one
-    without a price is dominated by quality and speed alone, and dominates none that has one. Equal models both stay.
+    Models are compared on the criteria known for the first one, and are dominated only by models with values for all of
+    these. So a model without a price is compared by quality and speed alone, and dominates none that has one. Of two
+    equal models both stay.
 
     Args:
-        values: (m, criteria); NaN where not known.
+        values: (m, criteria); NaN where unknown.
         higher_is_better: one per criterion.
 
     Returns:
-        (m,); False for a model of which nothing is known.
+        (m,) booleans; False for a model without any value.
 
     Raises:
-        InvalidInputError: there is not one direction per criterion.
+        InvalidInputError: `higher_is_better` does not have one value per criterion.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(higher_is_better):
@@ -149,7 +149,7 @@ def pareto_front(values: FloatArray, higher_is_better: Sequence[bool]) -> NDArra
         )
     upward = values * np.where(list(higher_is_better), 1.0, -1.0)
     known = ~np.isnan(upward)
-    # A comparison with NaN is False, which is right for what the dominating model lacks.
+    # A comparison with NaN is False: a dominating model that lacks a value is not as good there.
     as_good = (upward[:, None] >= upward) | ~known
     better = upward[:, None] > upward
     dominated = (as_good.all(axis=2) & better.any(axis=2)).any(axis=0)

@@ -1,4 +1,4 @@
-"""How many examples a comparison needs, and what the examples there are can show."""
+"""Power analysis: how many examples a comparison needs, and which differences the available ones can show."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from lumigator_nb.statistics.arrays import as_floats
 from lumigator_nb.statistics.resampling import FloatArray
 
 FEW_IN_PILOT = 20
+# Below, a kurtosis estimated from the pilot is too noisy for Bonett's interval; the normal one is used instead.
 _FEW_FOR_KURTOSIS = 10
+# Where the search for the number of examples stops: no data set is larger, and it avoids endless loops.
 _MOST = 100_000_000
-# Of the 95% interval of a standard deviation.
+# Error of each side of the 95% interval of a standard deviation.
 _TAIL = 0.025
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many examples it takes to see a difference between models that answer the same ones.
+    """How many examples it takes to detect a difference between models that answer the same examples.
 
     Attributes:
         detect: the difference, in units of the score.
-        power: chance of seeing it where it is there.
+        power: probability of detecting it where it exists.
         confidence: of the comparison, for all pairs of models at once.
-        comparisons: pairs of models.
-        sd: standard deviation of the paired differences, of the pair that needs most examples; `sd_low` and `sd_high`
-            bound what it may be as far as the pilot tells (95%), and equal it where it was stated.
-        needed: examples; `needed_low` and `needed_high` for the bounds of `sd`, 100 million at most.
-        n_pilot: examples of the pilot; None where `sd` was stated.
-        n_available: examples there are, if known.
-        detectable: the smallest difference that those can show with this power; None where they are not known.
-        power_available: chance that they show `detect`; None likewise.
-        detectable_pilot: the smallest difference that the pilot itself can show with this power; None without one.
+        comparisons: number of pairs of models.
+        sd: standard deviation of the paired differences, of the pair that needs most examples. `sd_low` and `sd_high`
+            are its 95% interval from the pilot; both equal it where `sd` was passed.
+        needed: number of examples. `needed_low` and `needed_high` are those for the bounds of `sd`, at most 100
+            million.
+        n_pilot: number of examples in the pilot; None where `sd` was passed.
+        n_available: number of available examples, or None if unknown.
+        detectable: the smallest difference that `n_available` examples can show with this power, or None.
+        power_available: the probability that they show `detect`, or None.
+        detectable_pilot: the smallest difference that the pilot itself can show with this power; None without a pilot.
     """
 
     detect: float
@@ -57,7 +60,29 @@ class Plan:
     detectable_pilot: float | None = None
 
     def __str__(self) -> str:
-        return " ".join(_sentences(self))
+        if self.sd == 0 and self.n_pilot is not None:
+            if self.sd_high == 0:
+                return "All scores of the pilot are the same, which tells nothing about their spread."
+            return (
+                f"The models differed by the same on each of the {self.n_pilot:,} examples of the pilot, which tells "
+                f"little about their spread: a difference of {self.detect:g} takes up to {self.needed_high:,} examples."
+                " Take a larger pilot."
+            )
+        sentences = [f"It takes {self.needed:,} examples"]
+        if self.n_pilot is not None:
+            sentences[0] += f" ({self.needed_low:,} to {self.needed_high:,}, as far as the pilot tells)"
+        sentences[0] += f" to detect a difference of {self.detect:g}"
+        sentences[0] += f" with {self.power:.0%} power and {self.confidence:.0%} confidence"
+        sentences[0] += f" for all {self.comparisons} pairs of models." if self.comparisons > 1 else "."
+        if self.n_available is not None and self.detectable is not None and self.power_available is not None:
+            enough = "enough" if self.n_available >= self.needed else "too few"
+            sentences.append(
+                f"{self.n_available:,} are available, which is {enough}: they show differences "
+                f"from {self.detectable:.3g} on, and one of {self.detect:g} with {self.power_available:.0%} power."
+            )
+        if self.n_pilot is not None and self.n_pilot < FEW_IN_PILOT:
+            sentences.append(f"A pilot of {self.n_pilot} examples tells little about their spread; take 20 to 50.")
+        return " ".join(sentences)
 
 
 def plan(
@@ -70,71 +95,85 @@ def plan(
     confidence: float = 0.95,
     n_available: int | None = None,
 ) -> Plan:
-    """Say how many examples a comparison of models needs.
+    """Return how many examples a comparison of models needs.
 
-    A two-sided paired t-test of every pair, Bonferroni's correction for all pairs. The pair whose differences spread
-    most decides; among many pairs that is in part the luckiest one, so that a plan errs towards too many examples. How
-    well a pilot knows that spread: Bonett 2006, "Approximate confidence interval for standard deviation of nonnormal
-    distributions", Computational Statistics & Data Analysis 50(3), which allows for scores that are not normal, with
-    the lower bound corrected for the choice among pairs. It holds for scores with bounds; where a few examples decide
-    all, as in lognormal scores, a pilot does not show them and the upper bound is too low in one case of five.
+    The test planned for is a two-sided paired t-test of every pair, with Bonferroni's correction for the number of
+    pairs. The pair with the largest spread of differences decides; among many pairs that is in part due to chance, so
+    that a plan errs towards too many examples. The interval of that spread: Bonett 2006, "Approximate confidence
+    interval for standard deviation of nonnormal distributions", Computational Statistics & Data Analysis 50(3), which
+    allows for scores that are not normal, with the lower bound corrected for the choice among pairs. It holds for
+    scores with bounds. Where a few extreme examples decide the mean, as in lognormal scores, a pilot rarely contains
+    them, and the upper bound is too low in one case of five.
 
     Args:
-        pilot: (models, n) scores of the same examples, two or more, 20 to 50 for a useful answer. For an overall score
-            that is no mean, :func:`~lumigator_nb.statistics.resampling.pseudo_values`.
+        pilot: (models, n) scores of the same examples, at least 2, and 20 to 50 for a useful answer. For an overall
+            score that is not a mean, use :func:`~lumigator_nb.statistics.resampling.pseudo_values`.
         detect: the smallest difference that matters, in units of the score.
-        sd: standard deviation of the paired differences, in place of a pilot; and how many `models` there are.
-        power: chance of seeing the difference where it is there, in (0, 1).
+        sd: standard deviation of the paired differences, instead of a pilot.
+        models: number of models to compare; needed with `sd` only.
+        power: probability of detecting the difference where it exists, in (0, 1).
         confidence: of the comparison, in (0, 1).
-        n_available: examples there are.
+        n_available: number of available examples.
 
     Raises:
-        InvalidInputError: not one of `pilot` and `sd` is given, the pilot is too small, or a setting is out of range.
+        InvalidInputError: not exactly one of `pilot` and `sd` is passed, the pilot is too small, or a setting is out of
+            range.
     """
     if (pilot is None) == (sd is None):
-        raise InvalidInputError("a plan needs a pilot or a standard deviation", "give scores of 20 to 50, or sd=")
+        raise InvalidInputError(
+            "a plan needs either a pilot or a standard deviation", "give scores of 20 to 50 examples, or sd="
+        )
     if pilot is not None:
         pilot = as_floats(pilot, "the pilot's scores")
-        _check_pilot(pilot)
+        if pilot.ndim != 2 or len(pilot) < 2 or pilot.shape[1] < 2:
+            raise InvalidInputError(
+                f"a pilot of shape {pilot.shape} shows no spread",
+                "give (models, examples), at least two models and two examples",
+            )
+        if not np.isfinite(pilot).all():
+            model, example = np.argwhere(~np.isfinite(pilot))[0]
+            raise InvalidInputError(f"pilot, model {model}, example {example}: no score", "leave such examples out")
         models = len(pilot)
-    comparisons = math.comb(models, 2)
-    known = (float(sd or 0.0),) * 3 if pilot is None else _widest(pilot)
-    needed = examples_needed(known[0], detect, power=power, confidence=confidence, comparisons=comparisons)
-    low, high = (_search(bound, detect, power, confidence, comparisons) for bound in known[1:])
-    shown = partial(detectable_difference, known[0], power=power, confidence=confidence, comparisons=comparisons)
-    some = n_available if n_available is not None and n_available >= 2 else None
+    pairs = math.comb(models, 2)
+    spread, spread_low, spread_high = (float(sd or 0.0),) * 3 if pilot is None else _largest_spread(pilot)
+    needed = examples_needed(spread, detect, power=power, confidence=confidence, comparisons=pairs)
+    low, high = (_search(bound, detect, power, confidence, pairs) for bound in (spread_low, spread_high))
+    detectable = partial(detectable_difference, spread, power=power, confidence=confidence, comparisons=pairs)
+    # A t-test takes two examples.
+    testable = n_available if n_available is not None and n_available >= 2 else None
     return Plan(
         detect=detect,
         power=power,
         confidence=confidence,
-        comparisons=comparisons,
-        sd=known[0],
-        sd_low=known[1],
-        sd_high=known[2],
+        comparisons=pairs,
+        sd=spread,
+        sd_low=spread_low,
+        sd_high=spread_high,
         needed=needed,
+        # The bounds are found separately from `needed`, and must contain it.
         needed_low=min(low, needed),
         needed_high=max(high, needed),
         n_pilot=None if pilot is None else pilot.shape[1],
         n_available=n_available,
-        detectable=None if some is None else shown(some),
-        power_available=None if some is None else _power(known[0], some, detect, confidence, comparisons),
-        detectable_pilot=None if pilot is None else shown(pilot.shape[1]),
+        detectable=None if testable is None else detectable(testable),
+        power_available=None if testable is None else _power(spread, testable, detect, confidence, pairs),
+        detectable_pilot=None if pilot is None else detectable(pilot.shape[1]),
     )
 
 
 def examples_needed(
     sd: float, detect: float, *, power: float = 0.8, confidence: float = 0.95, comparisons: int = 1
 ) -> int:
-    """Return how many examples a paired t-test needs to see a difference.
+    """Return how many examples a paired t-test needs to detect a difference.
 
-    Exact by the noncentral t distribution, for differences that are near normal.
+    By the noncentral t distribution, which is exact for normal differences.
 
     Args:
         sd: standard deviation of the paired differences, 0 or more.
         detect: the difference, above 0.
-        power: chance of seeing it, in (0, 1).
+        power: probability of detecting it, in (0, 1).
         confidence: of all tests together, in (0, 1).
-        comparisons: tests; the error is shared out over them (Bonferroni).
+        comparisons: number of tests; each gets an equal share of the error (Bonferroni).
 
     Returns:
         2 or more.
@@ -144,9 +183,7 @@ def examples_needed(
     """
     _check(sd, power, confidence, comparisons)
     if not detect > 0:
-        raise InvalidInputError(
-            f"a difference of {detect} cannot be detected", "give what matters, such as detect=0.02"
-        )
+        raise InvalidInputError(f"a difference of {detect} cannot be detected", "give one above 0, such as detect=0.02")
     needed = _search(sd, detect, power, confidence, comparisons)
     if needed >= _MOST:
         raise InvalidInputError(f"a difference of {detect} takes more than {_MOST:,} examples", "detect a larger one")
@@ -154,8 +191,9 @@ def examples_needed(
 
 
 def _search(sd: float, detect: float, power: float, confidence: float, comparisons: int) -> int:
-    """The fewest examples with that power, by halving; `_MOST` where those are not enough."""
+    """Return the smallest number of examples with that power, by bisection; `_MOST` if that is not enough."""
     low, high = 1, 2
+    # Power grows with the number of examples: double it until it is enough, then bisect.
     while _power(sd, high, detect, confidence, comparisons) < power:
         low, high = high, min(2 * high, _MOST)
         if low == _MOST:
@@ -172,7 +210,7 @@ def _search(sd: float, detect: float, power: float, confidence: float, compariso
 def detectable_difference(
     sd: float, n: int, *, power: float = 0.8, confidence: float = 0.95, comparisons: int = 1
 ) -> float:
-    """Return the smallest difference that n examples can show; arguments and source as of :func:`examples_needed`.
+    """Return the smallest difference that n examples can show; arguments and method as in :func:`examples_needed`.
 
     Raises:
         InvalidInputError: n is below 2, or a value is out of range.
@@ -181,63 +219,65 @@ def detectable_difference(
 
     _check(sd, power, confidence, comparisons)
     if n < 2:
-        raise InvalidInputError(f"{n} examples show no difference", "two are the least")
+        raise InvalidInputError(f"{n} examples cannot show a difference", "give at least 2")
 
-    def missing(sds: float) -> float:
+    def surplus(sds: float) -> float:
         return _power(1.0, n, sds, confidence, comparisons) - power
 
-    # A test errs as often as a very low power asks for.
-    if sd == 0 or missing(0.0) >= 0:
+    # Without any difference a test still rejects as often as its error allows, which may exceed a very low power.
+    if sd == 0 or surplus(0.0) >= 0:
         return 0.0
     most = 1.0
-    while missing(most) < 0:
+    while surplus(most) < 0:
         most *= 2
-    return float(sd * brentq(missing, 0.0, most))
+    return float(sd * brentq(surplus, 0.0, most))
 
 
 def _power(sd: float, n: int, detect: float, confidence: float, comparisons: int) -> float:
+    """Return the probability that a two-sided paired t-test of n examples detects the difference.
+
+    The probability of a significant difference of the wrong sign is left out.
+    """
     from scipy.special import nctdtr, stdtrit
 
     if sd == 0:
         return 1.0
     critical = stdtrit(n - 1, 1 - (1 - confidence) / (2 * comparisons))
     missed = float(nctdtr(n - 1, min(detect / sd * math.sqrt(n), 1e3), critical))
-    # It underflows to NaN in places (scipy 1.17) where the probability to miss the difference is below 1e-60.
-    # The other tail, a significant difference of the wrong sign, is left out.
+    # nctdtr underflows to NaN in places (scipy 1.17) where the probability to miss the difference is below 1e-60.
     return 1.0 if math.isnan(missed) else 1 - missed
 
 
-def _widest(pilot: FloatArray) -> tuple[float, float, float]:
-    """The largest spread of the differences of a pair, with its bounds."""
+def _largest_spread(pilot: FloatArray) -> tuple[float, float, float]:
+    """Return the largest standard deviation of a pair's differences, and its bounds, from a (models, n) pilot."""
     pairs = [pilot[i] - pilot[j] for i, j in combinations(range(len(pilot)), 2)]
     sds = [float(np.std(pair, ddof=1)) for pair in pairs]
     if max(sds) == 0:
-        return 0.0, 0.0, _unseen(pilot)
-    # Any pair may have been the widest by luck, so that all lower bounds have to hold at once; of the upper ones only
-    # that of the pair which is the widest in truth.
+        # The largest probability of a difference that leaves n examples without one, times the largest difference.
+        share = 1 - _TAIL ** (1 / pilot.shape[1])
+        return 0.0, 0.0, float(np.ptp(pilot) * math.sqrt(share))
+    # Any pair may have the largest spread by chance, so all lower bounds must hold at once (Bonferroni). The upper
+    # bound must hold only for the pair with the largest true spread.
     low = max(_bound(pair, sd, -_TAIL / len(pairs)) for pair, sd in zip(pairs, sds, strict=True))
     high = max(_bound(pair, sd, _TAIL) for pair, sd in zip(pairs, sds, strict=True))
     return max(sds), low, high
 
 
-def _unseen(pilot: FloatArray) -> float:
-    """How much paired differences may spread that were zero throughout: as often as may go unseen, by a whole range."""
-    share = 1 - _TAIL ** (1 / pilot.shape[1])
-    return float(np.ptp(pilot) * math.sqrt(share))
-
-
 def _bound(values: FloatArray, sd: float, tail: float) -> float:
-    """The upper bound of a standard deviation that fails with probability `tail`; the lower one for a negative tail."""
+    """Return a bound of the standard deviation of (n,) values that fails with probability abs(tail): Bonett 2006.
+
+    The upper bound for a positive `tail`, the lower one for a negative.
+    """
     from scipy.special import chdtri, ndtri
     from scipy.stats import trim_mean
 
     n = len(values)
     if sd == 0:
         return 0.0
-    if n < _FEW_FOR_KURTOSIS:  # too few to know more than that they are not far from normal
+    if n < _FEW_FOR_KURTOSIS:  # the interval for normal values
         return sd * math.sqrt((n - 1) / chdtri(n - 1, 1 - tail if tail > 0 else -tail))
     z = float(-ndtri(abs(tail)))
-    # In units of sd, since the fourth power of a tiny score vanishes.
+    # In units of sd, since the fourth power of a tiny score underflows. About a trimmed mean, as Bonett advises.
     apart = (values - trim_mean(values, 1 / (2 * math.sqrt(n - 4)))) / sd
     kurtosis = n * float(np.sum(apart**4)) / (n - 1) ** 2
     widened = n / (n - z)
@@ -245,51 +285,11 @@ def _bound(values: FloatArray, sd: float, tail: float) -> float:
     return sd * math.sqrt(widened) * math.exp(math.copysign(half, tail) / 2)
 
 
-def _sentences(found: Plan) -> list[str]:
-    if found.sd == 0 and found.n_pilot is not None:
-        return [_sentence_without_spread(found)]
-    percent = f"{found.power:.0%} power, {found.confidence:.0%} confidence"
-    pairs = f" for all {found.comparisons} pairs of models" if found.comparisons > 1 else ""
-    between = (
-        "" if found.n_pilot is None else f" ({found.needed_low:,} to {found.needed_high:,} as far as the pilot tells)"
-    )
-    said = [f"To see a difference of {found.detect:g} takes {found.needed:,} examples{between}, with {percent}{pairs}."]
-    if found.n_available is not None and found.detectable is not None and found.power_available is not None:
-        enough = "enough" if found.n_available >= found.needed else "too few"
-        said.append(
-            f"{found.n_available:,} are there, which is {enough}: they show differences from {found.detectable:.3g} "
-            f"on, and one of {found.detect:g} with a chance of {found.power_available:.0%}."
-        )
-    if found.n_pilot is not None and found.n_pilot < FEW_IN_PILOT:
-        said.append(f"A pilot of {found.n_pilot} examples tells little of their spread; take 20 to 50.")
-    return said
-
-
-def _sentence_without_spread(found: Plan) -> str:
-    if found.sd_high == 0:
-        return "All scores of the pilot are the same, which tells nothing of their spread."
-    return (
-        f"The models differed by the same on each of the {found.n_pilot:,} examples of the pilot, which tells little "
-        f"of their spread: a difference of {found.detect:g} takes up to {found.needed_high:,} examples. "
-        "Take a larger pilot."
-    )
-
-
-def _check_pilot(pilot: FloatArray) -> None:
-    if pilot.ndim != 2 or len(pilot) < 2 or pilot.shape[1] < 2:
-        raise InvalidInputError(
-            f"a pilot of shape {pilot.shape} shows no spread", "give (models, examples), two or more of each"
-        )
-    if not np.isfinite(pilot).all():
-        model, example = np.argwhere(~np.isfinite(pilot))[0]
-        raise InvalidInputError(f"pilot, model {model}, example {example}: no score", "leave such examples out")
-
-
 def _check(sd: float, power: float, confidence: float, comparisons: int) -> None:
     for name, value in (("power", power), ("confidence", confidence)):
         if not 0 < value < 1:
-            raise InvalidInputError(f"{name} cannot be {value}", "it lies between 0 and 1, such as 0.8 or 0.95")
+            raise InvalidInputError(f"{name} cannot be {value}", "give a number between 0 and 1, such as 0.8 or 0.95")
     if not (sd >= 0 and math.isfinite(sd)):
         raise InvalidInputError(f"a standard deviation cannot be {sd}", "give 0 or more, in units of the score")
     if comparisons < 1:
-        raise InvalidInputError(f"{comparisons} comparisons", "two models are one, three are three")
+        raise InvalidInputError(f"{comparisons} comparisons", "give the number of pairs of models, 1 or more")

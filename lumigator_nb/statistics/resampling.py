@@ -1,7 +1,7 @@
-"""Examples drawn with replacement, and what each contributes: the raw material of every interval, test and rank.
+"""The bootstrap and the jackknife: resampled scores and pseudo-values, from which intervals, tests and ranks follow.
 
-Overall scores such as corpus BLEU are no means. What is resampled is therefore each example's sufficient statistics,
-as Koehn 2004 (https://aclanthology.org/W04-3250) does; `aggregate` turns their sums into the overall score. One set of
+Overall scores such as corpus BLEU are not means. Each example's sufficient statistics are therefore resampled, as in
+Koehn 2004 (https://aclanthology.org/W04-3250), and `aggregate` turns their sums into the overall score. One set of
 draws serves all models, pairs, ranks and corrections.
 """
 
@@ -18,51 +18,52 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import FloatArray as FloatArray
 from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
 
-# Of sums and the number of examples: one number, or one for each sum.
+# Takes sums of statistics, (…, k), and the number of examples (one, or one per sum); returns overall scores, (…).
 Aggregate = Callable[[FloatArray, Any], FloatArray]
 
 Weights = NDArray[np.uint8]
 
-# More statistics than this for fewer examples are models taken for examples; chrF++ has 24.
+# More statistics than this, for fewer examples, mean that the axes were swapped. chrF++ has the most, 24.
 _MOST_STATISTICS = 30
-# Weights of this many cells are worked on at once (16 MB), so that memory stays flat however many examples there are.
+# Weights of this many cells are computed at once (16 MB), so that memory does not grow with the number of examples.
 _CELLS = 2_000_000
-# Weights of up to this many cells (20 MB) are kept: a comparison asks for the same ones for every model and score.
+# Weights of up to this many cells (20 MB) are cached: a comparison needs the same ones for every model and score.
 _KEPT_CELLS = 20_000_000
 
 
 def resampled_totals(statistics: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> FloatArray:
-    """Sum the statistics of examples drawn with replacement, again and again.
+    """Return sums of the statistics of examples drawn with replacement, for many resamples.
 
     Args:
         statistics: (…, n, k) sufficient statistics; leading axes (such as models) share the same draws, which keeps
             them paired.
-        n_resamples: how often n examples are drawn.
+        n_resamples: number of resamples of n examples each.
         seed: the same seed and n give the same draws.
 
     Returns:
         (…, n_resamples, k) sums.
 
     Raises:
-        InvalidInputError: there is no example, or `n_resamples` is below 1.
+        InvalidInputError: there are no examples, a value is NaN, or `n_resamples` is below 1.
     """
     table = as_floats(statistics, "statistics")
     return _models_first(_draw(_columns(table), n_resamples, seed), table)
 
 
 def mean(totals: FloatArray, n: Any) -> FloatArray:
-    """The aggregate of scores whose overall value is their mean: (…, 1) sums over `n` examples -> (…)."""
+    """Return (…) means from (…, 1) sums over `n` examples: the aggregate of scores with a mean as overall score."""
     return np.asarray(totals[..., 0] / n, dtype=np.float64)
 
 
 def scores_and_aggregate(values: ArrayLike, aggregate: Aggregate | None) -> tuple[FloatArray, Aggregate]:
-    """Return (…, n, k) statistics and what makes overall scores of them: their mean where nothing is given.
+    """Return (…, n, k) statistics and their aggregate: the mean, if none is passed.
 
     Args:
         values: (…, n) scores without an aggregate; (…, n, k) statistics with one, or (n,) where k is 1.
+        aggregate: of the statistics, or None.
 
     Raises:
-        InvalidInputError: models were taken for examples.
+        InvalidInputError: the axes seem to be swapped, with models in the place of examples.
     """
     table = as_floats(values)
     if aggregate is None:
@@ -89,28 +90,28 @@ def resampled_scores(
     seed: int = 0,
     nan: Missing = "raise",
 ) -> FloatArray:
-    """Return overall scores of examples drawn with replacement, again and again.
+    """Return overall scores of examples drawn with replacement, for many resamples.
 
-    With `groups` whole groups are drawn, as many as there are (cluster bootstrap: Davison and Hinkley 1997, section
+    With `groups` whole groups are drawn, as many as the data has (cluster bootstrap: Davison and Hinkley 1997, section
     3.8; Field and Welsh 2007, "Bootstrapping clustered data", JRSS B 69(3)): examples of one group, such as one
-    customer's, are no independent witnesses.
+    customer's, are not independent.
 
     Args:
         statistics: (…, n) scores whose mean is taken; leading axes (such as models) share the draws. With `aggregate`
             (…, n, k) sufficient statistics.
-        aggregate: (…, k) sums and the number of examples -> (…) overall scores, where these are no means. The number
+        aggregate: turns (…, k) sums and the number of examples into (…) overall scores that are not means. The number
             is n, or with `groups` an array of (n_resamples,), since groups differ in size.
-        groups: (n,) labels. Left out, each example is drawn by itself.
-        n_resamples: how often as many examples, or groups, as there are are drawn.
+        groups: (n,) labels. If omitted, each example is drawn by itself.
+        n_resamples: number of resamples; each draws as many examples, or groups, as the data has.
         seed: the same seed and number of examples, or groups, give the same draws.
-        nan: "raise" where a score is NaN, or "omit" examples that any model lacks.
+        nan: "raise" an error where a score is NaN, or "omit" examples where any model has NaN.
 
     Returns:
         (…, n_resamples).
 
     Raises:
-        InvalidInputError: there is no example, not one label for each, a score is missing, statistics are more than
-            examples, or `n_resamples` is below 1.
+        InvalidInputError: there are no examples, `groups` does not have one label each, a score is missing, the axes
+            seem to be swapped, or `n_resamples` is below 1.
     """
     statistics, aggregate = scores_and_aggregate(statistics, aggregate)
     if np.isnan(statistics).any():
@@ -120,13 +121,13 @@ def resampled_scores(
     columns, n = _columns(statistics), statistics.shape[-2]
     if groups is None:
         return aggregate(_models_first(_draw(columns, n_resamples, seed), statistics), n)
-    # Groups differ in size, so that the number of examples drawn is a sum, too.
+    # Groups differ in size, so that the number of examples drawn is one more sum: a column of ones.
     totals = _draw(group_sums(np.hstack([columns, np.ones((n, 1))]), group_codes(groups, n)), n_resamples, seed)
     return aggregate(_models_first(totals[:, :-1], statistics), totals[:, -1])
 
 
 def _columns(statistics: FloatArray) -> FloatArray:
-    """(…, n, k) -> (n, …·k), so that all sums come from one product."""
+    """Return (n, …·k) from (…, n, k), so that one matrix product gives all sums; refuse NaN and empty input."""
     if statistics.ndim < 2 or not statistics.size:
         raise InvalidInputError(f"statistics of shape {statistics.shape} hold no score", "give one row per example")
     complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, "raise")
@@ -134,10 +135,11 @@ def _columns(statistics: FloatArray) -> FloatArray:
 
 
 def _summing_exactly(statistics: FloatArray) -> FloatArray:
-    """Round (n, …, k) in the last of 53 bits of n times the largest, after which n of them add up without error.
+    """Return (n, …, k) statistics, rounded so that any n of them add up without rounding error.
 
-    Otherwise a sum would hang on its place in the product and on the number of threads, and models that answer alike
-    would not tie in every resample. Whole numbers stay as they are.
+    Rounded to multiples of the last of 53 bits of n times the largest. Otherwise a sum would depend on its place in the
+    matrix product and on the number of threads, and models with equal scores would not tie in every resample. Whole
+    numbers stay as they are.
     """
     largest = np.abs(statistics).max(axis=tuple(range(statistics.ndim - 1)))
     bits = 53 - np.frexp(largest * len(statistics))[1]
@@ -146,40 +148,48 @@ def _summing_exactly(statistics: FloatArray) -> FloatArray:
 
 
 def _models_first(totals: FloatArray, statistics: FloatArray) -> FloatArray:
-    """(r, …·k) -> (…, r, k)."""
+    """Return (…, r, k) from (r, …·k), with the leading axes of the (…, n, k) statistics."""
     *leading, _, k = statistics.shape
     return np.moveaxis(totals.reshape(len(totals), *leading, k), 0, -2)
 
 
 def _draw(columns: FloatArray, n_resamples: int, seed: int) -> FloatArray:
-    """Return (n_resamples, columns) sums over the rows drawn."""
+    """Return (n_resamples, c) sums over the rows drawn from (n, c) columns."""
     if n_resamples < 1:
         raise InvalidInputError(f"n_resamples cannot be {n_resamples}", "draw at least once; 2000 is usual")
     n = len(columns)
-    kept = n * n_resamples <= _KEPT_CELLS
-    pieces = _kept_weights(n, n_resamples, seed) if kept else _weights(n, n_resamples, seed)
+    cached = n * n_resamples <= _KEPT_CELLS
+    pieces = _cached_weights(n, n_resamples, seed) if cached else _weights(n, n_resamples, seed)
     return np.concatenate([weights.astype(np.float64) @ columns for weights in pieces])
 
 
 def _weights(n: int, n_resamples: int, seed: int) -> Iterator[Weights]:
-    # How often each example is drawn says as much as which were drawn, and turns the sums into one product.
+    """Yield (rows, n) pieces of (n_resamples, n): how often each resample draws each example.
+
+    With these counts, sums over a resample are a matrix product, which is far quicker than indexing.
+    """
     generator = np.random.default_rng(seed)
     step = max(1, _CELLS // n)
     for start in range(0, n_resamples, step):
         rows = min(step, n_resamples - start)
         cells = generator.integers(n, size=(rows, n))
         cells += n * np.arange(rows)[:, None]
-        # One byte is enough: a count above 255 has a probability of less than one in 255 factorial.
+        # One byte is enough: the probability of a count above 255 is less than 1 / 256!.
         yield np.bincount(cells.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint8)
 
 
 @lru_cache(maxsize=2)
-def _kept_weights(n: int, n_resamples: int, seed: int) -> tuple[Weights, ...]:
+def _cached_weights(n: int, n_resamples: int, seed: int) -> tuple[Weights, ...]:
+    # Two: a comparison draws examples, and groups where it has some.
     return tuple(_weights(n, n_resamples, seed))
 
 
 def group_labels(groups: NDArray[Any], n: int) -> NDArray[Any]:
-    """(n,) labels, refused where they are not one per example."""
+    """Return (n,) labels.
+
+    Raises:
+        InvalidInputError: they are not one per example.
+    """
     labels = np.asarray(groups)
     if labels.shape != (n,):
         raise InvalidInputError(f"groups of shape {labels.shape} for {n} examples", "give one label per example")
@@ -187,17 +197,24 @@ def group_labels(groups: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def group_codes(groups: NDArray[Any], n: int) -> NDArray[np.int64]:
-    """(n,) numbers of the groups from 0."""
+    """Return (n,) numbers of the groups, from 0.
+
+    Raises:
+        InvalidInputError: they are not one per example, or one is None or NaN.
+    """
     labels = group_labels(groups, n)
     # NaN is the only value that differs from itself.
     missing = [row for row, label in enumerate(labels) if label is None or label != label]
     if missing:
-        raise InvalidInputError(f"example {missing[0]} has no group", "label each; one by itself is its own group")
+        raise InvalidInputError(
+            f"example {missing[0]} has no group", "label every example; a unique label makes a group of one"
+        )
+    # As texts: np.unique cannot sort objects of different types.
     return np.unique(labels.astype(str) if labels.dtype == object else labels, return_inverse=True)[1]
 
 
 def group_sums(values: FloatArray, codes: NDArray[np.int64]) -> FloatArray:
-    """(n, c) -> (groups, c)."""
+    """Return (groups, c) sums of (n, c) values; `codes` are the numbers of the groups, all from 0 on in use."""
     order = np.argsort(codes, kind="stable")
     sums: FloatArray = np.add.reduceat(values[order], np.unique(codes[order], return_index=True)[1])
     return sums
@@ -206,19 +223,19 @@ def group_sums(values: FloatArray, codes: NDArray[np.int64]) -> FloatArray:
 def pseudo_values(statistics: ArrayLike, aggregate: Aggregate | None = None) -> FloatArray:
     """Return what each example contributes to an overall score: the jackknife's pseudo-values.
 
-    n·θ - (n - 1)·θ without the example; for a mean that is the example's own score. Their mean is near the overall
-    score, and their spread tells its error, whatever smooth function of the sums it is. Source: Tukey 1958, "Bias and
-    confidence in not-quite large samples", Annals of Mathematical Statistics 29(2); Efron and Tibshirani 1993,
-    chapter 11.
+    n·θ - (n - 1)·θ', with the overall score θ and θ' the same without the example; for a mean that is the example's own
+    score. Their mean is near the overall score, and their spread gives its standard error for any smooth function of
+    the sums. Source: Tukey 1958, "Bias and confidence in not-quite large samples", Annals of Mathematical Statistics
+    29(2); Efron and Tibshirani 1993, chapter 11.
 
     Args:
-        statistics, aggregate: as of :func:`resampled_scores`.
+        statistics, aggregate: as in :func:`resampled_scores`.
 
     Returns:
         (…, n); NaN with fewer than two examples.
 
     Raises:
-        InvalidInputError: a score is missing, or statistics are more than examples.
+        InvalidInputError: a score is missing, or the axes seem to be swapped.
     """
     statistics, aggregate = scores_and_aggregate(statistics, aggregate)
     complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, "raise")

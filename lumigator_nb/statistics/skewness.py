@@ -1,7 +1,7 @@
-"""What skewness does to Student's t, and how many examples a mean of skewed values takes.
+"""Corrections of Student's t for skewness, and the number of examples that a mean of skewed values takes.
 
-A sample of skewed values often misses their tail: its mean then lies too far from the tail, and its spread is too
-small. Symmetric intervals therefore miss on the side of the tail.
+A sample of skewed values often misses their tail: its mean is then too far from the tail, and its spread is too small.
+Symmetric intervals therefore miss on the side of the tail.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 
 from lumigator_nb.statistics.resampling import FloatArray, group_codes, group_sums
 
-# Of Cochran's rule: then a nominal 95% interval misses in at most 6%.
+# Cochran 1977, "Sampling Techniques", section 2.15: with n > 25 G1², a nominal 95% interval misses in at most 6%.
 _PER_SQUARED_SKEWNESS = 25
 
 
 def stretched(t: float, skewness: float) -> float:
-    """Return how many standard errors a bound lies from the mean where Student's t is `t` of them.
+    """Return the distance of a bound from the mean, in standard errors, where Student's t would put it at `t`.
 
-    Johnson's modified t: t + κ (1 + 2 t²) / 6, with κ the skewness of the mean, which is that of the values by √n
+    Johnson's modified t: t + κ (1 + 2 t²) / 6, with κ the skewness of the mean, which is that of the values over √n
     (Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations", JASA 73(363)). Only for
-    the bound on the side of the tail: on the other side, a sample shows too little of its skewness to be relied on.
+    the bound on the side of the tail: on the other side, a sample shows too little of its skewness.
 
     Args:
-        t: 0 or more.
-        skewness: κ towards the bound; a negative one counts as 0.
+        t: quantile of Student's t, 0 or more.
+        skewness: κ, positive towards the bound; a negative one counts as 0.
     """
     return t + max(skewness, 0.0) * (1 + 2 * t * t) / 6
 
 
 def unstretched(distance: FloatArray, skewness: FloatArray) -> FloatArray:
-    """Return Student's t of values that lie this many standard errors from the mean: :func:`stretched`, inverted.
+    """Return Student's t of values at these distances from the mean: the inverse of :func:`stretched`.
 
     Args:
-        distance: 0 or more, or infinite.
-        skewness: κ towards zero from the mean, of the same shape.
+        distance: in standard errors, 0 or more, or infinite.
+        skewness: κ, positive from the mean towards zero, of the same shape; a negative one counts as 0.
 
     Returns:
         0 or more, no larger than `distance`.
@@ -45,32 +45,33 @@ def unstretched(distance: FloatArray, skewness: FloatArray) -> FloatArray:
     c = np.maximum(skewness, 0.0) / 6
     excess = np.maximum(distance - c, 0.0)
     finite = np.where(np.isfinite(excess), excess, 0.0)
-    found: FloatArray = np.where(np.isfinite(excess), 2 * finite / (1 + np.sqrt(1 + 8 * c * finite)), np.inf)
-    return found
+    # The positive root of 2 c t² + t - (distance - c) = 0, in the form that stays exact as c goes to 0.
+    t: FloatArray = np.where(np.isfinite(excess), 2 * finite / (1 + np.sqrt(1 + 8 * c * finite)), np.inf)
+    return t
 
 
 def skewness_of(values: FloatArray) -> FloatArray:
-    """(…, n) values -> (…) skewness; 0 where all are equal but for rounding."""
+    """Return (…) skewness of (…, n) values; 0 where all are equal but for rounding."""
     apart = values - values.mean(axis=-1, keepdims=True)
-    # Scaled before they are raised to powers, so that tiny scores do not vanish and huge ones do not overflow.
+    # Scaled before they are raised to powers, so that tiny scores do not underflow and huge ones do not overflow.
     largest = np.abs(apart).max(axis=-1, keepdims=True)
     alike = largest <= 1e-12 * np.maximum(np.abs(values).max(axis=-1, keepdims=True), 1e-300)
     apart = np.where(alike, 0.0, apart / np.where(alike, 1.0, largest))
     variance = np.mean(apart**2, axis=-1)
-    found: FloatArray = np.mean(apart**3, axis=-1) / np.where(variance > 0, variance, 1.0) ** 1.5
-    return found
+    skewness: FloatArray = np.mean(apart**3, axis=-1) / np.where(variance > 0, variance, 1.0) ** 1.5
+    return skewness
 
 
 def examples_for_skewness(values: FloatArray, *, groups: NDArray[Any] | None = None) -> int:
     """Return how many examples, or groups, it takes until the mean of such values has reliable intervals and p-values.
 
     Cochran's rule: more than 25 times the squared skewness; an interval of 95% then misses in at most 6% (Cochran 1977,
-    "Sampling Techniques", 3rd edition, section 2.15). Few examples show less than the whole skewness, so that the true
-    number is rather larger.
+    "Sampling Techniques", 3rd edition, section 2.15). A small sample underestimates the skewness, so that the true
+    number is larger.
 
     Args:
         values: (n,) of examples, such as paired differences of two models.
-        groups: (n,) labels, where examples of one group are no independent witnesses.
+        groups: (n,) labels, where examples of one group are not independent; the number is then that of groups.
     """
     if groups is not None:
         values = group_sums((values - values.mean())[:, None], group_codes(groups, len(values)))[:, 0]

@@ -1,4 +1,4 @@
-"""Slices of a dataset: does the order of the models hold in each of them?"""
+"""Slices of a dataset: does another model lead in some of them?"""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.arrays import as_floats
+from lumigator_nb.statistics.arrays import as_floats, check_confidence
 from lumigator_nb.statistics.corrections import holm
 from lumigator_nb.statistics.planning import detectable_difference
 from lumigator_nb.statistics.resampling import FloatArray
 from lumigator_nb.statistics.skewness import examples_for_skewness
 
+# Slices with fewer examples are marked: no difference short of a huge one could be shown in them.
 FEW_IN_SLICE = 20
 MISSING = "missing"
-_NO_LABEL = ("NoneType", "NAType", "NaTType")
-
-# Of the largest score: what is less apart than this is equal in exact arithmetic.
+# Relative to the largest score: smaller differences are rounding errors.
 _ROUNDING = 1e-9
 
 
@@ -30,17 +29,19 @@ class Slice:
 
     Attributes:
         label: of the slice.
-        n: examples.
-        leader: the model that leads here; where any are shown to be better than the overall one, the best of those.
-        difference: by how much it is better than the one that leads over all, in the direction in which better is more;
-            0 where that is the same. `low` and `high` bound it (Student's t, not corrected).
-        p_adjusted: one-sided, that it is better, corrected for all slices and models; NaN where the leader is the same.
+        n: number of examples.
+        leader: the leading model here. If models are shown to be better than the overall leader, the best of these.
+        difference: how much better it is than the overall leader, positive whatever the direction of the score; 0 if
+            they are the same. `low` and `high` bound it (Student's t, not corrected for the number of slices).
+        p_adjusted: one-sided p-value that it is better, corrected for all slices and models; NaN if the leader is the
+            same.
         flips: whether another model is shown to be better here.
         detectable: the smallest difference between the two that this many examples show with 80% power, before
-            correction; NaN where they never differ. Beside the overall lead it says whether silence means anything.
+            correction; NaN where they never differ. Compare it with the overall lead: where it is larger, the absence
+            of a flip means nothing.
         too_small: fewer than 20 examples, so that a flip could hardly be shown.
-        too_skewed: fewer examples than :func:`~lumigator_nb.statistics.skewness.examples_for_skewness` asks for, by the
-            differences of some model to the overall leader about their means in all slices.
+        too_skewed: fewer examples than :func:`~lumigator_nb.statistics.skewness.examples_for_skewness` requires, for
+            the differences of some model to the overall leader about their means in all slices.
     """
 
     label: Any
@@ -64,78 +65,35 @@ def slice_flips(
     higher_is_better: bool = True,
     confidence: float = 0.95,
 ) -> list[Slice]:
-    """Compare models within each slice, and test whether any is better there than the model that leads over all.
+    """Compare models within each slice, and test whether any is better there than the overall leader.
 
-    One-sided paired t-tests of every other model in every slice, corrected by Holm for all of them, so that a flip
-    anywhere is claimed wrongly with a probability of at most 1 - confidence. No p-value is below that of as many random
-    signs as there are examples on which the two differ, since Student's t takes three wins without a loss for more than
-    they are. Small slices take part in the correction. In simulations of scores with bounds that held with slices from
-    some 5 examples on. A slice without a flip may just be too small (`detectable`).
+    One-sided paired t-tests of every other model in every slice, with Holm's correction for all of them, so that any
+    false flip has a probability of at most 1 - confidence. No p-value is below that of as many random signs as there
+    are examples on which the two differ, since Student's t overrates three wins without a loss. Small slices take part
+    in the correction. In simulations of bounded scores, this held for slices from about 5 examples on. A slice without
+    a flip may just be too small (`detectable`).
 
-    Differences in a slice are taken to spread as much as there or as within all slices together, whichever is more (the
-    pooled variance of the analysis of variance). A slice that lacks the long tail of a leader's scores shows too low a
-    mean for it and too small a spread at once, and would call it beaten: in simulations of noise with a given leader of
-    skewed scores, that happened in 11 to 74% with the slice's own spread, and in at most 8% now.
+    The spread of differences in a slice is its own or the pooled one within all slices (as in the analysis of
+    variance), whichever is larger. A slice that lacks the long tail of a leader's scores shows too low a mean for it
+    and too small a spread at once: in simulations of noise with a fixed leader of skewed scores, a false flip was found
+    in 11 to 74% with the slice's own spread, and in at most 8% this way.
 
     Args:
         values: (models, n) scores, or contributions to an overall score
             (:func:`~lumigator_nb.statistics.resampling.pseudo_values`).
-        labels: (n,) the slice of each example, or (n, ways) for several ways to part them, which are corrected for
-            together. None and NaN are a slice "missing".
-        leader: the model that leads over all.
+        labels: (n,) the slice of each example, or (n, ways) for several ways to slice them, with one correction for
+            all. None and NaN form a slice "missing".
+        leader: the number of the model that leads over all examples.
         higher_is_better: False where the lowest score is best.
-        confidence: that no flip is claimed wrongly, in (0, 1).
+        confidence: probability of no false flip, in (0, 1).
 
     Returns:
         One per slice, in the order of the labels.
 
     Raises:
-        InvalidInputError: there is not one label per example, no example, a score is missing, or a setting is out of
-            range.
+        InvalidInputError: `labels` does not have one label per example, there are no examples, a score is missing, or a
+            setting is out of range.
     """
-    values, labels = _checked(values, labels, leader)
-    if not 0 < confidence < 1:
-        raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")
-    upward = values if higher_is_better else -values
-    parts = [_parts(way) for way in labels.T]
-    members = [(label, codes == code) for names, codes in parts for code, label in enumerate(names)]
-    ahead = [upward[:, inside] - upward[leader, inside] for _, inside in members]
-    smallest = _ROUNDING * float(np.abs(values).max())
-    within = [_within(upward - upward[leader], codes, smallest) for _, codes in parts]
-    about = [one for one, (names, _) in zip(within, parts, strict=True) for _ in names]
-    spreads = [_spreads(one, pooled) for one, (pooled, _) in zip(ahead, about, strict=True)]
-    p_values = np.stack([_p_values(one, spread, smallest) for one, spread in zip(ahead, spreads, strict=True)])
-    p_values[:, leader] = np.nan
-    adjusted = holm(p_values.ravel()).reshape(p_values.shape)
-    return [
-        _slice(
-            label, upward[:, inside].mean(axis=1), each, spreads[index], adjusted[index], about[index][1],
-            leader, confidence, smallest,
-        )
-        for index, ((label, inside), each) in enumerate(zip(members, ahead, strict=True))
-    ]  # fmt: skip
-
-
-def _within(ahead: FloatArray, codes: NDArray[np.int64], smallest: float) -> tuple[FloatArray, int]:
-    """Return (models,) spreads within all slices together, and how many examples their skewness asks for."""
-    sizes = np.bincount(codes)
-    means = np.stack([np.bincount(codes, weights=one) for one in ahead]) / sizes
-    apart = ahead - means[:, codes]
-    apart[np.abs(apart) <= smallest] = 0.0
-    freedom = ahead.shape[1] - len(sizes)
-    spreads = np.sqrt((apart**2).sum(axis=1) / freedom) if freedom > 0 else np.zeros(len(ahead))
-    return spreads, max(examples_for_skewness(one) for one in apart)
-
-
-def _spreads(ahead: FloatArray, pooled: FloatArray) -> FloatArray:
-    """(models,) standard deviations in a slice, no smaller than the pooled ones; NaN with fewer than two examples."""
-    if ahead.shape[1] < 2:
-        return np.full(len(ahead), np.nan)
-    return np.asarray(np.maximum(ahead.std(axis=1, ddof=1), pooled))
-
-
-def _checked(values: ArrayLike, labels: ArrayLike, leader: int) -> tuple[FloatArray, NDArray[Any]]:
-    """(models, n) scores and (n, ways) labels, None and NaN replaced."""
     values, labels = as_floats(values), np.asarray(labels, dtype=object)
     labels = labels[:, None] if labels.ndim == 1 else labels
     if values.ndim != 2 or labels.ndim != 2 or len(labels) != values.shape[1] or not labels.size:
@@ -147,23 +105,71 @@ def _checked(values: ArrayLike, labels: ArrayLike, leader: int) -> tuple[FloatAr
         raise InvalidInputError(f"model {model}, example {example}: no score", "leave such examples out")
     if not 0 <= leader < len(values):
         raise InvalidInputError(f"there is no model {leader}", f"there are {len(values)}, counted from 0")
-    unknown = np.array([[_unknown(label) for label in row] for row in labels])
-    return values, np.where(unknown, MISSING, labels)
+    check_confidence(confidence)
+    upward = values if higher_is_better else -values
+    smallest = _ROUNDING * float(np.abs(values).max())
+    parts = []
+    for way in labels.T:
+        names = [MISSING if _is_missing(label) else label for label in way]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        codes = np.array([numbers[name] for name in names])
+        pooled, needed = _within(upward - upward[leader], codes, smallest)
+        for name, number in numbers.items():
+            scores = upward[:, codes == number]
+            ahead = scores - scores[leader]
+            if ahead.shape[1] < 2:
+                spreads = np.full(len(ahead), np.nan)
+            else:
+                spreads = np.maximum(ahead.std(axis=1, ddof=1), pooled)
+            parts.append(_Part(name, scores.mean(axis=1), ahead, spreads, needed))
+    p_values = np.stack([_p_values(part.ahead, part.spreads, smallest) for part in parts])
+    # The leader is not tested against itself; NaN does not count as a test.
+    p_values[:, leader] = np.nan
+    adjusted = holm(p_values.ravel()).reshape(p_values.shape)
+    return [_slice(part, row, leader, confidence, smallest) for part, row in zip(parts, adjusted, strict=True)]
 
 
-def _unknown(label: Any) -> bool:
-    # By name, as pandas need not be loaded for its NA and NaT.
-    return math.isnan(label) if isinstance(label, float | np.floating) else type(label).__name__ in _NO_LABEL
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One slice before the tests: (models,) means and spreads, (models, n) differences to the overall leader.
+
+    `needed` is the number of examples that the skewness of the differences requires.
+    """
+
+    label: Any
+    means: FloatArray
+    ahead: FloatArray
+    spreads: FloatArray
+    needed: int
 
 
-def _parts(way: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
-    """The labels in the order in which they come, and the number of its label for each example."""
-    order = {label: code for code, label in enumerate(dict.fromkeys(way))}
-    return list(order), np.array([order[label] for label in way])
+def _is_missing(label: Any) -> bool:
+    # By the name of the type, so that pandas need not be loaded for its NA and NaT.
+    if isinstance(label, float | np.floating):
+        return math.isnan(label)
+    return type(label).__name__ in ("NoneType", "NAType", "NaTType")
+
+
+def _within(ahead: FloatArray, codes: NDArray[np.int64], smallest: float) -> tuple[FloatArray, int]:
+    """Return (models,) pooled standard deviations within slices, and the number of examples that their skewness needs.
+
+    Args:
+        ahead: (models, n) differences to the overall leader.
+        codes: (n,) numbers of the slices.
+        smallest: differences to the mean up to this size are rounding errors.
+    """
+    sizes = np.bincount(codes)
+    means = np.stack([np.bincount(codes, weights=one) for one in ahead]) / sizes
+    apart = ahead - means[:, codes]
+    apart[np.abs(apart) <= smallest] = 0.0
+    # One degree of freedom per estimated mean. Without any left, each slice keeps its own spread.
+    freedom = ahead.shape[1] - len(sizes)
+    spreads = np.sqrt((apart**2).sum(axis=1) / freedom) if freedom > 0 else np.zeros(len(ahead))
+    return spreads, max(examples_for_skewness(one) for one in apart)
 
 
 def _p_values(ahead: FloatArray, spreads: FloatArray, smallest: float) -> FloatArray:
-    """(models,) one-sided p-values that the mean is above 0; NaN with fewer than two examples."""
+    """Return (models,) one-sided p-values of "the mean of (models, n) differences is above 0"; NaN for n below 2."""
     from scipy.special import stdtr
 
     n = ahead.shape[1]
@@ -173,45 +179,38 @@ def _p_values(ahead: FloatArray, spreads: FloatArray, smallest: float) -> FloatA
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(errors > 0, means / errors, 0.0)
     tails: FloatArray = np.where((errors == 0) & (means > 0), 0.0, stdtr(n - 1, -t))
+    # A sign test bounds the p-value from below: see slice_flips.
     differing = np.count_nonzero(np.abs(ahead) > smallest, axis=1)
     floored: FloatArray = np.maximum(tails, 0.5**differing)
     return floored
 
 
-def _slice(
-    label: Any,
-    means: FloatArray,
-    ahead: FloatArray,
-    spreads: FloatArray,
-    adjusted: FloatArray,
-    needed: int,
-    leader: int,
-    confidence: float,
-    smallest: float,
-) -> Slice:
+def _slice(part: _Part, adjusted: FloatArray, leader: int, confidence: float, smallest: float) -> Slice:
+    """Return the slice with (models,) adjusted p-values."""
     from scipy.special import stdtrit
 
-    n = ahead.shape[1]
+    means, ahead, n = part.means, part.ahead, part.ahead.shape[1]
     shown = np.flatnonzero(adjusted <= 1 - confidence)
-    # Among equals the overall leader leads here too.
-    own = leader if means[leader] >= means.max() - smallest else int(means.argmax())
+    # Of equal models the overall leader leads here too.
+    first = leader if means[leader] >= means.max() - smallest else int(means.argmax())
     if len(shown):
-        own = int(shown[means[shown].argmax()])
+        first = int(shown[means[shown].argmax()])
+    # Where the leader is the same, `detectable` is about its closest rival.
     second = int(np.where(np.arange(len(means)) == leader, -math.inf, means).argmax())
-    spread = float(spreads[own if own != leader else second])
+    spread = float(part.spreads[first if first != leader else second])
     half = float(stdtrit(n - 1, (1 + confidence) / 2) * spread / math.sqrt(n)) if n > 1 else math.nan
-    difference = float(ahead[own].mean())
-    same = own == leader
+    difference = float(ahead[first].mean())
+    same = first == leader
     return Slice(
-        label=label,
+        label=part.label,
         n=n,
-        leader=own,
+        leader=first,
         difference=difference,
         low=math.nan if same else difference - half,
         high=math.nan if same else difference + half,
-        p_adjusted=float(adjusted[own]),
+        p_adjusted=float(adjusted[first]),
         flips=bool(len(shown)),
         detectable=detectable_difference(spread, n) if spread > smallest else math.nan,
         too_small=n < FEW_IN_SLICE,
-        too_skewed=n < needed,
+        too_skewed=n < part.needed,
     )

@@ -120,5 +120,5 @@ def test_where_nothing_can_be_omitted_the_row_is_named(call) -> None:
 
 @pytest.mark.parametrize("scores", [["good", "bad"], [[1.0, 2.0], [3.0]], [1 + 2j]])
 def test_what_is_no_number_is_refused(scores) -> None:
-    with pytest.raises(InvalidInputError, match="no table of numbers"):
+    with pytest.raises(InvalidInputError, match="not a table of numbers"):
         st.bootstrap_interval(scores)

@@ -187,7 +187,7 @@ def test_where_memory_is_short_references_outlast_predictions(metric: BertScore,
     assert sum(encoded) == 6
     second = scores(metric, ["black", "green", "white"], ["one", "two", "three"])
     assert sum(encoded) <= 9
-    assert len(small._known) == 4
+    assert len(small._cache) == 4
     np.testing.assert_allclose(second[1], first[1], atol=1e-6)
 
 
@@ -375,9 +375,9 @@ def _prepared(**options: Any) -> Callable[[], None]:
     ("call", "error", "words"),
     [
         (lambda: BertScore(idf="yes"), InvalidInputError, "'idf'"),
-        (lambda: BertScore(num_layers=-1), InvalidInputError, "'num_layers'.*whole number from 0"),
+        (lambda: BertScore(num_layers=-1), InvalidInputError, "'num_layers'.*whole number of at least 0"),
         (lambda: BertScore(num_layers=True), InvalidInputError, "'num_layers'"),
-        (lambda: BertScore(batch_tokens=0), InvalidInputError, "'batch_tokens'.*from 1"),
+        (lambda: BertScore(batch_tokens=0), InvalidInputError, "'batch_tokens'.*at least 1"),
         (lambda: BertScore(language=None), InvalidInputError, "'language'"),
         (lambda: BertScore(model=3), InvalidInputError, "'model'"),
         (lambda: BertScore(model=_folder()), InvalidInputError, "which layer.*num_layers="),

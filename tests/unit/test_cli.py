@@ -164,7 +164,7 @@ def test_plans_races_and_recommendations_by_command(cli) -> None:
     cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
     cli("experiments", "create", "tickets", "--dataset", "tickets")
     both = ["-m", "baseline/lead-1", "-m", "baseline/copy"]
-    assert "To see a difference of 0.1 takes" in cli("plan", "tickets", *both, "--detect", "0.1", "--pilot", "2")
+    assert "to detect a difference of 0.1 with" in cli("plan", "tickets", *both, "--detect", "0.1", "--pilot", "2")
     assert "Undecided: all 2 examples were asked" in cli("select", "tickets", *both, "--score", "rougeL")
     assert "nothing to compare yet" in cli("recommend", "tickets", code=1)
     assert "nothing to compare yet" in cli("audit", "tickets", "-m", "baseline/lead-2", code=1)

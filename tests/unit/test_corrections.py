@@ -67,7 +67,7 @@ def test_holm_is_that_of_statsmodels_and_leaves_out_what_is_unknown() -> None:
     assert np.isnan(holm(np.array([np.nan]))).all()
 
 
-@pytest.mark.parametrize(("values", "message"), [([0.1, 1.2], "p-value 1 is 1.2"), ([[0.1]], "no list")])
+@pytest.mark.parametrize(("values", "message"), [([0.1, 1.2], "p-value 1 is 1.2"), ([[0.1]], "not a list")])
 def test_holm_refuses_what_are_no_p_values(values, message) -> None:
     with pytest.raises(InvalidInputError, match=message):
         holm(np.array(values))

@@ -109,7 +109,7 @@ def test_the_bootstraps_intervals_are_there_for_those_who_ask() -> None:
     bca, percentile = found_for(values, method="bca"), found_for(values, method="percentile")
     assert bca.low > percentile.low
     assert bca.p_value == percentile.p_value == found_for(values).p_value
-    with pytest.raises(InvalidInputError, match="no method 'bc'"):
+    with pytest.raises(InvalidInputError, match="unknown method 'bc'"):
         found_for(values, method="bc")
 
 

@@ -289,7 +289,7 @@ def test_confidence_widens_bca() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "t"}, "no method 't'"),
+        ({"method": "t"}, "unknown method 't'"),
         ({"confidence": 0.0}, "confidence cannot be"),
         ({"groups": np.arange(4)}, "for 5 examples"),
         ({"groups": np.array(["a", None, "b", "b", "a"], dtype=object)}, "example 1 has no group"),
@@ -310,7 +310,7 @@ def test_what_holds_no_example_cannot_be_drawn(shape) -> None:
 def test_arrays_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="2 scores, replicates of 1"):
         intervals(np.zeros(2), np.zeros((1, 9)), np.zeros((2, 5)))
-    with pytest.raises(InvalidInputError, match="no tables"):
+    with pytest.raises(InvalidInputError, match="not tables"):
         intervals(np.zeros(1), np.zeros((1, 0)), np.zeros((1, 5)))
 
 

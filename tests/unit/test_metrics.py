@@ -202,7 +202,7 @@ def test_a_tokenizer_without_its_dictionary_is_refused_before_anything_is_scored
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"predictions": ["a", 2], "ground_truth": ["a", "b"]}, "predictions, row 1: 2 is no text"),
+        ({"predictions": ["a", 2], "ground_truth": ["a", "b"]}, "predictions, row 1: 2 is not a text"),
         ({"predictions": "abc", "ground_truth": "abd"}, "predictions is a single text"),
         ({"predictions": ["a"], "ground_truth": ["b"], "metrics": ["bleu", "chrf", "bleu"]}, "'bleu' is named twice"),
     ],

@@ -154,7 +154,7 @@ def test_models_that_score_alike_leave_open_what_the_pilot_did_not_show(models):
 def test_constant_scores_are_planned_for_without_a_warning(recwarn):
     found = plan(np.ones((2, 30)), detect=0.1)
     assert found.needed_high == 2
-    assert str(found) == "All scores of the pilot are the same, which tells nothing of their spread."
+    assert str(found) == "All scores of the pilot are the same, which tells nothing about their spread."
     assert not recwarn.list
 
 
@@ -167,9 +167,9 @@ def test_plans_do_not_depend_on_the_unit(scale):
 
 def test_a_plan_says_in_words_whether_the_examples_are_enough():
     few, many = (str(plan(sd=0.2, detect=0.05, n_available=n)) for n in (50, 500))
-    assert "takes 128 examples, with 80% power, 95% confidence." in few
-    assert "50 are there, which is too few" in few
-    assert "500 are there, which is enough" in many
+    assert "takes 128 examples to detect a difference of 0.05 with 80% power and 95% confidence." in few
+    assert "50 are available, which is too few" in few
+    assert "500 are available, which is enough" in many
 
 
 def test_most_pilots_hold_the_true_need():

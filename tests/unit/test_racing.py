@@ -219,7 +219,7 @@ def test_looks_come_often_and_end_with_all() -> None:
     ("values", "options", "said"),
     [
         (np.zeros((1, 5)), {}, "two models or more"),
-        (np.zeros(5), {}, "no race"),
+        (np.zeros(5), {}, "not a race"),
         (np.zeros((2, 5)), {"confidence": 0}, "confidence cannot be 0"),
         (np.zeros((2, 5)), {"indifference": -1}, "indifference cannot be -1"),
         (np.zeros((2, 5)), {"bounds": (1, 0)}, "hold no scores"),

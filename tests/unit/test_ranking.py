@@ -110,9 +110,9 @@ def test_wins_and_ties_of_pairs_leave_out_what_is_missing() -> None:
         (lambda: rank_sets(np.ones(2), np.ones((2, 5)), confidence=1), "confidence cannot be 1"),
         (lambda: rank_sets(np.ones(2), np.ones((3, 5))), "replicates of shape"),
         (lambda: pairwise_p_values(np.empty(0), np.empty((0, 5))), "of shape"),
-        (lambda: probability_best(np.array([[1.0, NAN]])), "no full table"),
-        (lambda: probability_best(np.empty((0, 5))), "no full table"),
-        (lambda: wins(np.ones(3)), "no table"),
+        (lambda: probability_best(np.array([[1.0, NAN]])), "not a complete table"),
+        (lambda: probability_best(np.empty((0, 5))), "not a complete table"),
+        (lambda: wins(np.ones(3)), "not a table"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(call, message) -> None:

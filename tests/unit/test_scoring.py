@@ -160,7 +160,7 @@ def test_short_answers() -> None:
     assert frame["edit_distance"].tolist() == [0, 6, 1, 6]
     assert frame["edit_similarity"].tolist() == pytest.approx([1, 0.4, 7 / 8, 0.25])
     assert frame["valid_json"].tolist() == [0, 0, 1, 0]
-    assert frame["valid_json.reason"][3].startswith("no JSON")
+    assert frame["valid_json.reason"][3].startswith("not JSON")
     assert frame["regex_match"].tolist() == [0, 0, 1, 1]
     exact = lm.score(["The Paris!"], ["paris"], metrics=spec("exact_match", normalize=True))
     assert exact["exact_match"].tolist() == [1]
@@ -231,19 +231,19 @@ def test_a_column_that_a_function_needs_is_asked_for_beforehand() -> None:
 
 def test_a_function_that_cannot_go_along_is_refused() -> None:
     lock = threading.Lock()
-    with pytest.raises(InvalidInputError, match="cannot be taken to the cluster"):
+    with pytest.raises(InvalidInputError, match="cannot be sent to the cluster"):
 
         @lm.metric
         def locked(prediction):
             return lock.locked()
 
-    with pytest.raises(InvalidInputError, match="there is a metric 'rouge' already"):
+    with pytest.raises(InvalidInputError, match="a metric 'rouge' exists already"):
         lm.metric(name="rouge")(len)
 
 
 def test_a_metric_is_refused_only_where_the_language_is_known(monkeypatch) -> None:
     monkeypatch.setattr(Rouge, "languages", frozenset({"en"}))
-    with pytest.raises(InvalidInputError, match="'rouge' does not know German; it knows English"):
+    with pytest.raises(InvalidInputError, match="'rouge' does not support German; it supports English"):
         lm.score(["a"], ["b"], metrics=["rouge"], language="German")
     monkeypatch.undo()
     assert lm.score(["a"], ["a"], metrics=["rouge"], language="de")["rouge1"][0] == 1

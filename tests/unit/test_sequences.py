@@ -81,12 +81,12 @@ def test_scores_that_are_all_the_same_are_no_proof() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: statistics.betting_sequence(np.array([0.5, np.nan]), 0, 1), "no NaN"),
+        (lambda: statistics.betting_sequence(np.array([0.5, np.nan]), 0, 1), "without NaN"),
         (lambda: statistics.betting_sequence(np.array([0.5, 1.5]), 0, 1), "outside of 0 … 1"),
         (lambda: statistics.betting_sequence(np.zeros(3), 1, 1), "hold no scores"),
         (lambda: statistics.betting_sequence(np.zeros(3), 0, np.inf), "hold no scores"),
         (lambda: statistics.normal_sequence(np.zeros(3), confidence=1), "confidence cannot be 1"),
-        (lambda: statistics.normal_sequence(np.zeros((3, 3))), "no sequence"),
+        (lambda: statistics.normal_sequence(np.zeros((3, 3))), "not a sequence"),
         (lambda: statistics.normal_sequence(np.zeros(3), first=1), "look after 2 or more"),
     ],
 )

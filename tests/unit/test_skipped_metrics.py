@@ -88,7 +88,7 @@ def test_a_metric_that_the_language_rules_out_takes_no_other_with_it(client) -> 
     job = scored(client, ["bleu", "meteor"], task_definition=JAPANESE)
     assert (job["status"], set(result(client, job)["metrics"])) == ("succeeded", {"bleu"})
     assert job["message"] == (
-        "metric meteor was skipped: metric 'meteor' counts words, and Japanese puts no spaces between them"
+        "metric meteor was skipped: metric 'meteor' counts words, and Japanese does not separate them by spaces"
     )
 
 
@@ -179,7 +179,7 @@ def test_who_types_a_metric_in_python_is_told_at_once(inline_ws, no_bertscore) -
     dataset = inline_ws.datasets.upload(pd.DataFrame({"example": ["a"], "ground_truth": ["b"]}), name="with")
     with pytest.raises(MissingExtraError):
         inline_ws.experiments.create("e", dataset=dataset, metrics=["bertscore"])
-    with pytest.raises(InvalidInputError, match="Japanese puts no spaces"):
+    with pytest.raises(InvalidInputError, match="Japanese does not separate them"):
         inline_ws.experiments.create("e", dataset=dataset, metrics=["meteor"], task=Translation("en", "ja"))
     with pytest.raises(MissingExtraError):
         inline_ws.jobs.evaluate(
@@ -337,5 +337,5 @@ def test_a_form_says_what_a_language_changes(inline_ws) -> None:
         for task in (Translation("en", "de"), Translation("en", "ja"), Summarization())
     )
     assert (german.problem, german.usual, "without synonyms" in german.text) == (None, True, True)
-    assert japanese.problem == "Metric 'meteor' counts words, and Japanese puts no spaces between them"
+    assert japanese.problem == "Metric 'meteor' counts words, and Japanese does not separate them by spaces"
     assert (unknown.problem, "without synonyms" in unknown.text) == (None, False)

@@ -59,7 +59,7 @@ def test_another_text_for_the_same_bytes_does_not_open() -> None:
 
 @pytest.mark.parametrize("stored", ["", "1.", "1.AAAA", "2.AAAA", "Zm9v", "1.ä", "1.AAA"])
 def test_what_was_never_sealed_does_not_open(stored) -> None:
-    with pytest.raises(SecretError, match="set it anew"):
+    with pytest.raises(SecretError, match="set it again"):
         SealingKey(b"k" * 32).open("NAME", stored)
 
 
@@ -139,11 +139,11 @@ def test_links_pipes_and_folders_are_no_key_files(tmp_path) -> None:
         path.unlink()
     assert not (tmp_path / "nothing").exists()
     os.mkfifo(path)
-    with pytest.raises(SecretError, match="no ordinary file"):
+    with pytest.raises(SecretError, match="not an ordinary file"):
         Vault(tmp_path).current()
     path.unlink()
     path.mkdir()
-    with pytest.raises(SecretError, match="no ordinary file"):
+    with pytest.raises(SecretError, match="not an ordinary file"):
         Vault(tmp_path).current()
 
 

@@ -1,4 +1,4 @@
-"""Contextual embeddings of the tokens of texts, by the lower layers of a transformers model; and their matching."""
+"""Contextual embeddings of tokens from the lower layers of a transformers model, and the matching of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
 from lumigator_nb.metrics.base import FloatArray
 from lumigator_nb.models.loading import without_collecting
-from lumigator_nb.models.providers import weights as resolving
+from lumigator_nb.models.providers import weights as weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,37 +21,44 @@ if TYPE_CHECKING:
 Tokens = tuple[int, ...]
 T = TypeVar("T")
 
-# Tokens that go through the model together, padding included. More gained nothing on a CPU.
+# Tokens in a batch, padding included. On a CPU, larger batches were not faster.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 8192}
 CACHE_BYTES = 512 * 2**20
 
-# Tokenizers that know no greatest length name 10^30.
+# Tokenizers without a maximum length report 10^30.
 _NO_LIMIT = 10**9
-# A text of two tokens has a beginning and an end, and nothing between.
+# An empty text has two tokens: its beginning and its end.
 _FRAME = 2
-# Models that bert-score gives the first word as it gives every other: after a space.
+# Model types for which bert-score puts a space before the first word, as before every other.
 _SPACE_FIRST = ("roberta", "gpt2")
 
 
 class Encoder:
-    """A model without its upper layers, its tokenizer, and what both have found so far.
+    """A model without its upper layers, with its tokenizer and a cache of embeddings.
 
     Args:
-        network: on its device, in evaluation mode; its output is that of the last layer wanted.
+        network: on its device, in evaluation mode; its output is that of the layer to compare.
         tokenizer: of the model.
-        batch_tokens: most tokens that go through it together, padding included; a longer text goes alone.
-        cache_bytes: memory for embeddings that may be asked for again.
+        batch_tokens: largest number of tokens in a batch, padding included; a longer text is a batch by itself.
+        cache_bytes: memory for embeddings that may be needed again.
     """
 
     def __init__(
         self, network: Any, tokenizer: Any, batch_tokens: int | None = None, cache_bytes: int = CACHE_BYTES
     ) -> None:
+        from transformers import GPT2Tokenizer, RobertaTokenizer
+
         self.network = network
         self._tokenizer = tokenizer
         self._limit = _longest(network.config, tokenizer)
-        self._prefix = " " if _space_first(network.config, tokenizer) else ""
+        # bert-score asks the tokenizer for the space, which transformers 5 ignores; published scores were computed with
+        # it.
+        space_first = network.config.model_type in _SPACE_FIRST and isinstance(
+            tokenizer, GPT2Tokenizer | RobertaTokenizer
+        )
+        self._prefix = " " if space_first else ""
         self._batch_tokens = batch_tokens or BATCH_TOKENS.get(network.device.type, BATCH_TOKENS["cuda"])
-        self._known: OrderedDict[Tokens, Tensor] = OrderedDict()
+        self._cache: OrderedDict[Tokens, Tensor] = OrderedDict()
         self._room = cache_bytes
 
     @property
@@ -61,105 +68,105 @@ class Encoder:
 
     @property
     def frame(self) -> list[int]:
-        """The ids that open and close a text, as far as the model has them."""
+        """The ids of the tokens that open and close a text, if the model has them."""
         ids = (self._tokenizer.cls_token_id, self._tokenizer.sep_token_id)
         return [token for token in ids if token is not None]
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the token ids of each text, cut at the model's greatest length; of no text only what frames it."""
+        """Return the token ids of each text, cut at the model's maximum length; an empty text is :attr:`frame` only."""
         distinct = list(dict.fromkeys(texts))
         if not distinct:
             return []
         stripped = [text.strip() for text in distinct]
-        wanted: dict[str, Any] = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        options: dict[str, Any] = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
         if self._limit:
-            wanted |= {"truncation": True, "max_length": self._limit}
-        found = self._tokenizer([text and self._prefix + text for text in stripped], **wanted)
-        ids = dict(zip(distinct, map(tuple, found["input_ids"]), strict=True))
+            options |= {"truncation": True, "max_length": self._limit}
+        encoding = self._tokenizer([text and self._prefix + text for text in stripped], **options)
+        ids = dict(zip(distinct, map(tuple, encoding["input_ids"]), strict=True))
         return [ids[text] for text in texts]
 
     def embed(self, fleeting: Iterable[Tokens], lasting: Iterable[Tokens]) -> dict[Tokens, Tensor]:
         """Return the embeddings of texts: (tokens, width), each of length 1, on the CPU.
 
         Args:
-            fleeting: texts unlikely to be asked for again; where memory is short they are forgotten first.
-            lasting: texts that will be.
+            fleeting: texts that are unlikely to be needed again; the cache drops them first.
+            lasting: texts that will be needed again.
         """
-        kept = dict.fromkeys(lasting)
-        wanted = {**dict.fromkeys(fleeting), **kept}
-        found = {ids: self._known[ids] for ids in wanted if ids in self._known}
-        for batch in batches((ids for ids in wanted if ids not in found), len, self._batch_tokens):
-            found.update(zip(batch, self._encode(batch), strict=True))
-        for ids in wanted:
-            self._remember(ids, found[ids], ids in kept)
-        return found
-
-    def _encode(self, batch: list[Tokens]) -> list[Tensor]:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
+        keep = dict.fromkeys(lasting)
+        texts = {**dict.fromkeys(fleeting), **keep}
+        vectors = {ids: self._cache[ids] for ids in texts if ids in self._cache}
         padding = self._tokenizer.pad_token_id or 0
-        ids = pad_sequence([torch.tensor(row) for row in batch], batch_first=True, padding_value=padding)
-        lengths = torch.tensor([len(row) for row in batch])
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        with torch.inference_mode():
-            output = self.network(ids.to(self.device), attention_mask=mask.to(self.device))[0]
-            vectors = (output / output.norm(dim=-1, keepdim=True)).cpu()
-        # A slice would hold on to the whole batch.
-        return [vectors[row, : len(tokens)].clone() for row, tokens in enumerate(batch)]
+        for batch in batches((ids for ids in texts if ids not in vectors), len, self._batch_tokens):
+            ids = pad_sequence([torch.tensor(row) for row in batch], batch_first=True, padding_value=padding)
+            lengths = torch.tensor([len(row) for row in batch])
+            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+            with torch.inference_mode():
+                output = self.network(ids.to(self.device), attention_mask=mask.to(self.device))[0]
+                normalized = (output / output.norm(dim=-1, keepdim=True)).cpu()
+            # A copy, since a slice would keep the whole batch in memory.
+            vectors.update({tokens: normalized[row, : len(tokens)].clone() for row, tokens in enumerate(batch)})
+        for tokens in texts:
+            self._remember(tokens, vectors[tokens], tokens in keep)
+        return vectors
 
     def _remember(self, ids: Tokens, vectors: Tensor, lasting: bool) -> None:
-        if ids not in self._known:
-            self._known[ids] = vectors
+        """Put embeddings into the cache; the first in it are dropped first when memory runs out."""
+        if ids not in self._cache:
+            self._cache[ids] = vectors
             self._room -= vectors.nbytes
-            self._known.move_to_end(ids, last=lasting)
+            self._cache.move_to_end(ids, last=lasting)
         elif lasting:
-            self._known.move_to_end(ids)
+            self._cache.move_to_end(ids)
         while self._room < 0:
-            _, forgotten = self._known.popitem(last=False)
-            self._room += forgotten.nbytes
+            _, dropped = self._cache.popitem(last=False)
+            self._room += dropped.nbytes
 
 
 def load(name: str, layers: int, device: str | None, batch_tokens: int | None) -> Encoder:
     """Load the lower `layers` of a model, in float32.
 
     Args:
-        name: on the Hugging Face hub, or a folder.
-        layers: how many to keep; what is above is left out, as bert-score does.
-        device: of torch; None takes a GPU where there is one.
-        batch_tokens: as of :class:`Encoder`.
+        name: name on the Hugging Face hub, or a folder.
+        layers: number of layers to keep; the others are removed, as bert-score does.
+        device: of torch; None for a GPU if there is one.
+        batch_tokens: as in :class:`Encoder`.
 
     Raises:
-        UnknownModelError: there is no such model, or it cannot be loaded.
+        UnknownModelError: the model does not exist, or cannot be loaded.
         UnavailableError: the hub cannot be reached, and the model is not on this machine.
-        InvalidInputError: it has fewer layers, or the device is not here.
+        InvalidInputError: the model has fewer layers, or this machine does not have the device.
     """
-    # As for models/huggingface.py: threads that spin while they wait starve each other where jobs share cores.
+    # libgomp's threads spin while they wait. Where several processes share the cores, that starves the others. It must
+    # be set before torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # Loading creates many objects that live on: to search them for garbage is wasted time.
     with without_collecting():
-        return _load(name, layers, device, batch_tokens)
+        import torch
+        import transformers
 
-
-def _load(name: str, layers: int, device: str | None, batch_tokens: int | None) -> Encoder:
-    import torch
-    import transformers
-
-    chosen = _device(device)
-    place, revision = _place(name)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, revision=revision)
-        network = transformers.AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32)
-    except (OSError, ValueError, ImportError) as error:
-        raise UnknownModelError(f"model {name!r} cannot be loaded: {error}") from error
-    if hasattr(network, "encoder") and hasattr(network, "decoder"):
-        network = network.encoder
-    _cut(network, name, layers)
-    return Encoder(network.to(chosen).eval(), tokenizer, batch_tokens)
+        present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if device is None:
+            device = next(name for name, available in present.items() if available)
+        elif not present.get(device.partition(":")[0]):
+            raise InvalidInputError(f"device {device!r} is not on the machine that scores", "leave out option 'device'")
+        place, revision = _place(name)
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, revision=revision)
+            network = transformers.AutoModel.from_pretrained(place, revision=revision, dtype=torch.float32)
+        except (OSError, ValueError, ImportError) as error:
+            raise UnknownModelError(f"model {name!r} cannot be loaded: {error}") from error
+        if hasattr(network, "encoder") and hasattr(network, "decoder"):
+            network = network.encoder
+        _cut(network, name, layers)
+        return Encoder(network.to(device).eval(), tokenizer, batch_tokens)
 
 
 def _cut(network: Any, name: str, layers: int) -> None:
-    """Take away what is above the lower `layers`, so that what comes after all of them, such as a norm, comes next."""
+    """Remove the layers above the lower `layers`. What follows all layers, such as a norm, then follows these."""
     from torch.nn import ModuleList
 
     stack: Any = next((part for part in network.modules() if isinstance(part, ModuleList)), [])
@@ -168,9 +175,9 @@ def _cut(network: Any, name: str, layers: int) -> None:
     if layers > depth:
         raise InvalidInputError(
             f"option 'num_layers' of metric 'bertscore' cannot be {layers}: {name!r} has {depth} layers",
-            f"it is a whole number from 0 to {depth}",
+            f"give a whole number from 0 to {depth}",
         )
-    # ALBERT goes through the same layer again and again; XLM keeps the parts of its layers in several lists.
+    # ALBERT repeats one layer; XLM keeps the parts of its layers in several lists.
     if albert:
         network.config.num_hidden_layers = layers
     elif xlm:
@@ -182,29 +189,29 @@ def _cut(network: Any, name: str, layers: int) -> None:
 def match(
     left: list[Tokens], right: list[Tokens], vectors: dict[Tokens, Tensor], weights: Tensor, device: Any
 ) -> FloatArray:
-    """Match the tokens of pairs of texts, each with the nearest of the other text (section 3 of the paper).
+    """Match each token of a text with the nearest token of the other text (section 3 of the BERTScore paper).
 
     Args:
-        left: the predictions.
-        right: the ground truth of each.
-        vectors: as :meth:`Encoder.embed` gives them.
-        weights: (ids,) how much each token counts.
-        device: where to compute.
+        left: n predictions.
+        right: the reference of each.
+        vectors: from :meth:`Encoder.embed`.
+        weights: (ids,) the weight of each token.
+        device: torch device to compute on.
 
     Returns:
-        (pairs, 3) precision, recall and F-measure; precision or recall is NaN where no token of its text counts.
+        (n, 3) precision, recall and F-measure; precision or recall is NaN where all tokens of a text have weight 0.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     a, b = (pad_sequence([vectors[ids] for ids in texts], batch_first=True).to(device) for texts in (left, right))
-    # Padding has embeddings of 0. In bert-score the cosine 0 of the padding stands in for nearest ones below it in all
-    # but the longest text of a batch; here in all, whatever else is in the batch.
+    # Padding has embeddings, and so cosines, of 0. In bert-score it thereby raises negative maxima to 0 in all but the
+    # longest text of a batch. Here it is done for all texts, so that scores do not depend on the batch.
     cosines = torch.bmm(a, b.transpose(1, 2)).clamp_(min=0.0)
     precision = _weighted_mean(cosines.amax(dim=2), left, weights)
     recall = _weighted_mean(cosines.amax(dim=1), right, weights)
     f_measure = (2 * precision * recall / (precision + recall)).nan_to_num(nan=0.0)
-    # Only now: bert-score takes the F-measure of what it has before it sets both to 0.
+    # After the F-measure, as in bert-score, which computes it before it sets precision and recall of empty texts to 0.
     empty = torch.tensor([_FRAME in (len(ids), len(others)) for ids, others in zip(left, right, strict=True)])
     parts = [precision, recall, f_measure]
     parts[:2] = [part.masked_fill(empty.to(device), 0.0) for part in parts[:2]]
@@ -212,6 +219,7 @@ def match(
 
 
 def _weighted_mean(nearest: Tensor, texts: list[Tokens], weights: Tensor) -> Tensor:
+    """Return (n,) weighted means of (n, tokens) cosines."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
@@ -221,7 +229,7 @@ def _weighted_mean(nearest: Tensor, texts: list[Tokens], weights: Tensor) -> Ten
 
 
 def is_folder(name: str) -> bool:
-    """Whether a model's name is a path and not a name on the hub."""
+    """Whether the name of a model is a path, not a name on the hub."""
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
@@ -229,29 +237,18 @@ def check_folder(name: str) -> Path:
     """Return the folder of a model.
 
     Raises:
-        UnknownModelError: there is none, or it holds no model.
+        UnknownModelError: it does not exist, or does not hold a model.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise UnknownModelError(f"there is no model at {folder}", "give a folder with a config.json")
     if not (folder / "config.json").is_file():
-        raise UnknownModelError(f"the folder {folder} has no config.json", "give one that save_pretrained() wrote")
+        raise UnknownModelError(f"the folder {folder} has no config.json", "give a folder that save_pretrained() wrote")
     return folder
 
 
-def _device(wanted: str | None) -> str:
-    import torch
-
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted is None:
-        return next(name for name, here in present.items() if here)
-    if not present.get(wanted.partition(":")[0]):
-        raise InvalidInputError(f"device {wanted!r} is not on the machine that scores", "leave out option 'device'")
-    return wanted
-
-
 def _place(name: str) -> tuple[str, str]:
-    """Return folder or hub id, and revision: one request decides whether it is the hub or its cache."""
+    """Return folder or hub id, and revision. One request decides between the hub and its cache on this machine."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -261,10 +258,10 @@ def _place(name: str) -> tuple[str, str]:
         validate_repo_id(name)
     except HFValidationError as error:
         raise UnknownModelError(f"{name!r} is neither a model on the Hugging Face hub nor a folder") from error
-    commit, obstacle = resolving.ask_hub(name, None)
+    commit, obstacle = weights_of.ask_hub(name, None)
     if commit:
         return name, commit
-    if folder := resolving.cached(name, None):
+    if folder := weights_of.cached(name, None):
         return str(folder), "main"
     raise UnavailableError(
         f"cannot get the model {name!r}: the hub cannot be reached ({obstacle}), and its cache does not have it",
@@ -273,29 +270,22 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _longest(config: Any, tokenizer: Any) -> int | None:
-    """Return the most tokens of a text, or None where neither tokenizer nor model limits them."""
+    """Return the largest number of tokens of a text; None if neither tokenizer nor model limits it."""
     if tokenizer.model_max_length < _NO_LIMIT:
         return int(tokenizer.model_max_length)
     positions = getattr(config, "max_position_embeddings", None)
-    # RoBERTa and its kin count positions from behind the padding's id.
+    # RoBERTa and models derived from it number positions from the padding's id + 1.
     offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
     return int(positions) - offset if positions and positions > 0 else None
 
 
-def _space_first(config: Any, tokenizer: Any) -> bool:
-    # bert-score asks the tokenizer for it, which transformers 5 ignores; what has been published was computed so.
-    from transformers import GPT2Tokenizer, RobertaTokenizer
-
-    return config.model_type in _SPACE_FIRST and isinstance(tokenizer, GPT2Tokenizer | RobertaTokenizer)
-
-
 def batches(items: Iterable[T], length: Callable[[T], int], budget: int) -> Iterator[list[T]]:
-    """Yield items of like length together, so many that padded they have at most `budget` tokens, and at least one.
+    """Yield batches of items of similar length, with at most `budget` tokens when padded, but at least one item.
 
-    The longest come first, so that memory runs out early or never.
+    The longest come first, so that memory runs out at once or never.
     """
-    waiting = sorted(items, key=length, reverse=True)
-    while waiting:
-        count = max(1, budget // max(1, length(waiting[0])))
-        yield waiting[:count]
-        waiting = waiting[count:]
+    queue = sorted(items, key=length, reverse=True)
+    while queue:
+        count = max(1, budget // max(1, length(queue[0])))
+        yield queue[:count]
+        queue = queue[count:]

@@ -1,4 +1,4 @@
-"""Scoring with all cores of the machine, where a metric is slow and there is much to score."""
+"""Scoring on all cores of the machine, for slow metrics and many examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lumigator_nb.metrics.base import Metric, References, Scores
 from lumigator_nb.metrics.registry import create
 from lumigator_nb.specs import MetricSpec
 
-# Starting processes takes about a second each, so that fewer rows are quicker done here.
+# Each process takes about a second to start: fewer rows are scored faster in this process.
 MIN_ROWS = 3_000
 
 
@@ -24,11 +24,13 @@ def score(
     examples: Sequence[str],
     metadata: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Scores]:
-    """Score as :meth:`Metric.score` does, in several processes where that is quicker.
+    """Score like :meth:`Metric.score`, in several processes if that is faster.
 
     Args:
-        spec: what `metric` was created from.
+        spec: the specification of `metric`.
+        metric, predictions, ground_truth, examples, metadata: as in :meth:`Metric.score`.
     """
+    # The cores that this process may use, which a container or a batch system may restrict.
     n, cores = len(predictions), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not metric.slow or n < MIN_ROWS or (cores or 1) < 2:
         return metric.score(predictions, ground_truth, examples, metadata)
@@ -36,28 +38,24 @@ def score(
 
     size = -(-n // (cores or 1))
     spans = [slice(begin, begin + size) for begin in range(0, n, size)]
-    # joblib's processes do not import the user's script again, as those of multiprocessing would.
+    # joblib, as processes of multiprocessing would import and run the user's script again.
     parts = Parallel(n_jobs=cores)(
         delayed(_score)(spec, predictions[span], ground_truth[span], examples[span], metadata and metadata[span])
         for span in spans
     )
-    return _joined(metric, parts)
-
-
-def _score(spec: MetricSpec, *columns: Any) -> list[dict[str, Any]]:
-    """Score some rows in another process; functions cannot come back, so the infos are left out."""
-    return [
-        {"name": each.info.name, "values": each.values, "statistics": each.statistics, "reasons": each.reasons}
-        for each in create(spec).score(*columns)
-    ]
-
-
-def _joined(metric: Metric, parts: Sequence[list[dict[str, Any]]]) -> list[Scores]:
-    found = []
-    for name in dict.fromkeys(each["name"] for part in parts for each in part):
-        pieces = [next(each for each in part if each["name"] == name) for part in parts]
+    joined = []
+    for name in dict.fromkeys(score["name"] for part in parts for score in part):
+        pieces = [next(score for score in part if score["name"] == name) for part in parts]
         reasons = [reason for piece in pieces for reason in (piece["reasons"] or (None,) * len(piece["values"]))]
         info = next(info for info in metric.infos if info.name == name)
         values, statistics = (np.concatenate([piece[key] for piece in pieces]) for key in ("values", "statistics"))
-        found.append(Scores(info, values, statistics, tuple(reasons) if any(reasons) else ()))
-    return found
+        joined.append(Scores(info, values, statistics, tuple(reasons) if any(reasons) else ()))
+    return joined
+
+
+def _score(spec: MetricSpec, *columns: Any) -> list[dict[str, Any]]:
+    """Score some rows in another process. Infos hold functions, which cannot be pickled, so they are left out."""
+    return [
+        {"name": score.info.name, "values": score.values, "statistics": score.statistics, "reasons": score.reasons}
+        for score in create(spec).score(*columns)
+    ]

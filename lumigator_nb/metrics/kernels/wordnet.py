@@ -1,6 +1,7 @@
-"""Synonyms of English words from WordNet 3.0's database files, as NLTK finds them.
+"""Synonyms of English words from WordNet 3.0's database files, equal to those that NLTK finds.
 
-The format is described in wndb(5WN), the rules for base forms in morphy(7WN) of WordNet's documentation.
+WordNet's documentation describes the format in wndb(5WN) and the rules for base forms in morphy(7WN). NLTK's own reader
+builds an object for each synset and lemma, which makes METEOR slower (benchmarks/scoring.py).
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from pathlib import Path
 from lumigator_nb.errors import ConfigurationError
 
 VERSION = "3.0"
-# Where packages of operating systems put the database files.
+# Where the packages of Debian and Ubuntu install the database files.
 SYSTEM_FOLDERS = (Path("/usr/share/wordnet"),)
 
-# NLTK's rules: ending of an inflected form, ending of its base form. It knows none for adverbs.
+# NLTK's rules: the ending of an inflected form, and that of its base form. There are none for adverbs.
 _ENDINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "noun": (
         ("s", ""),
@@ -33,23 +34,22 @@ _ENDINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "adj": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
     "adv": (),
 }
-# How an adjective may be used, where that is restricted: "(p)" after its name.
+# A restriction on the use of an adjective, such as "(p)", after its name.
 _USE = re.compile(r"\([^()]*\)$")
 
 Read = Callable[[str], bytes]
 
 
 def find() -> Read:
-    """Return what reads a database file by its name: of the operating system, or of NLTK's data, packed or not.
+    """Return a function that reads a database file by its name, from the operating system or NLTK's data.
 
     Raises:
-        ConfigurationError: there is none, or only another version.
+        ConfigurationError: WordNet is not installed, or only in another version.
     """
     folders: list[Read] = [lambda name, folder=folder: (folder / name).read_bytes() for folder in SYSTEM_FOLDERS]  # type: ignore[misc]
-    # Last, as it takes all of NLTK; the files are the same.
-    folders.append(_read_nltk_data)
-    # The license at the head of each file names the version; that of the adverbs is the smallest.
-    for read in folders:
+    # Last, as it imports all of NLTK; the files are the same.
+    for read in [*folders, _read_nltk_data]:
+        # The license at the top of each file names the version; the adverbs' file is the smallest.
         try:
             if f"WordNet {VERSION} Copyright".encode() in read("data.adv")[:2000]:
                 return read
@@ -72,7 +72,7 @@ class WordNet:
     """Synonyms of English words.
 
     Args:
-        read: gives a database file by its name; see :func:`find`.
+        read: returns a database file by its name; see :func:`find`.
     """
 
     def __init__(self, read: Read) -> None:
@@ -85,7 +85,7 @@ class WordNet:
         """Return the names in all synsets of a lower-case word's base forms that are one word in lower case."""
         if not word.isascii():
             return frozenset()
-        # Words share their synonyms, and so the strings.
+        # setdefault: words share their synonyms, and so the strings.
         return frozenset(
             self._names.setdefault(name, name)
             for part in self._parts
@@ -108,18 +108,16 @@ class _Part:
 
     def names(self, word: str) -> Iterator[str]:
         """Yield the names in all synsets of a word's base forms, with repetitions."""
-        for form in self._base_forms(word):
-            fields = self._index[form].split()
-            for offset in fields[-int(fields[2]) :]:
-                yield from self._synset(int(offset))
-
-    def _base_forms(self, word: str) -> list[str]:
         forms = self._exceptions.get(word)
         if forms is None:
             forms = [word[: -len(old)] + new for old, new in self._endings if word.endswith(old)]
-        return [form for form in dict.fromkeys([word, *forms]) if form in self._index]
-
-    def _synset(self, offset: int) -> Iterator[str]:
-        fields = self._data[offset : self._data.index(b"|", offset)].decode("ascii").split()
-        count = int(fields[3], 16)
-        return (_USE.sub("", name) for name in fields[4 : 4 + 2 * count : 2])
+        for form in dict.fromkeys([word, *forms]):
+            if form not in self._index:
+                continue
+            fields = self._index[form].split()
+            # The line ends with the synsets, whose number is its third field: byte offsets into the data file.
+            for offset in map(int, fields[-int(fields[2]) :]):
+                synset = self._data[offset : self._data.index(b"|", offset)].decode("ascii").split()
+                # The fourth field is the number of names, in hexadecimal; each is followed by another number.
+                for name in synset[4 : 4 + 2 * int(synset[3], 16) : 2]:
+                    yield _USE.sub("", name)
