@@ -1,8 +1,8 @@
-"""Answers that are kept: written as they come, found again by what was asked.
+"""The answer cache: models' answers, stored as they arrive and looked up by a digest of the request.
 
-One line of JSON per answer. In a store on this machine the lines go to a file at once, so that a killed process loses
-nothing that it was told; an object store cannot append, so there they wait for 64 answers or 2 seconds. A workflow
-writes only files named after itself, and joins them when it ends, so that workflows never disturb each other.
+The files are JSON lines, one answer per line. In a local store, each line is appended to a file at once, so a killed
+process loses no answer. Object stores cannot append, so there a file is written after 64 answers or 2 seconds. A
+workflow writes only files that carry its id, and joins them when it ends, so workflows never disturb each other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -28,43 +28,50 @@ from lumigator_nb.storage.store import Store
 
 log = logging.getLogger(__name__)
 
+# On an object store: answers per file, and the longest time that an answer stays in memory only.
 MOST_WAITING, LONGEST_WAIT_S = 64, 2.0
+# Answers that may wait for a slow object store before the workflow has to wait, too.
 _MOST_BEHIND = 4096
+# Errors are not stored, and `cached` depends on the reader.
 _FIELDS = [field.name for field in fields(Prediction) if field.name not in ("error", "cached")]
 
 
 def key_of(request: Request, occurrence: int = 0) -> str:
-    """Return 32 hex digits of what is asked: system prompt, few-shot turns, the user's turn, and the example itself.
+    """Return the cache key: 32 hex digits of the system prompt, the few-shot turns, the user's turn and the example.
 
     Args:
-        occurrence: how often the same was asked before, where each time deserves an answer of its own.
+        occurrence: how often the same request occurred before, if each occurrence gets a separate answer.
     """
-    asked = [request.system, request.shots, request.user, request.example, occurrence]
-    return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()[:32]
+    parts = [request.system, request.shots, request.user, request.example, occurrence]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 class Answers:
-    """The kept answers of one model.
+    """The cached answers of one model.
 
     Args:
-        store: where they are.
-        folder: of this model there.
-        owner: names this workflow's files.
-        takes_others: whether answers that other workflows left are found too.
-        joins: whether closing joins this workflow's files, which no other process may be writing then.
+        store: the store that has the files.
+        folder: this model's folder in the store.
+        owner: the workflow's id, the beginning of its files' names.
+        takes_others: whether to find the answers of other workflows, too.
+        joins: whether :meth:`close` joins this workflow's files. No other process may be writing them then.
     """
 
     def __init__(self, store: Store, folder: str, owner: str, *, takes_others: bool = True, joins: bool = True) -> None:
         self._store, self._folder, self._owner, self._joins = store, folder, owner, joins
-        # A private temporary database: in memory while it is small, on disk beyond that, gone when closed.
+        # A private temporary database: in memory while it is small, on disk when it grows, deleted when it is closed.
         self._index = sqlite3.connect("", isolation_level=None)
+        # Nothing is ever rolled back, so a journal would only cost time.
         self._index.execute("PRAGMA journal_mode = OFF")
         self._index.execute(
             "CREATE TABLE answer (key TEXT PRIMARY KEY, value TEXT NOT NULL, mine INTEGER) WITHOUT ROWID"
         )
-        for name in sorted(store.list(folder), key=lambda name: (self._is_mine(name), _written(name))):
+        # Later rows replace earlier ones: sorting by time lets the latest answer win, and this workflow's over others'.
+        names = store.list(folder)
+        names.sort(key=lambda name: (self._is_mine(name), name.rpartition("/")[2].partition(".")[2]))
+        for name in names:
             if takes_others or self._is_mine(name):
-                self._read(name)
+                self._load(name)
         self._journal: _Journal
         if store.is_local:
             self._journal = _LocalJournal(store.local_path(self._new_name()))
@@ -72,24 +79,25 @@ class Answers:
             self._journal = _RemoteJournal(store, self._new_name)
 
     def find(self, key: str) -> Prediction | None:
-        """Return the kept answer, marked as cached where another workflow asked for it; None where there is none."""
+        """Return the stored answer, marked as `cached` if another workflow asked for it; None if there is none."""
         row = self._index.execute("SELECT value, mine FROM answer WHERE key = ?", (key,)).fetchone()
         return None if row is None else Prediction(**json.loads(row[0]), cached=not row[1])
 
     def keep(self, key: str, prediction: Prediction) -> None:
-        """Keep an answer. Of an error only what it cost is kept, for :meth:`spent`."""
+        """Store an answer. Of a failed request, only the cost is stored, for :meth:`spent`."""
         if prediction.text is None:
             if prediction.cost:
                 self._journal.append(f'{{"key":"","answer":{{"cost":{prediction.cost!r}}}}}\n')
             return
         values = ((name, getattr(prediction, name)) for name in _FIELDS)
-        given = {name: value for name, value in values if value is not None and value is not False}
-        value = json.dumps(given, ensure_ascii=False)
-        self._journal.append(f'{{"key":"{key}","answer":{value}}}\n')
-        self._index.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, 1)", (key, value))
+        answer = json.dumps(
+            {name: value for name, value in values if value is not None and value is not False}, ensure_ascii=False
+        )
+        self._journal.append(f'{{"key":"{key}","answer":{answer}}}\n')
+        self._index.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, 1)", (key, answer))
 
     def spent(self) -> float:
-        """Return the dollars of the answers that this workflow asked for itself, in all attempts."""
+        """Return what this workflow's own requests have cost, in all its attempts, in dollars."""
         total = 0.0
         for name in self._store.list(self._folder):
             if self._is_mine(name):
@@ -97,31 +105,39 @@ class Answers:
         return total
 
     def close(self) -> None:
-        """Publish what waits, and join this workflow's files into one."""
+        """Publish the answers that still wait, and join this workflow's files into one compressed file."""
         self._journal.close()
         self._index.close()
         if not self._joins:
             return
         mine = [name for name in self._store.list(self._folder) if self._is_mine(name)]
-        if len(mine) > 1 or any(not name.endswith(".gz") for name in mine):
-            self._join(mine)
+        if not mine or (len(mine) == 1 and mine[0].endswith(".gz")):
+            return
+        with self._store.writing(f"{self._new_name()}.gz") as file, gzip.open(file, "wb", compresslevel=5) as packed:
+            for name in mine:
+                for key, answer in self._lines(name):
+                    packed.write(f"{json.dumps({'key': key, 'answer': answer}, ensure_ascii=False)}\n".encode())
+        # Only after the new file is published: at any moment, readers find every answer.
+        for name in mine:
+            self._store.delete(name)
 
     def _new_name(self) -> str:
-        # The time is in the name, so that of two answers to the same question the later one wins, also where both
-        # were written in one millisecond.
+        # Names sort by time, so that the later of two answers to the same request wins. Milliseconds alone were too
+        # coarse. The random part separates processes that write at the same moment.
         milliseconds, rest = divmod(time.time_ns(), 1_000_000)
         return f"{self._folder}/{self._owner}.{milliseconds:013d}-{rest:06d}-{uuid.uuid4().hex[:8]}.jsonl"
 
     def _is_mine(self, name: str) -> bool:
         return name.rpartition("/")[2].partition(".")[0] == self._owner
 
-    def _read(self, name: str) -> None:
+    def _load(self, name: str) -> None:
         try:
             mine = self._is_mine(name)
             rows = ((key, json.dumps(answer, ensure_ascii=False), mine) for key, answer in self._lines(name) if key)
             self._index.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", rows)
         except NotFoundError:
-            log.info("%s was joined into another file meanwhile", name)
+            # The joined file may be newer than our listing. Then these requests are sent again, which does no harm.
+            log.info("%s was joined into another file in the meantime", name)
 
     def _lines(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         with ExitStack() as opened:
@@ -132,22 +148,8 @@ class Answers:
                     entry = json.loads(line)
                     yield entry["key"], entry["answer"]
                 except (ValueError, KeyError):
-                    # The last line of a process that was killed while it wrote.
+                    # A process was killed while it wrote its last line.
                     log.info("%s has an unfinished line", name)
-
-    def _join(self, names: Sequence[str]) -> None:
-        """Write one compressed file of all, then remove the parts; whoever reads meanwhile finds either."""
-        joined = f"{self._new_name()}.gz"
-        with self._store.writing(joined) as file, gzip.open(file, "wb", compresslevel=5) as packed:
-            for name in names:
-                for key, answer in self._lines(name):
-                    packed.write(f"{json.dumps({'key': key, 'answer': answer}, ensure_ascii=False)}\n".encode())
-        for name in names:
-            self._store.delete(name)
-
-
-def _written(name: str) -> str:
-    return name.rpartition("/")[2].partition(".")[2]
 
 
 class _Journal(Protocol):
@@ -157,7 +159,7 @@ class _Journal(Protocol):
 
 
 class _LocalJournal:
-    """Appends lines to a file; what was appended survives the process."""
+    """Appends lines to a file. An appended line survives the process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -167,6 +169,7 @@ class _LocalJournal:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # One unbuffered write per line, so that the kernel has the line when this process is killed.
         os.write(self._file, line.encode())
 
     def close(self) -> None:
@@ -176,7 +179,7 @@ class _LocalJournal:
 
 
 class _RemoteJournal:
-    """Publishes lines as small objects, from a thread of its own."""
+    """Publishes lines as small objects from a background thread."""
 
     def __init__(self, store: Store, new_name: Callable[[], str]) -> None:
         self._store, self._new_name = store, new_name
@@ -189,7 +192,7 @@ class _RemoteJournal:
 
     def append(self, line: str) -> None:
         with self._changed:
-            # A store that cannot keep up holds the asking back, rather than letting memory fill.
+            # When the store cannot keep up, the workflow waits here, and memory does not fill.
             self._changed.wait_for(lambda: len(self._lines) < _MOST_BEHIND or self._error is not None)
             self._raise_error()
             self._lines.append(line)
@@ -217,7 +220,7 @@ class _RemoteJournal:
                 self._changed.notify_all()
 
     def _next_lines(self) -> list[str]:
-        """Wait for lines that are due, and take them; none where the journal is closed."""
+        """Wait until lines are due, and take them. An empty list means that the journal is closed and empty."""
         with self._changed:
             while not self._closed and len(self._lines) < MOST_WAITING:
                 if not self._changed.wait(LONGEST_WAIT_S) and self._lines:
