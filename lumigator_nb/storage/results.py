@@ -119,7 +119,7 @@ class Tally:
         self.answered += len(answered)
         self.cached += pc.sum(answered["cached"]).as_py() or 0
         self.seconds.append(answered["seconds"].drop_null().to_numpy())
-        # From here on over all rows: a model that reasons until its tokens are used up gives no answer, but costs money.
+        # From here on all rows count: a model that reasons until its tokens are used up costs money without an answer.
         self.truncated += pc.sum(table["truncated"]).as_py() or 0
         self.cut_off += pc.sum(pc.equal(table["finish"], "length")).as_py() or 0
         for name in TOKENS:

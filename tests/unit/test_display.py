@@ -265,7 +265,7 @@ def test_the_verdict_names_few_models_of_many() -> None:
     [
         (ROUGE, 1, "Only one example is scored on rougeL, which cannot tell models apart."),
         (ROUGE, 0, "No example has a value of rougeL for every model, so there is nothing to compare."),
-        (WORDS, 40, "words only describes, no value of it is better: A 0.213 and D 0.172."),
+        (WORDS, 40, "words is only descriptive, no value of it is better: A 0.213 and D 0.172."),
     ],
 )
 def test_the_verdict_where_nothing_can_be_better(info, n, expected) -> None:
