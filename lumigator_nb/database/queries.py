@@ -304,8 +304,8 @@ class Workflows(Repository[Workflow]):
 
 _asked, _model = sa.type_coerce(col(Experiment.asked), sa.JSON), sa.type_coerce(col(Workflow.model), sa.JSON)
 _SKIPPED = sa.type_coerce(col(Job.details), sa.JSON)["failed_metrics"]
-# The columns of a list of jobs, in the order of the fields of `JobSummary`. The database extracts single values from JSON
-# columns.
+# The columns of a list of jobs, in the order of the fields of `JobSummary`. The database extracts single values from
+# columns with JSON.
 JOB_COLUMNS: tuple[Any, ...] = (
     col(Job.id), col(Job.step), col(Job.status), col(Job.error),
     col(Job.created_at), col(Job.started_at), func.coalesce(col(Job.finished_at), col(Workflow.finished_at)),

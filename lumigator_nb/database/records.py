@@ -247,8 +247,8 @@ class Job(Record, table=True):
     """One step of a workflow, with one result.
 
     Attributes:
-        listed: whether lists of jobs contain it. They omit steps that were not requested, such as the evaluation of a job
-            that only requested predictions.
+        listed: whether lists of jobs contain it. They omit steps that were not requested, such as the evaluation of a
+            job that only requested predictions.
         n_examples, n_failed: numbers of examples, and of those without a result.
         scores: overall scores by name (evaluation only).
         details: counts of the predictions, and details such as the model's source, device, signatures and versions.

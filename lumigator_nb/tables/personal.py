@@ -59,7 +59,7 @@ _ISSUERS = (
 
 
 @dataclass
-class _Found:
+class _Count:
     """Number of examples with one kind of personal data, and the first of their rows (from 1)."""
 
     n: int = 0
@@ -74,7 +74,7 @@ class PersonalData:
     """Counts rows with e-mail addresses, phone numbers or card numbers in example or ground truth, piece by piece."""
 
     def __init__(self) -> None:
-        self._found = {"an e-mail address": _Found(), "a phone number": _Found(), "a card number": _Found()}
+        self._counts = {"an e-mail address": _Count(), "a phone number": _Count(), "a card number": _Count()}
         self._next_row = 1
 
     def add(self, table: pa.Table) -> None:
@@ -82,23 +82,23 @@ class PersonalData:
         names = [name for name in table.column_names if name == "example" or is_ground_truth(name)]
         for batch in table.select(names).to_batches():
             by_column = [_search(column) for column in batch.columns]
-            for found, places in zip(self._found.values(), zip(*by_column, strict=True), strict=True):
+            for total, places in zip(self._counts.values(), zip(*by_column, strict=True), strict=True):
                 # A row counts once, even if several of its columns match.
-                found.add(np.unique(np.concatenate(places)), self._next_row)
+                total.add(np.unique(np.concatenate(places)), self._next_row)
             self._next_row += len(batch)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Counts and first rows, as a message for the user; never the data itself."""
-        counts = []
-        for kind, found in self._found.items():
-            if found.n:
-                examples = "1 example has" if found.n == 1 else f"{found.n:,} examples have"
-                rows = ", ".join(f"{row:,}" for row in found.rows) + (", …" if found.n > len(found.rows) else "")
-                counts.append(f"{examples} {kind} ({'row' if found.n == 1 else 'rows'} {rows})")
-        if not counts:
+        parts = []
+        for kind, total in self._counts.items():
+            if total.n:
+                examples = "1 example has" if total.n == 1 else f"{total.n:,} examples have"
+                rows = ", ".join(f"{row:,}" for row in total.rows) + (", …" if total.n > len(total.rows) else "")
+                parts.append(f"{examples} {kind} ({'row' if total.n == 1 else 'rows'} {rows})")
+        if not parts:
             return ()
-        return (f"this may be personal data, check before you send it to a provider: {'; '.join(counts)}",)
+        return (f"this may be personal data, check before you send it to a provider: {'; '.join(parts)}",)
 
 
 def _search(texts: pa.StringArray) -> tuple[_Places, _Places, _Places]:
