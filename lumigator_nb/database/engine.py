@@ -178,6 +178,7 @@ class Database:
         make_file(target)
         with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
             old.backup(new)
+        # The context managers of sqlite3 commit, but do not close.
         old.close()
         new.close()
         return target

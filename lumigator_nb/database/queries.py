@@ -51,6 +51,7 @@ def serialize(session: Session, what: str) -> None:
     has one writer at a time.
     """
     if session.get_bind().dialect.name == "postgresql":
+        # PostgreSQL's advisory locks are named by signed 64-bit numbers.
         number = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big", signed=True)
         session.execute(sa.select(func.pg_advisory_xact_lock(number)))
 

@@ -36,6 +36,7 @@ class JsonValue(TypeDecorator[Any]):
     """A JSON column for a value of :mod:`lumigator_nb.specs`, or a tuple of such values."""
 
     impl = sa.JSON
+    # SQLAlchemy may cache statements with this type; the arguments of __init__ are part of the cache's key.
     cache_ok = True
 
     def __init__(self, kind: Any) -> None:
@@ -115,6 +116,7 @@ class Dataset(Record, table=True):
     """
 
     __tablename__ = "dataset"
+    # The index is in the order of lists, here and in other tables.
     __table_args__ = (sa.UniqueConstraint("name", "version"), sa.Index(None, "created_at", "id"))
 
     id: str = Field(default_factory=_id, primary_key=True)

@@ -81,6 +81,7 @@ def svg(chart: Figure) -> Html:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lumigator"}):
         chart.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
+    # Without the XML declaration, which is not allowed within HTML.
     text = text[text.index("<svg") :]
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)

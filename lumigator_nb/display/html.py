@@ -49,6 +49,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     return Html(f"<{name}{''.join(written)}>{content}</{name}>")
 
 
+# Cached: a notebook asks for it with each output.
 @cache
 def stylesheet(name: str = "style.css") -> str:
     """Return one of the style sheets beside this module, without its indentation."""

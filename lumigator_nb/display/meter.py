@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from lumigator_nb.display.progress import ProgressRow, Show, live_progress
 from lumigator_nb.specs import Status
 
+# Most files take less than two seconds; a display that flashes up would only distract.
 _SHOWN_AFTER_S, _INTERVAL_S = 2.0, 0.5
 
 

@@ -34,6 +34,7 @@ def elide(value: object, limit: int) -> str:
     text = one_line(value, 10_000)
     if len(text) <= limit:
         return text
+    # Two thirds for the end, with the size and the version of a model.
     tail = (limit - 1) * 2 // 3
     return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
 

@@ -31,6 +31,7 @@ _PERMISSIONS = {
     "list_multipart_uploads": ("list unfinished uploads", "s3:ListBucketMultipartUploads"),
     "abort_multipart_upload": ("abort unfinished uploads", "s3:AbortMultipartUpload"),
 }
+# With bare statuses, since responses to HEAD have no body, and so no code. The same holds for the tuples below.
 _DENIED = ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "401")
 _OTHER_REGION = (
     "PermanentRedirect",

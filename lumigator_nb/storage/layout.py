@@ -135,6 +135,7 @@ def safe_filename(filename: str) -> str:
 
     The end of a long name is kept, as the extension is there.
     """
+    # A leading dot would hide the file, and ".." would be the parent folder.
     base = re.split(r"[/\\]", filename)[-1]
     ascii_name = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", ascii_name).lstrip("._")

@@ -18,6 +18,7 @@ from lumigator_nb.storage.explain import folder_error
 # Returns a context that turns the errors of a file system into errors of this package.
 Explaining = Callable[[], AbstractContextManager[None]]
 
+# The names that `files.Draft` gives; files of users may end in ".part", too.
 _TEMPORARY = re.compile(r"\.[0-9a-f]+\.part$")
 
 

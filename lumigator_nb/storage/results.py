@@ -161,6 +161,7 @@ def write_scores(
 
     Sufficient statistics are stored only for scores whose overall value is not the mean of the rows' values.
     """
+    # All scores of a metric are of the same rows.
     count = len(scores[0].values)
     columns: dict[str, pa.Array] = {"row": pa.array(range(first_row, first_row + count), pa.int64())}
     for score in scores:
@@ -219,6 +220,7 @@ def read_step(store: Store, workflow_id: str, step: Step) -> pd.DataFrame:
     import pandas as pd
 
     names = [layout.part(workflow_id, step, shard) for shard in sorted(finished_shards(store, workflow_id, step))]
+    # An empty frame gets its columns, so that callers need no special case.
     if not names:
         return pd.DataFrame(columns=PREDICTION_SCHEMA.names)
     frame: pd.DataFrame = _read_tables(store, names).to_pandas()
@@ -360,7 +362,7 @@ def read_spec(store: Store, workflow_id: str) -> WorkflowSpec:
 
 def write_result(store: Store, workflow_id: str, result: StepResult) -> None:
     """Publish a step's result, and then the marker that there is one."""
-    # In this order: a marker without a result would be removed as recorded, and the result overlooked.
+    # In this order, so that a reader who finds the marker finds the result, too.
     _write_value(store, layout.result(workflow_id, result.step), result)
     store.write(layout.ended(workflow_id, result.step), b"")
 
@@ -455,6 +457,7 @@ class ProgressWriter:
 
     def __enter__(self) -> Self:
         self._ended.clear()
+        # A daemon, so that it never keeps a process alive whose work has failed.
         threading.Thread(target=self._beat, name="lumigator-heartbeat", daemon=True).start()
         return self
 
@@ -529,6 +532,7 @@ def _parsed(store: Store, name: str, data: bytes, kind: type[V]) -> V:
 
 
 def _write_table(store: Store, name: str, table: pa.Table) -> None:
+    # Checksums find damage by disks and networks. They cost about 5 % of the reading time (docs/storage.md).
     with store.writing(name) as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 

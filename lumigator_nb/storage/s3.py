@@ -25,13 +25,14 @@ from lumigator_nb.storage.explain import NoS3Error, code_of, response_of, s3_err
 # a user at the keyboard should learn that soon.
 PATIENCE_S, FIRST_CONTACT_S = 30.0, 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+# botocore's default is 60 seconds for each, longer than all retries may take.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
 # Size of a part of an upload, and of a read. One part is in memory at a time. S3 allows 10,000 parts per upload, so a
 # file can have 156 GiB.
 PART_BYTES = 16 * 2**20
 
-# Transient failures: HTTP statuses and S3 error codes in a response, and classes of errors that have no response. Names
-# instead of classes, because importing botocore, aiohttp and urllib3 here would slow down every start.
+# Transient failures: HTTP statuses and S3 error codes in a response, and classes of errors that have no response. The
+# classes are compared by name, as botocore, aiobotocore, aiohttp and urllib3 each have their own.
 _TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 _TRANSIENT_CODES = {
     *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException"),
@@ -97,6 +98,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
 
     async def _try(self, method: str, *arguments: Any, **named: Any) -> Any:
         answer = await super()._call_s3(method, *arguments, **named)
+        # Without this check, a wrong address would look like a bucket that is empty.
         if method in _PROOFS and _PROOFS[method] not in answer:
             raise NoS3Error
         if method == "get_object":

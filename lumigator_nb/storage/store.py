@@ -163,6 +163,7 @@ class Store:
             raise InvalidInputError(f"seconds must be between 1 and {LONGEST_SIGNATURE_S}, got {seconds}")
         try:
             with self._explained(name):
+                # It needs no request: the signature is computed from the credentials.
                 return cast(str, self.fs.sign(self._path(name), expiration=seconds))
         except NotImplementedError:
             raise ConfigurationError(
@@ -188,6 +189,7 @@ class Store:
 
     def find_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """Return the contents of those of `names` that exist; a remote store is asked for several at once."""
+        # A local file is read faster than a thread starts.
         if self.is_local or len(names) < 2:
             contents = list(map(self.find, names))
         else:

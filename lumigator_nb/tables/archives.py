@@ -81,6 +81,7 @@ def _only_file(archive: zipfile.ZipFile, filename: str) -> zipfile.ZipInfo:
 
 
 def _copy(source: IO[bytes], target: Path, filename: str, packed: int) -> None:
+    # Counted while copying, so that a false declaration of the size does not help a zip bomb.
     done = 0
     with target.open("wb") as file:
         while chunk := source.read(_COPY_BYTES):

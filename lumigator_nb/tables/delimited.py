@@ -46,6 +46,7 @@ def read_delimited(path: Path, wanted: Wanted, spool: Spool, report: Report) -> 
     records = _Records(text, delimiter, wanted.fill_short_rows)
     columns = wanted.among(records.names)
     metadata = [name for name in records.names if name not in columns.values()]
+    # The spool may already contain rows when the fast reader gives up, so the other one starts with an empty spool.
     try:
         types = _look(_plain(text, records, report), metadata, spool)
     except NotPlainError:
@@ -129,6 +130,7 @@ class _Records:
     def __init__(self, text: TextFile, delimiter: str, fill_short: bool = False) -> None:
         self._text, self._fill_short = text, fill_short
         self.delimiter = delimiter
+        # Without `strict`, the csv module accepts text after a closing quote, and a last quote that is never closed.
         self._cells = csv.reader(text.lines(), delimiter=delimiter, strict=True)
         self._line = 0  # the last line of the previous row
         self._row = 0  # 0 is the header; data rows are counted from 1
@@ -164,6 +166,7 @@ class _Records:
             if len(row) == len(self.names):
                 yield row
             elif len(row) <= 1 and not "".join(row).strip():
+                # Errors count rows as Arrow and other programs do: without blank lines.
                 self._row -= 1
                 self.n_blank += 1
             elif self._fill_short and len(row) < len(self.names):

@@ -85,6 +85,7 @@ def save_hub_dataset(source: Any, target: Path, what: str = "the Hugging Face da
     writer: pq.ParquetWriter | None = None
     try:
         for table in _tables(source, what):
+            # Opened with the first rows, whose schema it needs.
             writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd")
             writer.write_table(table)
     finally:

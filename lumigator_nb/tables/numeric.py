@@ -85,6 +85,7 @@ class JsonNumbers:
 
     def __init__(self) -> None:
         self._integers = self._floats = True
+        # Without a fraction, numbers that do not fit into int64 are ids, which float64 would round.
         self._fraction = False
 
     def add(self, column: pa.ChunkedArray) -> None:

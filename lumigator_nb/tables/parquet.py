@@ -31,7 +31,7 @@ def read_parquet(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Ra
         schema = file.schema_arrow
         columns = wanted.among(schema.names)
         floats = {name: WholeNumbers() for name in columns.values() if pa.types.is_floating(schema.field(name).type)}
-        # A pass of its own: whether to write `.0` depends on all rows.
+        # A separate pass: whether to write `.0` depends on all rows.
         for table in _row_groups(file, list(floats)) if floats else ():
             for name, numbers in floats.items():
                 numbers.add(table[name])

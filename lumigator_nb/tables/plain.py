@@ -70,6 +70,8 @@ class PlainRows:
         if not n_rows:
             return
         names = self._names
+        # As a single block without threads, since the checks above are for this block. `strings_can_be_null` is off, so
+        # that NA and empty cells stay text.
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(block),

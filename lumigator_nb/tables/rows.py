@@ -43,6 +43,7 @@ def collect(
     first, size = next(rows, ({}, 0))
     if not first:
         raise DatasetError(f"{wanted.filename} has no values", "the first row must be an object with at least one key")
+    # The example must be in every row, so it can be chosen from the first. The ground truth may come in a later one.
     example = wanted.example_among(list(first))
     columns: dict[str, _Column] = {}
     done = 0
@@ -57,6 +58,7 @@ def collect(
         report()
     spool.close()
     mapped = wanted.with_ground_truth(example, list(columns))
+    # Nested metadata become JSON text, but a nested example or ground truth is most likely a mistake.
     for name in mapped.values():
         refuse_nested(columns[name].nested_row, name, wanted.filename)
     metadata = {name: column for name, column in columns.items() if name not in mapped.values()}

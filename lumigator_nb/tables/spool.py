@@ -25,6 +25,7 @@ class Spool:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._schemas: list[pa.Schema] = []
+        # Open only while tables with the same schema are added.
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     def add(self, table: pa.Table) -> None:

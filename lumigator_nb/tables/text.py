@@ -32,7 +32,7 @@ BATCH_ROWS = 4096
 BATCH_CHARACTERS = 8_000_000
 _CHUNK = 1 << 20
 UTF8_BOM = codecs.BOM_UTF8
-# `tell` is slow, so it is called only once in so many lines.
+# `tell` takes a system call, so it is called only once for this many lines.
 _LINES_PER_REPORT = 1024
 
 
