@@ -199,15 +199,7 @@ class Database:
                 config = alembic_config()
                 config.attributes["connection"] = connection
                 action(config, target)
-                # Foreign keys were off, so SQLite has not checked them.
-                check = sa.text("PRAGMA foreign_key_check")
-                dangling = connection.execute(check).fetchall() if self.is_sqlite else []
-                if dangling:
-                    raise DatabaseUnavailableError(
-                        f"{len(dangling)} rows of table {dangling[0][0]} and others refer to rows that do not exist; "
-                        "nothing was migrated",
-                        "see them with: PRAGMA foreign_key_check",
-                    )
+                _refuse_dangling_rows(connection)
 
     def _require_known(self, revision: str | None) -> None:
         if revision is not None and revision not in dict(revisions()):
@@ -230,6 +222,18 @@ def _foreign_keys_aside(connection: sa.Connection) -> Iterator[None]:
         yield
     finally:
         driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _refuse_dangling_rows(connection: sa.Connection) -> None:
+    """Check the foreign keys in SQLite, which were off during the migration."""
+    if connection.dialect.name != "sqlite":
+        return
+    rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if rows:
+        raise DatabaseUnavailableError(
+            f"{len(rows)} rows of table {rows[0][0]} and others refer to rows that do not exist; nothing was migrated",
+            "see them with: PRAGMA foreign_key_check",
+        )
 
 
 def alembic_config() -> Config:
