@@ -42,7 +42,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     """
     written = []
     for key, value in attributes.items():
-        if value not in (None, False):
+        if value is not None and value is not False:  # 0 is a value
             attribute = key.rstrip("_").replace("_", "-")
             written.append(f" {attribute}" if value is True else f' {attribute}="{escape(value)}"')
     content = join(child for child in children if child is not None)

@@ -609,6 +609,11 @@ def test_the_bar_is_as_long_as_what_is_done(row, width) -> None:
     assert f'style="width:{width}"' in progress.as_html([row])
 
 
+def test_a_bar_of_nothing_done_says_zero_to_screen_readers() -> None:
+    # Without aria-valuenow, a progress bar is announced as one of unknown length.
+    assert 'role="progressbar" aria-valuenow="0"' in progress.as_html([row_of(Status.PENDING)])
+
+
 def test_progress_shows_what_users_wrote_as_text() -> None:
     row = row_of(Status.FAILED, label=EVIL, error=EVIL)
     page = assert_harmless(progress.as_html([row, row_of(given=report_of(1, 1, note=EVIL))]))
