@@ -1,4 +1,4 @@
 """The database: its records, queries and engine. A new column goes here."""
 
-# Registers how records show themselves.
+# The import registers the views of records.
 from lumigator_nb.database import record_views as record_views

@@ -1,4 +1,4 @@
-"""The database: engine, sessions and schema revisions."""
+"""The database's engine, sessions and schema revisions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lumigator_nb.errors import (
 from lumigator_nb.storage.local_files import make_file
 
 BUSY_TIMEOUT_S = 30
-# Any number that no other program on the server is likely to lock.
+# Key of an advisory lock: any number that no other program on the server is likely to use ("lumi" in ASCII).
 _MIGRATION_LOCK = 0x6C756D69
 
 
@@ -36,15 +36,35 @@ class Database:
     """One database and its schema.
 
     Args:
-        url: as SQLAlchemy takes it, password included; it is never shown.
+        url: an SQLAlchemy URL. It may contain a password, which is never shown.
+
+    Attributes:
+        engine: SQLAlchemy's engine.
+        label: the URL without the password, for messages.
 
     Raises:
         ConfigurationError: the URL is malformed.
-        MissingExtraError: the engine's driver is not installed.
+        MissingExtraError: the database's driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _create_engine(url)
+        try:
+            parsed = sa.make_url(url)
+            if parsed.drivername in ("postgresql", "postgres"):
+                # SQLAlchemy would choose psycopg2.
+                parsed = parsed.set(drivername="postgresql+psycopg")
+            # pool_pre_ping: a server closes idle connections, and may have been restarted.
+            self.engine = sa.create_engine(parsed, pool_pre_ping=True)
+        except (ArgumentError, NoSuchModuleError, ValueError):
+            # `from None`, since the message of the cause repeats the URL with its password.
+            raise ConfigurationError(
+                "SQLALCHEMY_DATABASE_URL is not a database's address",
+                "write it like sqlite:///folder/file.db or postgresql://user:password@host:5432/name",
+            ) from None
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"a {parsed.drivername} database", "postgres") from error
+        if self.is_sqlite:
+            _configure_sqlite(self.engine)
         self.label = self.engine.url.render_as_string(hide_password=True)
 
     def __repr__(self) -> str:
@@ -52,19 +72,21 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is SQLite, which the package upgrades by itself."""
+        """Whether this is SQLite, which the package upgrades automatically."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
     def session(self, *, write: bool = False) -> Iterator[Session]:
-        """Open a session; with `write`, commit when the block ends well and roll back otherwise.
+        """Open a session. With `write`, commit when the block ends without an error, and roll back otherwise.
 
         Raises:
             DatabaseUnavailableError: the database does not answer.
         """
         try:
+            # Records are public values that outlive their session. They would be emptied by the commit otherwise.
             with Session(self.engine, expire_on_commit=False) as session:
-                # A reader that turns into a writer half-way cannot wait for another one; a writer from the start can.
+                # SQLite lets a transaction wait for another writer only if it begins as a writer. One that reads first
+                # and writes later fails at once.
                 session.connection(execution_options={"immediate": write})
                 yield session
                 if write:
@@ -80,20 +102,30 @@ class Database:
             return MigrationContext.configure(session.connection()).get_current_revision()
 
     def prepare(self) -> Path | None:
-        """Make the schema current: SQLite is upgraded (a copy is kept), other engines are only checked.
+        """Make the schema current: upgrade SQLite after a backup, but only check other databases.
 
         Returns:
-            The copy of the database as it was, where one was made.
+            The path of the backup, if there is one.
 
         Raises:
-            DatabaseUnavailableError: the schema of another engine is older than the code, or that of any is newer.
+            DatabaseUnavailableError: the schema is newer than this version, or is older and not in SQLite.
         """
+        head = head_revision()
         if not self.is_sqlite:
-            self._require_head()
-            return None
-        with self._sqlite_lock():
+            # A team shares such a database. Only its administrator may decide when to upgrade it.
             revision = self.revision()
-            if revision == head_revision():
+            self._require_known(revision)
+            if revision != head:
+                raise DatabaseUnavailableError(
+                    f"the schema of {self.label} is at revision {revision or 'none'}, this version needs {head}",
+                    "back it up, then: lumigator-nb db upgrade",
+                )
+            return None
+        path = self.engine.url.database
+        # Several processes may start at once on a new version. The first one upgrades, and the others find it done.
+        with FileLock(f"{path}.lock") if path and path != ":memory:" else nullcontext():
+            revision = self.revision()
+            if revision == head:
                 return None
             self._require_known(revision)
             backup = self.backup() if revision else None
@@ -101,56 +133,58 @@ class Database:
             return backup
 
     def upgrade(self, target: str = "head") -> None:
-        """Bring the schema forward to `target`, all of it or nothing.
+        """Upgrade the schema to `target` in one transaction.
 
         Raises:
-            DatabaseUnavailableError: a newer version of the package wrote it.
+            DatabaseUnavailableError: a newer version of the package wrote the schema.
         """
         self._require_known(self.revision())
         self._migrate(command.upgrade, target)
 
     def downgrade(self, target: str) -> None:
-        """Take the schema back to `target` ("base" empties the database), all of the way or not at all."""
+        """Downgrade the schema to `target` in one transaction; "base" removes all tables."""
         self._require_known(self.revision())
         self._migrate(command.downgrade, target)
 
     def stamp(self, target: str) -> None:
-        """Note that the schema is at revision `target`, without changing it."""
+        """Record that the schema is at revision `target`, without changing it."""
         self._migrate(command.stamp, target)
 
     def drift(self) -> list[str]:
-        """Return how the schema differs from what this version's records expect, one difference per line."""
+        """Return the differences between the schema and this version's records, one per item."""
         from alembic.autogenerate import compare_metadata
         from sqlmodel import SQLModel
 
         from lumigator_nb.database import records  # noqa: F401 - fills the metadata
 
         with self.session() as session:
-            found = compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata)
-        return [str(each) for each in found]
+            differences = compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata)
+        return list(map(str, differences))
 
     def backup(self) -> Path:
-        """Copy an SQLite database beside itself and return the copy's path; safe while others write.
+        """Copy an SQLite database into its folder, and return the copy's path. Other processes may write meanwhile.
 
         Raises:
-            InvalidInputError: the database is no SQLite file.
+            InvalidInputError: the database is not an SQLite file.
         """
         if not self.is_sqlite or not self.engine.url.database:
             raise InvalidInputError(
-                f"{self.label} is not a file that could be copied", "use the server's own tool, such as pg_dump"
+                f"{self.label} is not a file that can be copied", "use the server's tool, such as pg_dump"
             )
         source = Path(self.engine.url.database)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         target = source.with_name(f"{source.name}.{self.revision()}.{stamp}.backup")
+        # Private from the start: SQLite would create it readable by all.
         make_file(target)
         with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
             old.backup(new)
+        # The context managers of sqlite3 commit, but do not close.
         old.close()
         new.close()
         return target
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self.engine.dispose()
 
     def _migrate(self, action: Any, target: str) -> None:
@@ -160,21 +194,12 @@ class Database:
             connection = plain.execution_options(immediate=True)
             with connection.begin():  # Alembic joins it, and leaves the commit to us
                 if not self.is_sqlite:
-                    # Of two who migrate at once the second finds it done.
+                    # If two processes migrate at once, the second waits, and finds it done.
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
                 config = alembic_config()
                 config.attributes["connection"] = connection
                 action(config, target)
                 _refuse_dangling_rows(connection)
-
-    def _require_head(self) -> None:
-        revision = self.revision()
-        self._require_known(revision)
-        if revision != head_revision():
-            raise DatabaseUnavailableError(
-                f"the schema of {self.label} is at revision {revision or 'none'}, this version needs {head_revision()}",
-                "back it up, then: lumigator-nb db upgrade",
-            )
 
     def _require_known(self, revision: str | None) -> None:
         if revision is not None and revision not in dict(revisions()):
@@ -183,19 +208,15 @@ class Database:
                 "a newer version wrote it: pip install --upgrade lumigator-nb",
             )
 
-    def _sqlite_lock(self) -> Any:
-        path = self.engine.url.database
-        return FileLock(f"{path}.lock") if path and path != ":memory:" else nullcontext()
-
 
 @contextmanager
 def _foreign_keys_aside(connection: sa.Connection) -> Iterator[None]:
-    """Let SQLite drop and rebuild a table without the rows that refer to it going too."""
+    """Switch SQLite's foreign keys off. Otherwise, rebuilding a table would delete the rows that refer to it."""
     if connection.dialect.name != "sqlite":
         yield
         return
     driver: Any = connection.connection.dbapi_connection
-    # Within a transaction the pragma does nothing, so it must not go through SQLAlchemy, which would begin one.
+    # The pragma has no effect within a transaction, and SQLAlchemy would begin one.
     driver.execute("PRAGMA foreign_keys = OFF")
     try:
         yield
@@ -204,18 +225,19 @@ def _foreign_keys_aside(connection: sa.Connection) -> Iterator[None]:
 
 
 def _refuse_dangling_rows(connection: sa.Connection) -> None:
+    """Check the foreign keys in SQLite, which were off during the migration."""
     if connection.dialect.name != "sqlite":
         return
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-    if broken:
+    rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if rows:
         raise DatabaseUnavailableError(
-            f"{len(broken)} rows of table {broken[0][0]} and others refer to rows that are gone; nothing was migrated",
+            f"{len(rows)} rows of table {rows[0][0]} and others refer to rows that do not exist; nothing was migrated",
             "see them with: PRAGMA foreign_key_check",
         )
 
 
 def alembic_config() -> Config:
-    """Alembic's settings, with the revisions of the checkout or, in an installed package, those shipped with it."""
+    """Return Alembic's settings, with the revisions of the installed package or of the checkout."""
     package = Path(__file__).parents[1]
     shipped = package / "_migrations"
     config = Config()
@@ -224,47 +246,31 @@ def alembic_config() -> Config:
 
 
 def head_revision() -> str | None:
-    """The revision that this version of the code needs."""
+    """Return the revision that this version needs."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 def revisions() -> list[tuple[str, str]]:
-    """All revisions with what they changed, newest first."""
+    """Return all revisions as pairs of id and description, newest first."""
     scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
     return [(script.revision, (script.doc or "").partition("\n")[0]) for script in scripts]
-
-
-def _create_engine(url: str) -> sa.Engine:
-    try:
-        parsed = sa.make_url(url)
-        if parsed.drivername in ("postgresql", "postgres"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(parsed, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        # The message of the cause repeats the URL, and with it the password.
-        raise ConfigurationError(
-            "SQLALCHEMY_DATABASE_URL is not a database's address",
-            "write it like sqlite:///folder/file.db or postgresql://user:password@host:5432/name",
-        ) from None
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"a {parsed.drivername} database", "postgres") from error
-    if engine.dialect.name == "sqlite":
-        _configure_sqlite(engine)
-    return engine
 
 
 def _configure_sqlite(engine: sa.Engine) -> None:
     if engine.url.database and engine.url.database != ":memory:":
         file = Path(engine.url.database)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):  # SQLite says what is wrong; it gives its other files the permissions of this one
+        # Made here to be private. SQLite gives its other files the same permissions, and reports what is wrong.
+        with suppress(OSError):
             make_file(file)
 
     @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver would begin transactions on its own, and too late
+        # Python's driver would begin a transaction only before the first write. `on_begin` does it at the start.
+        connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        # With a write-ahead log, readers and a writer do not wait for each other.
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()

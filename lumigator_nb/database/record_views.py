@@ -1,4 +1,4 @@
-"""Datasets, experiments, workflows, jobs and the workspace as cards and as plain text."""
+"""Views of datasets, experiments, workflows, jobs and the workspace, as cards and as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lumigator_nb.specs import GenerationConfig, Launch, MetricSpec, Model, Stat
 
 Fact = tuple[str, object]
 
-# The counts of :class:`lumigator_nb.storage.results.Tally`.
+# The counts of :class:`lumigator_nb.storage.results.Tally`, which `_tallied` describes.
 TALLIED = frozenset(
     {
         "answered",
@@ -37,19 +37,19 @@ TALLIED = frozenset(
         "seconds_p95",
     }
 )
-# Not `api_key_name`, which is the name of a variable, and not `max_tokens`.
+# Names of options with secret values. It does not match `api_key_name`, the name of a variable, and `max_tokens`.
 _SECRET = re.compile("(^|_)(key|token|secret|password)$|headers", re.IGNORECASE)
 
 _LENGTHS = {"min": "shortest", "p50": "median", "mean": "mean", "p95": "95% below", "max": "longest"}
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """What there is to say about a record.
+class _View:
+    """A record's title and facts.
 
     Attributes:
-        facts: label and plain value.
-        extra: markup that only a page shows.
+        facts: pairs of label and plain value.
+        extra: markup that is part of the card only.
     """
 
     title: str
@@ -60,25 +60,30 @@ class _Shown:
 @render.as_html.register
 def as_html(record: Record) -> str:
     """Return a record as a card."""
-    shown = _shown(record)
-    rows = [(label, _cell(value)) for label, value in shown.facts]
-    return fragment(card(shown.title, rows, shown.extra))
+    view = _view_of(record)
+    rows: list[tuple[str, object]] = []
+    for label, value in view.facts:
+        if isinstance(value, Status):
+            rows.append((label, status_chip(value)))
+        else:
+            rows.append((label, value if isinstance(value, Html) else clipped(value)))
+    return fragment(card(view.title, rows, view.extra))
 
 
 @render.as_text.register
 def as_text(record: Record) -> str:
     """Return a record as aligned lines."""
-    shown = _shown(record)
-    return aligned(one_line(shown.title), [(label, one_line(value)) for label, value in shown.facts])
+    view = _view_of(record)
+    return aligned(one_line(view.title), [(label, one_line(value)) for label, value in view.facts])
 
 
 def workspace_card(title: str, rows: Sequence[tuple[str, str, bool | None]], counts: Mapping[str, int]) -> str:
-    """Return how a workspace stands as a card.
+    """Return the state of a workspace as a card.
 
     Args:
-        title: heading.
-        rows: label, value, and whether that part works (None: nothing to say).
-        counts: number of things by their plural name.
+        title: the heading.
+        rows: label, value, and whether that part works (None if it does not apply).
+        counts: numbers of records, by their plural name.
     """
     marks = {True: "good", False: "bad"}
     facts = [(label, value if ok is None else chip(value, marks[ok])) for label, value, ok in rows]
@@ -86,14 +91,14 @@ def workspace_card(title: str, rows: Sequence[tuple[str, str, bool | None]], cou
 
 
 def workspace_text(title: str, rows: Sequence[tuple[str, str, bool | None]], counts: Mapping[str, int]) -> str:
-    """Return how a workspace stands as aligned lines; arguments as of :func:`workspace_card`."""
+    """Return the state of a workspace as aligned lines; arguments as in :func:`workspace_card`."""
     marks = {True: "", False: "  (not working)", None: ""}
     facts = [(label, f"{one_line(value)}{marks[ok]}") for label, value, ok in rows]
     return aligned(title, [*facts, ("Contents", _counted(counts))])
 
 
 def describe_model(model: Model) -> str:
-    """Return the settings of a model in one line; those that are as always are left out."""
+    """Return the settings of a model that differ from the defaults, on a single line."""
     defaults = GenerationConfig()
     changed: list[tuple[str, object]] = [
         (name, value) for name, value in model.generation if value != getattr(defaults, name)
@@ -104,22 +109,22 @@ def describe_model(model: Model) -> str:
 
 
 def shown_options(model: Model) -> dict[str, Any]:
-    """Return the options of a model without those that look like a key."""
+    """Return the options of a model without those whose names suggest a secret."""
     return _harmless(model.options)
 
 
 def _harmless(options: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in options.items() if not _SECRET.search(name)}
-    return {name: _harmless(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+    harmless = {name: value for name, value in options.items() if not _SECRET.search(name)}
+    return {name: _harmless(value) if isinstance(value, Mapping) else value for name, value in harmless.items()}
 
 
 def without_secrets(address: str) -> str:
-    """Return an address without the password and the parameters that it may hold."""
+    """Return a URL without user, password, parameters and fragment, any of which may be secret."""
     return re.sub(r"(?<=://)[^/@\s]*@|[?#].*$", "", address)
 
 
 def describe_task(task: Task) -> str:
-    """Return what models are asked to do: "translation, English to German, 3 few-shot examples"."""
+    """Return a task on a single line: "translation, English to German, 3 few-shot examples"."""
     parts = [task.kind.replace("_", " ")]
     if task.source and task.target:
         parts.append(f"{language_name(task.source)} to {language_name(task.target)}")
@@ -129,46 +134,50 @@ def describe_task(task: Task) -> str:
 
 
 def describe_launch(launch: Launch) -> str:
-    """Return how a workflow goes about its work, as far as that is not as always."""
+    """Return the settings of a launch that differ from the defaults, on a single line."""
     parts = {
         f"budget {dollars(launch.budget or 0.0)}": launch.budget is not None,
         "batch mode": launch.mode == "batch",
         f"cache {launch.cache}": launch.cache != "on",
         f"up to {percent(launch.max_failed)} may fail": launch.max_failed != Launch().max_failed,
     }
-    return ", ".join(text for text, said in parts.items() if said)
+    return ", ".join(text for text, differs in parts.items() if differs)
 
 
 def describe_metric(metric: MetricSpec) -> str:
-    """Return a metric in a line, as its class describes it; one that is not installed by its name and options."""
+    """Return a metric's description on a single line; of a metric that is not installed, its name and options."""
     with suppress(UnknownMetricError):
         return metrics.class_of(metric).describe(metric)
     return metrics.Metric.describe(metric)
 
 
-def _shown(record: Record) -> _Shown:
+def _view_of(record: Record) -> _View:
     return _KINDS[type(record).__name__](record)
-
-
-def _cell(value: object) -> Html:
-    if isinstance(value, Status):
-        return status_chip(value)
-    return value if isinstance(value, Html) else clipped(value)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {name if number != 1 else name.removesuffix('s')}" for name, number in counts.items())
 
 
-def _present(*facts: tuple[str, object]) -> list[Fact]:
+def _present(*facts: Fact) -> list[Fact]:
+    """Return the facts that have a value."""
     return [(label, value) for label, value in facts if value not in (None, "")]
 
 
-def _dataset(record: Dataset) -> _Shown:
+def _dataset(record: Dataset) -> _View:
     profile = record.profile
+    counts = {"empty": profile["n_empty_examples"], "duplicate": profile["n_duplicate_examples"]}
+    remarks = ", ".join(f"{number:,} {word}" for word, number in counts.items() if number)
+    ground_truth = "none"
+    if profile["has_ground_truth"]:
+        ground_truth = "for all examples"
+        if missing := profile["n_missing_ground_truth"]:
+            ground_truth = f"for {record.n_examples - missing:,} of {record.n_examples:,} ({missing:,} missing)"
+    if record.author:
+        ground_truth += f", generated by {record.author}"
     facts = _present(
-        ("Examples", f"{record.n_examples:,}{_peculiar(profile)}"),
-        ("Ground truth", _ground_truth(profile, record.n_examples) + _generated(record.author)),
+        ("Examples", f"{record.n_examples:,}" + (f" ({remarks})" if remarks else "")),
+        ("Ground truth", ground_truth),
         ("Example length", _length(profile["example_words"])),
         ("Ground truth length", _length(profile["ground_truth_words"])),
         ("Metadata", ", ".join(profile["metadata"])),
@@ -179,24 +188,7 @@ def _dataset(record: Dataset) -> _Shown:
         ("Id", record.id),
     )
     version = f" (version {record.version})" if record.version > 1 else ""
-    return _Shown(f"Dataset {record.name}{version}", facts, _preview(profile["preview"]))
-
-
-def _peculiar(profile: Mapping[str, Any]) -> str:
-    counted = {"empty": profile["n_empty_examples"], "duplicate": profile["n_duplicate_examples"]}
-    said = [f"{number:,} {word}" for word, number in counted.items() if number]
-    return f" ({', '.join(said)})" if said else ""
-
-
-def _ground_truth(profile: Mapping[str, Any], n_examples: int) -> str:
-    if not profile["has_ground_truth"]:
-        return "none"
-    missing = profile["n_missing_ground_truth"]
-    return f"for {n_examples - missing:,} of {n_examples:,} ({missing:,} missing)" if missing else "for all examples"
-
-
-def _generated(author: str | None) -> str:
-    return f", generated by {author}" if author else ""
+    return _View(f"Dataset {record.name}{version}", facts, _preview(profile["preview"]))
 
 
 def _length(words: Mapping[str, float] | None) -> str | None:
@@ -213,7 +205,7 @@ def _preview(rows: Sequence[Mapping[str, Any]]) -> Html | None:
     return unfolding(f"First {count(len(rows), 'example')}", table(headers, cells), open_=True)
 
 
-def _experiment(record: Experiment) -> _Shown:
+def _experiment(record: Experiment) -> _View:
     facts = _present(
         ("Task", describe_task(record.task)),
         ("Prompt", record.task.instruction),
@@ -224,13 +216,13 @@ def _experiment(record: Experiment) -> _Shown:
         ("Created", moment(record.created_at)),
         ("Id", record.id),
     )
-    return _Shown(f"Experiment {record.name}", facts)
+    return _View(f"Experiment {record.name}", facts)
 
 
-def _workflow(record: Workflow) -> _Shown:
+def _workflow(record: Workflow) -> _View:
     facts = _present(
         ("Status", record.status),
-        ("", "the cluster could not be asked; this is the last that was known" if record.stale else None),
+        ("", "the cluster did not answer; this is the last known status" if record.stale else None),
         ("Error", record.error),
         ("Model", f"{record.model.provider}/{record.model.name}"),
         ("Settings", describe_model(record.model)),
@@ -241,14 +233,15 @@ def _workflow(record: Workflow) -> _Shown:
         ("Experiment", record.experiment_id),
         ("Id", record.id),
     )
-    return _Shown(f"Workflow {record.label}", facts)
+    return _View(f"Workflow {record.label}", facts)
 
 
-def _job(record: Job) -> _Shown:
+def _job(record: Job) -> _View:
+    failed = f" ({record.n_failed:,} failed)" if record.n_failed else ""
     facts = _present(
         ("Status", record.status),
         ("Error", record.error),
-        ("Examples", f"{record.n_examples:,}{_without_answer(record)}" if record.n_examples else None),
+        ("Examples", f"{record.n_examples:,}{failed}" if record.n_examples else None),
         ("Scores", ", ".join(f"{name} {value:.4g}" for name, value in record.scores.items())),
         *describe_details(record.details),
         ("Started", moment(record.started_at) if record.started_at else None),
@@ -256,31 +249,24 @@ def _job(record: Job) -> _Shown:
         ("Workflow", record.workflow_id),
         ("Id", record.id),
     )
-    return _Shown(f"Job {record.step}", facts)
-
-
-def _without_answer(record: Job) -> str:
-    return f" ({record.n_failed:,} failed)" if record.n_failed else ""
-
-
-def _flat(details: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in details.items():
-        if isinstance(value, Mapping):
-            title = {"failed_metrics": "skipped metric"}.get(name, name)
-            yield from ((f"{title} {key}", inner) for key, inner in value.items())
-        else:
-            yield name, value
+    return _View(f"Job {record.step}", facts)
 
 
 def describe_details(details: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a job left for the record as label and text: the answers in all first, then the rest as it stands."""
-    rest = {name: value for name, value in details.items() if name not in TALLIED}
-    others = [(name.replace("_", " "), _detail(value)) for name, value in _flat(rest) if value not in (None, [], "")]
-    return [*_tallied(details), *others]
+    """Return a job's details as pairs of label and text: first the totals of the predictions, then all others."""
+    others: list[tuple[str, Any]] = []
+    for name, value in details.items():
+        if isinstance(value, Mapping):
+            title = {"failed_metrics": "skipped metric"}.get(name, name)
+            others += [(f"{title} {key}", inner) for key, inner in value.items()]
+        elif name not in TALLIED:
+            others.append((name, value))
+    texts = [(name.replace("_", " "), _detail(value)) for name, value in others if value not in (None, [], "")]
+    return [*_tallied(details), *texts]
 
 
 def _tallied(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What :attr:`lumigator_nb.storage.results.Tally.details` holds, in words."""
+    """Describe the counts of :attr:`lumigator_nb.storage.results.Tally.details`."""
     words = {"cached": "cached", "truncated": "with a cut input", "cut_off": "ended at max_new_tokens"}
     if "answered" in details:
         parts = ", ".join(f"{details[name]:,} {word}" for name, word in words.items() if name in details)
@@ -290,11 +276,12 @@ def _tallied(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "seconds_p50" in details:
         yield "Latency", f"median {seconds(details['seconds_p50'])}, 95% within {seconds(details['seconds_p95'])}"
     if "completion_tokens" in details:
-        thought = f" ({details['reasoning_tokens']:,} of them reasoning)" if "reasoning_tokens" in details else ""
+        reasoning = f" ({details['reasoning_tokens']:,} of them reasoning)" if "reasoning_tokens" in details else ""
         ways = {"cache_read_tokens": "from", "cache_write_tokens": "into"}
-        said = [f"{details[name]:,} {way} the provider's cache" for name, way in ways.items() if name in details]
-        cached = f" ({', '.join(said)})" if said else ""
-        yield "Tokens", f"{details.get('prompt_tokens', 0):,} in{cached}, {details['completion_tokens']:,} out{thought}"
+        counts = [f"{details[name]:,} {way} the provider's cache" for name, way in ways.items() if name in details]
+        cached = f" ({', '.join(counts)})" if counts else ""
+        prompt, completion = details.get("prompt_tokens", 0), details["completion_tokens"]
+        yield "Tokens", f"{prompt:,} in{cached}, {completion:,} out{reasoning}"
 
 
 def _detail(value: object) -> str:
@@ -315,7 +302,7 @@ def _ended(start: datetime | None, end: datetime | None) -> str | None:
     return moment(end) + (f", after {duration((end - start).total_seconds())}" if start else "")
 
 
-_KINDS: dict[str, Callable[[Any], _Shown]] = {
+_KINDS: dict[str, Callable[[Any], _View]] = {
     "Dataset": _dataset,
     "Experiment": _experiment,
     "Workflow": _workflow,

@@ -1,7 +1,6 @@
-"""The rows of the database, which are also the public values: Dataset, Experiment, Workflow, Job; and Label, Secret,
-Token, Reply.
+"""The records: a class for each table of the database. Dataset, Experiment, Workflow and Job are public values, too.
 
-SQLModel tables do not validate what they are given; the services do.
+SQLModel does not validate the fields of tables; the services do.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from sqlmodel import Field, SQLModel
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.specs import Launch, MetricSpec, Model, Purpose, Sample, Scope, Status, Step, Task, now
 
-# Named constraints are the only ones that a later migration can change on every engine.
+# Constraints need names: a migration could not drop or change an unnamed one on every engine.
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -29,14 +28,15 @@ SQLModel.metadata.naming_convention = {
 
 
 def key_of(record: str | SQLModel) -> str:
-    """Return the id of a record; a name or id as it is."""
-    return record if isinstance(record, str) else cast(Any, record).id  # all tables here have one
+    """Return the id of a record; a name or id is returned unchanged."""
+    return record if isinstance(record, str) else cast(Any, record).id  # the records of callers have one
 
 
 class JsonValue(TypeDecorator[Any]):
-    """A JSON column that holds one of the values of :mod:`lumigator_nb.specs`, or a tuple of them."""
+    """A JSON column for a value of :mod:`lumigator_nb.specs`, or a tuple of such values."""
 
     impl = sa.JSON
+    # SQLAlchemy may cache statements with this type; the arguments of __init__ are part of the cache's key.
     cache_ok = True
 
     def __init__(self, kind: Any) -> None:
@@ -45,22 +45,22 @@ class JsonValue(TypeDecorator[Any]):
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        """Turn the value into plain JSON."""
+        """Convert the value to plain JSON."""
         return self._adapter.dump_python(value, mode="json")
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        """Turn plain JSON back into the value."""
+        """Convert plain JSON to the value."""
         return self._adapter.validate_python(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, aware of its zone also on SQLite, which stores none."""
+    """A point in time in UTC. SQLite does not store time zones."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Attach UTC where the engine dropped it, and bring a server's own zone to UTC."""
+        """Attach UTC if the engine dropped it, and convert a server's time zone to UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -71,7 +71,7 @@ def _id() -> str:
 
 
 def _enum(kind: type[StrEnum], *, index: bool = False) -> Any:
-    # Plain text in the database: a native enum type would need a migration for every new member.
+    # Stored as text: a native enum type would need a migration for every new member.
     column_type = sa.Enum(
         kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members]
     )
@@ -83,14 +83,15 @@ def _time(nullable: bool = True) -> Any:
 
 
 def _later_json(kind: Any = None) -> Any:
-    """A JSON column that joined after rows had been written, which hold an empty object."""
+    """A JSON column that was added later; rows from before contain an empty object."""
     column_type = sa.JSON() if kind is None else JsonValue(kind)
     return sa.Column(column_type, nullable=False, server_default="{}")
 
 
 class Record(Rendered, SQLModel):
-    """A row of the database; :mod:`lumigator_nb.database.record_views` draws it."""
+    """Base of records that notebooks and terminals show; see :mod:`lumigator_nb.database.record_views`."""
 
+    # Rendered's would print several lines in tracebacks and debuggers.
     __repr__ = SQLModel.__repr__
 
 
@@ -98,21 +99,24 @@ class Dataset(Record, table=True):
     """Examples, with or without ground truth, plus metadata columns.
 
     Attributes:
-        version: 1, and one more for each later content under the same name.
-        filename: as the user named the source; only a label, never a path.
-        content_hash: SHA-256 of the bytes as uploaded, in hex.
-        data_hash: SHA-256 of the normalised Parquet file, in hex; empty for what was uploaded before it was noted.
-        columns: which source columns became `example` and `ground_truth`.
-        profile: counts, lengths in words and the first rows, as :func:`lumigator_nb.tables.profile` gives them.
-        notes: what was noticed on upload.
-        generated: where a model wrote a column: the `model`, the `workflow_id` that did it, and the `column`.
-        derived: where it was drawn from another dataset: its `dataset_id`, and how. With `how` "sample" the record
-            is what :meth:`sampled` made: it stands for rows of the dataset of the same id, and is in no database.
-            With `for` "max_samples" an earlier version drew it for a request; no list shows it.
-        archived_at: since when lists leave it out.
+        version: counts the contents uploaded under this name, from 1.
+        filename: the user's name of the source. It is only a label, never a path.
+        content_hash: SHA-256 of the uploaded bytes, in hex.
+        data_hash: SHA-256 of the normalised Parquet file, in hex; "" for datasets from before it was recorded.
+        size_bytes: size of the uploaded file.
+        columns: the source columns that became `example` and `ground_truth`, under these keys.
+        profile: counts, lengths in words and the first rows, from :func:`lumigator_nb.tables.profile`.
+        notes: messages from the upload.
+        generated: for a column that a model wrote: the `model`, its `workflow_id`, and the `column`; else empty.
+        derived: for a dataset made from another one: its `dataset_id`, and `how`; else empty. If `how` is "sample",
+            :meth:`sampled` made the record. It stands for some rows of the dataset with the same id, and is not in the
+            database. If `for` is "max_samples", an earlier version of the package made it for a request, and lists omit
+            it.
+        archived_at: when it was archived; lists omit archived datasets.
     """
 
     __tablename__ = "dataset"
+    # The index is in the order of lists, here and in other tables.
     __table_args__ = (sa.UniqueConstraint("name", "version"), sa.Index(None, "created_at", "id"))
 
     id: str = Field(default_factory=_id, primary_key=True)
@@ -133,29 +137,29 @@ class Dataset(Record, table=True):
 
     @property
     def author(self) -> str | None:
-        """The model that wrote the ground truth; None where none did."""
-        wrote = self.generated.get("column", "ground_truth")
-        return self.generated.get("model") if wrote == "ground_truth" else None
+        """The model that wrote the ground truth; None if no model did."""
+        column = self.generated.get("column", "ground_truth")
+        return self.generated.get("model") if column == "ground_truth" else None
 
     @property
     def has_ground_truth(self) -> bool:
-        """Whether at least one example has ground truth with a word in it."""
+        """Whether at least one example has ground truth with at least one word."""
         words = self.profile.get("ground_truth_words")
         return bool(self.profile["has_ground_truth"] and words and words["max"] > 0)
 
     @property
     def has_all_ground_truth(self) -> bool:
-        """Whether every example has ground truth with a word in it."""
+        """Whether every example has ground truth with at least one word."""
         is_complete = self.has_ground_truth and not self.profile["n_missing_ground_truth"]
         return bool(is_complete and self.profile["ground_truth_words"]["min"] > 0)
 
     @property
     def sample(self) -> Sample | None:
-        """The rows of the dataset that this stands for; None for all."""
+        """The rows of the dataset that this record stands for; None for all."""
         return Sample.model_validate(self.derived["sample"]) if self.derived.get("how") == "sample" else None
 
     def sampled(self, sample: Sample | None) -> Dataset:
-        """Return the dataset as one who uses only these rows sees it, not to be stored."""
+        """Return a record of the dataset's sample. It must not be stored."""
         if sample is None:
             return self
         derived = {"how": "sample", "sample": sample.model_dump(mode="json")}
@@ -166,14 +170,13 @@ class Experiment(Record, table=True):
     """A dataset, a task and the metrics by which models are compared on it.
 
     Attributes:
-        sample: rows of the dataset that it uses; None for all. Rows of predictions, scores and labels are counted
-            within them.
-        description: in words.
-        purpose: "comparison"; others hold the one workflow of a job that was asked for by itself, and no list shows
-            them.
-        asked: what a request asked for that has no place elsewhere, and the id of the dataset that a job has made.
-        owes_dataset: whether one is still to be made of its predictions.
-        archived_at: since when lists leave it out.
+        sample: the rows of the dataset that it uses; None for all. Rows of predictions, scores and labels are numbered
+            within the sample.
+        description: the user's text.
+        purpose: "comparison"; other experiments contain the workflow of a single job, and lists omit them.
+        asked: fields of a REST request that have no other place, and the id of the dataset that a job has made.
+        owes_dataset: whether its predictions have still to be made into a dataset.
+        archived_at: when it was archived; lists omit archived experiments.
     """
 
     __tablename__ = "experiment"
@@ -194,7 +197,7 @@ class Experiment(Record, table=True):
 
     @property
     def job_name(self) -> str | None:
-        """What the single job is called that this holds; None for an experiment that lists show."""
+        """The name of the single job that this experiment contains; None for a comparison."""
         return None if self.purpose == Purpose.COMPARISON else self.asked.get("name") or ""
 
 
@@ -202,14 +205,15 @@ class Workflow(Record, table=True):
     """One model through one experiment.
 
     Attributes:
-        description: in words.
-        label: what the model is called in tables; unique within the experiment.
-        fingerprint: of the model, so that launching it again finds this workflow.
-        launch: how it goes about its work.
-        attempt: 1, and one more for each resume; begun at `attempted_at`.
-        stale: the cluster could not be asked, so `status` is the last that was known.
+        label: the model's name in tables, unique within the experiment.
+        fingerprint: the model's fingerprint, by which launching the model again finds this workflow.
+        launch: settings of the execution, such as the budget.
+        description: the user's text.
+        attempt: counts launch and resumes, from 1; the current attempt began at `attempted_at`.
+        stale: whether the cluster did not answer, so that `status` may be out of date.
         error: why it failed.
-        provenance: who launched it, when, where and with what; see :mod:`lumigator_nb.services.workflows.provenance`.
+        provenance: user, time, machine and versions of the launch; see
+            :mod:`lumigator_nb.services.workflows.provenance`.
     """
 
     __tablename__ = "workflow"
@@ -237,7 +241,7 @@ class Workflow(Record, table=True):
 
     @property
     def submission_id(self) -> str:
-        """The id of the Ray job of the current attempt; Ray never takes an id twice."""
+        """The id of the current attempt's Ray job. Ray refuses an id that it has seen before."""
         return self.id if self.attempt == 1 else f"{self.id}-{self.attempt}"
 
 
@@ -245,9 +249,11 @@ class Job(Record, table=True):
     """One step of a workflow, with one result.
 
     Attributes:
-        listed: whether it is one of the jobs that were asked for; such as the scoring of mere predictions is not.
+        listed: whether lists of jobs contain it. They omit steps that were not requested, such as the evaluation of a
+            job that only requested predictions.
+        n_examples, n_failed: numbers of examples, and of those without a result.
         scores: overall scores by name (evaluation only).
-        details: what was used: model source, device, signatures, versions.
+        details: counts of the predictions, and details such as the model's source, device, signatures and versions.
     """
 
     __tablename__ = "job"
@@ -269,22 +275,24 @@ class Job(Record, table=True):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The metrics that could not be computed, by title, with the reason; empty for an inference."""
+        """The metrics that could not be computed, with the reasons, by title; empty for inference."""
         return dict(self.details.get("failed_metrics", {}))
 
 
 class Label(SQLModel, table=True):
-    """What a person said of one answer, or of two; :class:`lumigator_nb.services.labelling.labels.Labels` reads them.
+    """A person's rating of an answer, or preference between two; see
+    :class:`lumigator_nb.services.labelling.labels.Labels`.
 
     Attributes:
         kind: "preference" or "rating".
-        criterion: what the person looked at.
-        row: of the dataset, from 0.
-        model, other: labels of models; of a preference in alphabetical order, so that a pair is one pair; `other` is
-            empty for a rating.
-        value: of a preference 1 (the model is better), −1 (the other) or 0 (neither); of a rating the number.
+        criterion: the question that the person answered, such as "fluency".
+        rater: the person's name.
+        row: row of the dataset, from 0.
+        model, other: labels of the models. For a preference they are in alphabetical order, so that a pair has only one
+            form. For a rating, `other` is "".
+        value: for a preference 1 (`model` is better), −1 (`other` is better) or 0 (neither); for a rating the number.
         scale_low, scale_high: ends of a rating's scale.
-        seconds: how long the person looked at it.
+        seconds: time that the person took.
     """
 
     __tablename__ = "label"
@@ -307,17 +315,17 @@ class Label(SQLModel, table=True):
 
     @property
     def subject(self) -> tuple[str, int, str, str]:
-        """Who said something of what; of one kind and criterion it is there once."""
+        """Rater, row and models; unique within an experiment, kind and criterion."""
         return self.rater, self.row, self.model, self.other
 
 
 class Secret(SQLModel, table=True):
-    """A secret such as an API key, encrypted; only :class:`lumigator_nb.services.access.secrets.Secrets` opens it.
+    """An encrypted secret, such as an API key. Only :class:`lumigator_nb.services.access.secrets.Secrets` decrypts it.
 
     Attributes:
-        name: in capitals, as the environment variable that it stands for.
+        name: name of the environment variable that it replaces, in capitals.
         sealed: the encrypted value, as text.
-        key_id: which key sealed it: the beginning of that key's SHA-256.
+        key_id: the beginning of the SHA-256 of the key that encrypted it.
     """
 
     __tablename__ = "secret"
@@ -329,6 +337,7 @@ class Secret(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     updated_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
 
+    # SQLModel's would show all fields.
     def __repr__(self) -> str:
         return f"Secret({self.name!r})"
 
@@ -336,13 +345,13 @@ class Secret(SQLModel, table=True):
 
 
 class Token(Record, table=True):
-    """What lets a program into the REST API; the token itself is nowhere, only its digest.
+    """An API token for REST clients. Only its digest is stored.
 
     Attributes:
-        name: what it is for.
-        digest: SHA-256 of the token, in hex. It has 256 random bits, so that nothing slower is needed.
-        scope: what its holder may do.
-        expires_at: from then on it is refused; None is never.
+        name: the user's name for it, such as its purpose.
+        digest: SHA-256 of the token, in hex. A token has 256 random bits, so a slow hash would add no security.
+        scope: the permissions of its holder.
+        expires_at: when it expires; None for never.
     """
 
     __tablename__ = "token"
@@ -361,13 +370,13 @@ class Token(Record, table=True):
 
 
 class Reply(SQLModel, table=True):
-    """What was answered to a request with an idempotency key, so that its repetition changes nothing.
+    """The response to a request with an idempotency key, which is sent again if the request is repeated.
 
     Attributes:
-        key: digest of who asked, and of the key as it was sent.
+        key: digest of the client and its idempotency key.
         fingerprint: digest of the request.
-        status: of the answer; None while it is still being worked on.
-        headers, body: of the answer, as far as a repetition needs them.
+        status: the response's status; None while the request is in progress.
+        headers, body: the parts of the response that a repeated request needs.
     """
 
     __tablename__ = "reply"
@@ -381,11 +390,11 @@ class Reply(SQLModel, table=True):
 
 
 class Removal(SQLModel, table=True):
-    """What is still to be done of a deletion whose rows are gone: end workers, remove files.
+    """The pending part of a deletion: the rows are deleted, but workers have to be stopped, and files removed.
 
     Attributes:
         active: submission ids of workflows that had not ended.
-        names: files and folders in the store, in the order in which they go once those have ended.
+        names: files and folders in the store, in the order of their removal once these workflows have ended.
     """
 
     __tablename__ = "removal"

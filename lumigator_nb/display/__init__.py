@@ -1,4 +1,5 @@
-"""How things show themselves, in a notebook, a terminal and a report.
+"""Building blocks to render values as HTML, text and Markdown, for notebooks, terminals and reports.
 
-Draws from plain values and frames; knows no service. Nothing here loads anything from elsewhere or runs scripts.
+The functions take plain values and frames, and depend on no service. The HTML contains no scripts, and loads nothing
+from other servers.
 """

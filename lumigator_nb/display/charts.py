@@ -1,6 +1,6 @@
-"""Charts. The same figure serves a file and a page, where its colours follow the page's light or dark theme.
+"""Charts, for image files and for pages, where their colours follow the page's light or dark theme.
 
-Imports matplotlib, so import this module only inside the function that draws.
+Import this module only inside the function that draws a chart, since it imports matplotlib, which takes long.
 """
 
 from __future__ import annotations
@@ -22,68 +22,73 @@ if TYPE_CHECKING:
 
     from lumigator_nb.metrics import ScoreInfo
 
-# On paper and in image files these are the colours; in a page each stands for a variable of the style sheet.
+# The colours in image files. In a page, each is replaced by a variable of the style sheet.
 INK, SOFT, RULE, ACCENT = "#1f2021", "#6b6c6d", "#d8d9da", "#1668b7"
 _VARIABLES = {INK: "var(--lm-fg)", SOFT: "var(--lm-soft)", RULE: "var(--lm-line)", ACCENT: "var(--lm-accent)"}
 
-WIDTH, _ROW, _MARGIN = 5.4, 0.34, 0.75  # inches: of the figure, of a model, above and below the models
-LONGEST_LABEL, LETTER = 30, 0.078  # letters, inches of one at 9 points
-_VALUE_SPACE = 0.6  # inches, right of the whiskers
+# In inches: width of the figure, height of a model's row, and height above and below the rows.
+WIDTH, _ROW, _MARGIN = 5.4, 0.34, 0.75
+LONGEST_LABEL, LETTER = 30, 0.078  # characters; width of a character at 9 points, in inches
+_VALUE_SPACE = 0.6  # for the value right of an interval, in inches
 
 
 class Chart(Figure):
-    """A figure that draws itself in a notebook as text and lines that follow the theme."""
+    """A figure that notebooks show as SVG, in the colours of their theme."""
 
     def _repr_html_(self) -> str:
         return fragment(svg(self))
 
 
 def interval_chart(standings: Sequence[Standing], info: ScoreInfo, confidence: float) -> Chart:
-    """Draw each model's overall score as a dot with its interval, in the order given from the top.
+    """Draw each model's overall score as a dot with its interval, one row per model, from top to bottom.
 
-    The leading model and those that cannot be told apart from it are coloured.
+    The leading model and those not significantly different from it are coloured.
 
     Args:
-        standings: of the models on the score.
-        info: of the score.
-        confidence: of the intervals, in (0, 1).
+        standings: the models' results on the score.
+        info: the score.
+        confidence: the level of the intervals, in (0, 1).
     """
-    labels = [elide(one.model, LONGEST_LABEL) for one in standings]
+    labels = [elide(standing.model, LONGEST_LABEL) for standing in standings]
     height = _MARGIN + _ROW * len(standings)
     left = min(0.45, (0.15 + LETTER * max(map(len, labels), default=0)) / WIDTH)
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     bounds = (left, 0.32 / height, 1 - left - _VALUE_SPACE / WIDTH, 1 - _MARGIN / height)
     axes = chart.add_axes(bounds, facecolor="none")
-    chart.text(0.015, 1 - 0.1 / height, _title(info, confidence), va="top", fontsize=9, color=SOFT, parse_math=False)
-    _frame(axes, labels)
+    better = {True: "higher is better, ", False: "lower is better, ", None: ""}[info.higher_is_better]
+    title = f"{info.name} ({better}{percent(confidence)} intervals)"
+    chart.text(0.015, 1 - 0.1 / height, title, va="top", fontsize=9, color=SOFT, parse_math=False)
+    _draw_frame(axes, labels)
     show = figures(standings, info)
-    for row, one in enumerate(standings):
-        if math.isfinite(one.overall):
-            leads = info.higher_is_better is not None and (one.best or one.tied)
-            _draw(axes, row, one, show.number(one.overall), ACCENT if leads else SOFT)
-    axes.set_xlim(*_limits(standings))
+    for row, standing in enumerate(standings):
+        if math.isfinite(standing.overall):
+            leads = info.higher_is_better is not None and (standing.best or standing.tied)
+            _draw_interval(axes, row, standing, show.number(standing.overall), ACCENT if leads else SOFT)
+    ends = [value for standing in standings for value in (standing.overall, standing.low, standing.high)]
+    values = list(filter(math.isfinite, ends))
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    # A margin, also for a single value (high = low), and for a single 0.
+    space = 0.04 * (high - low) or 0.05 * abs(high) or 0.5
+    axes.set_xlim(low - space, high + space)
     return chart
 
 
 def svg(chart: Figure) -> Html:
-    """Return a figure as markup for a page of this package's style, with its texts as text."""
+    """Return a figure as SVG for a page with this package's style sheet."""
     buffer = io.StringIO()
-    # Without a salt the ids are random, and a notebook would change each time that it is saved.
+    # fonttype "none" writes text as text, not as outlines, so that it can be selected and takes the page's font.
+    # Without a salt the ids are random, and a notebook would change each time it is run.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lumigator"}):
         chart.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
+    # Without the XML declaration, which is not allowed within HTML.
     text = text[text.index("<svg") :]
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     return tag("div", Html(text), class_="lm-plot")
 
 
-def _title(info: ScoreInfo, confidence: float) -> str:
-    better = {True: "higher is better, ", False: "lower is better, ", None: ""}[info.higher_is_better]
-    return f"{info.name} ({better}{percent(confidence)} intervals)"
-
-
-def _frame(axes: Axes, labels: Sequence[str]) -> None:
+def _draw_frame(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines[:].set_visible(False)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks([])
@@ -92,7 +97,7 @@ def _frame(axes: Axes, labels: Sequence[str]) -> None:
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     for row, label in enumerate(labels):
-        # A label may hold dollars, which are no formula.
+        # parse_math=False below: dollar signs in a label do not enclose a formula.
         axes.annotate(
             label,
             (0, row),
@@ -107,12 +112,12 @@ def _frame(axes: Axes, labels: Sequence[str]) -> None:
         )
 
 
-def _draw(axes: Axes, row: int, one: Standing, value: str, colour: str) -> None:
-    end = one.overall
-    if math.isfinite(one.low) and math.isfinite(one.high):
-        axes.plot([one.low, one.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
-        end = one.high
-    axes.plot([one.overall], [row], marker="o", markersize=6, color=colour, markeredgewidth=0)
+def _draw_interval(axes: Axes, row: int, standing: Standing, value: str, colour: str) -> None:
+    end = standing.overall
+    if math.isfinite(standing.low) and math.isfinite(standing.high):
+        axes.plot([standing.low, standing.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
+        end = standing.high
+    axes.plot([standing.overall], [row], marker="o", markersize=6, color=colour, markeredgewidth=0)
     axes.annotate(
         value,
         (end, row),
@@ -121,12 +126,5 @@ def _draw(axes: Axes, row: int, one: Standing, value: str, colour: str) -> None:
         va="center",
         fontsize=9,
         color=INK,
-        fontweight="bold" if one.leads else "normal",
+        fontweight="bold" if standing.leads else "normal",
     )
-
-
-def _limits(standings: Sequence[Standing]) -> tuple[float, float]:
-    values = [value for one in standings for value in (one.overall, one.low, one.high) if math.isfinite(value)]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    space = 0.04 * (high - low) or 0.05 * abs(high) or 0.5
-    return low - space, high + space

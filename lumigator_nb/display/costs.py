@@ -12,13 +12,13 @@ from lumigator_nb.display.text import MISSING, count, duration, percent
 if TYPE_CHECKING:
     import pandas as pd
 
-# From this share of answers that ended at max_new_tokens on, a reader should know.
+# If more than this share of answers ended at max_new_tokens, a remark says so: the scores are then probably too low.
 MANY_CUT_OFF = 0.05
 COST_TITLE = "Cost and speed"
 
 
 def dollars(value: float) -> str:
-    """Return an amount in whole cents, or with three digits below a dollar: ``$1.23``, ``$0.0132``, ``$0.0012``."""
+    """Return an amount to the cent, or to three significant digits below a dollar: ``$1.23``, ``$0.0132``."""
     if math.isnan(value):
         return "no price"
     decimals = 2 if value <= 0 else min(9, max(2, 2 - math.floor(math.log10(value))))
@@ -60,22 +60,22 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def cost_table(costs: pd.DataFrame, models: Sequence[str]) -> Table:
-    """Return what there is to say about cost and speed; no rows where there is nothing.
+    """Return a table of cost and speed, with the columns that have values; without rows if there are none.
 
     Args:
-        costs: frame of :meth:`Comparison.costs`.
-        models: in the order of the rows.
+        costs: the frame of :meth:`Comparison.costs`.
+        models: names of the models, in the order of the rows.
     """
-    said = [key for key in _COLUMNS if key in costs and (costs[key].fillna(0) > 0).any()]
+    keys = [key for key in _COLUMNS if key in costs and (costs[key].fillna(0) > 0).any()]
     by_model = costs.set_index("model")
-    rows = [[model, *(_COLUMNS[key][1](by_model.loc[model, key]) for key in said)] for model in models if said]
-    note = "cached: answers that were in the store already; their cost and latency are those of the first time"
-    headers = ["model", *(_COLUMNS[key][0] for key in said)]
+    rows = [[model, *(_COLUMNS[key][1](by_model.loc[model, key]) for key in keys)] for model in models if keys]
+    note = "cached: answers from the answer cache; their cost and latency are those of the original requests"
+    headers = ["model", *(_COLUMNS[key][0] for key in keys)]
     return Table(headers, rows, COST_TITLE, note if (costs["cached"] > 0).any() else "")
 
 
 def unanswered(costs: pd.DataFrame) -> list[str]:
-    """Return which models left examples without an answer, and what follows from it."""
+    """Return a sentence for each model that has examples without an answer."""
     others = " for all models" if len(costs) > 1 else ""
     return [
         f"{row['failed']:,} of {count(row['examples'], 'example')} {'has' if row['failed'] == 1 else 'have'} no answer "
@@ -86,14 +86,14 @@ def unanswered(costs: pd.DataFrame) -> list[str]:
 
 
 def remarks(costs: pd.DataFrame) -> list[str]:
-    """Return whose inputs were cut to fit, and who was often cut off in the middle of an answer."""
-    said = []
+    """Return a sentence for each model with truncated inputs, or with many answers that ended at max_new_tokens."""
+    sentences = []
     for row in costs.to_dict("records"):
-        label, asked, cut_off = row["model"], row["examples"], row["cut_off"]
+        label, examples, cut_off = row["model"], row["examples"], row["cut_off"]
         if row["truncated"]:
-            inputs = f"{row['truncated']:,} of {count(row['examples'], 'input')}"
-            said.append(f"{label}: {inputs} {'was' if row['truncated'] == 1 else 'were'} cut to fit the model.")
-        if cut_off > MANY_CUT_OFF * asked:
-            share = f"{cut_off:,} of {count(asked, 'answer')} ({percent(round(cut_off / asked, 2))})"
-            said.append(f"{label}: {share} ended at max_new_tokens: raise max_new_tokens.")
-    return said
+            inputs = f"{row['truncated']:,} of {count(examples, 'input')}"
+            sentences.append(f"{label}: {inputs} {'was' if row['truncated'] == 1 else 'were'} cut to fit the model.")
+        if cut_off > MANY_CUT_OFF * examples:
+            share = f"{cut_off:,} of {count(examples, 'answer')} ({percent(round(cut_off / examples, 2))})"
+            sentences.append(f"{label}: {share} ended at max_new_tokens: raise max_new_tokens.")
+    return sentences

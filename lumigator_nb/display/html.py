@@ -1,4 +1,4 @@
-"""Building blocks of HTML: everything is escaped that was not built here; no script, nothing loaded from elsewhere."""
+"""Building blocks of HTML without scripts and external resources. All text is escaped, except :class:`Html`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _DOTS = {Status.SUCCEEDED: "good", Status.FAILED: "bad", Status.STOPPED: "bad", 
 
 
 class Html(str):
-    """Text that is markup already; any other text is escaped when it becomes part of a page."""
+    """Text that is markup. Any other text is escaped when it becomes part of a page."""
 
     __slots__ = ()
 
 
 def escape(value: object) -> Html:
-    """Return the value as markup that shows it."""
+    """Return a value as markup; :class:`Html` is returned unchanged."""
     return value if isinstance(value, Html) else Html(html.escape(plain(value)))
 
 
 def join(parts: Iterable[object], separator: str = "") -> Html:
-    """Put parts one after the other."""
+    """Concatenate parts, each escaped unless it is :class:`Html`."""
     return Html(escape(separator).join(escape(part) for part in parts))
 
 
@@ -35,20 +35,21 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     """Return an element.
 
     Args:
-        name: of the element, never from a user.
-        children: texts, which are escaped, and :class:`Html`; None is left out.
-        attributes: `_` at the end of a name is dropped (``class_``), inside it becomes ``-``; None leaves one out,
-            True writes only its name.
+        name: the element's name. It is not escaped, so it must never come from a user.
+        children: texts, which are escaped, and :class:`Html`; None is skipped.
+        attributes: attributes by name. A trailing `_` of a name is removed (``class_``), others become ``-``. None
+            and False omit the attribute, and True writes only its name.
     """
-    written = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
-    return Html(f"<{name}{written}>{join(child for child in children if child is not None)}</{name}>")
+    written = []
+    for key, value in attributes.items():
+        if value is not None and value is not False:  # 0 is a value
+            attribute = key.rstrip("_").replace("_", "-")
+            written.append(f" {attribute}" if value is True else f' {attribute}="{escape(value)}"')
+    content = join(child for child in children if child is not None)
+    return Html(f"<{name}{''.join(written)}>{content}</{name}>")
 
 
-def _attribute(key: str, value: object) -> str:
-    name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{escape(value)}"'
-
-
+# Cached: a notebook asks for it with each output.
 @cache
 def stylesheet(name: str = "style.css") -> str:
     """Return one of the style sheets beside this module, without its indentation."""
@@ -57,12 +58,12 @@ def stylesheet(name: str = "style.css") -> str:
 
 
 def fragment(*children: object) -> str:
-    """Return what a notebook shows: the children with the style that they need."""
+    """Return the children for a notebook, with their style sheet: each output is shown by itself."""
     return str(tag("div", Html(f"<style>{stylesheet()}</style>"), *children, class_="lm"))
 
 
 def page(title: str, *children: object) -> str:
-    """Return a whole document that needs no other file and follows the reader's light or dark preference."""
+    """Return a self-contained document that follows the reader's preference for light or dark."""
     head = tag(
         "head",
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -79,8 +80,8 @@ def card(title: object, rows: Iterable[tuple[object, object]], footer: object | 
 
     Args:
         title: the heading.
-        rows: label and value; both are escaped unless they are :class:`Html`.
-        footer: shown below the facts.
+        rows: pairs of label and value, each escaped unless it is :class:`Html`.
+        footer: text below the facts.
     """
     facts = [tag("tr", tag("th", label, scope="row"), tag("td", value)) for label, value in rows]
     below = None if footer is None else tag("div", footer, class_="lm-foot")
@@ -89,12 +90,12 @@ def card(title: object, rows: Iterable[tuple[object, object]], footer: object | 
 
 
 def table(headers: Sequence[object], rows: Iterable[Sequence[object]], *, numeric: Collection[int] = ()) -> Html:
-    """Return a table that scrolls sideways where the page is too narrow.
+    """Return a table that scrolls horizontally if the page is too narrow.
 
     Args:
         headers: one cell per column.
-        rows: as many cells each.
-        numeric: columns, from 0, that are aligned right with figures of equal width.
+        rows: rows with one cell per column.
+        numeric: indices of columns to align right, with digits of equal width.
     """
 
     def line(cells: Sequence[object], kind: str) -> Html:
@@ -108,7 +109,7 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[object]], *, numeri
 
 
 def clipped(value: object, limit: int = CLIP) -> Html:
-    """Return a text with its line breaks; a long one shows its beginning and unfolds on a click."""
+    """Return a text with its line breaks. A long text is shortened, and expands on a click."""
     text = plain(value)
     if len(text) <= limit and text.count("\n") < 6:
         return tag("div", text, class_="lm-text")
@@ -118,20 +119,20 @@ def clipped(value: object, limit: int = CLIP) -> Html:
 
 
 def name(label: str) -> Html:
-    """Return a model's name, which may break after a slash or an underscore before it breaks inside a word."""
+    """Return a model's name, with line breaks allowed after slashes and underscores."""
     return Html(re.sub("([/_])", r"\1<wbr>", escape(label)))
 
 
 def unfolding(summary: object, *children: object, open_: bool = False) -> Html:
-    """Return children that unfold on a click on `summary`."""
+    """Return children that expand on a click on `summary`."""
     return tag("details", tag("summary", summary), *children, open=open_, class_="lm-fold")
 
 
 def chip(text: object, kind: str = "") -> Html:
-    """Return a short state with a coloured dot; `kind` is "good", "bad", "busy" or nothing."""
+    """Return a short state with a coloured dot; `kind` is "good", "bad", "busy" or "" for a neutral dot."""
     return tag("span", text, class_=f"lm-chip lm-{kind}" if kind else "lm-chip")
 
 
 def status_chip(status: Status, text: str | None = None) -> Html:
-    """Return a status, or `text` in its place, with the dot of that status."""
+    """Return a status, or `text` instead of its name, with a dot in the status's colour."""
     return chip(text or status, _DOTS.get(status, ""))

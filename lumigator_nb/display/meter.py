@@ -1,4 +1,4 @@
-"""How far a large file is, shown only where it takes long enough for anybody to wonder."""
+"""A progress display for large files, which appears only after two seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from contextlib import contextmanager
 from lumigator_nb.display.progress import ProgressRow, Show, live_progress
 from lumigator_nb.specs import Status
 
+# Most files take less than two seconds; a display that flashes up would only distract.
 _SHOWN_AFTER_S, _INTERVAL_S = 2.0, 0.5
 
 
 class Meter:
-    """Counts bytes; `total` 0 is not known."""
+    """Counts bytes and displays the count.
+
+    Attributes:
+        total: the number of bytes to expect; 0 if it is unknown.
+        shown: whether anything has been displayed.
+    """
 
     def __init__(self, label: str, show: Show) -> None:
         self._label, self._show = label, show
@@ -23,18 +29,18 @@ class Meter:
         self.shown = False
 
     def add(self, count: int) -> None:
-        """`count` more bytes are done."""
+        """Add `count` bytes."""
         self.reach(self._done + count)
 
     def reach(self, done: int) -> None:
-        """So many bytes are done."""
+        """Set the count to `done` bytes."""
         self._done = done
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _INTERVAL_S
             self._draw(Status.RUNNING)
 
     def end(self) -> None:
-        """All is done; said only where something was said before."""
+        """Display the end, but only if something was displayed before."""
         if self.shown:
             self._draw(Status.SUCCEEDED)
 
@@ -46,7 +52,7 @@ class Meter:
 
 @contextmanager
 def metered(label: str, *, enabled: bool) -> Iterator[Meter]:
-    """Yield a meter whose display ends with the block."""
+    """Yield a meter. Its display ends with the block."""
     with live_progress(enabled) as show:
         meter = Meter(label, show)
         yield meter

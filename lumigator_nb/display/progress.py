@@ -1,4 +1,4 @@
-"""How far workflows are, in a notebook, a terminal, or line by line in a log."""
+"""Display the progress of workflows in a notebook, in a terminal, or line by line in a log."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ Show = Callable[[Sequence["ProgressRow"]], None]
 
 LINE_INTERVAL_S = 15.0
 STALE = "cluster unreachable, last known"
-# Workers give one every 20 s; clocks of machines may differ a little.
+# After this time without a heartbeat, the display says so. Workers send one every 20 s, and clocks of machines differ.
 SILENT_S = 120.0
 
 
 @dataclass(frozen=True)
 class ProgressRow:
-    """How far one workflow is.
+    """The progress of one workflow.
 
     Attributes:
-        label: the model's.
-        step: what is under way; None where nothing has begun or all has ended.
-        done, total: examples of that step.
-        rate: examples per second; None before the first.
-        seconds_left: of that step.
-        note: what it is doing besides.
-        error: why it failed or stopped.
-        skipped: which metrics could not be computed, and why.
-        stale: the cluster could not be asked, so `status` is the last that was known.
-        failed: of `done` have no answer.
-        cost: dollars spent in this attempt; None where nothing has a price.
-        result: what is known of its scores so far.
-        silent: seconds since its worker's last sign of life, where that is long.
+        label: the model's label.
+        step: the current step; None before the first and after the last.
+        done, total: numbers of examples in this step.
+        rate: examples per second; None before the first example.
+        seconds_left: estimated time until the end of this step.
+        note: the current activity, such as loading the model.
+        error: why the workflow failed or stopped.
+        skipped: the metrics that could not be computed, with reasons.
+        stale: whether the cluster did not answer, so that `status` may be out of date.
+        failed: number of the `done` examples that have no answer.
+        cost: cost of this attempt in dollars; None if nothing has a price.
+        result: interim scores, as text.
+        silent: seconds since the worker's last heartbeat; None if it is recent.
     """
 
     label: str
@@ -66,7 +66,7 @@ class ProgressRow:
     def of(
         cls, label: str, status: Status, progress: Progress | None, *, error: str | None = None, stale: bool = False
     ) -> ProgressRow:
-        """Make the row of a workflow whose running step, if any, reported `progress`."""
+        """Make the row of a workflow from the progress of its current step, if there is one."""
         if progress is None:
             return cls(label, status, error=error, stale=stale)
         rate = progress.rate
@@ -89,26 +89,27 @@ class ProgressRow:
 
     @property
     def state(self) -> str:
-        """Status and step in words."""
+        """Status and step, as text."""
+        # A stopped workflow with a result is one that a race has dropped.
         if self.status is Status.STOPPED and self.result:
-            return "dropped"  # from a race
+            return "dropped"
         return f"{self.status}, {self.step}" if self.step and not self.status.ended else str(self.status)
 
     @property
     def share(self) -> float:
-        """How much is done, in [0, 1]."""
+        """The share of examples that are done, in [0, 1]."""
         if self.status is Status.SUCCEEDED:
             return 1.0
         return min(1.0, self.done / self.total) if self.total else 0.0
 
     @property
     def counted(self) -> str:
-        """``23/40``, or nothing where nothing is counted."""
+        """``23/40``, or "" before the first count."""
         return f"{self.done:,}/{self.total:,}" if self.total else ""
 
     @property
     def speed(self) -> str:
-        """The rate in words: per second, or the seconds of one where it is slow."""
+        """The rate as text: examples per second, or seconds per example if it is slow."""
         if not self.rate or self.status.ended:
             return ""
         if self.rate >= 100:
@@ -117,23 +118,24 @@ class ProgressRow:
 
     @property
     def left(self) -> str:
-        """The time left in words."""
+        """The time left, as text."""
         return "" if self.seconds_left is None or self.status.ended else f"{duration(self.seconds_left)} left"
 
     @property
     def remarks(self) -> list[str]:
-        """What else there is to say: scores, staleness, note, failures, money, first line of the error."""
+        """Further facts as texts: scores, staleness, silence, note, failures, cost, error, skipped metrics."""
         note = "" if self.status.ended else one_line(self.note)
         failed = f"{self.failed:,} failed" if self.failed else ""
         spent = "" if self.cost is None or self.status.ended else f"{dollars(self.cost)} so far"
         silent = f"no sign of life for {duration(self.silent)}" if self.silent else ""
         error = first_line(self.error or "")
-        said = (self.result, STALE if self.stale else "", silent, note, failed, spent, error, one_line(self.skipped))
-        return [text for text in said if text]
+        stale = STALE if self.stale else ""
+        texts = (self.result, stale, silent, note, failed, spent, error, one_line(self.skipped))
+        return [text for text in texts if text]
 
 
 def as_text(rows: Sequence[ProgressRow]) -> str:
-    """Return one line per workflow."""
+    """Return a line per workflow."""
     return "\n".join(_line(row) for row in rows)
 
 
@@ -171,38 +173,43 @@ def _line(row: ProgressRow) -> str:
 
 @contextmanager
 def live_progress(enabled: bool = True) -> Iterator[Show]:
-    """Yield a function that shows rows, each time in place of those before.
+    """Yield a function that displays rows, replacing the rows of the previous call.
 
-    In a notebook that is one output that is updated, in a terminal a table with bars on stderr, and else (a pipe, a
-    log) a line on stderr per workflow whose status changed, and at most every 15 s for the others.
+    A notebook shows an output that is updated, and a terminal a table with bars, on stderr. Elsewhere (a pipe, a log),
+    stderr gets a line for each workflow when its status changes, and otherwise at most every 15 s.
 
     Args:
-        enabled: False shows nothing.
+        enabled: False displays nothing.
     """
     if not enabled:
         yield lambda rows: None
     elif _in_kernel():
         yield _NotebookView()
     elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        with _terminal_view() as show:
-            yield show
+        from rich.console import Console
+        from rich.live import Live
+
+        # Without auto_refresh, which would redraw from another thread although nothing has changed.
+        with Live(console=Console(stderr=True), auto_refresh=False) as live:
+            yield lambda rows: live.update(_rich_table(rows), refresh=True)
     else:
         yield _LineView(sys.stderr)
 
 
 def say(line: str) -> None:
-    """Tell the user why nothing happens for a while; never on stdout of a program, which may be read by another."""
+    """Print a message for the user. Programs print it on stderr, as another program may read their stdout."""
     print(line, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)
 
 
 def _in_kernel() -> bool:
+    # IPython is not imported here: without it, this cannot be a kernel.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
 class _NotebookView:
-    """One output of the cell; sent again only when it has changed, so that saved notebooks stay small."""
+    """Updates a single output of the cell, and only if it has changed, so that saved notebooks stay small."""
 
     def __init__(self) -> None:
         self._shown = ""
@@ -220,15 +227,6 @@ class _NotebookView:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
-
-
-@contextmanager
-def _terminal_view() -> Iterator[Show]:
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(stderr=True), auto_refresh=False) as live:
-        yield lambda rows: live.update(_rich_table(rows), refresh=True)
 
 
 def _rich_table(rows: Sequence[ProgressRow]) -> Table:
@@ -249,23 +247,19 @@ def _rich_table(rows: Sequence[ProgressRow]) -> Table:
 
 
 class _LineView:
-    """Lines for a log, few enough to read."""
+    """Writes lines to a log, only as many as one can read."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._last: dict[tuple[int, str], tuple[ProgressRow, float]] = {}
 
     def __call__(self, rows: Sequence[ProgressRow]) -> None:
-        for key, row in (((index, row.label), row) for index, row in enumerate(rows)):
-            if self._is_due(key, row):
+        for index, row in enumerate(rows):
+            # Labels alone need not be unique.
+            key = index, row.label
+            last, written_at = self._last.get(key, (None, 0.0))
+            is_new = last is None or (row.status, row.stale) != (last.status, last.stale)
+            if is_new or (row != last and time.monotonic() - written_at >= LINE_INTERVAL_S):
                 self._last[key] = row, time.monotonic()
                 self._stream.write(_line(row) + "\n")
         self._stream.flush()
-
-    def _is_due(self, key: tuple[int, str], row: ProgressRow) -> bool:
-        if key not in self._last:
-            return True
-        before, at = self._last[key]
-        if (row.status, row.stale) != (before.status, before.stale):
-            return True
-        return row != before and time.monotonic() - at >= LINE_INTERVAL_S

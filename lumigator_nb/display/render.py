@@ -1,6 +1,7 @@
-"""One dispatch for how a value shows itself: each room registers how its values are drawn.
+"""Generic functions that render a value. Each package registers views for its values.
 
-A view draws a value, so it imports it. The value only inherits from :class:`Rendered` and never imports its view.
+A view imports the value that it renders. The value only inherits from :class:`Rendered`, and never imports its view, so
+there are no circular imports.
 """
 
 from __future__ import annotations
@@ -15,36 +16,39 @@ if TYPE_CHECKING:
 
 @singledispatch
 def as_html(value: object) -> str:
-    """Return what a notebook shows of a value."""
+    """Return a value as HTML, for a notebook."""
     raise NotImplementedError(f"no view of {type(value).__name__} is registered")
 
 
 @singledispatch
 def as_text(value: object) -> str:
-    """Return what a terminal shows of a value."""
+    """Return a value as text, for a terminal."""
     raise NotImplementedError(f"no view of {type(value).__name__} is registered")
 
 
 @singledispatch
 def as_markdown(value: object) -> str:
-    """Return a value for a wiki or a pull request."""
+    """Return a value as Markdown, for a wiki or a pull request."""
     raise NotImplementedError(f"no view of {type(value).__name__} is registered")
 
 
 @singledispatch
 def as_page(value: object) -> str:
-    """Return a value as a whole HTML document that needs no other file."""
+    """Return a value as a self-contained HTML document."""
     raise NotImplementedError(f"no view of {type(value).__name__} is registered")
 
 
 @singledispatch
 def as_sheets(value: object) -> Iterable[tuple[str, pd.DataFrame]]:
-    """Return what a workbook holds of a value: a name and a frame for each sheet."""
+    """Return a value as the sheets of a workbook: pairs of name and frame."""
     raise NotImplementedError(f"no view of {type(value).__name__} is registered")
 
 
 class Rendered:
-    """A value that notebooks and terminals show as its view draws it. A dataclass keeps its own `repr` unless asked."""
+    """Base of values that notebooks and terminals show by their views.
+
+    A dataclass needs `repr=False` to inherit this `__repr__`.
+    """
 
     __slots__ = ()
 

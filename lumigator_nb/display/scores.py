@@ -1,11 +1,11 @@
-"""What a comparison's summary says: order of the models, figures as text, and the verdict in words."""
+"""Render a comparison's summary: the order of the models, numbers as text, and the verdict in sentences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lumigator_nb.display.text import MISSING, count, joined, percent, reason
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 FEW_EXAMPLES = 20
 LATER = "it joined the experiment later"
+# The number of models that a sentence names; further ones are counted.
 _NAMED = 3
+# Usual levels of significance.
 _LEVELS = (0.01, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How one model did on one score; the fields are the columns of :meth:`Comparison.summary`.
+    """One model's result on one score. The fields are the columns of :meth:`Comparison.summary`.
 
-    `difference` and its interval are this model minus the leading one; `told_apart` says whether that is shown not to
-    be 0, corrected for all pairs of models.
+    `difference` and its interval are this model's score minus that of the leading model. `told_apart` tells whether the
+    difference is significant, corrected for all pairs of models.
     """
 
     model: str
@@ -45,26 +47,26 @@ class Standing:
 
     @property
     def leads(self) -> bool:
-        """Whether its value is the best, alone or with others."""
+        """Whether this model's value is the best, possibly together with others."""
         return self.best or self.difference == 0
 
     @property
     def tied(self) -> bool:
-        """Whether it cannot be told apart from the leading model, corrected for all pairs of models."""
+        """Whether this model is not significantly different from the leading one, corrected for all pairs of models."""
         return not self.best and not self.told_apart and not math.isnan(self.overall)
 
     @property
     def ranks(self) -> str:
-        """The possible ranks: ``1``, ``1–3``; nothing where there are none."""
+        """The possible ranks: ``1``, ``1–3``; "" if they are unknown."""
         return ranks(self.rank_low, self.rank_high)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """What one score shows of one model against another; every sentence that compares two models is made from one.
+    """The comparison of two models on one score. Each sentence about two models is made from one.
 
     Attributes:
-        model, other: labels.
+        model, other: labels of the models.
         difference: overall score of `model` minus that of `other`.
         low, high: interval of the difference, not corrected; NaN with fewer than two examples.
         p_adjusted: two-sided p-value, corrected for all pairs of models; NaN with fewer than two examples.
@@ -81,35 +83,35 @@ class Contrast:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval says so, too: the two are told apart, and 0 lies outside."""
+        """Whether both p-value and interval show a difference: the interval does not contain 0."""
         return self.told_apart and (self.low > 0 or self.high < 0)
 
     @property
     def same(self) -> bool:
-        """Whether the two score alike on every resample."""
+        """Whether the two models have equal scores on every resample."""
         return self.difference == self.low == self.high == 0
 
 
 class Figures:
-    """Numbers of one score as text, all with the decimals that fit its range.
+    """Formats the numbers of one score with the same number of decimals.
 
-    Three decimals where the range is within 2 (ROUGE F: 0 to 1), one where it is within 200 (BLEU, chrF: 0 to 100), and
-    else as many as show three digits of the largest value.
+    Scores with a range of at most 2 (ROUGE F: 0 to 1) get three decimals, and those with a range of at most 200 (BLEU,
+    chrF: 0 to 100) one. Others get as many as the largest value needs for three significant digits.
 
     Args:
-        info: of the score.
-        values: those that are shown.
+        info: the score.
+        values: the numbers that will be formatted.
     """
 
     def __init__(self, info: ScoreInfo, values: Sequence[float]) -> None:
         self._decimals = _decimals(info, values)
 
     def number(self, value: float) -> str:
-        """Return the value, or a dash where there is none."""
+        """Return the value as text, or a dash for NaN."""
         return MISSING if math.isnan(value) else f"{value:.{self._digits(value)}f}".replace("-", "−")
 
     def signed(self, value: float) -> str:
-        """Return the value with its sign; 0 has none."""
+        """Return the value with its sign, but 0 without."""
         return f"+{self.number(value)}" if value > 0 else self.number(value)
 
     def at_most(self, value: float) -> str:
@@ -118,13 +120,13 @@ class Figures:
         return self.number(value if math.isnan(value) else math.ceil(round(value * 10**digits, 6)) / 10**digits)
 
     def _digits(self, value: float) -> int:
-        # What isn't 0 doesn't read as 0: an interval up to 0.0003 says that it excludes 0.
+        # A value that is not 0 must not be shown as 0: an interval that ends at -0.0003 excludes 0.
         if not 1e-9 < abs(value) < 0.5 * 10**-self._decimals:
             return self._decimals
         return -math.floor(math.log10(abs(value)))
 
     def interval(self, low: float, high: float) -> str:
-        """Return ``[low, high]``, or nothing where there is no interval."""
+        """Return ``[low, high]``, or "" if there is no interval."""
         return "" if math.isnan(low) or math.isnan(high) else f"[{self.number(low)}, {self.number(high)}]"
 
     def difference(self, standing: Standing) -> str:
@@ -144,99 +146,93 @@ def _decimals(info: ScoreInfo, values: Sequence[float]) -> int:
 
 
 def figures(standings: Sequence[Standing], info: ScoreInfo) -> Figures:
-    """Return how to write the numbers of these standings."""
+    """Return a formatter for the overall scores of these standings."""
     return Figures(info, [standing.overall for standing in standings])
 
 
 def ranks(low: float, high: float) -> str:
-    """Return possible ranks: ``1``, ``1–3``; nothing where there are none."""
+    """Return possible ranks: ``1``, ``1–3``; "" for NaN."""
     if math.isnan(low):
         return ""
     return f"{int(low)}" if low == high else f"{int(low)}–{int(high)}"
 
 
 def p_value(value: float) -> str:
-    """Return ``p = 0.03``, or nothing where there is none."""
+    """Return ``p = 0.03``, or "" for NaN."""
     if math.isnan(value):
         return ""
     if value < 0.001:
         return "p < 0.001"
     text = f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
-    # Rounding must not move it across the usual levels: 0.0504 is not "0.050".
+    # Rounding must not move a p-value across a usual level: 0.0504 is not "0.050".
     return f"p = {value:.4f}" if float(text) in _LEVELS and float(text) != value else f"p = {text}"
 
 
 def standings(summary: pd.DataFrame, info: ScoreInfo) -> list[Standing]:
-    """Return how the models did on one score, best first; in the order given where no value is better."""
-    rows = summary[summary["score"] == info.name].drop(columns="score")
-    found = [Standing(**_plain(row)) for row in rows.to_dict("records")]
+    """Return the models' results on one score, best first; in the given order if the score has no better direction."""
+    rows = summary[summary["score"] == info.name].to_dict("records")
+    # The summary may have further columns.
+    standings = [Standing(**{name: row[name] for name in Standing.__dataclass_fields__ if name in row}) for row in rows]
     if info.higher_is_better is None:
-        return found
+        return standings
     sign = -1 if info.higher_is_better else 1
     # The leader comes first also among equals, and models without a value come last.
-    return sorted(found, key=lambda s: (not s.best, math.inf if math.isnan(s.overall) else sign * s.overall))
+    return sorted(standings, key=lambda s: (not s.best, math.inf if math.isnan(s.overall) else sign * s.overall))
 
 
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in row.items() if key in Standing.__dataclass_fields__}
-
-
-def verdict(found: Sequence[Standing], contrasts: Sequence[Contrast], info: ScoreInfo, confidence: float) -> str:
-    """Say which model leads on a score, and of each other what is shown: against whom, and by how much.
+def verdict(standings: Sequence[Standing], contrasts: Sequence[Contrast], info: ScoreInfo, confidence: float) -> str:
+    """Describe in sentences which model leads on a score, and how each other model compares with it.
 
     Args:
-        found: the models on that score, in the order of :func:`standings`.
-        contrasts: of each model but the leading one against it; and against one that beats it, where the leading one is
-            not shown to.
-        info: of the score.
-        confidence: of the intervals, in (0, 1).
+        standings: the models' results on that score, in the order of :func:`standings`.
+        contrasts: the contrast of each other model with the leading one; and, for a model that is not shown to be worse
+            than the leading one, the contrast with a model that beats it, if there is one.
+        info: the score.
+        confidence: the level of the intervals, in (0, 1).
     """
-    show = figures(found, info)
-    if not found or found[0].n == 0:
+    show = figures(standings, info)
+    if not standings or standings[0].n == 0:
         return f"No example has a value of {info.name} for every model, so there is nothing to compare."
+    leader = standings[0]
     if info.higher_is_better is None:
-        values = joined([f"{one.model} {show.number(one.overall)}" for one in found])
-        return f"{info.name} only describes, no value of it is better: {values}."
-    if len(found) == 1:
-        return _alone(found[0], info, show)
-    if found[0].n == 1:
+        values = joined([f"{standing.model} {show.number(standing.overall)}" for standing in standings])
+        return f"{info.name} is only descriptive, no value of it is better: {values}."
+    if len(standings) == 1:
+        value = f"{show.number(leader.overall)} {show.interval(leader.low, leader.high)}".rstrip()
+        reached = f"{leader.model} reaches {value} on {info.name} ({count(leader.n, 'example')})"
+        return f"{reached}. There is no other model to compare it with."
+    if leader.n == 1:
         return f"Only one example is scored on {info.name}, which cannot tell models apart."
-    if math.isnan(found[0].overall):
+    if math.isnan(leader.overall):
         return f"No model has a value of {info.name}, so there is nothing to compare."
-    return " ".join(_ranked(found, contrasts, info, show, confidence))
+    return " ".join(_ranking(standings, contrasts, info, show, confidence))
 
 
-def _alone(only: Standing, info: ScoreInfo, show: Figures) -> str:
-    value = f"{show.number(only.overall)} {show.interval(only.low, only.high)}".rstrip()
-    examples = count(only.n, "example")
-    return f"{only.model} reaches {value} on {info.name} ({examples}). There is no other model to compare it with."
-
-
-def _ranked(
-    found: Sequence[Standing], contrasts: Sequence[Contrast], info: ScoreInfo, show: Figures, confidence: float
+def _ranking(
+    standings: Sequence[Standing], contrasts: Sequence[Contrast], info: ScoreInfo, show: Figures, confidence: float
 ) -> Iterator[str]:
-    leader, missing = found[0], [one.model for one in found if math.isnan(one.overall)]
-    order = [one.model for one in found if one.model not in missing]
-    to_leader = {each.model: each for each in contrasts if each.other == leader.model}
+    leader, missing = standings[0], [standing.model for standing in standings if math.isnan(standing.overall)]
+    order = [standing.model for standing in standings if standing.model not in missing]
+    to_leader = {contrast.model: contrast for contrast in contrasts if contrast.other == leader.model}
     others = [to_leader[model] for model in order[1:]]
-    by_another = {each.model: each for each in contrasts if each.other != leader.model}
-    equal = [each for each in others if each.difference == 0]
-    undecided = [
-        each.model for each in others if not each.told_apart and each.model not in by_another and each not in equal
-    ]
+    by_another = {contrast.model: contrast for contrast in contrasts if contrast.other != leader.model}
+    equal = [contrast for contrast in others if contrast.difference == 0]
+    rest = [contrast for contrast in others if contrast not in equal]
+    undecided = [contrast.model for contrast in rest if not contrast.told_apart and contrast.model not in by_another]
 
-    what = f"the {'highest' if info.higher_is_better else 'lowest'} {info.name} ({show.number(leader.overall)})"
-    sharing = _few([leader.model, *(each.model for each in equal)])
-    yield f"{joined(sharing)} share {what}." if equal else f"{leader.model} has {what}."
+    best = f"the {'highest' if info.higher_is_better else 'lowest'} {info.name} ({show.number(leader.overall)})"
+    leaders = _few([leader.model, *(contrast.model for contrast in equal)])
+    yield f"{joined(leaders)} share {best}." if equal else f"{leader.model} has {best}."
     if undecided:
-        everyone = 1 < len(undecided) == len(others) - len(equal)
-        claim = "None of the others can" if everyone else f"{joined(_few(undecided))} cannot"
+        claim = "None of the others can" if 1 < len(undecided) == len(rest) else f"{joined(_few(undecided))} cannot"
         certainty = f"at {percent(confidence)} confidence with {count(leader.n, 'example')}"
         yield f"{claim} be told apart from {'them' if equal else 'it'} {certainty}."
-    if worse := [each for each in others if each.clear]:
-        # Models of equal value may differ on the examples, so that one has to be named.
-        yield _losers(worse, f" than {leader.model}" if any(not each.same for each in equal) else "", show)
-    yield from (f"{each.model} is {_near(each, show)}." for each in others if each.told_apart and not each.clear)
+    if worse := [contrast for contrast in others if contrast.clear]:
+        # Models with equal values may differ on single examples, so the sentence has to name one of them.
+        yield _losers(worse, f" than {leader.model}" if any(not contrast.same for contrast in equal) else "", show)
+    for contrast in others:
+        if contrast.told_apart and not contrast.clear:
+            yield f"{contrast.model} is {_borderline(contrast, show)}."
     if by_another:
         yield _beaten([(to_leader[model], by_another[model]) for model in order if model in by_another], show)
     if missing:
@@ -249,35 +245,38 @@ def _few(models: Sequence[str]) -> list[str]:
 
 
 def _losers(worse: Sequence[Contrast], than: str, show: Figures) -> str:
-    named = [f"{each.model} is worse{than} by {gap(each, show)}" for each in worse[:_NAMED]]
-    rest = [show.number(abs(each.difference)) for each in sorted(worse[_NAMED:], key=lambda each: abs(each.difference))]
-    if len(rest) == 1:
-        named.append(f"one other is worse{than} by {rest[0]}")
-    elif rest:
-        named.append(f"{len(rest)} others are worse{than}, by {rest[0]} to {rest[-1]}")
+    named = [f"{contrast.model} is worse{than} by {gap(contrast, show)}" for contrast in worse[:_NAMED]]
+    sizes = list(map(show.number, sorted(abs(contrast.difference) for contrast in worse[_NAMED:])))
+    if len(sizes) == 1:
+        named.append(f"one other is worse{than} by {sizes[0]}")
+    elif sizes:
+        named.append(f"{len(sizes)} others are worse{than}, by {sizes[0]} to {sizes[-1]}")
     return "; ".join(named) + "."
 
 
-def gap(each: Contrast, show: Figures) -> str:
-    """Return how far apart two models are that are told apart, with the interval."""
-    sign = 1 if each.difference > 0 else -1
-    low, high = sorted((sign * each.low, sign * each.high))
-    return f"{show.number(abs(each.difference))} {show.interval(low, high)}".rstrip()
+def gap(contrast: Contrast, show: Figures) -> str:
+    """Return the size of the difference between two models, with its interval."""
+    sign = 1 if contrast.difference > 0 else -1
+    low, high = sorted((sign * contrast.low, sign * contrast.high))
+    return f"{show.number(abs(contrast.difference))} {show.interval(low, high)}".rstrip()
 
 
-def _near(each: Contrast, show: Figures) -> str:
-    """Where the corrected p-value tells two models apart and the interval does not."""
-    difference = f"{show.signed(each.difference)} {show.interval(each.low, each.high)}"
-    return f"a borderline case against {each.other} (difference {difference}, {p_value(each.p_adjusted)})"
+def _borderline(contrast: Contrast, show: Figures) -> str:
+    """Describe a difference that is significant by its corrected p-value, but whose interval contains 0."""
+    difference = f"{show.signed(contrast.difference)} {show.interval(contrast.low, contrast.high)}"
+    return f"a borderline case against {contrast.other} (difference {difference}, {p_value(contrast.p_adjusted)})"
 
 
 def _beaten(pairs: Sequence[tuple[Contrast, Contrast]], show: Figures) -> str:
-    """What is shown of models that another model than the leading one beats; of each, both contrasts."""
+    """Describe models that are beaten, but not by the leading one: contrasts with the leader and with the winner."""
     named = []
-    for leader, another in pairs[:_NAMED]:
-        not_shown = f"{leader.model} is not shown to be worse than {leader.other} ({p_value(leader.p_adjusted)})"
-        worse = f"but is worse than {another.other} by {gap(another, show)}"
-        named.append(f"{not_shown}, {worse if another.clear else f'and {_near(another, show)}'}")
+    for to_leader, to_winner in pairs[:_NAMED]:
+        p = p_value(to_leader.p_adjusted)
+        not_shown = f"{to_leader.model} is not shown to be worse than {to_leader.other} ({p})"
+        if to_winner.clear:
+            named.append(f"{not_shown}, but is worse than {to_winner.other} by {gap(to_winner, show)}")
+        else:
+            named.append(f"{not_shown}, and {_borderline(to_winner, show)}")
     if (rest := len(pairs) - _NAMED) > 0:
         named.append(f"{count(rest, 'other')} {'is' if rest == 1 else 'are'} beaten by another model only")
     return "; ".join(named) + "."
@@ -286,23 +285,24 @@ def _beaten(pairs: Sequence[tuple[Contrast, Contrast]], show: Figures) -> str:
 def not_computed(
     lacking: Mapping[str, Mapping[str, str]], uncompared: Sequence[str], models: Sequence[str]
 ) -> list[str]:
-    """Return which metrics models lack, and why, in a sentence for each reason; and what to do about it.
+    """Return sentences on scores that models lack, with the reasons, and on what to do.
 
     Args:
-        lacking: by metric and model, why it has no scores.
-        uncompared: the scores that no example has from every model.
-        models: all that are compared.
+        lacking: by metric and model, the reason why there are no scores.
+        uncompared: the scores for which no example has a value from every model.
+        models: all models of the comparison.
     """
-    found = []
+    sentences = []
     for metric, reasons in lacking.items():
         by_reason: dict[str, list[str]] = {}
         for model, error in reasons.items():
             by_reason.setdefault(reason(error), []).append(model)
-        for why, without in by_reason.items():
-            which = "any model" if len(without) == len(models) > 1 else joined(without)
-            found.append(
-                f"{metric} {'was not' if why == LATER else 'could not be'} computed for {which}: {why.rstrip('.…')}."
-            )
+        for cause, labels in by_reason.items():
+            which = "any model" if len(labels) == len(models) > 1 else joined(labels)
+            claim = f"{metric} {'was not' if cause == LATER else 'could not be'} computed for {which}"
+            sentences.append(f"{claim}: {cause.rstrip('.…')}.")
     if uncompared:
-        found.append(f"{joined(uncompared)}: not compared, as no example has a value from every model.")
-    return [*found, "ws.evaluate(experiment) computes what is missing, where that is possible now."] if found else []
+        sentences.append(f"{joined(uncompared)}: not compared, as no example has a value from every model.")
+    if sentences:
+        sentences.append("ws.evaluate(experiment) computes what is missing, where that is possible now.")
+    return sentences

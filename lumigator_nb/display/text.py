@@ -1,4 +1,4 @@
-"""Plain values as short texts."""
+"""Format plain values as short texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206
 
 
 def plain(value: object) -> str:
-    """Return `value` as text in which every character can be shown: line ends of one kind, control characters as �."""
+    """Return `value` as printable text: with line feeds as line ends, and � in place of control characters."""
     return _UNPRINTABLE.sub("�", str(value).replace("\r\n", "\n").replace("\r", "\n"))
 
 
@@ -25,26 +25,27 @@ def one_line(value: object, limit: int = 200) -> str:
 
 
 def first_line(value: object, limit: int = 200) -> str:
-    """Return the first line that has text, in at most `limit` characters."""
+    """Return the first line that is not blank, in at most `limit` characters."""
     return one_line(next((line for line in plain(value).splitlines() if line.strip()), ""), limit)
 
 
 def elide(value: object, limit: int) -> str:
-    """Shorten in the middle, since names of models differ most at their ends."""
+    """Shorten a text in the middle: names of models often differ only at their ends."""
     text = one_line(value, 10_000)
     if len(text) <= limit:
         return text
+    # Two thirds for the end, with the size and the version of a model.
     tail = (limit - 1) * 2 // 3
     return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
 
 
 def reason(error: object) -> str:
-    """Return an error and its hint in one line."""
+    """Return an error with its hint on a single line."""
     return one_line(str(error).replace("\nHint: ", "; "), 500)
 
 
 def skipped(reasons: Mapping[str, str]) -> list[str]:
-    """Return a line for each metric that could not be computed, by its title, with the reason."""
+    """Return a line for each metric that could not be computed, from titles and reasons."""
     return [f"metric {title} was skipped: {reason(error)}" for title, error in reasons.items()]
 
 
@@ -54,10 +55,10 @@ def joined(words: Sequence[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return at most twelve names as a list in words, with the number of those left out."""
-    shown = [one_line(each, 60) for each in names[:_MOST_NAMES]]
+    """Return at most twelve names as ``a, b and c``, with the number of further names."""
+    first = [one_line(name, 60) for name in names[:_MOST_NAMES]]
     more = [f"{len(names) - _MOST_NAMES:,} more"] if len(names) > _MOST_NAMES else []
-    return joined([*shown, *more])
+    return joined([*first, *more])
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -70,7 +71,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def aligned(title: str, facts: Sequence[tuple[str, str]]) -> str:
-    """Return a title and facts, label and value, as indented lines with the values below each other."""
+    """Return a title and facts (pairs of label and value) as indented lines, with the values aligned."""
     width = max((len(label) for label, _ in facts), default=0)
     return "\n".join([title, *(f"  {label:<{width}}  {value}" for label, value in facts)])
 
@@ -94,7 +95,7 @@ def size(n_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in two units at most: ``8 s``, ``1 min 05 s``, ``2 h 10 min``."""
+    """Return a time span in at most two units: ``8 s``, ``1 min 05 s``, ``2 h 10 min``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -103,10 +104,10 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: datetime | None) -> str:
-    """Return a point in time in the reader's zone, to the minute."""
+    """Return a point in time in the local time zone, to the minute."""
     return MISSING if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def settings(values: Iterable[tuple[str, object]]) -> str:
-    """Return ``name=value`` pairs in one line."""
+    """Return ``name=value`` pairs on a single line."""
     return ", ".join(f"{name}={value!r}" for name, value in values)

@@ -1,1 +1,1 @@
-"""Files: the store, where things lie in it, results and the answer cache."""
+"""Files: the store, the names of its objects, the results of workflows, and the answer cache."""

@@ -1,4 +1,4 @@
-"""The names of all objects in the store, and of temporary folders. No other module spells one."""
+"""The names of all objects in the store, and of temporary folders. Other modules take them from here."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import unicodedata
 
 from lumigator_nb.specs import MetricSpec, Step
 
-# What a temporary folder's name begins with, and the process that made it.
+# The beginning of a temporary folder's name, and the id of the process that made it.
 TEMPORARY = re.compile(r"lumigator-(?:upload|spool|look|drop|export|mlflow)-(\d+)-")
 
 
 def temporary(kind: str) -> str:
-    """The beginning of a temporary folder's name, which says whose it was when that process was killed."""
+    """Return the beginning of a temporary folder's name.
+
+    It contains the process id, so that `gc` can tell a killed process's folder from one in use.
+    """
     return f"lumigator-{kind}-{os.getpid()}-"
 
 
@@ -22,7 +25,7 @@ def dataset_folder(dataset_id: str) -> str:
 
 
 def examples(dataset_id: str) -> str:
-    """The normalised Parquet."""
+    """The normalised Parquet file."""
     return f"{dataset_folder(dataset_id)}/data.parquet"
 
 
@@ -49,7 +52,7 @@ def part(workflow_id: str, step: Step, index: int) -> str:
 
 
 def scores_folder(workflow_id: str, metric: MetricSpec) -> str:
-    """What one metric found: its scores shard by shard, and its result."""
+    """The folder of one metric: its scores, shard by shard, and its result."""
     return f"{step_folder(workflow_id, Step.EVALUATION)}/{metric.key}"
 
 
@@ -73,9 +76,9 @@ ENDED = "ended"
 
 
 def ended(workflow_id: str, step: Step) -> str:
-    """A notice, which is empty: there is a result of that step; gone once somebody has recorded it.
+    """An empty marker: this step has a result. It is removed once the result is in the database.
 
-    All lie in one folder, so that one listing finds what is new of thousands of workflows.
+    All markers are in one folder, so that a single listing finds the new results of thousands of workflows.
     """
     return f"{ENDED}/{workflow_id}.{step}"
 
@@ -84,22 +87,22 @@ QUEUE = "queue"
 
 
 def waiting(submission_id: str) -> str:
-    """What the cluster is to be given when its turn comes."""
+    """A queued submission: what Ray receives when its turn comes."""
     return f"{QUEUE}/{submission_id}.json"
 
 
 def ending(dispatcher: str) -> str:
-    """A notice, which is empty: that dispatcher found nothing to do, and ends unless it finds something now."""
+    """An empty marker: this dispatcher found an empty queue, and ends unless it finds an entry at its last look."""
     return f"{QUEUE}/{dispatcher}.ending"
 
 
 def answers(fingerprint: str) -> str:
-    """The folder of the answers of one model, shared by all workflows."""
+    """The folder of one model's answers, shared by all workflows."""
     return f"predictions/{fingerprint}"
 
 
 def own_answers(workflow_id: str, fingerprint: str | None = None) -> str:
-    """The folder of a workflow's answers that no other may use; with a fingerprint, of one of several models."""
+    """The folder of a workflow's answers that no other workflow may use; with a fingerprint, of one of its models."""
     return f"{step_folder(workflow_id, Step.INFERENCE)}/answers{'' if fingerprint is None else f'-{fingerprint}'}"
 
 
@@ -109,12 +112,12 @@ def sealed_keys(workflow_id: str) -> str:
 
 
 def batches(workflow_id: str) -> str:
-    """What was handed to a provider's batch service."""
+    """The batches that a provider's batch service has accepted."""
     return f"{step_folder(workflow_id, Step.INFERENCE)}/batches.json"
 
 
 def model_details(workflow_id: str) -> str:
-    """What the model was that answered."""
+    """Details of the model that answered, such as its revision."""
     return f"{step_folder(workflow_id, Step.INFERENCE)}/model.json"
 
 
@@ -123,12 +126,16 @@ def log(workflow_id: str, attempt: int) -> str:
 
 
 def filename_of(name: str) -> str:
-    """Return what a file of that name is called; as in :func:`safe_filename`, but what is before a slash counts."""
+    """Return a safe filename for a dataset's or experiment's name, which may contain slashes."""
     return safe_filename(re.sub(r"[/\\]", "_", name))
 
 
 def safe_filename(filename: str) -> str:
-    """Return a name of letters, digits, ``.``, ``_`` and ``-`` without folders, at most 100 characters long."""
+    """Return a name of letters, digits, ``.``, ``_`` and ``-`` without folders, at most 100 characters long.
+
+    The end of a long name is kept, as the extension is there.
+    """
+    # A leading dot would hide the file, and ".." would be the parent folder.
     base = re.split(r"[/\\]", filename)[-1]
     ascii_name = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", ascii_name).lstrip("._")

@@ -1,4 +1,4 @@
-"""What a workflow leaves in the store: predictions and scores shard by shard, progress, and each step's result."""
+"""A workflow's files in the store: predictions and scores shard by shard, progress, and each step's result."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ PREDICTION_SCHEMA = pa.schema(
     ]
 )
 TOKENS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
-# The fields of a prediction, besides its text, under their own names.
+# The columns that have the names of a prediction's fields; only its text has another name.
 _FIELDS = [name for name in PREDICTION_SCHEMA.names if name not in ("row", "prediction")]
-_READERS = 8  # files that are read at once
+_READERS = 8  # files read at the same time
 STATISTICS_SUFFIX, REASON_SUFFIX = ".statistics", ".reason"
 
 
 def write_predictions(store: Store, spec: WorkflowSpec, shard: int, predictions: Sequence[Prediction]) -> None:
-    """Publish the predictions of a shard; its rows begin at ``shard * spec.shard_size``."""
+    """Publish the predictions of a shard, whose first row is ``shard * spec.shard_size``."""
     first = shard * spec.shard_size
     columns: dict[str, Sequence[Any]] = {
         "row": range(first, first + len(predictions)),
@@ -87,6 +87,7 @@ def write_predictions(store: Store, spec: WorkflowSpec, shard: int, predictions:
 def read_predictions(store: Store, workflow_id: str, shard: int) -> list[Prediction]:
     """Return the predictions of a finished shard, in the order of its rows."""
     table = read_shard(store, workflow_id, Step.INFERENCE, shard)
+    # Shards of earlier versions lack the newer columns.
     present = [name for name in _FIELDS if name in table.column_names]
     return [
         Prediction(row["prediction"], **{name: row[name] for name in present if row[name] is not None})
@@ -96,14 +97,15 @@ def read_predictions(store: Store, workflow_id: str, shard: int) -> list[Predict
 
 @dataclass
 class Tally:
-    """What the predictions of a workflow come to.
+    """Totals of a workflow's predictions.
 
     Attributes:
-        answered: examples with a prediction; `cached` of them were found in the store.
-        errors: how often each error occurs.
-        truncated: inputs that were cut to fit the model; `cut_off`: answers that ended at `max_new_tokens`.
-        cost: dollars that all answers cost when they were made; None where none has a price.
-        seconds: (answered,) each answer's latency.
+        answered: number of examples with a prediction; `cached` of them came from the answer cache.
+        errors: number of occurrences of each error.
+        truncated: number of inputs that were cut to fit the model.
+        cut_off: number of answers that stopped at `max_new_tokens`.
+        cost: what all answers cost when they were made, in dollars; None if none of them has a price.
+        seconds: latencies of the answers, one array per shard, in seconds.
     """
 
     answered: int = 0
@@ -120,7 +122,8 @@ class Tally:
     seconds: list[np.ndarray] = field(default_factory=list)
 
     def add(self, table: pa.Table) -> None:
-        """Count a shard."""
+        """Add a shard."""
+        # Not at the top of the file: workers with plain metrics never need it.
         import pyarrow.compute as pc
 
         self.errors.update(error for error in table["error"].to_pylist() if error is not None)
@@ -128,7 +131,7 @@ class Tally:
         self.answered += len(answered)
         self.cached += pc.sum(answered["cached"]).as_py() or 0
         self.seconds.append(answered["seconds"].drop_null().to_numpy())
-        # A model that thinks until its tokens are used up gives no answer, and is paid for all the same.
+        # From here on all rows count: a model that reasons until its tokens are used up costs money without an answer.
         self.truncated += pc.sum(table["truncated"]).as_py() or 0
         self.cut_off += pc.sum(pc.equal(table["finish"], "length")).as_py() or 0
         for name in TOKENS:
@@ -138,38 +141,39 @@ class Tally:
 
     @property
     def details(self) -> dict[str, Any]:
-        """The counts that are not zero, and the median and 95th percentile of the latency, for the record."""
-        counts = (
-            "answered",
-            "cached",
-            "truncated",
-            "cut_off",
-            *TOKENS,
-        )
-        found: dict[str, Any] = {name: getattr(self, name) for name in counts if getattr(self, name)}
+        """The counts that are not zero, and the median and 95th percentile of the latency, for the database."""
+        names = ("answered", "cached", "truncated", "cut_off", *TOKENS)
+        details: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name)}
         if self.cost is not None:
-            found["cost"] = self.cost
+            details["cost"] = self.cost
         seconds = np.concatenate(self.seconds) if self.seconds else np.empty(0)
         if len(seconds):
-            found |= {"seconds_p50": float(np.quantile(seconds, 0.5)), "seconds_p95": float(np.quantile(seconds, 0.95))}
-        return found
+            details["seconds_p50"] = float(np.quantile(seconds, 0.5))
+            details["seconds_p95"] = float(np.quantile(seconds, 0.95))
+        return details
 
 
 def tally(store: Store, workflow_id: str) -> Tally:
-    """Count what the finished shards of a workflow hold; one shard in memory at a time."""
+    """Count the predictions in the finished shards of a workflow, with one shard in memory at a time."""
     total = Tally()
     for shard in sorted(finished_shards(store, workflow_id, Step.INFERENCE)):
-        total.add(_complete(read_shard(store, workflow_id, Step.INFERENCE, shard)))
+        table = read_shard(store, workflow_id, Step.INFERENCE, shard)
+        # Shards of earlier versions lack the newer columns.
+        for column in PREDICTION_SCHEMA:
+            if column.name not in table.column_names:
+                table = table.append_column(column, pa.nulls(len(table), column.type))
+        total.add(table)
     return total
 
 
 def write_scores(
     store: Store, workflow_id: str, metric: MetricSpec, shard: int, first_row: int, scores: Sequence[Scores]
 ) -> None:
-    """Publish a metric's scores of some rows, which begin at `first_row`.
+    """Publish a metric's scores of consecutive rows from `first_row` on.
 
-    A score that is a plain mean is its own sufficient statistic, so only the others store theirs.
+    Sufficient statistics are stored only for scores whose overall value is not the mean of the rows' values.
     """
+    # All scores of a metric are of the same rows.
     count = len(scores[0].values)
     columns: dict[str, pa.Array] = {"row": pa.array(range(first_row, first_row + count), pa.int64())}
     for score in scores:
@@ -183,23 +187,23 @@ def write_scores(
 
 
 def write_metric_result(store: Store, workflow_id: str, result: MetricResult) -> None:
-    """Publish how a metric went, after its scores."""
+    """Publish a metric's result. Call it after :func:`write_scores`, since readers trust the scores of a result."""
     _write_value(store, layout.metric_result(workflow_id, result.metric), result)
 
 
 def find_metric_result(store: Store, workflow_id: str, metric: MetricSpec) -> MetricResult | None:
-    """Return how a metric went; None where it has not been computed."""
+    """Return a metric's result, or None if it has not been computed."""
     return _find_value(store, layout.metric_result(workflow_id, metric), MetricResult)
 
 
 def read_scores(store: Store, workflow_id: str, metrics: Sequence[MetricSpec]) -> pd.DataFrame:
-    """Return the scores of all examples by those of the metrics that are there: `row`, and a column for each score.
+    """Return the scores of all examples, of the metrics that have been computed: `row`, and a column for each score.
 
-    Beside a score stand, where they are needed, ``<score>.statistics`` and ``<score>.reason``.
+    Some scores have further columns, ``<score>.statistics`` and ``<score>.reason``.
     """
     import pandas as pd
 
-    # Before metrics had folders of their own all of them shared the step's files.
+    # In earlier versions, all metrics shared the step's files; now each has a folder.
     frames = [read_step(store, workflow_id, Step.EVALUATION)]
     names = store.list(layout.step_folder(workflow_id, Step.EVALUATION))
     for metric in metrics:
@@ -211,33 +215,28 @@ def read_scores(store: Store, workflow_id: str, metrics: Sequence[MetricSpec]) -
     if not filled:
         return pd.DataFrame({"row": []})
     joined = pd.concat(filled, axis=1)
+    # A metric that was computed again is in both places; the folder's scores are the newer ones.
     return joined.loc[:, ~joined.columns.duplicated(keep="last")].reset_index()
 
 
 def finished_shards(store: Store, workflow_id: str, step: Step) -> set[int]:
-    """Return the indices of the shards whose file is there."""
+    """Return the indices of the shards whose files exist."""
     names = store.list(layout.step_folder(workflow_id, step))
-    found = (re.search(rf"/{step}/part-(\d+)\.parquet$", name) for name in names)
-    return {int(match[1]) for match in found if match}
+    # With the step's folder in the pattern, since the metrics' folders below it have parts, too.
+    matches = (re.search(rf"/{step}/part-(\d+)\.parquet$", name) for name in names)
+    return {int(match[1]) for match in matches if match}
 
 
 def read_step(store: Store, workflow_id: str, step: Step) -> pd.DataFrame:
-    """Return the finished shards of a step in one frame, ordered by `row`; empty where there is none yet."""
+    """Return the finished shards of a step in one frame, ordered by `row`; empty if there are none yet."""
     import pandas as pd
 
     names = [layout.part(workflow_id, step, shard) for shard in sorted(finished_shards(store, workflow_id, step))]
+    # An empty frame gets its columns, so that callers need no special case.
     if not names:
         return pd.DataFrame(columns=PREDICTION_SCHEMA.names)
     frame: pd.DataFrame = _read_tables(store, names).to_pandas()
     return frame
-
-
-def _complete(table: pa.Table) -> pa.Table:
-    """Add the columns that were not written yet when the shard was."""
-    for field_ in PREDICTION_SCHEMA:
-        if field_.name not in table.column_names:
-            table = table.append_column(field_, pa.nulls(len(table), field_.type))
-    return table
 
 
 def read_shard(store: Store, workflow_id: str, step: Step, shard: int) -> pa.Table:
@@ -255,7 +254,8 @@ def iter_shards(
     """Yield consecutive tables of `shard_size` rows (the last may be shorter) of a Parquet file in the store.
 
     Args:
-        columns: those to read, as far as they are there, or what says of each name whether to; None reads all.
+        columns: names of the columns to read, where absent ones are ignored; or a function that returns whether to read
+            a column; None for all.
         sample: the rows to read; None for all.
     """
     if sample is not None:
@@ -266,6 +266,7 @@ def iter_shards(
     with open_table(store, name) as parquet:
         present = _present(parquet, columns)
         waiting: list[pa.Table] = []
+        # Small shards are cut from larger batches: each batch has a fixed cost.
         for batch in parquet.iter_batches(batch_size=max(shard_size, 1024), columns=present):
             waiting.append(pa.Table.from_batches([batch]))
             table = pa.concat_tables(waiting)
@@ -299,17 +300,18 @@ def examples_in(table: pa.Table, first: int = 0) -> list[Example]:
 
 
 def sampled_rows(sample: Sample) -> Any:
-    """Return (n,) numbers of the rows that a sample is made of, ascending."""
-    # The stream of this generator is the same in every version of NumPy; that of newer ones is not promised to be.
+    """Return the row numbers of a sample: an integer array of shape (n,), ascending."""
+    # NumPy guarantees the stream of the legacy RandomState in every version, but not that of default_rng.
     keys = np.random.RandomState(sample.seed).random_sample(sample.of)
     return np.sort(np.argsort(keys, kind="stable")[: sample.n])
 
 
 def read_rows(store: Store, name: str, sample: Sample | None = None) -> pa.Table:
-    """Read the rows of a sample of a Parquet file in the store, or all of them.
+    """Read a sample of the rows of a Parquet file in the store, or all rows.
 
     Raises:
-        As :func:`open_table`.
+        NotFoundError: there is no such file.
+        DamagedError: the file is truncated or altered.
     """
     if sample is not None:
         with row_reader(store, name, None, sample) as rows:
@@ -325,13 +327,13 @@ def row_reader(
     columns: Sequence[str] | Callable[[str], bool] | None,
     sample: Sample | None = None,
 ) -> Iterator[Callable[[int, int], pa.Table]]:
-    """Open a Parquet file of the store, and yield what reads up to ``count`` of its rows from row ``first`` on.
+    """Open a Parquet file of the store, and yield a function that reads up to ``count`` rows from row ``first`` on.
 
-    One row group is in memory at a time, so that neighbouring rows are read once, whoever asks for them in pieces.
+    The last row group stays in memory, so reading neighbouring rows piece by piece reads the file only once.
 
     Args:
-        columns: as of :func:`iter_shards`.
-        sample: with it, ``first`` and ``count`` are positions in the sample, whose rows ascend.
+        columns: as in :func:`iter_shards`.
+        sample: if given, ``first`` and ``count`` refer to the sample, whose rows are in ascending order.
     """
     with open_table(store, name) as parquet:
         present = _present(parquet, columns)
@@ -361,89 +363,94 @@ def _of_sample(rows: Callable[[int, int], pa.Table], numbers: Any) -> Callable[[
         wanted = numbers[first : first + count]
         if not len(wanted):
             return rows(0, 0)
-        neighbours = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
-        return pa.concat_tables([rows(int(each[0]), len(each)) for each in neighbours])
+        # Runs of consecutive rows, so that each is one slice.
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+        return pa.concat_tables([rows(int(run[0]), len(run)) for run in runs])
 
     return sampled
 
 
 def write_spec(store: Store, spec: WorkflowSpec) -> None:
-    """Publish what the worker must know."""
+    """Publish a workflow's spec, which its worker reads."""
     _write_value(store, layout.spec(spec.workflow_id), spec)
 
 
 def read_spec(store: Store, workflow_id: str) -> WorkflowSpec:
-    """Return what :func:`write_spec` published.
+    """Return the spec that :func:`write_spec` published.
 
     Raises:
-        NotFoundError: there is none.
-        DamagedError: it is not what was written.
+        NotFoundError: the workflow has no spec.
+        DamagedError: the file is truncated or altered.
     """
     name = layout.spec(workflow_id)
     return _parsed(store, name, store.read(name), WorkflowSpec)
 
 
 def write_result(store: Store, workflow_id: str, result: StepResult) -> None:
-    """Publish how a step ended, and then that it has."""
+    """Publish a step's result, and then the marker that there is one."""
+    # In this order, so that a reader who finds the marker finds the result, too.
     _write_value(store, layout.result(workflow_id, result.step), result)
     store.write(layout.ended(workflow_id, result.step), b"")
 
 
 def ended_steps(store: Store) -> list[tuple[str, Step]]:
-    """Return of which workflows (by id) and steps results were published that nobody has recorded yet; one listing.
+    """Return the workflows (by id) and steps whose results are not recorded in the database yet, from one listing.
 
-    It may lack some, where a worker was killed just then or is of an earlier version, and name some that are recorded.
+    Some may be missing (the worker was killed between result and marker, or is of an earlier version), and some may
+    already be recorded.
     """
     names = (name.rpartition("/")[2].partition(".") for name in store.list(layout.ENDED))
     return [(workflow_id, Step(step)) for workflow_id, _, step in names if step in list(Step)]
 
 
 def forget_ended(store: Store, workflow_ids: Iterable[str]) -> None:
-    """Take back that steps of workflows have ended; the results stay."""
+    """Remove the markers of workflows whose results are recorded. The results stay."""
     for workflow_id in workflow_ids:
         for step in Step:
             store.delete(layout.ended(workflow_id, step))
 
 
 def find_result(store: Store, workflow_id: str, step: Step) -> StepResult | None:
-    """Return how a step ended in its latest attempt; None where none has."""
+    """Return a step's latest result, or None."""
     return _find_value(store, layout.result(workflow_id, step), StepResult)
 
 
 def find_results(store: Store, workflow_ids: Sequence[str]) -> dict[str, dict[Step, StepResult]]:
-    """Return how the steps of workflows ended in their latest attempts, by the workflows' ids; what is there of it."""
-    found: dict[str, dict[Step, StepResult]] = {key: {} for key in workflow_ids}
+    """Return the latest results of workflows' steps, by workflow id; steps without a result are absent."""
+    results: dict[str, dict[Step, StepResult]] = {workflow_id: {} for workflow_id in workflow_ids}
     for step in Step:
-        values = _find_values(store, {key: layout.result(key, step) for key in workflow_ids}, StepResult)
-        for key, value in values.items():
-            found[key][step] = value
-    return found
+        names = {workflow_id: layout.result(workflow_id, step) for workflow_id in workflow_ids}
+        for workflow_id, result in _find_values(store, names, StepResult).items():
+            results[workflow_id][step] = result
+    return results
 
 
 def find_progress(store: Store, attempts: Mapping[str, int]) -> dict[str, Progress]:
-    """Return how far workflows are in an attempt, by their ids; those that have not begun it are left out.
+    """Return the progress of workflows by id; workflows that have not begun the attempt are absent.
 
     Args:
-        attempts: by the ids of workflows.
+        attempts: the number of each workflow's attempt, by workflow id.
     """
 
-    def of(step: Step, keys: Iterable[str]) -> dict[str, Progress]:
-        found = _find_values(store, {key: layout.progress(key, step) for key in keys}, Progress)
-        return {key: value for key, value in found.items() if value.attempt == attempts[key]}
+    def of(step: Step, workflow_ids: Iterable[str]) -> dict[str, Progress]:
+        names = {workflow_id: layout.progress(workflow_id, step) for workflow_id in workflow_ids}
+        values = _find_values(store, names, Progress)
+        # An earlier attempt's file stays until this attempt writes its first.
+        return {key: value for key, value in values.items() if value.attempt == attempts[key]}
 
-    answering = of(Step.INFERENCE, attempts)
-    # As long as answers are missing, nothing is scored.
-    busy = {key for key, value in answering.items() if value.done < value.total}
-    return answering | of(Step.EVALUATION, attempts.keys() - busy)
+    inference = of(Step.INFERENCE, attempts)
+    # Evaluation begins after the last answer, so the others' files need not be looked for.
+    unfinished = {key for key, value in inference.items() if value.done < value.total}
+    return inference | of(Step.EVALUATION, attempts.keys() - unfinished)
 
 
 def write_model_details(store: Store, workflow_id: str, details: dict[str, Any]) -> None:
-    """Publish what was loaded, for an attempt that finds all answers there and loads nothing."""
+    """Publish a loaded model's details, for a later attempt that finds all answers in the cache and loads no model."""
     store.write(layout.model_details(workflow_id), json.dumps(details).encode())
 
 
 def find_model_details(store: Store, workflow_id: str) -> dict[str, Any]:
-    """Return what an earlier attempt loaded; empty where none did."""
+    """Return the details of the model that an earlier attempt loaded; empty if none did."""
     name = layout.model_details(workflow_id)
     data = store.find(name)
     try:
@@ -453,9 +460,12 @@ def find_model_details(store: Store, workflow_id: str) -> dict[str, Any]:
 
 
 class ProgressWriter:
-    """Publishes how far a step is, at most once a second, since each time is a request to the store.
+    """Publishes a step's progress, at most once a second, since each update is a request to the store.
 
-    As a context it gives a sign of life every now and then, also where nothing else has changed.
+    As a context manager it also publishes a heartbeat while nothing changes.
+
+    Args:
+        report: called with each published value.
     """
 
     INTERVAL_S, BEAT_S = 1.0, 20.0
@@ -473,24 +483,26 @@ class ProgressWriter:
 
     def __enter__(self) -> Self:
         self._ended.clear()
+        # A daemon, so that it never keeps a process alive whose work has failed.
         threading.Thread(target=self._beat, name="lumigator-heartbeat", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        with self._lock:  # whatever is being published is published now, and not later over something newer
+        # Wait for a heartbeat that is being written; it must not replace a newer value later.
+        with self._lock:
             return
 
     def note(self, text: str) -> None:
-        """Say what is being done besides; published at once."""
+        """Publish a short note on the current activity, at once."""
         self._publish(note=text)
 
     def begin(self, resumed: int) -> None:
-        """The first example is about to be worked on; `resumed` were finished by an earlier attempt."""
+        """Publish that the first example is about to begin. An earlier attempt has finished `resumed` examples."""
         self._publish(note="", done=resumed, resumed=resumed, started_at=now(), first_at=None, first_done=0)
 
     def advance(self, count: int, *, failed: int = 0, cost: float | None = None) -> None:
-        """`count` more examples are finished, `failed` of them without an answer, for `cost` dollars."""
+        """Count `count` more finished examples, of which `failed` have no answer, and their `cost` in dollars."""
         before = self._value
         changes: dict[str, Any] = {**before.finished(count), "failed": before.failed + failed}
         if cost is not None:
@@ -501,7 +513,7 @@ class ProgressWriter:
             self._value = before.model_copy(update=changes)
 
     def spend(self, cost: float | None) -> None:
-        """`cost` dollars were spent, while the number of finished examples stays as it is."""
+        """Add `cost` dollars without a finished example."""
         self.advance(0, cost=cost)
 
     def _publish(self, **changes: object) -> None:
@@ -517,7 +529,7 @@ class ProgressWriter:
             with self._lock:
                 silent = time.monotonic() - self._written_at >= self.BEAT_S and not self._ended.is_set()
                 if silent:
-                    # What is wrong with the store is said where the work needs it.
+                    # A failing store stops the work at its next read or write, with an error that users see.
                     with suppress(LumigatorError):
                         value = self._value.model_copy(update={"updated_at": now()})
                         _write_value(self._store, layout.progress(self._workflow_id, value.step), value)
@@ -533,44 +545,45 @@ def _find_value(store: Store, name: str, kind: type[V]) -> V | None:
 
 
 def _find_values(store: Store, names: Mapping[str, str], kind: type[V]) -> dict[str, V]:
-    """The values of those that are there of several names, by the keys of the names."""
-    data = store.find_all(list(names.values()))
-    return {key: _parsed(store, name, data[name], kind) for key, name in names.items() if name in data}
+    """Return the values of the files in `names` that exist, under the keys of `names`."""
+    contents = store.find_all(list(names.values()))
+    return {key: _parsed(store, name, contents[name], kind) for key, name in names.items() if name in contents}
 
 
 def _parsed(store: Store, name: str, data: bytes, kind: type[V]) -> V:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise _damaged(store, name, f"it is no {kind.__name__}: {error.errors()[0]['msg']}") from error
+        raise _damaged(store, name, f"it is not a {kind.__name__}: {error.errors()[0]['msg']}") from error
 
 
 def _write_table(store: Store, name: str, table: pa.Table) -> None:
+    # Checksums find damage by disks and networks. They cost about 5 % of the reading time (docs/storage.md).
     with store.writing(name) as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def _read_table(store: Store, name: str) -> pa.Table:
     with open_table(store, name) as parquet:
-        # For a few hundred rows threads cost more than they bring.
+        # For a few hundred rows, starting threads takes longer than reading.
         return parquet.read(use_threads=False)
 
 
 def _read_tables(store: Store, names: Sequence[str]) -> pa.Table:
-    """Read many small files at once, most of all for a store with a way to it, and put them one after the other."""
+    """Read several small files at the same time, for remote stores above all, and concatenate them."""
     with ThreadPoolExecutor(min(_READERS, len(names))) as readers:
         tables = list(readers.map(partial(_read_table, store), names))
-    # A column such as reasons is only in the files that have some.
+    # Some columns, such as reasons, exist only in the files that have values for them.
     return pa.concat_tables(tables, promote_options="permissive")
 
 
 @contextmanager
 def open_table(store: Store, name: str) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file of the store, whose pages are checked as they are read where they have checksums.
+    """Open a Parquet file of the store. If its pages have checksums, they are verified as they are read.
 
     Raises:
-        NotFoundError: nothing has that name.
-        DamagedError: the file is cut short or altered; also from within the block, while it reads.
+        NotFoundError: there is no such file.
+        DamagedError: the file is truncated or altered; also from within the block, while it reads.
     """
     with store.reading(name) as file:
         try:
@@ -578,7 +591,8 @@ def open_table(store: Store, name: str) -> Iterator[pq.ParquetFile]:
         except pa.ArrowException as error:
             raise _damaged(store, name, str(error)) from error
         except OSError as error:
-            # Arrow's own have no number; those of the file itself have one, or are explained already.
+            # For damaged data, Arrow raises a plain OSError without a number. Errors of the file itself have a number,
+            # or are explained already.
             if type(error) is not OSError or error.errno is not None:
                 raise
             raise _damaged(store, name, str(error)) from error

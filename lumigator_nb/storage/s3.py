@@ -1,7 +1,7 @@
-"""S3 with patience: one layer of retries, bounded in time, and errors that say what to do.
+"""S3 with a single layer of retries, limited in time, and errors that say what to do.
 
-botocore and s3fs retry too, each in its own way and multiplied by each other, with no bound in seconds. Both are told
-to try once; this layer sees every request and its whole answer, so that a body that breaks off is asked for again.
+botocore and s3fs retry by count, not by time, and their counts multiply. Both are configured to try once. This layer
+sees every request with its complete response, so a response that breaks off is requested again.
 """
 
 from __future__ import annotations
@@ -21,24 +21,29 @@ from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.specs import StoreSpec
 from lumigator_nb.storage.explain import NoS3Error, code_of, response_of, s3_error
 
-# Seconds from the first try until no other one begins; a server that never answered has more likely a wrong address.
+# How long after the first try another one may begin. If a server has never answered, its address is probably wrong, and
+# a user at the keyboard should learn that soon.
 PATIENCE_S, FIRST_CONTACT_S = 30.0, 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+# botocore's default is 60 seconds for each, longer than all retries may take.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
-# One part of an upload, and of a file that is read piece by piece; held in memory meanwhile. S3 allows 10,000 parts.
+# Size of a part of an upload, and of a read. One part is in memory at a time. S3 allows 10,000 parts per upload, so a
+# file can have 156 GiB.
 PART_BYTES = 16 * 2**20
 
-_PASSING_STATUSES = {408, 429, 500, 502, 503, 504}
-_PASSING_CODES = {
+# Transient failures: HTTP statuses and S3 error codes in a response, and classes of errors that have no response. The
+# classes are compared by name, as botocore, aiobotocore, aiohttp and urllib3 each have their own.
+_TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
+_TRANSIENT_CODES = {
     *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException"),
     *("RequestLimitExceeded", "BandwidthLimitExceeded", "IncompleteBody", "BadDigest", "OperationAborted"),
 }
-_PASSING_ERRORS = {
+_TRANSIENT_ERRORS = {
     *("HTTPClientError", "ConnectionClosedError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError"),
     *("ProxyConnectionError", "ResponseStreamingError", "IncompleteReadError", "FlexibleChecksumError"),
     *("ClientPayloadError", "ServerDisconnectedError", "IncompleteRead", "AioReadTimeoutError"),
 }
-# What every answer of S3 holds, and that of a web server that happens to be there need not.
+# A field that S3 always sends. A web server at a wrong address may answer 200, too, but without the field.
 _PROOFS = {
     **dict.fromkeys(("get_object", "head_object", "put_object", "upload_part", "complete_multipart_upload"), "ETag"),
     "create_multipart_upload": "UploadId",
@@ -48,18 +53,19 @@ _PROOFS = {
 
 
 class PatientS3(S3FileSystem):  # type: ignore[misc]
-    """s3fs, with retries and errors of this package.
+    """s3fs with this package's retries and errors.
 
     Args:
-        patience: seconds to try for, also at the first contact; None is :data:`PATIENCE_S`, less at the first contact.
+        patience: how long to retry, in seconds. None: :data:`PATIENCE_S`, or :data:`FIRST_CONTACT_S` while the server
+            has never answered.
     """
 
-    # Of s3fs itself.
+    # The number of tries of s3fs itself.
     retries = 1
 
     def __init__(self, *, patience: float | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._given_patience = patience
+        self._patience = patience
         self._has_answered = False
 
     async def _call_s3(self, method: str, *arguments: Any, **named: Any) -> Any:
@@ -74,32 +80,37 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
                 self._has_answered |= response_of(error) is not None
                 failure = error
             if tries > 1 and method == "complete_multipart_upload" and code_of(failure) == "NoSuchUpload":
-                # The answer to an earlier try was lost, and it was a good one.
+                # An earlier try completed the upload, but its response was lost.
                 return await self._try("head_object", Bucket=named["Bucket"], Key=named["Key"])
+            if method == "abort_multipart_upload":
+                # It follows a failure that was already retried; `unfinished_uploads` finds what it leaves behind.
+                patience = FIRST_CONTACT_S
+            else:
+                patience = self._patience or (PATIENCE_S if self._has_answered else FIRST_CONTACT_S)
+            # Random, so that workers whose requests failed together do not all return at the same moment.
             pause = min(FIRST_PAUSE_S * 2 ** (tries - 1), LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)  # noqa: S311
-            if not _passes(failure) or time.monotonic() + pause > began + self._patience(method):
+            if not _is_transient(failure) or time.monotonic() + pause > began + patience:
                 raise await self._explained(failure, method, named, tries, time.monotonic() - began) from failure
             await asyncio.sleep(pause)
 
-    # The synchronous form that s3fs has is bound to its own method.
+    # s3fs bound its synchronous `call_s3` to its own `_call_s3` when the class was made.
     call_s3 = sync_wrapper(_call_s3)
 
     async def _try(self, method: str, *arguments: Any, **named: Any) -> Any:
         answer = await super()._call_s3(method, *arguments, **named)
+        # Without this check, a wrong address would look like a bucket that is empty.
         if method in _PROOFS and _PROOFS[method] not in answer:
             raise NoS3Error
         if method == "get_object":
+            # Read the body here, inside the retries; s3fs would read it after them.
             answer["Body"] = await _Body.of(answer["Body"])
         if answer.get("Errors"):
-            # Of those that could not be deleted; s3fs passes over them.
-            raise _refusal(answer["Errors"][0], method)
-        return answer
+            from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-    def _patience(self, method: str) -> float:
-        # An abort follows a failure that has been waited for already; what it leaves is found by `unfinished_uploads`.
-        if method == "abort_multipart_upload":
-            return FIRST_CONTACT_S
-        return self._given_patience or (PATIENCE_S if self._has_answered else FIRST_CONTACT_S)
+            # delete_objects answers 200 and lists the objects that it could not delete; s3fs ignores the list.
+            response = {"Error": dict(answer["Errors"][0]), "ResponseMetadata": {"HTTPStatusCode": 200}}
+            raise ClientError(response, method)
+        return answer
 
     async def _explained(
         self, error: Exception, method: str, named: Mapping[str, Any], tries: int, seconds: float
@@ -109,23 +120,19 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
         if code in ("NoSuchKey", "NoSuchVersion", "NoSuchUpload") or (code == "404" and method == "head_object"):
             return FileNotFoundError(f"s3://{bucket}/{key}")
         if method == "head_object" and code.isdigit():
-            error = await self._reason_of_bare(error, bucket)
+            # A response to HEAD has no body, so it gives a status but no reason; a listing gives the reason.
+            try:
+                await super()._call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+            except Exception as listing_error:
+                error = listing_error if code_of(listing_error) else error
         tried = f" (tried {tries} times in {seconds:.0f} s)" if tries > 1 else ""
         secrets = [text for text in (self.key, self.secret, self.token) if text]
         place = f"s3://{bucket}/{key}".rstrip("/")
         return s3_error(error, method, place, endpoint=self.endpoint_url, tried=tried, secrets=secrets)
 
-    async def _reason_of_bare(self, error: Exception, bucket: object) -> Exception:
-        """The answer to HEAD has no body and so no reason; another request is told it."""
-        try:
-            await super()._call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
-        except Exception as told:
-            return told if code_of(told) else error
-        return error
-
 
 class _Body:
-    """A body that is here already, as s3fs reads it."""
+    """A response body that is already in memory, with the methods that s3fs calls."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -145,21 +152,30 @@ class _Body:
 
 
 def open_s3(spec: StoreSpec, credentials: Mapping[str, Any], patience: float | None = None) -> PatientS3:
-    """Return the file system; nothing is asked of the server yet.
+    """Return the file system, without a request to the server.
 
     Args:
-        credentials: `key`, `secret`, `token` and `client_kwargs` as s3fs takes them; empty leaves it to the AWS chain.
-        patience: as of :class:`PatientS3`.
+        credentials: `key`, `secret`, `token` and `client_kwargs`, as s3fs takes them. If empty, the AWS chain is used.
+        patience: as in :class:`PatientS3`.
 
     Raises:
-        ConfigurationError: the endpoint is no address, or holds credentials.
+        ConfigurationError: the endpoint is not a URL, or contains credentials.
     """
-    _check_endpoint(spec.endpoint_url)
+    if spec.endpoint_url is not None:
+        endpoint = urlsplit(spec.endpoint_url)
+        if endpoint.scheme not in ("http", "https") or not endpoint.hostname:
+            raise ConfigurationError(
+                f"S3_ENDPOINT_URL is not a URL: {spec.endpoint_url!r}", "use http://HOST:PORT or https://HOST"
+            )
+        if endpoint.username or endpoint.password:
+            raise ConfigurationError(
+                "S3_ENDPOINT_URL contains a name or password", "use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+            )
     config = {
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": READ_SECONDS,
-        # Presigned URLs would be signed by version 2, which many servers do not know.
+        # By default, presigned URLs are signed with version 2, which many servers no longer accept.
         "signature_version": "s3v4",
     }
     if spec.path_style is not None:
@@ -170,15 +186,15 @@ def open_s3(spec: StoreSpec, credentials: Mapping[str, Any], patience: float | N
         endpoint_url=spec.endpoint_url,
         config_kwargs=config,
         default_block_size=PART_BYTES,
-        # Other processes write to the bucket, so what was listed once may be wrong by now.
+        # Other processes write to the bucket, so an earlier listing may be out of date.
         use_listings_cache=False,
-        # Larger means a HEAD before each GET.
+        # With a larger value, s3fs sends a HEAD before each GET.
         max_concurrency=1,
     )
 
 
 def unfinished_uploads(fs: PatientS3, root: str) -> Iterator[tuple[str, datetime, str]]:
-    """Yield path, beginning and id of each multipart upload below `root` that was neither completed nor aborted."""
+    """Yield path, start and id of each multipart upload below `root` that was neither completed nor aborted."""
     bucket, _, folder = root.partition("/")
     marks: dict[str, str] = {}
     while True:
@@ -191,28 +207,9 @@ def unfinished_uploads(fs: PatientS3, root: str) -> Iterator[tuple[str, datetime
         marks = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
-def _check_endpoint(url: str | None) -> None:
-    if url is None:
-        return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"S3_ENDPOINT_URL is no address: {url!r}", "use http://HOST:PORT or https://HOST")
-    if parts.username or parts.password:
-        raise ConfigurationError(
-            "S3_ENDPOINT_URL holds a name or password", "use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
-        )
-
-
-def _passes(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     response = response_of(error)
     if response is not None:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return status in _PASSING_STATUSES or code_of(error) in _PASSING_CODES
-    return type(error).__name__ in _PASSING_ERRORS or isinstance(error, (TimeoutError, ConnectionError))
-
-
-def _refusal(error: Mapping[str, Any], method: str) -> Exception:
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-    refusal: Exception = ClientError({"Error": dict(error), "ResponseMetadata": {"HTTPStatusCode": 200}}, method)
-    return refusal
+        return status in _TRANSIENT_STATUSES or code_of(error) in _TRANSIENT_CODES
+    return type(error).__name__ in _TRANSIENT_ERRORS or isinstance(error, (TimeoutError, ConnectionError))

@@ -1,12 +1,12 @@
-"""Examples from a file: read without loss, or refused with the row and column that break a rule.
+"""Read examples from files of several formats, without loss, or raise an error that names the row and column.
 
-Everything that CSV holds is text, and stays the text that was written: `007`, `NA` and `1.10` are not touched. A file
-is looked at twice, a few rows at a time: once to find its types, and once to write it down in them.
+Values keep the form in which they are written: `007`, `NA` and `1.10` are not changed. A file is read twice, a few rows
+at a time: first to find the columns' types, then to write the examples with these types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +54,7 @@ __all__ = [
 
 ShortRows = Literal["refuse", "fill"]
 ROW_GROUP_SIZE = 8192
-# So that a row group of long texts stays small in memory.
+# Readers hold a whole row group in memory, so a group of long texts gets fewer rows.
 _ROW_GROUP_BYTES = 64 << 20
 _READERS = {
     Format.DELIMITED: read_delimited,
@@ -67,13 +67,13 @@ _UNPACKERS = {Format.GZIP: unpack_gzip, Format.ZIP: unpack_zip}
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as read from one file.
+    """Examples read from one file.
 
     Attributes:
-        table: `example` (string, no nulls: an empty cell is ""), `ground_truth` (string, null where missing; only
-            where there is such a column), then all other columns of the file under their own names.
-        columns: which column of the file became "example", and which "ground_truth" ("ground_truth_2", …).
-        notes: what the reader decided by itself, in words.
+        table: `example` (string, no nulls: an empty cell is ""), `ground_truth` (string, null where missing; absent if
+            the file has no such column), then all other columns of the file under their own names.
+        columns: the file's columns that became "example" and "ground_truth" ("ground_truth_2", …), under these names.
+        notes: the reader's automatic decisions, as messages for the user.
     """
 
     table: pa.Table
@@ -83,7 +83,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Converted:
-    """What :func:`convert` found; `columns` and `notes` as of :class:`Examples`, `profile` as of :class:`Profile`."""
+    """The result of :func:`convert`: `columns` and `notes` as in :class:`Examples`, `profile` from :class:`Profile`."""
 
     n_examples: int
     columns: dict[str, str]
@@ -102,22 +102,22 @@ def read_examples(
 ) -> Examples:
     """Read a file into memory.
 
-    That is CSV (comma, semicolon, tab or pipe), JSON Lines, a JSON array of objects, Parquet, an Excel workbook, or
-    one of them packed with gzip or alone in a zip archive.
+    Formats: CSV (comma, semicolon, tab or pipe), JSON Lines, a JSON array of objects, Parquet, Excel workbooks, and any
+    of these compressed with gzip or as the only file in a zip archive.
 
     Args:
         path: a local file.
-        filename: how the user calls it; its ending decides the format, its content where the ending is unknown.
-        example: the column with the inputs; default the one named "example" or "examples", in any case.
-        ground_truth: the column with the references, or several where an example has more than one; default those
-            named "ground_truth", "ground_truth_2" and so on, if any.
-        sheet: of an Excel workbook; default the first.
-        short_rows: what to do with a row of delimited text that has fewer cells than the header: "refuse" it, or
-            "fill" it with empty cells, which is noted. Rows with more cells are always refused.
+        filename: the user's name of the file. Its extension decides the format; if it is unknown, the content does.
+        example: the column with the inputs; by default the one named "example" or "examples", in any case.
+        ground_truth: the column with the references, or several columns if examples have several references; by default
+            the columns named "ground_truth", "ground_truth_2" and so on, if any.
+        sheet: the sheet of an Excel workbook; by default the first.
+        short_rows: how to treat a row of delimited text with fewer cells than the header: "refuse" it with an error, or
+            "fill" it with empty cells and add a note. Rows with more cells are always refused.
 
     Raises:
         DatasetError: the file breaks a rule; the message names file, row and column.
-        MissingFieldsError: the file lacks a column that was asked for.
+        MissingFieldsError: the file lacks a requested column.
         MissingExtraError: the file is an Excel workbook, and openpyxl is not installed.
         StoreUnavailableError: the folder for temporary files is full.
     """
@@ -138,100 +138,84 @@ def convert(
     short_rows: ShortRows = "refuse",
     report: Report = lambda done: None,
 ) -> Converted:
-    """Write the examples of a file as Parquet; memory does not grow with the file, but for 8 bytes per example.
+    """Write the examples of a file as Parquet. Memory use is bounded, apart from 8 bytes per example.
 
     Args:
-        path, filename, example, ground_truth, sheet, short_rows: as of :func:`read_examples`.
-        target: the file to write, with checksums of its pages; where an error is raised it is not to be used.
-        report: told how many bytes of `path` have been worked on.
+        path, filename, example, ground_truth, sheet, short_rows: as in :func:`read_examples`.
+        target: the file to write, with page checksums. It is incomplete if an error is raised.
+        report: called with the number of bytes of `path` that have been processed.
 
     Raises:
-        DatasetError, MissingFieldsError, MissingExtraError, StoreUnavailableError: as :func:`read_examples`.
+        DatasetError, MissingFieldsError, MissingExtraError, StoreUnavailableError: as in :func:`read_examples`.
     """
-    found, personal = Profile(), PersonalData()
+    profiler, personal = Profile(), PersonalData()
     size = path.stat().st_size
-    # Reading a file takes about as long as writing it.
+    writer: pq.ParquetWriter | None = None
     wanted = _wanted(filename, example, ground_truth, short_rows)
+    # Reading takes about as long as writing, so each is half of the progress.
     with opened(path, wanted, sheet, lambda done: report(done // 2)) as raw:
         assembly = Assembly(raw, raw.filename)
         report(size // 2)
-        with _writer(target) as write:
+        try:
             for table in grouped(assembly.tables(), ROW_GROUP_SIZE, _ROW_GROUP_BYTES):
-                write(table)
-                found.add(table)
+                writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd", write_page_checksum=True)
+                writer.write_table(table, row_group_size=ROW_GROUP_SIZE)
+                profiler.add(table)
                 personal.add(table)
+        finally:
+            if writer is not None:
+                writer.close()
         report(size)
-    values = found.values()
-    notes = (*raw.notes, *assembly.notes, *_content_notes(values), *personal.notes)
-    return Converted(values["n_examples"], raw.columns, notes, values)
+    values = profiler.values()
+    notes = [*raw.notes, *assembly.notes]
+    if duplicates := values["n_duplicate_examples"]:
+        notes.append(f"{_examples(duplicates)} the same text as an earlier one")
+    if empty := values["n_empty_examples"]:
+        notes.append(f"{_examples(empty)} no text")
+    return Converted(values["n_examples"], raw.columns, (*notes, *personal.notes), values)
 
 
 def _wanted(
     filename: str, example: str | None, ground_truth: str | Sequence[str] | None, short_rows: ShortRows
 ) -> Wanted:
     if short_rows not in ("refuse", "fill"):
-        raise InvalidInputError(f"short_rows cannot be {short_rows!r}", "it is 'refuse' or 'fill'")
+        raise InvalidInputError(f"short_rows cannot be {short_rows!r}", "use 'refuse' or 'fill'")
     truths = [ground_truth] if isinstance(ground_truth, str) else list(ground_truth or ())
     return Wanted(filename, example, truths[0] if truths else None, tuple(truths[1:]), short_rows == "fill")
 
 
 @contextmanager
 def opened(path: Path, wanted: Wanted, sheet: str | None, report: Report) -> Iterator[Raw]:
-    """Yield what the reader of a file's format hands over; its rows can be read within the block."""
+    """Open a file with the reader of its format. Its rows can be read within the block, from temporary files."""
     with TemporaryDirectory(prefix=layout.temporary("spool")) as temporary, enough_room(Path(temporary)):
         spool = Spool(Path(temporary) / "spool")
         kind = detect(path, wanted.filename)
         notes: tuple[str, ...] = ()
+        reader_report = report
         if kind in _UNPACKERS:
-            path, wanted, notes, report = _unpacked(path, kind, wanted, Path(temporary), report)
+            archive, path = path, Path(temporary) / "unpacked"
+            name = _UNPACKERS[kind](archive, wanted.filename, path)
+            wanted = replace(wanted, filename=name)
+            notes = (f"unpacked {name!r} from a {kind} archive",)
+            packed, size = archive.stat().st_size, max(path.stat().st_size, 1)
+
+            def progress(done: int) -> None:
+                # The caller knows only the archive's size.
+                report(done * packed // size)
+
+            reader_report = progress
             kind = detect(path, wanted.filename)
         if kind in _UNPACKERS:
-            raise DatasetError(f"{wanted.filename} is another archive in an archive", "unpack it, and upload the file")
+            raise DatasetError(
+                f"{wanted.filename} is an archive inside an archive", "unpack it, and upload the file inside"
+            )
         if kind is Format.EXCEL:
-            raw = read_excel(path, wanted, spool, report, sheet)
+            raw = read_excel(path, wanted, spool, reader_report, sheet)
         elif sheet is not None:
-            raise DatasetError(f"{wanted.filename} has no sheets", "leave sheet= out: it is for Excel workbooks")
+            raise DatasetError(f"{wanted.filename} has no sheets", "sheet= is for Excel workbooks only: omit it")
         else:
-            raw = _READERS[kind](path, wanted, spool, report)
+            raw = _READERS[kind](path, wanted, spool, reader_report)
         yield replace(raw, filename=wanted.filename, notes=(*notes, *raw.notes))
-
-
-def _unpacked(
-    path: Path, kind: Format, wanted: Wanted, folder: Path, report: Report
-) -> tuple[Path, Wanted, tuple[str, ...], Report]:
-    """Unpack the file in an archive; what is read of it is reported as bytes of the archive."""
-    inside = folder / "unpacked"
-    name = _UNPACKERS[kind](path, wanted.filename, inside)
-    packed, size = path.stat().st_size, max(inside.stat().st_size, 1)
-    note = f"unpacked {name!r} from a {kind} archive"
-    return inside, replace(wanted, filename=name), (note,), lambda done: report(done * packed // size)
-
-
-@contextmanager
-def _writer(target: Path) -> Iterator[Callable[[pa.Table], None]]:
-    """Yield a function that writes a table as the next row group."""
-    writer: pq.ParquetWriter | None = None
-
-    def write(table: pa.Table) -> None:
-        nonlocal writer
-        writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd", write_page_checksum=True)
-        writer.write_table(table, row_group_size=ROW_GROUP_SIZE)
-
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def _content_notes(values: dict[str, Any]) -> tuple[str, ...]:
-    """What the numbers of a profile say that somebody should know."""
-    notes = []
-    if twice := values["n_duplicate_examples"]:
-        notes.append(f"{_examples(twice)} the same text as an earlier one")
-    if empty := values["n_empty_examples"]:
-        notes.append(f"{_examples(empty)} no text")
-    return tuple(notes)
 
 
 def _examples(count: int) -> str:

@@ -1,4 +1,4 @@
-"""One file inside of an archive, unpacked without trust in what the archive says of itself."""
+"""Unpack the single file in an archive, without trusting the names and sizes that the archive declares."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import IO, cast
 
 from lumigator_nb.errors import DatasetError
 
-# What is larger than both is no archive that somebody packed for an upload.
+# Limits against archives that expand to fill the disk ("zip bombs"): both must be exceeded. Text seldom shrinks to less
+# than a twentieth.
 MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 100, 256_000_000
 _COPY_BYTES = 1 << 20
 _PACK_AGAIN = "pack it again, or upload the file inside"
-_ENCRYPTED = 0x1
+_ENCRYPTED = 0x1  # bit 0 of a member's flags
 
 
 def unpack_gzip(path: Path, filename: str, target: Path) -> str:
     """Unpack a gzip archive into `target`, and return the name of the file inside.
 
     Raises:
-        DatasetError: it is cut off or damaged, or swells beyond all measure.
+        DatasetError: the archive is truncated or damaged, or its content is far too large for it.
     """
     try:
         with gzip.open(path) as source:
@@ -35,13 +36,13 @@ def unpack_zip(path: Path, filename: str, target: Path) -> str:
     """Unpack the only file of a zip archive into `target`, and return its name.
 
     Raises:
-        DatasetError: as :func:`unpack_gzip`; or there are several files, or none, or one with a password.
+        DatasetError: as in :func:`unpack_gzip`; or there are several files, or none, or the file has a password.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             member = _only_file(archive, filename)
             with archive.open(member) as source:
-                # What the archive says of the size of its files may be wrong.
+                # The declared size may be a lie, but cannot truly exceed that of the archive.
                 packed = min(member.compress_size, path.stat().st_size)
                 _copy(source, target, filename, max(packed, 1))
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
@@ -50,39 +51,37 @@ def unpack_zip(path: Path, filename: str, target: Path) -> str:
 
 
 def refuse_bomb(path: Path, filename: str) -> None:
-    """Raise DatasetError where the files in a zip archive, such as an Excel workbook, are said to be far too large."""
+    """Raise DatasetError if a zip archive, such as an Excel workbook, declares files that are far too large for it."""
     with zipfile.ZipFile(path) as archive:
         _refuse_bomb(sum(member.file_size for member in archive.infolist()), path.stat().st_size, filename)
 
 
 def _only_file(archive: zipfile.ZipFile, filename: str) -> zipfile.ZipInfo:
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    for member in members:
-        _refuse_path(member.filename, filename)
-    files = [member for member in members if not _is_clutter(member.filename)]
+    files = []
+    for member in archive.infolist():
+        name = member.filename
+        if member.is_dir():
+            continue
+        # Nothing is ever written to these paths. An archive that has them was made to do harm.
+        steps = PurePosixPath(name.replace("\\", "/")).parts
+        if ".." in steps or name.startswith(("/", "\\")) or ":" in name or not name.isprintable():
+            raise DatasetError(f"{filename} contains a file with the path {name!r}, which leads out of it", _PACK_AGAIN)
+        parts = PurePosixPath(name).parts
+        is_hidden = any(part.startswith(".") for part in parts)
+        # macOS and Windows add these to archives by themselves.
+        if not is_hidden and parts[0] != "__MACOSX" and parts[-1] not in ("Thumbs.db", "desktop.ini"):
+            files.append(member)
     if len(files) != 1:
         names = ", ".join(repr(member.filename) for member in files[:5]) + (", …" if len(files) > 5 else "")
-        found = f"{len(files)} files: {names}" if files else "no file"
-        raise DatasetError(f"{filename} is a zip archive with {found}", "pack exactly one data file, or upload it")
+        content = f"{len(files)} files: {names}" if files else "no file"
+        raise DatasetError(f"{filename} is a zip archive with {content}", "pack exactly one data file, or upload it")
     if files[0].flag_bits & _ENCRYPTED:
-        raise DatasetError(f"{filename} is protected by a password", "pack it again without")
+        raise DatasetError(f"{filename} is protected by a password", "pack it again without a password")
     return files[0]
 
 
-def _refuse_path(name: str, filename: str) -> None:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if ".." in parts or name.startswith(("/", "\\")) or ":" in name or not name.isprintable():
-        raise DatasetError(f"{filename} holds a file with the path {name!r}, which leads out of it", _PACK_AGAIN)
-
-
-def _is_clutter(name: str) -> bool:
-    """Hidden files and folders, and what macOS and Windows put beside the files."""
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") for part in parts)
-    return hidden or parts[0] == "__MACOSX" or parts[-1] in ("Thumbs.db", "desktop.ini")
-
-
 def _copy(source: IO[bytes], target: Path, filename: str, packed: int) -> None:
+    # Counted while copying, so that a false declaration of the size does not help a zip bomb.
     done = 0
     with target.open("wb") as file:
         while chunk := source.read(_COPY_BYTES):
@@ -94,6 +93,6 @@ def _copy(source: IO[bytes], target: Path, filename: str, packed: int) -> None:
 def _refuse_bomb(size: int, packed: int, filename: str) -> None:
     if size > ALWAYS_ALLOWED_BYTES and size > MAX_EXPANSION * packed:
         raise DatasetError(
-            f"{filename} swells to more than {MAX_EXPANSION} times its size and {ALWAYS_ALLOWED_BYTES / 1e6:g} MB",
-            "such archives can fill a disk: unpack it yourself if you trust it, and upload the file inside",
+            f"{filename} expands to more than {MAX_EXPANSION} times its size and {ALWAYS_ALLOWED_BYTES / 1e6:g} MB",
+            "such archives can fill a disk: if you trust it, unpack it, and upload the file inside",
         )

@@ -1,4 +1,4 @@
-"""What a file is: by the ending of its name, and by its first bytes where these say otherwise."""
+"""Detect a file's format from its extension, and check it against the first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD_BYTES = 4096
 
 
 class Format(StrEnum):
-    """The ways in which rows are stored, and in which files are packed."""
+    """Formats of rows, and of archives."""
 
     DELIMITED = "delimited"
     JSONL = "jsonl"
@@ -41,6 +41,14 @@ _EXPORT = "export the table as CSV (UTF-8), JSON Lines or Parquet"
 _UNPACK = "unpack it and upload the file inside"
 _NOT_A_TABLE = "upload the CSV, JSON Lines or Parquet file that holds the examples"
 _PACKED = (Format.EXCEL, Format.GZIP, Format.ZIP)
+# A format that can be told from its content: its name, and the extension of such files.
+_BY_CONTENT = {
+    Format.DELIMITED: ("delimited text", ".csv"),
+    Format.JSONL: ("JSON Lines", ".jsonl"),
+    Format.JSON_ARRAY: ("a JSON array", ".json"),
+    Format.PARQUET: ("a Parquet file", ".parquet"),
+}
+# The first bytes of files that are not tables of examples; what they are; and what to do.
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "a PNG picture", _NOT_A_TABLE),
     (b"\xff\xd8\xff", "a JPEG picture", _NOT_A_TABLE),
@@ -67,7 +75,7 @@ def detect(path: Path, filename: str) -> Format:
     """Return the format of a file.
 
     Raises:
-        DatasetError: the file is empty, or holds something else than its name says.
+        DatasetError: the file is empty, or its content does not match its extension.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -75,21 +83,34 @@ def detect(path: Path, filename: str) -> Format:
     if not text:
         raise DatasetError(f"{filename} is empty", "check that it was saved completely")
     expected, label = _BY_ENDING.get(PurePath(filename).suffix.lower(), (None, None))
-    found = _packed(path, head)
-    if found is not None and expected in (None, found):
-        return found
-    _refuse_other_content(path, head, filename, label)
-    found = _by_content(head, text)
+    archive = _archive_format(path, head)
+    if archive is not None and expected in (None, archive):
+        return archive
+    foreign = _foreign(path, head)
+    if foreign is not None:
+        content, remedy = foreign
+        raise DatasetError(f"{filename} is {content}, not {label or 'a table of examples'}", remedy)
+    if head.startswith(b"PAR1"):
+        actual = Format.PARQUET
+    elif text.startswith(b"["):
+        actual = Format.JSON_ARRAY
+    else:
+        actual = Format.JSONL if text.startswith(b"{") else Format.DELIMITED
     if expected is None:
-        return found
+        return actual
     if expected in _PACKED:
-        raise DatasetError(f"{filename} is not {label}, as its name says", "correct the ending of its name")
-    if found is not expected and (Format.PARQUET in (found, expected) or text.startswith(b'{"')):
-        raise _misnamed(filename, found, expected)
+        raise DatasetError(f"{filename} is not {label}, as its extension says", "correct the extension")
+    # A CSV file may well begin with "[" or "{", but hardly with '{"'.
+    if actual is not expected and (Format.PARQUET in (actual, expected) or text.startswith(b'{"')):
+        (actual_name, extension), (expected_name, _) = _BY_CONTENT[actual], _BY_CONTENT[expected]
+        raise DatasetError(
+            f"{filename} looks like {actual_name}, not {expected_name}", f"rename it so that it ends in {extension}"
+        )
     return expected
 
 
-def _packed(path: Path, head: bytes) -> Format | None:
+def _archive_format(path: Path, head: bytes) -> Format | None:
+    """Return the format of an archive or Excel workbook; None for other files."""
     if head.startswith(_GZIP):
         return Format.GZIP
     if not head.startswith(_ZIP):
@@ -97,38 +118,28 @@ def _packed(path: Path, head: bytes) -> Format | None:
     names = _names_in(path)
     if any(name.startswith("xl/") for name in names):
         return Format.EXCEL
-    # Other documents of Microsoft's and OpenDocument are zip archives, too.
+    # Word, PowerPoint and OpenDocument files are zip archives, too.
     is_document = {"[Content_Types].xml", "mimetype"} & names or any(name.startswith("word/") for name in names)
     return None if is_document or not names else Format.ZIP
 
 
-def _refuse_other_content(path: Path, head: bytes, filename: str, label: str | None) -> None:
-    found = _foreign(path, head)
-    if found is not None:
-        what, remedy = found
-        raise DatasetError(f"{filename} is {what}, not {label or 'a table of examples'}", remedy)
-
-
 def _foreign(path: Path, head: bytes) -> tuple[str, str] | None:
-    for signature, what, remedy in _SIGNATURES:
+    """Return what a file is that is not a table of examples, and what to do; None for tables."""
+    for signature, content, remedy in _SIGNATURES:
         if head.startswith(signature):
-            return what, remedy
-    if head.startswith(b"PK\x03\x04"):
-        return _kind_of_zip(path)
+            return content, remedy
+    if head.startswith(_ZIP):
+        names = _names_in(path)
+        if any(name.startswith("xl/") for name in names):
+            return "an Excel workbook", "rename it so that it ends in .xlsx"
+        if any(name.startswith("word/") for name in names):
+            return "a Word document", _EXPORT
+        return "a zip archive", _UNPACK
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP picture", _NOT_A_TABLE
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
         return "an HTML page", "open the address in a browser: it may lead to a log-in or download page"
     return None
-
-
-def _kind_of_zip(path: Path) -> tuple[str, str]:
-    names = _names_in(path)
-    if any(name.startswith("xl/") for name in names):
-        return "an Excel workbook", "rename it so that it ends in .xlsx"
-    if any(name.startswith("word/") for name in names):
-        return "a Word document", _EXPORT
-    return "a zip archive", _UNPACK
 
 
 def _names_in(path: Path) -> set[str]:
@@ -137,30 +148,3 @@ def _names_in(path: Path) -> set[str]:
             return set(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return set()
-
-
-def _by_content(head: bytes, text: bytes) -> Format:
-    if head.startswith(b"PAR1"):
-        return Format.PARQUET
-    if text.startswith(b"["):
-        return Format.JSON_ARRAY
-    return Format.JSONL if text.startswith(b"{") else Format.DELIMITED
-
-
-def _misnamed(filename: str, found: Format, expected: Format) -> DatasetError:
-    names = {
-        Format.DELIMITED: "delimited text",
-        Format.JSONL: "JSON Lines",
-        Format.JSON_ARRAY: "a JSON array",
-        Format.PARQUET: "a Parquet file",
-    }
-    endings = {
-        Format.DELIMITED: ".csv",
-        Format.JSONL: ".jsonl",
-        Format.JSON_ARRAY: ".json",
-        Format.PARQUET: ".parquet",
-    }
-    return DatasetError(
-        f"{filename} looks like {names[found]}, not {names[expected]}",
-        f"rename it so that it ends in {endings[found]}",
-    )

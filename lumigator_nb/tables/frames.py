@@ -1,8 +1,9 @@
-"""A DataFrame as bytes."""
+"""Convert a DataFrame to the bytes of a Parquet file."""
 
 from __future__ import annotations
 
 import io
+import re
 from numbers import Number
 
 import pandas as pd
@@ -13,20 +14,21 @@ from lumigator_nb.errors import DatasetError
 from lumigator_nb.tables.columns import refuse_duplicates
 
 _WHAT = "the DataFrame"
+# Python strings may contain surrogates alone, which are half a character and have no UTF-8.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def frame_to_bytes(frame: pd.DataFrame) -> bytes:
-    """Return a DataFrame as Parquet; equal content gives equal bytes.
+    """Return a DataFrame as Parquet. Equal content gives equal bytes.
 
-    Index levels that have a name become columns, others are left out. A column that mixes text with numbers
-    becomes text.
+    Named index levels become columns, others are omitted. A column that mixes text and numbers becomes text.
 
     Raises:
-        DatasetError: column names are repeated or of several levels, or a column's values have no type in Parquet.
+        DatasetError: column names occur twice or have several levels, or a column's values have no type in Parquet.
     """
     if frame.columns.nlevels > 1:
         raise DatasetError(
-            f"{_WHAT} has column names of {frame.columns.nlevels} levels",
+            f"{_WHAT} has column names with {frame.columns.nlevels} levels",
             "join them: frame.columns = ['_'.join(map(str, name)) for name in frame.columns]",
         )
     levels = [level for level, name in enumerate(frame.index.names) if name is not None]
@@ -44,23 +46,15 @@ def _to_arrow(column: pd.Series, name: str) -> pa.Array | pa.ChunkedArray:
     try:
         return pa.array(column, from_pandas=True)
     except UnicodeEncodeError as error:
-        row = next(row for row, value in enumerate(column, start=1) if _is_broken(value))
+        row = next(row for row, value in enumerate(column, start=1) if _SURROGATE.search(str(value)))
         raise DatasetError(
-            f"{_WHAT}, row {row}, column {name!r} holds half of a character: {error.reason}",
+            f"{_WHAT}, row {row}, column {name!r} contains half a character: {error.reason}",
             "clean it: frame[c] = frame[c].str.encode('utf-8', 'replace').str.decode('utf-8')",
         ) from None
     except (pa.ArrowException, TypeError, OverflowError) as error:
         if column.dropna().map(lambda value: isinstance(value, (str, Number))).all():
             return pa.array(column.map(str, na_action="ignore"), pa.string(), from_pandas=True)
         raise DatasetError(
-            f"{_WHAT}, column {name!r} holds values without a common type: {error}",
+            f"{_WHAT}, column {name!r} has values without a common type: {error}",
             f"turn them into text: frame[{name!r}] = frame[{name!r}].astype(str)",
         ) from error
-
-
-def _is_broken(value: object) -> bool:
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -1,4 +1,4 @@
-"""A JSON array read item by item."""
+"""Read a JSON array item by item, without loading the file into memory."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Any
 from lumigator_nb.errors import DatasetError
 
 _BLANK = re.compile(r"[ \t\n\r]*")
-# An item that is cut off fails this near to the end, unless it is cut inside a string.
+# If an item is incomplete, the decoder fails within this many characters of the end, unless the item ends inside a
+# string. The longest literal is "-Infinity".
 _LONGEST_LITERAL = 16
 _MAX_ITEM_CHARACTERS = 500_000_000
-_REMEDY = "write it again, best as JSON Lines: one object on each line"
+_REMEDY = "write the file again, preferably as JSON Lines: one object per line"
 
 
 class JsonArray:
     """The items of one array.
 
     Args:
-        pieces: of the text.
-        decoder: for the items.
-        filename: how messages call the text.
+        pieces: the text, in pieces.
+        decoder: decodes an item.
+        filename: the file's name in messages.
 
     Attributes:
-        line: of the item that was read last (from 1).
+        line: line (from 1) of the item that was read last.
     """
 
     def __init__(self, pieces: Iterator[str], decoder: json.JSONDecoder, filename: str) -> None:
@@ -37,7 +38,7 @@ class JsonArray:
         """Yield each item with its text.
 
         Raises:
-            DatasetError: the JSON is broken, or goes on behind the array.
+            DatasetError: the JSON is invalid, or text follows the array.
         """
         self._take("[")
         if self._next() == "]":
@@ -47,10 +48,10 @@ class JsonArray:
             while self._take(",]") == ",":
                 yield self._item()
         if self._next():
-            raise self._broken(self._at, "something follows the end of the array")
+            raise self._broken(self._at, "there is text after the end of the array")
 
     def _next(self) -> str:
-        """Return the next character that is not blank; "" at the end."""
+        """Move to the next character that is not blank, and return it; "" at the end."""
         while True:
             blank = _BLANK.match(self._text, self._at)
             end = blank.end() if blank else self._at
@@ -62,13 +63,13 @@ class JsonArray:
                 return ""
 
     def _take(self, expected: str) -> str:
-        found = self._next()
-        if not found:
+        character = self._next()
+        if not character:
             raise self._broken(self._at, "the array is not closed; the file may be cut off")
-        if found not in expected:
+        if character not in expected:
             raise self._broken(self._at, f"expected {' or '.join(map(repr, expected))}")
         self._at += 1
-        return found
+        return character
 
     def _item(self) -> tuple[Any, str]:
         self._next()
@@ -76,10 +77,12 @@ class JsonArray:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if not (self._may_be_cut(error) and self._more()):
+                is_near_end = error.pos >= len(self._text) - _LONGEST_LITERAL
+                may_be_cut = is_near_end or error.msg.startswith("Unterminated string")
+                if not (may_be_cut and self._more()):
                     raise self._broken(error.pos, error.msg) from None
                 continue
-            # A number may go on in the next piece.
+            # At the end of the text, a number may continue in the next piece.
             if end < len(self._text) or not self._more():
                 break
         written = self._text[self._at : end]
@@ -87,21 +90,21 @@ class JsonArray:
         self._at = end
         return value, written
 
-    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _LONGEST_LITERAL
-
     def _more(self) -> bool:
-        """Read on; what is read twice because an item is long doubles each time."""
+        """Append at least as much text as there is, and return whether there was any.
+
+        A long item is decoded again after each call; doubling keeps the total time linear in its length.
+        """
         self._text, self._at = self._text[self._at :], 0
         if len(self._text) > _MAX_ITEM_CHARACTERS:
             raise self._broken(0, f"the item that begins here has more than {_MAX_ITEM_CHARACTERS:,} characters")
-        found: list[str] = []
-        wanted = max(1, len(self._text))
-        while wanted > 0 and (piece := next(self._pieces, "")):
-            found.append(piece)
-            wanted -= len(piece)
-        self._text += "".join(found)
-        return bool(found)
+        pieces: list[str] = []
+        missing = max(1, len(self._text))
+        while missing > 0 and (piece := next(self._pieces, "")):
+            pieces.append(piece)
+            missing -= len(piece)
+        self._text += "".join(pieces)
+        return bool(pieces)
 
     def _broken(self, position: int, reason: str) -> DatasetError:
         before = self._text[self._at : position]

@@ -1,4 +1,4 @@
-"""JSON Lines: one object on each line; and a JSON array of objects."""
+"""JSON Lines, with one object per line, and JSON arrays of objects."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class _RepeatedKeyError(ValueError):
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    row = dict(pairs)
+    if len(row) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(f"key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
-    return found
+        raise _RepeatedKeyError(f"key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
+    return row
 
 
 def _constant(name: str) -> Number | None:
-    return None if name == "NaN" else Number(name)  # NaN is what Python writes for pandas' missing values
+    return None if name == "NaN" else Number(name)  # Python's json module writes pandas' missing values as NaN
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=Number, parse_float=Number, parse_constant=_constant)
 
 
 def read_jsonl(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Raw:
-    """Read JSON Lines; blank lines are passed over.
+    """Read JSON Lines. Blank lines are skipped.
 
-    Metadata keep their types; nested values, and columns with values of several types, become JSON text.
+    Metadata keep their types. Nested values, and columns with values of several types, become JSON text.
 
     Raises:
         DatasetError, MissingFieldsError: as :func:`lumigator_nb.tables.read_examples`.
@@ -57,7 +57,7 @@ def read_jsonl(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Raw:
 
 
 def read_json_array(path: Path, wanted: Wanted, spool: Spool, report: Report) -> Raw:
-    """Read a JSON array of objects, of which a few are in memory at a time; else as :func:`read_jsonl`.
+    """Read a JSON array of objects, a few at a time. Types are as in :func:`read_jsonl`.
 
     Raises:
         DatasetError, MissingFieldsError: as :func:`lumigator_nb.tables.read_examples`.
@@ -68,7 +68,7 @@ def read_json_array(path: Path, wanted: Wanted, spool: Spool, report: Report) ->
 
 
 def _rows(text: TextFile) -> Iterator[Row]:
-    """Yield each line's object with the line's length."""
+    """Yield each line's object with the length of the line."""
     decode = _DECODER.decode
     for number, line in enumerate(text.lines(), start=1):
         if line.isspace():
@@ -84,13 +84,14 @@ def _rows(text: TextFile) -> Iterator[Row]:
         if not isinstance(row, dict):
             hint = _FROM_ARRAY if isinstance(row, list) else _ONE_OBJECT
             raise DatasetError(f"{place} is {_kind(row)}, not an object", hint)
+        # Decoding accepts half a character as an escape; the search is a cheap test for any.
         if _SURROGATE.search(line):
             _refuse_lone_surrogates(row, place)
         yield row, len(line)
 
 
 def _items(text: TextFile) -> Iterator[Row]:
-    """Yield each object of an array with its length."""
+    """Yield each object of an array with the length of its text."""
     array = JsonArray(text.pieces(), _DECODER, text.filename)
     try:
         for number, (row, written) in enumerate(array.items(), start=1):
@@ -115,6 +116,6 @@ def _refuse_lone_surrogates(row: dict[str, Any], place: str) -> None:
         except UnicodeEncodeError:
             key = key.encode("ascii", "backslashreplace").decode()
             raise DatasetError(
-                f"{place}, key {key!r}: a \\ud800-\\udfff escape stands alone, which is no character",
-                "text was cut inside an emoji or the like: cut it by characters, or remove the escape",
+                f"{place}, key {key!r}: a \\ud800-\\udfff escape stands alone, which is not a character",
+                "the text was cut inside an emoji or the like: cut it between characters, or remove the escape",
             ) from None

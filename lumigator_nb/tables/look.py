@@ -1,4 +1,4 @@
-"""A first look at a file: which columns it has, and its first rows, without reading all of it."""
+"""Read the columns and first rows of a file, for a preview, without reading all of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from lumigator_nb.tables.columns import Wanted, refuse_duplicates
 from lumigator_nb.tables.formats import Format, detect
 
 HEAD_BYTES = 1 << 20
+# Formats whose beginning can be read without the rest.
 _TEXT = (Format.DELIMITED, Format.JSONL)
+# Names of columns that suggest an example or a ground truth, the most likely first.
 _EXAMPLES = ("text", "input", "prompt", "question", "document", "dialogue", "dialog", "article", "source", "body")
 _GROUND_TRUTHS = (
     "ground truth",
@@ -34,13 +36,13 @@ _GROUND_TRUTHS = (
 
 @dataclass(frozen=True)
 class Look:
-    """What a file begins with.
+    """The beginning of a file.
 
     Attributes:
-        columns: names, in the file's order.
-        rows: the first, each with a value for every column.
-        notes: what the reader decided by itself, such as the delimiter.
-        example, ground_truth: the columns whose names tell what they are; None where none does.
+        columns: names of the columns, in the file's order.
+        rows: the first rows, each with a value for every column.
+        notes: the reader's automatic decisions, such as the delimiter.
+        example, ground_truth: the columns that, by their names, are probably these; None if no name suggests it.
     """
 
     columns: tuple[str, ...]
@@ -52,7 +54,7 @@ class Look:
 
 @dataclass(frozen=True)
 class _Any(Wanted):
-    """Takes the first column for the example where no name tells which it is."""
+    """Uses the first column as the example if none has a default name, so that every file has a preview."""
 
     def example_among(self, names: Sequence[str]) -> str:
         try:
@@ -62,26 +64,28 @@ class _Any(Wanted):
 
 
 def look(path: Path, filename: str, n: int = 5) -> Look:
-    """Return columns and first rows of a file that :func:`lumigator_nb.tables.convert` reads.
+    """Return the columns and first rows of a file that :func:`lumigator_nb.tables.convert` can read.
 
-    Of text only the beginning is read, so that a large file takes no longer than a small one; what is wrong further
-    down is found when it is uploaded.
+    Of text files, only the beginning is read, so a large file takes no longer than a small one. Errors further down are
+    found when the file is uploaded.
 
     Args:
         path: a local file.
-        filename: how the user calls it.
-        n: rows.
+        filename: the user's name of the file.
+        n: number of rows.
 
     Raises:
-        DatasetError: it cannot be read; the message names row and column.
+        DatasetError: the file cannot be read; the message names row and column.
     """
     with TemporaryDirectory(prefix=layout.temporary("look")) as folder:
         head = Path(folder) / "head"
         if path.stat().st_size <= HEAD_BYTES or detect(path, filename) not in _TEXT:
             return _look(path, filename, n)
-        # Where the beginning ends within a quoted cell, a shorter one may not.
+        # The beginning may end inside a quoted cell, which is an error. A shorter beginning may not.
         for share in (1, 2, 8, 64):
-            _cut(path, head, HEAD_BYTES // share)
+            with path.open("rb") as file:
+                beginning = file.read(HEAD_BYTES // share)
+            head.write_bytes(beginning[: beginning.rfind(b"\n") + 1] or beginning)
             try:
                 return _look(head, filename, n)
             except DatasetError as error:
@@ -89,13 +93,8 @@ def look(path: Path, filename: str, n: int = 5) -> Look:
         raise refused
 
 
-def _cut(path: Path, head: Path, size: int) -> None:
-    with path.open("rb") as file:
-        beginning = file.read(size)
-    head.write_bytes(beginning[: beginning.rfind(b"\n") + 1] or beginning)
-
-
 def _look(path: Path, filename: str, n: int) -> Look:
+    # Here and not above, since that package imports this module.
     from lumigator_nb.tables import opened
 
     with opened(path, _Any(filename), None, lambda done: None) as raw:
@@ -107,7 +106,9 @@ def _look(path: Path, filename: str, n: int) -> Look:
         return Look(tuple(raw.names), tuple(first), tuple(raw.notes), example, truth)
 
 
-def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
+def _named(names: Sequence[str], candidates: Sequence[str]) -> str | None:
+    """Return the first of the candidates that is among the names, ignoring case and underscores."""
+    # Reversed, so that of two equal names the first one counts.
     folded = {name.strip().lower().replace("_", " "): name for name in reversed(names)}
-    wanted = (each.replace("_", " ") for each in known)
-    return next((folded[each] for each in wanted if each in folded), None)
+    matches = (folded.get(candidate.replace("_", " ")) for candidate in candidates)
+    return next((name for name in matches if name is not None), None)

@@ -1,4 +1,4 @@
-"""Text into numbers where nothing is lost, and numbers into text; columns come piece by piece."""
+"""Convert text to numbers if nothing is lost, and numbers to text. Columns arrive piece by piece."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Whole floats below it are written without an exponent.
+# Python writes floats of 1e16 and more with an exponent; below this limit, none has one.
 _PLAIN_FLOATS = 10**15
-# From here on Arrow may write an exponent where Python does not.
+# Above it, Arrow may write an exponent where Python does not.
 _ALIKE_BELOW = 1e9
 
 
 class LosslessNumbers:
-    """Whether a column of text can be int64 or float64 and be written again from them.
+    """Decides whether a column of text can become int64 or float64 and be restored from it exactly.
 
-    Empty cells are missing. `007`, `1.10`, `+5` and `nan` are not lossless; a column of floats may leave out the `.0`
-    of whole numbers if it does so throughout.
+    Empty cells are missing values. `007`, `1.10`, `+5` and `nan` would not be restored. A column of floats may omit the
+    `.0` of whole numbers, but only consistently.
     """
 
     def __init__(self) -> None:
         self._filled = False
         self._integers = self._floats = True
-        # Python's notation of a float, and that without a final `.0`.
+        # Whether all floats are in Python's notation, and whether all are in that notation without a final `.0`.
         self._full = self._short = True
 
     def add(self, column: pa.ChunkedArray) -> None:
-        """Look at the next piece of the column."""
+        """Add the next piece of the column."""
         present = column.filter(pc.not_equal(column, ""))
         if not len(present) or not (self._integers or self._floats):
             return
@@ -36,24 +36,26 @@ class LosslessNumbers:
         integers = _cast(present, pa.int64())
         if integers is None or not pc.all(pc.equal(integers.cast(pa.string()), present)).as_py():
             self._integers = False
-        if self._floats:
-            self._look_at_floats(present, integers if self._integers else None)
+        if not self._floats:
+            return
+        largest = _PLAIN_FLOATS
+        if self._integers:
+            bounds = pc.min_max(integers)
+            largest = max(abs(int(bounds["min"].as_py())), abs(int(bounds["max"].as_py())))
+        if largest < _PLAIN_FLOATS:
+            self._full = False  # "5" is the notation without the `.0`
+        else:
+            self._compare_notations(present)
+        self._floats = self._floats and (self._full or self._short)
 
     @property
     def type(self) -> pa.DataType | None:
-        """The type of the column; None where it stays text."""
+        """The type of the column, or None if it stays text."""
         if not self._filled:
             return None
         if self._integers:
             return pa.int64()
         return pa.float64() if self._floats else None
-
-    def _look_at_floats(self, present: pa.ChunkedArray, integers: pa.ChunkedArray | None) -> None:
-        if integers is not None and _largest(integers) < _PLAIN_FLOATS:
-            self._full = False  # "5" is the notation without the `.0`
-        else:
-            self._compare_notations(present)
-        self._floats = self._floats and (self._full or self._short)
 
     def _compare_notations(self, present: pa.ChunkedArray) -> None:
         floats = _cast(present, pa.float64())
@@ -63,7 +65,7 @@ class LosslessNumbers:
         size = pc.abs(floats)
         alike = pc.and_(pc.less(size, _ALIKE_BELOW), pc.or_(pc.greater_equal(size, 1e-4), pc.equal(size, 0)))
         if pc.all(alike).as_py():
-            # Here Arrow writes a float as Python does, but for the final `.0`.
+            # In this range, Arrow writes floats as Python does, except for the final `.0`.
             short = floats.cast(pa.string())
             whole = pc.equal(floats, pc.round(floats))
             full = pc.if_else(whole, pc.binary_join_element_wise(short, ".0", ""), short)
@@ -79,34 +81,35 @@ class LosslessNumbers:
 
 
 class JsonNumbers:
-    """Whether JSON's number literals are int64 or float64; they stay text where integers are beyond 64 bits."""
+    """Decides whether JSON's number literals become int64 or float64. With integers beyond 64 bits they stay text."""
 
     def __init__(self) -> None:
         self._integers = self._floats = True
+        # Without a fraction, numbers that do not fit into int64 are ids, which float64 would round.
         self._fraction = False
 
     def add(self, column: pa.ChunkedArray) -> None:
-        """Look at the next piece of a column of text."""
+        """Add the next piece of a column of text."""
         self._integers = self._integers and _cast(column, pa.int64()) is not None
         self._floats = self._floats and _cast(column, pa.float64()) is not None
         self._fraction = self._fraction or bool(pc.any(pc.match_substring_regex(column, "[.eEN]|Inf")).as_py())
 
     @property
     def type(self) -> pa.DataType | None:
-        """The type of the column; None where it stays text."""
+        """The type of the column, or None if it stays text."""
         if self._integers:
             return pa.int64()
         return pa.float64() if self._floats and self._fraction else None
 
 
 class WholeNumbers:
-    """Whether floats are whole numbers that pandas holds as floats only because some are missing."""
+    """Detects whole numbers that pandas stores as floats only because some are missing."""
 
     def __init__(self) -> None:
         self._missing, self._whole = False, True
 
     def add(self, column: pa.ChunkedArray) -> None:
-        """Look at the next piece of a column of floats."""
+        """Add the next piece of a column of floats."""
         filled = column.filter(pc.invert(pc.is_null(column, nan_is_null=True)))
         self._missing = self._missing or len(filled) < len(column)
         whole = pc.and_(pc.is_finite(filled), pc.equal(filled, pc.round(filled)))
@@ -114,12 +117,12 @@ class WholeNumbers:
 
     @property
     def shorten(self) -> bool:
-        """Whether they lose the `.0` again."""
+        """Whether to write the numbers without `.0`."""
         return self._missing and self._whole
 
 
 def with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
-    """Return a table of text with some columns as numbers or truth values; their empty cells become null."""
+    """Convert columns of a table of text to numbers or truth values. Their empty cells become null."""
     if not types:
         return table
     columns = (
@@ -129,15 +132,15 @@ def with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def empty_as_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of text with null for each empty cell."""
+    """Return a column of text with null in place of empty cells."""
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
 def plain_text(column: pa.ChunkedArray, *, shorten: bool = False) -> pa.ChunkedArray:
-    """Return scalars as their `str`; NaN is null.
+    """Return a column of scalars as text, as `str` writes them. NaN becomes null.
 
     Args:
-        shorten: write whole floats without their `.0`.
+        shorten: write whole floats without `.0`.
     """
     if not pa.types.is_floating(column.type):
         return _text_chunks(
@@ -146,18 +149,13 @@ def plain_text(column: pa.ChunkedArray, *, shorten: bool = False) -> pa.ChunkedA
     if shorten:
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         return _text_chunks(
-            [str(int(v)) if v is not None else None for v in chunk.to_pylist()] for chunk in column.chunks
+            [str(int(value)) if value is not None else None for value in chunk.to_pylist()] for chunk in column.chunks
         )
-    # NumPy's scalars know their width: a float32 0.1 is written as 0.1, not as the nearest double.
+    # Through NumPy, whose scalars keep their width: the float32 0.1 is written as 0.1, not as 0.10000000149011612.
     return _text_chunks(
         [None if math.isnan(value) else str(value) for value in chunk.to_numpy(zero_copy_only=False)]
         for chunk in column.chunks
     )
-
-
-def _largest(integers: pa.ChunkedArray) -> int:
-    found = pc.min_max(integers)
-    return max(abs(int(found["min"].as_py())), abs(int(found["max"].as_py())))
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:

@@ -1,8 +1,8 @@
-"""CSV that is plain enough for Arrow's reader, which is many times faster than the careful one, to find the same in it.
+"""Read plain CSV with Arrow, which is many times faster than the csv module.
 
-Arrow forgives much that must not be forgiven, such as text behind a closing quote. So each block of a file is looked at
-first, and whoever meets something that the two might read differently starts again with the careful reader, which also
-knows how to say what is wrong and where.
+Arrow accepts malformed files, for example text after a closing quote. So each block of a file is checked first. At
+anything that Arrow and the strict csv module might read differently, reading starts again with the csv module, which
+also reports what is wrong and where.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from lumigator_nb.tables.text import UTF8_BOM, Report
 _Positions = np.ndarray[Any, np.dtype[np.intp]]
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _BLOCK_BYTES = 4 << 20
-# A row that is longer is no business of a fast reader.
+# Longer rows are left to the csv module: they are rare, and here each is scanned again for every block.
 _MAX_BLOCK_BYTES = 64 << 20
 _LINE_FEED, _RETURN, _QUOTE = 10, 13, 34
 
 
 class NotPlainError(Exception):
-    """Something that the careful reader has to look at."""
+    """The csv module has to read this file."""
 
 
 class PlainRows:
-    """The rows of a file in UTF-8, all text, as :class:`csv.reader` with `strict` would find them.
+    """The rows of a UTF-8 file as text, as :class:`csv.reader` with `strict` returns them.
 
     Args:
-        file: open where the first row begins.
-        names: of the columns.
-        delimiter: one ASCII character.
+        file: positioned at the first row.
+        names: names of the columns.
+        delimiter: a single ASCII character.
 
     Attributes:
-        n_blank: empty lines that were passed over so far.
+        n_blank: number of empty lines skipped so far.
     """
 
     def __init__(self, file: IO[bytes], names: list[str], delimiter: str) -> None:
@@ -50,7 +50,7 @@ class PlainRows:
         """Yield the rows in order, a few thousand at a time.
 
         Raises:
-            NotPlainError: the careful reader might read the rest, or all, differently.
+            NotPlainError: the csv module might read the file differently.
         """
         rest = b""
         while chunk := self._file.read(_BLOCK_BYTES):
@@ -66,10 +66,12 @@ class PlainRows:
             yield from self._parsed(rest)
 
     def _parsed(self, block: bytes) -> Iterator[pa.Table]:
-        n_rows = self._checked(block)
+        n_rows = self._count_rows(block)
         if not n_rows:
             return
         names = self._names
+        # As a single block without threads, since the checks above are for this block. `strings_can_be_null` is off, so
+        # that NA and empty cells stay text.
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(block),
@@ -79,17 +81,20 @@ class PlainRows:
             )
         except (pa.ArrowException, OSError):  # not UTF-8, or too many or too few cells
             raise NotPlainError from None
+        # The last check: whatever else differs would most likely change the number of rows.
         if len(table) != n_rows:
             raise NotPlainError
         yield table
 
-    def _checked(self, block: bytes) -> int:
-        """Count the rows, and the blank lines; `block` is complete rows."""
-        if b"\0" in block or block.startswith(UTF8_BOM):  # Arrow takes a mark in the middle of a file for one, too
+    def _count_rows(self, block: bytes) -> int:
+        """Check a block of complete rows, add its blank lines to `n_blank`, and return its number of rows."""
+        # Arrow removes a byte-order mark at the beginning of every block.
+        if b"\0" in block or block.startswith(UTF8_BOM):
             raise NotPlainError
         data: _Bytes = np.frombuffer(block, np.uint8)
         quotes = _where(data, _QUOTE)
         self._check_quotes(data, quotes)
+        # Outside quotes, a carriage return must be part of a CRLF.
         returns = _outside(_where(data, _RETURN), quotes)
         if len(returns) and (returns[-1] + 1 == len(data) or (data[returns + 1] != _LINE_FEED).any()):
             raise NotPlainError
@@ -103,24 +108,25 @@ class PlainRows:
         return len(ends) - blank + is_open
 
     def _check_quotes(self, data: _Bytes, quotes: _Positions) -> None:
-        """Quotes pair, open where a cell begins, and close where it ends; inside they are written twice."""
+        """Check that each quoted cell is quoted from its beginning to its end, with quotes inside it doubled."""
         if len(quotes) % 2:
             raise NotPlainError
         if not len(quotes):
             return
         opening, closing = quotes[::2], quotes[1::2]
-        # The row begins at the first byte, and the file may end behind the last.
+        # A block begins with a row, and may end with the file. The modulo only avoids an index error there.
         begins = self._beside_quotes[data[opening - 1]] | (opening == 0)
         ends = self._beside_quotes[data[(closing + 1) % len(data)]] | (closing + 1 == len(data))
-        twice = opening[1:] == closing[:-1] + 1
-        begins[1:] |= twice
-        ends[:-1] |= twice
+        # A doubled quote looks like the end of one quoted part and the beginning of the next.
+        doubled = opening[1:] == closing[:-1] + 1
+        begins[1:] |= doubled
+        ends[:-1] |= doubled
         if not (begins.all() and ends.all()):
             raise NotPlainError
 
 
 def _end_of_rows(block: bytes) -> int:
-    """Where the last complete row ends; 0 where none does."""
+    """Return the end of the last complete row; 0 if there is none."""
     if b'"' not in block:
         return block.rfind(b"\n") + 1
     data: _Bytes = np.frombuffer(block, np.uint8)
@@ -133,8 +139,9 @@ def _where(data: _Bytes, byte: int) -> _Positions:
 
 
 def _outside(positions: _Positions, quotes: _Positions) -> _Positions:
-    """Those of the positions that are not between quotes."""
+    """Return the positions that are not between quotes."""
     if not len(quotes) or not len(positions):
         return positions
+    # An even number of quotes before a position means that each opened quote was closed.
     outside: _Positions = positions[np.searchsorted(quotes, positions) % 2 == 0]
     return outside

@@ -1,4 +1,4 @@
-"""What a dataset looks like, in numbers and by its first rows."""
+"""Describe a dataset in numbers, and by its first rows."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PREVIEW_CHARACTERS = 200
 
 
 def profile(table: pa.Table) -> dict[str, Any]:
-    """Describe examples as :func:`lumigator_nb.tables.read_examples` returns them; see :class:`Profile`."""
-    found = Profile()
-    found.add(table)
-    return found.values()
+    """Describe examples in the shape of :func:`lumigator_nb.tables.read_examples`; see :meth:`Profile.values`."""
+    profiler = Profile()
+    profiler.add(table)
+    return profiler.values()
 
 
 class Profile:
-    """Describes examples that come piece by piece, in values that JSON can hold.
+    """Describes examples that arrive piece by piece, in values that fit into JSON.
 
-    Words are what white space separates. An example counts as empty where it has no word, and as a duplicate for
-    every time that its text was there before. Without any ground truth it is missing from every example. Each example
-    takes 8 bytes of memory, and twice that at the end.
+    Words are separated by white space. An example without words counts as empty, and one with the text of an earlier
+    one counts as a duplicate. Without a ground truth column, all references count as missing. Memory use is 8 bytes per
+    example, and twice that in :meth:`values`.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Profile:
         self._preview: list[dict[str, Any]] = []
 
     def add(self, table: pa.Table) -> None:
-        """Look at the next rows."""
+        """Add the next rows."""
         self._names = table.column_names
         self._n += len(table)
         self._example_words.add(table["example"])
@@ -49,41 +49,37 @@ class Profile:
             self._truth_words.add(table["ground_truth"].drop_null())
         self._hashes.append(_hashes(table["example"]))
         rows = table.slice(0, PREVIEW_ROWS - len(self._preview)).to_pylist()
-        self._preview += [{name: _shown(value) for name, value in row.items()} for row in rows]
+        self._preview += [{name: _preview_value(value) for name, value in row.items()} for row in rows]
 
     def values(self) -> dict[str, Any]:
-        """Return the description; nothing can be added afterwards.
+        """Return the description. No more rows can be added afterwards.
 
-        n_examples, has_ground_truth, n_missing_ground_truth, n_empty_examples, n_duplicate_examples (counts),
-        example_words and ground_truth_words ({min, p50, mean, p95, max} of words per text; None where there is no
-        text), metadata (column names), preview (the first rows, long texts cut).
+        It has n_examples, n_missing_ground_truth, n_empty_examples and n_duplicate_examples (counts),
+        has_ground_truth, example_words and ground_truth_words ({min, p50, mean, p95, max} of words per text, None if
+        there are no texts), metadata (names of columns) and preview (the first rows, with long texts shortened).
         """
+        hashes = np.concatenate([np.empty(0, np.uint64), *self._hashes])
+        # In this order and in place, so that there are never three copies.
+        self._hashes.clear()
+        hashes.sort()
         return {
             "n_examples": self._n,
             "has_ground_truth": "ground_truth" in self._names,
             "n_missing_ground_truth": self._n - self._truth_words.n,
             "n_empty_examples": self._example_words.n_empty,
-            "n_duplicate_examples": self._n_duplicates(),
+            "n_duplicate_examples": int((hashes[1:] == hashes[:-1]).sum()),
             "example_words": self._example_words.summary(),
             "ground_truth_words": self._truth_words.summary(),
             "metadata": [name for name in self._names if name != "example" and not is_ground_truth(name)],
             "preview": self._preview,
         }
 
-    def _n_duplicates(self) -> int:
-        if not self._n:
-            return 0
-        hashes = np.concatenate(self._hashes)
-        self._hashes.clear()
-        hashes.sort()
-        return int((hashes[1:] == hashes[:-1]).sum())
-
 
 class _WordCounts:
-    """How many texts have how many words."""
+    """The distribution of the number of words per text."""
 
     def __init__(self) -> None:
-        self._texts: Counter[int] = Counter()  # by their number of words
+        self._texts: Counter[int] = Counter()  # number of words → number of texts
 
     def add(self, column: pa.ChunkedArray) -> None:
         for chunk in column.chunks:
@@ -102,19 +98,19 @@ class _WordCounts:
         if not self.n:
             return None
         words = sorted(self._texts)
-        reached = np.cumsum([self._texts[count] for count in words])
-        # The smallest number that so large a share of the texts does not exceed.
-        middle, high = (words[int(np.searchsorted(reached, share * self.n))] for share in (0.5, 0.95))
+        cumulative = np.cumsum([self._texts[count] for count in words])
+        # A percentile is the smallest number of words that this share of the texts does not exceed.
+        middle, high = (words[int(np.searchsorted(cumulative, share * self.n))] for share in (0.5, 0.95))
         mean = sum(count * texts for count, texts in self._texts.items()) / self.n
         return {"min": words[0], "p50": middle, "mean": round(mean, 1), "p95": high, "max": words[-1]}
 
 
 def _hashes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """64 bits of each text: of a million different ones two are taken for equal in one file of 37 million."""
+    """Return a 64-bit hash of each text. Among a million texts, a collision has a probability of 1 in 37 million."""
     return pd.util.hash_array(np.array(column.to_pylist(), dtype=object), categorize=False)
 
 
-def _shown(value: Any) -> str | int | float | bool | None:
+def _preview_value(value: Any) -> str | int | float | bool | None:
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Tables put aside on disk between the first look at a file and the second, so that memory stays flat."""
+"""Temporary tables on disk, between the first and the second pass over a file, so that memory use is bounded."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from lumigator_nb.errors import StoreUnavailableError
 
 
 class Spool:
-    """Tables in a folder, given back in the order in which they came.
+    """Tables in a folder, returned in the order in which they were added.
 
-    A table may have other columns than those before it: what is missing is null in the others.
+    Tables may have different columns; absent columns are read as nulls.
 
     Args:
-        folder: an empty or missing one of its own; whoever made it removes it.
+        folder: a folder that is empty or does not exist; the caller removes it.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._schemas: list[pa.Schema] = []
+        # Open only while tables with the same schema are added.
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     def add(self, table: pa.Table) -> None:
-        """Put a table aside."""
+        """Append a table."""
+        # Arrow streams have a single schema, so a table with other columns begins another file.
         if not self._schemas or table.schema != self._schemas[-1]:
             self.close()
             self._schemas.append(table.schema)
@@ -38,12 +40,12 @@ class Spool:
         self._writer.write_table(table)
 
     def clear(self) -> None:
-        """Forget all tables."""
+        """Drop all tables."""
         self.close()
         self._schemas = []
 
     def close(self) -> None:
-        """All tables are there."""
+        """Finish writing. Required before :meth:`tables`."""
         if self._writer is not None:
             self._writer.close()
         self._writer = None
@@ -54,14 +56,17 @@ class Spool:
         for number in range(len(self._schemas)):
             with pa.OSFile(self._part(number)) as file, pa.ipc.open_stream(file) as stream:
                 for batch in stream:
-                    yield _with_all(pa.Table.from_batches([batch]), names)
+                    table = pa.Table.from_batches([batch])
+                    present = set(table.column_names)
+                    columns = [table[name] if name in present else pa.nulls(len(table), pa.string()) for name in names]
+                    yield pa.table(columns, names=names)
 
     def _part(self, number: int) -> str:
         return str(self._folder / f"{number}.arrow")
 
 
 def grouped(tables: Iterator[pa.Table], rows: int, size: int) -> Iterator[pa.Table]:
-    """Cut and join tables so that each has `rows` rows, or fewer where these have more than `size` bytes."""
+    """Split and join tables so that each has `rows` rows, or fewer if it reaches `size` bytes before."""
     waiting: list[pa.Table] = []
     n_rows = n_bytes = 0
     for table in tables:
@@ -79,16 +84,16 @@ def grouped(tables: Iterator[pa.Table], rows: int, size: int) -> Iterator[pa.Tab
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk, a quota or a limit of the process is used up."""
+    """Return whether an error means that a disk, a quota or a limit of the process is used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def enough_room(folder: Path) -> Iterator[None]:
-    """Explain where a disk with temporary files is full.
+    """Explain errors of a full disk for temporary files.
 
     Raises:
-        StoreUnavailableError: it is.
+        StoreUnavailableError: the disk is full.
     """
     try:
         yield
@@ -99,11 +104,3 @@ def enough_room(folder: Path) -> Iterator[None]:
             f"there is no room for temporary files in {folder.parent}: {error.strerror or error}",
             "free some space there, or set TMPDIR to a folder with more; an upload needs up to three times its size",
         ) from error
-
-
-def _with_all(table: pa.Table, names: list[str]) -> pa.Table:
-    if table.column_names == names:
-        return table
-    present = set(table.column_names)
-    columns = [table[name] if name in present else pa.nulls(len(table), pa.string()) for name in names]
-    return pa.table(columns, names=names)

@@ -1,4 +1,4 @@
-"""Lines of a text file, decoded strictly, with the place and the remedy where that fails."""
+"""Decode text files strictly. Errors name the line and byte, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from lumigator_nb.errors import DatasetError
 
 Row = TypeVar("Row")
-# Called with the bytes of a file that have been read.
+# Called with the number of bytes of a file that have been read.
 Report = Callable[[int], None]
 
 # The longer marks first: UTF-32's begins with UTF-16's.
@@ -23,7 +23,7 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-# What tables are saved in; a closed list keeps the guess from naming exotic code pages for a few accents.
+# Common encodings of tables. Without this list, a few accents could be guessed as some exotic code page.
 _COMMON_ENCODINGS = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r"),
     *("cp932", "euc_jp", "gb18030", "big5", "euc_kr"),
@@ -32,23 +32,24 @@ BATCH_ROWS = 4096
 BATCH_CHARACTERS = 8_000_000
 _CHUNK = 1 << 20
 UTF8_BOM = codecs.BOM_UTF8
-_LINES_BETWEEN_LOOKS = 1024
+# `tell` takes a system call, so it is called only once for this many lines.
+_LINES_PER_REPORT = 1024
 
 
 def bom_of(head: bytes) -> bytes:
-    """Return the byte-order mark with which a file begins, or b""."""
+    """Return the byte-order mark at the beginning of a file, or b""."""
     return next((bom for bom in _BOMS if head.startswith(bom)), b"")
 
 
 class TextFile:
-    """A text file in UTF-8, or in what its byte-order mark says.
+    """A text file in UTF-8, or in the encoding of its byte-order mark.
 
     Args:
         path: a local file.
-        filename: how messages call it.
+        filename: the file's name in messages.
 
     Attributes:
-        position: bytes of it that have been read, for showing.
+        position: number of bytes read so far, for progress.
     """
 
     def __init__(self, path: Path, filename: str) -> None:
@@ -61,16 +62,16 @@ class TextFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was found at the file's beginning."""
+        """A note on the byte-order mark, if there is one."""
         if not self._bom:
             return ()
         return ("byte-order mark removed",) if self.encoding == "utf-8" else (f"decoded from {self.encoding.upper()}",)
 
     def lines(self) -> Iterator[str]:
-        """Yield lines with their ends as they are: LF, CRLF or CR.
+        """Yield lines with their original line ends: LF, CRLF or CR.
 
         Raises:
-            DatasetError: a byte is not of the encoding, or NUL.
+            DatasetError: a byte is NUL, or invalid in the encoding.
         """
         with self._open() as file:
             raw: Any = file.buffer
@@ -78,7 +79,7 @@ class TextFile:
                 for number, line in enumerate(file, start=1):
                     if "\0" in line:
                         self._refuse_nul(number)
-                    if not number % _LINES_BETWEEN_LOOKS:
+                    if not number % _LINES_PER_REPORT:
                         self.position = raw.tell()
                     yield line
             except UnicodeDecodeError:
@@ -100,12 +101,12 @@ class TextFile:
                 self._refuse_encoding()
 
     def start_of_line(self, number: int) -> int:
-        """Return where a line (from 1) begins, in bytes; the lines before must have been read without an error."""
+        """Return the byte offset of a line (from 1). The lines before it must have been read without an error."""
         before = islice(self.lines(), number - 1)
         return len(self._bom) + sum(len(line.encode(self.encoding)) for line in before)
 
     def sample(self, characters: int) -> str:
-        """Return the beginning; errors as in :meth:`lines`."""
+        """Return the first characters; errors as in :meth:`lines`."""
         with self._open() as file:
             try:
                 return file.read(characters)
@@ -120,13 +121,14 @@ class TextFile:
     def _refuse_nul(self, line: int) -> NoReturn:
         with self.path.open("rb") as file:
             head = file.read(4096)
+        # In UTF-16, every second byte of Latin text is NUL.
         if head.count(0) > len(head) // 4:
             raise DatasetError(
                 f"{self.filename} seems to be UTF-16 without a byte-order mark", _conversion(self.filename, "utf-16-le")
             )
         raise DatasetError(
             f"{self.filename}, line {line}: there is a NUL byte",
-            "text has none: remove the byte, or export the file again",
+            "remove the byte, or export the file again: text does not contain NUL",
         )
 
     def _refuse_encoding(self) -> NoReturn:
@@ -134,7 +136,8 @@ class TextFile:
         place = f"{self.filename}, line {line}: byte {offset} is not {self.encoding.upper()}"
         if reason in ("unexpected end of data", "truncated data"):
             raise DatasetError(
-                f"{place}: the file ends inside a character", "fetch it again if it was cut off, or save it as UTF-8"
+                f"{place}: the file ends inside a character",
+                "download it again if it is incomplete, or save it as UTF-8",
             )
         guess = self._guess_encoding(offset) if self.encoding == "utf-8" else None
         if guess is None:
@@ -142,7 +145,7 @@ class TextFile:
         raise DatasetError(f"{place}; the file seems to be {guess}", _conversion(self.filename, guess))
 
     def _find_bad_byte(self) -> tuple[int, int, str]:
-        """Return its offset in the file, its line (from 1), and the decoder's reason."""
+        """Return the offset of the first invalid byte in the file, its line (from 1), and the decoder's reason."""
         decoder = codecs.getincrementaldecoder(self.encoding)()
         offset, line_feeds, returns = len(self._bom), 0, 0
         with self.path.open("rb") as file:
@@ -152,8 +155,10 @@ class TextFile:
                 try:
                     text = decoder.decode(chunk, final=not chunk)
                 except UnicodeDecodeError as error:
+                    # The decoder prepends the incomplete character of the previous chunk.
                     pending = len(error.object) - len(chunk)
                     text = error.object[: error.start].decode(self.encoding)
+                    # A file uses LF, CRLF or CR throughout, so the larger count is that of lines.
                     line = 1 + max(line_feeds + text.count("\n"), returns + text.count("\r"))
                     return offset - pending + error.start, line, error.reason
                 if not chunk:
@@ -166,16 +171,17 @@ class TextFile:
         from charset_normalizer import from_bytes
 
         with self.path.open("rb") as file:
+            # The surroundings of the bad byte: the rest may be ASCII, which fits any encoding.
             file.seek(max(0, offset - 20_000))
             best = from_bytes(file.read(60_000), cp_isolation=_COMMON_ENCODINGS).best()
         if best is None:
             return None
-        # Western European text often fits Central European code pages too, and is far more common.
+        # Western European text is often valid in Central European code pages, too, but is far more common.
         return "cp1252" if "cp1252" in best.could_be_from_charset else best.encoding
 
 
 def in_batches(sized: Iterable[tuple[Row, int]]) -> Iterator[list[Row]]:
-    """Group rows, given with their number of characters, so that a batch stays small in memory."""
+    """Group rows into batches of bounded size. Each row comes with its number of characters."""
     batch: list[Row] = []
     characters = 0
     for row, size in sized:

@@ -105,7 +105,7 @@ ALL = [write, write_in_parts, read, open_and_read, enumerate_all, remove]
         ),
         (
             s3_error(403, "SignatureDoesNotMatch", f"{KEY} {SECRET}", extra=f"<StringToSign>{KEY}</StringToSign>"),
-            "the secret does not belong",
+            "the secret key does not match",
             "AWS_SECRET_ACCESS_KEY",
         ),
         (s3_error(403, "RequestTimeTooSkewed", "too large"), "the clocks of this machine", "timedatectl"),
@@ -223,7 +223,7 @@ def test_patience_ends(store, proxy, server, bucket, action, fault) -> None:
     assert left(server, bucket) == [f"{bucket}/kept"]
 
 
-@pytest.mark.parametrize(("profile", "said"), [(None, "no credentials are found"), ("nosuch", "profile")])
+@pytest.mark.parametrize(("profile", "said"), [(None, "no credentials were found"), ("nosuch", "profile")])
 def test_missing_credentials_are_explained(bucket, proxy, monkeypatch, tmp_path, profile, said) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))

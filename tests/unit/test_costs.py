@@ -105,7 +105,7 @@ def test_a_comparison_shows_cost_and_speed_and_what_to_know() -> None:
     assert "a <b>: 1 of 4 inputs was cut to fit the model." in text
     assert "1 of 4 examples has no answer from a <b> and is left out for all models." in text
     assert re.search(r"other +no price", text)
-    assert "cached: answers that were in the store already" in text
+    assert "cached: answers from the answer cache" in text
     assert "Cost and speed" in assert_harmless(report(comparison)).text
 
 

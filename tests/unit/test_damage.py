@@ -115,7 +115,7 @@ def test_json_that_is_no_value_is_damaged(store, spec, content) -> None:
     results.write_spec(store, spec)
     assert results.read_spec(store, "w") == spec
     store.write(layout.spec("w"), content)
-    with pytest.raises(DamagedError, match=r"w/spec\.json is damaged: it is no WorkflowSpec"):
+    with pytest.raises(DamagedError, match=r"w/spec\.json is damaged: it is not a WorkflowSpec"):
         results.read_spec(store, "w")
     store.write(layout.model_details("w"), content[:1])
     if content[:1] != b"":

@@ -265,7 +265,7 @@ def test_the_verdict_names_few_models_of_many() -> None:
     [
         (ROUGE, 1, "Only one example is scored on rougeL, which cannot tell models apart."),
         (ROUGE, 0, "No example has a value of rougeL for every model, so there is nothing to compare."),
-        (WORDS, 40, "words only describes, no value of it is better: A 0.213 and D 0.172."),
+        (WORDS, 40, "words is only descriptive, no value of it is better: A 0.213 and D 0.172."),
     ],
 )
 def test_the_verdict_where_nothing_can_be_better(info, n, expected) -> None:
@@ -607,6 +607,11 @@ def test_the_time_left_is_told_when_it_is_known_and_loading_is_left_out(done, fi
 )
 def test_the_bar_is_as_long_as_what_is_done(row, width) -> None:
     assert f'style="width:{width}"' in progress.as_html([row])
+
+
+def test_a_bar_of_nothing_done_says_zero_to_screen_readers() -> None:
+    # Without aria-valuenow, a progress bar is announced as one of unknown length.
+    assert 'role="progressbar" aria-valuenow="0"' in progress.as_html([row_of(Status.PENDING)])
 
 
 def test_progress_shows_what_users_wrote_as_text() -> None:

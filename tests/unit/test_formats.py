@@ -85,8 +85,8 @@ def test_an_array_is_known_by_its_content(read, filename) -> None:
         ('[{"example": "a"}\n{"example": "b"}]', "data.json, line 2: broken JSON: expected ',' or ']'"),
         ('[{"example": "a"},\n\n{"example": "b', "data.json, line 3: broken JSON: Unterminated string"),
         ('[{"example": "a"}', "data.json, line 1: broken JSON: the array is not closed"),
-        ('[{"example": "a"}]\n[]', "data.json, line 2: broken JSON: something follows the end"),
-        ('[{"example": "a", "n": 1, "n": 2}]', "key 'n' is there twice"),
+        ('[{"example": "a"}]\n[]', "data.json, line 2: broken JSON: there is text after the end"),
+        ('[{"example": "a", "n": 1, "n": 2}]', "key 'n' occurs twice"),
         ('[{"example": "a"}, {"text": "b"}]', "data.json, row 2: there is no key 'example'"),
         ('[{"example": "a\\u0000"}]', "data.json, row 1, column 'example': there is a NUL"),
         ('[{"example": "a"},\n{"example": "\0"}]', "data.json, line 2: there is a NUL byte"),
@@ -174,7 +174,7 @@ def test_the_first_sheet_or_the_one_that_is_asked_for(ws, tmp_path) -> None:
         (workbook(["example"], ["a"], ["b", None, 3]), {}, "sheet 'Data', row 3: column C has a value and no name"),
         (workbook(["example", "example"], ["a", "b"]), {}, "2 columns are named 'example'"),
         (workbook(["example"], ["a"])[:-40], {}, "data.xlsx is a zip archive, not an Excel workbook"),
-        (CSV, {}, "data.xlsx is not an Excel workbook, as its name says"),
+        (CSV, {}, "data.xlsx is not an Excel workbook, as its extension says"),
     ],
 )
 def test_a_bad_workbook_is_refused(read, content, options, message) -> None:
@@ -249,12 +249,12 @@ def test_the_file_in_an_archive_is_read(read, content, filename) -> None:
         (packed(**{"/etc/data.csv": CSV}), "data.zip", "which leads out of it"),
         (packed(**{"x\\..\\data.csv": CSV}), "data.zip", "which leads out of it"),
         (packed(**{"data.csv": b"example,b\nx\n"}), "data.zip", "data.csv, line 2 (row 1): 1 cell"),
-        (packed(**{"data.zip": packed(**{"data.csv": CSV})}), "data.zip", "another archive in an archive"),
-        (gzip.compress(gzip.compress(CSV)), "data.csv.gz.gz", "another archive in an archive"),
+        (packed(**{"data.zip": packed(**{"data.csv": CSV})}), "data.zip", "an archive inside an archive"),
+        (gzip.compress(gzip.compress(CSV)), "data.csv.gz.gz", "an archive inside an archive"),
         (gzip.compress(CSV * 1000)[:-30], "data.csv.gz", "data.csv.gz is a gzip archive that cannot be read"),
         (gzip.compress(CSV), "data.csv", "data.csv is a gzip archive, not CSV"),
-        (CSV, "data.csv.gz", "data.csv.gz is not a gzip archive, as its name says"),
-        (CSV, "data.zip", "data.zip is not a zip archive, as its name says"),
+        (CSV, "data.csv.gz", "data.csv.gz is not a gzip archive, as its extension says"),
+        (CSV, "data.zip", "data.zip is not a zip archive, as its extension says"),
         (packed(**{"data.csv": CSV}).replace(b"\x01\x02", b"\x02\x01")[:-4], "data.zip", "is a zip archive"),
         (gzip.compress(b""), "data.csv.gz", "data.csv is empty"),
         (gzip.compress(b"\x89PNG\r\n\x1a\n" + bytes(50)), "data.csv.gz", "data.csv is a PNG picture"),
@@ -288,7 +288,7 @@ def test_a_bomb_is_refused_by_what_comes_out_of_it(read, monkeypatch, kind) -> N
         "zip": packed(**{"x.csv": swollen}),
         "xlsx": packed(**{"xl/sheet.xml": swollen}),
     }[kind]
-    with pytest.raises(DatasetError, match="swells to more than 100 times its size"):
+    with pytest.raises(DatasetError, match="expands to more than 100 times its size"):
         read(content, f"x.csv.{kind}" if kind == "gz" else f"x.{kind}")
 
 
@@ -439,7 +439,7 @@ def test_an_archive_that_lies_about_its_size_is_refused(read, monkeypatch) -> No
     content = bytearray(packed(**{"data.csv": b"example\n" + b"a" * 5_000_000}))
     for start in (18, content.rindex(b"PK\x01\x02") + 20):
         content[start : start + 4] = (2**32 - 16).to_bytes(4, "little")
-    with pytest.raises(DatasetError, match="swells to more than 100 times its size"):
+    with pytest.raises(DatasetError, match="expands to more than 100 times its size"):
         read(bytes(content), "data.zip")
 
 
@@ -499,7 +499,7 @@ def mixed():
     ("rows", "message"),
     [
         (broken, "cannot be read from row 1001 on: ConnectionError: the network went away"),
-        (late, "rows 1001 to 1500: other columns or types than before: column 'late' is new"),
+        (late, "rows 1001 to 1500: columns or types differ from earlier rows: column 'late' is new"),
         (mixed, "cannot be read from row 1001 on: ArrowInvalid"),
     ],
 )  # fmt: skip

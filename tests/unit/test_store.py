@@ -262,7 +262,7 @@ def test_an_endpoint_that_is_none_is_refused(endpoint) -> None:
 
 
 def test_a_password_in_the_address_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="holds a password") as caught:
+    with pytest.raises(ConfigurationError, match="contains a password") as caught:
         Store(StoreSpec(uri="sftp://me:hunter2@host/folder"))
     assert "hunter2" not in str(caught.value)
 

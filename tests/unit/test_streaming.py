@@ -366,7 +366,7 @@ def test_the_rows_of_personal_data_count_on_over_pieces() -> None:
     for _ in range(3):
         found.add(pa.table({"example": ["x", "c@d.de", "y"], "ground_truth": truths, "note": ["+49 30 1234567"] * 3}))
     assert found.notes == (
-        "this may be personal data, look before you send it to a provider: "
+        "this may be personal data, check before you send it to a provider: "
         "3 examples have an e-mail address (rows 2, 5, 8)",
     )
 

@@ -273,7 +273,7 @@ def test_short_rows_are_filled_where_that_is_asked_for(read, encoding):
     assert rows(examples) == [
         {"example": "a", "n": 1, "m": "x"}, {"example": "b", "n": 1, "m": ""}, {"example": "c\nd", "n": None, "m": ""},
     ]  # fmt: skip
-    assert "2 rows (the first is row 2) had fewer cells than the header: what was missing is empty" in examples.notes
+    assert "2 rows (the first is row 2) had fewer cells than the header: the missing cells are empty" in examples.notes
     with pytest.raises(DatasetError, match="row 2.*2 cells") as caught:
         read(content)
     assert "short_rows='fill'" in caught.value.hint
@@ -294,12 +294,12 @@ BAD_DELIMITED = {
     "too many cells": (
         b'example,n\n"a\nb",1\nc, d,2\n',
         "data.csv, line 4 (row 2): 3 cells where the header names 2; the first cell too many is '2'",
-        "put a cell that holds ',' in double quotes",
+        "put cells that contain ',' in double quotes",
     ),
     "too few cells": (
         b"example,n,m\na,1,2\n\nb,1\n",
         "data.csv, line 4 (row 2): 2 cells where the header names 3; the last cell is '1'",
-        "add what is missing",
+        "add the missing cells",
     ),
     "space before a quote": (b'n,example\n1, "a, b"\n', "line 2 (row 1): 3 cells", "remove the space between ','"),
     "NUL": (b"example,n\na,1\nb\0c,2\n", "data.csv, line 3: there is a NUL byte", "remove"),
@@ -319,13 +319,17 @@ BAD_DELIMITED = {
         "line 2: byte 13 is not UTF-8: the file ends inside",
         "",
     ),
-    "cut UTF-16": ("example\na\n".encode("utf-16")[:-1], "byte 20 is not UTF-16-LE: the file ends inside", "cut off"),
+    "cut UTF-16": (
+        "example\na\n".encode("utf-16")[:-1],
+        "byte 20 is not UTF-16-LE: the file ends inside",
+        "incomplete",
+    ),
     "duplicate names": (
         b"example,n,n \na,1,2\n",
         "data.csv: 2 columns are named 'n' (columns 2, 3)",
         "its own name",
     ),
-    "unnamed column": (b"example,n,\na,1,\n", "data.csv, line 1: column 3 of 3 has no name", "remove the delimiter"),
+    "unnamed column": (b"example,n,\na,1,\n", "data.csv, line 1: column 3 of 3 has no name", "remove its delimiter"),
     "two fitting names": (b"Example,EXAMPLE\na,b\n", "fits several columns: 'Example', 'EXAMPLE'", "exactly"),
     "quote never closed": (
         b'n,example\n1,"fine\n"\n2,"open\n3,x\n',
@@ -495,7 +499,7 @@ BAD_JSON_LINES = {
         "every row",
     ),
     "no keys": ("{}", "data.jsonl has no values", ""),
-    "twice": ('{"example": "a", "n": 1, "n": 2}', "data.jsonl, line 1: key 'n' is there twice", ""),
+    "twice": ('{"example": "a", "n": 1, "n": 2}', "data.jsonl, line 1: key 'n' occurs twice", ""),
     "nested example": (
         '{"example": "a"}\n{"example": {"role": "user"}}',
         "data.jsonl, row 2, column 'example': a nested value is not text",
@@ -581,7 +585,7 @@ BROKEN_TEXT = pa.Array.from_buffers(
     [
         (parquet(example=["a"] * 100)[:-20], "data.parquet is not a readable Parquet file"),
         (b"PAR1" + bytes(50) + b"PAR1", "data.parquet is not a readable Parquet file"),
-        (parquet(example=pa.array([b"a"])), "data.parquet, column 'example' holds bytes"),
+        (parquet(example=pa.array([b"a"])), "data.parquet, column 'example' contains bytes"),
         (
             parquet(example=pa.array([None, [{"role": "user"}]])),
             "data.parquet, row 2, column 'example': a nested value",
@@ -590,7 +594,7 @@ BROKEN_TEXT = pa.Array.from_buffers(
         (parquet(example=pa.array([], pa.string())), "data.parquet names its columns but has no rows"),
         (parquet(example=["a", "b\0"]), "data.parquet, row 2, column 'example': there is a NUL character"),
         (parquet(example=["a"], note=["\0"]), "data.parquet, row 1, column 'note': there is a NUL character"),
-        (parquet(example=BROKEN_TEXT), "data.parquet, column 'example', rows 1 to 1: not all text is UTF-8"),
+        (parquet(example=BROKEN_TEXT), "data.parquet, column 'example', rows 1 to 1: some text is not UTF-8"),
         (two_columns_of_one_name(), "data.parquet: 2 columns are named 'example'"),
     ],
 )
@@ -643,11 +647,11 @@ def test_equal_frames_are_equal_bytes():
         (pd.DataFrame([["a", "b"]], columns=["example", "example"]), "the DataFrame: 2 columns are named 'example'"),
         (pd.DataFrame([["a", "b"]], columns=["1", 1]), "2 columns are named '1'"),
         (pd.DataFrame({"n": ["a"]}, index=pd.Index([1], name="n")), "2 columns are named 'n'"),
-        (pd.DataFrame({("a", "b"): ["x"]}), "has column names of 2 levels"),
-        (pd.DataFrame({"example": ["a", object()]}), "column 'example' holds values without a common type"),
+        (pd.DataFrame({("a", "b"): ["x"]}), "has column names with 2 levels"),
+        (pd.DataFrame({"example": ["a", object()]}), "column 'example' has values without a common type"),
         (
             pd.DataFrame({"example": ["a", "b\ud800"]}, dtype=object),
-            "row 2, column 'example' holds half of a character",
+            "row 2, column 'example' contains half a character",
         ),
     ],
 )
