@@ -47,7 +47,7 @@ def test_a_value_as_an_argument_is_refused_and_not_repeated(cli) -> None:
     assert "hint: " in printed
     assert "the name of a secret" in cli("set", f"{NAME}={VALUE}", given=VALUE, code=1)
     assert "is empty" in cli("set", NAME, code=1)
-    assert "no text in UTF-8" in cli("set", NAME, given=VALUE.encode() + b"\xff", code=1)
+    assert "not UTF-8 text" in cli("set", NAME, given=VALUE.encode() + b"\xff", code=1)
     assert NAME not in cli("list")
 
 
