@@ -98,8 +98,7 @@ def _copy_path(path: Path, target: Path) -> str:
     try:
         with path.open("rb") as file:
             before = state(file)
-            with target.open("wb") as copy:
-                shutil.copyfileobj(file, copy, _CHUNK_BYTES)
+            _write(file, target)
             if state(file) != before:
                 raise DatasetError(
                     f"{path} changed while it was read", "upload it again when no program writes to it any more"
@@ -111,6 +110,11 @@ def _copy_path(path: Path, target: Path) -> str:
             raise
         raise DatasetError(f"{path} cannot be read: {error.strerror}", "check the file's permissions") from error
     return path.name
+
+
+def _write(source: IO[bytes], target: Path) -> None:
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK_BYTES)
 
 
 def _copy_url(url: str, target: Path) -> str:
@@ -126,8 +130,8 @@ def _copy_url(url: str, target: Path) -> str:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=URL_TIMEOUT_S, sock_read=URL_TIMEOUT_S)
         options["client_kwargs"] = {"timeout": timeout}
     try:
-        with fsspec.open(url, "rb", **options) as remote, target.open("wb") as file:
-            shutil.copyfileobj(remote, file, _CHUNK_BYTES)
+        with fsspec.open(url, "rb", **options) as remote:
+            _write(remote, target)
     except Exception as error:  # fsspec's backends raise exceptions of many libraries
         if isinstance(error, OSError) and tables.is_full(error):
             raise
