@@ -162,7 +162,7 @@ def test_draws_are_uniform() -> None:
         ({"train": 1.2, "test": -0.2}, {}, "'train' is 1.2"),
         ({"train": float("nan"), "test": 0.5}, {}, "is nan"),
         ({"": 0.5, "test": 0.5}, {}, "cannot be a name"),
-        ({"train ": 0.5, "train": 0.5}, {}, "blank"),
+        ({"train ": 0.5, "train": 0.5}, {}, "white space"),
         (HALVES, {"by": "knid"}, "no column 'knid'"),
         (HALVES, {"groups": "nobody"}, "no column 'nobody'"),
         (HALVES, {"seed": 0.5}, "seed is 0.5"),

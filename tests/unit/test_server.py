@@ -220,7 +220,7 @@ def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
     log_to_stderr(as_json=True)
     try:
         logging.getLogger("lumigator_nb.serving.rest_and_dashboard").info("begun")
-        warnings.warn("the same content is here already", stacklevel=1)
+        warnings.warn("the same content is already stored", stacklevel=1)
         logging.getLogger("tornado.application").error("two\nlines")
     finally:
         logging.captureWarnings(False)
@@ -230,4 +230,4 @@ def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
         "py.warnings",
         "tornado.application",
     ]
-    assert "the same content is here already" in lines[1]["message"]
+    assert "the same content is already stored" in lines[1]["message"]
