@@ -54,7 +54,7 @@ def serve(
     for package, extra in (("panel", "dashboard"), ("panel_material_ui", "dashboard"), *_REST):
         if find_spec(package) is None:
             raise MissingExtraError("the server", extra)
-    from lumigator_nb.serving.gates import gate_of
+    from lumigator_nb.serving.gates import auth_method_of
     from lumigator_nb.serving.http import Serving
     from lumigator_nb.serving.rest_and_dashboard import Api, log_to_stderr
     from lumigator_nb.serving.rest_and_dashboard import serve as serve_both
@@ -62,8 +62,9 @@ def serve(
     log_to_stderr(as_json=log_json)
     with connected() as ws:
         serving = Serving(
-            address=address, port=port, gate=gate_of(ws.settings, password_file), origins=tuple(allow_origin or ()),
-            prefix=prefix, behind_proxy=behind_proxy, certificate=certificate, private_key=private_key,
+            address=address, port=port, auth_method=auth_method_of(ws.settings, password_file),
+            origins=tuple(allow_origin or ()), prefix=prefix, behind_proxy=behind_proxy,
+            certificate=certificate, private_key=private_key,
         )  # fmt: skip
         serve_both(ws, serving, Api(ray_port=ray_port, tokens=require_token))
 
