@@ -149,7 +149,7 @@ def test_lumigators_names_of_a_server_of_ones_own(client, services, dataset, pro
     services.submit_soon = lambda: None
     experiment_id = experiment(client, dataset)
     refused = workflow(client, experiment_id, 422, model="m", provider=provider).json()
-    assert "base_url does not say where" in refused["detail"]
+    assert "needs a base_url" in refused["detail"]
     made = workflow(client, experiment_id, model="m", provider=provider, base_url="http://localhost:9/v1").json()
     model = services.ws.workflows.get(made["id"]).model
     assert (model.provider, model.name, model.base_url) == ("openai", "m", "http://localhost:9/v1")

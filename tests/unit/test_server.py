@@ -161,7 +161,7 @@ def test_each_line_of_the_log_names_its_request(inline_ws, monkeypatch, caplog, 
     assert any("RuntimeError: broken" in line for line in about)
     assert any("GET /api/v1/datasets 500" in line for line in about)
     assert any("GET /api/v1/jobs/%0Aforged 422" in line for line in lines)
-    assert any("ending" in line for line in lines if "mine-1" not in line)
+    assert any("shutting down" in line for line in lines if "mine-1" not in line)
 
 
 def handshake(address: str, host: str, **headers: str) -> str:

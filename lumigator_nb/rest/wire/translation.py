@@ -80,13 +80,10 @@ def model_of(
         InvalidInputError, UnknownModelError: a setting is not valid for this provider.
     """
     config = fields.generation_config
-    generation = GenerationConfig(
-        max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_p=config.top_p
-    )
-    if config.top_p == 0:
-        # Only the most probable token, as with temperature 0. Providers refuse a top_p of 0, and some refuse any
-        # top_p but 1 if the temperature is 0.
-        generation = GenerationConfig(max_new_tokens=config.max_new_tokens, temperature=0.0, top_p=1.0)
+    # A top_p of 0 means only the most probable token, as does temperature 0. Providers refuse a top_p of 0, and some
+    # refuse any top_p but 1 if the temperature is 0.
+    temperature, top_p = (0.0, 1.0) if config.top_p == 0 else (config.temperature, config.top_p)
+    generation = GenerationConfig(max_new_tokens=config.max_new_tokens, temperature=temperature, top_p=top_p)
     model = Model(
         fields.model, provider=_provider(fields), label=label, base_url=fields.base_url or None,
         generation=generation, prompt=prompt or None, options=_options(fields, batch_size),
