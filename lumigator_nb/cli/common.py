@@ -65,6 +65,7 @@ def group(help_text: str) -> typer.Typer:
 
 def connected() -> Workspace:
     """Connect to the workspace that the settings name."""
+    # Imported here: --help and errors in arguments must not wait for pandas and Ray.
     from lumigator_nb.workspace import connect
 
     return connect()

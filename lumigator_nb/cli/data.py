@@ -71,15 +71,15 @@ def datasets_list(limit: common.Limit = 100, archived: Archived = False) -> None
 
 
 @datasets.command("show")
-def datasets_show(key: DatasetKey) -> None:
+def datasets_show(dataset: DatasetKey) -> None:
     """Show a dataset: its columns, size, origin and first rows."""
     with connected() as ws:
-        typer.echo(ws.datasets.get(key))
+        typer.echo(ws.datasets.get(dataset))
 
 
 @datasets.command("annotate")
 def datasets_annotate(
-    key: DatasetKey,
+    dataset: DatasetKey,
     model: Annotated[str, typer.Option("--model", "-m", help="Model that writes it, as provider/name.")],
     name: NewName = None,
     setting: common.Settings = None,
@@ -95,14 +95,14 @@ def datasets_annotate(
     chosen = common.chosen_task(task, prompt, template, source, target)
     (annotator,) = common.chosen_models([model], setting)
     with connected() as ws:
-        typer.echo(ws.datasets.annotate(key, model=annotator, task=chosen, name=name, budget=budget, mode=mode))
+        typer.echo(ws.datasets.annotate(dataset, model=annotator, task=chosen, name=name, budget=budget, mode=mode))
 
 
 @datasets.command("history")
-def datasets_history(key: DatasetKey) -> None:
+def datasets_history(dataset: DatasetKey) -> None:
     """List the versions of a dataset, with the number of rows that each added, removed and changed."""
     with connected() as ws:
-        table = ws.datasets.history(key)
+        table = ws.datasets.history(dataset)
     columns = ["version", "n_examples", "added", "removed", "changed"]
     cells = table[columns].astype(object).where(table[columns].notna(), "")
     rows = [tuple(map(str, row)) for row in cells.itertuples(index=False)]
@@ -122,7 +122,7 @@ def datasets_differences(
 
 @datasets.command("split")
 def datasets_split(
-    key: DatasetKey,
+    dataset: DatasetKey,
     part: Annotated[
         list[str],
         typer.Option("--part", help="Part, as NAME=SHARE, such as train=0.8. Repeat; the shares must sum to 1."),
@@ -142,13 +142,13 @@ def datasets_split(
         except ValueError:
             raise InvalidInputError(f"--part takes NAME=SHARE, not {text!r}", "for example --part train=0.8") from None
     with connected() as ws:
-        parts = ws.datasets.split(key, shares, by=by, groups=groups, seed=seed)
+        parts = ws.datasets.split(dataset, shares, by=by, groups=groups, seed=seed)
     print_table(("name", "examples"), [(dataset.name, str(dataset.n_examples)) for dataset in parts.values()])
 
 
 @datasets.command("draw")
 def datasets_draw(
-    key: DatasetKey,
+    dataset: DatasetKey,
     rows: Annotated[float, typer.Argument(help="Number of rows, or a share below 1.")],
     by: By = None,
     seed: Seed = 0,
@@ -156,33 +156,33 @@ def datasets_draw(
 ) -> None:
     """Draw a random sample of a dataset's rows into a new dataset."""
     with connected() as ws:
-        typer.echo(ws.datasets.draw(key, rows if rows < 1 else int(rows), by=by, seed=seed, name=name))
+        typer.echo(ws.datasets.draw(dataset, rows if rows < 1 else int(rows), by=by, seed=seed, name=name))
 
 
 @datasets.command("archive")
-def datasets_archive(key: DatasetKey) -> None:
+def datasets_archive(dataset: DatasetKey) -> None:
     """Archive a dataset: hide it from lists. Nothing is deleted."""
     with connected() as ws:
-        ws.datasets.archive(key)
+        ws.datasets.archive(dataset)
 
 
 @datasets.command("restore")
-def datasets_restore(key: DatasetKey) -> None:
+def datasets_restore(dataset: DatasetKey) -> None:
     """Restore an archived dataset to the lists."""
     with connected() as ws:
-        ws.datasets.restore(key)
+        ws.datasets.restore(dataset)
 
 
 @datasets.command("delete")
 def datasets_delete(
-    key: DatasetKey,
+    dataset: DatasetKey,
     cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the experiments on it.")] = False,
     stop: Stop = False,
     dry_run: DryRun = False,
 ) -> None:
     """Delete a dataset. Refused while experiments use it, unless --cascade."""
     with connected() as ws:
-        typer.echo(ws.datasets.delete(key, cascade=cascade, stop=stop, dry_run=dry_run))
+        typer.echo(ws.datasets.delete(dataset, cascade=cascade, stop=stop, dry_run=dry_run))
 
 
 @experiments.command("create")
@@ -212,30 +212,30 @@ def experiments_list(limit: common.Limit = 100, archived: Archived = False) -> N
 
 
 @experiments.command("show")
-def experiments_show(key: common.ExperimentKey) -> None:
+def experiments_show(experiment: common.ExperimentKey) -> None:
     """Show an experiment and the progress of its workflows."""
     with connected() as ws:
-        experiment = ws.experiments.get(key)
-        typer.echo(experiment)
-        common.print_workflows(ws, ws.workflows.refresh(experiment))
+        record = ws.experiments.get(experiment)
+        typer.echo(record)
+        common.print_workflows(ws, ws.workflows.refresh(record))
 
 
 @experiments.command("archive")
-def experiments_archive(key: common.ExperimentKey) -> None:
+def experiments_archive(experiment: common.ExperimentKey) -> None:
     """Archive an experiment: hide it from lists. Nothing is deleted."""
     with connected() as ws:
-        ws.experiments.archive(key)
+        ws.experiments.archive(experiment)
 
 
 @experiments.command("restore")
-def experiments_restore(key: common.ExperimentKey) -> None:
+def experiments_restore(experiment: common.ExperimentKey) -> None:
     """Restore an archived experiment to the lists."""
     with connected() as ws:
-        ws.experiments.restore(key)
+        ws.experiments.restore(experiment)
 
 
 @experiments.command("delete")
-def experiments_delete(key: common.ExperimentKey, stop: Stop = False, dry_run: DryRun = False) -> None:
+def experiments_delete(experiment: common.ExperimentKey, stop: Stop = False, dry_run: DryRun = False) -> None:
     """Delete an experiment with its workflows and results."""
     with connected() as ws:
-        typer.echo(ws.experiments.delete(key, stop=stop, dry_run=dry_run))
+        typer.echo(ws.experiments.delete(experiment, stop=stop, dry_run=dry_run))

@@ -33,7 +33,7 @@ def secrets_set(context: typer.Context, name: Name, description: Description = N
             "and replace that key, which is in the history now",
         )
     with connected() as ws:
-        ws.secrets.check_name(name)
+        ws.secrets.check_name(name)  # before asking for the value
         ws.secrets.set(name, _value(), description=description)
     typer.echo("stored")
 

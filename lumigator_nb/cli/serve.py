@@ -51,6 +51,7 @@ def serve(
     private_key: Annotated[Path | None, typer.Option(help="PEM file with the certificate's private key.")] = None,
 ) -> None:
     """Serve the dashboard and the REST API on one port. See docs/rest.md and docs/deploy.md for logins and tokens."""
+    # Before the imports below, which would raise ImportError without naming the extra.
     for package, extra in (("panel", "dashboard"), ("panel_material_ui", "dashboard"), *_REST):
         if find_spec(package) is None:
             raise MissingExtraError("the server", extra)

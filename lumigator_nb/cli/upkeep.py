@@ -171,7 +171,7 @@ def _database() -> Iterator[Database]:
 
 
 def _copy_first(db: Database) -> None:
-    if db.is_sqlite and db.revision():
+    if db.is_sqlite and db.revision():  # not for a new, empty file
         typer.echo(f"copied to {db.backup()}")
 
 

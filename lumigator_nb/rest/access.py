@@ -23,6 +23,8 @@ from lumigator_nb.specs import Scope
 
 log = logging.getLogger(__name__)
 
+# Methods that change nothing. Pages of other sites cannot read the responses either: browsers enforce the same-origin
+# policy.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _HINT = (

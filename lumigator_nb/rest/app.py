@@ -52,6 +52,8 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
         services: the workspace and the state of the API.
         origins: origins of web pages that may call the API (CORS), such as ``https://example.org``; "*" allows all.
     """
+    # redirect_slashes: see _RequestMiddleware. strict_content_type: some clients send JSON without a Content-Type.
+    # docs_url, redoc_url: FastAPI's pages load scripts from other sites; our own page replaces them.
     app = FastAPI(
         title="Lumigator", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None,
         redoc_url=None, redirect_slashes=False, description=_DESCRIPTION, strict_content_type=False,

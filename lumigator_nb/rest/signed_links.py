@@ -23,6 +23,7 @@ class Links:
     """
 
     def __init__(self, key: bytes) -> None:
+        # The salt names the format of the signed values. Change it together with the format, so that old URLs fail.
         self._serializer = URLSafeSerializer(key, salt="lumigator-files-2")
 
     def path(self, kind: str, key: str, folder: str, filename: str) -> str:

@@ -110,6 +110,7 @@ class _Folder:
 
     @property
     def last_use(self) -> datetime:
+        # A workflow that finds all answers in the cache writes none: its start counts as use, too.
         times = [entry.modified for entry in self.files]
         return max([*times, self.used_at] if self.used_at else times)
 

@@ -164,7 +164,11 @@ def _delete(
     stop: Stop | None,
     wait: bool,
 ) -> Deletion:
-    """Delete what `find` finds. It is called twice: for the preview, and in the transaction that deletes."""
+    """Delete what `find` finds.
+
+    `find` is called twice, for the preview and in the transaction that deletes: stopping workers takes long, and must
+    not keep the database locked.
+    """
     if not wait and not dry_run:
         with writing(database) as work:
             doomed = find(work)

@@ -208,6 +208,7 @@ class Experiments:
         skipping: bool = False,
         **fields: Any,
     ) -> Experiment:
+        # Before the transaction: to look for secrets reads the database itself.
         self._refuse_secrets(chosen or (), task, fields)
         with writing(self._database) as work:
             experiment = self._checked(work, dataset, chosen, task, prompted=prompted, skipping=skipping, **fields)

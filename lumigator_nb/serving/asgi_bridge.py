@@ -1,6 +1,9 @@
 """Runs an ASGI application (the REST API) inside Tornado, the web server of the dashboard, on the same port.
 
 Bodies are streamed in both directions. A slow client slows down only its own request.
+
+Why not a second server, such as uvicorn: it would need a proxy in front to share the port, and could not use the
+dashboard's logins.
 """
 
 from __future__ import annotations

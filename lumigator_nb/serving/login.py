@@ -82,6 +82,7 @@ class LoginSession:
 
 def cookie_options(handler: RequestHandler) -> dict[str, Any]:
     """Return the options that all cookies share."""
+    # SameSite=Lax, not Strict: after a login at an OAuth provider, the browser comes from the provider's site.
     return {"httponly": True, "samesite": "Lax", "secure": handler.request.protocol == "https"}
 
 

@@ -145,6 +145,7 @@ def add_user(path: Path, name: str, password: str) -> bool:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         others = [line for line in lines if line.partition(":")[0].strip() != name]
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Written to a temporary file and renamed: a server that reads it meanwhile never sees half of it.
         with whole_file(path, 0o600) as file:
             file.write(("\n".join([*others, f"{name}:{_Hash.of(password)}"]) + "\n").encode())
     except (OSError, UnicodeDecodeError) as error:

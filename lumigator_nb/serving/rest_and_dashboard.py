@@ -112,7 +112,7 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             if threading.current_thread() is threading.main_thread():
                 self._loop.add_signal_handler(number, stopped.set)
-        self.helper.start()
+        self.helper.start()  # only now: a server whose port is taken must not submit anything
         # Imported modules stay for ever. Without freeze(), each full collection looks through them, and stops all
         # requests for 0.2 s.
         gc.collect()
@@ -139,7 +139,7 @@ class Server:
 
 
 class Helper:
-    """A thread for work that no request should wait for.
+    """A thread for work that no request should wait for: the cluster may take long to start or to answer.
 
     It submits queued workflows, also those that a killed server left behind; records the status of workflows; creates
     the datasets that jobs produce; and completes deletions. Several servers may share a database, each with a helper.

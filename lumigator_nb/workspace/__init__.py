@@ -539,6 +539,7 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
     try:
         database.prepare()
     except BaseException:
+        # Without a workspace, no one could close the connections later.
         database.close()
         raise
     return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, say))

@@ -135,6 +135,7 @@ def _cluster(cluster: Cluster) -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
+    # find_spec() instead of imports: torch alone takes seconds to import.
     yield Finding("models", "ok", "baseline models need nothing")
     missing = [package for package in ("torch", "transformers", "accelerate") if find_spec(package) is None]
     if missing:

@@ -134,6 +134,7 @@ def evaluation_metrics(experiment: Experiment, job: Job) -> dict[str, float]:
 
 def encoded(value: Any) -> Iterator[bytes]:
     """Yield a value as JSON, in chunks. Iterators become lists; NaN becomes null, or minus infinity among scores."""
+    # Collect small pieces: each chunk that is sent costs a system call and a few bytes.
     buffer, size = [], 0
     for text in _pieces(value):
         buffer.append(text)

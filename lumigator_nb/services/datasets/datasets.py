@@ -464,6 +464,7 @@ class Datasets:
     ) -> Iterator[tuple[tables.Converted, Path]]:
         """Convert a source to Parquet, in a temporary file that exists until the block ends."""
         with (
+            # The prefix lets the garbage collector recognize the folder if this process is killed.
             TemporaryDirectory(prefix=layout.temporary("upload")) as folder,
             metered(copy.filename, enabled=progress is True) as meter,
         ):

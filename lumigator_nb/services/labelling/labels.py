@@ -318,6 +318,7 @@ class Labels:
         refuse_secrets(texts, self._workflows.submitter.redact)
         with writing(self._database) as work:
             work.experiments.get(topic.experiment_id)  # raises if it was deleted in the meantime
+            # Checked again: another rater may have used another scale since the session started.
             _require_one_scale(work, topic)
             for labels in by_rater.values():
                 work.labels.put(labels)
