@@ -68,7 +68,7 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
         api.include_router(router)
     app.include_router(api)
     app.include_router(jobs.ray)
-    request_metrics = _Metrics(services)
+    request_metrics = _Metrics()
     app.get("/metrics", tags=["health"], dependencies=[READ], responses=errors.responses(), response_class=Response)(
         request_metrics.show
     )
@@ -156,8 +156,8 @@ class _MethodMiddleware:
 class _Metrics:
     """Metrics of requests and workflows, for Prometheus."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self) -> None:
+        # Its own registry: several applications in one process (tests) must not share counts.
         self._registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("lumigator_requests", "Requests answered.", labels, registry=self._registry)
@@ -192,7 +192,7 @@ class _RequestMiddleware:
             request_id = str(uuid.uuid4())
         scope["request_id"] = request_id
         CURRENT.set(request_id)
-        # Clients ask with and without a slash at the end. Neither is redirected: some clients lose the body then.
+        # Clients ask with and without a slash at the end. No redirect: not all clients repeat the body of a POST.
         scope["path"] = scope["path"].rstrip("/") or "/"
 
         async def send_with_headers(message: Message) -> None:
