@@ -93,7 +93,7 @@ def judge(
     model: Annotated[str, typer.Option("--model", "-m", help="Judge model, as provider/name.")],
     criterion: Annotated[
         str, typer.Option(help="quality, coherence, consistency, fluency, relevance, or a name of your own.")
-    ] = ("quality"),
+    ] = "quality",
     description: Annotated[str | None, typer.Option(help="Definition of your own criterion, for the judge.")] = None,
     setting: common.Settings = None,
     sample: Annotated[int | None, typer.Option(help="Number of examples to judge. Default: all.")] = None,

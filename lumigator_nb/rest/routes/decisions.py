@@ -154,10 +154,7 @@ async def get_events(services: Shared, experiment_id: UUID) -> StreamingResponse
 async def _events(services: Services, experiment: Experiment) -> AsyncIterator[str]:
     last_data, silent_s = "", 0.0
     while not services.ending:
-        try:
-            rows, ended = await run_in_threadpool(_progress, services, experiment)
-        except NotFoundError:  # the experiment was deleted
-            rows, ended = [], True
+        rows, ended = await run_in_threadpool(_progress, services, experiment)
         data = json.dumps(rows)
         if data != last_data:
             yield f"event: progress\ndata: {data}\n\n"
@@ -173,10 +170,13 @@ async def _events(services: Services, experiment: Experiment) -> AsyncIterator[s
 
 
 def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
-    """Return one row per workflow, and whether all have finished."""
-    workflows = services.ws.workflows.of(experiment)  # the helper thread keeps these records up to date
-    rows = services.ws.workflows.progress(workflows)
-    total = services.ws.datasets.of(experiment).n_examples
+    """Return one row per workflow, and whether all have finished. A deleted experiment has finished."""
+    try:
+        workflows = services.ws.workflows.of(experiment)  # the helper thread keeps these records up to date
+        rows = services.ws.workflows.progress(workflows)
+        total = services.ws.datasets.of(experiment).n_examples
+    except NotFoundError:
+        return [], True
     items = [
         {
             "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value,
