@@ -1,4 +1,4 @@
-"""A model server for tests: real provider protocols over HTTP, answers by rule, faults on demand."""
+"""A model server for tests and notebooks: provider protocols over HTTP, rule-based answers, faults on demand."""
 
 from lumigator_testing.behaviour import Behaviour, Stats
 from lumigator_testing.client import ModelServer

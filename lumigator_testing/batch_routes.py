@@ -1,4 +1,4 @@
-"""The addresses of the providers' batch services: hand in many questions, fetch the answers later."""
+"""Routes of the providers' batch APIs: submit many requests at once, fetch the responses later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DESK = web.AppKey("desk", Desk)
 
 
 def add_routes(app: web.Application) -> None:
-    """Add the addresses of files and batches."""
+    """Add the routes of files and batches."""
     app[DESK] = Desk(app[SERVICE])
     add = app.router.add_route
     add("POST", "/v1/files", _upload)
@@ -73,9 +73,9 @@ async def _content(request: web.Request) -> web.Response:
 
 
 def _describe(key: str, name: str, purpose: str, content: bytes) -> dict[str, Any]:
-    # "sample_type" and "source" are Mistral's.
-    both = {"id": key, "object": "file", "bytes": len(content), "created_at": int(time.time()), "filename": name}
-    return both | {"purpose": purpose, "status": "processed", "sample_type": "batch_request", "source": "upload"}
+    # "sample_type" and "source" are fields of Mistral's API only; OpenAI's client ignores them.
+    common = {"id": key, "object": "file", "bytes": len(content), "created_at": int(time.time()), "filename": name}
+    return common | {"purpose": purpose, "status": "processed", "sample_type": "batch_request", "source": "upload"}
 
 
 def _creator(wire: Wire, show: Show) -> Callable[[web.Request], Any]:
@@ -84,7 +84,7 @@ def _creator(wire: Wire, show: Show) -> Callable[[web.Request], Any]:
         key = body.get("input_file_id") or "".join(body.get("input_files") or ())
         rows, problem = _parse(desk.file(key)[2])
         defaults = {"model": body["model"]} if body.get("model") else {}
-        job = desk.open(wire, rows, problem, path=request.path, file=key, defaults=defaults, said=body)
+        job = desk.open(wire, rows, problem, path=request.path, file=key, defaults=defaults, request=body)
         return web.json_response(show(desk, job))
 
     return create

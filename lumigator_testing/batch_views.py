@@ -1,4 +1,4 @@
-"""How each provider describes a batch."""
+"""A batch in the format of each provider."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def openai(desk: Desk, job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "object": "batch",
-        "endpoint": job.about["said"].get("endpoint"),
+        "endpoint": job.about["request"].get("endpoint"),
         "completion_window": "24h",
         "input_file_id": job.about["file"],
-        "metadata": job.about["said"].get("metadata"),
+        "metadata": job.about["request"].get("metadata"),
         "status": job.state,
         "created_at": int(job.created),
         "errors": problem if job.state == "failed" else None,
@@ -31,7 +31,7 @@ def openai(desk: Desk, job: Job) -> dict[str, Any]:
     }
 
 
-_MISTRAL_WORDS = {
+_MISTRAL_STATES = {
     "validating": "QUEUED",
     "in_progress": "RUNNING",
     "completed": "SUCCESS",
@@ -47,11 +47,11 @@ def mistral(desk: Desk, job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "object": "batch",
-        "endpoint": job.about["said"].get("endpoint"),
+        "endpoint": job.about["request"].get("endpoint"),
         "input_files": [job.about["file"]],
-        "model": job.about["said"].get("model"),
-        "metadata": job.about["said"].get("metadata"),
-        "status": _MISTRAL_WORDS[job.state],
+        "model": job.about["request"].get("model"),
+        "metadata": job.about["request"].get("metadata"),
+        "status": _MISTRAL_STATES[job.state],
         "errors": [{"message": job.problem, "count": 1}] if job.state == "failed" else [],
         "created_at": int(job.created),
         "output_file": output,
@@ -87,7 +87,7 @@ def anthropic(desk: Desk, job: Job) -> dict[str, Any]:
 
 
 def _counts(job: Job) -> tuple[int, int, int]:
-    """Return how many rows there are, were answered, and failed."""
+    """Return the number of rows, of answered rows, and of failed rows."""
     if job.results is None:
         return len(job.rows), int(job.share * len(job.rows)), 0
     good = sum(status == 200 for _, status, _ in job.results)

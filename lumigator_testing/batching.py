@@ -1,4 +1,4 @@
-"""Files and batches as they lie with the provider: they stay until the server ends."""
+"""Storage of files and batches at the provider. Both stay until the server ends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class Job:
     """One batch.
 
     Attributes:
-        rows: `custom_id` and body of each question.
-        about: what the client said about it, to be repeated: input file, endpoint, metadata, model.
+        rows: `custom_id` and body of each request.
+        about: properties from the client's request, which responses repeat: input file, endpoint, metadata, model.
+        seconds: duration of the batch.
+        end: state in which it ends: "completed", "failed" or "expired".
         problem: why it failed as a whole.
-        cancelled: when it was called off.
-        results: of the rows done, once it has ended: `custom_id`, HTTP status, body.
-        files: ids of the output file and the error file, once somebody has asked for them.
+        cancelled: when it was cancelled.
+        results: once it has ended: `custom_id`, HTTP status and body of each finished row.
+        files: ids of the output file and the error file, once they have been requested.
     """
 
     id: str
@@ -38,14 +40,14 @@ class Job:
 
     @property
     def share(self) -> float:
-        """How much of it is done, in [0, 1]."""
+        """Share of the rows that are finished, in [0, 1]."""
         until = time.time() if self.cancelled is None else self.cancelled
         done = min((until - self.created) / self.seconds, 1.0) if self.seconds else 1.0
         return done / 2 if self.end == "expired" else done
 
     @property
     def state(self) -> str:
-        """OpenAI's word for where it stands."""
+        """OpenAI's name of the current state."""
         if self.cancelled is not None:
             return "cancelled"
         passed = (time.time() - self.created) / self.seconds if self.seconds else 1.0
@@ -59,7 +61,7 @@ class Job:
 
 
 class Desk:
-    """The files and batches of all clients; they stay until the server ends."""
+    """The files and batches of all clients."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -67,7 +69,7 @@ class Desk:
         self.jobs: dict[str, Job] = {}
 
     def keep(self, name: str, purpose: str, content: bytes, key: str | None = None) -> str:
-        """Keep a file and return its id."""
+        """Store a file and return its id."""
         key = key or f"file-{len(self.files) + 1:06d}"
         self.files[key] = name, purpose, content
         return key
@@ -78,7 +80,7 @@ class Desk:
         return self.files[key]
 
     def open(self, wire: Wire, rows: list[tuple[str, dict[str, Any]]], problem: str | None, **about: Any) -> Job:
-        """Take a batch in."""
+        """Accept a batch."""
         behaviour = self.service.behaviour
         if behaviour.batch_end == "failed":
             problem = problem or "The batch failed."
@@ -89,13 +91,13 @@ class Desk:
         return self.jobs[key]
 
     def job(self, key: str) -> Job:
-        """Return a batch, its results worked out if it has ended."""
+        """Return a batch, with results if it has ended."""
         if key not in self.jobs:
             raise Fault(404, "not_found", f"No batch found with id '{key}'.")
         job = self.jobs[key]
         if job.ended and job.results is None:
             done = 0 if job.problem else int(job.share * len(job.rows))
-            # Last first: no provider promises the order in which answers come.
+            # In reverse: no provider guarantees the order of the results.
             job.results = [(key, *self._answer(job, body)) for key, body in reversed(job.rows[:done])]
         return job
 
@@ -112,7 +114,7 @@ class Desk:
             return fault.status, job.wire.error(fault)
 
     def split(self, job: Job) -> tuple[str | None, str | None]:
-        """Return the ids of the output file and the error file of a batch that has ended; None where one is empty."""
+        """Return the ids of the output file and the error file of a finished batch; None for an empty file."""
         if job.files is None:
             job.files = self._write(job)
         return job.files

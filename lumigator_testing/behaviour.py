@@ -1,4 +1,4 @@
-"""What the model server does with each call: its settings, its faults, its answers."""
+"""The behaviour of the model server: settings, faults, answers."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ ANSWER = "answer"
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How the server behaves; plain JSON values.
+    """The settings of the server, as plain JSON values.
 
-    Which calls meet a fault is decided by counting them (:func:`pattern`), so that shares are kept exactly.
+    Faults are assigned by counting calls (:func:`pattern`), so that their shares are exact.
 
     Attributes:
-        latency: seconds before an answer begins; refusals (4xx) come at once.
-        jitter: up to so many more seconds, drawn evenly from a fixed seed.
-        tokens_per_second: speed of writing; None writes in no time.
-        refuse, fail, hang: shares in [0, 1] of model calls that are answered 429, answered 500, never answered.
-        retry_after: seconds that a 429 asks to wait (``Retry-After``); None does not say.
-        outage: everything is answered 503.
+        latency: seconds until an answer starts; refusals (4xx) come at once.
+        jitter: maximum of additional seconds, drawn uniformly with a fixed seed.
+        tokens_per_second: speed of generation; None: no delay.
+        refuse, fail, hang: shares in [0, 1] of model calls that get 429, get 500, or never get a response.
+        retry_after: seconds in the header ``Retry-After`` of a 429; None: no header.
+        outage: every request gets 503.
         reject: HTTP status and error code for calls whose last user message is exactly the key, such as
             ``{"too long": (400, "context_length_exceeded")}``; batches reject such rows, too.
-        api_key: the only key let in; others get a 401 that repeats the key they sent, as some providers do.
-        models: the models there are; None answers under any name.
-        quota: answers until the account is empty (429 ``insufficient_quota``; Anthropic: 400).
-        unsupported: parameters answered 400 ``unsupported_parameter``.
-        reasoning: True thinks aloud in the provider's way (OpenAI-compatible servers: ``<think>…</think>`` in front of
-            the answer; Mistral and Anthropic: a block of its own); "field" puts it into ``reasoning_content``;
-            "hidden" only counts its tokens. Thinking uses up ``max_tokens`` first, as with the providers.
-        batch_seconds: how long a batch takes.
-        batch_end: how batches end; an expired one has answered the first half of its rows.
-        judge: judges answers between tags instead of answering; see :class:`~lumigator_testing.judging.Judge`.
+        api_key: the only accepted key; others get a 401 that repeats the key, as some providers do.
+        models: names of the models; None accepts any name.
+        quota: number of answers until the account is empty (429 ``insufficient_quota``; Anthropic: 400).
+        unsupported: parameters that get 400 ``unsupported_parameter``.
+        reasoning: True: reasoning in the provider's format (OpenAI-compatible servers: ``<think>…</think>`` in front
+            of the answer; Mistral and Anthropic: a separate block); "field": in ``reasoning_content``; "hidden": only
+            counts its tokens. Reasoning uses up ``max_tokens`` first, as at the providers.
+        batch_seconds: duration of a batch.
+        batch_end: state in which batches end; an expired batch has answered the first half of its rows.
+        judge: judge answers between tags instead of answering; see :class:`~lumigator_testing.judging.Judge`.
     """
 
     latency: float = 0.0
@@ -62,22 +62,22 @@ class Behaviour:
     judge: Judge | None = None
 
     def __post_init__(self) -> None:
-        # As JSON it comes from another process.
-        given: Any = self.judge
-        if isinstance(given, Mapping):
-            object.__setattr__(self, "judge", Judge(**given))
+        # Settings from another process come as JSON.
+        fields: Any = self.judge
+        if isinstance(fields, Mapping):
+            object.__setattr__(self, "judge", Judge(**fields))
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the server has counted since it started or was reset.
+    """Counts since the server started or was reset.
 
     Attributes:
-        calls: calls of a model, however they ended.
-        answered, refused, failed, rejected: those answered 200, 429, 5xx, another 4xx.
-        hung: those left without an answer on purpose.
-        most_at_once: the most calls that were open at the same time; `in_flight` are open now.
-        batches: batches handed in; `batched` are the rows in them.
+        calls: model calls, whatever their result.
+        answered, refused, failed, rejected: calls with status 200, 429, 5xx, another 4xx.
+        hung: calls that were left without a response on purpose.
+        most_at_once: maximum number of concurrent calls; `in_flight` are open now.
+        batches: submitted batches; `batched` are the rows in them.
     """
 
     calls: int = 0
@@ -93,14 +93,14 @@ class Stats:
 
 
 def pattern(shares: Mapping[str, float]) -> Iterator[str]:
-    """Yield for each call the fault that it meets, or "answer".
+    """Yield the fault of each call, or "answer".
 
-    Calls fall into blocks of 1 / (smallest share) calls, at most 100. Each block holds every kind as often as is due
-    by then (largest debt first), so that of four calls exactly one is refused at ``refuse=0.25``; the order within a
-    block is shuffled from a fixed seed, so that calls which come in a steady rhythm do not meet a fault each time.
+    Calls form blocks of 1 / (smallest share) calls, at most 100. Each block contains every kind as often as is due by
+    then (largest debt first), so that exactly one of four calls is refused at ``refuse=0.25``. The order within a block
+    is shuffled with a fixed seed, so that calls in a regular rhythm do not always meet the same fault.
 
     Args:
-        shares: of calls in [0, 1] by fault; the rest is answered.
+        shares: share of calls in [0, 1] for each fault; the rest is answered.
     """
     due = {kind: Fraction(str(share)) for kind, share in shares.items() if share}
     if not due:
@@ -129,7 +129,7 @@ _PIECE = re.compile(r"\S{1,4}")
 
 
 def count_tokens(text: str) -> int:
-    """Return how many tokens `text` has here: pieces of up to four characters of each word."""
+    """Return the number of tokens of `text`: each word counts one token per four characters begun."""
     return len(_PIECE.findall(text))
 
 
@@ -145,9 +145,9 @@ _RULES: dict[str, Callable[[str], str]] = {"echo": str, "shout": str.upper}
 
 
 def write(model: str, text: str) -> str:
-    """Return the model's answer to `text`: "lead-N" its first N sentences, "echo" all, "shout" all in capitals.
+    """Return the answer to `text`: of "lead-N" its first N sentences, of "echo" the text, of "shout" in capitals.
 
-    Any other name, also one that ends in neither, answers like lead-1. Only the part after the last slash counts.
+    Models of any other name answer like lead-1. Only the part of the name after the last slash counts.
     """
     name = model.rpartition("/")[2]
     if rule := _RULES.get(name):

@@ -1,4 +1,4 @@
-"""The handle that tests hold on a model server."""
+"""Starts, configures and stops a model server for a test."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lumigator_testing.behaviour import Behaviour, Stats
 
 
 class ModelServer:
-    """A model server in a process of its own, which ends with this one.
+    """A model server in a separate process, which ends with this process.
 
     Args:
-        port: where it listens on 127.0.0.1; 0 takes a free one.
+        port: port on 127.0.0.1; 0 picks a free one.
         behaviour: fields of :class:`Behaviour`.
 
     Attributes:
-        url: address without a path, as Anthropic's and Mistral's clients want it.
-        base_url: address with ``/v1``, as OpenAI's clients want it.
+        url: URL without a path, for Anthropic's and Mistral's clients.
+        base_url: URL with ``/v1``, for OpenAI's clients.
     """
 
     def __init__(self, port: int = 0, **behaviour: Any) -> None:
@@ -40,7 +40,7 @@ class ModelServer:
         """Start the process and wait until it answers."""
         command = [sys.executable, "-m", "lumigator_testing.server", "--with-parent", "--port", str(self._port)]
         command += ["--behaviour", json.dumps(asdict(self._behaviour))]
-        # The server ends when its standard input does, which the system closes however this process ends.
+        # The server ends with its standard input, which the system closes even if this process is killed.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         first = self._process.stdout.readline()
@@ -50,7 +50,7 @@ class ModelServer:
         return self
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the process."""
         assert self._process
         self._process.kill()
         self._process.communicate()
@@ -64,24 +64,24 @@ class ModelServer:
         return f"{self.url}/v1"
 
     def configure(self, **faults: Any) -> None:
-        """Change fields of :class:`Behaviour` while it works; the pattern of faults begins anew."""
+        """Change fields of :class:`Behaviour` while it runs. The pattern of faults starts again."""
         self._behaviour = replace(self._behaviour, **faults)
         self._ask("POST", "/control", asdict(self._behaviour))
 
     def stats(self) -> Stats:
-        """What it has counted."""
+        """Return its counts."""
         return Stats(**self._ask("GET", "/control/stats"))
 
     def prompts(self) -> dict[str, int]:
-        """How often it was asked each distinct last user message, refused calls included."""
+        """Return how often each last user message was sent, including refused calls."""
         return dict(self._ask("GET", "/control/prompts"))
 
     def bodies(self) -> list[dict[str, Any]]:
-        """The last 100 bodies of calls of a model as they were sent, oldest first."""
+        """Return the bodies of the last 100 model calls, oldest first."""
         return list(self._ask("GET", "/control/bodies"))
 
     def reset(self) -> None:
-        """Set all counts to zero and begin the pattern of faults anew; batches and settings stay."""
+        """Set all counts to zero and restart the pattern of faults. Batches and settings stay."""
         self._ask("POST", "/control/reset")
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:

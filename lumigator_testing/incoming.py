@@ -1,4 +1,4 @@
-"""What every handler of the model server needs to read a request."""
+"""Reading of requests: protocol and body."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OPENAI, MISTRAL, ANTHROPIC = OpenAI(), Mistral(), Anthropic()
 
 
 def wire_of(request: web.Request) -> Wire:
-    """The protocol that the client speaks."""
+    """Return the protocol of the client."""
     if "anthropic-version" in request.headers or request.path.startswith("/v1/messages"):
         return ANTHROPIC
     return MISTRAL if "mistral" in request.headers.get("User-Agent", "") else OPENAI
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
-    """The body as an object; raises a 400 where it is none."""
+    """Return the body of a request; raise a 400 unless it is a JSON object."""
     try:
         body = json.loads(await request.read())
     except ValueError:

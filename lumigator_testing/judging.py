@@ -1,6 +1,6 @@
-"""A judge with planted faults, so that what a passport finds can be compared with what is there.
+"""A simulated judge with known biases, to test whether a judge report finds them.
 
-Every decision follows from a hash of what was asked, so that the same question always gets the same verdict.
+Every decision derives from a hash of the question, so that the same question always gets the same verdict.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-# Answers to a pointwise question that are longer count as long.
+# An answer with more characters counts as long.
 LONG = 60
-# How sure the judge is of the digit that it writes; the rest goes to a neighbour.
+# Probability of the digit that the judge writes. A neighbouring digit has the rest.
 SURE = 0.7
 WORST, BEST = 1, 5
 
@@ -25,16 +25,15 @@ _FIRST, _SECOND, _NEITHER = 1, 2, 0
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How the server judges; plain JSON values.
+    """The biases of the judge, as plain JSON values.
 
     Attributes:
-        position: share of pairs of which it prefers what stands first.
-        length: share of the rest of which it prefers the longer answer, in characters; for scores, the share that gets
-            the best score where the answer is long, and the worst where it is short.
-        malformed: share of answers that hold no verdict: cut-off JSON, prose without a number, an empty object.
-        tie: share of what is left that is called equal.
-        noise: share of questions that are judged anew each time they are asked, quality included: what two such
-            verdicts have in common is chance.
+        position: share of pairs for which it prefers the first answer (position bias).
+        length: share of the others for which it prefers the longer answer (length bias). For scores: the share that
+            gets the best score if the answer is long, and the worst if it is short.
+        malformed: share of responses without a verdict: incomplete JSON, prose without a number, an empty object.
+        tie: share of the remaining pairs that it calls equal.
+        noise: share of questions that it decides at random each time, so that two verdicts agree only by chance.
     """
 
     position: float = 0.0
@@ -44,29 +43,35 @@ class Judge:
     noise: float = 0.0
 
 
-_asked = count()
+_question_number = count()
 
 
 def verdict(judge: Judge, turns: Sequence[tuple[str, str]]) -> str:
-    """Return the judge's answer to a chat.
+    """Return the judge's response to a chat.
 
     Args:
-        turns: role and text of each. The texts to be judged stand between tags in one of the user's turns:
+        judge: its biases.
+        turns: role and text of each turn. The answers to judge are between tags in a turn of the user:
             ``<answer>``, or ``<answer_1>`` and ``<answer_2>``.
     """
-    asked = "\n".join(text for role, text in turns if role != "system")
-    mood = f"\0{next(_asked)}" if _chance("noise", asked) < judge.noise else ""
-    asked += mood
-    if _chance("malformed", asked) < judge.malformed:
-        return _malformed(asked)
+    question = "\n".join(text for role, text in turns if role != "system")
+    # A different text for each call makes all hashes, and so all decisions, different.
+    noise = f"\0{next(_question_number)}" if _chance("noise", question) < judge.noise else ""
+    question += noise
+    if _chance("malformed", question) < judge.malformed:
+        kinds = ('{"reason": "It is', "Both have their merits, and it is hard to say.", "{}")
+        return kinds[int(_chance("kind", question) * len(kinds))]
     answers = _judged([text for role, text in turns if role == "user"])
     if len(answers) == 2:
-        return json.dumps({"reason": "So it is.", "preference": _preference(judge, asked, mood, *answers)})
-    return json.dumps({"reason": "So it is.", "score": _score(judge, asked, mood, *answers)})
+        return json.dumps({"reason": "So it is.", "preference": _preference(judge, question, noise, *answers)})
+    score = WORST + int(_chance("quality", answers[0] + noise) * (BEST - WORST + 1))
+    if _chance("length", question) < judge.length:
+        score = BEST if len(answers[0]) > LONG else WORST
+    return json.dumps({"reason": "So it is.", "score": score})
 
 
 def _judged(users: Sequence[str]) -> list[str]:
-    """Return the one or two texts of the latest turn that holds any: a retry does not repeat them."""
+    """Return the one or two answers of the latest turn that contains any. (A retry does not repeat them.)"""
     for text in reversed(users):
         if len(pair := _between(text, r"answer_[12]")) == 2:
             return pair
@@ -76,7 +81,7 @@ def _judged(users: Sequence[str]) -> list[str]:
 
 
 def logprobs(text: str, alternatives: int) -> dict[str, Any]:
-    """Return OpenAI's `logprobs` of an answer: digits have a neighbour that was nearly as likely, all else is sure."""
+    """Return OpenAI's `logprobs` of a response: a digit has a neighbour as alternative, other tokens are certain."""
     return {"content": [_token(token, alternatives) for token in re.findall(r"\d|\D+", text)], "refusal": None}
 
 
@@ -85,30 +90,19 @@ def _token(text: str, alternatives: int) -> dict[str, Any]:
     if text.isdigit():
         other = int(text) + 1 if int(text) < BEST else int(text) - 1
         likely = [(text, math.log(SURE)), (str(other), math.log(1 - SURE))]
-    shown = [{"token": token, "logprob": value, "bytes": None} for token, value in likely]
-    return {**shown[0], "top_logprobs": shown[:alternatives]}
+    tokens = [{"token": token, "logprob": value, "bytes": None} for token, value in likely]
+    return {**tokens[0], "top_logprobs": tokens[:alternatives]}
 
 
-def _preference(judge: Judge, asked: str, mood: str, first: str, second: str) -> int:
-    if _chance("position", asked) < judge.position:
+def _preference(judge: Judge, question: str, noise: str, first: str, second: str) -> int:
+    if _chance("position", question) < judge.position:
         return _FIRST
-    if _chance("length", asked) < judge.length and len(first) != len(second):
+    if _chance("length", question) < judge.length and len(first) != len(second):
         return _FIRST if len(first) > len(second) else _SECOND
-    # What the answers deserve, and whether they deserve the same, does not depend on their order.
-    if first == second or _chance("tie", *sorted([first + mood, second + mood])) < judge.tie:
+    # Quality and ties do not depend on the order of the answers.
+    if first == second or _chance("tie", *sorted([first + noise, second + noise])) < judge.tie:
         return _NEITHER
-    return _FIRST if _chance("quality", first + mood) > _chance("quality", second + mood) else _SECOND
-
-
-def _score(judge: Judge, asked: str, mood: str, answer: str) -> int:
-    if _chance("length", asked) < judge.length:
-        return BEST if len(answer) > LONG else WORST
-    return WORST + int(_chance("quality", answer + mood) * (BEST - WORST + 1))
-
-
-def _malformed(asked: str) -> str:
-    kinds = ('{"reason": "It is', "Both have their merits, and it is hard to say.", "{}")
-    return kinds[int(_chance("kind", asked) * len(kinds))]
+    return _FIRST if _chance("quality", first + noise) > _chance("quality", second + noise) else _SECOND
 
 
 def _between(text: str, tag: str) -> list[str]:
@@ -116,6 +110,6 @@ def _between(text: str, tag: str) -> list[str]:
 
 
 def _chance(*parts: str) -> float:
-    """Return a number in [0, 1) that is drawn evenly, and always the same for the same texts."""
+    """Return a uniform number in [0, 1), always the same for the same texts."""
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""A real language model behind a real llama.cpp server on this machine, for notebooks and tests.
+"""A llama.cpp server with a real language model on this machine, for notebooks and tests.
 
 with LlamaServer("HuggingFaceTB/SmolLM2-135M-Instruct") as server:
 lm.Model("smollm2", provider="openai", base_url=server.base_url)
@@ -21,16 +21,16 @@ _START_SECONDS = 120
 
 
 class LlamaServer:
-    """llama.cpp's server (through xllamacpp) in a process of its own, which ends with this one.
+    """llama.cpp's server (from the package xllamacpp) in a separate process, which ends with this process.
 
     Args:
-        model: name of a model that an installed package carries, or the path of a GGUF file.
-        at_once: answers that it writes side by side.
-        context: tokens of prompt and answer that each may have.
+        model: name of a model that an installed package contains, or path of a GGUF file.
+        at_once: number of answers that it generates concurrently.
+        context: maximum number of tokens of prompt and answer together.
 
     Raises:
         MissingExtraError: xllamacpp is not installed.
-        UnknownModelError: there is no such file.
+        UnknownModelError: there is no such model or file.
     """
 
     def __init__(self, model: str, *, at_once: int = 4, context: int = 2048) -> None:
@@ -53,7 +53,7 @@ class LlamaServer:
     def start(self) -> Self:
         """Start the process and wait until it answers."""
         command = [sys.executable, "-m", "lumigator_testing.llamacpp", *self._settings]
-        # The server ends when its standard input does, which the system closes however this process ends.
+        # The server ends with its standard input, which the system closes even if this process is killed.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -64,14 +64,14 @@ class LlamaServer:
         return self
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the process."""
         assert self._process
         self._process.kill()
         self._process.communicate()
 
     @property
     def base_url(self) -> str:
-        """Where it speaks the OpenAI protocol."""
+        """URL of its OpenAI-compatible API."""
         return f"{self._address}/v1"
 
 
@@ -84,7 +84,7 @@ def _serve(file: str, at_once: int, context: int) -> None:
     settings.n_ctx = at_once * context
     settings.port = 0
     settings.warmup = False
-    # Threads spin while they wait for each other: with as many as cores, one busy neighbour makes all of them wait.
+    # llama.cpp's threads spin while they wait for each other. With one per core, any busy process delays them all.
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 1) // 2)
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)  # noqa: T201

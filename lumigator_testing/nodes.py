@@ -1,10 +1,10 @@
-"""A Ray cluster of several nodes on this machine, as separate processes, of which one node can be killed: for tests.
+"""A Ray cluster of several nodes on this machine, for tests that kill a node. Each node is a group of processes.
 
 with Nodes(cpus=1) as nodes:
     nodes.join(cpus=2, resources={"big": 1})
     ws = lm.connect(ray_address=nodes.address)  # with nodes.variables in the environment
 
-Each node has a loopback address of its own (127.0.0.2, 127.0.0.3, …), which only Linux has ready.
+Each node has its own loopback address (127.0.0.2, 127.0.0.3, …). Only Linux has them without configuration.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from lumigator_nb.cluster.api import RayApi
 from lumigator_nb.cluster.head import START_SECONDS, free_port, node_environment, start_daemons
 from lumigator_nb.errors import ClusterUnavailableError
 
-_OBJECT_STORE_BYTES = 80 * 1024**2  # little above Ray's least
-# A node that was killed is noticed within 3 s instead of 15; one that is only slow has as long as ever.
+_OBJECT_STORE_BYTES = 80 * 1024**2  # slightly above Ray's minimum
+# Ray notices a killed node within 3 s instead of 15 s. The tolerance for slow nodes stays the same.
 _HEALTH_CHECKS = {"RAY_health_check_period_ms": "500", "RAY_health_check_initial_delay_ms": "1000"}
 
 
 class Node:
-    """One node: Ray's processes and all workers and jobs on it.
+    """One node: Ray's processes, with all workers and Ray jobs on it.
 
     Attributes:
-        ip: its address, by which Ray names it.
-        offers: arguments of ``ray start``.
+        ip: its address, which is also its name in Ray.
+        offers: arguments of ``ray start`` for its resources.
+        mark: text in the environment of its processes, by which they are found.
     """
 
     def __init__(self, ip: str, offers: list[str]) -> None:
@@ -52,25 +53,23 @@ class Node:
         return processes.marked(self.mark)
 
     def kill(self) -> None:
-        """Kill all its processes at once, as a power cut would; Ray notices by itself."""
+        """Kill all its processes at once, as a power failure would."""
         processes.kill(self.mark)
 
 
 class Nodes:
-    """A head with the Jobs API and any number of nodes that join it; all end with this process, however that ends.
-
-    All of them ask for a token.
+    """A cluster: a head with the Jobs API, and nodes that join it. All require a token, and end with this process.
 
     Args:
-        cpus: that the head offers; 0 has all jobs run on the other nodes.
-        resources: further ones that the head offers.
-        environment: variables of all nodes and jobs, such as credentials of the store.
+        cpus: CPUs of the head; with 0, all Ray jobs run on the other nodes.
+        resources: further resources of the head.
+        environment: variables of all nodes and Ray jobs, such as credentials of the store.
 
     Attributes:
-        address: of the Jobs API.
+        address: URL of the Jobs API.
         head: the first node.
-        nodes: all of them, also those that were killed.
-        folder: with Ray's files; gone at the end.
+        nodes: all nodes, including killed ones.
+        folder: folder of Ray's files, removed at the end.
     """
 
     def __init__(
@@ -89,12 +88,12 @@ class Nodes:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a client of the cluster has in its environment or in `.env` to be let in."""
+        """Environment variables with which a client is admitted to the cluster."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
 
     @property
     def gcs_address(self) -> str:
-        """What ``ray.init(address=…)`` takes."""
+        """Address for ``ray.init(address=…)``."""
         return f"{self.head.ip}:{self._gcs_port}"
 
     @property
@@ -109,8 +108,8 @@ class Nodes:
         self.stop()
 
     def start(self) -> Self:
-        """Start the head, and wait until it takes jobs."""
-        # Unix sockets below it may have 107 characters in all.
+        """Start the head, and wait until it accepts Ray jobs."""
+        # Short, and in /tmp: the path of a Unix socket has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))
         self._undertaker = subprocess.Popen(
             [sys.executable, "-m", "lumigator_testing.nodes", self.folder],
@@ -126,7 +125,7 @@ class Nodes:
         return self
 
     def restart(self) -> None:
-        """Kill everything, and start it again under the same addresses; the head has forgotten all jobs."""
+        """Kill everything and start it again under the same addresses. The head then has forgotten all Ray jobs."""
         for node in self.nodes:
             node.kill()
         self._start_head(self.head)
@@ -134,36 +133,36 @@ class Nodes:
             self._join(node)
 
     def stop(self) -> None:
-        """End all nodes."""
+        """Stop all nodes."""
         self._undertaker.communicate()
 
     def join(self, cpus: int = 1, *, gpus: int = 0, resources: Mapping[str, float] | None = None) -> Node:
-        """Have one more node join, and wait until the head counts on it.
+        """Start another node, and wait until the head knows it.
 
         Args:
-            cpus, gpus, resources: that it offers, whatever the machine has.
+            cpus, gpus, resources: resources of the node, whatever this machine has.
         """
         node = self._new_node(_offers(cpus, gpus, resources))
         self._join(node)
         return node
 
     def revive(self, node: Node) -> None:
-        """Have a node that was killed join again, under its old address."""
+        """Start a killed node again, under its old address."""
         self.wait_until_alive(node, alive=False)
         self._join(node)
 
     def alive(self) -> set[str]:
-        """Return the addresses of the nodes that the head believes to be alive."""
+        """Return the addresses of the nodes that the head considers alive."""
         api = RayApi(self.address, self._token)
         reply = api.call("GET", "/api/v0/nodes")
         api.expect_success(reply)
         return {node["node_ip"] for node in reply.json()["data"]["result"]["result"] if node["state"] == "ALIVE"}
 
     def wait_until_alive(self, node: Node, *, alive: bool = True, seconds: float = START_SECONDS) -> None:
-        """Wait until the head knows that a node is there, or that it is gone.
+        """Wait until the head considers a node alive, or dead.
 
         Raises:
-            TimeoutError: it does not.
+            TimeoutError: it does not happen in time.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -171,7 +170,7 @@ class Nodes:
                 if (node.ip in self.alive()) is alive:
                     return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the head does not see node {node.ip} {'come' if alive else 'go'}")
+                raise TimeoutError(f"the head does not notice that node {node.ip} is {'alive' if alive else 'dead'}")
             time.sleep(0.1)
 
     def _start_head(self, head: Node) -> None:
@@ -204,7 +203,7 @@ class Nodes:
             *node.offers,
             *arguments,
         ]
-        # Ray lets no other node join where it takes the machine for one without clusters.
+        # On macOS and Windows, Ray refuses clusters of several nodes without this variable.
         variables = {**_HEALTH_CHECKS, **self._environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
         with (folder / "log").open("wb") as log:
             code = start_daemons(command, folder / "empty", node_environment(node.mark, self._token, variables), log)
@@ -217,7 +216,7 @@ def _offers(cpus: int, gpus: int, resources: Mapping[str, Any] | None) -> list[s
 
 
 def _bury(folder: str) -> None:
-    """Learn marks from standard input until it ends, as it does with the parent, and end what carries them."""
+    """Read marks of nodes from standard input until the parent process ends, then kill their processes."""
     for mark in sys.stdin.read().split():
         processes.kill(mark)
     shutil.rmtree(folder, ignore_errors=True)

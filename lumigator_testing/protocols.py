@@ -1,4 +1,4 @@
-"""How the providers write a question, an answer and an error down."""
+"""The wire formats of the providers: requests, responses, streams and errors."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ _STOPS = {"stop": "end_turn", "length": "max_tokens"}
 
 
 class Fault(Exception):  # noqa: N818 - the providers' errors, not ours
-    """Why there is no answer.
+    """A provider's error response.
 
     Args:
         status: HTTP status.
-        code: the provider's word for it.
+        code: the provider's error code.
+        message: the provider's message.
         param: the parameter at fault.
     """
 
@@ -41,13 +42,13 @@ class Fault(Exception):  # noqa: N818 - the providers' errors, not ours
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model says.
+    """A model's answer.
 
     Attributes:
-        thought: what it thought before, empty where it did not; `style` is how that is shown, as in `Behaviour`.
-        completion_tokens: of thought and text; `reasoning_tokens` of the thought alone.
-        finish: "stop", or "length" where `max_tokens` cut it off.
-        alternatives: how many probabilities of each token the caller wants; None wants none.
+        thought: reasoning before the answer, or empty; `style` is its format, as `reasoning` of `Behaviour`.
+        completion_tokens: tokens of reasoning and text; `reasoning_tokens` are those of the reasoning.
+        finish: "stop", or "length" if `max_tokens` cut it off.
+        alternatives: requested number of log probabilities per token; None: none.
     """
 
     model: str
@@ -62,35 +63,35 @@ class Answer:
 
 
 class Wire(Protocol):
-    """One provider's way of writing."""
+    """The wire format of a provider."""
 
     def key(self, headers: Mapping[str, str]) -> str:
-        """The caller's API key."""
+        """Return the client's API key."""
         ...
 
     def turns(self, body: dict[str, Any]) -> list[tuple[str, str]]:
-        """Role and text of each turn, the system prompt included; raises KeyError or TypeError on nonsense."""
+        """Return role and text of each turn, including the system prompt; KeyError or TypeError if malformed."""
         ...
 
     def budget(self, body: dict[str, Any]) -> int | None:
-        """The most tokens that the caller wants."""
+        """Return the maximum number of tokens that the client requests."""
         ...
 
     def error(self, fault: Fault) -> dict[str, Any]:
-        """The body of an error."""
+        """Return the body of an error response."""
         ...
 
     def answer(self, answer: Answer) -> dict[str, Any]:
-        """The body of an answer."""
+        """Return the body of a response."""
         ...
 
     def stream(self, answer: Answer, body: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
-        """The server-sent events of an answer, each with the number of words that it took to write."""
+        """Yield the server-sent events of a response, each with its number of words."""
         ...
 
 
 class OpenAI:
-    """Chat completions as OpenAI, vLLM, llama.cpp, Ollama and many others write them."""
+    """Chat completions in the format of OpenAI, vLLM, llama.cpp, Ollama and many others."""
 
     def key(self, headers: Mapping[str, str]) -> str:
         return headers.get("Authorization", "").removeprefix("Bearer ")
@@ -150,14 +151,14 @@ class OpenAI:
 
 
 class Mistral(OpenAI):
-    """Chat completions as Mistral writes them: thoughts are blocks, errors flat, a stream always ends with usage."""
+    """Chat completions in Mistral's format: reasoning in blocks, flat errors, usage at the end of each stream."""
 
     def error(self, fault: Fault) -> dict[str, Any]:
         kind = {401: "unauthorized", 429: "rate_limited"}.get(fault.status, fault.code)
         return {"object": "error", "message": fault.message, "type": kind, "param": fault.param, "code": fault.code}
 
     def answer(self, answer: Answer) -> dict[str, Any]:
-        # It tells no probabilities, whoever asks.
+        # Mistral returns no log probabilities.
         return super().answer(replace(answer, alternatives=None))
 
     def message(self, answer: Answer) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class Mistral(OpenAI):
 
 
 class Anthropic:
-    """Messages as Anthropic writes them."""
+    """Messages in Anthropic's format."""
 
     def key(self, headers: Mapping[str, str]) -> str:
         return headers.get("x-api-key", "")
@@ -233,14 +234,14 @@ class Anthropic:
 
 
 def text_of(content: Any) -> str:
-    """The text of a turn, written as a string or as blocks."""
+    """Return the text of a turn, which is a string or a list of blocks."""
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content or ())
 
 
 def _tagged(answer: Answer) -> str:
     if answer.style is not True:
         return ""
-    # Cut off while it thought, a model closes nothing.
+    # A model that is cut off while it reasons does not close the tag.
     end = "\n</think>\n\n" if answer.text or answer.finish == "stop" else ""
     return f"<think>\n{answer.thought}{end}"
 

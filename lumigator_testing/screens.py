@@ -1,6 +1,6 @@
-"""A real browser, a served dashboard and a JupyterLab of their own: for tests, pictures and benchmarks of the screens.
+"""A browser, a dashboard and a JupyterLab for tests, screenshots and benchmarks of the screens.
 
-Needs playwright and an installed Chromium. Nothing of the developer's settings is used.
+Needs playwright and an installed Chromium. Does not use the developer's settings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def chromium() -> str | None:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -40,13 +40,13 @@ def free_port() -> int:
 
 @dataclass
 class Watched:
-    """What went wrong in pages of a browser: errors on the console, and hosts elsewhere that were asked."""
+    """Problems of pages in a browser: errors on the console, and requests to other hosts."""
 
     problems: list[str] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
 
     def watch(self, page: Any) -> Any:
-        """Write down what goes wrong in a page from now on; returns the page."""
+        """Record the problems of a page from now on; return the page."""
         page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda request: self._request(request.url))
@@ -75,12 +75,12 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def dashboard(home: Path, *options: str, log: Path | None = None) -> Iterator[str]:
-    """Serve the dashboard of a workspace's folder in a process of its own; gives its address.
+    """Serve the dashboard of a workspace in a separate process; yields its URL.
 
     Args:
-        home: the workspace's folder; made where there is none.
-        options: more of the command's.
-        log: file for what it prints.
+        home: the workspace's folder; created if missing.
+        options: further options of `lumigator-nb dashboard`.
+        log: file for its output.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -93,18 +93,18 @@ def dashboard(home: Path, *options: str, log: Path | None = None) -> Iterator[st
 
 @contextmanager
 def jupyterlab(folder: Path, variables: Mapping[str, str] | None = None, log: Path | None = None) -> Iterator[str]:
-    """Serve JupyterLab on a folder, with settings of its own; gives the address of its files, such as ".../lab/tree/".
+    """Serve JupyterLab with separate settings; yields the URL of its files, such as ".../lab/tree/".
 
     Args:
-        folder: the notebooks'.
-        variables: of the environment.
-        log: file for what it prints.
+        folder: folder with notebooks.
+        variables: environment variables.
+        log: file for its output.
     """
     port = free_port()
     options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--IdentityProvider.token="]
     command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
-    own = {name: str(folder / f".{name.lower()}") for name in _FOLDERS}
-    with _process(command, {**own, **(variables or {})}, log, folder):
+    settings = {name: str(folder / f".{name.lower()}") for name in _FOLDERS}
+    with _process(command, {**settings, **(variables or {})}, log, folder):
         wait_for(f"http://127.0.0.1:{port}/api")
         yield f"http://127.0.0.1:{port}/lab/tree/"
 
@@ -122,7 +122,7 @@ def wait_for(address: str, seconds: float = 600) -> None:
     """Wait until a server answers.
 
     Raises:
-        TimeoutError: it does not.
+        TimeoutError: it does not answer in time.
     """
     deadline = time.monotonic() + seconds
     while not _answers(address):
@@ -134,7 +134,7 @@ def wait_for(address: str, seconds: float = 600) -> None:
 @contextmanager
 def _process(command: Sequence[str], variables: Mapping[str, str], log: Path | None, folder: Path) -> Iterator[None]:
     sink: Any = log.open("ab") if log else subprocess.DEVNULL
-    # In a folder without a .env above it.
+    # The process must not find the developer's .env, which is searched upwards from the current folder.
     process = subprocess.Popen(command, env=os.environ | dict(variables), stdout=sink, stderr=sink, cwd=folder)
     try:
         yield
@@ -151,7 +151,7 @@ def _process(command: Sequence[str], variables: Mapping[str, str], log: Path | N
 
 def _answers(address: str) -> bool:
     try:
-        # Only called with our own, whose certificate nobody vouches for.
+        # Only for our own servers, whose test certificates are not signed by a known authority.
         trusting = ssl._create_unverified_context()  # noqa: S323
         with urllib.request.urlopen(address, timeout=2, context=trusting) as answer:  # noqa: S310
             return bool(answer.status == 200)

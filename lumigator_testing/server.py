@@ -1,7 +1,7 @@
 """The model server: ``python -m lumigator_testing.server --port 8000 --behaviour '{"latency": 0.05}'``.
 
-It speaks OpenAI's chat completions, files and batches, Mistral's variants of them, and Anthropic's messages and
-batches. A client of Mistral is told by its User-Agent, one of Anthropic by its ``anthropic-version``.
+It implements OpenAI's chat completions, files and batches, Mistral's variants of them, and Anthropic's messages and
+batches. It recognizes Mistral's client by the header User-Agent, and Anthropic's by ``anthropic-version``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(behaviour: Behaviour) -> web.Application:
-    """Return the server's application."""
+    """Return the application of the server."""
     app = web.Application(client_max_size=UPLOAD_BYTES, middlewares=[web.middleware(_errors)])
     app[SERVICE] = Service(behaviour)
     app.router.add_post("/v1/chat/completions", _converse)
@@ -75,7 +75,7 @@ async def _converse(request: web.Request) -> web.StreamResponse:
     service, wire = request.app[SERVICE], wire_of(request)
     body = await read_json(request)
     fault = service.next_fault()
-    # First, so that calls which meet a fault count among the prompts, too.
+    # Before the fault is raised: prompts() counts calls with faults, too.
     answer = service.answer(wire, body)
     if fault == "hang":
         service.counts["hung"] += 1
@@ -111,7 +111,7 @@ async def _models(request: web.Request) -> web.Response:
             {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"} for name in names
         ]
         return web.json_response({"data": rows, "has_more": False, "first_id": names[0], "last_id": names[-1]})
-    # "type" and "capabilities" are Mistral's.
+    # "type" and "capabilities" are fields of Mistral's API only.
     frame = {"object": "model", "created": 1767225600, "owned_by": "lumigator", "type": "base", "capabilities": {}}
     return web.json_response({"object": "list", "data": [{"id": name, **frame} for name in names]})
 
@@ -137,8 +137,8 @@ async def _tell(request: web.Request) -> web.Response:
 
 
 async def serve(port: int, behaviour: Behaviour) -> None:
-    """Serve on 127.0.0.1 for ever; the first line printed is the port."""
-    # With handler_cancellation a call ends when its client is gone, instead of being worked on for nobody.
+    """Serve on 127.0.0.1 until killed. Prints the port first."""
+    # handler_cancellation: a call ends when its client disconnects.
     runner = web.AppRunner(make_app(behaviour), access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
@@ -150,9 +150,9 @@ async def serve(port: int, behaviour: Behaviour) -> None:
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description="A model server for tests.")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 picks a free one")
     parser.add_argument("--behaviour", type=json.loads, default={}, help="fields of Behaviour as a JSON object")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
+    parser.add_argument("--with-parent", action="store_true", help="exit at the end of standard input")
     arguments = parser.parse_args()
     if arguments.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The provider behind the wire: decides who is answered, answers, and counts."""
+"""The simulated provider: admits or refuses calls, answers, and counts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _MESSAGES = {
 
 
 class Service:
-    """All state that calls share."""
+    """The state of the provider."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.configure(behaviour)
         self.reset()
 
     def configure(self, behaviour: Behaviour) -> None:
-        """Behave like that from now on."""
+        """Change the behaviour from now on."""
         self.behaviour = behaviour
         self._begin()
 
     def reset(self) -> None:
-        """Begin to count anew; calls that are open stay counted as open."""
+        """Set all counts to zero, except that of open calls."""
         open_now = getattr(self, "_in_flight", 0)
         self._in_flight = self._most_at_once = open_now
         self.counts: Counter[str] = Counter()
@@ -48,12 +48,12 @@ class Service:
         self._random = Random(0)  # noqa: S311 - waiting times are no secret
 
     def stats(self) -> Stats:
-        """The counts so far."""
+        """Return the counts so far."""
         return Stats(**self.counts, in_flight=self._in_flight, most_at_once=self._most_at_once)
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Count one call while it is open."""
+        """Count a call, and that it is open until the block ends."""
         self.counts["calls"] += 1
         self._in_flight += 1
         self._most_at_once = max(self._most_at_once, self._in_flight)
@@ -63,23 +63,23 @@ class Service:
             self._in_flight -= 1
 
     def note(self, status: int) -> None:
-        """Count how a call ended."""
+        """Count the result of a call."""
         kind = {200: "answered", 429: "refused"}.get(status, "failed" if status >= 500 else "rejected")
         self.counts[kind] += 1
 
     def next_fault(self) -> str:
-        """The fault that this call meets, or "answer"."""
+        """Return the fault of the next call, or "answer"."""
         return next(self._faults)
 
     def admit(self, key: str) -> None:
-        """Raise the fault of a caller who is not let in."""
+        """Raise a fault unless the client is admitted."""
         if self.behaviour.outage:
             raise Fault(503, "service_unavailable", "The server is overloaded or not ready yet.")
         if self.behaviour.api_key is not None and key != self.behaviour.api_key:
             raise Fault(401, "invalid_api_key", f"Incorrect API key provided: {key}.")
 
     def answer(self, wire: Wire, body: dict[str, Any]) -> Answer:
-        """Answer one question, sent directly or in a batch; raise the fault it deserves."""
+        """Return the answer to a request, sent directly or in a batch, or raise its fault."""
         self.bodies.append(body)
         try:
             model, turns = body["model"], wire.turns(body)
@@ -118,7 +118,7 @@ class Service:
         return Answer(model, answer, thought, style, prompt_tokens, wanted, thinking, finish)
 
     def charge(self, wire: Wire) -> None:
-        """Count one answer against the quota; raise the fault of an empty account."""
+        """Count an answer against the quota, or raise the fault of an empty account."""
         quota = self.behaviour.quota
         if quota is not None and self.counts["answered"] + self.counts["batched"] >= quota:
             if isinstance(wire, Anthropic):
@@ -127,9 +127,9 @@ class Service:
         self.note(200)
 
     def pause(self) -> float:
-        """Seconds before the next answer begins."""
+        """Return the seconds until the next answer starts."""
         return self.behaviour.latency + self.behaviour.jitter * self._random.random()
 
     def writing(self, tokens: int) -> float:
-        """Seconds that it takes to write so many tokens."""
+        """Return the seconds that it takes to generate a number of tokens."""
         return tokens / self.behaviour.tokens_per_second if self.behaviour.tokens_per_second else 0.0

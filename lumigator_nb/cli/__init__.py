@@ -1,4 +1,4 @@
-"""The `lumigator-nb` command: one command per verb of the workspace, and nothing that a script could not do."""
+"""Compare language models on your own data: upload, launch, wait, compare, decide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ app.add_typer(work.app)
 app.add_typer(decide.app)
 app.add_typer(data.datasets, name="datasets")
 app.add_typer(data.experiments, name="experiments")
-app.add_typer(work.jobs, name="jobs")
+app.add_typer(work.workflows, name="workflows")
+# The name of the command up to version 0.1.0. In Lumigator a job is something else: one REST request of one step.
+app.add_typer(work.workflows, name="jobs", hidden=True)
 app.add_typer(work.models, name="models")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(upkeep.database, name="db")
@@ -27,7 +29,7 @@ app.add_typer(serve.tokens, name="token")
 
 
 def main() -> None:
-    """Entry point: errors raised on purpose print their message and hint, without a traceback."""
+    """Run the command. An error of ours prints its message and hint, without a traceback, and exits with 1."""
     try:
         app()
     except LumigatorError as error:

@@ -1,4 +1,4 @@
-"""What the commands share: options, the connection, tables."""
+"""Options, arguments and output that several commands share."""
 
 from __future__ import annotations
 
@@ -16,43 +16,66 @@ if TYPE_CHECKING:
     from lumigator_nb.database.records import Experiment, Workflow
     from lumigator_nb.workspace import Workspace
 
-Example = Annotated[str | None, typer.Option("--example", help="Column with the inputs.")]
-GroundTruth = Annotated[str | None, typer.Option("--ground-truth", help="Column with the references.")]
-ModelNames = Annotated[list[str], typer.Option("--model", "-m", help="provider/name; repeat for several.")]
+Example = Annotated[
+    str | None, typer.Option("--example", help="Column that holds the inputs. Default: recognized by its name.")
+]
+GroundTruth = Annotated[
+    str | None,
+    typer.Option("--ground-truth", help="Column that holds the ground truth. Default: recognized by its name."),
+]
+ModelNames = Annotated[
+    list[str], typer.Option("--model", "-m", help="Model, as provider/name. Repeat for several models.")
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="NAME=VALUE for all models, such as base_url=http://localhost:8080/v1; repeat."),
+    typer.Option("--set", help="Setting of all models, such as base_url=http://localhost:8080/v1. Repeat for several."),
 ]
-MetricNames = Annotated[list[str] | None, typer.Option("--metric", help="Metric; repeat for several.")]
-TaskName = Annotated[str, typer.Option("--task", help="summarization, translation or text-generation.")]
-Source = Annotated[str | None, typer.Option("--source", help="Language translated from, by code or name.")]
-Target = Annotated[str | None, typer.Option("--target", help="Language translated into, by code or name.")]
-Prompt = Annotated[str | None, typer.Option(help="System prompt in place of the default.")]
-Template = Annotated[str | None, typer.Option(help="Jinja template of the user's turn, with {{ example }}.")]
-Cache = Annotated[str, typer.Option(help="on, refresh or off: whether answers in the store are taken.")]
-Mode = Annotated[str, typer.Option(help="direct, or batch: half the price, within a day.")]
-Budget = Annotated[float | None, typer.Option(help="Dollars that each model may spend.")]
-Limit = Annotated[int, typer.Option(help="Rows at most.")]
-Export = Annotated[Path | None, typer.Option(help="Write a report here (.html or .csv).")]
+MetricNames = Annotated[
+    list[str] | None, typer.Option("--metric", help="Metric; 'lumigator-nb metrics' lists them. Repeat for several.")
+]
+TaskName = Annotated[str, typer.Option("--task", help="Task: summarization, translation or text-generation.")]
+Source = Annotated[
+    str | None, typer.Option("--source", help="Language to translate from, by code or name (with --task translation).")
+]
+Target = Annotated[
+    str | None, typer.Option("--target", help="Language to translate into, by code or name (with --task translation).")
+]
+Prompt = Annotated[str | None, typer.Option(help="System prompt. Default: the task's.")]
+Template = Annotated[
+    str | None, typer.Option(help="Jinja template of the user message; {{ example }} stands for the input.")
+]
+Cache = Annotated[
+    str, typer.Option(help="Answer cache: on (reuse stored answers), refresh (ask again and store) or off.")
+]
+Mode = Annotated[
+    str, typer.Option(help="direct, or batch: the provider's batch API at half the price, within 24 hours.")
+]
+Budget = Annotated[float | None, typer.Option(help="Budget of each model, in dollars.")]
+Limit = Annotated[int, typer.Option(help="Maximum number of rows to print.")]
+ExperimentKey = Annotated[str, typer.Argument(help="Name or id of an experiment.")]
+WorkflowKey = Annotated[str, typer.Argument(help="Id of a workflow, or its first characters.")]
+ExperimentOrWorkflow = Annotated[str, typer.Argument(help="Experiment or workflow, by name or id.")]
+Export = Annotated[Path | None, typer.Option(help="Also write the comparison to this file (.html or .csv).")]
 
 
 def group(help_text: str) -> typer.Typer:
-    """Return an application for commands below a word."""
+    """Return an application for a group of subcommands."""
     return typer.Typer(no_args_is_help=True, help=help_text)
 
 
 def connected() -> Workspace:
-    """Open the workspace."""
+    """Connect to the workspace that the settings name."""
+    # Imported here: --help and errors in arguments must not wait for pandas and Ray.
     from lumigator_nb.workspace import connect
 
     return connect()
 
 
 def chosen_task(kind: str, prompt: str | None, template: str | None, source: str | None, target: str | None) -> Task:
-    """Return the task that the options describe.
+    """Return the task that the command-line options describe.
 
     Raises:
-        InvalidInputError: they do not fit together.
+        InvalidInputError: the task is unknown, or translation lacks a language.
     """
     makers: dict[str, Callable[[], Task]] = {
         "summarization": lambda: Summarization(prompt, template=template),
@@ -60,41 +83,38 @@ def chosen_task(kind: str, prompt: str | None, template: str | None, source: str
         "text-generation": lambda: TextGeneration(prompt or "", template=template),
     }
     if kind not in makers:
-        raise InvalidInputError(f"unknown task {kind!r}", f"known: {', '.join(makers)}")
+        raise InvalidInputError(f"unknown task {kind!r}", f"use one of: {', '.join(makers)}")
     if kind == "translation" and not (source and target):
-        raise InvalidInputError("translation needs two languages", "--source English --target German")
+        raise InvalidInputError("translation needs two languages", "for example --source English --target German")
     return makers[kind]()
 
 
 def chosen_models(names: Sequence[str], settings: Sequence[str] | None) -> list[Model]:
-    """Return the models, each with all settings.
+    """Return the named models, each with all of the settings.
 
     Raises:
         InvalidInputError: a setting is not NAME=VALUE.
     """
-    values: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for setting in settings or ():
         name, equals, value = setting.partition("=")
         if not equals:
             raise InvalidInputError(f"--set takes NAME=VALUE, got {setting!r}")
-        values[name] = _value(value)
-    return [Model(name, **values) for name in names]
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        # JSON gives numbers, booleans and null their types; anything else, such as a URL, is a text.
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return [Model(name, **options) for name in names]
 
 
 def create(ws: Workspace, name: str, dataset: str, metric: list[str] | None, task: Task) -> Experiment:
-    """Create an experiment, with the default metrics where none are named."""
+    """Create an experiment, with the task's default metrics if `metric` is empty."""
     return ws.experiments.create(name, dataset=dataset, task=task, metrics=metric or None)
 
 
 def finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Workflow], export: Path | None) -> None:
-    """Wait, say what failed, and compare what did not; exit with 1 where anything failed."""
+    """Wait for workflows, print the failures, and compare the others; exit with 1 if any workflow failed."""
     ended = ws.wait(workflows)
     failed = [workflow for workflow in ended if workflow.status is not Status.SUCCEEDED]
     for workflow in failed:
@@ -103,13 +123,14 @@ def finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Work
         compare_and_print(ws, experiment, export)
     if failed:
         typer.echo(
-            "hint: look at 'lumigator-nb jobs logs ID', mend the cause, and do the same again to resume", err=True
+            "hint: look at 'lumigator-nb workflows logs ID', fix the cause, and run the same command again to resume",
+            err=True,
         )
         raise typer.Exit(1)
 
 
 def compare_and_print(ws: Workspace, experiment: Experiment | str, export: Path | None) -> None:
-    """Print a comparison, and write it where asked."""
+    """Print a comparison, and write it to the file `export` if there is one."""
     comparison = ws.compare(experiment)
     typer.echo(comparison)
     if export:
@@ -117,7 +138,7 @@ def compare_and_print(ws: Workspace, experiment: Experiment | str, export: Path 
 
 
 def print_workflows(ws: Workspace, workflows: Sequence[Workflow]) -> None:
-    """Print how workflows stand."""
+    """Print the status and progress of workflows."""
     rows = [
         (
             workflow.label,
@@ -133,14 +154,14 @@ def print_workflows(ws: Workspace, workflows: Sequence[Workflow]) -> None:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in a table: thousands apart, money short, nothing for what is not known."""
+    """Return a value as text for a table: integers with separators, floats as dollars, NaN as nothing."""
     if isinstance(value, float):
         return "" if value != value else f"${value:,.4f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text."""
+    """Print a table of texts."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

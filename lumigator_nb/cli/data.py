@@ -1,4 +1,4 @@
-"""Datasets and experiments."""
+"""Commands for datasets and experiments."""
 
 from __future__ import annotations
 
@@ -11,31 +11,39 @@ from lumigator_nb.cli.common import connected, print_table
 from lumigator_nb.display.text import moment
 from lumigator_nb.errors import InvalidInputError
 
-datasets = common.group("Upload, list, show, annotate, divide and delete datasets.")
-experiments = common.group("Create, list, show and delete experiments.")
+datasets = common.group("Upload, list, show, annotate, split, sample, archive and delete datasets.")
+experiments = common.group("Create, list, show, archive and delete experiments.")
 
-Archived = Annotated[bool, typer.Option("--archived", help="Those that were put away, too.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
-Stop = Annotated[bool, typer.Option("--stop", help="End workflows that are under way first.")]
-By = Annotated[str | None, typer.Option(help="A column whose proportions are kept.")]
-Seed = Annotated[int, typer.Option(help="The same one draws the same rows.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Also list archived ones.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")]
+Stop = Annotated[
+    bool, typer.Option("--stop", help="Stop running workflows first. Without it, they prevent the deletion.")
+]
+By = Annotated[str | None, typer.Option(help="Stratify by this column: each part keeps the proportions of its values.")]
+DatasetKey = Annotated[str, typer.Argument(help="Name or id of a dataset; NAME@2 is version 2.")]
+NewName = Annotated[str | None, typer.Option("--name", help="Name of the new dataset. Default: made from the old one.")]
+Seed = Annotated[int, typer.Option(help="Random seed; the same seed draws the same rows.")]
 
 
 @datasets.command("upload")
 def datasets_upload(
-    source: str,
-    name: Annotated[str | None, typer.Option()] = None,
+    source: Annotated[str, typer.Argument(help="Path or URL of the file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the dataset. Default: the file's.")] = None,
     example: common.Example = None,
     ground_truth: common.GroundTruth = None,
-    sheet: Annotated[str | None, typer.Option(help="Of an Excel workbook; default the first.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of an Excel workbook. Default: the first.")] = None,
     new_version: Annotated[
-        bool, typer.Option("--new-version", help="Keep other content under a name that is taken.")
+        bool,
+        typer.Option(
+            "--new-version", help="If the name is taken by other content, store a new version of that dataset."
+        ),
     ] = False,
     fill_short_rows: Annotated[
-        bool, typer.Option("--fill-short-rows", help="Fill CSV rows with fewer cells than the header by empty cells.")
+        bool,
+        typer.Option("--fill-short-rows", help="Add empty cells to CSV rows that have fewer cells than the header."),
     ] = False,
 ) -> None:
-    """Upload a file or URL: CSV, JSON, JSON Lines, Parquet or Excel, also packed."""
+    """Upload a file or URL as a dataset: CSV, JSON, JSON Lines, Parquet or Excel, compressed or not."""
     with connected() as ws:
         dataset = ws.datasets.upload(
             source, name=name, example=example, ground_truth=ground_truth, sheet=sheet, new_version=new_version,
@@ -49,24 +57,31 @@ def datasets_list(limit: common.Limit = 100, archived: Archived = False) -> None
     """List datasets, newest first."""
     with connected() as ws:
         rows = [
-            (d.name, str(d.version), str(d.n_examples), d.filename, moment(d.created_at), d.id[:8])
-            for d in ws.datasets.list(limit=limit, archived=archived)
+            (
+                dataset.name,
+                str(dataset.version),
+                str(dataset.n_examples),
+                dataset.filename,
+                moment(dataset.created_at),
+                dataset.id[:8],
+            )
+            for dataset in ws.datasets.list(limit=limit, archived=archived)
         ]
     print_table(("name", "version", "examples", "file", "created", "id"), rows)
 
 
 @datasets.command("show")
-def datasets_show(key: str) -> None:
-    """Show a dataset by name or id."""
+def datasets_show(dataset: DatasetKey) -> None:
+    """Show a dataset: its columns, size, origin and first rows."""
     with connected() as ws:
-        typer.echo(ws.datasets.get(key))
+        typer.echo(ws.datasets.get(dataset))
 
 
 @datasets.command("annotate")
 def datasets_annotate(
-    key: str,
-    model: Annotated[str, typer.Option("--model", "-m", help="provider/name.")],
-    name: Annotated[str | None, typer.Option(help="Of the new dataset.")] = None,
+    dataset: DatasetKey,
+    model: Annotated[str, typer.Option("--model", "-m", help="Model that writes it, as provider/name.")],
+    name: NewName = None,
     setting: common.Settings = None,
     task: common.TaskName = "summarization",
     source: common.Source = None,
@@ -76,90 +91,104 @@ def datasets_annotate(
     budget: common.Budget = None,
     mode: common.Mode = "direct",
 ) -> None:
-    """Make a new dataset whose ground truth a model writes."""
+    """Make a new dataset with ground truth that a model writes."""
     chosen = common.chosen_task(task, prompt, template, source, target)
-    (who,) = common.chosen_models([model], setting)
+    (annotator,) = common.chosen_models([model], setting)
     with connected() as ws:
-        typer.echo(ws.datasets.annotate(key, model=who, task=chosen, name=name, budget=budget, mode=mode))
+        typer.echo(ws.datasets.annotate(dataset, model=annotator, task=chosen, name=name, budget=budget, mode=mode))
 
 
 @datasets.command("history")
-def datasets_history(key: str) -> None:
-    """List the versions of a dataset, and how many rows each added, removed and changed."""
+def datasets_history(dataset: DatasetKey) -> None:
+    """List the versions of a dataset, with the number of rows that each added, removed and changed."""
     with connected() as ws:
-        table = ws.datasets.history(key)
+        table = ws.datasets.history(dataset)
     columns = ["version", "n_examples", "added", "removed", "changed"]
-    shown = table[columns].astype(object).where(table[columns].notna(), "")
-    rows = [tuple(map(str, row)) for row in shown.itertuples(index=False)]
+    cells = table[columns].astype(object).where(table[columns].notna(), "")
+    rows = [tuple(map(str, row)) for row in cells.itertuples(index=False)]
     print_table(("version", "examples", "added", "removed", "changed"), rows)
 
 
 @datasets.command("differences")
 def datasets_differences(
-    old: str, new: str, on: Annotated[str | None, typer.Option(help="A column that names each row.")] = None
+    old: DatasetKey,
+    new: DatasetKey,
+    on: Annotated[str | None, typer.Option(help="Column that identifies each row. Default: the inputs.")] = None,
 ) -> None:
-    """Compare two datasets, such as tickets@1 and tickets, row by row."""
+    """Compare two datasets or versions row by row, such as tickets@1 and tickets."""
     with connected() as ws:
         typer.echo(ws.datasets.differences(old, new, on=on))
 
 
 @datasets.command("split")
 def datasets_split(
-    key: str,
-    part: Annotated[list[str], typer.Option("--part", help="NAME=SHARE, such as train=0.8; the shares sum to 1.")],
+    dataset: DatasetKey,
+    part: Annotated[
+        list[str],
+        typer.Option("--part", help="Part, as NAME=SHARE, such as train=0.8. Repeat; the shares must sum to 1."),
+    ],
     by: By = None,
-    groups: Annotated[str | None, typer.Option(help="A column whose values are never divided.")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Keep all rows with the same value in this column in the same part.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Divide a dataset into several."""
+    """Split a dataset at random into parts, each a dataset."""
+    shares: dict[str, float] = {}
+    for text in part:
+        part_name, _, share = text.rpartition("=")
+        try:
+            shares[part_name] = float(share)
+        except ValueError:
+            raise InvalidInputError(f"--part takes NAME=SHARE, not {text!r}", "for example --part train=0.8") from None
     with connected() as ws:
-        parts = ws.datasets.split(key, dict(map(_share, part)), by=by, groups=groups, seed=seed)
-    print_table(("name", "examples"), [(each.name, str(each.n_examples)) for each in parts.values()])
+        parts = ws.datasets.split(dataset, shares, by=by, groups=groups, seed=seed)
+    print_table(("name", "examples"), [(dataset.name, str(dataset.n_examples)) for dataset in parts.values()])
 
 
 @datasets.command("draw")
 def datasets_draw(
-    key: str,
-    rows: Annotated[float, typer.Argument(help="How many, or a share below 1.")],
+    dataset: DatasetKey,
+    rows: Annotated[float, typer.Argument(help="Number of rows, or a share below 1.")],
     by: By = None,
     seed: Seed = 0,
-    name: Annotated[str | None, typer.Option(help="Of the new dataset.")] = None,
+    name: NewName = None,
 ) -> None:
-    """Draw rows of a dataset at random into one of their own."""
+    """Draw a random sample of a dataset's rows into a new dataset."""
     with connected() as ws:
-        typer.echo(ws.datasets.draw(key, rows if rows < 1 else int(rows), by=by, seed=seed, name=name))
+        typer.echo(ws.datasets.draw(dataset, rows if rows < 1 else int(rows), by=by, seed=seed, name=name))
 
 
 @datasets.command("archive")
-def datasets_archive(key: str) -> None:
-    """Put a dataset away: lists leave it out, and nothing is lost."""
+def datasets_archive(dataset: DatasetKey) -> None:
+    """Archive a dataset: hide it from lists. Nothing is deleted."""
     with connected() as ws:
-        ws.datasets.archive(key)
+        ws.datasets.archive(dataset)
 
 
 @datasets.command("restore")
-def datasets_restore(key: str) -> None:
-    """Take a dataset back into the lists."""
+def datasets_restore(dataset: DatasetKey) -> None:
+    """Restore an archived dataset to the lists."""
     with connected() as ws:
-        ws.datasets.restore(key)
+        ws.datasets.restore(dataset)
 
 
 @datasets.command("delete")
 def datasets_delete(
-    key: str,
-    cascade: Annotated[bool, typer.Option("--cascade", help="The experiments on it go too.")] = False,
+    dataset: DatasetKey,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the experiments on it.")] = False,
     stop: Stop = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete a dataset."""
+    """Delete a dataset. Refused while experiments use it, unless --cascade."""
     with connected() as ws:
-        typer.echo(ws.datasets.delete(key, cascade=cascade, stop=stop, dry_run=dry_run))
+        typer.echo(ws.datasets.delete(dataset, cascade=cascade, stop=stop, dry_run=dry_run))
 
 
 @experiments.command("create")
 def experiments_create(
-    name: str,
-    dataset: Annotated[str, typer.Option(help="Name or id.")],
+    name: Annotated[str, typer.Argument(help="Name of the new experiment.")],
+    dataset: Annotated[str, typer.Option(help="Name or id of its dataset.")],
     metric: common.MetricNames = None,
     task: common.TaskName = "summarization",
     source: common.Source = None,
@@ -177,44 +206,36 @@ def experiments_create(
 def experiments_list(limit: common.Limit = 100, archived: Archived = False) -> None:
     """List experiments, newest first."""
     with connected() as ws:
-        found = ws.experiments.list(limit=limit, archived=archived)
-    rows = [(e.name, e.task.kind, moment(e.created_at), e.id[:8]) for e in found]
+        records = ws.experiments.list(limit=limit, archived=archived)
+    rows = [(record.name, record.task.kind, moment(record.created_at), record.id[:8]) for record in records]
     print_table(("name", "task", "created", "id"), rows)
 
 
 @experiments.command("show")
-def experiments_show(key: str) -> None:
-    """Show an experiment and how its workflows stand."""
+def experiments_show(experiment: common.ExperimentKey) -> None:
+    """Show an experiment and the progress of its workflows."""
     with connected() as ws:
-        experiment = ws.experiments.get(key)
-        typer.echo(experiment)
-        common.print_workflows(ws, ws.workflows.refresh(experiment))
+        record = ws.experiments.get(experiment)
+        typer.echo(record)
+        common.print_workflows(ws, ws.workflows.refresh(record))
 
 
 @experiments.command("archive")
-def experiments_archive(key: str) -> None:
-    """Put an experiment away: lists leave it out, and nothing is lost."""
+def experiments_archive(experiment: common.ExperimentKey) -> None:
+    """Archive an experiment: hide it from lists. Nothing is deleted."""
     with connected() as ws:
-        ws.experiments.archive(key)
+        ws.experiments.archive(experiment)
 
 
 @experiments.command("restore")
-def experiments_restore(key: str) -> None:
-    """Take an experiment back into the lists."""
+def experiments_restore(experiment: common.ExperimentKey) -> None:
+    """Restore an archived experiment to the lists."""
     with connected() as ws:
-        ws.experiments.restore(key)
+        ws.experiments.restore(experiment)
 
 
 @experiments.command("delete")
-def experiments_delete(key: str, stop: Stop = False, dry_run: DryRun = False) -> None:
-    """Delete an experiment with all its results."""
+def experiments_delete(experiment: common.ExperimentKey, stop: Stop = False, dry_run: DryRun = False) -> None:
+    """Delete an experiment with its workflows and results."""
     with connected() as ws:
-        typer.echo(ws.experiments.delete(key, stop=stop, dry_run=dry_run))
-
-
-def _share(text: str) -> tuple[str, float]:
-    name, _, share = text.rpartition("=")
-    try:
-        return name, float(share)
-    except ValueError:
-        raise InvalidInputError(f"--part takes NAME=SHARE, not {text!r}", "for example --part train=0.8") from None
+        typer.echo(ws.experiments.delete(experiment, stop=stop, dry_run=dry_run))

@@ -1,4 +1,4 @@
-"""Handing experiments on: as a file, and taking one in; where a result comes from, and whether it comes again."""
+"""Commands that export and load experiments, and show or repeat what made a result."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Annotated
 
 import typer
 
-from lumigator_nb.cli.common import Budget, connected
+from lumigator_nb.cli import common
+from lumigator_nb.cli.common import connected
 
 app = typer.Typer()
 
 
 @app.command()
 def export(
-    experiment: str,
-    file: Annotated[Path, typer.Argument(help="Where to write it, such as tickets.lumi.zip.")],
+    experiment: common.ExperimentKey,
+    file: Annotated[Path, typer.Argument(help="File to write, such as tickets.lumi.zip.")],
     without_data: Annotated[
-        bool, typer.Option("--without-data", help="Leave the examples out; whoever loads it needs them.")
+        bool, typer.Option("--without-data", help="Leave the examples out. To load the file, one needs the dataset.")
     ] = False,
 ) -> None:
-    """Write an experiment with its results into one file, for a colleague."""
+    """Write an experiment with its results into one file, to share it."""
     with connected() as ws:
         path = ws.export(experiment, file, data="hash" if without_data else "full")
     typer.echo(f"{path} ({path.stat().st_size / 1e6:,.1f} MB)")
@@ -28,23 +29,23 @@ def export(
 
 @app.command()
 def load(
-    file: Annotated[Path, typer.Argument(help="What `export` wrote.")],
-    name: Annotated[str | None, typer.Option(help="Name of the experiment; default the one that it had.")] = None,
+    file: Annotated[Path, typer.Argument(help="File that 'lumigator-nb export' wrote.")],
+    name: Annotated[str | None, typer.Option(help="Name of the experiment. Default: the one in the file.")] = None,
 ) -> None:
-    """Take in an experiment from a file; nothing of the file is executed."""
+    """Load an experiment from a file. Nothing in the file is executed."""
     with connected() as ws:
         typer.echo(ws.load(file, name=name))
 
 
 @app.command()
-def provenance(workflow: Annotated[str, typer.Argument(help="Id, or its beginning.")]) -> None:
-    """Say where a result comes from: who, when, on what data, with what model, code and versions."""
+def provenance(workflow: common.WorkflowKey) -> None:
+    """Show what made a result: user, time, data, model, code and versions."""
     with connected() as ws:
         typer.echo(ws.provenance(workflow))
 
 
 @app.command()
-def reproduce(workflow: Annotated[str, typer.Argument(help="Id, or its beginning.")], budget: Budget = None) -> None:
-    """Ask a workflow's model again, and say whether the numbers agree."""
+def reproduce(workflow: common.WorkflowKey, budget: common.Budget = None) -> None:
+    """Ask a workflow's model again, and report whether the scores agree."""
     with connected() as ws:
         typer.echo(ws.reproduce(workflow, budget=budget))

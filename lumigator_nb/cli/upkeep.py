@@ -1,9 +1,9 @@
-"""The database's schema, the local Ray head, the doctor."""
+"""Commands for the database schema, the local Ray head, the doctor and the quickstart."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,21 +16,21 @@ from lumigator_nb.cli.common import connected
 if TYPE_CHECKING:
     from lumigator_nb.database.engine import Database
 
-Target = Annotated[str, typer.Argument(help="A revision, or head.")]
+Target = Annotated[str, typer.Argument(help="Revision, or head for the newest.")]
 
 app = typer.Typer()
-database = common.group("Look after the database's schema.")
+database = common.group("Upgrade, downgrade, check and back up the database schema.")
 
 
 @app.command()
 def version() -> None:
-    """Print the package's version."""
+    """Print the version of lumigator-nb."""
     typer.echo(__version__)
 
 
 @database.command("upgrade")
 def db_upgrade(target: Target = "head") -> None:
-    """Bring the schema to this version of the code (an SQLite database is copied first)."""
+    """Upgrade the schema to what this version needs. An SQLite database is backed up first."""
     with _database() as db:
         _copy_first(db)
         db.upgrade(target)
@@ -38,8 +38,10 @@ def db_upgrade(target: Target = "head") -> None:
 
 
 @database.command("downgrade")
-def db_downgrade(target: Annotated[str, typer.Argument(help="A revision; base removes all tables.")]) -> None:
-    """Take the schema back to an earlier revision (an SQLite database is copied first)."""
+def db_downgrade(
+    target: Annotated[str, typer.Argument(help="Revision; base removes all tables.")],
+) -> None:
+    """Downgrade the schema to an earlier revision. An SQLite database is backed up first."""
     with _database() as db:
         _copy_first(db)
         db.downgrade(target)
@@ -59,23 +61,25 @@ def db_current() -> None:
 
 @database.command("history")
 def db_history() -> None:
-    """Print all revisions, newest first."""
+    """List all revisions, newest first."""
     from lumigator_nb.database.engine import revisions
 
     common.print_table(("revision", "what it changed"), revisions())
 
 
 @database.command("stamp")
-def db_stamp(target: Annotated[str, typer.Argument(help="A revision, or head.")]) -> None:
-    """Note a revision without changing the schema, where it was made by other means."""
+def db_stamp(
+    target: Annotated[str, typer.Argument(help="Revision, or head for the newest.")],
+) -> None:
+    """Record a revision without changing the schema, if the schema was changed by other means."""
     with _database() as db:
         db.stamp(target)
-        typer.echo(f"{db.label} is noted to be at revision {db.revision() or 'none'}")
+        typer.echo(f"{db.label} is recorded to be at revision {db.revision() or 'none'}")
 
 
 @database.command("check")
 def db_check() -> None:
-    """Compare the schema with what this version of the code expects; the exit status is 1 where they differ."""
+    """Compare the schema with what this version expects; exit with 1 if they differ."""
     with _database() as db:
         differences = db.drift()
     for line in differences:
@@ -86,14 +90,14 @@ def db_check() -> None:
 
 @database.command("backup")
 def db_backup() -> None:
-    """Copy an SQLite database beside itself, also while others write."""
+    """Copy an SQLite database to a file beside it. Safe while others write."""
     with _database() as db:
         typer.echo(f"copied to {db.backup()}")
 
 
 @app.command()
 def up() -> None:
-    """Start the local Ray head, if it does not answer already."""
+    """Start the local Ray head, unless it is running."""
     with connected() as ws:
         ws.cluster.start()
         typer.echo(ws.cluster.info())
@@ -101,14 +105,14 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop the local Ray head and what works on it; resume it later."""
+    """Stop the local Ray head and its workflows, which can be resumed later."""
     with connected() as ws:
-        typer.echo("stopped" if ws.cluster.shutdown() else "no local head was there")
+        typer.echo("stopped" if ws.cluster.shutdown() else "no local Ray head was running")
 
 
 @app.command()
 def status() -> None:
-    """Show the workspace: database, store, cluster, and what is under way."""
+    """Show the workspace: database, store, cluster and workflows."""
     with connected() as ws:
         typer.echo(ws)
         common.print_workflows(ws, ws.workflows.refresh())
@@ -116,9 +120,11 @@ def status() -> None:
 
 @app.command()
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Read all data and results too, and compare them.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read all data and results, and check them against the database.")
+    ] = False,
 ) -> None:
-    """Check settings, database, store, cluster and models, and say how to mend each."""
+    """Check settings, database, store, cluster and models, and print how to fix what is wrong."""
     from lumigator_nb.workspace.doctor import examine, examine_deeply
 
     findings = examine()
@@ -129,7 +135,8 @@ def doctor(
             typer.echo(f"       {finding.hint}")
     wrong = any(finding.state == "wrong" for finding in findings)
     if deep and not wrong:
-        inspection = examine_deeply(_counting())
+        # Progress is for a terminal only: a file or a pipe needs no such lines.
+        inspection = examine_deeply(_print_progress if sys.stderr.isatty() else lambda *_: None)
         typer.echo(inspection)
         wrong = bool(inspection.faults)
     raise typer.Exit(int(wrong))
@@ -137,11 +144,11 @@ def doctor(
 
 @app.command()
 def quickstart() -> None:
-    """Compare three summarizers on the bundled conversations, one of them a real language model."""
+    """Compare three summarizers, one of them a language model, on the bundled conversations."""
     from lumigator_nb.workspace.quickstart import QUICKSTART, launch_quickstart
 
     with connected() as ws:
-        typer.echo("Which model summarizes the sample conversations best? Three go on a local Ray head:")
+        typer.echo("Which model summarizes the sample conversations best? Three run on a local Ray head:")
         workflows = launch_quickstart(ws, typer.echo)
         common.finish(ws, QUICKSTART, workflows, None)
         for job in ws.workflows.jobs(workflows[-1]):
@@ -164,16 +171,10 @@ def _database() -> Iterator[Database]:
 
 
 def _copy_first(db: Database) -> None:
-    if db.is_sqlite and db.revision():
+    if db.is_sqlite and db.revision():  # not for a new, empty file
         typer.echo(f"copied to {db.backup()}")
 
 
-def _counting() -> Callable[[str, int, int], None]:
-    """Return what shows how far something is, on a terminal; a file or a pipe needs no such lines."""
-    shown = sys.stderr.isatty()
-
-    def show(what: str, done: int, total: int) -> None:
-        if shown:
-            typer.echo(f"\r{what} {done:,} of {total:,}\033[K" + ("\n" if done == total else ""), nl=False, err=True)
-
-    return show
+def _print_progress(stage: str, done: int, total: int) -> None:
+    """Overwrite the terminal's current line with the progress; `ESC [K` erases what the last one left of it."""
+    typer.echo(f"\r{stage} {done:,} of {total:,}\033[K" + ("\n" if done == total else ""), nl=False, err=True)

@@ -1,4 +1,4 @@
-"""Launching, watching, estimating and comparing."""
+"""Commands that launch, watch, estimate, score and compare."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lumigator_nb.metrics import Judge
 from lumigator_nb.metrics import catalogue as known_metrics
 
 app = typer.Typer()
-jobs = common.group("Look after workflows on the cluster.")
-models = common.group("Look at the models there are.")
+workflows = common.group("List workflows (one model on one experiment each), read logs, wait, stop, resume and retry.")
+models = common.group("List the models of the catalogue.")
 
 
 @app.command()
@@ -21,7 +21,7 @@ def run(
     dataset: Annotated[str, typer.Argument(help="File, URL, or name of an uploaded dataset.")],
     model: common.ModelNames,
     metric: common.MetricNames = None,
-    name: Annotated[str | None, typer.Option(help="Name of the experiment; default the dataset's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the experiment. Default: the dataset's.")] = None,
     example: common.Example = None,
     ground_truth: common.GroundTruth = None,
     setting: common.Settings = None,
@@ -32,14 +32,16 @@ def run(
     template: common.Template = None,
     cache: common.Cache = "on",
     mode: common.Mode = "direct",
-    repeats: Annotated[int, typer.Option(help="Answers of each model, kept apart.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Number of answers of each model per example.")] = 1,
     budget: common.Budget = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that share each model's work.")] = None,
-    priority: Annotated[int, typer.Option(help="Of those that wait for the cluster the higher go first.")] = 0,
-    timeout: Annotated[float | None, typer.Option(help="Seconds that a step may take.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes per model. Default: by size and cluster.")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Queued workflows with a higher priority run first.")] = 0,
+    timeout: Annotated[float | None, typer.Option(help="Time limit of each step, in seconds.")] = None,
     export: common.Export = None,
 ) -> None:
-    """Upload, launch, wait and compare in one line. Doing it again continues where it ended."""
+    """Upload, launch, wait and compare in one command. Run it again to continue where it stopped."""
     chosen = common.chosen_task(task, prompt, template, source, target)
     launch: dict[str, Any] = {
         "cache": cache, "mode": mode, "repeats": repeats, "budget": budget,
@@ -56,12 +58,14 @@ def run(
 
 @app.command()
 def estimate(
-    experiment: str,
+    experiment: common.ExperimentKey,
     model: common.ModelNames,
     setting: common.Settings = None,
-    pilot: Annotated[int, typer.Option(help="Examples really asked first, to count what answers take.")] = 0,
+    pilot: Annotated[
+        int, typer.Option(help="Number of examples to ask for real (and pay for), to measure the length of answers.")
+    ] = 0,
 ) -> None:
-    """Say what asking models would cost, before anything is paid for."""
+    """Estimate what the models would cost, before paying."""
     with connected() as ws:
         frame = ws.workflows.estimate(experiment, common.chosen_models(model, setting), pilot=pilot)
     rows = [[common.cell(value) for value in row] for row in frame.itertuples(index=False)]
@@ -69,15 +73,15 @@ def estimate(
 
 
 @app.command()
-def compare(experiment: str, export: common.Export = None) -> None:
+def compare(experiment: common.ExperimentKey, export: common.Export = None) -> None:
     """Compare the models of an experiment."""
     with connected() as ws:
         common.compare_and_print(ws, experiment, export)
 
 
 @app.command()
-def evaluate(experiment: str, metric: common.MetricNames = None, budget: common.Budget = None) -> None:
-    """Score by more metrics what models have answered already; without --metric, try those again that failed."""
+def evaluate(experiment: common.ExperimentKey, metric: common.MetricNames = None, budget: common.Budget = None) -> None:
+    """Score existing predictions by more metrics. Without --metric, retry the metrics that failed."""
     with connected() as ws:
         workflows = ws.evaluate(experiment, metric or None, budget=budget)
         common.finish(ws, experiment, workflows, None)
@@ -85,91 +89,94 @@ def evaluate(experiment: str, metric: common.MetricNames = None, budget: common.
 
 @app.command()
 def judge(
-    experiment: str,
-    model: Annotated[str, typer.Option("--model", "-m", help="Who judges: provider/name.")],
-    criterion: Annotated[str, typer.Option(help="quality, coherence, consistency, fluency, relevance, or yours.")] = (
-        "quality"
-    ),
-    description: Annotated[str | None, typer.Option(help="What a criterion of your own means.")] = None,
+    experiment: common.ExperimentKey,
+    model: Annotated[str, typer.Option("--model", "-m", help="Judge model, as provider/name.")],
+    criterion: Annotated[
+        str, typer.Option(help="quality, coherence, consistency, fluency, relevance, or a name of your own.")
+    ] = "quality",
+    description: Annotated[str | None, typer.Option(help="Definition of your own criterion, for the judge.")] = None,
     setting: common.Settings = None,
-    sample: Annotated[int | None, typer.Option(help="Examples to judge; default all.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Number of examples to judge. Default: all.")] = None,
     budget: common.Budget = None,
 ) -> None:
-    """Have a model say which of two answers is better, in both orders, and say how far it can be trusted."""
+    """Have a model compare answers pairwise, in both orders, and report how reliable it is."""
     chosen = common.chosen_models([model], setting)[0]
     with connected() as ws:
-        asked = Judge(criterion, chosen, description=description)
-        typer.echo(ws.judge(experiment, asked, sample=sample, budget=budget))
+        judge_metric = Judge(criterion, chosen, description=description)
+        typer.echo(ws.judge(experiment, judge_metric, sample=sample, budget=budget))
 
 
 @app.command()
 def metrics() -> None:
-    """List the metrics there are."""
+    """List the metrics, with range and requirements."""
     common.print_table(["metric", "score", "better", "range", "needs"], known_metrics().astype(str).to_numpy().tolist())
 
 
 @models.command("list")
 def models_list(
-    task: Annotated[str | None, typer.Option(help="summarization, translation or text_generation.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Such as hf or openai.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Only models for this task: summarization, translation or text_generation.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Only models of this provider, such as hf or openai.")] = None,
 ) -> None:
-    """List the models of the catalogue, and what is missing to use them; any other name works too."""
+    """List the models of the catalogue, and what is missing to use them. Other models work too."""
     with connected() as ws:
         typer.echo(ws.models.list(task, provider=provider))
 
 
-@jobs.command("list")
-def jobs_list(experiment: Annotated[str | None, typer.Argument()] = None, limit: common.Limit = 100) -> None:
-    """List workflows, newest first, or those of an experiment."""
+@workflows.command("list")
+def workflows_list(
+    experiment: Annotated[str | None, typer.Argument(help="Only workflows of this experiment.")] = None,
+    limit: common.Limit = 100,
+) -> None:
+    """List workflows with status and progress, newest first."""
     with connected() as ws:
         ws.workflows.refresh(experiment)
         print_workflows(ws, ws.workflows.of(experiment) if experiment else ws.workflows.list(limit=limit))
 
 
-@jobs.command("logs")
-def jobs_logs(workflow: str) -> None:
-    """Print what a workflow's worker printed."""
+@workflows.command("logs")
+def workflows_logs(workflow: common.WorkflowKey) -> None:
+    """Print the log of a workflow."""
     with connected() as ws:
         typer.echo(ws.workflows.logs(workflow))
 
 
-@jobs.command("wait")
-def jobs_wait(target: Annotated[str, typer.Argument(help="Experiment or workflow.")]) -> None:
-    """Wait until workflows have ended; exit with 1 where one did not succeed."""
+@workflows.command("wait")
+def workflows_wait(target: common.ExperimentOrWorkflow) -> None:
+    """Wait until workflows have finished; exit with 1 if any did not succeed."""
     with connected() as ws:
         ws.workflows.wait(target, check=True)
 
 
-@jobs.command("stop")
-def jobs_stop(target: Annotated[str, typer.Argument(help="Experiment or workflow.")]) -> None:
-    """Stop workflows; what is finished stays."""
+@workflows.command("stop")
+def workflows_stop(target: common.ExperimentOrWorkflow) -> None:
+    """Stop workflows. Finished results stay."""
     with connected() as ws:
         print_workflows(ws, ws.workflows.stop(target))
 
 
-@jobs.command("resume")
-def jobs_resume(
-    target: Annotated[str, typer.Argument(help="Experiment or workflow.")], budget: common.Budget = None
-) -> None:
-    """Take failed and stopped workflows up where they ended."""
+@workflows.command("resume")
+def workflows_resume(target: common.ExperimentOrWorkflow, budget: common.Budget = None) -> None:
+    """Resume failed and stopped workflows from the last finished examples."""
     with connected() as ws:
         print_workflows(ws, ws.workflows.resume(target, budget=budget))
 
 
-@jobs.command("retry")
-def jobs_retry(target: Annotated[str, typer.Argument(help="Experiment or workflow.")]) -> None:
-    """Ask once more for the examples without an answer, in workflows that have succeeded too."""
+@workflows.command("retry")
+def workflows_retry(target: common.ExperimentOrWorkflow) -> None:
+    """Ask again for examples that have no answer, in finished workflows too."""
     with connected() as ws:
         print_workflows(ws, ws.workflows.retry_failed(target))
 
 
-@jobs.command("record")
-def jobs_record(
-    experiment: str,
-    name: Annotated[str, typer.Argument(help="What tables call the model.")],
-    predictions: Annotated[str, typer.Argument(help="File with a column prediction, or a column of the dataset.")],
+@workflows.command("record")
+def workflows_record(
+    experiment: common.ExperimentKey,
+    name: Annotated[str, typer.Argument(help="Name of the model in tables.")],
+    predictions: Annotated[str, typer.Argument(help="File with a column 'prediction', or a column of the dataset.")],
 ) -> None:
-    """Put predictions that were made elsewhere beside the others, and score them."""
+    """Add predictions that were made elsewhere to an experiment, and score them."""
     with connected() as ws:
         workflow = ws.workflows.record(experiment, name=name, predictions=predictions)
         common.finish(ws, experiment, [workflow], None)

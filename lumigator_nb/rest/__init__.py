@@ -1,1 +1,1 @@
-"""The REST API: Lumigator's own, and what goes beyond it. Routes translate; the workspace does the work."""
+"""The REST API: Lumigator's routes and some of our own. Routes only translate requests; the workspace does the work."""

@@ -1,4 +1,4 @@
-"""The application: routes, and what every request passes through."""
+"""The FastAPI application: routes, and the middleware that every request passes through."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
-from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -24,8 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lumigator_nb._version import __version__
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.rest import errors
-from lumigator_nb.rest.access import READ, Doorman
-from lumigator_nb.rest.idempotency import HEADER, Repeating
+from lumigator_nb.rest.access import READ, AuthMiddleware
+from lumigator_nb.rest.idempotency import HEADER, IdempotencyMiddleware
 from lumigator_nb.rest.routes import datasets, decisions, experiments, jobs, settings
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.rest.wire import leniency
@@ -37,12 +36,12 @@ from lumigator_nb.specs import Status
 
 log = logging.getLogger(__name__)
 
-_DESCRIPTION = "Lumigator's routes, and what goes beyond them: datasets, jobs, experiments, workflows, decisions."
+_DESCRIPTION = "Lumigator's API and extensions: datasets, jobs, experiments, workflows, comparisons, races."
 REQUEST_ID = "X-Request-ID"
-_LONGEST_REQUEST_ID = 100
-# No answer runs or loads anything.
+_MAX_REQUEST_ID = 100
+# No response may load or run anything in a browser.
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# The id of the request that is worked on, also in the threads that work on it.
+# The id of the current request, for its log lines. Threads of the request inherit it.
 CURRENT: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
@@ -50,8 +49,11 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
     """Return the application of a workspace.
 
     Args:
-        origins: of pages elsewhere that may use it from a browser, such as ``https://example.org``; "*" is all.
+        services: the workspace and the state of the API.
+        origins: origins of web pages that may call the API (CORS), such as ``https://example.org``; "*" allows all.
     """
+    # redirect_slashes: see _RequestMiddleware. strict_content_type: some clients send JSON without a Content-Type.
+    # docs_url, redoc_url: FastAPI's pages load scripts from other sites; our own page replaces them.
     app = FastAPI(
         title="Lumigator", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None,
         redoc_url=None, redirect_slashes=False, description=_DESCRIPTION, strict_content_type=False,
@@ -66,90 +68,96 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
         api.include_router(router)
     app.include_router(api)
     app.include_router(jobs.ray)
-    counted = _Metrics(services)
+    request_metrics = _Metrics()
     app.get("/metrics", tags=["health"], dependencies=[READ], responses=errors.responses(), response_class=Response)(
-        counted.show
+        request_metrics.show
     )
-    app.get(f"{PREFIX}/docs", include_in_schema=False)(_page)
-    app.add_middleware(_Methods, app_=app)
-    app.add_middleware(Repeating, replies=lambda: services.replies)
-    app.add_middleware(Doorman, services=services)
+    page_policy = f"{_POLICY}; style-src 'unsafe-inline'"
+
+    @app.get(f"{PREFIX}/docs", include_in_schema=False)
+    def page(request: Request) -> HTMLResponse:
+        text = described(request.app.openapi(), str(request.base_url).rstrip("/"))
+        return HTMLResponse(text, headers={"Content-Security-Policy": page_policy})
+
+    # Starlette runs the middleware that is added last first.
+    app.add_middleware(_MethodMiddleware, app_=app)
+    app.add_middleware(IdempotencyMiddleware, replies=lambda: services.replies)
+    app.add_middleware(AuthMiddleware, services=services)
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
             expose_headers=["Location", REQUEST_ID, leniency.HEADER],
         )  # fmt: skip
-    app.add_middleware(_Watched, counted=counted)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    app.add_middleware(_RequestMiddleware, request_metrics=request_metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def _page(request: Request) -> HTMLResponse:
-    text = described(request.app.openapi(), str(request.base_url).rstrip("/"))
-    return HTMLResponse(text, headers={"Content-Security-Policy": f"{_POLICY}; style-src 'unsafe-inline'"})
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with what routes have in common."""
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document: FastAPI's, with examples, problems, Basic authentication and idempotency keys."""
     if app.openapi_schema is None:
-        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemas = found["components"]["schemas"]
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
         schemas["Problem"] = Problem.model_json_schema()
         for name, schema in schemas.items():
             if (example := example_of(name)) is not None:
                 schema["examples"] = [example]
-        for name in ("HTTPValidationError", "ValidationError"):
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, in place of which we send a Problem
             schemas.pop(name, None)
-        found["components"]["securitySchemes"]["basic"] = {"type": "http", "scheme": "basic"}
-        for path in found["paths"].values():
+        document["components"]["securitySchemes"]["basic"] = {"type": "http", "scheme": "basic"}
+        for path in document["paths"].values():
             for verb, operation in path.items():
                 if operation.get("security"):
                     operation["security"].append({"basic": []})
                 if verb == "post":
                     operation.setdefault("parameters", []).append({
                         "name": HEADER, "in": "header", "required": False,
-                        "description": "the same key with the same request gets the same answer, for a day",
+                        "description": "a repeated request with the same key gets the stored response, for a day",
                         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
                     })  # fmt: skip
-        app.openapi_schema = found
+        app.openapi_schema = document
     return app.openapi_schema
 
 
-class _Methods:
-    """Middleware that refuses what a path does not take, and says what it does; Starlette looks at one route alone."""
+class _MethodMiddleware:
+    """Middleware that answers 405 with the header `Allow` for a method that a path does not support.
+
+    Starlette names the methods of the first matching route only, but several routes may share a path.
+    """
 
     def __init__(self, app: ASGIApp, app_: FastAPI) -> None:
-        self._app, self._described = app, app_
+        self._app, self._fastapi = app, app_
+        self._patterns: dict[re.Pattern[str], list[str]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             allowed = self._allowed(scope["path"].removeprefix(scope.get("root_path", "")))
             if allowed and scope["method"] not in allowed:
-                request_id, headers = scope.get("request_id"), {"Allow": ", ".join(allowed)}
-                answer = errors.problem(
-                    405, f"this takes {' and '.join(allowed)}", request_id=request_id, headers=headers
-                )
-                await answer(scope, receive, send)
+                response = errors.problem(
+                    405, f"this path supports {' and '.join(allowed)}",
+                    request_id=scope.get("request_id"), headers={"Allow": ", ".join(allowed)},
+                )  # fmt: skip
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _allowed(self, path: str) -> list[str]:
-        paths = self._described.openapi()["paths"]
-        found = path if path in paths else next((each for each in paths if _pattern(each).fullmatch(path)), None)
-        return [verb.upper() for verb in paths[found]] if found else []
-
-
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    """What paths look like that a template describes."""
-    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)))
+        """Return the methods of a path; empty for an unknown path."""
+        paths = self._fastapi.openapi()["paths"]
+        if path in paths:  # before templates: /experiments/all also matches /experiments/{experiment_id}
+            return [method.upper() for method in paths[path]]
+        if not self._patterns:
+            for template, operations in paths.items():
+                pattern = re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)))
+                self._patterns[pattern] = [method.upper() for method in operations]
+        return next((methods for pattern, methods in self._patterns.items() if pattern.fullmatch(path)), [])
 
 
 class _Metrics:
-    """Counts requests, for Prometheus."""
+    """Metrics of requests and workflows, for Prometheus."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self) -> None:
+        # Its own registry: several applications in one process (tests) must not share counts.
         self._registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("lumigator_requests", "Requests answered.", labels, registry=self._registry)
@@ -159,85 +167,79 @@ class _Metrics:
         self.workflows = Gauge("lumigator_workflows", "Workflows as recorded.", ("status",), registry=self._registry)
 
     def show(self, services: Shared) -> Response:
-        """Return what was counted, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         for status in Status:
             self.workflows.labels(status.value).set(services.ws.workflows.count(status=status))
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class _Watched:
-    """Middleware that names, times, counts and logs each request, and answers where nobody has."""
+class _RequestMiddleware:
+    """Outermost middleware: gives each request an id, measures and logs it, sets headers, answers unexpected errors."""
 
-    def __init__(self, app: ASGIApp, counted: _Metrics) -> None:
-        self._app, self._counted = app, counted
+    def __init__(self, app: ASGIApp, request_metrics: _Metrics) -> None:
+        self._app, self._metrics = app, request_metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, scope["request_id"], seen = time.perf_counter(), _request_id(scope), _Seen()
-        CURRENT.set(scope["request_id"])
-        if len(scope["path"]) > 1:
-            scope["path"] = scope["path"].rstrip("/") or "/"  # both are asked for, and neither is redirected
+        started = time.perf_counter()
+        status: int | None = None
+        # A proxy's request id is kept if it is harmless in a log.
+        header = next((value for name, value in scope["headers"] if name == REQUEST_ID.lower().encode()), b"")
+        request_id = header.decode("latin-1")
+        if not request_id.isascii() or not request_id.replace("-", "").isalnum() or len(request_id) > _MAX_REQUEST_ID:
+            request_id = str(uuid.uuid4())
+        scope["request_id"] = request_id
+        CURRENT.set(request_id)
+        # Clients ask with and without a slash at the end. No redirect: not all clients repeat the body of a POST.
+        scope["path"] = scope["path"].rstrip("/") or "/"
 
-        async def noted(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                seen.status = message["status"]
+                status = message["status"]
                 headers = MutableHeaders(raw=message["headers"])
-                headers.append(REQUEST_ID, scope["request_id"])
+                headers.append(REQUEST_ID, request_id)
                 headers.setdefault("Cache-Control", "no-store")
                 headers.setdefault("Content-Security-Policy", _POLICY)
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            pass  # nobody is there to be answered
+            pass  # no client is left to answer
         except Exception as error:
             if not isinstance(error, LumigatorError):
                 log.exception("a request failed")
-            if seen.status is not None:
+            if status is not None:  # the response has begun, so that its status cannot change any more
                 raise
-            detail = "the server made a mistake; its log says more"
-            answer = errors.problem(500, detail, request_id=scope["request_id"])
-            await answer(scope, receive, noted)
+            detail = "internal error of the server; see its log"
+            response = errors.problem(500, detail, request_id=request_id)
+            await response(scope, receive, send_with_headers)
         finally:
-            self._note(scope, seen.status, time.perf_counter() - begun)
+            self._record(scope, status, time.perf_counter() - started)
 
-    def _note(self, scope: Scope, status: int | None, seconds: float) -> None:
-        route = _route(scope)
+    def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
+        """Count and log a request."""
+        # The route's path with names of parameters: Prometheus needs labels with few distinct values.
+        route = ""
+        if scope.get("route") is not None:
+            names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
+            route = "/".join(names.get(part, part) for part in scope["path"].split("/"))
         code = str(status or "cut off")
-        self._counted.requests.labels(scope["method"], route, code).inc()
-        self._counted.seconds.labels(scope["method"], route).observe(seconds)
+        self._metrics.requests.labels(scope["method"], route, code).inc()
+        self._metrics.seconds.labels(scope["method"], route).observe(seconds)
         client = scope.get("client") or ("",)
-        quiet = scope["path"].startswith((f"{PREFIX}/health", "/metrics"))
-        path = quote(scope["path"], safe="/{}:@")  # no line of the log is anybody's to write
-        shown = "/".join([*path.split("/")[:4], "…"]) if "/files/" in path else path
+        is_routine = scope["path"].startswith((f"{PREFIX}/health", "/metrics"))
+        path = quote(scope["path"], safe="/{}:@")  # a client must not be able to write lines of the log
+        if "/files/" in path:
+            path = "/".join([*path.split("/")[:4], "…"])  # names of files may be confidential
         log.log(
-            logging.DEBUG if quiet else logging.INFO,
-            "%s %s %s %.0f ms from %s", scope["method"], shown, code, seconds * 1000, client[0],
+            logging.DEBUG if is_routine else logging.INFO,
+            "%s %s %s %.0f ms from %s", scope["method"], path, code, seconds * 1000, client[0],
             extra={"request": {
-                "method": scope["method"], "path": shown, "status": status,
+                "method": scope["method"], "path": path, "status": status,
                 "ms": round(seconds * 1000, 1), "address": client[0], "token": scope.get("token_name"),
             }},
         )  # fmt: skip
-
-
-def _route(scope: Scope) -> str:
-    """The path with the names of its parameters, of which there are but a few; empty where there is no such path."""
-    if scope.get("route") is None:
-        return ""
-    names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
-    return "/".join(names.get(part, part) for part in scope["path"].split("/"))
-
-
-class _Seen:
-    status: int | None = None
-
-
-def _request_id(scope: Scope) -> str:
-    """The one that a proxy gave it, where that is harmless in a log."""
-    given = next((value for name, value in scope["headers"] if name == REQUEST_ID.lower().encode()), b"")
-    text = given.decode("latin-1")
-    plain = text.isascii() and text.replace("-", "").isalnum() and len(text) <= _LONGEST_REQUEST_ID
-    return text if plain else str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Problems as RFC 9457 has them, and which error has which status."""
+"""Errors as problem documents (RFC 9457), and the HTTP status of each class of errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# The first that fits; what is not there is our own mistake.
+# The first class that fits decides. Other errors are bugs of the server: status 500.
 STATUSES: tuple[tuple[type[errors.LumigatorError], HTTPStatus], ...] = (
     (errors.NotFoundError, HTTPStatus.NOT_FOUND),
     (UnderWayError, HTTPStatus.CONFLICT),
@@ -45,7 +45,7 @@ STATUSES: tuple[tuple[type[errors.LumigatorError], HTTPStatus], ...] = (
 
 
 class RefusedError(Exception):
-    """A request that is not let through to the workspace."""
+    """A request that is refused before it reaches the workspace."""
 
     def __init__(
         self, status: HTTPStatus, detail: str, hint: str | None = None, headers: dict[str, str] | None = None
@@ -54,26 +54,26 @@ class RefusedError(Exception):
         self.status, self.detail, self.hint, self.headers = status, detail, hint, headers or {}
 
     def answer(self, request_id: str | None) -> JSONResponse:
-        """Return what is answered."""
+        """Return the response."""
         return problem(self.status, self.detail, self.hint, request_id=request_id, headers=self.headers)
 
 
 def status_of(error: errors.LumigatorError) -> HTTPStatus:
-    """Return the status of an error that was raised on purpose."""
+    """Return the HTTP status of an error."""
     return next((status for kind, status in STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def problem(
     status: int, detail: str, hint: str | None = None, *, request_id: str | None = None, headers: Any = None
 ) -> JSONResponse:
-    """Return the answer that describes a problem."""
+    """Return the response that describes a problem."""
     title = HTTPStatus(status).phrase
-    found = Problem(title=title, status=status, detail=detail, hint=wording.hint(hint), request_id=request_id)
-    return JSONResponse(found.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
+    body = Problem(title=title, status=status, detail=detail, hint=wording.hint(hint), request_id=request_id)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Have an application answer errors as problems."""
+    """Install handlers that answer errors with problem documents."""
 
     def answer(
         request: Request, status: int, detail: str, hint: str | None = None, headers: Any = None
@@ -87,8 +87,16 @@ def install(app: FastAPI) -> None:
             log.error("%s", error.message)
         redact = request.app.state.services.redact
         headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        hint = None if _names_others(error) else error.hint
-        return answer(request, status, redact(_detail(error)), hint and redact(hint), headers=headers)
+        detail, hint = error.message, error.hint
+        if isinstance(error, errors.NotFoundError):
+            if error.kind in ("dataset", "experiment", "job", "workflow"):
+                with suppress(ValueError):  # the key is not an id
+                    # Lumigator's sentence: its clients look for it.
+                    detail = f"{error.kind.capitalize()} with ID {UUID(error.key)} not found"
+            # Names of other objects do not help a program that asks for an id.
+            if hint and hint.startswith(("known: ", "there is no ")):
+                hint = None
+        return answer(request, status, redact(detail), hint and redact(hint), headers=headers)
 
     @app.exception_handler(RefusedError)
     async def _refused(request: Request, error: RefusedError) -> JSONResponse:
@@ -96,40 +104,22 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        said = [_words(each) for each in error.errors()]
-        is_no_json = any(tuple(each["loc"]) == ("body",) for each in error.errors())
-        hint = "send JSON, with the header Content-Type: application/json" if is_no_json else "see /api/v1/docs"
-        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(said[:10]), hint)
+        # Without the values, which may be secrets.
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        is_not_json = any(tuple(fault["loc"]) == ("body",) for fault in error.errors())
+        hint = "send JSON, with the header Content-Type: application/json" if is_not_json else "see /api/v1/docs"
+        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(faults[:10]), hint)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         return answer(request, error.status_code, str(error.detail), headers=error.headers)
 
 
-def _names_others(error: errors.LumigatorError) -> bool:
-    """Whether a hint lists what else there is, which does not concern a program that asks for something by its id."""
-    hint = error.hint or ""
-    return isinstance(error, errors.NotFoundError) and hint.startswith(("known: ", "there is no "))
-
-
-def _detail(error: errors.LumigatorError) -> str:
-    """What is wrong; of what has no such id in Lumigator's words, which programs look at."""
-    if isinstance(error, errors.NotFoundError) and error.kind in ("dataset", "experiment", "job", "workflow"):
-        with suppress(ValueError):
-            return f"{error.kind.capitalize()} with ID {UUID(error.key)} not found"
-    return error.message
-
-
-def _words(error: dict[str, Any]) -> str:
-    """One finding, without the value, which may be a secret."""
-    where = ".".join(str(part) for part in error["loc"])
-    return f"{where}: {error['msg']}"
-
-
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route declares of its problems, besides those that all routes have."""
-    usual = (400, 401, 403, 422, 429, 500, 503)
+    """Return the OpenAPI responses of a route's problems: those of all routes, and `statuses`."""
+    common = (400, 401, 403, 422, 429, 500, 503)
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted({*usual, *statuses})
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted({*common, *statuses})
     }

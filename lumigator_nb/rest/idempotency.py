@@ -1,4 +1,4 @@
-"""Idempotency keys: a request that is sent again, because its answer got lost, gets the same answer."""
+"""Idempotency keys: a client that repeats a request with the same key gets the stored response of the first one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lumigator_nb.rest.wire import leniency
 from lumigator_nb.services.access.idempotency import Replies
 
 HEADER = "Idempotency-Key"
-_LONGEST_KEY = 255
-_KEPT_HEADERS = ("location", "content-type", leniency.HEADER.lower())
-# Bodies of requests that create something, uploads aside.
-_MOST_BODY = 2 << 20
+_MAX_KEY = 255
+_STORED_HEADERS = ("location", "content-type", leniency.HEADER.lower())
+# Bytes of a body to read for the digest of a request.
+_MAX_BODY = 2 << 20
 
 
-class Repeating:
-    """Middleware that answers repetitions.
+class IdempotencyMiddleware:
+    """Middleware that stores the response of each POST with an idempotency key, and repeats it.
 
     Args:
-        replies: called with each request for where answers are kept.
+        replies: called for each request; returns the stored responses.
     """
 
     def __init__(self, app: ASGIApp, replies: Callable[[], Replies]) -> None:
@@ -37,40 +37,43 @@ class Repeating:
         if key is None:
             await self._app(scope, receive, send)
             return
-        if not 0 < len(key) <= _LONGEST_KEY:
-            said = f"{HEADER} has 1 to {_LONGEST_KEY} characters"
-            await _refused(scope, HTTPStatus.UNPROCESSABLE_ENTITY, said)(scope, receive, send)
+        headers, request_id = Headers(scope=scope), scope.get("request_id")
+        if not 0 < len(key) <= _MAX_KEY:
+            detail = f"{HEADER} has 1 to {_MAX_KEY} characters"
+            refusal = problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, request_id=request_id)
+            await refusal(scope, receive, send)
             return
-        await self._once(key, scope, receive, send)
-
-    async def _once(self, key: str, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        again, said = await _request(scope, headers, receive)
-        name = _digest(headers.get("authorization", ""), key)
+        receive_again, request_digest = await _read_request(scope, headers, receive)
+        name = _digest(headers.get("authorization", ""), key)  # the keys of different clients are independent
         replies = self._replies()
         try:
-            before = await run_in_threadpool(replies.begin, name, said)
+            stored = await run_in_threadpool(replies.begin, name, request_digest)
         except LumigatorError as error:
-            await _refused(scope, status_of(error), error.message, error.hint)(scope, receive, send)
+            refusal = problem(status_of(error), error.message, error.hint, request_id=request_id)
+            await refusal(scope, receive, send)
             return
-        if before is not None and before.status is not None:
-            await _answer(before.status, before.headers, before.body.encode(), send)
+        if stored is not None and stored.status is not None:
+            body = stored.body.encode()
+            raw = [(header.encode(), value.encode()) for header, value in stored.headers.items()]
+            raw += [(b"content-length", str(len(body)).encode()), (b"idempotency-replayed", b"true")]
+            await send({"type": "http.response.start", "status": stored.status, "headers": raw})
+            await send({"type": "http.response.body", "body": body})
             return
-        answer = _Answer()
+        response = _HeldResponse()
         try:
-            await self._app(scope, again, answer)
+            await self._app(scope, receive_again, response)
         finally:
-            # Also where this is cancelled; what the server failed at may be tried again, and so may what was refused
-            # at the door.
-            if answer.status in (None, 401, 403, 429) or (answer.status or 500) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            # Also runs if the request is cancelled. A request that was refused, or at which the server failed, may be
+            # repeated with the same key.
+            if response.status in (None, 401, 403, 429) or (response.status or 500) >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 await run_in_threadpool(replies.drop, name)
             else:
-                await run_in_threadpool(replies.end, name, answer.status, answer.headers, answer.body.decode())
-        await answer.pass_on(send)
+                await run_in_threadpool(replies.end, name, response.status, response.headers, response.body.decode())
+        await response.pass_on(send)
 
 
-class _Answer:
-    """Holds an answer back until it is kept: who has gone by then, or whom it does not reach, can ask for it again."""
+class _HeldResponse:
+    """Holds a response back until it is stored, so that a client that never receives it can ask again."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
@@ -82,49 +85,38 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=message["headers"])
-            self.headers = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+            self.headers = {name: headers[name] for name in _STORED_HEADERS if name in headers}
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
         self._messages.append(message)
 
     async def pass_on(self, send: Send) -> None:
-        """Send what was answered."""
+        """Send the response."""
         for message in self._messages:
             await send(message)
 
 
-def _refused(scope: Scope, status: int, detail: str, hint: str | None = None) -> ASGIApp:
-    return problem(status, detail, hint, request_id=scope.get("request_id"))
+async def _read_request(scope: Scope, headers: Headers, receive: Receive) -> tuple[Receive, str]:
+    """Return a function that receives the request once more, and the digest of the request.
 
-
-async def _request(scope: Scope, headers: Headers, receive: Receive) -> tuple[Receive, str]:
-    """Return what receives the request again, and its digest.
-
-    An upload is not read for it: its boundary differs each time. What it is called and how long it is must do.
+    The digest of an upload uses only its path and length: the boundaries in its body differ each time.
     """
-    place = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+    address = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
     if headers.get("content-type", "").startswith("multipart/"):
-        return receive, _digest(place, headers.get("content-length", ""))
+        return receive, _digest(address, headers.get("content-length", ""))
     messages: list[Message] = []
     body = b""
     while True:
         message = await receive()
         messages.append(message)
         body += message.get("body", b"")
-        if message["type"] != "http.request" or not message.get("more_body") or len(body) > _MOST_BODY:
+        if message["type"] != "http.request" or not message.get("more_body") or len(body) > _MAX_BODY:
             break
 
-    async def again() -> Message:
+    async def receive_again() -> Message:
         return messages.pop(0) if messages else await receive()
 
-    return again, _digest(place, body.decode("latin-1"))
-
-
-async def _answer(status: int, headers: dict[str, str], body: bytes, send: Send) -> None:
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    raw += [(b"content-length", str(len(body)).encode()), (b"idempotency-replayed", b"true")]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+    return receive_again, _digest(address, body.decode("latin-1"))
 
 
 def _digest(*parts: str) -> str:

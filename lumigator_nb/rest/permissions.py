@@ -1,4 +1,4 @@
-"""What a caller may have a model do here: run code, read files, ask addresses, and be sent secrets."""
+"""Permissions of a request about models: run their code, read local files, call addresses, receive secrets."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from lumigator_nb.rest.errors import RefusedError
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.specs import Model, Scope
 
-# What other parsers of addresses could take for something else than the host.
+# Only these characters: URL parsers disagree on the host of stranger addresses.
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
-# IPv6 addresses that lead to an IPv4 address (RFC 6052).
+# IPv6 addresses that are translated to IPv4 addresses (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Permissions:
-    """What one request may ask of models. Tokens of the scope "admin" may more; so may all by the server's settings."""
+    """What one request may ask of models. Tokens with the scope "admin", and the server's settings, allow more."""
 
     def __init__(self, services: Services, request: Request) -> None:
         self._services, self._request = services, request
 
     @property
     def _is_admin(self) -> bool:
-        # Without a token, on loopback, other accounts of the machine come in, too.
+        # Not without a token, even on loopback: other accounts of the machine reach it, too.
         return self._request.scope.get("token_scope") is Scope.ADMIN
 
     def check_remote_code(self) -> None:
-        """Refuse code that comes with a model.
+        """Check that the caller may run code that comes with a model.
 
         Raises:
             RefusedError: the caller may not.
@@ -47,38 +47,38 @@ class Permissions:
             )  # fmt: skip
 
     def check_model(self, model: Model) -> None:
-        """Refuse files of this machine, and addresses that this server must not ask.
+        """Check that the caller may use a model's local path or address.
 
         Raises:
             RefusedError: the caller may not.
             MissingExtraError, ConfigurationError: the provider's packages are not installed.
         """
-        if "://" in model.name:  # Hugging Face's client takes it for the address to ask
+        if "://" in model.name:  # Hugging Face's client would call it
             raise RefusedError(HTTPStatus.FORBIDDEN, "the model's name is an address", "write it as base_url")
-        may = self._is_admin or self._services.ws.settings.lumigator_rest_local_models
-        if models.is_local_path(model) and not may:
+        allowed = self._is_admin or self._services.ws.settings.lumigator_rest_local_models
+        if models.is_local_path(model) and not allowed:
             raise RefusedError(
-                HTTPStatus.FORBIDDEN, "the model is named by a path of the cluster's machines",
+                HTTPStatus.FORBIDDEN, "the model is a path on the cluster's machines",
                 "use a token of the scope 'admin', or start the server with LUMIGATOR_REST_LOCAL_MODELS=true",
             )  # fmt: skip
         if model.base_url is not None and not models.is_own_address(model):
             self._check_address(model, model.base_url)
 
     def check_key(self, model: Model, name: str) -> None:
-        """Refuse to send a secret elsewhere than to its provider, unless the server's settings say so.
+        """Check that a secret may be sent to the model: to its own provider, or where the server's settings allow.
 
         Raises:
             RefusedError: it may not be sent there.
-            ConfigurationError: the environment has a secret of that name, too, which would be sent instead.
+            ConfigurationError: the environment has a variable of that name, which would be sent instead.
         """
         settings = self._services.ws.settings
-        bound = settings.rest_keys.get(name, set())
+        allowed_targets = settings.rest_keys.get(name, set())
         if models.is_own_address(model):
             target = model.provider
-            allowed = target in bound or models.is_own_key(model, name)
+            allowed = target in allowed_targets or models.is_own_key(model, name)
         else:
             target = (model.base_url or "").rstrip("/")
-            allowed = target in bound
+            allowed = target in allowed_targets
             if allowed and settings.configured(name):
                 raise ConfigurationError(
                     f"the environment has a {name}, too, and only secrets of the database are sent to {target}",
@@ -87,13 +87,14 @@ class Permissions:
         if not allowed:
             raise RefusedError(
                 HTTPStatus.FORBIDDEN, f"the secret {name} may not be sent to {target}",
-                f"a secret is sent to the provider in its name; for others start the server with LUMIGATOR_REST_KEYS="
-                f"{name}={target}",
+                f"a secret goes only to the provider in its name; for others, start the server with "
+                f"LUMIGATOR_REST_KEYS={name}={target}",
             )  # fmt: skip
 
     def _check_address(self, model: Model, address: str) -> None:
+        """Raise RefusedError if a call to the address could leak keys or reach the server's own network (SSRF)."""
         settings = self._services.ws.settings
-        if any(address.rstrip("/") in bound for bound in settings.rest_keys.values()):
+        if any(address.rstrip("/") in targets for targets in settings.rest_keys.values()):
             return
         try:
             parts = urlsplit(address)
@@ -114,35 +115,32 @@ class Permissions:
         if not self._services.local:
             if not models.follows_no_redirects(model):
                 raise RefusedError(
-                    HTTPStatus.FORBIDDEN, f"the library of {model.provider!r} goes where base_url sends it on",
+                    HTTPStatus.FORBIDDEN, f"the library of {model.provider!r} follows redirects of base_url",
                     f"write provider 'openai' for a server that speaks its protocol; or {hint}",
                 )  # fmt: skip
-            _refuse_own_network(host, port, hint)
-
-
-def _refuse_own_network(host: str, port: int | None, hint: str) -> None:
-    """Refuse a host of this machine or its network; a name is refused where one of its addresses is such.
-
-    The worker that asks looks the name up once more: a name server that changes its mind in between gets around this.
-    """
-    try:
-        found = socket.getaddrinfo(host, port or 80, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise RefusedError(HTTPStatus.FORBIDDEN, f"the host {host!r} of base_url is not known", hint) from None
-    if not all(_is_public(str(address[4][0])) for address in found):
-        raise RefusedError(HTTPStatus.FORBIDDEN, f"the host {host!r} of base_url is in the server's own network", hint)
+            # Known gap: the worker resolves the name again. A name server that then gives another address gets around
+            # this check (DNS rebinding).
+            try:
+                addresses = socket.getaddrinfo(host, port or 80, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError):
+                raise RefusedError(HTTPStatus.FORBIDDEN, f"the host {host!r} of base_url is unknown", hint) from None
+            if not all(_is_public(str(address[4][0])) for address in addresses):
+                detail = f"the host {host!r} of base_url is in the server's own network"
+                raise RefusedError(HTTPStatus.FORBIDDEN, detail, hint)
 
 
 def _is_public(text: str) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])
+    """Return whether an IP address is on the Internet, and not on this machine or in its network."""
+    address = ipaddress.ip_address(text.partition("%")[0])  # without the zone of a link-local address
     if isinstance(address, ipaddress.IPv6Address):
+        # Look at the IPv4 address inside, if there is one: mapped, 6to4 (RFC 3056) or NAT64.
         low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
         address = address.ipv4_mapped or address.sixtofour or low or address
     return address.is_global and not address.is_multicast
 
 
-async def _permissions_of(services: Shared, request: Request) -> Permissions:
+async def _permissions(services: Shared, request: Request) -> Permissions:  # async: others take a thread each
     return Permissions(services, request)
 
 
-Permitted = Annotated[Permissions, Depends(_permissions_of)]
+Permitted = Annotated[Permissions, Depends(_permissions)]

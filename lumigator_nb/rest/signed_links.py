@@ -1,4 +1,4 @@
-"""Addresses that let whoever has them load one file for a while, where the store cannot sign its own."""
+"""Signed URLs of files, valid for a while without a token, for stores that cannot sign URLs themselves."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from lumigator_nb.rest.errors import RefusedError
 
-# Seconds for which an address is valid at least.
+# Minimum validity of a URL, in seconds.
 VALID_FOR_S = 3600
 
 
 class Links:
-    """Signs and reads addresses.
+    """Signs URLs and checks their signatures.
 
     Args:
-        key: who has it can sign.
+        key: secret key of the signatures.
     """
 
     def __init__(self, key: bytes) -> None:
+        # The salt names the format of the signed values. Change it together with the format, so that old URLs fail.
         self._serializer = URLSafeSerializer(key, salt="lumigator-files-2")
 
     def path(self, kind: str, key: str, folder: str, filename: str) -> str:
-        """Return the path below `/api/v1` of a file, and its query.
+        """Return the path and query of a file's URL, below `/api/v1`.
 
-        Programs compare what they are shown, so that it is the same until the hour is over: an address is valid for
-        one to two hours.
+        A URL is valid for one to two hours. It stays the same until the full hour, since programs compare the
+        responses of repeated requests.
 
         Args:
-            kind: which of the files that belong to `key`.
-            folder: what it belongs to, for people.
-            filename: as it is to be called where it is saved.
+            kind: kind of the file, such as "csv" or "job".
+            key: id of the dataset, job or workflow.
+            folder: readable name of the folder in the URL, without meaning.
+            filename: suggested name for saving the file.
         """
+        # Rounded up to the full hour.
         expires = -(-(time.time() + VALID_FOR_S) // 3600) * 3600
         signature = urlencode({"signature": self._serializer.dumps([kind, key, int(expires)])})
         return f"files/{quote(folder, safe='')}/{quote(filename, safe='')}?{signature}"
@@ -44,12 +47,12 @@ class Links:
         """Return kind and key of a signature.
 
         Raises:
-            RefusedError: it was not made here, or its time is over.
+            RefusedError: the signature is wrong or has expired.
         """
         try:
             kind, key, expires = cast(tuple[str, str, int], self._serializer.loads(signature))
         except (BadData, ValueError):
-            raise RefusedError(HTTPStatus.NOT_FOUND, "no file has this address", "ask for the address again") from None
+            raise RefusedError(HTTPStatus.NOT_FOUND, "no file has this address", "request a new address") from None
         if time.time() > expires:
-            raise RefusedError(HTTPStatus.GONE, "this address was valid for one to two hours", "ask for a new one")
+            raise RefusedError(HTTPStatus.GONE, "this address was valid for one to two hours", "request a new one")
         return kind, key

@@ -1,4 +1,4 @@
-"""Long lists, made one after the other, and once for all who wait for the same."""
+"""Single flight: build long lists one at a time, and only once for all requests that wait for the same list."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from anyio.to_thread import run_sync
 
 
 class Lists:
-    """Makes lists in threads.
+    """Builds lists in a thread, one after the other.
 
-    SQLite hands the interpreter on with every row: many long lists at once take three times as long in all. And those
-    who watch ask for the same one: it is made once for everybody who asked before it was begun, and nobody is given
-    one that is older than the question.
+    SQLite releases the interpreter's lock at every row, so that several long lists at the same time take three times
+    as long in all. Clients that poll ask for the same list: one list serves all requests that came before its
+    construction started. No response is older than its request.
     """
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
-        self._to_be_made: dict[Hashable, asyncio.Task[bytes]] = {}
+        self._waiting: dict[Hashable, asyncio.Task[bytes]] = {}
 
-    async def get(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` returns; `what` is the same where the list is."""
-        if what not in self._to_be_made:
-            self._to_be_made[what] = asyncio.ensure_future(self._made(what, make))
-        # Whoever goes away takes it from nobody else.
-        return await asyncio.shield(self._to_be_made[what])
+    async def get(self, key: Hashable, build: Callable[[], bytes]) -> bytes:
+        """Return the result of `build`; requests for the same list have the same `key`."""
 
-    async def _made(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
-        async with self._turn:
-            del self._to_be_made[what]
-            return await run_sync(make)
+        async def run() -> bytes:
+            async with self._turn:
+                # Later requests need a newer list.
+                del self._waiting[key]
+                return await run_sync(build)
+
+        if key not in self._waiting:
+            self._waiting[key] = asyncio.ensure_future(run())
+        # shield(): a client that disconnects must not cancel the list for the others.
+        return await asyncio.shield(self._waiting[key])

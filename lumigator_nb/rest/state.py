@@ -1,4 +1,4 @@
-"""What all routes share."""
+"""The state that all routes share."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from lumigator_nb.services.access.idempotency import Replies
 from lumigator_nb.services.access.secrets import redactor_of
 from lumigator_nb.workspace import Workspace
 
-# Of one address within five minutes. Nobody guesses 256 random bits; but who tries is to be seen, and costs little.
-MOST_WRONG_TOKENS = 100
+# Per address and five minutes. 256 random bits cannot be guessed; the limit makes attempts visible, and cheap.
+MAX_WRONG_TOKENS = 100
 
 
 @dataclass
 class Services:
-    """A workspace, and what the API keeps beside it.
+    """A workspace, and the state of the API beside it.
 
     Attributes:
-        links: signs addresses of files.
-        open: let programs of this machine in without a token.
-        local: whether only this machine reaches the server, so that callers may ask what it reaches.
-        knows_host: whether browsers reach this server under a name.
-        admits_origin: whether a page of that origin may send more than questions.
-        submit_soon: called when something waits for the cluster, or is to be removed.
-        max_upload: bytes of a file.
-        ending: whether the server was told to end, so that what would go on without end stops.
+        ws: the workspace.
+        links: signs URLs of files.
+        open: whether clients need no token (on loopback).
+        local: whether only this machine reaches the server. Then models may call any address that it reaches.
+        knows_host: returns whether the server serves a host name.
+        admits_origin: returns whether web pages of an origin may send requests that change something.
+        submit_soon: called after a workflow was queued or something was deleted.
+        max_upload: maximum size of a file, in bytes.
+        ending: whether the server is shutting down, so that endless responses stop.
+        attempts: counts wrong tokens.
     """
 
     ws: Workspace
@@ -44,7 +46,7 @@ class Services:
     submit_soon: Callable[[], None] = lambda: None
     max_upload: int = 2_000_000_000
     ending: bool = False
-    attempts: Attempts = field(default_factory=lambda: Attempts(most=MOST_WRONG_TOKENS))
+    attempts: Attempts = field(default_factory=lambda: Attempts(most=MAX_WRONG_TOKENS))
 
     def __post_init__(self) -> None:
         self.replies = Replies(self.ws.database)
@@ -52,12 +54,12 @@ class Services:
         self.lists = Lists()
 
     def redact(self, text: str) -> str:
-        """Take the secrets that are known here out of a text."""
+        """Replace all known secrets in a text."""
         return redactor_of(self.ws.settings)(text)
 
 
 async def services_of(request: Request) -> Services:
-    """Return what the application was made with; a coroutine, since each function would take a thread."""
+    """Return the state of the application. A coroutine: FastAPI runs plain functions in a thread each."""
     return cast(Services, request.app.state.services)
 
 

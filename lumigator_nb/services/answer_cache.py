@@ -1,8 +1,8 @@
-"""The kept answers of models: how much they take, and how they are kept within a limit.
+"""The answer cache: how much room stored answers take, and how to keep them within a limit.
 
-A workflow or judgement appends to files named after itself, and reads those of others. Removing a file that is read
-harms nobody: the answers in it are asked for again. Removing one that is written, or that a stopped workflow goes on
-from, would lose what was paid for and how much that was; such files are in use and stay.
+Each workflow or judge run appends to its own files and reads the files of others. Removing a file that others read
+costs money at most: they ask again. Removing a file that is being written, or that a stopped workflow can resume from,
+would lose answers that were paid for, and the record of what was spent. Such files are "in use" and stay.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from lumigator_nb.specs import Model, Status, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Entry, Store
 
-# Judgements, races and pilots ask from a process that no row tells of; while they work they write this often.
+# Judge runs, races and pilots have no row in the database. A file that was written this recently may be theirs.
 RECENT = timedelta(minutes=15)
 _CHUNK = 1 << 20
-_AT_ONCE = 1000
+# Databases limit the number of parameters of a query.
+_IDS_PER_QUERY = 1000
 _DONE = Status.SUCCEEDED
 _ROOT = layout.answers("").rstrip("/")
 UNKNOWN = "unknown model"
@@ -40,13 +41,14 @@ UNKNOWN = "unknown model"
 
 @dataclass(frozen=True)
 class CacheFolder:
-    """The kept answers of one model with one set of settings.
+    """The cached answers of one model with one set of settings.
 
     Attributes:
-        model: its label; "unknown model" where no workflow is left that tells.
-        fingerprint: names the folder.
-        answers: how many; 0 where they were not counted.
-        used_at: when an answer was last kept, or a workflow with the model last began, in UTC.
+        model: label of the model; "unknown model" if no workflow with it exists any more.
+        fingerprint: name of the folder.
+        answers: number of answers; 0 if they were not counted.
+        n_files, n_bytes: files in the folder and their size.
+        used_at: when an answer was last stored, or a workflow with the model last started, in UTC.
     """
 
     model: str
@@ -59,29 +61,30 @@ class CacheFolder:
 
 @dataclass(frozen=True)
 class CacheSize(Rendered):
-    """What all kept answers take; the largest folder first. `limit` is in bytes, None without one."""
+    """The size of the answer cache, largest folder first. `limit` is in bytes; None means no limit."""
 
     folders: tuple[CacheFolder, ...]
     limit: int | None = None
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all."""
+        """Total size in bytes."""
         return sum(folder.n_bytes for folder in self.folders)
 
     @property
     def answers(self) -> int:
-        """Answers of all."""
+        """Total number of answers."""
         return sum(folder.answers for folder in self.folders)
 
 
 @dataclass(frozen=True)
 class Trimmed(Rendered):
-    """What was taken out of the cache.
+    """What was removed from the cache.
 
     Attributes:
-        n_bytes: removed; `left` stay, `spared` of them since they are in use.
-        models: labels of those of whom something was removed.
+        n_files, n_bytes: number and size of the removed files.
+        left: bytes that remain, `spared` of them because they are in use.
+        models: labels of the models whose answers were removed.
     """
 
     n_files: int
@@ -93,7 +96,11 @@ class Trimmed(Rendered):
 
 @dataclass
 class _Folder:
-    """A folder of answers; `model` is the fingerprint of the model, without the commit that the folder's has in it."""
+    """One folder of the cache.
+
+    `fingerprint` is the folder's name. `model` is the fingerprint of the model in the database. They differ for a
+    model of the Hugging Face Hub, whose folder name includes the commit of the weights.
+    """
 
     fingerprint: str
     files: list[Entry] = field(default_factory=list)
@@ -103,6 +110,7 @@ class _Folder:
 
     @property
     def last_use(self) -> datetime:
+        # A workflow that finds all answers in the cache writes none: its start counts as use, too.
         times = [entry.modified for entry in self.files]
         return max([*times, self.used_at] if self.used_at else times)
 
@@ -112,10 +120,10 @@ class _Folder:
 
 
 class Cache:
-    """The kept answers of a workspace.
+    """The answer cache of a workspace.
 
     Args:
-        limit: bytes that they may take; None is no bound.
+        limit: maximum size in bytes; None means no limit.
     """
 
     def __init__(self, database: Database, store: Store, limit: int | None = None) -> None:
@@ -124,32 +132,32 @@ class Cache:
         self.limit = limit
 
     def size(self, *, count: bool = True) -> CacheSize:
-        """Say what the kept answers of each model take.
+        """Return the size of the cached answers of each model.
 
         Args:
-            count: count the answers too, for which every file is read.
+            count: also count the answers, which reads every file.
         """
         folders = [
             CacheFolder(
-                model=each.label,
-                fingerprint=each.fingerprint,
-                answers=sum(self._count(entry.name) for entry in each.files) if count else 0,
-                n_files=len(each.files),
-                n_bytes=each.n_bytes,
-                used_at=each.last_use,
+                model=folder.label,
+                fingerprint=folder.fingerprint,
+                answers=sum(self._count(entry.name) for entry in folder.files) if count else 0,
+                n_files=len(folder.files),
+                n_bytes=folder.n_bytes,
+                used_at=folder.last_use,
             )
-            for each in self._folders()
+            for folder in self._folders()
         ]
         return CacheSize(tuple(sorted(folders, key=lambda folder: -folder.n_bytes)), self.limit)
 
     def trim(self, gigabytes: float | None = None) -> Trimmed:
-        """Remove answers, those first whose model was not used for longest, until the rest is within a limit.
+        """Remove answers of the least recently used models until the rest is within a limit.
 
-        What is in use stays, also above the limit: what a workflow that has not succeeded writes or may go on from,
-        and what others are still writing.
+        Files in use stay, even above the limit: files of workflows that have not succeeded and may be resumed, and
+        files that were written a moment ago.
 
         Args:
-            gigabytes: to keep at most, of 10⁹ bytes; default LUMIGATOR_CACHE_GB.
+            gigabytes: maximum size in GB (10⁹ bytes); default: LUMIGATOR_CACHE_GB.
 
         Raises:
             InvalidInputError: no limit is given or set, or it is negative.
@@ -158,183 +166,190 @@ class Cache:
         if limit is None or limit < 0:
             raise InvalidInputError(
                 "the cache has no limit" if limit is None else f"gigabytes must not be negative, got {gigabytes}",
-                "ws.cache.trim(5) keeps 5 GB; LUMIGATOR_CACHE_GB sets a limit for always",
+                "ws.cache.trim(5) keeps 5 GB; the setting LUMIGATOR_CACHE_GB sets a permanent limit",
             )
         return self._remove(self._folders(), limit, spare=[status for status in Status if status is not _DONE])
 
     def keep_to_limit(self) -> Trimmed | None:
-        """Trim where a limit is set and exceeded; None where nothing was to be done.
+        """Trim the cache if a limit is set and exceeded; otherwise return None.
 
-        Meant for the moment after a launch: the store is talked to anyway, the cache grows from then on, and what
-        was launched is known to the database, so that nothing is taken away from it. It costs one listing.
+        To be called after a launch: the store is in use anyway, and the launched workflows are in the database, so
+        that their files count as in use. It costs one listing of the cache.
         """
         if self.limit is None or sum(entry.size for entry in self._store.entries(_ROOT)) <= self.limit:
             return None
         return self.trim()
 
     def clear(self, model: str | Model | None = None) -> Trimmed:
-        """Remove all kept answers, or those of one model; what workflows under way write stays.
+        """Remove all cached answers, or those of one model. Files of running workflows stay.
 
-        A stopped workflow that had a budget forgets with its answers what it has spent.
+        The record of what was spent is stored with the answers: a stopped workflow with a budget starts from zero.
 
         Args:
-            model: label as in :meth:`size`, ``"provider/name"``, the beginning of a fingerprint, or the model;
-                default all.
+            model: label as in :meth:`size`, ``"provider/name"``, the first characters of a fingerprint, or the model;
+                default: all models.
 
         Raises:
-            NotFoundError: nothing is kept of that model.
+            NotFoundError: the cache has no answers of that model.
         """
         folders = self._folders()
-        chosen = folders if model is None else [each for each in folders if _is(each, model)]
-        if model is not None and not chosen:
-            asked = model if isinstance(model, str) else model.label
-            known = sorted({each.label for each in folders})
-            raise NotFoundError("kept answer of", asked, did_you_mean(asked, known) if known else "the cache is empty")
-        return self._remove(chosen, 0, spare=[status for status in Status if not status.ended])
+        if model is not None:
+            labels = sorted({folder.label for folder in folders})
+            folders = [folder for folder in folders if _is_of(folder, model)]
+            if not folders:
+                label = model if isinstance(model, str) else model.label
+                hint = did_you_mean(label, labels) if labels else "the cache is empty"
+                raise NotFoundError("cached answer of", label, hint)
+        return self._remove(folders, 0, spare=[status for status in Status if not status.ended])
 
     def _remove(self, folders: Sequence[_Folder], limit: int, *, spare: Sequence[Status]) -> Trimmed:
-        total, spared, removed = sum(each.n_bytes for each in folders), 0, 0
-        busy = self._owners(spare)
-        left, models = total, dict[str, None]()
-        for folder in sorted(folders, key=lambda each: each.last_use):
-            # Of a folder the oldest answers go first: what follows may fit in.
-            for entry in sorted(folder.files, key=lambda each: each.modified):
+        """Remove files, least recently used first, until `limit` bytes are left.
+
+        Args:
+            folders: where to remove.
+            limit: in bytes; 0 removes everything that is not in use.
+            spare: files of workflows with these statuses stay.
+        """
+        query = select(Workflow.id).where(col(Workflow.status).in_([status.value for status in spare]))
+        with reading(self._database) as work:
+            busy = set(work.session.exec(query))
+        total = left = sum(folder.n_bytes for folder in folders)
+        n_spared = n_removed = 0
+        models: dict[str, None] = {}  # a dict keeps the order
+        for folder in sorted(folders, key=lambda folder: folder.last_use):
+            for entry in sorted(folder.files, key=lambda entry: entry.modified):
                 if left <= limit:
                     break
-                if _owner(entry) in busy or _may_be_open(entry):
-                    spared += entry.size
+                # A writer compresses its file at the end, unless it was killed.
+                may_be_open = not entry.name.endswith(".gz") and now() - entry.modified < RECENT
+                if _owner(entry) in busy or may_be_open:
+                    n_spared += entry.size
                     continue
                 self._store.delete(entry.name)
                 left -= entry.size
-                removed += 1
+                n_removed += 1
                 models[folder.label] = None
-        return Trimmed(removed, total - left, left, spared, tuple(models))
-
-    def _owners(self, statuses: Sequence[Status]) -> set[str]:
-        values = [status.value for status in statuses]
-        with reading(self._database) as work:
-            return set(work.session.exec(select(Workflow.id).where(col(Workflow.status).in_(values))))
+        return Trimmed(n_removed, total - left, left, n_spared, tuple(models))
 
     def _folders(self) -> list[_Folder]:
-        found: dict[str, _Folder] = {}
+        """Return the folders of the cache with their models and last use.
+
+        A folder is named after the fingerprint of its model. For a model of the Hugging Face Hub the commit is mixed
+        in, so that the name is not in the database; then the workflows that wrote its files identify the model.
+        """
+        by_name: dict[str, _Folder] = {}
         for entry in self._store.entries(_ROOT):
             _, fingerprint, *_ = entry.name.split("/")
-            found.setdefault(fingerprint, _Folder(fingerprint)).files.append(entry)
-        folders = list(found.values())
+            by_name.setdefault(fingerprint, _Folder(fingerprint)).files.append(entry)
+        folders = list(by_name.values())
         with reading(self._database) as work:
-            _name_folders(work, folders)
+            models = _models_of_workflows(work, list(by_name))
+            judges = _judges(work)
+            writers = _fingerprints_of(work, {_owner(entry) for folder in folders for entry in folder.files})
+            for folder in folders:
+                if folder.fingerprint in models or folder.fingerprint in judges:
+                    folder.model = folder.fingerprint
+                else:
+                    written_by = (writers.get(_owner(entry), "") for entry in folder.files)
+                    # Workflows write the answers of their judges, too: skip models that have their own folder.
+                    folder.model = next((key for key in written_by if key and key not in models), "")
+            models |= _models_of_workflows(work, [folder.model for folder in folders if folder.model not in models])
+        for folder in folders:
+            if folder.model in models:
+                folder.label, folder.used_at = models[folder.model]
+            else:
+                folder.label = judges.get(folder.model, UNKNOWN)
         return folders
 
     def _count(self, name: str) -> int:
-        """Lines, which are answers; of a model that failed at a price there is a line as well."""
+        """Return the number of lines: one per answer, and one per failure that cost money."""
         try:
-            with ExitStack() as opened:
-                file = opened.enter_context(self._store.reading(name))
-                lines = opened.enter_context(gzip.open(file)) if name.endswith(".gz") else file
+            with ExitStack() as stack:
+                file = stack.enter_context(self._store.reading(name))
+                lines = stack.enter_context(gzip.open(file)) if name.endswith(".gz") else file
                 return sum(chunk.count(b"\n") for chunk in iter(lambda: lines.read(_CHUNK), b""))
-        except NotFoundError:  # joined into another file meanwhile
+        except NotFoundError:  # merged into another file meanwhile
             return 0
 
 
 def _owner(entry: Entry) -> str:
+    """Return the id of the workflow or judge run that wrote a file."""
     return entry.name.rpartition("/")[2].partition(".")[0]
 
 
-def _may_be_open(entry: Entry) -> bool:
-    """Whoever has ended has packed its answers, unless it was killed."""
-    return not entry.name.endswith(".gz") and now() - entry.modified < RECENT
-
-
-def _is(folder: _Folder, model: str | Model) -> bool:
+def _is_of(folder: _Folder, model: str | Model) -> bool:
     if isinstance(model, Model):
         return folder.model == model.fingerprint
     return folder.label == model or (len(model) >= MIN_ID_PREFIX and folder.fingerprint.startswith(model))
 
 
-def _name_folders(work: UnitOfWork, folders: Sequence[_Folder]) -> None:
-    """Find out whose answers these are, and when they were last of use.
-
-    A folder is named after the model's fingerprint, of a model of the hub mixed with the commit: then the workflows
-    that wrote its files tell.
-    """
-    known = _by_fingerprint(work, [folder.fingerprint for folder in folders])
-    judges = _judges(work)
-    writers = _by_id(work, {_owner(entry) for folder in folders for entry in folder.files})
-    for folder in folders:
-        written_by = (writers.get(_owner(entry), "") for entry in folder.files)
-        by_commit = next((each for each in written_by if each and each not in known), "")
-        folder.model = folder.fingerprint if folder.fingerprint in known | judges else by_commit
-    known = known | _by_fingerprint(work, [each.model for each in folders if each.model not in known])
-    for folder in folders:
-        if folder.model in known:
-            folder.label, folder.used_at = known[folder.model]
-        else:
-            folder.label = judges.get(folder.model, UNKNOWN)
-
-
-def _by_fingerprint(work: UnitOfWork, fingerprints: Sequence[str]) -> dict[str, tuple[str, datetime]]:
-    """The label of each model, and when a workflow with it last began."""
-    label, began = sa.func.min(col(Workflow.label)), sa.func.max(col(Workflow.attempted_at))
-    query = sa.select(col(Workflow.fingerprint), label, began)
+def _models_of_workflows(work: UnitOfWork, fingerprints: Sequence[str]) -> dict[str, tuple[str, datetime]]:
+    """Return the label of each model and when a workflow with it last started, by fingerprint."""
+    label, started_at = sa.func.min(col(Workflow.label)), sa.func.max(col(Workflow.attempted_at))
+    query = sa.select(col(Workflow.fingerprint), label, started_at)
     grouped = query.where(col(Workflow.fingerprint).in_(fingerprints)).group_by(col(Workflow.fingerprint))
     return {fingerprint: (name, time) for fingerprint, name, time in work.session.execute(grouped)}
 
 
-def _by_id(work: UnitOfWork, ids: set[str]) -> dict[str, str]:
-    """The fingerprint of the model of each workflow."""
-    found: dict[str, str] = {}
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), _AT_ONCE):
-        chosen = col(Workflow.id).in_(ordered[start : start + _AT_ONCE])
-        found |= dict(work.session.exec(select(Workflow.id, Workflow.fingerprint).where(chosen)).all())
-    return found
+def _fingerprints_of(work: UnitOfWork, workflow_ids: set[str]) -> dict[str, str]:
+    """Return the fingerprint of the model of each workflow, by the workflow's id."""
+    fingerprints: dict[str, str] = {}
+    ids = sorted(workflow_ids)
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        batch = ids[start : start + _IDS_PER_QUERY]
+        query = select(Workflow.id, Workflow.fingerprint).where(col(Workflow.id).in_(batch))
+        fingerprints |= dict(work.session.exec(query).all())
+    return fingerprints
 
 
 def _judges(work: UnitOfWork) -> dict[str, str]:
-    """The labels of the models that metrics ask, by fingerprint."""
-    specs = {spec.key: spec for chosen in work.session.exec(select(Experiment.metrics)) for spec in chosen}
-    found: dict[str, str] = {}
+    """Return the labels of the models that metrics ask (judges), by fingerprint."""
+    specs = {spec.key: spec for row in work.session.exec(select(Experiment.metrics)) for spec in row}
+    judges: dict[str, str] = {}
     for spec in specs.values():
-        # A function's code is not run for this, and a metric that is no longer installed asks nobody.
+        # Do not run the user's code for this, and skip metrics that are no longer installed.
         with suppress(LumigatorError):
             if not metrics.class_of(spec).runs_user_code:
-                found |= {model.fingerprint: model.label for model in metrics.models_of([spec])}
-    return found
+                judges |= {model.fingerprint: model.label for model in metrics.models_of([spec])}
+    return judges
 
 
 @render.as_text.register
 def _cache_text(cache: CacheSize) -> str:
-    """Return what the kept answers take as aligned lines."""
+    """Return the size of the cache as aligned lines."""
     rows = [
-        (each.model, count(each.answers, "answer"), size(each.n_bytes), f"used {moment(each.used_at)}")
-        for each in cache.folders
+        (folder.model, count(folder.answers, "answer"), size(folder.n_bytes), f"used {moment(folder.used_at)}")
+        for folder in cache.folders
     ]
     return "\n".join([_cache_title(cache), *columns(rows)])
 
 
 @render.as_html.register
 def _cache_html(cache: CacheSize) -> str:
-    """Return what the kept answers take as a table."""
-    rows = [[name(each.model), f"{each.answers:,}", size(each.n_bytes), moment(each.used_at)] for each in cache.folders]
-    found = table(["Model", "Answers", "Size", "Last used"], rows, numeric=(1, 2)) if rows else None
-    return fragment(tag("div", _cache_title(cache), class_="lm-title"), found)
+    """Return the size of the cache as a table."""
+    rows = [
+        [name(folder.model), f"{folder.answers:,}", size(folder.n_bytes), moment(folder.used_at)]
+        for folder in cache.folders
+    ]
+    body = table(["Model", "Answers", "Size", "Last used"], rows, numeric=(1, 2)) if rows else None
+    return fragment(tag("div", _cache_title(cache), class_="lm-title"), body)
 
 
 def _cache_title(cache: CacheSize) -> str:
     limit = f" of {size(cache.limit)}" if cache.limit is not None else ", without limit (LUMIGATOR_CACHE_GB)"
-    return f"Kept answers: {count(cache.answers, 'answer')}, {size(cache.n_bytes)}{limit}"
+    return f"Answer cache: {count(cache.answers, 'answer')}, {size(cache.n_bytes)}{limit}"
 
 
 @render.as_text.register
 def _trimmed_text(trimmed: Trimmed) -> str:
-    """Return what was taken out of the cache in a line or two."""
-    gone = f" of {listed(trimmed.models)}" if trimmed.models else ""
-    line = f"Removed {count(trimmed.n_files, 'file')} of kept answers{gone}, {size(trimmed.n_bytes)}"
+    """Return what was removed from the cache in one line."""
+    models = f" of {listed(trimmed.models)}" if trimmed.models else ""
+    line = f"Removed {count(trimmed.n_files, 'file')} of cached answers{models}, {size(trimmed.n_bytes)}"
     spared = f"; {size(trimmed.spared)} are in use and stay" if trimmed.spared else ""
     return f"{line}; {size(trimmed.left)} are left{spared}"
 
 
 @render.as_html.register
 def _trimmed_html(trimmed: Trimmed) -> str:
-    """Return the same in a notebook."""
+    """Return the same line as HTML."""
     return fragment(tag("div", str(trimmed)))

@@ -1,10 +1,10 @@
-"""Deleting experiments and datasets, with all that hangs on them, and a preview of it.
+"""Delete experiments and datasets with everything that depends on them, or preview the deletion.
 
-Rows go first, in one transaction, files after: whoever finds a row finds its files, and a process that is killed in
-between leaves files without a row, which :mod:`lumigator_nb.services.upkeep.garbage` collects. So do shards that a
-worker writes after its workflow has been deleted, because it had not noticed its end yet.
+Rows are deleted first, in one transaction, and files afterwards: a row that exists always has its files. A process that
+is killed in between leaves files without a row, which :mod:`lumigator_nb.services.upkeep.garbage` collects. It also
+collects shards that a worker wrote after the deletion because it had not noticed that it was stopped.
 
-With ``wait=False`` workers and files are left to :mod:`lumigator_nb.services.removal`.
+With ``wait=False``, stopping workers and removing files is left to :mod:`lumigator_nb.services.removal`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sqlmodel import col, func, select
@@ -31,25 +31,25 @@ from lumigator_nb.specs import Purpose, Status
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store
 
-# Ends what is under way and returns how it stands then, as `Workflows.stop` does.
+# Stops running workflows and returns them with their new status, as `Workflows.stop` does.
 Stop = Callable[[Sequence[Workflow]], list[Workflow]]
-# Longer than a workflow that never reached the cluster takes to be recognised as such.
+# Longer than it takes to recognize a workflow that never reached the cluster (`SUBMISSION_GRACE`).
 STOP_TIMEOUT_S = 150.0
 _POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
 class Deletion(Rendered):
-    """What went, or would go.
+    """What was deleted, or would be deleted.
 
     Attributes:
         done: False for a preview.
-        datasets, experiments, jobs: names; jobs are those that belong to no experiment.
-        workflows: how many, by status.
-        labels: what people said of answers.
-        n_files, n_bytes: in the store; 0 for what is removed later, which is not counted.
-        keeps: models whose answers stay for other experiments.
-        problems: files that could not be removed now, and why; ``lumigator-nb gc`` removes them.
+        datasets, experiments, jobs: names; jobs are single jobs, which belong to no experiment.
+        workflows: number of workflows, by status.
+        labels: number of human labels.
+        n_files, n_bytes: files in the store; 0 if they are removed later.
+        keeps: labels of models whose answers stay in the cache for other experiments.
+        problems: files that could not be removed, with the reason; ``lumigator-nb gc`` removes them later.
     """
 
     done: bool
@@ -66,6 +66,8 @@ class Deletion(Rendered):
 
 @dataclass(frozen=True)
 class _Doomed:
+    """The rows that a deletion removes, in order of their folders' removal."""
+
     datasets: Sequence[Dataset]
     experiments: Sequence[Experiment]
     workflows: Sequence[Workflow]
@@ -73,7 +75,7 @@ class _Doomed:
 
     @property
     def folders(self) -> list[str]:
-        """Workflows first: without their dataset they are worth less than it is without them."""
+        """Folders in the store."""
         return [
             *(layout.workflow_folder(workflow.id) for workflow in self.workflows),
             *(layout.dataset_folder(dataset.id) for dataset in self.datasets),
@@ -83,17 +85,17 @@ class _Doomed:
 def of_experiment(
     database: Database, store: Store, key: str, *, dry_run: bool = False, stop: Stop | None = None, wait: bool = True
 ) -> Deletion:
-    """Remove an experiment, its workflows and their files, and what people said of its answers.
+    """Delete an experiment with its workflows, their files, and its human labels.
 
     Args:
         key: name or id.
-        dry_run: only say what would go.
-        stop: ends workflows that are under way; without it they forbid the deletion.
-        wait: without it, only rows go now, in one transaction with a note of the rest: workers to end, and files.
+        dry_run: only report what would be deleted.
+        stop: stops running workflows; without it, running workflows prevent the deletion.
+        wait: if False, delete only the rows now, and record what is left: workers to stop and files to remove.
 
     Raises:
         NotFoundError: there is no such experiment.
-        InUseError: a workflow has not ended.
+        InUseError: a workflow is still running.
         WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
     """
     return _delete(
@@ -102,7 +104,7 @@ def of_experiment(
 
 
 def of_workflow(database: Database, store: Store, key: str, *, stop: Stop | None = None, wait: bool = True) -> Deletion:
-    """Remove a workflow and its files; arguments and errors as of :func:`of_experiment`."""
+    """Delete a workflow and its files; arguments and errors as for :func:`of_experiment`."""
     return _delete(database, store, lambda work: _of_workflow(work, key), False, stop, wait)
 
 
@@ -116,45 +118,41 @@ def of_dataset(
     stop: Stop | None = None,
     wait: bool = True,
 ) -> Deletion:
-    """Remove a dataset (of several versions the one that is named) and its files.
+    """Delete a dataset (one version of it) and its files.
 
     Args:
         key: name, ``name@version`` or id.
-        cascade: the experiments on it go too; without it they forbid the deletion. Annotation jobs always go: what they
-            made is another dataset, which stays.
-        dry_run, stop, wait: as of :func:`of_experiment`.
+        cascade: also delete the experiments on it; without it, they prevent the deletion. Finished annotation jobs are
+            always deleted: their result is another dataset, which stays.
+        dry_run, stop, wait: as for :func:`of_experiment`.
 
     Raises:
-        InUseError: experiments use it, or one of their workflows has not ended.
-        NotFoundError, WaitTimeoutError: as of :func:`of_experiment`.
+        InUseError: experiments use it, or one of their workflows is still running.
+        NotFoundError, WaitTimeoutError: as for :func:`of_experiment`.
     """
 
     def find(work: UnitOfWork) -> _Doomed:
         dataset = work.datasets.get(key)
-        copies = [work.datasets.get(copy.id) for copy in work.datasets.copies_of(dataset.id)]  # locked
-        users = [user for each in (dataset, *copies) for user in work.experiments.of_dataset(each.id)]
-        blocking = [user for user in users if not _has_left_a_dataset(user)]
+        copies = [work.datasets.get(copy.id) for copy in work.datasets.copies_of(dataset.id)]  # locks their rows
+        users = [experiment for owner in (dataset, *copies) for experiment in work.experiments.of_dataset(owner.id)]
+        # A finished annotation job does not block: its result is another dataset, so nothing is lost. Lumigator's UI
+        # deletes datasets and has no way to delete a job.
+        blocking = [user for user in users if user.purpose != Purpose.ANNOTATION or user.owes_dataset]
         if blocking and not cascade:
             raise InUseError(
                 f"dataset {dataset.name!r} is used by: {', '.join(map(_named, blocking))}",
                 "delete those first, or cascade=True deletes them too",
             )
-        # Looked up one by one, they are locked, so that nobody launches on one meanwhile.
+        # find() locks the row, so that no other process launches on the experiment meanwhile. Always in order of the
+        # ids, so that two deletions do not wait for each other for ever.
         locked = [work.experiments.find(user.id) for user in sorted(users, key=lambda user: user.id)]
-        return _of_experiments(work, [dataset, *copies], [each for each in locked if each is not None])
+        return _of_experiments(work, [dataset, *copies], [experiment for experiment in locked if experiment])
 
     return _delete(database, store, find, dry_run, stop, wait)
 
 
-def _has_left_a_dataset(experiment: Experiment) -> bool:
-    """Whether it held an annotation whose answers are a dataset by now: nothing is lost when the job goes.
-
-    Lumigator's UI deletes datasets, and knows no way to delete a job.
-    """
-    return experiment.purpose == Purpose.ANNOTATION and not experiment.owes_dataset
-
-
 def _named(experiment: Experiment) -> str:
+    """Return the name of an experiment, or of the single job that a hidden experiment holds."""
     return experiment.name if experiment.job_name is None else f"job {experiment.job_name!r}"
 
 
@@ -166,17 +164,28 @@ def _delete(
     stop: Stop | None,
     wait: bool,
 ) -> Deletion:
+    """Delete what `find` finds.
+
+    `find` is called twice, for the preview and in the transaction that deletes: stopping workers takes long, and must
+    not keep the database locked.
+    """
     if not wait and not dry_run:
-        return _delete_rows(database, find, stops=stop is not None)
+        with writing(database) as work:
+            doomed = find(work)
+            if stop is None:
+                _refuse_active(doomed)
+            removal.note(work, doomed.workflows, doomed.datasets)
+            _remove_rows(work, doomed)
+        return _deletion(doomed, done=True)
     with reading(database) as work:
         doomed = find(work)
     if stop is None:
         _refuse_active(doomed)
     elif not dry_run:
-        _stop(doomed.workflows, stop)
-    report = _report(store, doomed, done=not dry_run)
+        _stop_and_wait(doomed.workflows, stop)
+    sizes = [entry.size for folder in doomed.folders for entry in store.entries(folder)]
     if dry_run:
-        return report
+        return _deletion(doomed, done=False, sizes=sizes)
     with writing(database) as work:
         doomed = find(work)
         _refuse_active(doomed)
@@ -184,40 +193,29 @@ def _delete(
     problems = removal.remove_files(store, removal.names_of(doomed.workflows, doomed.datasets))
     for problem in problems:
         warnings.warn(f"{problem}; lumigator-nb gc removes it later", stacklevel=4)
-    return _counted(report, doomed, problems)
-
-
-def _delete_rows(database: Database, find: Callable[[UnitOfWork], _Doomed], *, stops: bool) -> Deletion:
-    """Remove rows, and note what is left to be done, without waiting for workers or for many files."""
-    with writing(database) as work:
-        doomed = find(work)
-        if not stops:
-            _refuse_active(doomed)
-        removal.note(work, doomed.workflows, doomed.datasets)
-        _remove_rows(work, doomed)
-    return _counted(Deletion(done=True), doomed)
+    return _deletion(doomed, done=True, sizes=sizes, problems=problems)
 
 
 def _of_experiments(work: UnitOfWork, datasets: Sequence[Dataset], experiments: Sequence[Experiment]) -> _Doomed:
     ids = [experiment.id for experiment in experiments]
-    workflows = [workflow for each in ids for workflow in work.workflows.of_experiment(each)]
+    workflows = [workflow for key in ids for workflow in work.workflows.of_experiment(key)]
     query = select(func.count()).select_from(Label).where(col(Label.experiment_id).in_(ids))
-    going = {dataset.id for dataset in datasets}
-    copies = [each for each in _copies_of(work, experiments) if each.id not in going]
+    dataset_ids = {dataset.id for dataset in datasets}
+    # Earlier versions copied the sample of an experiment (max_samples) into a dataset. Delete the copies that only
+    # these experiments use.
+    copies = [
+        copy
+        for copy in work.datasets.copies([experiment.dataset_id for experiment in experiments])
+        if copy.id not in dataset_ids and {user.id for user in work.experiments.of_dataset(copy.id)} <= set(ids)
+    ]
     return _Doomed([*datasets, *copies], experiments, workflows, work.session.exec(query).one())
 
 
-def _copies_of(work: UnitOfWork, experiments: Sequence[Experiment]) -> list[Dataset]:
-    """What earlier versions drew for these experiments alone."""
-    ids = {experiment.id for experiment in experiments}
-    copies = work.datasets.copies([experiment.dataset_id for experiment in experiments])
-    return [each for each in copies if {user.id for user in work.experiments.of_dataset(each.id)} <= ids]
-
-
 def _of_workflow(work: UnitOfWork, key: str) -> _Doomed:
-    owner = work.session.exec(select(Workflow.experiment_id).where(Workflow.id == key)).first()
-    if owner is not None:
-        work.experiments.get(owner)  # locked before the workflow, as whoever needs both does
+    experiment_id = work.session.exec(select(Workflow.experiment_id).where(Workflow.id == key)).first()
+    if experiment_id is not None:
+        # Lock the experiment before the workflow, in the same order as everywhere, to avoid deadlocks.
+        work.experiments.get(experiment_id)
     return _Doomed([], [], [work.workflows.get(key)], 0)
 
 
@@ -226,34 +224,37 @@ def _refuse_active(doomed: _Doomed) -> None:
     if active and not doomed.experiments:
         raise InUseError(f"workflow {active[0].label!r} is under way", "wait for it, or delete(…, stop=True)")
     if active:
-        owners = {each.id: each for each in doomed.experiments}
-        names = ", ".join(dict.fromkeys(_titled(owners[each.experiment_id]) for each in active))
+        owner_ids = {workflow.experiment_id for workflow in active}
+        names = ", ".join(
+            f"experiment {experiment.name!r}" if experiment.job_name is None else _named(experiment)
+            for experiment in doomed.experiments
+            if experiment.id in owner_ids
+        )
         raise InUseError(
             f"{names} has workflows under way: {', '.join(workflow.label for workflow in active)}",
             "wait for them, or stop them first: ws.workflows.stop(experiment), or delete(…, stop=True)",
         )
 
 
-def _titled(experiment: Experiment) -> str:
-    return f"experiment {experiment.name!r}" if experiment.job_name is None else _named(experiment)
-
-
-def _stop(workflows: Sequence[Workflow], stop: Stop) -> None:
-    """A worker that has ended writes nothing more; one that had not begun ends when its turn comes."""
+def _stop_and_wait(workflows: Sequence[Workflow], stop: Stop) -> None:
+    """Stop workflows and wait until they have ended: from then on their workers write no more files."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
     active = [workflow for workflow in workflows if not workflow.status.ended]
-    while active := [workflow for workflow in (stop(active) if active else []) if not workflow.status.ended]:
+    while active:
+        active = [workflow for workflow in stop(active) if not workflow.status.ended]
+        if not active:
+            return
         if time.monotonic() > deadline:
             raise WaitTimeoutError(
                 f"{active[0].label} is still {active[0].status} {STOP_TIMEOUT_S:g} s after it was stopped",
-                "nothing was deleted: look at ws.cluster.info(), and delete again",
+                "nothing was deleted: check ws.cluster.info(), then delete again",
                 job_id=active[0].id,
             )
         time.sleep(_POLL_INTERVAL_S)
 
 
 def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
-    """Jobs and labels go with what they belong to."""
+    """Delete the rows, children first. Deleting a row deletes its jobs and labels."""
     for workflow in doomed.workflows:
         work.workflows.delete(workflow)
     work.session.flush()
@@ -264,40 +265,33 @@ def _remove_rows(work: UnitOfWork, doomed: _Doomed) -> None:
         work.datasets.delete(dataset)
 
 
-def _report(store: Store, doomed: _Doomed, *, done: bool) -> Deletion:
-    sizes = [entry.size for folder in doomed.folders for entry in store.entries(folder)]
-    return _counted(Deletion(done, n_files=len(sizes), n_bytes=sum(sizes)), doomed)
-
-
-def _counted(report: Deletion, doomed: _Doomed, problems: Sequence[str] = ()) -> Deletion:
+def _deletion(doomed: _Doomed, *, done: bool, sizes: Sequence[int] = (), problems: Sequence[str] = ()) -> Deletion:
+    cached: dict[str, None] = {}  # labels of models whose answers stay; a dict keeps the order
+    for workflow in doomed.workflows:
+        try:
+            if workflow.launch.cache != "off" and models.keeps_answers(workflow.model):
+                cached[workflow.label] = None
+        except LumigatorError:  # the provider is no longer installed: its answers may be there
+            cached[workflow.label] = None
     return Deletion(
-        report.done,
-        datasets=tuple(_title(dataset) for dataset in doomed.datasets if "for" not in dataset.derived),
-        experiments=tuple(each.name for each in doomed.experiments if each.job_name is None),
-        jobs=tuple(each.job_name for each in doomed.experiments if each.job_name is not None),
+        done,
+        datasets=tuple(
+            dataset.name if dataset.version == 1 else f"{dataset.name}@{dataset.version}"
+            for dataset in doomed.datasets
+            if "for" not in dataset.derived  # such a copy: users never saw it
+        ),
+        experiments=tuple(experiment.name for experiment in doomed.experiments if experiment.job_name is None),
+        jobs=tuple(experiment.job_name for experiment in doomed.experiments if experiment.job_name is not None),
         workflows=dict(Counter(workflow.status for workflow in doomed.workflows)),
         labels=doomed.labels,
-        n_files=report.n_files,
-        n_bytes=report.n_bytes,
-        keeps=tuple(dict.fromkeys(each.label for each in doomed.workflows if _leaves_answers(each))),
+        n_files=len(sizes),
+        n_bytes=sum(sizes),
+        keeps=tuple(cached),
         problems=tuple(problems),
     )
 
 
-def _title(dataset: Dataset) -> str:
-    return dataset.name if dataset.version == 1 else f"{dataset.name}@{dataset.version}"
-
-
-def _leaves_answers(workflow: Workflow) -> bool:
-    if workflow.launch.cache == "off":
-        return False
-    try:
-        return models.keeps_answers(workflow.model)
-    except LumigatorError:  # a provider that is no longer installed
-        return True
-
-
-_KEPT_HINT = "ws.cache.size() shows them, ws.cache.clear('model') removes them"
+_CACHE_HINT = "ws.cache.size() shows them, ws.cache.clear('model') removes them"
 
 
 @render.as_text.register
@@ -321,14 +315,13 @@ def _deletion_facts(deletion: Deletion) -> list[tuple[str, str]]:
         ("Datasets", listed(deletion.datasets)),
         ("Experiments", listed(deletion.experiments)),
         ("Jobs", listed(deletion.jobs)),
-        ("Workflows", _by_status(deletion.workflows)),
+        ("Workflows", ", ".join(f"{number:,} {status}" for status, number in sorted(deletion.workflows.items()))),
         ("Labels", f"{deletion.labels:,} by people" if deletion.labels else ""),
         ("Files", f"{count(deletion.n_files, 'file')}, {size(deletion.n_bytes)}"),
-        ("Kept", f"answers of {listed(deletion.keeps)}, for other experiments: {_KEPT_HINT}" if deletion.keeps else ""),
+        (
+            "Kept",
+            f"answers of {listed(deletion.keeps)}, for other experiments: {_CACHE_HINT}" if deletion.keeps else "",
+        ),
         *(("Problem", problem) for problem in deletion.problems),
     ]
     return [(label, one_line(text, 1000)) for label, text in facts if text]
-
-
-def _by_status(workflows: Mapping[Status, int]) -> str:
-    return ", ".join(f"{number:,} {status}" for status, number in sorted(workflows.items()))

@@ -30,7 +30,8 @@ class Experiments:
     """The experiments of a workspace.
 
     Args:
-        stop: ends workflows that are under way.
+        runtime: database, store, cluster and settings.
+        stop: stops running workflows, for :meth:`delete`.
     """
 
     def __init__(self, runtime: Runtime, stop: Stop) -> None:
@@ -48,24 +49,24 @@ class Experiments:
         description: str = "",
         max_samples: int | None = None,
     ) -> Experiment:
-        """Decide what is compared, and by what.
+        """Create an experiment: a dataset, a task, and the metrics to score by.
 
         Args:
-            name: to find it by.
+            name: unique name of the experiment.
             dataset: record, name or id.
-            task: default summarization.
-            metrics: names, :class:`MetricSpec` where one needs options, :class:`Judge`, or functions made by
-                ``@lm.metric``; default the usual ones of the task that this dataset and installation allow.
-            description: in words.
-            max_samples: examples to use, drawn at random, always the same ones; default all. Rows of predictions,
-                scores and labels are counted within them.
+            task: default: summarization.
+            metrics: names, :class:`MetricSpec` for a metric with options, :class:`Judge`, or functions made by
+                ``@lm.metric``. Default: the usual metrics of the task, as far as dataset and installation allow.
+            description: free text.
+            max_samples: use only this many examples, drawn at random with a fixed seed; default: all. Row numbers of
+                predictions, scores and labels count within the sample.
 
         Raises:
-            UnknownMetricError: no metric has that name.
-            MissingFieldsError: a metric needs ground truth that the dataset lacks.
-            MissingExtraError, ConfigurationError: a metric needs packages or data that are not here.
-            InvalidInputError: a metric does not know the task's language, two metrics report the same score, or the
-                task's prompt or template does not fit or holds an API key.
+            UnknownMetricError: a metric is unknown.
+            MissingFieldsError: a metric needs ground truth and the dataset has none.
+            MissingExtraError, ConfigurationError: a metric needs packages or data that are not installed.
+            InvalidInputError: a metric does not support the task's language, two metrics report the same score, or the
+                task's prompt or template is invalid or contains an API key.
             NotFoundError: there is no such dataset.
             ConflictError: the name is taken.
         """
@@ -78,7 +79,7 @@ class Experiments:
     def create_unscored(
         self, name: str, *, dataset: Dataset | str, task: Task, max_samples: int | None = None
     ) -> Experiment:
-        """Decide what models are asked, where their answers are wanted and no scores."""
+        """Create an experiment without metrics: for answers that need no scores."""
         return self._add(dataset, (), task, max_samples=max_samples, name=checked_name(name))
 
     def create_unprompted(
@@ -94,11 +95,15 @@ class Experiments:
         numbered: bool = False,
         skipping: bool = False,
     ) -> Experiment:
-        """As :meth:`create`, for models that bring their prompts along: a text generation without one is let pass.
+        """Create an experiment whose models bring their own prompts, as the REST API allows.
+
+        Like :meth:`create`, but a text generation needs no prompt.
 
         Args:
-            numbered: give a name that is taken a number, "name (2)", instead of refusing it.
-            skipping: take metrics that cannot be computed, too; the evaluation skips them, and says why.
+            name, dataset, task, metrics, description, max_samples: as for :meth:`create`.
+            asked: the request that created it, as JSON.
+            numbered: if the name is taken, append a number, as in "name (2)", instead of raising an error.
+            skipping: accept metrics that cannot be computed; the evaluation skips them and records the reason.
         """
         specs = None if metrics is None else parsed(metrics)
         return self._add(
@@ -120,25 +125,29 @@ class Experiments:
         max_samples: int | None = None,
         skipping: bool = False,
     ) -> Experiment:
-        """Return what holds the one workflow of a job and is in no list, checked and not in the database yet.
+        """Return the hidden experiment of a single job, checked but not yet in the database.
 
-        :meth:`Workflows.enqueue_alone` and :meth:`Workflows.record_alone` add it together with the workflow.
+        It holds the job's one workflow and appears in no list. :meth:`Workflows.enqueue_alone` and
+        :meth:`Workflows.record_alone` store it together with the workflow, in one transaction.
 
         Args:
-            name: of the job, which others may have too.
-            metrics: as of :meth:`create`; empty for none.
-            asked: what the job was asked for, as JSON.
-            owes_dataset: whether one is to be made of the predictions.
-            skipping: as of :meth:`create_unprompted`.
+            purpose: kind of the job.
+            name: name of the job; it need not be unique.
+            dataset, task, description, max_samples: as for :meth:`create`.
+            metrics: as for :meth:`create`; an empty list means no metrics.
+            asked: the request, as JSON.
+            owes_dataset: whether the predictions become a new dataset.
+            skipping: as for :meth:`create_unprompted`.
 
         Raises:
-            As :meth:`create`.
+            LumigatorError: the errors of :meth:`create`.
         """
         specs = None if metrics is None else parsed(metrics) if metrics else ()
         self._refuse_secrets(specs or (), task, {"name": name, "description": description})
         with reading(self._database) as work:
             return self._checked(
                 work, dataset, specs, task, prompted=False, skipping=skipping, max_samples=max_samples,
+                # Names of experiments are unique, names of jobs are not.
                 name=f"{checked_name(name)} ({uuid.uuid4()})", description=description, purpose=purpose,
                 asked={**asked, "name": name}, owes_dataset=owes_dataset,
             )  # fmt: skip
@@ -146,34 +155,40 @@ class Experiments:
     def add_metrics(
         self, experiment: Experiment | str, given: Sequence[Any] | Any, *, skipping: bool = False
     ) -> Experiment:
-        """Let an experiment be scored by more metrics; those that it has already stay as they are.
+        """Add metrics to an experiment. Its present metrics stay.
 
-        A function takes the place of one of the same name that did something else.
+        A function replaces a function of the same name with other code.
 
         Args:
             experiment: record, name or id.
-            given: metrics, as of :meth:`create`.
-            skipping: as of :meth:`create_unprompted`.
+            given: metrics, as for :meth:`create`.
+            skipping: as for :meth:`create_unprompted`.
 
         Raises:
-            As :meth:`create`.
+            LumigatorError: the errors of :meth:`create`.
         """
         specs = parsed(given)
         self._refuse_secrets(specs)
         with writing(self._database) as work:
             record = work.experiments.get(experiment)
-            added = localized(specs, record.task)
-            joined = _joined(record.metrics, added)
-            metrics.check_distinct(joined)
+            new = localized(specs, record.task)
+            merged = list(record.metrics)
+            for spec in new:
+                # A function that was loaded from a file has no code; the same function with code replaces it.
+                merged = [spec if present.key == spec.key else present for present in merged]
+                if spec not in merged:
+                    merged = [present for present in merged if not metrics.replaces(spec, present)] + [spec]
+            metrics.check_distinct(merged)
             if not skipping:
-                # Not those that it has: the evaluation may have skipped some of them.
-                check_metrics(added, work.datasets.get(record.dataset_id), record.task, here=self._computes_here)
-            record.metrics = joined
+                # Check only the new metrics: the evaluation may have skipped some of the present ones.
+                check_metrics(new, work.datasets.get(record.dataset_id), record.task, here=self._computes_here)
+            record.metrics = tuple(merged)
             return record
 
     def _refuse_secrets(
         self, specs: Sequence[MetricSpec], task: Task | None = None, fields: Mapping[str, Any] | None = None
     ) -> None:
+        """Raise InvalidInputError if a text that reaches a provider or the database contains an API key."""
         texts = [("task's prompt", task.prompt), ("task's template", task.template)] if task else []
         texts += [(name, fields.get(name)) for name in ("name", "description")] if fields else []
         shots = task.shots if task else ()
@@ -193,6 +208,7 @@ class Experiments:
         skipping: bool = False,
         **fields: Any,
     ) -> Experiment:
+        # Before the transaction: to look for secrets reads the database itself.
         self._refuse_secrets(chosen or (), task, fields)
         with writing(self._database) as work:
             experiment = self._checked(work, dataset, chosen, task, prompted=prompted, skipping=skipping, **fields)
@@ -212,26 +228,31 @@ class Experiments:
         max_samples: int | None = None,
         **fields: Any,
     ) -> Experiment:
+        """Return a new experiment after all checks that need the dataset."""
         record = work.datasets.get(dataset)
         specs = default_metrics(record, task) if chosen is None else localized(chosen, task)
         metrics.check_distinct(specs)
         if not skipping:
             check_metrics(specs, record, task, here=self._computes_here)
         check_task(task, record.profile["metadata"], prompted=prompted)
-        sample = _sample(record, max_samples)
+        if max_samples is not None and max_samples < 1:
+            raise InvalidInputError(f"max_samples is {max_samples}", "give 1 or more, or leave it out for all examples")
+        sample = None
+        if max_samples is not None and max_samples < record.n_examples:
+            sample = Sample(n=max_samples, of=record.n_examples)
         return Experiment(dataset_id=record.id, sample=sample, task=task, metrics=specs, **fields)
 
     def get(self, key: Experiment | str) -> Experiment:
-        """Return the experiment of that name or id; of a record, as it is now.
+        """Return an experiment by name or id; for a record, its current state.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such experiment.
         """
         with reading(self._database) as work:
             return work.experiments.get(key)
 
     def find(self, key: str) -> Experiment | None:
-        """Return the experiment of that name or id, or None."""
+        """Return an experiment by name or id, or None if there is none."""
         with reading(self._database) as work:
             return work.experiments.find(key)
 
@@ -249,15 +270,15 @@ class Experiments:
         """Return experiments.
 
         Args:
-            limit, offset: how many, and how many to leave out before them.
-            archived: also those that were put away.
-            search: what their names contain, in any case.
-            status: those with a workflow of that status, as it was last recorded.
-            dataset: those on that dataset.
-            order: "newest", "oldest" or "name" first; "-name" turns it round.
+            limit, offset: maximum number, and number to skip before.
+            archived: include archived ones.
+            search: text that their names contain; case does not matter.
+            status: only experiments with a workflow of this status, as last recorded.
+            dataset: only experiments on this dataset.
+            order: "newest", "oldest", "name", or "-name" (Z to A).
         """
         with reading(self._database) as work:
-            conditions = _shown(work, archived=archived, search=search, status=status, dataset=dataset)
+            conditions = _conditions(work, archived=archived, search=search, status=status, dataset=dataset)
             return work.experiments.list(*conditions, limit=limit, offset=offset, order=order)
 
     def count(
@@ -268,18 +289,18 @@ class Experiments:
         status: Status | None = None,
         dataset: Dataset | str | None = None,
     ) -> int:
-        """Return how many experiments there are that :meth:`list` would return without a limit."""
+        """Return the number of experiments that :meth:`list` would return without a limit."""
         with reading(self._database) as work:
-            conditions = _shown(work, archived=archived, search=search, status=status, dataset=dataset)
+            conditions = _conditions(work, archived=archived, search=search, status=status, dataset=dataset)
             return work.experiments.count(*conditions)
 
     def names(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the names of experiments by their ids; those that were deleted, or hold a single job, are left out."""
+        """Return the names of experiments by id, without deleted ones and those of single jobs."""
         with reading(self._database) as work:
             return work.experiments.names(ids)
 
     def archive(self, experiment: Experiment | str) -> Experiment:
-        """Put an experiment away: lists leave it out, and it still opens by its name; nothing is lost."""
+        """Archive an experiment: hide it from lists. It still opens by name, and nothing is deleted."""
         return self._archived(experiment, now())
 
     def restore(self, experiment: Experiment | str) -> Experiment:
@@ -289,28 +310,28 @@ class Experiments:
     def _archived(self, experiment: Experiment | str, since: datetime | None) -> Experiment:
         with writing(self._database) as work:
             record = work.experiments.get(experiment)
-            # Archiving again does not make it younger.
+            # Archiving again keeps the first date.
             record.archived_at = since and (record.archived_at or since)
             return record
 
     def delete(
         self, experiment: Experiment | str, *, dry_run: bool = False, stop: bool = False, wait: bool = True
     ) -> Deletion:
-        """Remove an experiment, its workflows and their files, and what people said of its answers.
+        """Delete an experiment with its workflows, their files, and its human labels.
 
-        Answers that models gave are kept for other experiments; ``ws.cache`` shows and removes them.
+        Models' answers stay in the cache for other experiments; ``ws.cache`` shows and removes them.
 
         Args:
             experiment: record, name or id.
-            dry_run: only say what would go; nothing happens.
-            stop: end workflows that are under way first, and wait for their end.
-            wait: without it, return at once: it is gone from everywhere, and a server, or
-                :meth:`Workflows.finish_deletions`, ends its workers and removes its files.
+            dry_run: only report what would be deleted.
+            stop: stop running workflows first, and wait until they have ended.
+            wait: if False, return at once: the experiment disappears now, and a server or
+                :meth:`Workflows.finish_deletions` stops its workers and removes its files later.
 
         Raises:
             NotFoundError: there is no such experiment.
-            InUseError: a workflow has not ended.
-            WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
+            InUseError: a workflow is still running.
+            WaitTimeoutError: a workflow did not end although it was stopped; nothing was deleted.
             ClusterUnavailableError: the cluster, which must stop one, does not answer.
         """
         key = key_of(experiment)
@@ -318,13 +339,7 @@ class Experiments:
         return deletion.of_experiment(self._database, self._store, key, dry_run=dry_run, stop=stopping, wait=wait)
 
 
-def _sample(dataset: Dataset, n: int | None) -> Sample | None:
-    if n is not None and n < 1:
-        raise InvalidInputError(f"max_samples is {n}", "give 1 or more, or leave it out for all examples")
-    return None if n is None or n >= dataset.n_examples else Sample(n=n, of=dataset.n_examples)
-
-
-def _shown(
+def _conditions(
     work: UnitOfWork, *, archived: bool, search: str | None, status: Status | None, dataset: Dataset | str | None
 ) -> builtins.list[ColumnElement[bool]]:
     conditions = work.experiments.shown(archived=archived, search=search)
@@ -336,46 +351,35 @@ def _shown(
     return conditions
 
 
-def parsed(given: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:
-    """Return the specifications of metrics, given one by one or as a list.
+def parsed(chosen: Sequence[Any] | Any) -> tuple[MetricSpec, ...]:
+    """Return the specifications of one metric or of a list of metrics.
 
     Raises:
-        UnknownMetricError, InvalidInputError: one is unknown or has a wrong option, or there is none.
+        UnknownMetricError, InvalidInputError: a metric is unknown or has a wrong option, or the list is empty.
     """
-    several = given if isinstance(given, (list, tuple, set)) else [given]
-    specs = tuple(metrics.parse(metric) for metric in several)
+    specs = tuple(map(metrics.parse, chosen if isinstance(chosen, (list, tuple, set)) else [chosen]))
     if not specs:
         raise InvalidInputError("an experiment needs at least one metric", f"known: {', '.join(metrics.known())}")
     return specs
 
 
-def _joined(before: Sequence[MetricSpec], added: Sequence[MetricSpec]) -> tuple[MetricSpec, ...]:
-    kept = list(before)
-    for spec in added:
-        # A function that was loaded without its code gets it back.
-        kept = [spec if each.key == spec.key else each for each in kept]
-        if spec not in kept:
-            kept = [each for each in kept if not metrics.replaces(spec, each)] + [spec]
-    return tuple(kept)
-
-
 def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task, *, here: bool = True) -> None:
-    """Refuse metrics that cannot score this task on this dataset; see :func:`lumigator_nb.metrics.check`."""
+    """Raise an error if a metric cannot score this task on this dataset; see :func:`lumigator_nb.metrics.check`."""
     columns = dataset.profile["metadata"]
     metrics.check(specs, has_ground_truth=dataset.has_ground_truth, language=task.target, columns=columns, here=here)
 
 
 def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]:
-    """Return metrics with the settings for the language of the task, where none were given and it is known."""
+    """Return metrics with default settings for the task's language, unless they have settings for it."""
     return tuple(metrics.localized(spec, task.target) for spec in specs)
 
 
 def default_metrics(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
-    """Return the usual metrics of a task, less those that this dataset, language or installation does not allow."""
-    chosen = []
+    """Return the usual metrics of a task, without those that dataset, language or installation do not allow."""
+    usable = []
     for name in metrics.defaults(task.kind):
         spec = metrics.localized(metrics.parse(name), task.target)
         with suppress(LumigatorError):
             check_metrics([spec], dataset, task)
-            chosen.append(spec)
-    return tuple(chosen)
+            usable.append(spec)
+    return tuple(usable)

@@ -22,25 +22,25 @@ FILE = "models.yaml"
 
 
 class Catalogue(Rendered, tuple[CatalogueModel, ...]):
-    """Models to choose from; shows itself as a table."""
+    """Models to choose from; displays as a table."""
 
     environment: Mapping[str, str]
 
     def __new__(cls, models: Iterable[CatalogueModel], environment: Mapping[str, str]) -> Catalogue:
-        made = super().__new__(cls, models)
-        made.environment = environment
-        return made
+        catalogue = super().__new__(cls, models)
+        catalogue.environment = environment
+        return catalogue
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per model: its fields, and `obstacle`, which is empty where it can be used."""
+        """Return one row per model: its fields, and `obstacle`, which is empty if the model can be used."""
         rows = [{**model.model_dump(), "obstacle": model.obstacle(self.environment)} for model in self]
         return pd.DataFrame(rows, columns=[*CatalogueModel.model_fields, "obstacle"])
 
 
 class Models:
-    """The catalogue of a workspace: the bundled one, then ``models.yaml`` of its home, then what was added in code.
+    """The catalogue of a workspace: bundled entries, those of ``models.yaml`` in its home, and those added in code.
 
-    A later entry replaces an earlier one of the same name.
+    Later entries replace earlier ones of the same name.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -48,39 +48,39 @@ class Models:
         self._added: dict[str, CatalogueModel] = {}
 
     def list(self, task: str | Task | None = None, *, provider: str | None = None) -> Catalogue:
-        """Return the models for a task and of a provider, as far as given.
+        """Return the models of the catalogue, optionally only those for a task or of a provider.
 
         Raises:
-            InvalidInputError: there is no such task, or ``models.yaml`` is malformed.
+            InvalidInputError: the task is unknown, or ``models.yaml`` is malformed.
         """
         kind = task.kind if isinstance(task, Task) else task
         kind = kind.replace("-", "_") if kind else None
         if kind is not None and kind not in TASKS:
             raise InvalidInputError(f"unknown task {kind!r}", did_you_mean(kind, TASKS))
-        found = [
+        entries = [
             model
             for model in self._all().values()
             if (kind is None or kind in model.tasks) and provider in (None, model.provider)
         ]
-        names = self._settings.having(model.api_key for model in found if model.api_key)
-        return Catalogue(found, dict.fromkeys(names, "set"))
+        names = self._settings.having(model.api_key for model in entries if model.api_key)
+        return Catalogue(entries, dict.fromkeys(names, "set"))
 
     def get(self, name: str) -> CatalogueModel:
-        """Return what is known about a model.
+        """Return the catalogue entry of a model.
 
         Raises:
-            UnknownModelError: the catalogue does not have it; it may work all the same.
+            UnknownModelError: the catalogue has no such entry. The model may work all the same.
         """
-        known = self._all()
-        if name not in known:
-            raise UnknownModelError(f"the catalogue has no model {name!r}", did_you_mean(name, known))
-        return known[name]
+        entries = self._all()
+        if name not in entries:
+            raise UnknownModelError(f"the catalogue has no model {name!r}", did_you_mean(name, entries))
+        return entries[name]
 
     def add(self, source: Path | str | CatalogueModel | Mapping[str, Any]) -> Catalogue:
-        """Add models for as long as this workspace is open; a file ``models.yaml`` in its home is read every time.
+        """Add models while this workspace is open. Models in ``models.yaml`` in its home are permanent.
 
         Args:
-            source: a YAML file as the bundled one, or the fields of one model.
+            source: a YAML file in the format of the bundled one, or the fields of one model.
 
         Raises:
             InvalidInputError: the message names file, entry and field; nothing is added.
@@ -95,15 +95,15 @@ class Models:
         return Catalogue(new, {})
 
     def check_key(self, name: str) -> key_check.KeyCheck:
-        """Ask a provider whether it takes an API key, by listing its models, which costs nothing.
+        """Ask a provider whether it accepts an API key, by listing its models, which is free.
 
         Args:
-            name: of the key, such as OPENAI_API_KEY.
+            name: name of the key, such as OPENAI_API_KEY.
 
         Raises:
-            NotFoundError: there is no such key.
+            NotFoundError: the key is not set.
             ConfigurationError: the provider refuses it.
-            InvalidInputError: nobody is known whose key it is, or who could be asked for nothing.
+            InvalidInputError: no provider is known for the key, or it cannot be checked for free.
             UnavailableError: the provider does not answer.
         """
         value = self._settings.variable(name)
@@ -111,13 +111,15 @@ class Models:
             raise NotFoundError("key", name, "ws.secrets.set() stores one")
         providers = key_check.providers_of(name, self._all().values())
         if not providers:
-            raise InvalidInputError(f"nobody is known whose key {name} is", "it is checked by the first question")
+            raise InvalidInputError(
+                f"no provider is known for the key {name}", "the first request to a model checks it"
+            )
         return key_check.check(providers[0], name, value)
 
     def _all(self) -> dict[str, CatalogueModel]:
         file = self._settings.home / FILE
-        own = catalogue.load(file) if file.is_file() else ()
-        return {model.name: model for model in (*catalogue.load(), *own)} | self._added
+        of_user = catalogue.load(file) if file.is_file() else ()
+        return {model.name: model for model in (*catalogue.load(), *of_user)} | self._added
 
 
 _HEADERS = ("model", "for", "parameters", "licence", "context", "")
@@ -127,19 +129,23 @@ _TASKS = {"summarization": "summarization", "translation": "translation", "text_
 @render.as_html.register
 def _as_html(models: Catalogue) -> str:
     """Return a table with a line per model."""
-    cells = [
-        (
-            tag("div", name(row.name), tag("div", _linked(row), class_="lm-soft")),
-            ", ".join(_TASKS[task] for task in row.tasks),
-            _count(row.parameters),
-            row.licence or MISSING,
-            _count(row.context_tokens),
-            chip(obstacle or "ready", "" if obstacle else "good"),
+    rows = []
+    for model in models:
+        title: object = model.display_name
+        if model.link:
+            title = tag("a", model.display_name, href=model.link, target="_blank", rel="noopener")
+        obstacle = model.obstacle(models.environment)
+        rows.append(
+            (
+                tag("div", name(model.name), tag("div", title, class_="lm-soft")),
+                ", ".join(_TASKS[task] for task in model.tasks),
+                _count(model.parameters),
+                model.licence or MISSING,
+                _count(model.context_tokens),
+                chip(obstacle or "ready", "" if obstacle else "good"),
+            )
         )
-        for row in models
-        for obstacle in [row.obstacle(models.environment)]
-    ]
-    return fragment(table(_HEADERS, cells, numeric=(2, 4)))
+    return fragment(table(_HEADERS, rows, numeric=(2, 4)))
 
 
 @render.as_text.register
@@ -155,12 +161,8 @@ def _as_text(models: Catalogue) -> str:
     )
 
 
-def _linked(row: CatalogueModel) -> object:
-    return tag("a", row.display_name, href=row.link, target="_blank", rel="noopener") if row.link else row.display_name
-
-
 def _count(number: int | None) -> str:
-    """A number with its magnitude: 135M, 1.7B, 128k."""
+    """Return a number with its magnitude: 135M, 1.7B, 128k."""
     if number is None:
         return MISSING
     for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):

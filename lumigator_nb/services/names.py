@@ -1,4 +1,4 @@
-"""The one rule for names that users give."""
+"""The rule for names that users choose."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from lumigator_nb.errors import InvalidInputError
 
 
 def checked_name(name: str) -> str:
-    """Return the name without surrounding blanks.
+    """Return the name without surrounding white space.
 
     Raises:
-        InvalidInputError: it is empty or has characters that cannot be seen.
+        InvalidInputError: it is empty or has characters that do not print.
     """
     stripped = name.strip()
     if not stripped or not stripped.isprintable():
-        raise InvalidInputError(f"{name!r} cannot be a name", "write visible characters, and no line breaks")
+        raise InvalidInputError(f"{name!r} cannot be a name", "use visible characters and no line breaks")
     return stripped

@@ -1,7 +1,7 @@
-"""What deletions leave to be done once their rows are gone: ending workers, and removing files when they have ended.
+"""Deferred part of a deletion: stop workers, and remove files once the workers have stopped.
 
-It is noted in the database together with the deletion, so that it is done whatever becomes of the process that deleted,
-and by whichever comes first. Doing it twice, also at the same time, does no harm.
+The transaction that deletes the rows also records what is left to do, so that it gets done even if the deleting process
+is killed. Any process may do it. To do it twice, even at the same time, is harmless.
 """
 
 from __future__ import annotations
@@ -19,81 +19,76 @@ from lumigator_nb.specs import Step, now
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store
 
-# Says how far a submission is: True has ended, False has not, None is not known (any more, or not yet).
+# Whether a submission has ended; None if the cluster does not know it (yet, or any more).
 Ended = Callable[[str], bool | None]
 
 
 def note(work: UnitOfWork, workflows: Sequence[Workflow], datasets: Sequence[Dataset] = ()) -> None:
-    """Note what is to be done of workflows and datasets whose rows go in the same transaction."""
-    active = [each.submission_id for each in workflows if not each.status.ended]
+    """Record what is left to do for workflows and datasets whose rows are deleted in the same transaction."""
+    active = [workflow.submission_id for workflow in workflows if not workflow.status.ended]
     work.removals.add(Removal(active=active, names=names_of(workflows, datasets)))
 
 
 def names_of(workflows: Sequence[Workflow], datasets: Sequence[Dataset]) -> list[str]:
-    """Return the files and folders of workflows and datasets, in the order in which they go."""
-    # API keys first: should this process be killed, they are not what stays. Datasets after the workflows, which are
-    # worth less without them than they without those.
+    """Return the files and folders of workflows and datasets, in the order in which to remove them."""
+    # API keys first: if this process is killed, they must not be what stays. Datasets after workflows: a dataset
+    # without its workflows is still useful, a workflow without its dataset is not.
     return [
-        *(layout.sealed_keys(each.id) for each in workflows),
-        *(layout.workflow_folder(each.id) for each in workflows),
-        *(layout.dataset_folder(each.id) for each in datasets),
-        *(layout.ended(each.id, step) for each in workflows for step in Step),
-        *(layout.waiting(each.submission_id) for each in workflows),
+        *(layout.sealed_keys(workflow.id) for workflow in workflows),
+        *(layout.workflow_folder(workflow.id) for workflow in workflows),
+        *(layout.dataset_folder(dataset.id) for dataset in datasets),
+        *(layout.ended(workflow.id, step) for workflow in workflows for step in Step),
+        *(layout.waiting(workflow.submission_id) for workflow in workflows),
     ]
 
 
 def remove_files(store: Store, names: Iterable[str]) -> list[str]:
-    """Remove what no row points to any more, and return what could not be; that keeps the rest from nothing."""
+    """Remove files and folders, as many as possible, and return a message for each that could not be removed."""
     problems = []
     for name in names:
         try:
-            _remove(store, name)
+            try:
+                store.delete(name)
+            except LumigatorError:
+                # A worker that had not noticed that it was stopped wrote a file while the folder was being emptied.
+                store.delete(name)
         except LumigatorError as error:
             problems.append(f"{name} could not be removed: {error.message}")
     return problems
 
 
-def _remove(store: Store, name: str) -> None:
-    try:
-        store.delete(name)
-    except LumigatorError:
-        # A worker that has not noticed its end yet wrote another file while the folder was being emptied.
-        store.delete(name)
-
-
 def finish(database: Database, store: Store, cluster: Cluster, queue: Queue) -> None:
-    """Do of all deletions what can be done now, without waiting for any worker to end.
+    """Continue all deferred deletions as far as possible now, without waiting for workers to end.
 
     Raises:
-        UnavailableError: a service does not answer; it is to be done again.
+        UnavailableError: a service does not answer; call it again later.
     """
     with reading(database) as work:
-        left = work.removals.list(order="oldest", limit=1000)
-    # Those that need no cluster wait for none.
-    problems = [_finish(database, store, each, lambda _: True) for each in left if not each.active]
-    waiting = [each for each in left if each.active]
+        removals = work.removals.list(order="oldest", limit=1000)
+    # First those without active workers: they must not fail because the cluster does not answer.
+    problems = [_finish(database, store, removal, lambda _: True) for removal in removals if not removal.active]
+    waiting = [removal for removal in removals if removal.active]
     if waiting:
-        ended = _stopped([key for each in waiting for key in each.active], cluster, queue)
-        problems += [_finish(database, store, each, ended.get) for each in waiting]
+        submission_ids = [key for removal in waiting for key in removal.active]
+        # Empty the queue before asking the cluster: a workflow that leaves the queue in between is known to the cluster
+        # by then, and stopped there.
+        queue.remove(queue.ids().intersection(submission_ids))
+        ended: dict[str, bool | None] = {}
+        for key, state in cluster.statuses(submission_ids).items():
+            ended[key] = None if state is None else state.status.ended
+            if ended[key] is False:
+                cluster.stop(key, wait=False)
+        problems += [_finish(database, store, removal, ended.get) for removal in waiting]
     for problem in filter(None, problems):
-        raise StoreUnavailableError(problem, "look at the store; it is tried again")
-
-
-def _stopped(submission_ids: Sequence[str], cluster: Cluster, queue: Queue) -> dict[str, bool | None]:
-    # Out of the queue before the cluster is asked: one that was handed over just then is the cluster's to stop.
-    queue.remove(queue.ids().intersection(submission_ids))
-    states = cluster.statuses(submission_ids)
-    for key, state in states.items():
-        if state is not None and not state.status.ended:
-            cluster.stop(key, wait=False)
-    return {key: None if state is None else state.status.ended for key, state in states.items()}
+        raise StoreUnavailableError(problem, "look at the store; the removal is retried later")
 
 
 def _finish(database: Database, store: Store, removal: Removal, ended: Ended) -> str | None:
-    """Remove the files of one once all workers have ended; return what is wrong."""
-    stands = [ended(key) for key in removal.active]
-    # Another process may be about to hand a workflow over that was deleted meanwhile: unknown is not yet ended.
-    if False in stands or (None in stands and now() - removal.created_at < SUBMISSION_GRACE):
+    """Remove the files of one deletion if all its workers have ended; return an error message or None."""
+    states = [ended(key) for key in removal.active]
+    # Another process may be about to submit a workflow that was deleted in the meantime. So a workflow that the cluster
+    # does not know counts as ended only after a grace period.
+    if False in states or (None in states and now() - removal.created_at < SUBMISSION_GRACE):
         return None
     problems = remove_files(store, removal.names)
     if problems:

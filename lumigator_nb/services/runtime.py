@@ -1,4 +1,4 @@
-"""What the services of a workspace work with; put together once, by the workspace."""
+"""The composition of a workspace: what every service works with. Only the workspace creates it."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Runtime:
 
     @property
     def computes_here(self) -> bool:
-        """Whether workers run with this machine's packages, so that a missing one is missed."""
+        """Whether workers run on this machine, so that a package missing here is missing there, too."""
         return self.cluster.head is not None

@@ -1,4 +1,4 @@
-"""The served dashboard: every experiment, live while it goes on and compared when it has ended."""
+"""The web server: serves the dashboard, alone, from a notebook's kernel, or together with the REST API."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ def serve(
 ) -> None:
     """Serve the dashboard until interrupted.
 
-    On loopback everybody on this machine may use it, unless a login is asked for; elsewhere it does not start without
-    one. What is left out comes from the settings LUMIGATOR_DASHBOARD_…, OAuth only from there. docs/deploy.md shows
-    how it stands behind proxies.
+    On loopback, every user of this machine may use it, unless a login is configured. On other addresses, it does not
+    start without a login. Defaults come from the settings LUMIGATOR_DASHBOARD_…; OAuth is configured only there.
+    docs/deploy.md shows how to run it behind a proxy.
 
     Args:
-        address: to listen on; "0.0.0.0" is all of this machine's.
-        port: 0 takes a free one.
-        show: open the browser.
-        password_file: of those who may come in; ``lumigator-nb dashboard --add-user NAME FILE`` makes it.
-        token: that lets in whoever has it, of at least 16 characters.
-        allow_origin: further names under which browsers reach it, such as ``lumigator.example.org``.
-        prefix: of all addresses, where a proxy passes it on, such as ``/lumigator``.
-        behind_proxy: believe a proxy's headers about the browser's address and https.
-        certificate, private_key: files in PEM, for https without a proxy.
-        secret_file: signs the logins; default one in LUMIGATOR_HOME, made on first use.
+        address: address to listen on; "0.0.0.0" listens on all interfaces.
+        port: port to listen on; 0 picks a free one.
+        show: open the dashboard in a browser.
+        password_file: users and password hashes; ``lumigator-nb dashboard --add-user NAME FILE`` writes it.
+        token: shared token for the login, of at least 16 characters.
+        allow_origin: further host names under which browsers reach it, such as ``lumigator.example.org``.
+        prefix: path prefix of all URLs if a proxy passes one on, such as ``/lumigator``.
+        behind_proxy: trust a proxy's headers about the browser's address and HTTPS.
+        certificate, private_key: PEM files, to serve HTTPS without a proxy.
+        secret_file: file with the key that signs logins; default: one in LUMIGATOR_HOME, created on first use.
 
     Raises:
         MissingExtraError: panel is not installed.
-        ConfigurationError: anybody could come in, the port is taken, or a setting cannot be used.
+        ConfigurationError: there is no login on a public address, the port is taken, or a setting is invalid.
     """
     _require_panel()
-    from lumigator_nb.serving.gates import gate_of
+    from lumigator_nb.serving.gates import auth_method_of
     from lumigator_nb.serving.http import Serving, run
     from lumigator_nb.workspace import connect
 
     with connect() as workspace:
         serving = Serving(
-            address=address, port=port, gate=gate_of(workspace.settings, password_file, token),
+            address=address, port=port, auth_method=auth_method_of(workspace.settings, password_file, token),
             origins=tuple(allow_origin), prefix=prefix, behind_proxy=behind_proxy, certificate=certificate,
             private_key=private_key, secret_file=secret_file,
         )  # fmt: skip
@@ -65,7 +65,7 @@ def serve(
 
 
 def serve_here(workspace: Workspace) -> Served:
-    """Serve the dashboard of a workspace on loopback, by a thread of this process; its path cannot be guessed.
+    """Serve the dashboard of a workspace on loopback, in a thread of this process, under a path that is a secret.
 
     Raises:
         MissingExtraError: panel is not installed.

@@ -1,6 +1,9 @@
-"""Lets the web server of the dashboard, Tornado, answer by an ASGI application, on the same port.
+"""Runs an ASGI application (the REST API) inside Tornado, the web server of the dashboard, on the same port.
 
-Bodies pass through in both directions piece by piece; whoever sends or reads slowly slows only themselves down.
+Bodies are streamed in both directions. A slow client slows down only its own request.
+
+Why not a second server, such as uvicorn: it would need a proxy in front to share the port, and could not use the
+dashboard's logins.
 """
 
 from __future__ import annotations
@@ -24,92 +27,81 @@ from lumigator_nb.rest.errors import MEDIA_TYPE
 
 log = logging.getLogger(__name__)
 
-# What is not a file is small; a file's form has a few lines around it.
-MOST_JSON, MOST_AROUND = 2 << 20, 1 << 16
-# Seconds within which the next piece of a body has to come.
-PATIENCE_S = 60.0
+# Maximum size of a body that is not an upload, and of the form's lines around an uploaded file, in bytes.
+MAX_JSON, MAX_FORM_OVERHEAD = 2 << 20, 1 << 16
+# The next chunk of a body must arrive within this time.
+CHUNK_TIMEOUT_S = 60.0
 
 
 @stream_request_body
 class Bridge(RequestHandler):
-    """One request, handed to the application."""
+    """Handles one request by passing it to the ASGI application."""
 
     under_way: ClassVar[weakref.WeakSet[Bridge]] = weakref.WeakSet()
 
-    logs_itself = True  # the application does
+    logs_itself = True  # the application logs its requests
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 
     def initialize(self, app: ASGIApp, max_upload: int, prefix: str) -> None:
         self._asgi, self._max_upload, self._prefix = app, max_upload, prefix
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
-        self._gone = asyncio.Event()
-        self._answering: asyncio.Task[None] | None = None
-        self._whole = False
+        # Chunks of the body, then None. Bounded: Tornado reads no more until the application has taken some.
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
+        self._disconnected = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._body_complete = False
         self.under_way.add(self)
 
     @property
     def is_answering(self) -> bool:
-        """Whether somebody waits for an answer still."""
-        return self._answering is not None and not self._answering.done()
+        """Whether the response is not complete yet."""
+        return self._task is not None and not self._task.done()
 
     async def prepare(self) -> None:
-        """Called when the head of a request is there: what cannot be taken is refused before its body comes."""
+        """Start the application when the headers have arrived. Refuse a body that is too large before reading it."""
         self.clear()
         for name in ("Content-Type", "Server", "Date"):
             self.clear_header(name)
-        most = self._most()
-        if self._length() > most:
-            self._refuse(most)
-            return
-        self.request.connection.set_max_body_size(most)  # type: ignore[union-attr]
-        self._answering = asyncio.ensure_future(self._asgi(self._scope(), self._receive, self._send))
-
-    def _most(self) -> int:
-        multipart = self.request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
-        upload = self.request.method == "POST" and self.request.path.rstrip("/").endswith("/datasets") and multipart
-        return self._max_upload + MOST_AROUND if upload else MOST_JSON
-
-    def _length(self) -> int:
+        is_form = self.request.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
+        is_upload = self.request.method == "POST" and self.request.path.rstrip("/").endswith("/datasets") and is_form
+        max_bytes = self._max_upload + MAX_FORM_OVERHEAD if is_upload else MAX_JSON
         try:
-            return int(self.request.headers.get("Content-Length", "0"))
+            n_bytes = int(self.request.headers.get("Content-Length", "0"))
         except ValueError:
-            return 0
-
-    def _refuse(self, most: int) -> None:
-        self.set_status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        self.set_header("Content-Type", MEDIA_TYPE)
-        self.set_header("Connection", "close")
-        self.finish(json.dumps({
-            "type": "about:blank", "title": "Request Entity Too Large", "status": 413,
-            "detail": f"the request has {self._length():,} bytes, and may have {most:,}",
-            "hint": "LUMIGATOR_MAX_UPLOAD_MB says how large an uploaded file may be",
-        }))  # fmt: skip
+            n_bytes = 0
+        if n_bytes > max_bytes:
+            self.set_status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            self.set_header("Content-Type", MEDIA_TYPE)
+            self.set_header("Connection", "close")
+            self.finish(json.dumps({
+                "type": "about:blank", "title": "Request Entity Too Large", "status": 413,
+                "detail": f"the request has {n_bytes:,} bytes; the maximum is {max_bytes:,}",
+                "hint": "LUMIGATOR_MAX_UPLOAD_MB sets the maximum size of an uploaded file",
+            }))  # fmt: skip
+            return
+        self.request.connection.set_max_body_size(max_bytes)  # type: ignore[union-attr]
+        self._task = asyncio.ensure_future(self._asgi(self._scope(), self._receive, self._send))
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Called with each piece of the body; the next one is read when this one was taken."""
-        if self._answering is None or self._answering.done():
-            return None  # answered without the rest of it
-        return self._put(chunk)
+        """Pass on a chunk of the body. Tornado reads the next one when the returned awaitable is done."""
+        if self._task is None or self._task.done():
+            return None  # the application has responded without reading the rest
+        return self._put(chunk, self._task)
 
-    async def _put(self, chunk: bytes | None) -> None:
-        put = asyncio.ensure_future(self._pieces.put(chunk))
-        done, _ = await asyncio.wait({put, self._task}, return_when=asyncio.FIRST_COMPLETED)
+    async def _put(self, chunk: bytes | None, task: asyncio.Task[None]) -> None:
+        """Pass on a chunk, or give up when the application has ended without taking it."""
+        put = asyncio.ensure_future(self._chunks.put(chunk))
+        done, _ = await asyncio.wait({put, task}, return_when=asyncio.FIRST_COMPLETED)
         if put not in done:
             put.cancel()
 
-    @property
-    def _task(self) -> asyncio.Task[None]:
-        assert self._answering is not None
-        return self._answering
-
-    async def _answer(self, *_: str) -> None:
-        """Called when the whole request is there."""
-        if self._answering is None:
+    async def _respond(self, *_: str) -> None:
+        """Wait for the application when the whole request has arrived."""
+        if self._task is None:
             return
-        await self._put(None)
+        await self._put(None, self._task)
         try:
-            await self._answering
+            await self._task
         except (ClientDisconnect, StreamClosedError, asyncio.CancelledError):
             return
         except Exception:
@@ -122,10 +114,10 @@ class Bridge(RequestHandler):
         if not self._finished:
             self.finish()
 
-    get = head = post = put = patch = delete = options = trace = query = _answer
+    get = head = post = put = patch = delete = options = trace = query = _respond
 
     def write_error(self, status_code: int, **_: Any) -> None:
-        """Say what was wrong with a request that did not come as far as the application."""
+        """Respond to a malformed request that did not reach the application."""
         self.set_header("Content-Type", MEDIA_TYPE)
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
@@ -133,18 +125,18 @@ class Bridge(RequestHandler):
         self.finish(json.dumps({"type": "about:blank", "title": title, "status": status_code, "detail": title}))
 
     def on_connection_close(self) -> None:
-        """Called when whoever asked has gone."""
-        self._gone.set()
-        if self._answering is not None and not self._answering.done() and not self._headers_written:
-            # What it was doing it does to the end, unless it still waits for the rest of the request.
+        """Tell the application that the client has disconnected."""
+        self._disconnected.set()
+        if self._task is not None and not self._task.done() and not self._headers_written:
+            # An application that waits for the rest of the request wakes up; other work is done to the end.
             with contextlib.suppress(asyncio.QueueFull):
-                self._pieces.put_nowait(None)
+                self._chunks.put_nowait(None)
 
     def compute_etag(self) -> None:
-        """No answer is held back to be digested."""
+        """Compute no ETag: Tornado would have to hold the whole response back for it."""
 
     def check_xsrf_cookie(self) -> None:
-        """Nobody is known here by a cookie."""
+        """Require no XSRF cookie: the API uses no cookies."""
 
     def _scope(self) -> dict[str, Any]:
         request = self.request
@@ -168,22 +160,24 @@ class Bridge(RequestHandler):
         }
 
     async def _receive(self) -> Message:
-        if not self._whole and not self._gone.is_set():
+        """Return the next message to the application, as ASGI's `receive`."""
+        if not self._body_complete and not self._disconnected.is_set():
             try:
-                piece = await asyncio.wait_for(self._pieces.get(), PATIENCE_S)
+                chunk = await asyncio.wait_for(self._chunks.get(), CHUNK_TIMEOUT_S)
             except TimeoutError:
                 self.request.connection.stream.close()  # type: ignore[union-attr]
                 return {"type": "http.disconnect"}
-            if piece is not None:
-                return {"type": "http.request", "body": piece, "more_body": True}
-            self._whole = True
-            if not self._gone.is_set():
+            if chunk is not None:
+                return {"type": "http.request", "body": chunk, "more_body": True}
+            self._body_complete = True
+            if not self._disconnected.is_set():
                 return {"type": "http.request", "body": b"", "more_body": False}
-        await self._gone.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if self._gone.is_set():
+        """Send a message of the application, as ASGI's `send`."""
+        if self._disconnected.is_set():
             raise ClientDisconnect
         if message["type"] == "http.response.start":
             self.set_status(message["status"])

@@ -1,4 +1,4 @@
-"""The web server of the dashboard: where it listens, who may come in, and from which pages."""
+"""The web server of the dashboard: address, login, allowed origins, security headers."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from lumigator_nb.display.html import tag
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.files import whole_file
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.serving.gates import Gate, OAuth
-from lumigator_nb.serving.login import SHOWN_COOKIES, XSRF_COOKIE, Door, Login, document, problem
+from lumigator_nb.serving.gates import AuthMethod, OAuth
+from lumigator_nb.serving.login import SHOWN_COOKIES, XSRF_COOKIE, Login, LoginSession, document, problem
 from lumigator_nb.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 KEY_FILE = "dashboard.secret"
 _SECRET_BYTES = 32
-# Files come in pieces over the websocket; nothing else that is sent is large.
-_MOST_BODY = 1 << 20
-_MOST_MESSAGE = 20 << 20
-# Whoever sends the head of a request more slowly, or nothing at all, is hung up on.
+# In bytes. Uploaded files arrive in chunks over the websocket; nothing else is large.
+_MAX_BODY = 1 << 20
+_MAX_MESSAGE = 20 << 20
+# A connection is closed if the headers of a request take longer.
 HEADER_TIMEOUT_S = 60.0
-# Panel's page holds scripts, Bokeh compiles templates, and components are modules behind blob addresses. With all that
-# allowed, the policy still keeps pages from loading anything from elsewhere, and from sending anything there.
+# Panel's page contains inline scripts, Bokeh compiles templates (eval), and components are modules at blob: addresses.
+# Even so, the policy prevents pages from loading anything from other sites and from sending anything there.
 _POLICY = "; ".join([
     "default-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:", "style-src 'self' 'unsafe-inline'",
     "connect-src 'self' blob:", "img-src 'self' data: blob:", "font-src 'self' data:", "worker-src 'self' blob:",
@@ -50,13 +50,13 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 @dataclass(frozen=True)
 class Origins:
-    """Which pages may talk to the dashboard.
+    """The origins of pages that may open a connection to the dashboard.
 
     Attributes:
-        allowed: hosts with their ports, in small letters; "*" is any.
-        same: whether the dashboard's own pages may, under whatever name it is reached: where people log in, no other
-            name is sent their cookies.
-        proxied: whether a proxy stands in front of a login, which may name the server as it likes.
+        allowed: hosts with ports, in lower case; "*" allows all.
+        same: whether pages of the dashboard itself are allowed under any host name. Safe with a login: browsers send
+            its cookies only to the host of the login.
+        proxied: whether a proxy in front of a login may change the host name.
     """
 
     allowed: frozenset[str]
@@ -64,42 +64,42 @@ class Origins:
     proxied: bool = False
 
     def admit(self, origin: str, host: str) -> bool:
-        """Say whether a page may open a connection.
+        """Return whether a page may open a connection.
 
         Args:
             origin: scheme, host and port of the page.
-            host: as the request names this server.
+            host: the request's header Host.
         """
-        asked = urlsplit(origin).netloc.lower()
-        return asked in self.allowed or "*" in self.allowed or (self.same and asked == host.lower())
+        page_host = urlsplit(origin).netloc.lower()
+        return page_host in self.allowed or "*" in self.allowed or (self.same and page_host == host.lower())
 
     def know(self, host: str) -> bool:
-        """Say whether a page under that name could open a connection."""
+        """Return whether a page that is loaded from this host could open a connection."""
         return self.proxied or self.admit(f"//{host}", host)
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How the dashboard is served; checked when made.
+    """How to serve the dashboard; checked on construction.
 
     Attributes:
-        address: to listen on, such as 127.0.0.1 or 0.0.0.0.
-        port: 0 takes a free one.
-        gate: how people log in; None lets everybody in, on loopback alone.
-        origins: further names under which browsers reach it, such as ``lumigator.example.org``.
-        prefix: of all addresses, where a proxy passes it on, such as ``/lumigator``.
-        behind_proxy: believe what a proxy says of the browser's address and of https.
-        certificate, private_key: files in PEM, for https without a proxy.
-        secret_file: signs the cookies; made where it is not there.
-        embedded: in a notebook, by whose kernel it is served.
+        address: address to listen on, such as 127.0.0.1 or 0.0.0.0.
+        port: port to listen on; 0 picks a free one.
+        auth_method: login method; None requires no login, on loopback only.
+        origins: further hosts under which browsers reach it, such as ``lumigator.example.org``.
+        prefix: path prefix of all URLs if a proxy passes one on, such as ``/lumigator``.
+        behind_proxy: trust a proxy's headers about the browser's address and HTTPS.
+        certificate, private_key: PEM files, to serve HTTPS without a proxy.
+        secret_file: file with the key that signs cookies; created if missing.
+        embedded: whether it is shown in a notebook whose kernel serves it.
 
     Raises:
-        ConfigurationError: everybody who reaches the address could come in, or settings contradict each other.
+        ConfigurationError: there is no login on a public address, or settings contradict each other.
     """
 
     address: str = "127.0.0.1"
     port: int = 5006
-    gate: Gate | None = None
+    auth_method: AuthMethod | None = None
     origins: tuple[str, ...] = ()
     prefix: str = ""
     behind_proxy: bool = False
@@ -109,43 +109,45 @@ class Serving:
     embedded: bool = False
 
     def __post_init__(self) -> None:
-        if self.gate is None and not is_loopback(self.address):
+        if self.auth_method is None and not is_loopback(self.address):
             raise ConfigurationError(
-                f"without a login, everybody who reaches {self.address or 'this machine'} could use the dashboard",
+                f"without a login, any client that reaches {self.address or 'this machine'} could use the dashboard",
                 "give --password-file FILE, or set LUMIGATOR_DASHBOARD_TOKEN or LUMIGATOR_DASHBOARD_OAUTH_PROVIDER; or "
-                "leave --address out to listen on this machine alone",
+                "leave --address out to serve this machine only",
             )
-        if self.gate is None and "*" in self.origins and not self.embedded:
-            raise ConfigurationError("--allow-origin '*' needs a login", "name the hosts, or give --password-file FILE")
+        if self.auth_method is None and "*" in self.origins and not self.embedded:
+            raise ConfigurationError("--allow-origin '*' needs a login", "list the hosts, or give --password-file FILE")
         if bool(self.certificate) != bool(self.private_key):
-            raise ConfigurationError("https needs two files", "give both --certificate FILE and --private-key FILE")
+            raise ConfigurationError("HTTPS needs two files", "give both --certificate FILE and --private-key FILE")
         for file in (self.certificate, self.private_key):
             if file is not None and not file.is_file():
                 raise ConfigurationError(f"there is no file {file}", "--certificate and --private-key take PEM files")
 
     @property
     def local(self) -> bool:
-        """Whether its readers sit at this machine, so that its files are theirs."""
-        others = self.gate or self.origins or self.path or self.behind_proxy
-        return self.embedded or (is_loopback(self.address) and not others)
+        """Whether only users of this machine reach it, so that paths on this machine are useful to them."""
+        is_shared = self.auth_method or self.origins or self.path or self.behind_proxy
+        return self.embedded or (is_loopback(self.address) and not is_shared)
 
     @property
     def path(self) -> str:
-        """The prefix with one slash in front and none behind; empty without one."""
+        """The prefix with a slash in front and none at the end, or an empty text."""
         plain = self.prefix.strip("/")
         return f"/{plain}" if plain else ""
 
     def allowed(self, port: int) -> Origins:
-        """Return which pages may talk to a server that listens on that port."""
+        """Return the allowed origins of a server that listens on a port."""
         own = {f"{host}:{port}" for host in (*_LOOPBACK, self.address)}
-        named = {urlsplit(each).netloc or each for each in self.origins}
-        hosts = frozenset(each.lower().rstrip("/") for each in own | named)
-        # Without a login the name is all that keeps pages out whose own name leads here.
-        return Origins(hosts, same=self.gate is not None, proxied=self.behind_proxy and self.gate is not None)
+        configured = {urlsplit(origin).netloc or origin for origin in self.origins}
+        hosts = frozenset(host.lower().rstrip("/") for host in own | configured)
+        # Without a login, only the host name keeps out pages whose own name resolves to this machine (DNS rebinding).
+        return Origins(
+            hosts, same=self.auth_method is not None, proxied=self.behind_proxy and self.auth_method is not None
+        )
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether only this machine reaches that address."""
+    """Return whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(address.strip("[]")).is_loopback
     except ValueError:
@@ -153,14 +155,18 @@ def is_loopback(address: str) -> bool:
 
 
 def run(ws: Workspace, serving: Serving, *, show: bool = True) -> None:
-    """Serve until interrupted; the first line printed is the address."""
-    if serving.gate is not None and not (serving.certificate or serving.behind_proxy or is_loopback(serving.address)):
-        log.warning("logins cross the network unencrypted: give --certificate, or --behind-proxy with https there")
+    """Serve until interrupted. Prints the address."""
+    if serving.auth_method is not None and not (
+        serving.certificate or serving.behind_proxy or is_loopback(serving.address)
+    ):
+        log.warning(
+            "logins cross the network unencrypted: give --certificate, or use a proxy with HTTPS and --behind-proxy"
+        )
     server = started(ws, serving)
     scheme = "https" if serving.certificate else "http"
     host = serving.address if serving.address not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104 - compared
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}{serving.path}/"
-    print(f"Lumigator is at {url} (Ctrl+C ends it)", flush=True)  # noqa: T201
+    print(f"Lumigator is at {url} (Ctrl+C stops it)", flush=True)  # noqa: T201
     if show:
         import webbrowser
 
@@ -171,21 +177,23 @@ def run(ws: Workspace, serving: Serving, *, show: bool = True) -> None:
 def started(
     ws: Workspace, serving: Serving, *, routes: Sequence[Any] = (), hello: object = None, **options: Any
 ) -> Any:
-    """Return a server that listens; its event loop is the caller's to start.
+    """Return a server that listens. The caller starts its event loop.
 
     Args:
-        routes: further ones, as Tornado takes them, below the prefix.
-        hello: what a program that asks for the page is told instead; None shows it the page.
-        options: of Panel's `get_server`.
+        ws: the workspace.
+        serving: how to serve.
+        routes: further Tornado routes, below the prefix.
+        hello: response of the page for programs (clients that do not accept HTML); None: the page itself.
+        options: options of Panel's `get_server`.
 
     Raises:
         ConfigurationError: the port is taken, or a file cannot be used.
     """
     watcher = watcher_of(ws)
     key = _secret(serving.secret_file or ws.settings.home / KEY_FILE)
-    # Bokeh logs each connection, and warns of websockets from everywhere, which are checked by our own handler.
+    # Bokeh logs each connection, and warns that it accepts websockets of all origins. Our own handler checks them.
     logging.getLogger("bokeh.server.util").setLevel(logging.ERROR)
-    # A setting of Tornado's application, which our handlers read; what depends on the port follows below.
+    # A setting of Tornado's application that our handlers read. The origins depend on the port, known only below.
     shared: dict[str, Any] = {"hello": hello}
     try:
         with _own_handlers():
@@ -197,7 +205,7 @@ def started(
     except OSError as error:
         raise ConfigurationError(
             f"the dashboard cannot listen on {serving.address}, port {serving.port}: {error.strerror or error}",
-            "choose another with --port; 0 takes a free one",
+            "choose another port with --port; 0 picks a free one",
         ) from None
     shared["origins"] = serving.allowed(server.port)
     server.start()
@@ -205,94 +213,89 @@ def started(
 
 
 def http_options(serving: Serving) -> dict[str, Any]:
-    """Return how connections are treated, as options of Tornado's `HTTPServer`."""
+    """Return the options of Tornado's `HTTPServer`: limits, and trust in a proxy."""
     return {
-        "max_body_size": _MOST_BODY,
-        "max_buffer_size": _MOST_MESSAGE,
+        "max_body_size": _MAX_BODY,
+        "max_buffer_size": _MAX_MESSAGE,
         "idle_connection_timeout": HEADER_TIMEOUT_S,
         "xheaders": serving.behind_proxy,
     }
 
 
 def _security(serving: Serving, key: bytes) -> dict[str, Any]:
+    """Return the options of Panel's `get_server` that concern security."""
     path = serving.path or "/"
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         "prefix": serving.path,
         "root_path": f"{serving.path}/",
-        # Nobody opens a session whose token was not made here.
+        # A session opens only with a token that this server made.
         "sign_sessions": True,
         "secret_key": _derived(key, b"sessions"),
         "cookie_secret": _derived(key, b"cookies").hex(),
         "cookie_path": path,
-        # What a page holds of its request must not be the proof of a login.
+        # Sessions can read these parts of their request; the proof of a login must not be among them.
         "include_cookies": SHOWN_COOKIES,
         "include_headers": ["Host", "User-Agent", "Accept-Language"],
         "xsrf_cookie_name": XSRF_COOKIE,
         "xsrf_cookie_kwargs": {"httponly": True, "samesite": "Lax", "path": path, "secure": bool(serving.certificate)},
-        "websocket_origin": ["*"],  # checked by our own handler
-        "websocket_max_message_size": _MOST_MESSAGE,
+        "websocket_origin": ["*"],  # our own handler checks it
+        "websocket_max_message_size": _MAX_MESSAGE,
         "http_server_kwargs": http_options(serving),
         "use_xheaders": serving.behind_proxy,
         "transforms": [_EmbeddedHeaders if serving.embedded else _Headers],
         "log_function": _log_request,
     }
     if serving.certificate:
-        found |= {"ssl_certfile": str(serving.certificate), "ssl_keyfile": str(serving.private_key)}
-    if serving.gate is not None:
-        found["auth_provider"] = Login(Door(serving.gate, path))
-    if isinstance(serving.gate, OAuth):
-        found |= {"oauth_key": serving.gate.key, "oauth_secret": serving.gate.secret}
-        found |= {"oauth_redirect_uri": serving.gate.redirect_uri} if serving.gate.redirect_uri else {}
-    return found
+        options |= {"ssl_certfile": str(serving.certificate), "ssl_keyfile": str(serving.private_key)}
+    if serving.auth_method is not None:
+        options["auth_provider"] = Login(LoginSession(serving.auth_method, path))
+    if isinstance(serving.auth_method, OAuth):
+        options |= {"oauth_key": serving.auth_method.key, "oauth_secret": serving.auth_method.secret}
+        options |= {"oauth_redirect_uri": serving.auth_method.redirect_uri} if serving.auth_method.redirect_uri else {}
+    return options
 
 
 class _Page(DocHandler):  # type: ignore[misc]
-    """The page, which says so where its websocket would be refused, instead of staying empty."""
+    """The dashboard's page. It shows an error if the websocket would be refused, instead of staying empty."""
 
     async def prepare(self) -> None:
         origins: Origins = self.settings["lumigator"]["origins"]
-        if origins.know(self.request.host):
-            if not self._greeted():
-                await super().prepare()
+        if not origins.know(self.request.host):
+            message = f"This server does not serve the host {self.request.host}. To allow it, start the server with:"
+            option = tag("p", tag("code", f"--allow-origin {self.request.host}"))
+            self.set_status(403)
+            self.finish(document("Unknown address", problem(message), option, nonce=secrets.token_urlsafe(16)))
             return
-        nonce = secrets.token_urlsafe(16)
-        words = f"This server is not known as {self.request.host}. Whoever runs it can start it with:"
-        option = tag("p", tag("code", f"--allow-origin {self.request.host}"))
-        self.set_status(403)
-        self.finish(document("Unknown address", problem(words), option, nonce=nonce))
-
-    def _greeted(self) -> bool:
-        """Answer a program that asks whether Lumigator is here, as Lumigator does; a browser asks for HTML."""
         self.set_header("Vary", "Accept")
-        accepted = self.request.headers.get("Accept", "")
         hello = self.settings["lumigator"]["hello"]
-        if hello is None or self.request.method != "GET" or "html" in accepted:
-            return False
-        self.finish(hello)
-        return True
+        # Lumigator's clients request this page to find out whether it runs. A browser accepts HTML.
+        if hello is not None and self.request.method == "GET" and "html" not in self.request.headers.get("Accept", ""):
+            self.finish(hello)
+            return
+        await super().prepare()
 
 
-class _Typed(RequestHandler):
-    """An address that was typed without its #, such as /datasets: leads to /#/datasets, which is the same page."""
+class _PageRedirect(RequestHandler):
+    """Redirects an address without #, such as /datasets, to the page /#/datasets."""
 
     def initialize(self, **_: Any) -> None:
-        """Take what Bokeh gives to each handler, and use none of it."""
+        """Accept and ignore the arguments that Bokeh passes to each handler."""
 
     def get(self) -> None:
-        """Lead to the page; its address stays escaped as it is, since names may hold any character."""
+        """Redirect. The path stays escaped, since names may contain any character."""
         prefix: str = self.application.prefix  # type: ignore[attr-defined]
         query = f"?{self.request.query}" if self.request.query else ""
         self.redirect(f"{prefix}/#{quote(self.request.path.removeprefix(prefix), safe='/%')}{query}")
 
 
 class _Socket(WSHandler):  # type: ignore[misc]
-    """The connection of a page, from our own pages alone."""
+    """The websocket of a page. Only allowed origins may open it."""
 
     async def prepare(self) -> None:
         origins: Origins = self.settings["lumigator"]["origins"]
-        # Tornado asks `check_origin` only where Origin and Host differ. A foreign name that leads here is in both.
+        # Tornado calls `check_origin` only if Origin and Host differ. With DNS rebinding both have the foreign name.
         if not origins.know(self.request.host):
-            log.error("a websocket was refused: this server is not known as %s", self.request.host)
+            log.error("a websocket was refused: this server does not serve the host %s", self.request.host)
             self.set_status(403)
             self.finish()
             return
@@ -301,7 +304,7 @@ class _Socket(WSHandler):  # type: ignore[misc]
     def open(self, *arguments: Any, **named: Any) -> None:
         try:
             super().open(*arguments, **named)
-        except (ProtocolError, ValueError, LookupError, TypeError) as error:  # no token, or not one of ours
+        except (ProtocolError, ValueError, LookupError, TypeError) as error:  # no valid session token
             self.close()
             log.warning("a websocket from %s was closed: %s", self.request.remote_ip, error)
 
@@ -310,16 +313,16 @@ class _Socket(WSHandler):  # type: ignore[misc]
         if origins.admit(origin, self.request.host):
             return True
         host = urlsplit(origin).netloc
-        log.error("a page of %s was refused: if it is yours, start with --allow-origin %s", origin, host)
+        log.error("a page of %s was refused; to allow it, start with --allow-origin %s", origin, host)
         return False
 
 
 @contextmanager
 def _own_handlers() -> Iterator[None]:
-    """Have a server made with our handlers; others that are made in this process keep theirs."""
+    """Make Bokeh use our handlers for servers that are created in this block, and not for others in the process."""
     before = list(per_app_patterns)
-    # Without "/autoload.js", which is for embedding into pages elsewhere.
-    per_app_patterns[:] = [(r"/ws", _Socket), (r"/?", _Page), (rf"/(?:{'|'.join(HEADS)})(?:/.*)?", _Typed)]
+    # Bokeh has no public way to replace a handler. "/autoload.js", for embedding into other sites, is left out.
+    per_app_patterns[:] = [(r"/ws", _Socket), (r"/?", _Page), (rf"/(?:{'|'.join(HEADS)})(?:/.*)?", _PageRedirect)]
     try:
         yield
     finally:
@@ -327,6 +330,8 @@ def _own_handlers() -> Iterator[None]:
 
 
 class _EmbeddedHeaders(OutputTransform):
+    """Sets security headers. A notebook shows the dashboard in a frame, on whatever site the notebook is."""
+
     extra: ClassVar[Mapping[str, str]] = {"Content-Security-Policy": _POLICY}
 
     def transform_first_chunk(self, status_code: int, headers: Any, chunk: bytes, finishing: bool) -> Any:
@@ -339,18 +344,20 @@ class _EmbeddedHeaders(OutputTransform):
 
 
 class _Headers(_EmbeddedHeaders):
+    """The same, and refuses to be shown in frames of other sites."""
+
     extra: ClassVar[Mapping[str, str]] = {
         "X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": f"{_POLICY}; frame-ancestors 'self'",
     }  # fmt: skip
 
 
 def alone(routes: Sequence[Any]) -> Application:
-    """Return an application that answers these routes and nothing else, as safely as the whole server does."""
+    """Return an application with only these routes, and the same security headers as the whole server."""
     return Application(list(routes), transforms=[_Headers], log_function=_log_request)
 
 
 def _log_request(handler: RequestHandler) -> None:
-    """Log what failed, without the query, which may hold a token."""
+    """Log a request without its query, which may contain a token."""
     if getattr(handler, "logs_itself", False):
         return
     status, request = handler.get_status(), handler.request
@@ -359,7 +366,7 @@ def _log_request(handler: RequestHandler) -> None:
 
 
 def derived_key(path: Path, purpose: bytes) -> bytes:
-    """Return a key for one purpose from the file that signs logins, which is made where it is not there.
+    """Return a key for one purpose, derived from the key file, which is created if missing.
 
     Raises:
         ConfigurationError: the file cannot be used.
@@ -372,18 +379,18 @@ def _derived(key: bytes, purpose: bytes) -> bytes:
 
 
 def _secret(path: Path) -> bytes:
-    """Return the key that signs cookies; made on first use, and nobody else's to read."""
+    """Return the server's key from its file. Creates the file on first use, readable by its owner only."""
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Where another process came first, its key stays.
+            # over=False: if another process was faster, its key stays.
             with whole_file(path, 0o600, over=False) as file:
                 file.write(secrets.token_bytes(_SECRET_BYTES))
         if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise ConfigurationError(f"others may read {path}, which signs the logins", f"rm {path} makes a new one")
-        found = path.read_bytes()
+            raise ConfigurationError(f"others may read {path}, the key that signs logins", f"rm {path} makes a new one")
+        key = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path}, which signs the logins, cannot be used: {error.strerror}") from None
-    if len(found) < _SECRET_BYTES:
-        raise ConfigurationError(f"{path}, which signs the logins, is cut short", f"rm {path} makes a new one")
-    return found
+        raise ConfigurationError(f"{path}, the key that signs logins, cannot be used: {error.strerror}") from None
+    if len(key) < _SECRET_BYTES:
+        raise ConfigurationError(f"{path}, the key that signs logins, is too short", f"rm {path} makes a new one")
+    return key

@@ -1,4 +1,7 @@
-"""The one place where the parts are put together."""
+"""The workspace: one object that gives access to all services. :func:`connect` opens it.
+
+This is the composition root: only here are database, store, cluster and services put together.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +64,16 @@ class Workspace:
     """Datasets, experiments and workflows over one database, store and cluster. Made by :func:`connect`.
 
     Attributes:
-        datasets: upload, look, delete.
-        experiments: create, look, delete.
-        workflows: launch, wait, stop, resume, logs, estimate.
-        models: the catalogue of models to choose from.
-        labels: what people say of answers: label blindly, add, read, agreement of raters.
-        cache: the kept answers of models: how much they take, trim, clear.
-        jobs: single jobs, as Lumigator has them: predictions, ground truth or scores of one dataset.
-        tokens: that let programs into the REST API.
+        datasets: upload, list, version, split, sample and delete datasets.
+        experiments: create, list and delete experiments.
+        workflows: launch, wait, stop, resume, logs, cost estimates.
+        models: the catalogue of models.
+        labels: human ratings of answers: rate blindly, import, read, inter-rater agreement.
+        cache: the answer cache: size, trim, clear.
+        jobs: Lumigator's single jobs: predictions, ground truth or scores of one dataset.
+        secrets: API keys, encrypted in the database.
+        tokens: API tokens for the REST API.
+        settings, database, store, cluster: what the services work with.
     """
 
     def __init__(self, settings: Settings, database: Database, store: Store, cluster: Cluster) -> None:
@@ -77,6 +82,7 @@ class Workspace:
         self.store = store
         self.cluster = cluster
         self.secrets = Secrets(database, settings)
+        # From here on the settings find API keys among the stored secrets, too.
         settings.look_in(self.secrets)
         runtime = Runtime(settings, database, store, cluster)
         self.workflows = Workflows(runtime)
@@ -89,23 +95,23 @@ class Workspace:
         self.tokens = Tokens(database, settings)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
-        """Wait until the workflows of an experiment have ended; see :meth:`Workflows.wait`."""
+        """Wait until the workflows of an experiment have finished; see :meth:`Workflows.wait`."""
         return list(self.workflows.wait(target, **options))
 
     def evaluate(
         self, experiment: Experiment | str, metrics: Any = None, *, budget: float | None = None
     ) -> list[Workflow]:
-        """Score what an experiment's models have answered already by more metrics; no model is asked again.
+        """Score the existing predictions of an experiment by more metrics. No model is asked again.
 
-        Returns at once: :meth:`wait` for it. Metrics that failed before are tried again.
+        Returns at once; :meth:`wait` waits for the scores. Metrics that failed before are retried.
 
         Args:
             experiment: record, name or id.
-            metrics: as of :meth:`Experiments.create`; None only tries those again that are missing or failed.
-            budget: dollars that each workflow may spend in all, its judges included; default what it had before.
+            metrics: as for :meth:`Experiments.create`; None retries those that are missing or failed.
+            budget: total budget of each workflow in dollars, including judges; default: unchanged.
 
         Raises:
-            As :meth:`Experiments.create`.
+            LumigatorError: the errors of :meth:`Experiments.create`.
             ClusterUnavailableError: the cluster does not answer.
         """
         record = self.experiments.get(experiment)
@@ -114,12 +120,13 @@ class Workspace:
         return self.workflows.evaluate(record, budget=budget)
 
     def compare(self, experiment: Experiment | str, **options: Any) -> Comparison:
-        """Compare the workflows of an experiment that have succeeded.
+        """Compare the succeeded workflows of an experiment.
 
         Args:
             experiment: record, name or id.
-            options: `confidence` (default 0.95), `n_resamples` (2000), `seed` (0) of the bootstrap; `groups`, a
-                metadata column, where examples come in groups (such as a customer's) and are no independent witnesses.
+            options: `confidence` (default 0.95), `n_resamples` (2000) and `seed` (0) of the bootstrap; `groups`, a
+                metadata column that names the cluster of each example (such as its customer) if examples are not
+                independent.
 
         Raises:
             InvalidInputError: none has succeeded yet.
@@ -145,32 +152,32 @@ class Workspace:
         progress: bool = True,
         seed: int = 0,
     ) -> Judgements:
-        """Have a judge say, example by example, which of two models' answers is better; waits for it.
+        """Have a judge compare models' answers pairwise, example by example. Blocks until it is done.
 
-        Each pair is asked in both orders; where they disagree it counts as a tie. The judge is asked from this
-        process. Its answers are kept: what was cut off goes on where it ended, and the same again costs nothing.
+        The judge sees each pair in both orders; if its two verdicts disagree, the pair counts as a tie. It is asked
+        from this process. The answer cache keeps its answers: calling again continues an interrupted run, and a
+        repeated run costs nothing.
 
         Args:
             experiment: record, name or id.
-            judge: made by :class:`Judge`, or by :class:`Jury`, whose majority counts.
-            models: labels of two or more; default all that have succeeded, each against each.
-            sample: examples to judge, drawn at random; default all that every model answered.
-            retest: questions that are asked twice, to see how far the judge agrees with itself.
-            budget: dollars that it may spend.
-            cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
-            human: labels by people to compare the judge with: columns `row` (of the dataset, from 0), `model`,
-                `other` (labels), `preference` (1 the model is better, −1 the other, 0 neither).
-            progress: show a display that updates.
-            seed: of the sample and of the intervals.
+            judge: a :class:`Judge`, or a :class:`Jury`, which decides by majority.
+            models: labels of two or more models; default: all that have succeeded. All pairs of them are judged.
+            sample: number of examples to judge, drawn at random; default: all that every model answered.
+            retest: number of questions to ask twice, to measure how consistent the judge is.
+            budget: maximum cost in dollars.
+            cache: use of the answer cache, as in :meth:`Workflows.launch`.
+            human: human labels to compare the judge with: columns `row` (of the dataset, from 0), `model`,
+                `other` (labels), `preference` (1: the model is better, −1: the other, 0: neither).
+            progress: show a progress display.
+            seed: random seed of the sample and of the bootstrap intervals.
 
         Raises:
-            InvalidInputError: there are not two models to compare, or the labels are malformed.
+            InvalidInputError: fewer than two models can be compared, or the labels are malformed.
             ConfigurationError: the judge's API key is missing.
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
         """
         spec = metrics.parse(judge)
-        asked = metrics.models_of([spec])
-        self.workflows.submitter.check_keys(asked)
+        self.workflows.submitter.check_keys(metrics.models_of([spec]))
         return pairwise.judge(
             self.compare(experiment, seed=seed), spec, self.store, self.workflows.submitter,
             models=models, sample=sample, retest=retest, launch=Launch(cache=cache, budget=budget), human=human,
@@ -192,25 +199,25 @@ class Workspace:
         progress: bool = True,
         seed: int = 0,
     ) -> Study:
-        """Say how many examples it takes to tell models apart, and what they would cost; waits for a pilot.
+        """Estimate how many examples it takes to tell models apart, and their cost. Blocks until its pilot is done.
 
-        The pilot's answers are kept: neither a race (:meth:`select`) nor a workflow asks for them again.
+        The answer cache keeps the pilot's answers: neither a race (:meth:`select`) nor a workflow asks for them again.
 
         Args:
             experiment: record, name or id.
-            models: two or more.
-            metric: the score to compare by, such as "rougeL", or a metric with one score; default the main score.
-            detect: the smallest difference that matters, in units of the score.
-            power: chance of detecting it where it is there.
-            confidence: of the comparison.
-            pilot: examples to ask first, drawn at random; 20 to 50 tell enough.
-            budget: dollars that the pilot may cost, for all models and judges.
-            cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
-            progress: show a display that updates.
-            seed: of the draw.
+            models: two or more models.
+            metric: score to compare by, such as "rougeL", or a metric with one score; default: the main score.
+            detect: smallest difference worth detecting, in units of the score.
+            power: probability of detecting a difference that exists.
+            confidence: confidence level of the comparison.
+            pilot: number of examples in the pilot, drawn at random; 20 to 50 are enough.
+            budget: maximum cost of the pilot in dollars, for all models and judges together.
+            cache: use of the answer cache, as in :meth:`Workflows.launch`.
+            progress: show a progress display.
+            seed: random seed of the pilot's sample.
 
         Raises:
-            InvalidInputError: a setting is out of range, there are not two models, or one cannot answer.
+            InvalidInputError: a setting is out of range, there are fewer than two models, or one cannot answer.
             ConfigurationError: an API key is missing.
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
         """
@@ -234,31 +241,32 @@ class Workspace:
         progress: bool = True,
         seed: int = 0,
     ) -> Selection:
-        """Let models race over the examples, and stop as soon as the best is certain; waits for it.
+        """Race models over the examples and stop as soon as the best is certain. Blocks until the race is over.
 
-        They answer the same examples in random order. A model that is shown to be worse than another is asked no more;
-        the race ends when one is left, or when those left are shown to differ by less than `indifference`. The
-        certainty holds although it is looked at again and again; half of the error is kept for one test after the last
-        example, which shows more than the race, and the certificate says so. Models are asked from this process. Their
-        answers are kept: what was cut off goes on where it ended, and a workflow of the winner asks only for the rest.
+        All models answer the same examples in random order. The race drops a model once it is significantly worse than
+        another. It ends when one model is left, or when the models left differ by less than `indifference`. The
+        confidence holds although the race looks at the results many times (confidence sequences). Half of
+        the error probability is reserved for one test after the last example, which has more power than the race; the
+        conclusion names the test that decided. Models are asked from this process. The answer cache keeps their
+        answers: calling again continues an interrupted race, and a workflow of the winner asks only for the rest.
 
         Args:
             experiment: record, name or id.
-            models: two or more.
-            metric: the score to compare by, such as "rougeL", or a metric with one score; default the main score.
-                Where the overall score is no mean (BLEU), the mean of the examples' scores decides.
-            confidence: of the conclusion.
-            indifference: differences below it do not matter, in units of the score; 0 races on to the last example
-                where models are alike.
-            budget: dollars that all models and judges together may spend.
-            cache: whether kept answers are taken; as in :meth:`Workflows.launch`.
-            groups: a metadata column, where examples come in groups (such as a customer's) and are no independent
-                witnesses; whole groups are asked, in random order.
-            progress: show a display that updates, with intervals that hold at every look.
-            seed: of the order.
+            models: two or more models.
+            metric: score to compare by, such as "rougeL", or a metric with one score; default: the main score.
+                A corpus-level score that is not a mean (BLEU) is replaced by the mean of the examples' scores.
+            confidence: confidence level of the conclusion.
+            indifference: differences below this do not matter, in units of the score. With 0, equally good models
+                race to the last example.
+            budget: maximum cost in dollars of all models and judges together.
+            cache: use of the answer cache, as in :meth:`Workflows.launch`.
+            groups: metadata column that names the cluster of each example (such as its customer) if examples are not
+                independent; the race then asks whole clusters, in random order.
+            progress: show a progress display, with anytime-valid confidence intervals.
+            seed: random seed of the order.
 
         Returns:
-            What was concluded, also where examples or money ran out before.
+            The conclusion, also if examples or budget ran out before the best was certain.
 
         Raises:
             InvalidInputError: a setting is out of range, or fewer than two models can answer.
@@ -280,25 +288,35 @@ class Workspace:
         progress: bool = True,
         **options: Any,
     ) -> Audit:
-        """Rank the models by another ground truth, and say whether the winner changes.
+        """Rank the models by another ground truth, and report whether the winner changes.
 
-        Ground truth that a model has written favours models that write alike; another author's shows how much.
+        Ground truth written by a model favours models that write like it. Ground truth from another author shows how
+        much that matters.
 
         Args:
             experiment: record, name or id.
-            ground_truth: a model that writes it, asked from this process, its answers kept; or one text per example.
-            metric: the score to rank by; default the main score.
-            budget: dollars that the model may cost.
-            progress: show a display that updates.
-            options: as of :meth:`compare`.
+            ground_truth: a model that writes it, asked from this process through the answer cache; or one text per
+                example (None for an example without).
+            metric: score to rank by; default: the main score.
+            budget: maximum cost of the model in dollars.
+            progress: show a progress display.
+            options: as for :meth:`compare`.
 
         Raises:
-            InvalidInputError: the score does not look at the ground truth, or nothing was answered.
+            InvalidInputError: the score does not use the ground truth, nothing was answered, or the number of texts
+                is not the number of examples.
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
         """
         comparison = self.compare(experiment, **options)
         if not isinstance(ground_truth, (str, Model)):
-            return audits.audit(comparison, _one_for_each(ground_truth, comparison), "another author", metric)
+            # Missing cells of a pandas column are NaN.
+            texts = [text if isinstance(text, str) else None for text in ground_truth]
+            n_examples = comparison.dataset.n_examples
+            if len(texts) != n_examples:
+                raise InvalidInputError(
+                    f"{len(texts)} texts of ground truth for {n_examples} examples", "give one for each"
+                )
+            return audits.audit(comparison, texts, "another author", metric)
         launch = Launch(budget=budget)
         question = self._question(comparison.experiment, [ground_truth], metric or comparison.main_score, launch, 0)
         texts = pilot_run.answers_of(question, self.store, self.workflows.submitter, progress)
@@ -312,15 +330,15 @@ class Workspace:
         data: Literal["full", "hash"] = "full",
         progress: bool = True,
     ) -> Path:
-        """Write an experiment, with all that its comparison needs, into one file for a colleague.
+        """Write an experiment, with everything that its comparison needs, into one file to share.
 
-        No API key is in it, and no code; :meth:`load` takes it in. The same experiment gives the same bytes.
+        The file holds no API key and no code; :meth:`load` reads it. The same experiment gives the same bytes.
 
         Args:
             experiment: record, name or id.
-            path: of the file, such as "tickets.lumi.zip"; one that is there is replaced once the new one is whole.
-            data: "full", or "hash" to leave the examples out: whoever loads the file then needs the dataset.
-            progress: show how far it is, where it takes longer.
+            path: file to write, such as "tickets.lumi.zip". An existing file is replaced once the new one is complete.
+            data: "full", or "hash" to leave the examples out. Loading such a file needs the dataset.
+            progress: show progress if it takes longer.
 
         Raises:
             NotFoundError: there is no such experiment.
@@ -333,16 +351,16 @@ class Workspace:
         return sharing.export(self.database, self.store, record, path, data=data, secrets=secrets, progress=progress)
 
     def load(self, path: str | Path, *, name: str | None = None, progress: bool = True) -> Experiment:
-        """Take in an experiment that :meth:`export` wrote, all of it or nothing; nothing of the file is executed.
+        """Load an experiment that :meth:`export` wrote, completely or not at all. Nothing in the file is executed.
 
         Args:
-            path: of the file.
-            name: of the experiment; default the one that it had, with a number where that is taken.
-            progress: show how far it is, where it takes longer.
+            path: the file.
+            name: name of the experiment; default: the one in the file, with a number if it is taken.
+            progress: show progress if it takes longer.
 
         Raises:
-            DamagedError: the file is not what was written, or of a version that this one does not know.
-            NotFoundError: the file is without data, and the dataset is not here.
+            DamagedError: the file is damaged, or was written by a newer version.
+            NotFoundError: the file has no examples, and this workspace lacks the dataset.
             ConflictError: the name is taken.
             InvalidInputError: the name holds a secret.
         """
@@ -352,15 +370,15 @@ class Workspace:
     def to_mlflow(
         self, experiment: Experiment | str, *, tracking_uri: str | None = None, experiment_name: str | None = None
     ) -> dict[str, str]:
-        """Log the comparison of an experiment to an MLflow server, one run per workflow; again brings them up to date.
+        """Log the comparison of an experiment to an MLflow server, one run per workflow. A repeated call updates them.
 
         Args:
             experiment: record, name or id.
-            tracking_uri: the server's address; default MLFLOW_TRACKING_URI of the environment.
-            experiment_name: MLflow's experiment; default the experiment's name.
+            tracking_uri: address of the server; default: MLFLOW_TRACKING_URI of the environment.
+            experiment_name: name of the experiment in MLflow; default: the same name.
 
         Returns:
-            The id of the run of each model, by its label.
+            The run id of each model, by label.
 
         Raises:
             MissingExtraError: MLflow's client is not installed.
@@ -370,7 +388,7 @@ class Workspace:
         return mlflow.to_mlflow(comparison, tracking_uri=tracking_uri, experiment_name=experiment_name)
 
     def provenance(self, workflow: Workflow | str) -> Provenance:
-        """Say where a result comes from: who, when, on what data, with what model, code and versions.
+        """Return what made a result: user, time, data, model, code and versions.
 
         Args:
             workflow: record or id.
@@ -386,16 +404,16 @@ class Workspace:
         budget: float | None = None,
         progress: bool = True,
     ) -> Reproduction:
-        """Ask a workflow's model again, without kept answers, and say whether the numbers agree; waits for it.
+        """Ask a workflow's model again, without the answer cache, and report whether the scores agree. Blocks.
 
         Args:
             workflow: record or id.
-            model: where it is a function of a notebook, which no database keeps: that function again.
-            budget: dollars that it may cost; default the workflow's own.
-            progress: show a display that updates.
+            model: the function, if the model is a function of a notebook; the database does not store those.
+            budget: maximum cost in dollars; default: the workflow's budget.
+            progress: show a progress display.
 
         Raises:
-            InvalidInputError: the predictions were recorded, or are those of a function that is not given.
+            InvalidInputError: the predictions were recorded, or the model is a function and `model` is missing.
             JobFailedError: too many examples have no answer.
         """
         return reproduction.reproduce(
@@ -404,12 +422,12 @@ class Workspace:
         )  # fmt: skip
 
     def gc(self, *, dry_run: bool = False, older_than: timedelta = garbage.OLDER_THAN, force: bool = False) -> Garbage:
-        """Remove what belongs to nobody: files without a row, uploads that were cut off, old copies of the database.
+        """Remove orphaned files: files without a database row, interrupted uploads, old backups of the database.
 
         Args:
-            dry_run: only say what would go.
-            older_than: what was written later is left alone, since an upload puts its files before its row.
-            force: also where the database knows none of the many folders in the store.
+            dry_run: only report what would be removed.
+            older_than: minimum age. Younger files stay, since an upload writes its files before its row.
+            force: remove even if the database knows none of the many folders in the store.
 
         Raises:
             InvalidInputError: `older_than` is negative, or the store seems to belong to another database.
@@ -420,10 +438,10 @@ class Workspace:
         return garbage.collect(self.database, self.store, older_than, temporary=here, force=force)
 
     def inspect(self, report: inspection.Report = inspection.silent) -> Inspection:
-        """Read all datasets and results and compare them with what the database says; nothing is changed.
+        """Read all datasets and results and check them against the database. Changes nothing.
 
         Args:
-            report: told how far it is: what is looked at, how many are done, how many there are.
+            report: called with the progress: stage, number done, total.
 
         Returns:
             The faults, each with its remedy; empty where everything is as it was written.
@@ -447,15 +465,15 @@ class Workspace:
         return question
 
     def state(self) -> str:
-        """Return a text that is another one after anything was added, changed or deleted, in whatever process.
+        """Return a text that changes whenever any process adds, changes or deletes something.
 
-        It costs a look at the database, and says nothing about progress within a job.
+        It costs a few queries. It does not change with the progress of a running step.
         """
         with reading(self.database) as work:
             return work.state()
 
     def close(self) -> None:
-        """Give the database connections back; the cluster and what works on it go on."""
+        """Close the database connections. The cluster and its workflows continue."""
         self.database.close()
 
     def __enter__(self) -> Workspace:
@@ -478,7 +496,15 @@ class Workspace:
                 "workflows": work.workflows.count(),
                 "jobs": work.jobs.count(),
             }
-        cluster, ok = self._cluster_state()
+        cluster: str
+        ok: bool | None
+        try:
+            info = self.cluster.info()
+        except ClusterUnavailableError as error:
+            cluster, ok = error.message, False
+        else:
+            ok = None if info is None else True
+            cluster = "local Ray head, starts with the first launch" if info is None else str(info)
         versions = f"lumigator_nb {__version__}, Ray {version('ray')}, Python {platform.python_version()}"
         rows: list[tuple[str, str, bool | None]] = [
             ("Database", self.database.label, True),
@@ -488,25 +514,16 @@ class Workspace:
         ]
         return "Lumigator workspace", rows, counts
 
-    def _cluster_state(self) -> tuple[str, bool | None]:
-        try:
-            info = self.cluster.info()
-        except ClusterUnavailableError as error:
-            return error.message, False
-        if info is None:
-            return "local Ray head, starts with the first launch", None
-        return str(info), True
-
 
 def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
-    """Open the workspace that `.env` and the environment describe, creating what is missing.
+    """Open the workspace that `.env` and the environment describe, and create what is missing.
 
-    With nothing set that is an SQLite file and a folder in `~/.lumigator`, and a Ray head on this machine that
-    starts with the first launch and stays.
+    Without any settings, it uses an SQLite file and a folder in `~/.lumigator`, and a Ray head on this machine. The
+    first launch starts the Ray head, which then keeps running.
 
     Args:
-        env_file: default the nearest `.env` at or above the current folder.
-        settings: fields of :class:`Settings` that win over both.
+        env_file: path of the `.env` file; default: the nearest one at or above the current folder.
+        settings: fields of :class:`Settings`. They override `.env` and the environment.
 
     Raises:
         ConfigurationError: a setting is malformed.
@@ -515,20 +532,14 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
     loaded = config.load(Path(env_file) if env_file else None, **settings)
     make_folder(loaded.home)
     if loaded.home == config.DEFAULT_HOME.expanduser().resolve():
-        close_to_others(loaded.home)  # earlier versions left it open; another folder's permissions are its owner's
+        # Earlier versions left the default folder readable by others. The permissions of a folder that the user has
+        # chosen are the user's.
+        close_to_others(loaded.home)
     database = Database(loaded.database_url)
     try:
         database.prepare()
     except BaseException:
+        # Without a workspace, no one could close the connections later.
         database.close()
         raise
     return Workspace(loaded, database, Store(loaded.store_spec, loaded.store_credentials), connect_cluster(loaded, say))
-
-
-def _one_for_each(truth: Sequence[str | None], comparison: Comparison) -> list[str | None]:
-    texts = [text if isinstance(text, str) else None for text in truth]
-    if len(texts) != comparison.dataset.n_examples:
-        raise InvalidInputError(
-            f"{len(texts)} texts of ground truth for {comparison.dataset.n_examples} examples", "give one for each"
-        )
-    return texts

@@ -1,4 +1,4 @@
-"""Look at every part that the main job needs and say how to mend it."""
+"""The doctor: check settings, database, store, cluster and models, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lumigator_nb.workspace import Workspace
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one part; `hint` says how to mend it."""
+    """The result of one check; `hint` says how to fix a problem."""
 
     part: str
     state: Literal["ok", "note", "wrong"]
@@ -31,7 +31,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Check settings, database, store, cluster and models; nothing is changed and nothing is started."""
+    """Check settings, secrets, database, store, cluster and models. Changes and starts nothing."""
     try:
         settings = config.load()
     except LumigatorError as error:
@@ -48,7 +48,7 @@ def examine() -> list[Finding]:
 
 
 def connections(ws: Workspace) -> list[Finding]:
-    """Check what an open workspace is connected to: database, store, cluster; nothing is started."""
+    """Check the database, store and cluster of an open workspace. Starts nothing."""
     return _findings(
         {
             "database": lambda: _database(ws.database),
@@ -59,23 +59,24 @@ def connections(ws: Workspace) -> list[Finding]:
 
 
 def _findings(checks: Mapping[str, Callable[[], Finding]]) -> list[Finding]:
-    found = []
+    """Run each check; an error becomes a finding, so that one broken part does not hide the others."""
+    findings = []
     for part, check in checks.items():
         try:
-            found.append(check())
+            findings.append(check())
         except LumigatorError as error:
-            found.append(Finding(part, "wrong", error.message, error.hint))
-    return found
+            findings.append(Finding(part, "wrong", error.message, error.hint))
+    return findings
 
 
 def examine_deeply(report: Report) -> Inspection:
-    """Read all data and results and compare them with what the database says; see :func:`inspection.inspect`.
+    """Read all data and results and check them against the database; see :func:`inspection.inspect`.
 
     Args:
-        report: told how far it is: what is looked at, how many are done, how many there are.
+        report: called with the progress: stage, number done, total.
 
     Raises:
-        DatabaseUnavailableError: the database does not answer, or is of another version.
+        DatabaseUnavailableError: the database does not answer, or its schema is of another version.
     """
     settings = config.load()
     database = Database(settings.database_url)
@@ -93,21 +94,22 @@ def _database(database: Database) -> Finding:
         return Finding("database", "ok", f"{database.label} at revision {revision}")
     if database.is_sqlite:
         message = f"{database.label} is {'empty' if revision is None else f'at revision {revision}'}"
-        return Finding("database", "note", message, "it is brought up to date at the next connect")
-    database.prepare()
+        return Finding("database", "note", message, "the next connect upgrades it")
+    database.prepare()  # raises with a hint: only SQLite is upgraded without being asked
     return Finding("database", "ok", database.label)
 
 
 def _secrets(settings: Settings) -> Finding:
     database = Database(settings.database_url)
     try:
+        # A database of another revision may lack the table.
         if database.revision() != head_revision():
             return Finding("secrets", "ok", "none are stored")
         secrets = Secrets(database, settings)
         names = [name for name in secrets.names() if secrets.value(name)]
     finally:
         database.close()
-    return Finding("secrets", "ok", f"can be opened: {', '.join(names)}" if names else "none are stored")
+    return Finding("secrets", "ok", f"can be decrypted: {', '.join(names)}" if names else "none are stored")
 
 
 def _store(store: Store) -> Finding:
@@ -126,12 +128,14 @@ def _cluster(cluster: Cluster) -> Finding:
         return Finding("cluster", "wrong", f"{message}: {wrong[0]}", wrong[1])
     here = platform.python_version()
     if versions.minor(info.python_version) != versions.minor(here):
-        hint = "use the same minor version here and there, or put such functions into an installed package"
+        # Functions travel by cloudpickle, whose bytecode another minor version of Python cannot read.
+        hint = "use the same minor version on both sides, or put such functions into an installed package"
         return Finding("cluster", "note", f"{message}; metrics that are functions need Python {here} there", hint)
     return Finding("cluster", "ok", message)
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
+    # find_spec() instead of imports: torch alone takes seconds to import.
     yield Finding("models", "ok", "baseline models need nothing")
     missing = [package for package in ("torch", "transformers", "accelerate") if find_spec(package) is None]
     if missing:
@@ -143,7 +147,5 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding("models", "note", "models behind APIs need any-llm", "pip install 'lumigator-nb[api]'")
         return
     names = sorted(name for name in {**settings.env_file_variables, **os.environ} if name.endswith("_API_KEY"))
-    found = f"keys: {', '.join(names)}" if names else "no API key is set"
-    yield Finding(
-        "models", "ok", f"models behind APIs can be asked; {found}", "put keys into .env" if not names else None
-    )
+    keys = f"keys: {', '.join(names)}" if names else "no API key is set"
+    yield Finding("models", "ok", f"models behind APIs can be used; {keys}", None if names else "put keys into .env")

@@ -1,4 +1,4 @@
-"""The main job on the bundled conversations: what `make quickstart` does, in public calls only."""
+"""The quickstart (`make quickstart`): compare three models on bundled conversations, by public calls only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODELS = (
 
 
 def launch_quickstart(ws: Workspace, say: Callable[[str], object]) -> list[Workflow]:
-    """Launch three summarizers on the bundled conversations; done again, it finds what is there."""
+    """Launch three summarizers on the bundled conversations. A repeated call finds the dataset and the results."""
     dataset = ws.datasets.sample("dialogues")
     experiment = ws.experiments.find(QUICKSTART) or ws.experiments.create(QUICKSTART, dataset=dataset)
     for model in MODELS:

@@ -82,7 +82,7 @@ def test_a_person_logs_in_arrives_where_the_link_led_and_logs_out(
 ) -> None:
     page.goto(f"{behind_passwords}#/settings")
     log_in(page, "wrong horse")
-    page.get_by_role("alert").get_by_text("do not fit together").wait_for()
+    page.get_by_role("alert").get_by_text("password is wrong").wait_for()
     assert page.get_by_label("Password").input_value() == ""
     log_in(page)
     page.get_by_role("heading", name="Settings").wait_for()
@@ -164,7 +164,7 @@ def test_who_guesses_is_locked_out_and_told_for_how_long(tmp_path, log, page, wa
         page.goto(address)
         for number in range(10):
             log_in(page, f"guess number {number}")
-            page.get_by_role("alert").get_by_text("do not fit together").wait_for()
+            page.get_by_role("alert").get_by_text("password is wrong").wait_for()
         log_in(page)
         page.get_by_role("alert").get_by_text("Too many attempts. Try again in").wait_for()
         page.goto(f"{address}#/settings")

@@ -82,7 +82,7 @@ def files(place) -> set[str]:
 def test_an_empty_cache(place) -> None:
     size = Cache(*place).size()
     assert (size.folders, size.n_bytes, size.answers) == ((), 0, 0)
-    assert str(size) == "Kept answers: 0 answers, 0 bytes, without limit (LUMIGATOR_CACHE_GB)"
+    assert str(size) == "Answer cache: 0 answers, 0 bytes, without limit (LUMIGATOR_CACHE_GB)"
     assert Cache(*place).trim(0).n_files == 0
 
 
@@ -119,7 +119,7 @@ def test_trimming_takes_what_was_not_used_for_longest(place, experiment_id) -> N
     assert (trimmed.n_files, trimmed.models, trimmed.spared) == (1, ("bart",), 0)
     assert trimmed.left + trimmed.n_bytes == total
     assert newer not in files(place)
-    assert "Removed 1 file of kept answers of bart" in str(trimmed)
+    assert "Removed 1 file of cached answers of bart" in str(trimmed)
     assert "Removed" in trimmed._repr_html_()
 
 
@@ -177,7 +177,7 @@ def test_clearing_one_model(place, experiment_id, by) -> None:
 @pytest.mark.parametrize("unknown", ["gtp", Model("openai/other"), "012"])
 def test_clearing_an_unknown_model_removes_nothing(place, experiment_id, unknown) -> None:
     name = kept(place, GPT.fingerprint, launched(place, experiment_id, GPT))
-    with pytest.raises(NotFoundError, match="there is no kept answer of"):
+    with pytest.raises(NotFoundError, match="there is no cached answer of"):
         Cache(*place).clear(unknown)
     assert files(place) == {name}
 

@@ -27,6 +27,8 @@ def commands() -> list[str]:
     root = typer.main.get_command(app)
     found = []
     for name, command in root.commands.items():
+        if command.hidden:
+            continue  # aliases
         below = getattr(command, "commands", None)
         found += [f"{name} {sub}" for sub in below] if below else [name]
     return found
@@ -49,12 +51,20 @@ def test_the_readme_lists_exactly_the_commands_there_are() -> None:
     assert documented() == set(commands())
 
 
+def test_jobs_is_another_name_of_workflows() -> None:
+    root = typer.main.get_command(app)
+    assert root.commands["jobs"].hidden
+    assert set(root.commands["jobs"].commands) == set(root.commands["workflows"].commands)
+
+
 @pytest.mark.parametrize("command", commands())
-def test_every_command_explains_itself(command) -> None:
-    found = typer.main.get_command(app)
+def test_every_command_argument_and_option_has_help(command) -> None:
+    node = typer.main.get_command(app)
     for word in command.split():
-        found = found.commands[word]
-    assert found.help
+        assert node.help
+        node = node.commands[word]
+    assert node.help
+    assert [parameter.name for parameter in node.params if not parameter.help] == []
 
 
 def test_datasets_and_experiments_by_command(cli) -> None:
@@ -134,7 +144,7 @@ def test_the_schema_by_command(cli) -> None:
     assert Path(re.search(r"copied to (.*)", cli("db", "backup"))[1]).stat().st_size > 0
     assert "is at revision 0002" in cli("db", "downgrade", "0002")
     assert "label" in cli("db", "check", code=1)
-    assert "noted to be at revision 0003" in cli("db", "stamp", "0003")
+    assert "recorded to be at revision 0003" in cli("db", "stamp", "0003")
     assert "did you mean '0003'" in cli("db", "upgrade", "003", code=1)
 
 

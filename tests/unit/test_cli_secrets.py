@@ -35,7 +35,7 @@ def test_secrets_by_command(cli, monkeypatch) -> None:
     assert "by the environment" not in cli("list")
     monkeypatch.setenv(NAME, "another")
     assert "by the environment" in cli("list")
-    assert cli("rotate") == "1 secret is sealed by a new key\n"
+    assert cli("rotate") == "1 secret is encrypted with a new key\n"
     cli("delete", NAME)
     assert NAME not in cli("list")
     assert f"there is no secret '{NAME}'" in cli("delete", NAME, code=1)
@@ -43,11 +43,11 @@ def test_secrets_by_command(cli, monkeypatch) -> None:
 
 def test_a_value_as_an_argument_is_refused_and_not_repeated(cli) -> None:
     printed = cli("set", NAME, VALUE, code=1)
-    assert printed.startswith("error: the value of a secret is no argument")
+    assert printed.startswith("error: the value of a secret cannot be an argument")
     assert "hint: " in printed
     assert "the name of a secret" in cli("set", f"{NAME}={VALUE}", given=VALUE, code=1)
     assert "is empty" in cli("set", NAME, code=1)
-    assert "no text in UTF-8" in cli("set", NAME, given=VALUE.encode() + b"\xff", code=1)
+    assert "not UTF-8 text" in cli("set", NAME, given=VALUE.encode() + b"\xff", code=1)
     assert NAME not in cli("list")
 
 

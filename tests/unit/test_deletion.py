@@ -190,15 +190,16 @@ def test_what_does_not_end_is_not_deleted(ws, experiment, cluster, monkeypatch) 
 
 
 def test_a_workflow_that_begins_meanwhile_forbids_it(ws, experiment, cluster, monkeypatch) -> None:
-    """Between the first look and the removal somebody launches: nothing may be lost."""
-    report = deletion._report
+    """A launch between the check and the deletion: nothing may be lost."""
+    refuse_active = deletion._refuse_active
 
-    def slowly(*arguments, **options):
+    def check_then_launch(doomed):
+        refuse_active(doomed)
+        monkeypatch.setattr(deletion, "_refuse_active", refuse_active)
         cluster.execute = False
         ws.workflows.launch(experiment, ["baseline/lead-1"])
-        return report(*arguments, **options)
 
-    monkeypatch.setattr(deletion, "_report", slowly)
+    monkeypatch.setattr(deletion, "_refuse_active", check_then_launch)
     with pytest.raises(InUseError):
         ws.experiments.delete("e")
     assert len(ws.workflows.of(experiment)) == 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lumigator_nb.database.records import Dataset
 from lumigator_nb.errors import ConflictError, InvalidInputError
-from lumigator_nb.services.datasets.derived import draw, split
+from lumigator_nb.services.datasets.derived import Tools, draw, split
 from lumigator_nb.services.datasets.sampling import draw_rows, split_rows, strata_notes
 
 HALVES = {"train": 0.8, "test": 0.2}
@@ -117,7 +117,7 @@ def test_groups_that_share_an_example_are_one_piece() -> None:
     frame = pd.DataFrame({"example": ["a", "b", "b", "c", "d", "e"], "author": [1, 1, 2, 2, None, None]})
     parts = split_rows(frame, {"x": 0.5, "y": 0.5}, groups="author")
     assert any({0, 1, 2, 3} <= set(rows) for rows in parts.values())
-    with pytest.raises(InvalidInputError, match="4 rows in 1 piece"):
+    with pytest.raises(InvalidInputError, match="4 rows in 1 block"):
         split_rows(frame.head(4), HALVES, groups="author")
 
 
@@ -162,7 +162,7 @@ def test_draws_are_uniform() -> None:
         ({"train": 1.2, "test": -0.2}, {}, "'train' is 1.2"),
         ({"train": float("nan"), "test": 0.5}, {}, "is nan"),
         ({"": 0.5, "test": 0.5}, {}, "cannot be a name"),
-        ({"train ": 0.5, "train": 0.5}, {}, "blank"),
+        ({"train ": 0.5, "train": 0.5}, {}, "white space"),
         (HALVES, {"by": "knid"}, "no column 'knid'"),
         (HALVES, {"groups": "nobody"}, "no column 'nobody'"),
         (HALVES, {"seed": 0.5}, "seed is 0.5"),
@@ -176,7 +176,7 @@ def test_splits_that_make_no_sense_are_refused(parts: dict[str, float], options:
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
-    [(11, "11 rows are asked for, and there are 10"), (0, "no row"), (0.01, "no row"), (1.5, "neither"),
+    [(11, "cannot draw 11 rows: there are 10"), (0, "less than one row"), (0.01, "less than one row"), (1.5, "neither"),
      (True, "neither"), (float("nan"), "neither"), (-0.1, "neither")],
 )  # fmt: skip
 def test_draws_that_make_no_sense_are_refused(wanted: float, message: str) -> None:
@@ -227,7 +227,7 @@ class Shelf:
 
     @property
     def places(self) -> dict[str, Any]:
-        return {"read": self.read, "versions": self.versions, "keep": self.keep}
+        return {"tools": Tools(read=self.read, versions=self.versions, keep=self.keep)}
 
 
 @pytest.fixture

@@ -288,7 +288,7 @@ def test_the_commands_say_what_they_do(tmp_path, monkeypatch) -> None:
         assert not ws.store.exists(name)
         kept = "predictions/f/w.0-a.jsonl.gz"
         ws.store.write(kept, b"")
-        assert "Kept answers: 0 answers" in CliRunner().invoke(app, ["cache"]).output
+        assert "Answer cache: 0 answers" in CliRunner().invoke(app, ["cache"]).output
         assert "0 bytes are left" in CliRunner().invoke(app, ["cache", "--trim", "1"]).output
 
 

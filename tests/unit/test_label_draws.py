@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.services.labelling.draws import chances, noted
+from lumigator_nb.services.labelling.draws import inclusion_probabilities, with_draw
 from lumigator_nb.statistics import next_to_label, prediction_powered_mean
 
 COPY, FIRST = "baseline/copy", "baseline/lead-1"
@@ -80,15 +80,15 @@ def test_one_is_asked_about_these_or_more() -> None:
 
 
 def test_the_probability_of_a_row_is_that_of_the_latest_draw() -> None:
-    asked = noted({"name": "x"}, "quality", {7: 0.5, 3: 0.2, 9: 1.0, 4: 0.25}, rated=[1, 1])
+    asked = with_draw({"name": "x"}, "quality", {7: 0.5, 3: 0.2, 9: 1.0, 4: 0.25}, rated=[1, 1])
     assert asked["name"] == "x"
-    assert np.isnan(chances(asked, "quality", [1])).all(), "nothing of the draw is rated yet"
+    assert np.isnan(inclusion_probabilities(asked, "quality", [1])).all(), "nothing of the draw is rated yet"
     # Two of four are rated; row 1 was rated before, row 8 besides.
-    np.testing.assert_array_equal(chances(asked, "quality", [1, 7, 3, 8]), [1.0, 0.25, 0.1, np.nan])
-    assert np.isnan(chances(asked, "tone", [7])).all()
-    assert noted(asked, "quality", {7: 0.5, 3: 0.2, 9: 1.0, 4: 0.25}, rated=[1, 7]) == asked
-    later = noted(asked, "quality", {2: 0.5}, rated=[1, 7])
-    np.testing.assert_array_equal(chances(later, "quality", [1, 7, 3, 2]), [1.0, 1.0, np.nan, 0.5])
+    np.testing.assert_array_equal(inclusion_probabilities(asked, "quality", [1, 7, 3, 8]), [1.0, 0.25, 0.1, np.nan])
+    assert np.isnan(inclusion_probabilities(asked, "tone", [7])).all()
+    assert with_draw(asked, "quality", {7: 0.5, 3: 0.2, 9: 1.0, 4: 0.25}, rated=[1, 7]) == asked
+    later = with_draw(asked, "quality", {2: 0.5}, rated=[1, 7])
+    np.testing.assert_array_equal(inclusion_probabilities(later, "quality", [1, 7, 3, 2]), [1.0, 1.0, np.nan, 0.5])
 
 
 @pytest.fixture

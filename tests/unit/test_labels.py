@@ -159,7 +159,7 @@ def test_going_back_replaces_and_skipping_comes_again_later(ws) -> None:
 @pytest.mark.parametrize("given", ["C", "", "baseline/copy", 1, None, float("nan")])
 def test_no_other_answer_is_taken(ws, given) -> None:
     session = ws.labels.compare("e", rater="ana")
-    with pytest.raises(InvalidInputError, match="is no answer here"):
+    with pytest.raises(InvalidInputError, match="is not a valid answer"):
         session.answer(given)
     assert session.progress == (0, N)
     assert ws.labels.preferences("e").empty
@@ -203,7 +203,7 @@ def test_samples_are_shared_and_grow_and_what_is_ordered_comes_first(ws) -> None
         ({"order": [3, N]}, f"order names row {N}"),
         ({"order": [-1]}, "order names row -1"),
         ({"seed": -1}, "seed cannot be -1"),
-        ({"models": [COPY]}, "needs two models that succeeded, not 1"),
+        ({"models": [COPY]}, "needs two models that succeeded, but has 1"),
         ({"models": [COPY, "baseline/lead-11"]}, "'baseline/lead-11'"),
         ({"rater": " "}, "cannot be a name"),
         ({"criterion": ""}, "cannot be a name"),
@@ -217,10 +217,10 @@ def test_options_out_of_range_are_refused(ws, options, message) -> None:
 def test_too_few_models_are_refused(inline_ws) -> None:
     dataset = inline_ws.datasets.upload(FRAME, name="d")
     experiment = inline_ws.experiments.create("e", dataset=dataset, metrics=["length"])
-    with pytest.raises(InvalidInputError, match="not 0: none was launched"):
+    with pytest.raises(InvalidInputError, match="but has 0: none was launched"):
         inline_ws.labels.compare(experiment, rater="ana")
     inline_ws.workflows.launch(experiment, [COPY])
-    with pytest.raises(InvalidInputError, match="two models that succeeded, not 1: baseline/copy succeeded"):
+    with pytest.raises(InvalidInputError, match="two models that succeeded, but has 1: baseline/copy succeeded"):
         inline_ws.labels.compare(experiment, rater="ana")
     assert inline_ws.labels.rate(experiment, rater="ana").progress == (0, N)
     with pytest.raises(NotFoundError, match="no experiment 'f'"):
@@ -241,21 +241,21 @@ def test_ratings_are_blind_and_on_one_scale(ws) -> None:
         lambda: ws.labels.rate("e", rater="ben"),
         lambda: ws.labels.add("e", [{"row": 0, "model": COPY, "rating": 3}], rater="ben"),
     ):
-        with pytest.raises(InvalidInputError, match="rated on a scale from 0 to 10 already"):
+        with pytest.raises(InvalidInputError, match="ratings on a scale from 0 to 10 already"):
             act()
     assert ws.labels.rate("e", rater="ben", criterion="brevity").progress == (0, 2 * N)
 
 
 @pytest.mark.parametrize("given", [0, 6, "3", True, float("nan"), None])
 def test_a_rating_off_the_scale_is_refused(ws, given) -> None:
-    with pytest.raises(InvalidInputError, match="is no answer here"):
+    with pytest.raises(InvalidInputError, match="is not a valid answer"):
         ws.labels.rate("e", rater="ana").answer(given)
     assert ws.labels.ratings("e").empty
 
 
 @pytest.mark.parametrize("scale", [(5, 1), (1, 1), (1,), "15", (1, float("inf")), (True, 5), None])
 def test_what_is_no_scale_is_refused(ws, scale) -> None:
-    with pytest.raises(InvalidInputError, match="is no scale"):
+    with pytest.raises(InvalidInputError, match="is not a scale"):
         ws.labels.rate("e", rater="ana", scale=scale)
 
 
@@ -306,7 +306,7 @@ def test_a_table_that_was_read_can_be_added_again(ws) -> None:
         ({"other": 7}, "column 'other': 7", COPY),
         ({"other": FIRST}, "column 'other': 'baseline/lead-1' is compared with itself", ""),
         ({"seconds": -1}, "column 'seconds'", ""),
-        ({"row": 0}, "rows 0 and 1 .from 0. are about the same, by 'ana'", ""),
+        ({"row": 0}, "rows 0 and 1 .from 0. label the same, by 'ana'", ""),
     ],
 )
 def test_one_malformed_label_stores_none(ws, changes, message, hint) -> None:
@@ -322,7 +322,7 @@ def test_one_malformed_label_stores_none(ws, changes, message, hint) -> None:
         ([], {"rater": "ana"}, "no labels to add"),
         (labels().drop(columns="other"), {"rater": "ana"}, "row 0 .from 0.: there is no column 'other'"),
         (labels().drop(columns="preference"), {"rater": "ana"}, "neither a column 'preference' nor"),
-        (labels(), {}, "nobody is named as the rater"),
+        (labels(), {}, "no rater is named"),
         (labels().assign(rater=["ana", " ", "ana"]), {}, "row 1 .from 0., column 'rater'"),
         (labels(), {"rater": "ana", "kind": "rating"}, "no column 'rating'"),
         (labels(), {"rater": "ana", "kind": "verdict"}, "no kind of label 'verdict'"),

@@ -175,7 +175,7 @@ def test_models_are_those_of_the_task(form):
         ("name", " ", "name"),
         ("name", "taken", "already"),
         ("sample", "many", "whole number"),
-        ("sample", "13", "13 rows are asked for"),
+        ("sample", "13", "cannot draw 13 rows"),
         ("sample", "0", "no row"),
         ("budget", "-1", "out of range"),
         ("budget", "nan", "out of range"),
@@ -393,7 +393,7 @@ def test_the_widget_launches_and_shows_the_progress(widget, inline_ws):
 
 def test_the_widget_says_beside_the_field_what_is_wrong(widget):
     widget.fields["sample"].value = "99"
-    assert "99 rows are asked for" in widget._problems["sample"].value
+    assert "cannot draw 99 rows" in widget._problems["sample"].value
     widget.fields["sample"].value = ""
     assert widget._problems["sample"].value == ""
     widget.button.click()

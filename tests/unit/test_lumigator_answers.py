@@ -205,7 +205,7 @@ def test_an_address_is_the_same_until_the_hour_is_over(client, monkeypatch) -> N
     assert at(3599) == first
     assert at(3601)["artifacts_download_url"] != first["artifacts_download_url"]
     assert at(7199, first["artifacts_download_url"])["artifacts"]
-    assert at(7201, first["artifacts_download_url"], 410)["hint"] == "ask for a new one"
+    assert at(7201, first["artifacts_download_url"], 410)["hint"] == "request a new one"
 
 
 def test_a_dataset_has_four_files_and_each_can_be_uploaded_again(client) -> None:

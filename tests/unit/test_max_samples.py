@@ -104,7 +104,7 @@ def test_labels_recordings_and_resumed_work_count_within_the_sample(ws, cluster)
     experiment = compared(ws, "d", max_samples=N)
     ratings = [{"row": row, "model": MODELS[0], "rating": 3} for row in range(N)]
     ws.labels.add(experiment, ratings, rater="Ada")
-    with pytest.raises(InvalidInputError, match="no row of the dataset"):
+    with pytest.raises(InvalidInputError, match="not a row of the dataset"):
         ws.labels.add(experiment, [{"row": N, "model": MODELS[0], "rating": 3}], rater="Ada")
     item = ws.labels.rate(experiment, rater="Bob").current
     assert item.example == FRAME["example"][ROWS[item.row]]

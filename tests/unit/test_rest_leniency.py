@@ -149,7 +149,7 @@ def test_lumigators_names_of_a_server_of_ones_own(client, services, dataset, pro
     services.submit_soon = lambda: None
     experiment_id = experiment(client, dataset)
     refused = workflow(client, experiment_id, 422, model="m", provider=provider).json()
-    assert "base_url does not say where" in refused["detail"]
+    assert "needs a base_url" in refused["detail"]
     made = workflow(client, experiment_id, model="m", provider=provider, base_url="http://localhost:9/v1").json()
     model = services.ws.workflows.get(made["id"]).model
     assert (model.provider, model.name, model.base_url) == ("openai", "m", "http://localhost:9/v1")
@@ -161,7 +161,7 @@ def test_lists_take_any_number(client, dataset, monkeypatch) -> None:
             answer = client.get(f"{API}/{path}?{query}")
             assert answer.status_code == 200, (path, query, answer.text)
     uploaded(client, CSV + "More.,More\n")
-    monkeypatch.setattr("lumigator_nb.rest.wire.paging.MOST", 1)
+    monkeypatch.setattr("lumigator_nb.rest.wire.paging.MAX_LIMIT", 1)
     counts = {query: len(client.get(f"{API}/datasets?{query}").json()["items"])
               for query in ("limit=0", "limit=5", "limit=-1", "skip=-1&limit=1", "skip=2")}  # fmt: skip
     assert counts == {"limit=0": 0, "limit=5": 1, "limit=-1": 1, "skip=-1&limit=1": 1, "skip=2": 0}

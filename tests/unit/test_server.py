@@ -63,7 +63,7 @@ def uploaded(address: str) -> str:
 ])  # fmt: skip
 def test_whoever_sends_too_slowly_is_hung_up_on(inline_ws, monkeypatch, sent) -> None:
     monkeypatch.setattr(dashboards, "HEADER_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(asgi_bridge, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(asgi_bridge, "CHUNK_TIMEOUT_S", 0.2)
     with running(inline_ws) as address:
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as slow:
@@ -85,7 +85,7 @@ def test_programs_are_greeted_and_browsers_get_the_dashboard(inline_ws) -> None:
 
 
 def test_where_people_log_in_programs_are_led_there_too(inline_ws) -> None:
-    with running(inline_ws, gate=Token("a-token-of-some-length")) as address:
+    with running(inline_ws, auth_method=Token("a-token-of-some-length")) as address:
         assert requests.get(f"{address}/", allow_redirects=False, timeout=PATIENCE_S).status_code == 302
 
 
@@ -161,7 +161,7 @@ def test_each_line_of_the_log_names_its_request(inline_ws, monkeypatch, caplog, 
     assert any("RuntimeError: broken" in line for line in about)
     assert any("GET /api/v1/datasets 500" in line for line in about)
     assert any("GET /api/v1/jobs/%0Aforged 422" in line for line in lines)
-    assert any("ending" in line for line in lines if "mine-1" not in line)
+    assert any("shutting down" in line for line in lines if "mine-1" not in line)
 
 
 def handshake(address: str, host: str, **headers: str) -> str:
@@ -193,7 +193,7 @@ def test_no_websocket_opens_under_a_foreign_name(inline_ws, caplog) -> None:
         assert handshake(address, "127.0.0.1:{port}", **own) == "HTTP/1.1 101 Switching Protocols"
         assert handshake(address, "127.0.0.1:{port}", **own, Sec_WebSocket_Protocol="").startswith("HTTP/1.1 101")
         assert requests.get(f"{address}/api/v1/health", timeout=PATIENCE_S).ok
-    assert "this server is not known as evil.example.org" in caplog.text
+    assert "this server does not serve the host evil.example.org" in caplog.text
     assert "Uncaught exception" not in caplog.text
 
 
@@ -220,7 +220,7 @@ def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
     log_to_stderr(as_json=True)
     try:
         logging.getLogger("lumigator_nb.serving.rest_and_dashboard").info("begun")
-        warnings.warn("the same content is here already", stacklevel=1)
+        warnings.warn("the same content is already stored", stacklevel=1)
         logging.getLogger("tornado.application").error("two\nlines")
     finally:
         logging.captureWarnings(False)
@@ -230,4 +230,4 @@ def test_with_log_json_every_line_is_json(capsys, monkeypatch) -> None:
         "py.warnings",
         "tornado.application",
     ]
-    assert "the same content is here already" in lines[1]["message"]
+    assert "the same content is already stored" in lines[1]["message"]

@@ -12,7 +12,7 @@ from typer.main import get_command
 from lumigator_nb.cli import app
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
-from lumigator_nb.serving.gates import OAuth, Token, gate_of
+from lumigator_nb.serving.gates import OAuth, Token, auth_method_of
 from lumigator_nb.serving.http import Origins, Serving, _secret, is_loopback
 from lumigator_nb.serving.login import Attempts
 from lumigator_nb.serving.passwords import Passwords, add_user
@@ -75,7 +75,7 @@ def test_a_password_file_that_is_empty_or_missing_is_refused(tmp_path) -> None:
     with pytest.raises(ConfigurationError, match="there is no password file"):
         Passwords(tmp_path / "people")
     (tmp_path / "people").touch(0o600)
-    with pytest.raises(ConfigurationError, match="names nobody") as caught:
+    with pytest.raises(ConfigurationError, match="has no users") as caught:
         Passwords(tmp_path / "people")
     assert "--add-user" in caught.value.hint
 
@@ -123,20 +123,20 @@ def test_without_a_login_it_listens_on_loopback_alone(address) -> None:
         Serving(address=address)
     assert "--password-file" in caught.value.hint
     assert "LUMIGATOR_DASHBOARD_TOKEN" in caught.value.hint
-    assert Serving(address=address, gate=Token(TOKEN)).gate
+    assert Serving(address=address, auth_method=Token(TOKEN)).auth_method
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_login(address) -> None:
-    assert Serving(address=address).gate is None
+    assert Serving(address=address).auth_method is None
 
 
 def test_files_of_this_machine_are_for_those_who_sit_at_it() -> None:
     assert Serving().local
     assert Serving(prefix="/a-secret/", origins=("*",), embedded=True).local
     for reached in (
-        {"gate": Token(TOKEN)},
-        {"gate": Token(TOKEN), "address": "0.0.0.0"},
+        {"auth_method": Token(TOKEN)},
+        {"auth_method": Token(TOKEN), "address": "0.0.0.0"},
         {"behind_proxy": True},
         {"prefix": "/lumigator"},
         {"origins": ("lumi.example.org",)},
@@ -156,7 +156,7 @@ def test_pages_elsewhere_may_not_connect() -> None:
 
 
 def test_with_a_login_the_dashboards_own_pages_may_connect_under_any_name() -> None:
-    origins = Serving(address="0.0.0.0", gate=Token(TOKEN)).allowed(5006)
+    origins = Serving(address="0.0.0.0", auth_method=Token(TOKEN)).allowed(5006)
     assert origins.admit("http://workstation:5006", "workstation:5006")
     assert not origins.admit("http://evil.example", "workstation:5006")
 
@@ -170,7 +170,7 @@ def test_behind_a_proxy_without_a_login_foreign_names_are_not_known() -> None:
     # The port is on loopback, where a page whose name leads there reaches it past the proxy.
     assert not Serving(behind_proxy=True).allowed(5006).know("evil.example:5006")
     assert Serving(behind_proxy=True, origins=("lumi.example.org",)).allowed(5006).know("lumi.example.org")
-    assert Serving(behind_proxy=True, gate=Token(TOKEN)).allowed(5006).know("backend:5006")
+    assert Serving(behind_proxy=True, auth_method=Token(TOKEN)).allowed(5006).know("backend:5006")
 
 
 def test_any_origin_needs_a_login() -> None:
@@ -189,17 +189,17 @@ def test_https_needs_both_files(tmp_path) -> None:
 
 def test_arguments_win_over_settings_and_two_settings_are_one_too_many(people) -> None:
     one = Settings(lumigator_dashboard_token=TOKEN)
-    assert gate_of(Settings()) is None
-    assert gate_of(one).kind == "token"
-    assert gate_of(one, password_file=people).kind == "password"
+    assert auth_method_of(Settings()) is None
+    assert auth_method_of(one).kind == "token"
+    assert auth_method_of(one, password_file=people).kind == "password"
     two = Settings(lumigator_dashboard_token=TOKEN, lumigator_dashboard_password_file=people)
     with pytest.raises(ConfigurationError, match="LUMIGATOR_DASHBOARD_PASSWORD_FILE and LUMIGATOR_DASHBOARD_TOKEN"):
-        gate_of(two)
+        auth_method_of(two)
 
 
 def test_a_short_token_is_refused_and_not_repeated() -> None:
     with pytest.raises(ConfigurationError, match="LUMIGATOR_DASHBOARD_TOKEN") as caught:
-        gate_of(Settings(lumigator_dashboard_token="hunter2"))
+        auth_method_of(Settings(lumigator_dashboard_token="hunter2"))
     assert "hunter2" not in str(caught.value)
 
 
@@ -217,13 +217,13 @@ def oauth(**changed) -> OAuth:
 
 
 def test_oauth_lets_in_only_whom_it_names() -> None:
-    gate = oauth()
+    auth_method = oauth()
     for name in ("ada", "Ada", "bob@example.org", "BOB@EXAMPLE.ORG"):
-        assert gate.stamp(name) is not None
+        assert auth_method.stamp(name) is not None
     for name in ("bob", "bob@evil.example", "bob@example.org.evil.example", "example.org", ""):
-        assert gate.stamp(name) is None
+        assert auth_method.stamp(name) is None
     assert oauth(users=["*"]).stamp("anybody") is not None
-    assert "of-the-app" not in repr(gate)
+    assert "of-the-app" not in repr(auth_method)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_key_is_checked_by_a_request_that_costs_nothing(inline_ws, monkeypatch
     with pytest.raises(NotFoundError):
         inline_ws.models.check_key(NAME)
     inline_ws.secrets.set("MY_API_KEY", VALUE)
-    with pytest.raises(InvalidInputError, match="nobody is known"):
+    with pytest.raises(InvalidInputError, match="no provider is known"):
         inline_ws.models.check_key("MY_API_KEY")
     with ModelServer(api_key=VALUE) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)

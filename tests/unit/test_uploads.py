@@ -87,7 +87,7 @@ def test_a_hostile_file_name_is_only_a_label(ws, tmp_path) -> None:
 
 def test_the_same_content_is_recognised(ws, csv) -> None:
     first = ws.datasets.upload(csv, example="body")
-    with pytest.warns(UserWarning, match="here already, as dataset 'tickets'"):
+    with pytest.warns(UserWarning, match="already stored as dataset 'tickets'"):
         assert ws.datasets.upload(csv, example="body").id == first.id
     assert ws.datasets.upload(csv, example="body", ground_truth="summary", name="other").id != first.id
     assert ws.datasets.upload(csv, example="body", name="third").id != first.id

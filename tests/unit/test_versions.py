@@ -77,7 +77,7 @@ def test_of_repeated_examples_those_that_are_alike_are_matched_first() -> None:
 
 def test_a_new_column_is_told_and_does_not_mix_up_rows() -> None:
     diff = differences(OLD, OLD.iloc[::-1].drop(columns="kind").assign(tags=[["x", "y"], None, [], {"k": 1}]))
-    assert diff.notes[:2] == ("column 'kind' is gone", "column 'tags' is new")
+    assert diff.notes[:2] == ("column 'kind' was removed", "column 'tags' is new")
     assert set(diff.changed["column"]) == {"kind", "tags"}
     assert (diff.changed["column"] == "tags").sum() == 3
     assert (diff.n_added, diff.n_removed, diff.n_changed) == (0, 0, 4)
@@ -95,7 +95,7 @@ def test_values_without_hash_are_compared_by_content() -> None:
 
 def test_another_type_is_told() -> None:
     diff = differences(OLD, OLD.assign(id=OLD["id"].astype(str)))
-    assert any("column 'id' held int64" in note for note in diff.notes)
+    assert any("column 'id' changed from int64" in note for note in diff.notes)
     assert diff.n_changed == 4
 
 
@@ -104,7 +104,7 @@ def test_another_type_is_told() -> None:
     [
         (OLD, OLD, "no", "old data have no column 'no'"),
         (OLD, OLD.drop(columns="example"), None, "new data have no column 'example'"),
-        (OLD, OLD, "example", "'a' again in row 3"),
+        (OLD, OLD, "example", "repeats 'a' in row 3"),
         (OLD.assign(id=[1, 2, None, 4]), OLD, "id", "no value in row 2"),
         (OLD, OLD.assign(id=OLD["id"].astype(str)), "id", "holds int64 in the old data"),
     ],
@@ -145,9 +145,9 @@ def test_differences_show_themselves() -> None:
     new = pd.concat([OLD, pd.DataFrame({"id": range(20), "example": [f"<b>{i}" for i in range(20)]})])
     diff = differences(OLD, new)
     assert str(diff).splitlines()[0] == "Rows: 20 added"
-    assert "4 before, 24 after, 4 as they were" in str(diff)
+    assert "4 before, 24 after, 4 unchanged" in str(diff)
     page = diff._repr_html_()
-    assert "20 added rows, of which the first 10" in page
+    assert "20 added rows, the first 10 of them" in page
     assert "&lt;b&gt;9" in page
     assert "<b>" not in page
     assert "&lt;b&gt;10" not in page

@@ -74,7 +74,10 @@ def test_every_wording_is_of_a_hint_that_there_is() -> None:
         ("Model(…, prompt=…)", "give it one as system_prompt"),
         ("look at ws.workflows.logs(…)", None),
         ("launch more, or wait: ws.wait(experiment)", "launch more, or wait"),
-        ("ws.cache.trim(5) keeps 5 GB; LUMIGATOR_CACHE_GB sets a limit", "LUMIGATOR_CACHE_GB sets a limit"),
+        (
+            "ws.cache.trim(5) keeps 5 GB; the setting LUMIGATOR_CACHE_GB sets a permanent limit",
+            "the setting LUMIGATOR_CACHE_GB sets a permanent limit",
+        ),
         ("the job is pending", "the job is pending"),
         (None, None),
     ],

@@ -1,9 +1,10 @@
-"""Datasets: upload, look, load, delete."""
+"""Routes of datasets: upload, list, download, delete."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO, Annotated
@@ -17,7 +18,7 @@ from lumigator_nb.database.records import Dataset
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.rest.access import READ, WRITE
 from lumigator_nb.rest.errors import responses
-from lumigator_nb.rest.state import Services, Shared
+from lumigator_nb.rest.state import Shared
 from lumigator_nb.rest.wire import documents
 from lumigator_nb.rest.wire import schemas as api
 from lumigator_nb.rest.wire.paging import AnyLimit, AnySkip, base, location
@@ -31,7 +32,7 @@ files = APIRouter(prefix="/files", tags=["datasets"])
 
 @dataclass(frozen=True)
 class _Upload:
-    """What is uploaded, under the name that the browser or program gave it."""
+    """An uploaded file, as a source of a dataset: a file object with the name that the client sent."""
 
     file: IO[bytes]
     name: str
@@ -40,30 +41,26 @@ class _Upload:
         return self.file.read(size)
 
 
-def _shown_name(given: str) -> str:
-    """A file's name without folders, and without characters that are not seen or turn the text round."""
-    name = "".join(each for each in re.split(r"[/\\]", given)[-1] if each.isprintable()).strip()
-    return name if name.strip(".") else "upload"
-
-
 @router.post("", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses={
-    200: {"description": "It was there already", "model": api.DatasetResponse}, **responses(409, 413),
+    200: {"description": "The file was stored already", "model": api.DatasetResponse}, **responses(409, 413),
 })  # fmt: skip
 def upload_dataset(
     services: Shared,
     request: Request,
     response: Response,
-    dataset: Annotated[UploadFile, File(description="CSV, JSON, JSON Lines, Parquet or Excel, also packed")],
+    dataset: Annotated[UploadFile, File(description="CSV, JSON, JSON Lines, Parquet or Excel, compressed or not")],
     format: Annotated[api.DatasetFormat, Form()] = api.DatasetFormat.JOB,
 ) -> api.DatasetResponse:
-    """Upload a file. Another file of the same name becomes its next version; the same content is kept once.
+    """Upload a file. Other content under the same name becomes the next version; the same content is stored once.
 
-    Cells that a row lacks at its end are empty, which `notes` of the dataset says; a row with too many is refused.
+    Rows with too few cells are filled with empty cells; `notes` of the dataset tell. Rows with too many are refused.
     """
-    begun = now()
-    upload = _Upload(dataset.file, _shown_name(dataset.filename or ""))
+    started_at = now()
+    # Without folders, and without invisible characters, some of which reverse the direction of text.
+    filename = "".join(filter(str.isprintable, re.split(r"[/\\]", dataset.filename or "")[-1])).strip()
+    upload = _Upload(dataset.file, filename if filename.strip(".") else "upload")
     record = services.ws.datasets.upload(upload, new_version=True, short_rows="fill", progress=False)
-    if record.created_at < begun:
+    if record.created_at < started_at:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = location(request, f"datasets/{record.id}")
     return dataset_response(record)
@@ -71,9 +68,10 @@ def upload_dataset(
 
 @router.get("", dependencies=[READ], responses=responses())
 def list_datasets(services: Shared, skip: AnySkip = 0, limit: AnyLimit = 100) -> api.Listing[api.DatasetResponse]:
-    """List the newest datasets but `skip`, in the order of their creation."""
-    found = services.ws.datasets.list(limit=limit, offset=skip)
-    return api.Listing(total=services.ws.datasets.count(), items=[dataset_response(each) for each in reversed(found)])
+    """List the newest datasets after skipping `skip` of them, oldest first."""
+    newest_first = services.ws.datasets.list(limit=limit, offset=skip)
+    items = [dataset_response(record) for record in reversed(newest_first)]
+    return api.Listing(total=services.ws.datasets.count(), items=items)
 
 
 @router.get("/{dataset_id}", dependencies=[READ], responses=responses(404))
@@ -87,10 +85,10 @@ def delete_dataset(
     services: Shared,
     dataset_id: UUID,
     cascade: Annotated[
-        bool, Query(description="what was done with it goes too: experiments and jobs, also those under way")
+        bool, Query(description="also delete its experiments and jobs, even if they are running")
     ] = False,
 ) -> None:
-    """Delete a dataset, at once, which is refused where experiments or jobs use it."""
+    """Delete a dataset. Refused while experiments or jobs use it, unless `cascade`."""
     services.ws.datasets.delete(str(dataset_id), cascade=cascade, stop=cascade, wait=False)
     services.submit_soon()
 
@@ -100,38 +98,37 @@ def get_dataset_download(
     services: Shared,
     request: Request,
     dataset_id: UUID,
-    extension: Annotated[str | None, Query(max_length=20, description="of the files, such as csv; default all")] = None,
+    extension: Annotated[
+        str | None, Query(max_length=20, description="only files with this extension, such as csv; default: all")
+    ] = None,
 ) -> api.DatasetDownload:
-    """Return addresses of the file as it was uploaded, and of the examples as CSV, Parquet, JSON Lines and Arrow.
+    """Return URLs of the uploaded file, and of the examples as CSV, Parquet, JSON Lines and Arrow.
 
-    What was uploaded in one of these formats is not among them once more.
+    There is one URL per format: the uploaded file stands for its own format.
     """
     record = services.ws.datasets.get(str(dataset_id))
+    was_file = record.filename != "dataframe.parquet"
+    uploaded_format = record.filename.rpartition(".")[2].lower() if was_file else None
+    filenames = {"original": record.filename} if was_file else {}
+    for kind in ("csv", "parquet", "jsonl", "arrow"):
+        if kind != uploaded_format:
+            filenames[kind] = f"{layout.filename_of(record.name)}.{kind}"
     wanted = extension.strip().lower().lstrip(".") if extension and extension.strip() else None
-    kinds = {kind: name for kind, name in _files(record).items() if wanted in (None, name.rpartition(".")[2].lower())}
-    urls = [_address(services, request, record, kind, name) for kind, name in kinds.items()]
+    urls = []
+    for kind, filename in filenames.items():
+        if wanted not in (None, filename.rpartition(".")[2].lower()):
+            continue
+        url = f"{base(request)}/{services.links.path(kind, record.id, filename_of(record), filename)}"
+        name = _name_in_store(record, kind)
+        if name is not None:
+            with suppress(ConfigurationError):  # a local folder cannot sign URLs
+                url = services.ws.store.presigned(name)
+        urls.append(url)
     return api.DatasetDownload(id=dataset_id, download_urls=urls)
 
 
-def _files(record: Dataset) -> dict[str, str]:
-    """The files of a dataset by kind, with what they are called; one of each format is among them."""
-    stem, was_file = layout.filename_of(record.name), record.filename != "dataframe.parquet"
-    found = {"original": record.filename} if was_file else {}
-    uploaded = record.filename.rpartition(".")[2].lower() if was_file else None
-    return found | {kind: f"{stem}.{kind}" for kind in ("csv", "parquet", "jsonl", "arrow") if kind != uploaded}
-
-
-def _address(services: Services, request: Request, record: Dataset, kind: str, name: str) -> str:
-    inside = _stored(record, kind)
-    if inside is not None:
-        try:
-            return services.ws.store.presigned(inside)
-        except ConfigurationError:
-            pass  # a folder cannot sign
-    return f"{base(request)}/{services.links.path(kind, record.id, filename_of(record), name)}"
-
-
-def _stored(record: Dataset, kind: str) -> str | None:
+def _name_in_store(record: Dataset, kind: str) -> str | None:
+    """Return the name of a dataset's file in the store; None if it is not stored in this format."""
     names = {"original": layout.original(record.id, record.filename), "parquet": layout.examples(record.id)}
     return names.get(kind)
 
@@ -146,28 +143,27 @@ def load_file(
     services: Shared,
     folder: str,
     filename: str,
-    signature: Annotated[str, Query(max_length=1000, description="which file it is, and until when")],
+    signature: Annotated[str, Query(max_length=1000, description="part of a download URL")],
 ) -> StreamingResponse:
-    """Load a file by an address that was signed here; it needs no token."""
+    """Download a file by a signed URL. Needs no token."""
     kind, key = services.links.read(signature)
-    chunks, media_type = _content(services, kind, key)
-    # Never shown as a page: the name and the content are whoever uploaded's.
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}
-    return StreamingResponse(documents.begun(chunks), media_type=media_type, headers=headers)
-
-
-def _content(services: Services, kind: str, key: str) -> tuple[Iterator[bytes], str]:
     ws = services.ws
+    chunks: Iterator[bytes]
+    media_type = "application/json"
     if kind == "job":
-        asked = ws.jobs.get(key)
-        make = documents.of_inference if asked.job.step is Step.INFERENCE else documents.of_evaluation
-        return documents.encoded(make(ws, asked.experiment, asked.workflow, asked.job)), "application/json"
-    if kind == "workflow":
+        job = ws.jobs.get(key)
+        make = documents.of_inference if job.job.step is Step.INFERENCE else documents.of_evaluation
+        chunks = documents.encoded(make(ws, job.experiment, job.workflow, job.job))
+    elif kind == "workflow":
         workflow = ws.workflows.get(key)
         experiment = ws.experiments.get(workflow.experiment_id)
-        return documents.encoded(documents.of_workflow(ws, experiment, workflow)), "application/json"
-    record = ws.datasets.get(key)
-    if kind in documents.WRITERS:
+        chunks = documents.encoded(documents.of_workflow(ws, experiment, workflow))
+    elif kind in documents.WRITERS:
         write, media_type = documents.WRITERS[kind]
-        return write(ws, record), media_type
-    return documents.stored(ws, _stored(record, kind) or ""), "application/octet-stream"
+        chunks = write(ws, ws.datasets.get(key))
+    else:
+        media_type = "application/octet-stream"
+        chunks = documents.stored(ws, _name_in_store(ws.datasets.get(key), kind) or "")
+    # Always as an attachment: a browser must not show an uploaded file as a page of this server.
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}
+    return StreamingResponse(documents.with_first_chunk(chunks), media_type=media_type, headers=headers)

@@ -1,4 +1,4 @@
-"""What Lumigator has not: comparisons, estimates, races, predictions page by page, progress as it happens."""
+"""Routes that Lumigator lacks: comparisons, estimates, races, pages of predictions, live progress."""
 
 from __future__ import annotations
 
@@ -24,41 +24,46 @@ from lumigator_nb.rest.wire import documents, wording
 from lumigator_nb.rest.wire import schemas as api
 from lumigator_nb.rest.wire.paging import Limit, Skip, location
 from lumigator_nb.rest.wire.translation import model_of
-from lumigator_nb.services.adaptive.race import Selection
 from lumigator_nb.specs import Status
 
 router = APIRouter(prefix="/experiments/{experiment_id}", tags=["decisions"])
 
-# Proxies close what is silent for long.
-EVENT_EVERY_S, ALIVE_EVERY_S = 1.0, 15.0
+_SELECTION_FIELDS = (
+    "conclusion", "best", "remaining", "confidence", "indifference", "n_examples", "n_seen", "answers",
+    "answers_saved", "dollars", "dollars_now", "dollars_saved", "ended_by", "failed", "seed",
+)  # fmt: skip
+
+# Proxies close connections that are silent for long: hence the keep-alive comments.
+EVENT_INTERVAL_S, KEEP_ALIVE_INTERVAL_S = 1.0, 15.0
 
 
 @router.get("/comparison", dependencies=[READ], responses=responses(404))
 def get_comparison(
     services: Shared,
     experiment_id: UUID,
-    score: Annotated[str | None, Query(max_length=200, description="default the main score")] = None,
+    score: Annotated[str | None, Query(max_length=200, description="score to rank by; default: the main score")] = None,
     confidence: Annotated[float, Query(gt=0, lt=1)] = 0.95,
     n_resamples: Annotated[int, Query(ge=100, le=20_000)] = 2000,
     seed: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> api.Comparison:
-    """Compare the workflows that have succeeded, with intervals, ranks, costs and the verdict in words."""
-    found = services.ws.compare(
+    """Compare the succeeded workflows: scores with intervals, ranks, costs, and a verdict in words."""
+    comparison = services.ws.compare(
         experiment_of(services, experiment_id), confidence=confidence, n_resamples=n_resamples, seed=seed
     )
-    chosen, infos = score or found.main_score, {info.name: info for info in found.scores}
-    if chosen not in infos:
-        raise InvalidInputError(f"there is no score {chosen!r} here", did_you_mean(chosen, infos))
-    return api.Comparison(experiment_id=experiment_id, **documents.of_comparison(found, chosen))
+    score = score or comparison.main_score
+    names = [info.name for info in comparison.scores]
+    if score not in names:
+        raise InvalidInputError(f"the experiment has no score {score!r}", did_you_mean(score, names))
+    return api.Comparison(experiment_id=experiment_id, **documents.of_comparison(comparison, score))
 
 
 @router.post("/estimate", dependencies=[READ], responses=responses(404, 409))
 def estimate(
-    services: Shared, permissions: Permitted, experiment_id: UUID, asked: api.EstimateRequest
+    services: Shared, permissions: Permitted, experiment_id: UUID, body: api.EstimateRequest
 ) -> list[api.EstimateRow]:
-    """Say what asking models would take and cost; none is asked."""
+    """Estimate tokens and cost of models, without asking any."""
     experiment = experiment_of(services, experiment_id)
-    models = [model_of(services.ws, each, permissions) for each in asked.models]
+    models = [model_of(services.ws, fields, permissions) for fields in body.models]
     frame = services.ws.workflows.estimate(experiment, models)
     return [api.EstimateRow(**row) for row in documents.records(frame)]
 
@@ -70,17 +75,17 @@ def begin_selection(
     response: Response,
     permissions: Permitted,
     experiment_id: UUID,
-    asked: api.SelectRequest,
+    body: api.SelectRequest,
 ) -> api.Selecting:
-    """Begin a race of models, which ends as soon as the best is certain; its address says how it stands.
+    """Start a race of models, which ends as soon as the best is certain. Its URL returns the state.
 
-    It is run by this server: where that is stopped it has to be begun again, and pays for nothing twice.
+    The race runs in this server. If the server stops, start the race again: stored answers cost nothing.
     """
     experiment = experiment_of(services, experiment_id)
-    models = [model_of(services.ws, each, permissions) for each in asked.models]
+    models = [model_of(services.ws, fields, permissions) for fields in body.models]
     name = services.races.begin(
-        experiment.id, models, metric=asked.metric, confidence=asked.confidence, indifference=asked.indifference,
-        budget=asked.budget, seed=asked.seed,
+        experiment.id, models, metric=body.metric, confidence=body.confidence, indifference=body.indifference,
+        budget=body.budget, seed=body.seed,
     )  # fmt: skip
     response.headers["Location"] = location(request, f"experiments/{experiment_id}/select/{name}")
     return api.Selecting(id=UUID(name), status="running")
@@ -88,30 +93,21 @@ def begin_selection(
 
 @router.get("/select/{race_id}", dependencies=[READ], responses=responses(404))
 def get_selection(services: Shared, experiment_id: UUID, race_id: UUID) -> api.Selecting:
-    """Return how a race stands."""
+    """Return the state of a race, and its conclusion once it has ended."""
     future = services.races.get(str(experiment_id), str(race_id))
     if not future.done():
         return api.Selecting(id=race_id, status="running")
     error = future.exception()
     if error is None:
-        return api.Selecting(id=race_id, status="succeeded", result=_selection(future.result()))
+        selection = future.result()
+        result = {name: documents.plain(getattr(selection, name)) for name in _SELECTION_FIELDS}
+        result["score"] = selection.info.name
+        result["certificate"] = selection.certificate()
+        result["summary"] = documents.records(selection.summary())
+        return api.Selecting(id=race_id, status="succeeded", result=result)
     if not isinstance(error, LumigatorError):
         raise error
     return api.Selecting(id=race_id, status="failed", error=services.redact(wording.message(str(error)) or ""))
-
-
-def _selection(found: Selection) -> dict[str, Any]:
-    names = (
-        "conclusion", "best", "remaining", "confidence", "indifference", "n_examples", "n_seen", "answers",
-        "answers_saved", "dollars", "dollars_now", "dollars_saved", "ended_by", "failed", "seed",
-    )  # fmt: skip
-    values = {name: documents.plain(getattr(found, name)) for name in names}
-    return {
-        **values,
-        "score": found.info.name,
-        "certificate": found.certificate(),
-        "summary": documents.records(found.summary()),
-    }
 
 
 @router.get("/predictions", dependencies=[READ], responses={
@@ -123,12 +119,12 @@ def _selection(found: Selection) -> dict[str, Any]:
 def get_predictions(
     services: Shared,
     experiment_id: UUID,
-    workflow: Annotated[UUID, Query(description="whose predictions")],
+    workflow: Annotated[UUID, Query(description="id of the workflow")],
     skip: Skip = 0,
     limit: Limit = 100,
     format: Annotated[Literal["json", "parquet"], Query()] = "json",
 ) -> Any:
-    """Return rows of a workflow's predictions so far, in the order of the dataset, as JSON or Parquet."""
+    """Return a page of a workflow's predictions so far, in the order of the dataset, as JSON or Parquet."""
     experiment = experiment_of(services, experiment_id)
     record = services.ws.workflows.get(str(workflow))
     if record.experiment_id != experiment.id:
@@ -145,9 +141,9 @@ def get_predictions(
     **responses(404),
 })  # fmt: skip
 async def get_events(services: Shared, experiment_id: UUID) -> StreamingResponse:
-    """Send how far the workflows are, as it changes: events `progress`, and `end` when all have ended.
+    """Stream the progress of the workflows: an event `progress` for each change, and `end` when all have finished.
 
-    Where it stops without `end` the server was told to end: connect again, to the next one.
+    If the stream stops without `end`, the server is shutting down: connect again.
     """
     experiment = await run_in_threadpool(experiment_of, services, experiment_id)
     return StreamingResponse(
@@ -156,35 +152,32 @@ async def get_events(services: Shared, experiment_id: UUID) -> StreamingResponse
 
 
 async def _events(services: Services, experiment: Experiment) -> AsyncIterator[str]:
-    before, silent = "", 0.0
+    last_data, silent_s = "", 0.0
     while not services.ending:
         rows, ended = await run_in_threadpool(_progress, services, experiment)
-        text = json.dumps(rows)
-        if text != before:
-            yield f"event: progress\ndata: {text}\n\n"
-            before, silent = text, 0.0
-        elif silent >= ALIVE_EVERY_S:
+        data = json.dumps(rows)
+        if data != last_data:
+            yield f"event: progress\ndata: {data}\n\n"
+            last_data, silent_s = data, 0.0
+        elif silent_s >= KEEP_ALIVE_INTERVAL_S:
             yield ": still here\n\n"
-            silent = 0.0
+            silent_s = 0.0
         if ended:
             yield "event: end\ndata: {}\n\n"
             return
-        await asyncio.sleep(EVENT_EVERY_S)
-        silent += EVENT_EVERY_S
+        await asyncio.sleep(EVENT_INTERVAL_S)
+        silent_s += EVENT_INTERVAL_S
 
 
 def _progress(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
+    """Return one row per workflow, and whether all have finished. A deleted experiment has finished."""
     try:
-        return _rows(services, experiment)
+        workflows = services.ws.workflows.of(experiment)  # the helper thread keeps these records up to date
+        rows = services.ws.workflows.progress(workflows)
+        total = services.ws.datasets.of(experiment).n_examples
     except NotFoundError:
-        return [], True  # it was deleted
-
-
-def _rows(services: Services, experiment: Experiment) -> tuple[list[dict[str, Any]], bool]:
-    workflows = services.ws.workflows.of(experiment)  # as the server records them all the time
-    rows = services.ws.workflows.progress(workflows)
-    total = services.ws.datasets.of(experiment).n_examples
-    found = [
+        return [], True
+    items = [
         {
             "workflow_id": workflow.id, "model": row.label, "status": workflow.status.value,
             "step": row.step.value if row.step else None,
@@ -193,4 +186,4 @@ def _rows(services: Services, experiment: Experiment) -> tuple[list[dict[str, An
         }
         for workflow, row in zip(workflows, rows, strict=True)
     ]  # fmt: skip
-    return found, all(workflow.status.ended for workflow in workflows)
+    return items, all(workflow.status.ended for workflow in workflows)

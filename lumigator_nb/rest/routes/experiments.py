@@ -1,4 +1,4 @@
-"""Experiments and their workflows."""
+"""Routes of experiments and their workflows."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ router = APIRouter(tags=["experiments"])
 
 @router.post("/experiments", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
 def create_experiment(
-    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.ExperimentCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, body: api.ExperimentCreate
 ) -> api.ExperimentResponse:
-    """Decide what models are compared on. A name that is taken gets a number."""
-    note_ignored(asked.ignored(), response, services.redact)
+    """Create an experiment: a dataset, a task and metrics. If the name is taken, a number is appended."""
+    note_ignored(body.ignored(), response, services.redact)
     ws = services.ws
-    made = ws.experiments.create_unprompted(
-        asked.name, dataset=str(asked.dataset), task=task_of(asked.task_definition),
-        metrics=metrics_of(asked.metrics, permissions), description=asked.description,
-        asked={"max_samples": asked.max_samples}, max_samples=sample_of(asked.max_samples), numbered=True,
+    experiment = ws.experiments.create_unprompted(
+        body.name, dataset=str(body.dataset), task=task_of(body.task_definition),
+        metrics=metrics_of(body.metrics, permissions), description=body.description,
+        asked={"max_samples": body.max_samples}, max_samples=sample_of(body.max_samples), numbered=True,
         skipping=True,
     )  # fmt: skip
-    response.headers["Location"] = location(request, f"experiments/{made.id}")
-    return _experiments(services, request, [made])[0]
+    response.headers["Location"] = location(request, f"experiments/{experiment.id}")
+    return _responses(services, request, [experiment])[0]
 
 
 @router.get("/experiments", dependencies=[READ], responses=responses())
@@ -54,68 +54,77 @@ def create_experiment(
 def list_experiments(
     services: Shared, request: Request, skip: AnySkip = 0, limit: AnyLimit = 100
 ) -> api.Listing[api.ExperimentResponse]:
-    """List experiments, newest first, with their workflows as they are recorded."""
-    found = services.ws.experiments.list(limit=limit, offset=skip)
-    return api.Listing(total=services.ws.experiments.count(), items=_experiments(services, request, found))
+    """List experiments, newest first, with their workflows as last recorded."""
+    records = services.ws.experiments.list(limit=limit, offset=skip)
+    return api.Listing(total=services.ws.experiments.count(), items=_responses(services, request, records))
 
 
 @router.get("/experiments/{experiment_id}", dependencies=[READ], responses=responses(404))
 def get_experiment(services: Shared, request: Request, experiment_id: UUID) -> api.ExperimentResponse:
-    """Return an experiment with its workflows as they stand now."""
+    """Return an experiment with the current state of its workflows."""
     record = experiment_of(services, experiment_id)
     services.ws.workflows.refresh(record)
-    return _experiments(services, request, [record])[0]
+    return _responses(services, request, [record])[0]
 
 
 @router.delete("/experiments/{experiment_id}", dependencies=[WRITE], responses=responses(404, 409))
 def delete_experiment(services: Shared, experiment_id: UUID) -> None:
-    """Delete an experiment and its workflows, at once; workers that are under way are ended afterwards."""
+    """Delete an experiment and its workflows. Running workers are stopped afterwards."""
     services.ws.experiments.delete(experiment_of(services, experiment_id), stop=True, wait=False)
     services.submit_soon()
 
 
 @router.post("/workflows", status_code=HTTPStatus.CREATED, dependencies=[WRITE], responses=responses(404, 409))
 def create_workflow(
-    services: Shared, request: Request, response: Response, permissions: Permitted, asked: api.WorkflowCreate
+    services: Shared, request: Request, response: Response, permissions: Permitted, body: api.WorkflowCreate
 ) -> api.WorkflowResponse:
-    """Send a model through an experiment; metrics that it asks for join the experiment's.
+    """Run a model on an experiment. Its metrics are added to the experiment's.
 
-    A metric that cannot be computed is skipped; `message` of the workflow and of its job says why.
+    A metric that cannot be computed is skipped; `message` of the workflow and of its job gives the reason.
     """
-    note_ignored(asked.ignored(), response, services.redact)
+    note_ignored(body.ignored(), response, services.redact)
     ws = services.ws
-    experiment = experiment_of(services, asked.experiment_id)
-    model = model_of(ws, asked, permissions, batch_size=asked.batch_size, prompt=asked.system_prompt, label=asked.name)
-    chosen = metrics_of(asked.metrics, permissions, asked.llm_as_judge)
+    experiment = experiment_of(services, body.experiment_id)
+    model = model_of(ws, body, permissions, batch_size=body.batch_size, prompt=body.system_prompt, label=body.name)
+    chosen = metrics_of(body.metrics, permissions, body.llm_as_judge)
     if chosen:
         experiment = ws.experiments.add_metrics(experiment, chosen, skipping=True)
-    # Lumigator runs the same model as often as it is asked to, and gives no name twice.
-    made = ws.workflows.enqueue(
-        experiment, [model], launch=Launch(timeout=asked.job_timeout_sec), description=asked.description, numbered=True
+    # numbered: Lumigator runs the same model as often as requested; our names are unique.
+    workflow = ws.workflows.enqueue(
+        experiment, [model], launch=Launch(timeout=body.job_timeout_sec), description=body.description, numbered=True
     )[0]
     services.submit_soon()
-    response.headers["Location"] = location(request, f"workflows/{made.id}")
-    return workflow_response(experiment, made)
+    response.headers["Location"] = location(request, f"workflows/{workflow.id}")
+    return workflow_response(experiment, workflow)
 
 
 @router.get("/workflows/{workflow_id}", dependencies=[READ], responses=responses(404))
 def get_workflow(services: Shared, request: Request, workflow_id: UUID) -> api.WorkflowDetails:
-    """Return a workflow as it stands now, with its jobs and results."""
+    """Return the current state of a workflow, with its jobs and results."""
     workflow = _refreshed(services, workflow_id)
     return _details(services, request, workflow)
 
 
 @router.get("/workflows/{workflow_id}/logs", dependencies=[READ], responses=responses(404))
 def get_workflow_logs(services: Shared, workflow_id: UUID) -> api.Logs:
-    """Return what the worker of both jobs has printed; when all is done, with where in the store the results are."""
+    """Return the log of a workflow's jobs; once they have succeeded, also where the results are stored."""
     workflow = _workflow(services, workflow_id)
     logs = services.ws.workflows.logs(workflow)
-    return api.Logs(logs=f"{logs}{_stored(services, workflow)}" if workflow.status is Status.SUCCEEDED else logs)
+    if workflow.status is not Status.SUCCEEDED:
+        return api.Logs(logs=logs)
+    # Clients of Lumigator look for these sentences of its logs, in this order, to see that both jobs are done.
+    answers, scores = (layout.step_folder(workflow.id, step) for step in Step)
+    on_s3 = scores if services.ws.store.protocol == "s3" else "a bucket is left out: the store is no bucket"
+    return api.Logs(
+        logs=f"{logs}Inference results stored at {answers}\n"
+        f"Storing evaluation results to {scores}\n"
+        f"Storing evaluation results for S3 to {on_s3}\n"
+    )
 
 
 @router.get("/workflows/{workflow_id}/result/download", dependencies=[READ], responses=responses(404))
 def get_workflow_result_download(services: Shared, request: Request, workflow_id: UUID) -> str:
-    """Return the address of a workflow's result: an object of `metrics`, `parameters` and `artifacts`."""
+    """Return the URL of a workflow's result: an object with `metrics`, `parameters` and `artifacts`."""
     workflow = _refreshed(services, workflow_id)
     if workflow.status is not Status.SUCCEEDED:
         raise NotFoundError("result of workflow", workflow.id, f"the workflow is {workflow.status.value}")
@@ -128,51 +137,41 @@ def delete_workflow(
     services: Shared,
     request: Request,
     workflow_id: UUID,
-    force: Annotated[bool, Query(description="also where it is under way")] = False,
+    force: Annotated[bool, Query(description="also delete a running workflow")] = False,
 ) -> api.WorkflowDetails:
-    """Delete a workflow, at once, and return what it was; with `force` its worker is ended afterwards."""
+    """Delete a workflow and return its last state. With `force`, its worker is stopped afterwards."""
     workflow = _workflow(services, workflow_id)
-    found = _details(services, request, workflow)
+    details = _details(services, request, workflow)
     services.ws.workflows.delete(workflow, stop=force, wait=False)
     services.submit_soon()
-    return found
+    return details
 
 
 def experiment_of(services: Services, experiment_id: UUID) -> Experiment:
-    """Return an experiment; what holds a single job is none.
+    """Return an experiment, but not the hidden experiment of a single job.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such experiment.
     """
-    found = services.ws.experiments.get(str(experiment_id))
-    if found.purpose is not Purpose.COMPARISON:
+    experiment = services.ws.experiments.get(str(experiment_id))
+    if experiment.purpose is not Purpose.COMPARISON:
         raise NotFoundError("experiment", str(experiment_id))
-    return found
+    return experiment
 
 
 def _workflow(services: Services, workflow_id: UUID) -> Workflow:
-    found = services.ws.workflows.get(str(workflow_id))
-    if services.ws.experiments.get(found.experiment_id).purpose is not Purpose.COMPARISON:
+    """Return a workflow, but not the one of a single job."""
+    workflow = services.ws.workflows.get(str(workflow_id))
+    if services.ws.experiments.get(workflow.experiment_id).purpose is not Purpose.COMPARISON:
         raise NotFoundError("workflow", str(workflow_id), f"it is a job: GET {PREFIX}/jobs/{workflow_id}")
-    return found
+    return workflow
 
 
 def _refreshed(services: Services, workflow_id: UUID) -> Workflow:
-    found = services.ws.workflows.refresh([_workflow(services, workflow_id)])
-    if not found:  # it was deleted at this moment
+    workflows = services.ws.workflows.refresh([_workflow(services, workflow_id)])
+    if not workflows:  # deleted in the meantime
         raise NotFoundError("workflow", str(workflow_id))
-    return found[0]
-
-
-def _stored(services: Services, workflow: Workflow) -> str:
-    """The sentences by which programs recognise in Lumigator's logs that both jobs are done, in their order."""
-    answers, scores = (layout.step_folder(workflow.id, step) for step in Step)
-    on_s3 = scores if services.ws.store.protocol == "s3" else "a bucket is left out: the store is no bucket"
-    return (
-        f"Inference results stored at {answers}\n"
-        f"Storing evaluation results to {scores}\n"
-        f"Storing evaluation results for S3 to {on_s3}\n"
-    )
+    return workflows[0]
 
 
 def _details(services: Services, request: Request, workflow: Workflow) -> api.WorkflowDetails:
@@ -180,9 +179,8 @@ def _details(services: Services, request: Request, workflow: Workflow) -> api.Wo
     return Page(services.ws, [workflow], base(request), services.links.path).details(experiment, workflow)
 
 
-def _experiments(services: Services, request: Request, found: list[Experiment]) -> list[api.ExperimentResponse]:
-    mine = services.ws.workflows.of_experiments(found)
-    page = Page(
-        services.ws, [each for several in mine.values() for each in several], base(request), services.links.path
-    )
-    return [experiment_response(each, mine[each.id], page) for each in found]
+def _responses(services: Services, request: Request, records: list[Experiment]) -> list[api.ExperimentResponse]:
+    by_experiment = services.ws.workflows.of_experiments(records)
+    workflows = [workflow for group in by_experiment.values() for workflow in group]
+    page = Page(services.ws, workflows, base(request), services.links.path)
+    return [experiment_response(record, by_experiment[record.id], page) for record in records]

@@ -1,1 +1,1 @@
-"""What goes over the wire: schemas, translation from and to them, documents."""
+"""The wire format: schemas, translation from and to our values, documents, and the documentation page."""

@@ -1,6 +1,6 @@
-"""Results and datasets as files, made while they are sent, so that nothing is whole in memory.
+"""Results and datasets as files, generated while they are sent, so that no file is in memory as a whole.
 
-A result is what Lumigator calls one: an object of `metrics`, `parameters` and `artifacts`, with Lumigator's names and
+A result has Lumigator's format: an object with `metrics`, `parameters` and `artifacts`, with Lumigator's names and
 scales.
 """
 
@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -29,25 +29,26 @@ from lumigator_nb.specs import MetricSpec, Purpose, Sample, Status, Step
 from lumigator_nb.storage import layout, results
 from lumigator_nb.workspace import Workspace
 
+# Rows to read at a time, and characters of JSON to send at a time.
 _ROWS, _CHUNK = 1024, 1 << 16
-# What Lumigator calls a list of scores and their mean, by metric, where it is not `x` and `x_mean`.
+# Lumigator's names of a list of scores and of their mean, by metric, if they are not `x` and `x_mean`.
 _NAMES = {"comet": ("scores", "mean_score")}
-# What is 1 there, by metric.
-_ONE = {"bleu": 100.0}
-# Lumigator's pages show each score as a number, and nothing at all where one is null. This one, which is minus infinity
-# in JavaScript and in Python, is nobody's score.
+# Our value of what is 1 in Lumigator, by metric.
+_SCALES = {"bleu": 100.0}
+# Lumigator's pages show each score as a number, and a whole list not at all if one of them is null. So a missing score
+# is sent as a number that no metric gives: JavaScript and Python read it as minus infinity.
 _UNSCORED, _UNSCORED_TEXT = object(), "-1e999"
 
 
 def of_inference(ws: Workspace, experiment: Experiment, workflow: Workflow, job: Job) -> dict[str, Any]:
-    """Return the result of an inference; lists that grow with the data are iterators, to be written once."""
+    """Return the result of an inference job. Lists that grow with the data are iterators, to be written once."""
     return {
         "metrics": inference_metrics(job),
         "parameters": parameters(experiment, workflow),
         "artifacts": {
             **_texts(ws, experiment, workflow),
-            "reasoning": _answers(ws, workflow, _reasoning),
-            "inference_metrics": _answers(ws, workflow, _tokens),
+            "reasoning": _of_predictions(ws, workflow, _reasoning),
+            "inference_metrics": _of_predictions(ws, workflow, _tokens),
             "model": workflow.model.name,
             "inference_time": _seconds(job),
         },
@@ -55,7 +56,7 @@ def of_inference(ws: Workspace, experiment: Experiment, workflow: Workflow, job:
 
 
 def of_evaluation(ws: Workspace, experiment: Experiment, workflow: Workflow, job: Job) -> dict[str, Any]:
-    """Return the result of an evaluation, as :func:`of_inference`."""
+    """Return the result of an evaluation job, as :func:`of_inference`."""
     scores, unscored = _scores(ws, experiment, workflow, job)
     return {
         "metrics": scores,
@@ -66,23 +67,24 @@ def of_evaluation(ws: Workspace, experiment: Experiment, workflow: Workflow, job
 
 
 def of_workflow(ws: Workspace, experiment: Experiment, workflow: Workflow) -> dict[str, Any]:
-    """Return the results of both jobs of a workflow as one."""
+    """Return the results of both jobs of a workflow as one result."""
     jobs = {job.step: job for job in ws.workflows.jobs([workflow])}
     inference = of_inference(ws, experiment, workflow, jobs[Step.INFERENCE])
     evaluation = of_evaluation(ws, experiment, workflow, jobs[Step.EVALUATION])
-    own = {name: evaluation["artifacts"][name] for name in ("evaluation_time", "unscored")}
+    of_scores = {name: evaluation["artifacts"][name] for name in ("evaluation_time", "unscored")}
     return {
         "metrics": {**evaluation["metrics"], **inference["metrics"]},
         "parameters": evaluation["parameters"],
-        "artifacts": {**inference["artifacts"], **own},
+        "artifacts": {**inference["artifacts"], **of_scores},
     }
 
 
 def parameters(experiment: Experiment, workflow: Workflow, skipped: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what was asked, of whom, and how; and what to know of the metrics.
+    """Return the parameters of a workflow: model, settings, prompt, metrics and notes on them.
 
     Args:
-        skipped: metrics that could not be computed, by title, with the reason.
+        experiment, workflow: the workflow and its experiment.
+        skipped: for each metric that could not be computed, by title, the reason.
     """
     model = workflow.model
     notes = {spec.title: note for spec in experiment.metrics if (note := metrics.create(spec).note)}
@@ -101,37 +103,38 @@ def parameters(experiment: Experiment, workflow: Workflow, skipped: Mapping[str,
 
 
 def inference_metrics(job: Job) -> dict[str, float]:
-    """Return what an inference counted: tokens, in all and as the mean of an answer, and dollars, if they are known."""
+    """Return token counts (total, and mean per answer) and cost of an inference job, as far as they are known."""
     details = job.details
-    counted = {name: details.get(name) for name in ("prompt_tokens", "completion_tokens", "cost")}
-    found = {name: float(value) for name, value in counted.items() if isinstance(value, (int, float))}
+    totals = {name: details.get(name) for name in ("prompt_tokens", "completion_tokens", "cost")}
+    values = {name: float(total) for name, total in totals.items() if isinstance(total, (int, float))}
     if job.status is not Status.SUCCEEDED:
-        return found
+        return values
     answered = details.get("answered")
-    if answered and "prompt_tokens" in found:
+    if answered and "prompt_tokens" in values:
         sums = _token_counts(*(details.get(name) or 0 for name in _TOKENS))
-        found |= {f"avg_{name}": total / answered for name, total in sums.items()}
-    return {**found, "n_failed": float(job.n_failed)}
+        values |= {f"avg_{name}": total / answered for name, total in sums.items()}
+    return {**values, "n_failed": float(job.n_failed)}
 
 
 def evaluation_metrics(experiment: Experiment, job: Job) -> dict[str, float]:
-    """Return means over the examples by metric and score, and what is no mean as `_overall`."""
-    found = {}
+    """Return the mean of each score over the examples; overall scores that are not a mean are named `_overall`."""
+    values = {}
     for spec in experiment.metrics:
         for info in metrics.create(spec).infos:
             overall, (_, name) = job.scores.get(info.name), _names(spec, info)
             if overall is None or not math.isfinite(overall):
                 continue
             if info.aggregate is not mean:
-                found[f"{spec.title}_{_short(spec, info)}_overall"] = overall / _one(spec)
-                overall = job.details.get("means", {}).get(info.name)  # earlier versions did not note it
+                values[f"{spec.title}_{_short(spec, info)}_overall"] = overall / _scale(spec)
+                overall = job.details.get("means", {}).get(info.name)  # earlier versions did not record it
             if overall is not None:
-                found[f"{spec.title}_{name}"] = overall / _one(spec)
-    return found
+                values[f"{spec.title}_{name}"] = overall / _scale(spec)
+    return values
 
 
 def encoded(value: Any) -> Iterator[bytes]:
-    """Write a value as JSON, piece by piece; iterators become lists, and NaN null, or minus infinity among scores."""
+    """Yield a value as JSON, in chunks. Iterators become lists; NaN becomes null, or minus infinity among scores."""
+    # Collect small pieces: each chunk that is sent costs a system call and a few bytes.
     buffer, size = [], 0
     for text in _pieces(value):
         buffer.append(text)
@@ -143,7 +146,7 @@ def encoded(value: Any) -> Iterator[bytes]:
 
 
 def csv_of(ws: Workspace, dataset: Dataset) -> Iterator[bytes]:
-    """Write the examples of a dataset as CSV in UTF-8."""
+    """Yield the examples of a dataset as CSV in UTF-8."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     for index, table in enumerate(_tables(ws, dataset)):
@@ -156,13 +159,13 @@ def csv_of(ws: Workspace, dataset: Dataset) -> Iterator[bytes]:
 
 
 def json_lines_of(ws: Workspace, dataset: Dataset) -> Iterator[bytes]:
-    """Write the examples of a dataset as JSON Lines."""
+    """Yield the examples of a dataset as JSON Lines."""
     for table in _tables(ws, dataset):
         yield "".join(f"{json.dumps(plain(row), ensure_ascii=False)}\n" for row in table.to_pylist()).encode()
 
 
 def arrow_of(ws: Workspace, dataset: Dataset) -> Iterator[bytes]:
-    """Write the examples of a dataset as an Arrow stream, which is how Hugging Face's `datasets` keeps its own."""
+    """Yield the examples of a dataset as an Arrow stream, the format of Hugging Face's `datasets`."""
     buffer, writer = io.BytesIO(), None
     for table in _tables(ws, dataset):
         writer = writer or pa.ipc.new_stream(buffer, table.schema)
@@ -183,21 +186,21 @@ WRITERS: Mapping[str, tuple[Callable[[Workspace, Dataset], Iterator[bytes]], str
 
 
 def _tables(ws: Workspace, dataset: Dataset) -> Iterator[pa.Table]:
-    """The examples of a dataset, some rows at a time, with Lumigator's name for what is answered."""
+    """Yield the examples of a dataset, some rows at a time, with Lumigator's name of the input column."""
     for table in results.iter_shards(ws.store, layout.examples(dataset.id), None, _ROWS):
         names = ["examples" if name == "example" else name for name in table.column_names]
         yield table.rename_columns(names) if len({*names}) == len(names) else table
 
 
 def stored(ws: Workspace, name: str) -> Iterator[bytes]:
-    """Read a file of the store."""
+    """Yield a file of the store, in chunks."""
     with ws.store.reading(name) as file:
         while chunk := file.read(1 << 20):
             yield chunk
 
 
-def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Make the first piece now, so that what cannot be read at all is refused before anything is sent."""
+def with_first_chunk(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Read the first chunk now, so that a file that cannot be read is an error response, and not half a file."""
     first = next(chunks, b"")
 
     def rest() -> Iterator[bytes]:
@@ -208,7 +211,7 @@ def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def predictions(ws: Workspace, workflow: Workflow, skip: int, limit: int) -> pd.DataFrame:
-    """Return rows of a workflow's predictions so far; only the files that hold them are read."""
+    """Return a page of a workflow's predictions so far. Reads only the files that contain it."""
     size = results.read_spec(ws.store, workflow.id).shard_size
     shards = sorted(results.finished_shards(ws.store, workflow.id, Step.INFERENCE))
     wanted = [shard for shard in shards if skip // size <= shard <= (skip + limit - 1) // size]
@@ -216,29 +219,30 @@ def predictions(ws: Workspace, workflow: Workflow, skip: int, limit: int) -> pd.
     if not frames:
         return ws.workflows.predictions(workflow).head(0)
     frame = pd.concat(frames)
-    found: pd.DataFrame = frame[(frame["row"] >= skip) & (frame["row"] < skip + limit)].reset_index(drop=True)
-    return found.assign(error=found["error"].map(wording.message, na_action="ignore"))
+    page: pd.DataFrame = frame[(frame["row"] >= skip) & (frame["row"] < skip + limit)].reset_index(drop=True)
+    return page.assign(error=page["error"].map(wording.message, na_action="ignore"))
 
 
 def parquet_of(frame: pd.DataFrame) -> bytes:
-    """Write a table as a Parquet file."""
+    """Return a table as a Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer)
     return buffer.getvalue()
 
 
 def of_comparison(comparison: Comparison, score: str) -> dict[str, Any]:
-    """Return what a comparison says, one of its scores ranked."""
-    decides = next(info for info in comparison.scores if info.name == score).higher_is_better is not None
+    """Return a comparison as JSON, ranked by one of its scores."""
+    # A score such as the length of an answer is neither better nor worse, and ranks nothing.
+    ranks = next(info for info in comparison.scores if info.name == score).higher_is_better is not None
     return {
         "main_score": score,
-        "best": comparison.best(score) if decides else None,
+        "best": comparison.best(score) if ranks else None,
         "n_scored": comparison.n_scored,
         "confidence": comparison.confidence,
         "verdict": comparison.verdict(score),
-        "contrasts": [plain(asdict(each)) for each in comparison.contrasts(score)],
+        "contrasts": [plain(asdict(contrast)) for contrast in comparison.contrasts(score)],
         "summary": records(comparison.summary()),
-        "ranking": records(comparison.ranking(score)) if decides else [],
+        "ranking": records(comparison.ranking(score)) if ranks else [],
         "costs": records(comparison.costs()),
         "notes": notes(comparison),
         "not_computed": {
@@ -250,16 +254,16 @@ def of_comparison(comparison: Comparison, score: str) -> dict[str, Any]:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as JSON has them: no NaN, no types of NumPy."""
+    """Return the rows of a table as values of JSON: without NaN and NumPy types."""
     return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as one of JSON; NaN, infinities and missing values become None."""
     if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
     if value is None or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
         return None
@@ -269,24 +273,26 @@ def plain(value: Any) -> Any:
 def _pieces(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         yield "{"
-        for index, (name, each) in enumerate(value.items()):
+        for index, (name, item) in enumerate(value.items()):
             yield f"{', ' if index else ''}{json.dumps(str(name))}: "
-            yield from _pieces(each)
+            yield from _pieces(item)
         yield "}"
     elif isinstance(value, Iterator):
         yield "["
-        for index, each in enumerate(value):
-            yield f"{', ' if index else ''}{_UNSCORED_TEXT if each is _UNSCORED else json.dumps(plain(each))}"
+        for index, item in enumerate(value):
+            yield f"{', ' if index else ''}{_UNSCORED_TEXT if item is _UNSCORED else json.dumps(plain(item))}"
         yield "]"
     else:
         yield json.dumps(plain(value))
 
 
 def _texts(ws: Workspace, experiment: Experiment, workflow: Workflow) -> dict[str, Iterator[Any] | None]:
+    """Return the examples, ground truth and predictions of a workflow; None for what it does not have."""
     examples = layout.examples(experiment.dataset_id)
     with results.open_table(ws.store, examples) as parquet:
         has_ground_truth = "ground_truth" in parquet.schema_arrow.names
-    texts, answers = _column(ws, examples, "example", experiment.sample), _answers(ws, workflow, _prediction)
+    texts = _column(ws, examples, "example", experiment.sample)
+    answers = _of_predictions(ws, workflow, lambda table: table.column("prediction").to_pylist())
     if experiment.purpose is Purpose.ANNOTATION:
         return {"examples": texts, "ground_truth": answers, "predictions": None}
     truth = _column(ws, examples, "ground_truth", experiment.sample) if has_ground_truth else None
@@ -298,13 +304,10 @@ def _column(ws: Workspace, name: str, column: str, sample: Sample | None) -> Ite
         yield from table.column(0).to_pylist()
 
 
-def _answers(ws: Workspace, workflow: Workflow, of: Callable[[pa.Table], Iterable[Any]]) -> Iterator[Any]:
+def _of_predictions(ws: Workspace, workflow: Workflow, values_of: Callable[[pa.Table], Iterable[Any]]) -> Iterator[Any]:
+    """Yield the values that `values_of` takes from each table of a workflow's predictions."""
     for shard in sorted(results.finished_shards(ws.store, workflow.id, Step.INFERENCE)):
-        yield from of(results.read_shard(ws.store, workflow.id, Step.INFERENCE, shard))
-
-
-def _prediction(table: pa.Table) -> Iterable[Any]:
-    return cast(Iterable[Any], table.column("prediction").to_pylist())
+        yield from values_of(results.read_shard(ws.store, workflow.id, Step.INFERENCE, shard))
 
 
 def _reasoning(table: pa.Table) -> Iterable[Any]:
@@ -332,44 +335,45 @@ def _token_counts(prompt: int, completion: int, reasoning: int) -> dict[str, int
 def _scores(
     ws: Workspace, experiment: Experiment, workflow: Workflow, job: Job
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[int]]]:
-    """Scores by metric, and which rows have none, by metric and score; a score that no row has is left out."""
+    """Return the scores by metric, and the rows without a score by metric and score.
+
+    A score that no row has is left out.
+    """
     frame = ws.workflows.scores(workflow, experiment.metrics)
-    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     unscored: dict[str, list[int]] = {}
     for spec in experiment.metrics:
         if spec.title in job.skipped:
             continue
         for info in metrics.create(spec).infos:
-            if info.name not in frame or not (scored := frame[info.name].notna()).any():
+            if info.name not in frame or not (is_scored := frame[info.name].notna()).any():
                 continue
-            values, mine = frame[info.name] / _one(spec), found.setdefault(spec.title, {})
+            values, of_metric = frame[info.name] / _scale(spec), scores.setdefault(spec.title, {})
             name, mean_name = _names(spec, info)
-            reasons = frame.get(info.name + results.REASON_SUFFIX)
-            mine[name] = _explained(values, reasons) if _is_g_eval(spec) else _numbers(values)
-            mine[mean_name] = float(values.mean())
+            if spec.name.startswith("g_eval_"):
+                reasons = frame.get(info.name + results.REASON_SUFFIX, [None] * len(values))
+                of_metric[name] = _with_reasons(values, reasons)
+            else:
+                of_metric[name] = map(_finite, values)
+            of_metric[mean_name] = float(values.mean())
             if info.aggregate is not mean:
                 overall = job.scores.get(info.name)
-                mine[f"{_short(spec, info)}_overall"] = None if overall is None else overall / _one(spec)
-            if not scored.all():
-                unscored[f"{spec.title}_{_short(spec, info)}"] = frame["row"][~scored].tolist()
-    return found, unscored
+                of_metric[f"{_short(spec, info)}_overall"] = None if overall is None else overall / _scale(spec)
+            if not is_scored.all():
+                unscored[f"{spec.title}_{_short(spec, info)}"] = frame["row"][~is_scored].tolist()
+    return scores, unscored
 
 
-def _numbers(values: pd.Series) -> Iterator[Any]:
-    return (value if math.isfinite(value) else _UNSCORED for value in values)
+def _finite(value: float) -> Any:
+    return value if math.isfinite(value) else _UNSCORED
 
 
-def _explained(values: pd.Series, reasons: pd.Series | None) -> Iterator[dict[str, Any]]:
-    words = [None] * len(values) if reasons is None else reasons
-    return ({"score": value, "reason": said or ""} for value, said in zip(values, words, strict=True))
+def _with_reasons(values: Iterable[float], reasons: Iterable[str | None]) -> Iterator[dict[str, Any]]:
+    return ({"score": value, "reason": reason or ""} for value, reason in zip(values, reasons, strict=True))
 
 
-def _is_g_eval(spec: MetricSpec) -> bool:
-    return spec.name.startswith("g_eval_")
-
-
-def _one(spec: MetricSpec) -> float:
-    return _ONE.get(spec.name, 1.0)
+def _scale(spec: MetricSpec) -> float:
+    return _SCALES.get(spec.name, 1.0)
 
 
 def _short(spec: MetricSpec, info: ScoreInfo) -> str:
@@ -377,7 +381,7 @@ def _short(spec: MetricSpec, info: ScoreInfo) -> str:
 
 
 def _names(spec: MetricSpec, info: ScoreInfo) -> tuple[str, str]:
-    """What Lumigator calls the values of a score, and their mean."""
+    """Return Lumigator's names of the values of a score and of their mean."""
     short = _short(spec, info)
     return _NAMES.get(spec.name, (short, f"{short}_mean"))
 

@@ -1,4 +1,4 @@
-"""What requests and answers look like, for the description of the API; by the names of their schemas."""
+"""Examples of requests and responses for the OpenAPI document, by the names of their schemas."""
 
 from __future__ import annotations
 
@@ -129,6 +129,6 @@ EXAMPLES: Mapping[str, Any] = {
 
 
 def example_of(name: str) -> Any:
-    """Return an example of a schema; None where there is none. A list has one item."""
+    """Return an example of a schema, or None. The example of a list has one item."""
     item = name.removeprefix("Listing_").removesuffix("_")
     return {"total": 1, "items": [EXAMPLES[item]]} if item != name and item in EXAMPLES else EXAMPLES.get(name)

@@ -1,4 +1,4 @@
-"""What Lumigator's own routes take although it means nothing here, and how it is named in the answer."""
+"""Leniency of Lumigator's routes: fields without an effect are accepted, and named in a header of the response."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from lumigator_nb import models
 log = logging.getLogger(__name__)
 
 HEADER = "X-Ignored-Fields"
-# Lumigator's names for a server of the user's own that speaks OpenAI's protocol; the second is its web UI's.
+# Lumigator's provider names for a user's server with OpenAI's protocol; its web UI uses the second.
 OWN_SERVERS = ("hosted_vllm", "self_hosted")
-# The caller writes the names: none but plain ones come into a header or a log.
+# The client chooses the names of fields: only plain ones may reach a header or the log.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_LONGEST_NAME, _MOST_NAMES = 80, 20
+_MAX_NAME_LENGTH, _MAX_NAMES = 80, 20
 
 
 def has_api(provider: str) -> bool:
-    """Whether a request's provider is asked by requests, so that settings of a server mean something to it."""
+    """Return whether a provider of a request is an API, so that settings such as keys apply to it."""
     return provider in OWN_SERVERS or models.has_api(provider)
 
 
 def note_ignored(names: Sequence[str], response: Response, redact: Callable[[str], str]) -> None:
-    """Name the fields of a request that have no effect, in a header of the answer and in the log, without secrets."""
+    """Name the ignored fields of a request in a header of the response and in the log, without secrets."""
     if not names:
         return
-    plain = [name for name in names if len(name) <= _LONGEST_NAME and _PLAIN.fullmatch(name)][:_MOST_NAMES]
-    shown = [name for name in plain if redact(name) == name]
-    others = len(names) - len(shown)
-    text = ", ".join([*shown, *([f"{others} more"] if others else [])])
+    plain = [name for name in names if len(name) <= _MAX_NAME_LENGTH and _PLAIN.fullmatch(name)][:_MAX_NAMES]
+    public = [name for name in plain if redact(name) == name]
+    n_more = len(names) - len(public)
+    text = ", ".join([*public, *([f"{n_more} more"] if n_more else [])])
     response.headers[HEADER] = text
     log.info("ignored fields: %s", text)
 
 
 def plain_secret_name(name: str) -> str:
-    """Return a secret's name, of printable ASCII, with "_" for what no variable's name has: `my-key` is `my_key`."""
+    """Return the name of a secret, with "_" for characters that are not allowed: `my-key` becomes `my_key`."""
     return re.sub(r"[^A-Za-z0-9_]", "_", name)

@@ -1,4 +1,4 @@
-"""Parameters and addresses that many routes have."""
+"""Query parameters of lists, and URLs of the API."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from fastapi import Query, Request
 from pydantic import AfterValidator
 
 PREFIX = "/api/v1"
-# So much of a list is in memory at once.
-MOST = 1000
-_LARGEST = 2**31 - 1
+# Items of a list in memory at a time.
+MAX_LIMIT = 1000
+_MAX_INT = 2**31 - 1  # of PostgreSQL
 
-Skip = Annotated[int, Query(ge=0, le=_LARGEST, description="how many to leave out")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="how many at most")]
-# What Lumigator's routes take: any number, as its database reads it, where a negative limit is none.
+Skip = Annotated[int, Query(ge=0, le=_MAX_INT, description="number of items to skip")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="maximum number of items")]
+# Lumigator accepts any number, as its database does, for which a negative limit means no limit.
 AnySkip = Annotated[
     int,
-    Query(description="how many to leave out; less than 0 is 0"),
-    AfterValidator(lambda n: min(max(n, 0), _LARGEST)),
+    Query(description="number of items to skip; negative numbers count as 0"),
+    AfterValidator(lambda n: min(max(n, 0), _MAX_INT)),
 ]
 AnyLimit = Annotated[
     int,
-    Query(description=f"how many at most, up to {MOST}; more, and less than 0, are {MOST}"),
-    AfterValidator(lambda n: n if 0 <= n <= MOST else MOST),
+    Query(description=f"maximum number of items, up to {MAX_LIMIT}; larger and negative numbers count as {MAX_LIMIT}"),
+    AfterValidator(lambda n: n if 0 <= n <= MAX_LIMIT else MAX_LIMIT),
 ]
 
 
 def base(request: Request) -> str:
-    """Return the address of the API as whoever asks reaches it, without a slash at the end."""
+    """Return the URL of the API under which the client reaches it, without a slash at the end."""
     return f"{str(request.base_url).rstrip('/')}{PREFIX}"
 
 
 def location(request: Request, path: str) -> str:
-    """Return the address of what was created."""
+    """Return the URL of a new resource, for the header `Location`."""
     return f"{base(request)}/{path}"

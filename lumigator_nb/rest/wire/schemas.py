@@ -1,4 +1,4 @@
-"""What goes over the wire. Field names and defaults of `/api/v1` are those of lumigator-schemas 0.1.4a0."""
+"""Schemas of requests and responses. Field names and defaults of `/api/v1` are those of lumigator-schemas 0.1.4a0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lumigator_nb.rest.wire.leniency import has_api, plain_secret_name
 
 Item = TypeVar("Item")
 
-# A zero byte is no text for PostgreSQL.
+# PostgreSQL refuses NUL characters in texts.
 _TEXT = r"^[^\x00]*$"
 _NAME = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Text = Annotated[str, Field(max_length=100_000, pattern=_TEXT)]
@@ -21,22 +21,26 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
 SecretName = Annotated[
     str, Field(max_length=255, pattern=r"^[ -~]*$", examples=["openai_api_key"]), AfterValidator(plain_secret_name)
 ]
-# Any number, as Lumigator takes it; what is not above 0 stands for all examples.
-MaxSamples = Annotated[int, Field(ge=-(2**31), le=2**31 - 1, description="0 and less are all")]
-BatchSize = Annotated[int, Field(ge=1, le=2**31 - 1, description="1 lets this server choose")]
+# Like Lumigator, accepts any number; 0 and negative numbers stand for all examples.
+MaxSamples = Annotated[
+    int, Field(ge=-(2**31), le=2**31 - 1, description="number of examples to use; 0 and negative numbers: all")
+]
+BatchSize = Annotated[
+    int, Field(ge=1, le=2**31 - 1, description="parallel requests or batch size; 1: the server chooses")
+]
 _DATASET_ID = "9a3b7d52-0d5e-4c1c-9f2f-6d9a5c1f0b11"
 
 
 class Request(BaseModel):
-    """Base of what is sent: an unknown field is an error."""
+    """Base of requests: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class LenientRequest(Request):
-    """Base of what Lumigator's clients send: unknown fields are ignored, and named in the answer.
+    """Base of requests of Lumigator's clients: unknown fields are ignored, and named in a header of the response.
 
-    Only where Lumigator itself ignores them: it refuses unknown fields of a task and of a generation config.
+    Like Lumigator, a task and a generation config still refuse unknown fields.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -46,7 +50,7 @@ class LenientRequest(Request):
         return []
 
     def ignored(self) -> list[str]:
-        """Return the names of all fields that have no effect, such as `job_config.model`, as the caller wrote them."""
+        """Return the names of all fields without an effect, such as `job_config.model`, as the client wrote them."""
         names = [*(self.model_extra or {}), *self.unused()]
         for field in type(self).model_fields:
             inner = getattr(self, field)
@@ -56,19 +60,19 @@ class LenientRequest(Request):
 
 
 class Answer(BaseModel):
-    """Base of what is answered."""
+    """Base of responses."""
 
     model_config = ConfigDict(protected_namespaces=())
 
 
 class Problem(Answer):
-    """What went wrong, as RFC 9457 has it.
+    """An error, in the format of RFC 9457.
 
     Attributes:
-        title: the kind of problem.
+        title: name of the HTTP status.
         detail: what is wrong, and where.
-        hint: what to do about it.
-        request_id: finds the request in the server's log.
+        hint: how to fix it.
+        request_id: id of the request in the server's log.
     """
 
     type: str = "about:blank"
@@ -80,25 +84,25 @@ class Problem(Answer):
 
 
 class Listing(Answer, Generic[Item]):
-    """A page of a list; `total` counts all that there are."""
+    """A page of a list; `total` is the number of all items."""
 
     total: int
     items: list[Item]
 
 
 class Predictions(Listing[dict[str, Any]]):
-    """A page of the predictions of a workflow, with what each took."""
+    """A page of the predictions of a workflow, with tokens, time and cost of each."""
 
 
 class Health(Answer):
-    """That the server answers."""
+    """The server runs."""
 
     status: Literal["OK"] = "OK"
     deployment_type: str
 
 
 class Readiness(Answer):
-    """What the server needs: "ok", "starting" or "failed"."""
+    """The state of database, store and cluster: "ok", "starting" or "failed"."""
 
     status: Literal["ok", "failed"]
     database: str
@@ -107,17 +111,17 @@ class Readiness(Answer):
 
 
 class DatasetFormat(StrEnum):
-    """What is uploaded; there is but one format."""
+    """Format of a dataset; there is only one."""
 
     JOB = "job"
 
 
 class DatasetResponse(Answer):
-    """A dataset; `size` in bytes, `run_id` the job that made it.
+    """A dataset; `size` is in bytes, `run_id` is the job that made it.
 
     Attributes:
-        ground_truth: whether every example has one with text.
-        notes: what was noticed when it was uploaded.
+        ground_truth: whether every example has ground truth that is not empty.
+        notes: remarks from the upload, such as filled cells.
     """
 
     id: UUID
@@ -133,14 +137,14 @@ class DatasetResponse(Answer):
 
 
 class DatasetDownload(Answer):
-    """Addresses of a dataset's files, which hold for one to two hours."""
+    """URLs of a dataset's files, valid for one to two hours."""
 
     id: UUID
     download_urls: list[str]
 
 
 class TaskKind(StrEnum):
-    """Tasks, as Lumigator calls them."""
+    """Lumigator's names of tasks."""
 
     SUMMARIZATION = "summarization"
     TRANSLATION = "translation"
@@ -148,13 +152,13 @@ class TaskKind(StrEnum):
 
 
 class SummarizationTask(Request):
-    """Condense each example."""
+    """Summarize each example."""
 
     task: Literal["summarization"] = "summarization"
 
 
 class TranslationTask(Request):
-    """Translate each example; languages by code or English name."""
+    """Translate each example. Languages are codes or English names."""
 
     task: Literal["translation"] = "translation"
     source_language: Annotated[Name, Field(examples=["en"])]
@@ -162,7 +166,7 @@ class TranslationTask(Request):
 
 
 class TextGenerationTask(Request):
-    """Answer each example as the system prompt says."""
+    """Answer each example by the system prompt."""
 
     task: Literal["text-generation"] = "text-generation"
 
@@ -174,16 +178,16 @@ TaskDefinition = Annotated[
 
 
 class GenerationConfig(Request):
-    """How a model generates."""
+    """Settings of text generation."""
 
     max_new_tokens: int = Field(default=1024, ge=1, le=1_000_000)
-    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="providers with an API take it")
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="only for providers with an API")
     temperature: float = Field(default=0.5, ge=0, le=100)
-    top_p: float = Field(default=0.5, ge=0, le=1, description="0 takes the most probable token each time")
+    top_p: float = Field(default=0.5, ge=0, le=1, description="0: always the most probable token")
 
 
 class LocalJudge(LenientRequest):
-    """A judge of one's own: a model behind an address that speaks OpenAI's protocol."""
+    """A judge model on a server with OpenAI's protocol."""
 
     model_name: Name
     model_base_url: Name
@@ -195,7 +199,7 @@ Provider = Annotated[
 
 
 class ModelFields(Request):
-    """What names a model and says how it is asked."""
+    """A model and its settings."""
 
     model: Annotated[Name, Field(examples=["lead-3"])]
     provider: Provider
@@ -205,16 +209,16 @@ class ModelFields(Request):
 
 
 class LenientModelFields(ModelFields, LenientRequest):
-    """The same where Lumigator's clients send it."""
+    """A model and its settings, as Lumigator's clients send them."""
 
     def unused(self) -> list[str]:
-        """Return the frequency penalty where the provider has none."""
+        """Return the frequency penalty if the provider does not support it."""
         has_penalty = has_api(self.provider) or not self.generation_config.frequency_penalty
         return [*super().unused(), *([] if has_penalty else ["generation_config.frequency_penalty"])]
 
 
 class InferenceConfig(LenientModelFields):
-    """What an inference job does."""
+    """Settings of an inference job."""
 
     job_type: Literal["inference"] = "inference"
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
@@ -224,27 +228,29 @@ class InferenceConfig(LenientModelFields):
     trust_remote_code: bool = False
     torch_dtype: str = "auto"
     output_field: Name | None = "predictions"
-    store_to_dataset: bool = Field(default=False, description="make a dataset with the predictions as `output_field`")
+    store_to_dataset: bool = Field(
+        default=False, description="also store the predictions as a new dataset, in the column `output_field`"
+    )
     system_prompt: Text | None = None
 
 
 class AnnotateConfig(InferenceConfig):
-    """What an annotation job does: predictions become the ground truth of a new dataset."""
+    """Settings of an annotation job. Its predictions become the ground truth of a new dataset."""
 
     job_type: Literal["annotate"] = "annotate"  # type: ignore[assignment]
     model: Name = "facebook/bart-large-cnn"
     provider: Provider = "hf"
-    output_field: Name | None = Field(default="ground_truth", description="it is always `ground_truth`")
-    store_to_dataset: bool = Field(default=True, description="a dataset is always made")
+    output_field: Name | None = Field(default="ground_truth", description="always `ground_truth`")
+    store_to_dataset: bool = Field(default=True, description="always true")
 
     def unused(self) -> list[str]:
-        """Return what an annotation has no choice of."""
+        """Return the fields that have one possible value in an annotation."""
         others = [] if self.output_field in (None, "ground_truth") else ["output_field"]
         return [*super().unused(), *others, *([] if self.store_to_dataset else ["store_to_dataset"])]
 
 
 class EvaluationConfig(LenientRequest):
-    """What an evaluation job does: it scores the column `predictions` of a dataset."""
+    """Settings of an evaluation job, which scores the column `predictions` of a dataset."""
 
     job_type: Literal["evaluator"] = "evaluator"
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
@@ -254,7 +260,7 @@ class EvaluationConfig(LenientRequest):
 
 
 class JobFields(LenientRequest):
-    """What all jobs have in common."""
+    """Fields of all jobs."""
 
     name: Name
     description: Text = ""
@@ -264,25 +270,25 @@ class JobFields(LenientRequest):
 
 
 class InferenceCreate(JobFields):
-    """Asks for an inference job."""
+    """An inference job to create."""
 
     job_config: InferenceConfig
 
 
 class AnnotateCreate(JobFields):
-    """Asks for an annotation job."""
+    """An annotation job to create."""
 
     job_config: AnnotateConfig
 
 
 class EvaluationCreate(JobFields):
-    """Asks for an evaluation job."""
+    """An evaluation job to create."""
 
     job_config: EvaluationConfig
 
 
 class JobType(StrEnum):
-    """Kinds of jobs, as Lumigator calls them."""
+    """Lumigator's names of the kinds of jobs."""
 
     INFERENCE = "inference"
     EVALUATION = "evaluator"
@@ -290,7 +296,7 @@ class JobType(StrEnum):
 
 
 class JobResponse(Answer):
-    """A job; with the fields of one of Ray's, where `submission_id` is its id once more."""
+    """A job, with the fields of a Ray job; `submission_id` repeats its id."""
 
     id: UUID
     job_id: UUID
@@ -313,7 +319,7 @@ class JobResponse(Answer):
 
 
 class RayJob(Answer):
-    """A job as Ray's own API shows one; times in milliseconds since 1970."""
+    """A job in the format of Ray's Jobs API. Times are milliseconds since 1970."""
 
     type: str = "SUBMISSION"
     job_id: str | None = None
@@ -333,20 +339,20 @@ class RayJob(Answer):
 
 
 class Logs(Answer):
-    """What the worker printed."""
+    """The log of a job or workflow."""
 
     logs: str
 
 
 class JobResult(Answer):
-    """That a job has a result."""
+    """The id of a job's result."""
 
     id: UUID
     job_id: UUID
 
 
 class JobResultDownload(Answer):
-    """The address of a job's result, which holds for one to two hours."""
+    """The URL of a job's result, valid for one to two hours."""
 
     id: UUID
     download_url: str
@@ -370,7 +376,7 @@ class WorkflowJob(Answer):
 
 
 class ExperimentCreate(LenientRequest):
-    """Asks for an experiment."""
+    """An experiment to create."""
 
     name: Name
     description: Text = ""
@@ -378,12 +384,12 @@ class ExperimentCreate(LenientRequest):
     max_samples: MaxSamples = -1
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
     metrics: Annotated[list[Name], Field(max_length=50)] | None = Field(
-        default=None, description="of this server; default the usual ones of the task", examples=[["rouge"]]
+        default=None, description="names of metrics; default: the usual ones of the task", examples=[["rouge"]]
     )
 
 
 class WorkflowCreate(LenientModelFields):
-    """Asks for a workflow: one model through one experiment."""
+    """A workflow to create: one model on one experiment."""
 
     name: Name
     description: Text = ""
@@ -393,7 +399,7 @@ class WorkflowCreate(LenientModelFields):
     inference_output_field: Name = Field(default="predictions", description="accepted and ignored")
     config_template: Text | None = Field(default=None, description="accepted and ignored")
     job_timeout_sec: int = Field(
-        default=3600, ge=1, le=2**31 - 1, description="seconds that each of its two jobs may run"
+        default=3600, ge=1, le=2**31 - 1, description="time limit of each of its two jobs, in seconds"
     )
     metrics: Annotated[list[Name], Field(max_length=50)] | None = None
     llm_as_judge: LocalJudge | None = None
@@ -414,7 +420,7 @@ class WorkflowResponse(Answer):
 
 
 class WorkflowDetails(WorkflowResponse):
-    """A workflow with its jobs and results; `message` says why it failed, or which metrics were skipped, and why."""
+    """A workflow with its jobs and results; `message` tells why it failed, or which metrics were skipped and why."""
 
     jobs: list[WorkflowJob]
     metrics: dict[str, float]
@@ -438,7 +444,7 @@ class ExperimentResponse(Answer):
 
 
 class ModelInfo(Answer):
-    """How large a model is."""
+    """The size of a model."""
 
     parameter_count: str
     tensor_type: str | None = None
@@ -467,24 +473,24 @@ class SecretUpload(LenientRequest):
 
 
 class SecretResponse(Answer):
-    """A secret that is stored; its value is nowhere."""
+    """A stored secret, without its value."""
 
     name: str
     description: str
 
 
 class Asking(Request):
-    """Models to ask."""
+    """Base of requests about several models."""
 
     models: Annotated[list[ModelFields], Field(min_length=1, max_length=50)]
 
 
 class EstimateRequest(Asking):
-    """Asks what models would take and cost; nothing is paid for."""
+    """Models whose cost to estimate."""
 
 
 class EstimateRow(Answer):
-    """What asking one model would take; dollars are None where it has no price."""
+    """The estimate of one model. Dollars are null if its price is unknown."""
 
     model: str
     examples: int
@@ -497,7 +503,7 @@ class EstimateRow(Answer):
 
 
 class SelectRequest(Asking):
-    """Asks for a race: models answer until the best is certain."""
+    """A race to start: models answer until the best is certain."""
 
     models: Annotated[list[ModelFields], Field(min_length=2, max_length=50)]
     metric: Name | None = None
@@ -508,7 +514,7 @@ class SelectRequest(Asking):
 
 
 class Selecting(Answer):
-    """How a race stands: what was concluded, or why it failed, once it has ended."""
+    """The state of a race and, once it has ended, its conclusion or error."""
 
     id: UUID
     status: Literal["running", "succeeded", "failed"]
@@ -517,20 +523,20 @@ class Selecting(Answer):
 
 
 class Comparison(Answer):
-    """A comparison of the workflows that have succeeded.
+    """A comparison of the succeeded workflows.
 
     Attributes:
         best: the model with the best value of the main score.
-        verdict: in words.
-        contrasts: what is shown of each model but the best: `model` against `other`, their `difference` with interval
-            and corrected p-value. Each stands against the best, and against a model that beats it where the best one is
-            not shown to.
+        verdict: the conclusion, in words.
+        contrasts: tests of each model except the best: `model` against `other`, their `difference` with interval and
+            corrected p-value. Each model is tested against the best one; if that test is not significant, also against
+            a model that beats it significantly.
         summary: one row per model and score, with interval and difference to the best.
-        ranking: one row per model, with the ranks that it may have; empty for a score without better or worse.
+        ranking: one row per model, with the ranks that it may have; empty for a score that is neither better nor worse.
         costs: one row per model.
-        notes: what a reader must know besides, such as which metrics were skipped.
-        not_computed: by metric and model why there are no scores.
-        uncompared: by score and model those that only some models have.
+        notes: further remarks, such as which metrics were skipped.
+        not_computed: for each metric and model, why there are no scores.
+        uncompared: for each score that only some models have, its values by model.
     """
 
     experiment_id: UUID

@@ -1,4 +1,4 @@
-"""From Lumigator's words to ours, and back."""
+"""Translation between Lumigator's requests and responses and our own values."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ JOB_TYPES = {
 PURPOSES = {kind: purpose for purpose, kind in JOB_TYPES.items()}
 _WORKFLOW_STATUS = {Status.PENDING: "created", Status.STOPPED: "failed"}
 _RAY_STATUS = {Status.CREATED: "PENDING"}
-_MOST_AT_ONCE = 1000
+_MAX_BATCH_SIZE = 1000
 
 
-def task_of(given: api.SummarizationTask | api.TranslationTask | api.TextGenerationTask) -> Task:
-    """Return the task; a text generation has no prompt yet, which each model brings along.
+def task_of(definition: api.SummarizationTask | api.TranslationTask | api.TextGenerationTask) -> Task:
+    """Return the task of a request. A text generation has no prompt: each model brings its own.
 
     Raises:
         InvalidInputError: a language is unknown.
     """
-    if isinstance(given, api.TranslationTask):
-        return Translation(given.source_language, given.target_language)
-    return Summarization() if isinstance(given, api.SummarizationTask) else Task(kind="text_generation")
+    if isinstance(definition, api.TranslationTask):
+        return Translation(definition.source_language, definition.target_language)
+    return Summarization() if isinstance(definition, api.SummarizationTask) else Task(kind="text_generation")
 
 
 def task_definition(task: Task) -> dict[str, str]:
-    """Return a task as Lumigator defines it."""
+    """Return a task in Lumigator's format."""
     if task.kind == "translation":
         return {"task": "translation", "source_language": task.source or "", "target_language": task.target or ""}
     return {"task": _task_name(task.kind)}
@@ -65,7 +65,7 @@ def _task_name(kind: str) -> str:
 
 def model_of(
     ws: Workspace,
-    given: api.ModelFields,
+    fields: api.ModelFields,
     permissions: Permissions,
     *,
     batch_size: int = 1,
@@ -75,88 +75,76 @@ def model_of(
     """Return the model that a request describes.
 
     Raises:
-        ConfigurationError: the secret that it names is not there.
-        RefusedError: the caller may not ask for that.
-        InvalidInputError, UnknownModelError: a setting is not one of this provider.
+        ConfigurationError: the secret that it names does not exist.
+        RefusedError: the caller may not use this model, key or address.
+        InvalidInputError, UnknownModelError: a setting is not valid for this provider.
     """
+    config = fields.generation_config
+    # A top_p of 0 means only the most probable token, as does temperature 0. Providers refuse a top_p of 0, and some
+    # refuse any top_p but 1 if the temperature is 0.
+    temperature, top_p = (0.0, 1.0) if config.top_p == 0 else (config.temperature, config.top_p)
+    generation = GenerationConfig(max_new_tokens=config.max_new_tokens, temperature=temperature, top_p=top_p)
     model = Model(
-        given.model, provider=_provider(given), label=label, base_url=given.base_url or None,
-        generation=_generation(given.generation_config), prompt=prompt or None, options=_options(given, batch_size),
+        fields.model, provider=_provider(fields), label=label, base_url=fields.base_url or None,
+        generation=generation, prompt=prompt or None, options=_options(fields, batch_size),
     )  # fmt: skip
     permissions.check_model(model)
     if model.options.get("trust_remote_code"):
         permissions.check_remote_code()
-    return _with_key(ws, model, given.secret_key_name, permissions) if given.secret_key_name else model
-
-
-def _provider(given: api.ModelFields) -> str:
-    """Return our name of the provider: Lumigator has others for a server of the user's own."""
-    if given.provider not in OWN_SERVERS:
-        return given.provider
-    if not given.base_url:
-        raise InvalidInputError(
-            f"provider {given.provider!r} is a server of your own, and base_url does not say where it is",
-            "such as http://localhost:8000/v1",
-        )
-    return "openai"
-
-
-def _generation(asked: api.GenerationConfig) -> GenerationConfig:
-    """Return how a model generates; `top_p` 0 leaves the most probable token alone, as a temperature of 0 does.
-
-    Providers refuse 0 for `top_p`, and some refuse another `top_p` than 1 where the temperature is 0.
-    """
-    if asked.top_p == 0:
-        return GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=0.0, top_p=1.0)
-    return GenerationConfig(max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, top_p=asked.top_p)
-
-
-def _with_key(ws: Workspace, model: Model, secret_name: str, permissions: Permissions) -> Model:
-    """Return the model that is asked with a secret of the database, never with a variable of the server's."""
-    name = ws.secrets.check_name(secret_name)
+    if not fields.secret_key_name:
+        return model
+    # Only secrets of the database: a request must not choose among the server's environment variables.
+    name = ws.secrets.check_name(fields.secret_key_name)
     if name not in ws.secrets.names():
-        raise ConfigurationError(f"there is no secret {secret_name!r}", "store it with PUT first")
+        raise ConfigurationError(f"there is no secret {fields.secret_key_name!r}", "store it with PUT first")
     if not has_api(model.provider):
         return model
     permissions.check_key(model, name)
     return model.model_copy(update={"options": {**model.options, "api_key_name": name}})
 
 
-def _options(given: api.ModelFields, batch_size: int) -> dict[str, Any]:
+def _provider(fields: api.ModelFields) -> str:
+    """Return our name of the provider. Lumigator has other names for a server of the user."""
+    if fields.provider not in OWN_SERVERS:
+        return fields.provider
+    if not fields.base_url:
+        raise InvalidInputError(
+            f"provider {fields.provider!r} stands for your own server and needs a base_url",
+            "for example http://localhost:8000/v1",
+        )
+    return "openai"
+
+
+def _options(fields: api.ModelFields, batch_size: int) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    if given.generation_config.frequency_penalty and has_api(given.provider):
-        options["extra"] = {"frequency_penalty": given.generation_config.frequency_penalty}
-    elif given.generation_config.frequency_penalty and not isinstance(given, api.LenientModelFields):
-        raise InvalidInputError(f"provider {given.provider!r} has no frequency_penalty", "leave it at 0")
-    parallel = models.parallel_option(_provider(given))
+    penalty = fields.generation_config.frequency_penalty
+    if penalty and has_api(fields.provider):
+        options["extra"] = {"frequency_penalty": penalty}
+    elif penalty and not isinstance(fields, api.LenientModelFields):
+        raise InvalidInputError(f"provider {fields.provider!r} has no frequency_penalty", "leave it at 0")
+    parallel = models.parallel_option(_provider(fields))
     if batch_size > 1 and parallel:
-        # Lumigator's default is 1, which asks for nothing; this server chooses better ones by itself.
-        options[parallel] = min(batch_size, _MOST_AT_ONCE)
-    if given.provider == "hf" and isinstance(given, api.InferenceConfig):
-        options |= _hugging_face(given)
+        # 1 is Lumigator's default; then this server chooses a better size itself.
+        options[parallel] = min(batch_size, _MAX_BATCH_SIZE)
+    if fields.provider == "hf" and isinstance(fields, api.InferenceConfig):
+        if fields.revision not in (None, "main"):
+            options["revision"] = fields.revision
+        if fields.trust_remote_code:
+            options["trust_remote_code"] = True
+        if fields.torch_dtype != "auto":
+            options["dtype"] = fields.torch_dtype
+        if fields.accelerator not in (None, "auto"):
+            options["device"] = fields.accelerator
     return options
-
-
-def _hugging_face(given: api.InferenceConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if given.revision not in (None, "main"):
-        found["revision"] = given.revision
-    if given.trust_remote_code:
-        found["trust_remote_code"] = True
-    if given.torch_dtype != "auto":
-        found["dtype"] = given.torch_dtype
-    if given.accelerator not in (None, "auto"):
-        found["device"] = given.accelerator
-    return found
 
 
 def metrics_of(
     names: Sequence[str] | None, permissions: Permissions, judge: api.LocalJudge | None = None
 ) -> list[str | MetricSpec] | None:
-    """Return metrics, in a fixed order; those that ask a judge ask `judge`, where one is given.
+    """Return metrics in alphabetical order. With `judge`, the metrics that need a judge use that model.
 
     Raises:
-        RefusedError: the caller may not ask the judge's address.
+        RefusedError: the caller may not use the judge's address.
     """
     if names is None:
         return None
@@ -172,47 +160,60 @@ def metrics_of(
 
 
 def sample_of(max_samples: int) -> int | None:
-    """Return how many examples are meant; None for all."""
+    """Return the number of examples to use; None for all."""
     return max_samples if max_samples > 0 else None
 
 
 def dataset_response(record: Dataset) -> api.DatasetResponse:
-    """Return a dataset as Lumigator shows one."""
-    run = record.generated.get("workflow_id")
+    """Return a dataset in Lumigator's format."""
+    workflow_id = record.generated.get("workflow_id")
+    notes = list(record.notes)
+    if record.has_ground_truth:
+        n_missing = record.profile["n_missing_ground_truth"]
+        if n_missing:
+            notes.append(
+                f"{n_missing:,} of {record.n_examples:,} examples have no ground truth: scores that need it leave "
+                "them out"
+            )
+        if not record.profile["ground_truth_words"]["min"]:
+            notes.append("some ground truth is white space, and predictions are compared with it as it is")
     return api.DatasetResponse(
         id=UUID(record.id),
         filename=filename_of(record),
         size=record.size_bytes,
         ground_truth=record.has_all_ground_truth,
-        run_id=UUID(run) if run else None,
+        run_id=UUID(workflow_id) if workflow_id else None,
         generated=record.author is not None,
         generated_by=record.author,
         created_at=record.created_at,
-        notes=[*record.notes, *_on_ground_truth(record)],
+        notes=notes,
     )
 
 
-def _on_ground_truth(record: Dataset) -> list[str]:
-    """Say what scores make of examples without ground truth, where others have some."""
-    if not record.has_ground_truth:
-        return []
-    missing, words = record.profile["n_missing_ground_truth"], record.profile["ground_truth_words"]
-    left_out = f"{missing:,} of {record.n_examples:,} examples have no ground truth: scores that need it leave them out"
-    blank = "some ground truth is white space, and predictions are compared with it as it is"
-    return [*([left_out] if missing else []), *([] if words["min"] else [blank])]
-
-
 def filename_of(record: Dataset) -> str:
-    """Return what a dataset's file is called; what was never a file is called by its name."""
+    """Return the name of a dataset's file. A dataset that was never a file is named after the dataset."""
     return _filename(record.name, record.filename, made_here=bool(record.generated or record.derived))
 
 
-def _filename(name: str, given: str, *, made_here: bool) -> str:
-    return f"{layout.filename_of(name)}.csv" if made_here or given == "dataframe.parquet" else given
+def _filename(name: str, uploaded: str, *, made_here: bool) -> str:
+    return f"{layout.filename_of(name)}.csv" if made_here or uploaded == "dataframe.parquet" else uploaded
 
 
 def job_response(job: JobSummary) -> api.JobResponse:
-    """Return a job as Lumigator shows one."""
+    """Return a job in Lumigator's format."""
+    made_here = job.dataset_model is not None or job.dataset_how is not None
+    model = None if job.purpose is Purpose.EVALUATION else job.model
+    config = {
+        "name": job.name,
+        "dataset": {
+            "id": job.dataset_id,
+            "name": _filename(job.dataset_name, job.dataset_filename, made_here=made_here),
+        },
+        "max_samples": job.asked_samples or -1,
+        "model_name_or_path": model,
+        # Lumigator's pages read `hf_pipeline` of jobs of every provider.
+        "hf_pipeline": {"model_name_or_path": model, "task": _task_name(job.task)},
+    }
     return api.JobResponse(
         id=UUID(job.id),
         job_id=UUID(job.id),
@@ -224,7 +225,7 @@ def job_response(job: JobSummary) -> api.JobResponse:
         updated_at=job.finished_at or job.started_at,
         experiment_id=None if job.alone else UUID(job.experiment_id),
         submission_id=job.id,
-        config=_config(job),
+        config=config,
         metadata={"job_type": JOB_TYPES[job.purpose].value},
         message=wording.message(job.problem),
         start_time=job.started_at or job.attempted_at,
@@ -232,22 +233,8 @@ def job_response(job: JobSummary) -> api.JobResponse:
     )
 
 
-def _config(job: JobSummary) -> dict[str, Any]:
-    """What Lumigator's pages show of a job's settings; `hf_pipeline` is there for every provider, since they look."""
-    made_here = job.dataset_model is not None or job.dataset_how is not None
-    filename = _filename(job.dataset_name, job.dataset_filename, made_here=made_here)
-    model = None if job.purpose is Purpose.EVALUATION else job.model
-    return {
-        "name": job.name,
-        "dataset": {"id": job.dataset_id, "name": filename},
-        "max_samples": job.asked_samples or -1,
-        "model_name_or_path": model,
-        "hf_pipeline": {"model_name_or_path": model, "task": _task_name(job.task)},
-    }
-
-
 def ray_job(job: JobSummary) -> api.RayJob:
-    """Return a job as Ray shows one."""
+    """Return a job in the format of Ray's Jobs API."""
     start, end = job.started_at or job.attempted_at, job.finished_at if job.status.ended else None
     return api.RayJob(
         submission_id=job.id,
@@ -260,11 +247,13 @@ def ray_job(job: JobSummary) -> api.RayJob:
 
 
 class Page:
-    """Workflows with their jobs, read at once, to be shown one by one.
+    """A page of workflows with their jobs, which are read with one query.
 
     Args:
-        base: address of the API, up to `/api/v1`.
-        sign: makes the path of a file below it, as :meth:`Links.path`.
+        ws: the workspace.
+        workflows: the workflows of the page.
+        base: URL of the API, up to `/api/v1`.
+        sign: returns the path of a signed URL below it, as :meth:`Links.path`.
     """
 
     def __init__(self, ws: Workspace, workflows: Sequence[Workflow], base: str, sign: Any) -> None:
@@ -277,23 +266,25 @@ class Page:
         """Return a workflow with its jobs and results."""
         jobs = [self._job(experiment, workflow, job) for job in self._jobs[workflow.id] if job.listed]
         skipped = {title: error for job in self._jobs[workflow.id] for title, error in job.skipped.items()}
-        done = workflow.status is Status.SUCCEEDED
+        succeeded = workflow.status is Status.SUCCEEDED
         return api.WorkflowDetails(
             **workflow_response(experiment, workflow).model_dump(),
             jobs=jobs,
-            metrics={each.name: each.value for job in jobs for each in job.metrics},
+            metrics={metric.name: metric.value for job in jobs for metric in job.metrics},
             parameters=documents.parameters(experiment, workflow, skipped),
-            artifacts_download_url=self._url("workflow", workflow.id) if done else None,
+            artifacts_download_url=self._url("workflow", workflow.id) if succeeded else None,
             message=workflow.error or "\n".join(skipped_lines(skipped)) or None,
         )
 
     def _job(self, experiment: Experiment, workflow: Workflow, job: Job) -> api.WorkflowJob:
-        evaluation = job.step is Step.EVALUATION
-        found = documents.evaluation_metrics(experiment, job) if evaluation else documents.inference_metrics(job)
+        if job.step is Step.EVALUATION:
+            values = documents.evaluation_metrics(experiment, job)
+        else:
+            values = documents.inference_metrics(job)
         url = self._url("job", job.id) if job.status is Status.SUCCEEDED else ""
         return api.WorkflowJob(
             id=UUID(job.id),
-            metrics=[api.NamedValue(name=name, value=value) for name, value in found.items()],
+            metrics=[api.NamedValue(name=name, value=value) for name, value in values.items()],
             parameters=[
                 api.NamedValue(name="model", value=workflow.model.name),
                 api.NamedValue(name="ray_job_id", value=job.id),
@@ -308,7 +299,7 @@ class Page:
 
 
 def workflow_response(experiment: Experiment, workflow: Workflow) -> api.WorkflowResponse:
-    """Return a workflow as Lumigator shows one."""
+    """Return a workflow in Lumigator's format."""
     status = _WORKFLOW_STATUS.get(workflow.status, workflow.status.value)
     return api.WorkflowResponse(
         id=UUID(workflow.id),
@@ -324,13 +315,13 @@ def workflow_response(experiment: Experiment, workflow: Workflow) -> api.Workflo
 
 
 def experiment_response(experiment: Experiment, workflows: Sequence[Workflow], page: Page) -> api.ExperimentResponse:
-    """Return an experiment as Lumigator shows one."""
+    """Return an experiment in Lumigator's format."""
     return api.ExperimentResponse(
         id=UUID(experiment.id),
         name=experiment.name,
         description=experiment.description,
         created_at=experiment.created_at,
-        updated_at=max((each.finished_at for each in workflows if each.finished_at), default=None),
+        updated_at=max((workflow.finished_at for workflow in workflows if workflow.finished_at), default=None),
         max_samples=experiment.asked.get("max_samples", -1),
         task_definition=task_definition(experiment.task),
         dataset=UUID(experiment.asked.get("dataset", experiment.dataset_id)),
@@ -339,11 +330,13 @@ def experiment_response(experiment: Experiment, workflows: Sequence[Workflow], p
 
 
 def model_response(model: CatalogueModel) -> api.ModelResponse:
-    """Return a model of the catalogue as Lumigator shows one."""
+    """Return a model of the catalogue in Lumigator's format."""
     info = None
     if model.parameters is not None:
         size = f"{model.size_gb:g} GB" if model.size_gb else ""
-        info = api.ModelInfo(parameter_count=_count(model.parameters), model_size=size)
+        billions = model.parameters / 1e9
+        parameter_count = f"{billions:.3g}B" if billions >= 1 else f"{billions * 1000:.3g}M"
+        info = api.ModelInfo(parameter_count=parameter_count, model_size=size)
     return api.ModelResponse(
         display_name=model.display_name,
         model=model.name.partition("/")[2],
@@ -358,7 +351,3 @@ def model_response(model: CatalogueModel) -> api.ModelResponse:
         info=info,
         tasks=[{task.replace("_", "-"): model.defaults.get(task, {})} for task in model.tasks],
     )
-
-
-def _count(parameters: int) -> str:
-    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"

@@ -1,11 +1,10 @@
-"""Hints as a program over REST can follow them: many are written for a notebook, and name calls of Python."""
+"""Messages and hints for REST clients. Most are written for notebooks: calls of Python are replaced or left out."""
 
 from __future__ import annotations
 
 import re
 
-# What hints say in Python, and what it is over REST. Of those that no request can come to, only the part that is no
-# Python is kept.
+# Parts of hints that name Python, and their equivalents in REST.
 _WORDS: tuple[tuple[str, str], ...] = (
     (r"or delete\(…, stop=True\)", "or DELETE it with ?force=true"),
     (r"cascade=True deletes", "DELETE with ?cascade=true removes"),
@@ -37,8 +36,8 @@ _WORDS: tuple[tuple[str, str], ...] = (
     (r"decode it first: frame\[.*", "store it as text"),
     (r" or Model\(…, num_gpus=0\),", ""),
 )  # fmt: skip
-# A call, such as `wait()` or `f(…, x=1)`, but for the one that all know who write models; a keyword with its value,
-# unless it is a query or a setting of the server.
+# Matches Python: a call such as `wait()` or `f(…, x=1)`, but not `save_pretrained(…)`, which is advice for authors of
+# models; or a keyword with its value, but not a query or a setting of the server.
 _PYTHON = re.compile(
     r"\b(?:ws|lm)\.\w|@lm\b|(?<=\w)(?<!save_pretrained)\((?:\)|…|\[|'|\"|[\w.]+[,=)])"
     r"|(?<![?&])\b[a-z_]+=(?:…|\w|'|\"|\[|,|$)|\w\[(?:'|\w+,)"
@@ -48,25 +47,25 @@ _MARK = "\nHint: "
 
 
 def hint(text: str | None) -> str | None:
-    """Return a hint without Python; None where nothing else is in it."""
+    """Return a hint without its clauses that name Python; None if nothing is left."""
     if text is None:
         return None
-    found = _replaced(text)
-    if "python -c" in found or not _PYTHON.search(found):  # a line for a shell is one for its operator
-        return found
-    first, *rest = _CLAUSES.split(found)
-    pairs = [("", first), *zip(rest[::2], rest[1::2], strict=True)]
-    kept = [(mark, clause) for mark, clause in pairs if not _PYTHON.search(clause)]
-    return "".join(text for pair in kept for text in pair).removeprefix(kept[0][0]) if kept else None
+    replaced = _replaced(text)
+    if "python -c" in replaced or not _PYTHON.search(replaced):  # `python -c` is a command for the operator
+        return replaced
+    first, *rest = _CLAUSES.split(replaced)
+    clauses = [("", first), *zip(rest[::2], rest[1::2], strict=True)]  # (separator before it, clause)
+    usable = [(separator, clause) for separator, clause in clauses if not _PYTHON.search(clause)]
+    return "".join(part for pair in usable for part in pair).removeprefix(usable[0][0]) if usable else None
 
 
 def message(text: str | None) -> str | None:
-    """Return what is recorded of a failure, which may end with a hint, without Python in our own words."""
+    """Return the recorded message of a failure, with its hint as :func:`hint` returns it."""
     if text is None:
         return None
-    said, mark, advice = text.partition(_MARK)
-    better = hint(advice) if mark else None
-    return _replaced(said) + (_MARK + better if better else "")
+    problem, mark, advice = text.partition(_MARK)
+    usable_hint = hint(advice) if mark else None
+    return _replaced(problem) + (_MARK + usable_hint if usable_hint else "")
 
 
 def _replaced(text: str) -> str:

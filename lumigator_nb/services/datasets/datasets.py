@@ -1,4 +1,4 @@
-"""Datasets: upload, look, delete."""
+"""Datasets: upload, read, version, split, sample, archive and delete them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from lumigator_nb.errors import ConflictError, DatasetError, NotFoundError, did_
 from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion
 from lumigator_nb.services.access.secrets import redactor_of
-from lumigator_nb.services.datasets import derived as parts_of
-from lumigator_nb.services.datasets import versions
+from lumigator_nb.services.datasets import derived, versions
 from lumigator_nb.services.datasets.sources import LocalCopy, Source, fetched, file_hash
 from lumigator_nb.services.datasets.versions import DatasetDiff
 from lumigator_nb.services.deletion import Deletion, Stop
@@ -34,14 +33,17 @@ from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.specs import Model, Shot, Task, now
 from lumigator_nb.storage import layout, results
 
-# Of others who add a version at the same moment, so many are waited for.
+# How often to take another number if other processes add versions at the same moment.
 _VERSION_ATTEMPTS = 10
-# What is there already in place of a dataset that is about to be added; None where nothing is.
+# Returns a stored dataset to use instead of the one about to be added, or None.
 Find = Callable[[UnitOfWork, Dataset], Dataset | None]
 
 
 class Annotator(Protocol):
-    """Has a model write ground truth; it needs workflows, which this room knows nothing of."""
+    """Has a model write ground truth.
+
+    An interface: the implementation needs workflows, a layer above datasets.
+    """
 
     def annotate(
         self,
@@ -60,8 +62,9 @@ class Datasets:
     """The datasets of a workspace.
 
     Args:
-        stop: ends workflows that are under way.
-        annotator: has models write ground truth.
+        runtime: database, store, cluster and settings.
+        stop: stops running workflows, for :meth:`delete`.
+        annotator: has a model write ground truth, for :meth:`annotate`.
     """
 
     def __init__(self, runtime: Runtime, stop: Stop, annotator: Annotator) -> None:
@@ -80,61 +83,66 @@ class Datasets:
         short_rows: tables.ShortRows = "refuse",
         progress: bool | Callable[[int, int], None] = True,
     ) -> Dataset:
-        """Read, check and keep a dataset; memory does not grow with its size.
+        """Read, check and store a dataset. Memory use does not grow with its size.
 
         Args:
             source: path, URL (any that fsspec opens), open file, pandas DataFrame or Hugging Face Dataset, or
-                "hf://datasets/ORG/NAME?split=train"; files are CSV (any delimiter), JSON Lines, JSON arrays of
-                objects, Parquet or Excel workbooks, also packed as .gz or alone in a .zip.
-            name: to find it by; default the file's name without its ending.
-            example: the column with the inputs; default the one named "example" or "examples".
-            ground_truth: the column with the references, or a list of columns where an example has several; default
-                those named "ground_truth", "ground_truth_2" and so on, if any.
-            sheet: of an Excel workbook; default the first.
-            new_version: where the name is taken by other content, keep this as its next version. The name then means
-                the newest, and "name@1" the first.
-            short_rows: what to do with a row of CSV that has fewer cells than the header: "refuse" it, or "fill" it
-                with empty cells, which is noted on the dataset. Rows with more cells are always refused.
-            progress: show how far it is, where it takes longer; or a function that is told how many bytes of how many
-                are done.
+                "hf://datasets/ORG/NAME?split=train". Formats: CSV (any delimiter), JSON Lines, JSON arrays of
+                objects, Parquet, and Excel workbooks; also compressed as .gz, or as the only file in a .zip.
+            name: name of the dataset; default: the file's name without its suffix.
+            example: column with the inputs; default: the one named "example" or "examples".
+            ground_truth: column with the ground truth, or a list of columns if an example has several references;
+                default: those named "ground_truth", "ground_truth_2" and so on, if any.
+            sheet: sheet of an Excel workbook; default: the first.
+            new_version: if the name is taken by other content, store this as the dataset's next version. The plain
+                name then means the newest version, and "name@1" the first.
+            short_rows: what to do with a CSV row that has fewer cells than the header: "refuse" the file, or "fill"
+                the row with empty cells and record a note. Rows with more cells are always refused.
+            progress: show progress if it takes longer; or a function to call with the bytes done and the total.
 
         Returns:
-            The dataset. Where the newest version of one has the same bytes with the same columns, that one, with a
-            warning, unless another `name` is asked for.
+            The dataset. If the newest version of a dataset has the same bytes and columns, that dataset, with a
+            warning, unless `name` is another one.
 
         Raises:
-            DatasetError: the file breaks a rule; the message names file, row and column. Nothing is kept.
-            MissingFieldsError: the file has no such column.
+            DatasetError: the file is invalid; the message names file, row and column. Nothing is stored.
+            MissingFieldsError: the file lacks a column.
             ConflictError: the name is taken by other content.
             MissingExtraError: the source needs a package that is not installed.
             StoreUnavailableError: the store, or the folder for temporary files, is full or out of reach.
         """
         with fetched(source) as copy:
-            title = checked_name(name) if name is not None else _name_from(copy.filename)
+            stem = Path(layout.safe_filename(copy.filename).removesuffix(".gz")).stem
+            title = checked_name(name) if name is not None else stem or "dataset"
             self._refuse_secrets(title, copy.filename)
             with reading(self._database) as work:
                 twins = _twins(work, copy.content_hash, name)
             if not twins:
-                self._next_version(title, new_version)  # refused before a large file is read
-            with self._converted(copy, example, ground_truth, progress, sheet, short_rows) as (found, data):
-                dataset = _described(copy, found, data, title)
-                kept = next((twin for twin in twins if _is_twin(twin, dataset)), None)
-                if kept is None:
+                self._next_version(title, new_version)  # raises if the name is taken, before reading a large file
+            with self._converted(copy, example, ground_truth, progress, sheet, short_rows) as (converted, data):
+                dataset = _described(copy, converted, data, title)
+                stored = next((twin for twin in twins if _is_twin(twin, dataset)), None)
+                if stored is None:
                     dataset.version = self._next_version(title, new_version)
-                    kept = self._keep(dataset, copy.path, data, new_version, unless=partial(_find_twin, name=name))
-                if kept is not dataset:
-                    warnings.warn(f"the same content is here already, as dataset {kept.name!r}", stacklevel=2)
-                return kept
+
+                    def uploaded_meanwhile(work: UnitOfWork, dataset: Dataset) -> Dataset | None:
+                        twins = _twins(work, dataset.content_hash, name)
+                        return next((twin for twin in twins if _is_twin(twin, dataset)), None)
+
+                    stored = self._keep(dataset, copy.path, data, new_version, unless=uploaded_meanwhile)
+                if stored is not dataset:
+                    warnings.warn(f"the same content is already stored as dataset {stored.name!r}", stacklevel=2)
+                return stored
 
     def sample(self, name: str = "dialogues") -> Dataset:
-        """Return a dataset that ships with the package, uploading it the first time.
+        """Return a sample dataset of the package; the first call uploads it.
 
         Raises:
             NotFoundError: no sample has that name.
         """
-        found = self.find(name)
-        if found is not None:
-            return found
+        dataset = self.find(name)
+        if dataset is not None:
+            return dataset
         source = importlib.resources.files("lumigator_nb") / "samples" / f"{name}.jsonl"
         if not source.is_file():
             raise NotFoundError("sample dataset", name, "known: dialogues")
@@ -150,16 +158,17 @@ class Datasets:
         name: str | None = None,
         **options: Any,
     ) -> Dataset:
-        """Have a model write the ground truth, and return a new dataset that says so; waits until it is there.
+        """Have a model write ground truth, and return the new dataset. Blocks until it is complete.
 
-        Doing it again after it was cut off goes on where it ended. Ground truth that was there is not taken over.
+        The new dataset records the model, and drops ground truth that the old one had. A repeated call continues an
+        interrupted one.
 
         Args:
             dataset: record, name or id.
-            model: who answers.
-            task: what it is asked; default summarization.
-            name: of the new dataset.
-            options: of :meth:`Workflows.launch` (`cache`, `mode`, `budget`, `max_failed`) and of
+            model: model that writes the ground truth.
+            task: what to ask it; default: summarization.
+            name: name of the new dataset.
+            options: options of :meth:`Workflows.launch` (`cache`, `mode`, `budget`, `max_failed`) and of
                 :meth:`Workflows.wait` (`timeout`, `progress`).
 
         Raises:
@@ -179,22 +188,25 @@ class Datasets:
         column: str = "ground_truth",
         unless: Find | None = None,
     ) -> Dataset:
-        """Keep a dataset of which a model wrote a column.
+        """Store a dataset with a column that a model wrote.
 
         Args:
-            frame: columns `example`, `ground_truth` where there is one, and metadata.
-            missing: examples without an answer.
-            column: what the model wrote; only ground truth makes the dataset one that counts as generated.
-            unless: finds what takes its place, in the transaction that would add it, or refuses to add it.
+            frame: columns `example`, optionally `ground_truth`, and metadata.
+            name: name of the dataset. If it is stored already for this workflow, return it.
+            model: label of the model.
+            workflow_id: workflow that produced the column.
+            missing: number of examples without an answer.
+            column: the column. Only if it is the ground truth does the dataset count as generated.
+            unless: called in the transaction that adds the dataset: returns one to use instead, or raises.
         """
-        found = self.find(name)
-        if found is not None and found.generated.get("workflow_id") == workflow_id:
-            return found
+        present = self.find(name)
+        if present is not None and present.generated.get("workflow_id") == workflow_id:
+            return present
         with fetched(frame) as copy, self._converted(copy, None, None, False) as (converted, data):
             dataset = _described(copy, converted, data, name)
             dataset.version = self._next_version(name, False)
-            what = column.replace("_", " ") if column == "ground_truth" else f"column {column!r}"
-            dataset.notes.insert(0, f"the {what} was generated by {model}")
+            title = "ground truth" if column == "ground_truth" else f"column {column!r}"
+            dataset.notes.insert(0, f"the {title} was generated by {model}")
             if missing:
                 dataset.notes.append(f"{missing} examples have none: the model did not answer")
             dataset.generated = {"model": model, "workflow_id": workflow_id, "column": column}
@@ -203,11 +215,15 @@ class Datasets:
     def shots(
         self, dataset: Dataset | str, n: int, *, seed: int = 0, where: Mapping[str, object] | None = None
     ) -> tuple[Shot, ...]:
-        """Draw solved examples for few-shot prompting: ``Summarization(shots=ws.datasets.shots("train", 3))``.
+        """Draw examples with ground truth for few-shot prompting.
+
+        Pass them to a task: ``Summarization(shots=ws.datasets.shots("train", 3))``.
 
         Args:
-            n: how many, drawn at random without repetition among the examples with ground truth.
-            where: metadata that they must have, such as ``{"split": "train"}``.
+            dataset: record, name or id.
+            n: number of examples, drawn at random without replacement.
+            seed: random seed.
+            where: only examples with these metadata values, such as ``{"split": "train"}``.
 
         Raises:
             DatasetError: there are fewer.
@@ -219,7 +235,9 @@ class Datasets:
                 raise DatasetError(f"the dataset has no column {column!r}", did_you_mean(column, map(str, frame)))
             frame = frame[frame[column] == value]
         if len(frame) < n:
-            raise DatasetError(f"{n} solved examples are asked for, and there are {len(frame)}", "ask for fewer")
+            raise DatasetError(
+                f"{n} examples with ground truth are needed, and there are {len(frame)}", "use a smaller n"
+            )
         drawn = frame.sample(n, random_state=seed).to_dict("records")
         return tuple(
             Shot(
@@ -231,21 +249,21 @@ class Datasets:
         )
 
     def get(self, key: Dataset | str) -> Dataset:
-        """Return the dataset of that name or id; of a record, as it is now.
+        """Return a dataset by name or id; for a record, its current state.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such dataset.
         """
         with reading(self._database) as work:
             return work.datasets.get(key)
 
     def of(self, experiment: Experiment) -> Dataset:
-        """Return the dataset of an experiment; where the experiment uses only some of its rows, cut down to these."""
+        """Return the dataset of an experiment, reduced to the rows that the experiment uses."""
         with reading(self._database) as work:
             return work.data_of(experiment)
 
     def find(self, key: str) -> Dataset | None:
-        """Return the dataset of that name or id, or None."""
+        """Return a dataset by name or id, or None if there is none."""
         with reading(self._database) as work:
             return work.datasets.find(key)
 
@@ -261,40 +279,40 @@ class Datasets:
         """Return datasets.
 
         Args:
-            limit, offset: how many, and how many to leave out before them.
-            archived: also those that were put away.
-            search: what their names contain, in any case.
-            order: "newest", "oldest", "name" or "size" (most examples) first; "-name" and "-size" turn it round.
+            limit, offset: maximum number, and number to skip before.
+            archived: include archived ones.
+            search: text that their names contain; case does not matter.
+            order: "newest", "oldest", "name" or "size" (most examples first), or "-name", "-size" for the reverse.
         """
         with reading(self._database) as work:
             conditions = work.datasets.shown(archived=archived, search=search)
             return work.datasets.list(*conditions, limit=limit, offset=offset, order=order)
 
     def count(self, *, archived: bool = False, search: str | None = None) -> int:
-        """Return how many datasets there are that :meth:`list` would return without a limit."""
+        """Return the number of datasets that :meth:`list` would return without a limit."""
         with reading(self._database) as work:
             return work.datasets.count(*work.datasets.shown(archived=archived, search=search))
 
     def names(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the names of datasets by their ids; those that were deleted are left out."""
+        """Return the names of datasets by id, without deleted ones."""
         with reading(self._database) as work:
             return work.datasets.names(ids)
 
     def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
-        """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""
+        """Return all examples: columns `example`, `ground_truth` (if the dataset has any), and the metadata."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         frame: pd.DataFrame = results.read_rows(self._store, layout.examples(record.id), record.sample).to_pandas()
         return frame
 
     def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
-        """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`."""
+        """Return a page of examples, with the columns of :meth:`to_pandas`; the index starts at `offset`."""
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         with results.row_reader(self._store, layout.examples(record.id), None, record.sample) as rows:
             frame: pd.DataFrame = rows(offset, limit).to_pandas()
         return frame.set_index(pd.RangeIndex(offset, offset + len(frame)))
 
     def original(self, dataset: Dataset | str) -> bytes:
-        """Return the bytes as they were uploaded.
+        """Return the bytes of the uploaded file.
 
         Raises:
             NotFoundError: there is no such dataset.
@@ -303,7 +321,7 @@ class Datasets:
         return self._store.read(layout.original(record.id, record.filename))
 
     def history(self, name: str) -> pd.DataFrame:
-        """Return the versions of a dataset, oldest first, each with the rows that it added, removed and changed.
+        """Return the versions of a dataset, oldest first, with the number of rows that each added, removed and changed.
 
         Columns: `version`, `id`, `created_at`, `n_examples`, `size_bytes`, `content_hash`, `added`, `removed`,
         `changed`.
@@ -318,12 +336,12 @@ class Datasets:
 
         Args:
             old, new: record, name or id.
-            on: a column that names each row; default the text of the example.
+            on: column that identifies each row; default: the text of the example.
 
         Raises:
-            InvalidInputError: a dataset lacks the column, or its values do not tell rows apart.
+            InvalidInputError: a dataset lacks the column, or its values are not unique.
         """
-        before, after = (versions.read(self._store, self.get(each)) for each in (old, new))
+        before, after = (versions.read(self._store, self.get(dataset)) for dataset in (old, new))
         return versions.differences(before, after, on)
 
     def split(
@@ -336,21 +354,21 @@ class Datasets:
         seed: int = 0,
         name: str | None = None,
     ) -> dict[str, Dataset]:
-        """Divide a dataset: ``split("tickets", {"train": 0.8, "test": 0.2})``; examples that repeat stay together.
+        """Split a dataset: ``split("tickets", {"train": 0.8, "test": 0.2})``. Duplicates stay in the same part.
 
         Args:
             dataset: record, name or id.
-            parts: the share of each part by its name; they sum to 1. Datasets are named "tickets-train" and so on.
-            by: a column whose proportions every part keeps.
-            groups: a column whose values are never divided, such as an author.
-            seed: the same one gives the same parts, which are returned where they are there already.
-            name: what the names begin with; default the dataset's.
+            parts: share of each part, by name. Shares sum to 1. The datasets are named "tickets-train" and so on.
+            by: column to stratify by: every part keeps the proportions of its values.
+            groups: column whose values are never divided between parts, such as an author.
+            seed: random seed. The same seed gives the same parts; existing ones are returned.
+            name: prefix of the names; default: the dataset's name.
 
         Raises:
             InvalidInputError: shares do not sum to 1, there is no such column, or a part would be empty.
             ConflictError: a name is taken by something else.
         """
-        return parts_of.split(self.get(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
+        return derived.split(self.get(dataset), parts, self._tools(), by=by, groups=groups, seed=seed, name=name)
 
     def draw(
         self,
@@ -361,38 +379,37 @@ class Datasets:
         seed: int = 0,
         name: str | None = None,
     ) -> Dataset:
-        """Draw rows of a dataset at random into one of their own.
+        """Draw a random sample of a dataset's rows into a new dataset.
 
         Args:
             dataset: record, name or id.
-            n_or_share: how many (200), or a share (0.1).
-            by: a column whose proportions are kept.
-            seed: the same one draws the same rows.
-            name: of the new dataset; default "tickets-200".
+            n_or_share: number of rows (200), or share of the rows (0.1).
+            by: column to stratify by: the sample keeps the proportions of its values.
+            seed: random seed. The same seed draws the same rows.
+            name: name of the new dataset; default: such as "tickets-200".
 
         Raises:
-            InvalidInputError: more are asked for than there are, or there is no such column.
+            InvalidInputError: the dataset has fewer rows, or no such column.
             ConflictError: the name is taken by something else.
         """
-        return parts_of.draw(self.get(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
+        return derived.draw(self.get(dataset), n_or_share, self._tools(), by=by, seed=seed, name=name)
 
-    def _parts(self) -> parts_of.Tools:
-        read = partial(versions.read, self._store)
-        return {"read": read, "versions": self._versions, "keep": self._keep_derived}
+    def _tools(self) -> derived.Tools:
+        def versions_of(name: str) -> Sequence[Dataset]:
+            with reading(self._database) as work:
+                return work.datasets.versions(name)
 
-    def _versions(self, name: str) -> Sequence[Dataset]:
-        with reading(self._database) as work:
-            return work.datasets.versions(name)
+        def keep(frame: pd.DataFrame, name: str, origin: dict[str, Any], notes: Sequence[str]) -> Dataset:
+            with fetched(frame) as copy, self._converted(copy, None, None, False) as (converted, data):
+                dataset = _described(copy, converted, data, name)
+                dataset.version = self._next_version(name, True)
+                dataset.derived, dataset.notes = origin, [*notes, *dataset.notes]
+                return self._keep(dataset, copy.path, data, True)
 
-    def _keep_derived(self, frame: pd.DataFrame, name: str, derived: dict[str, Any], notes: Sequence[str]) -> Dataset:
-        with fetched(frame) as copy, self._converted(copy, None, None, False) as (found, data):
-            dataset = _described(copy, found, data, name)
-            dataset.version = self._next_version(name, True)
-            dataset.derived, dataset.notes = derived, [*notes, *dataset.notes]
-            return self._keep(dataset, copy.path, data, True)
+        return derived.Tools(read=partial(versions.read, self._store), versions=versions_of, keep=keep)
 
     def archive(self, dataset: Dataset | str) -> Dataset:
-        """Put a dataset away: lists leave it out, and it still opens by its name; nothing is lost."""
+        """Archive a dataset: hide it from lists. It still opens by name, and nothing is deleted."""
         return self._archived(dataset, now())
 
     def restore(self, dataset: Dataset | str) -> Dataset:
@@ -402,7 +419,7 @@ class Datasets:
     def _archived(self, dataset: Dataset | str, since: datetime | None) -> Dataset:
         with writing(self._database) as work:
             record = work.datasets.get(dataset)
-            # Archiving again does not make it younger.
+            # Archiving again keeps the first date.
             record.archived_at = since and (record.archived_at or since)
             return record
 
@@ -415,19 +432,19 @@ class Datasets:
         stop: bool = False,
         wait: bool = True,
     ) -> Deletion:
-        """Remove a dataset (of several versions the newest, or the one that is named) and its files.
+        """Delete one version of a dataset (default: the newest) and its files.
 
         Args:
             dataset: record, name or id.
-            cascade: the experiments on it go too, with all that is theirs.
-            dry_run: only say what would go; nothing happens.
-            stop: end workflows that are under way first, and wait for their end.
-            wait: as of :meth:`Experiments.delete`.
+            cascade: also delete the experiments on it, with their workflows and results.
+            dry_run: only report what would be deleted.
+            stop: stop running workflows first, and wait until they have ended.
+            wait: as for :meth:`Experiments.delete`.
 
         Raises:
             NotFoundError: there is no such dataset.
-            InUseError: experiments use it, or, with `cascade`, a workflow has not ended.
-            WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
+            InUseError: experiments use it, or, with `cascade`, a workflow is still running.
+            WaitTimeoutError: a workflow did not end although it was stopped; nothing was deleted.
         """
         key = key_of(dataset)
         stopping = self._stop if stop else None
@@ -445,14 +462,15 @@ class Datasets:
         sheet: str | None = None,
         short_rows: tables.ShortRows = "refuse",
     ) -> Iterator[tuple[tables.Converted, Path]]:
-        """Write the examples into a file that ends with the block."""
+        """Convert a source to Parquet, in a temporary file that exists until the block ends."""
         with (
+            # The prefix lets the garbage collector recognize the folder if this process is killed.
             TemporaryDirectory(prefix=layout.temporary("upload")) as folder,
             metered(copy.filename, enabled=progress is True) as meter,
         ):
             data, meter.total = Path(folder) / "data.parquet", copy.size_bytes
-            tell = progress if callable(progress) else lambda done, _: meter.reach(done)
-            found = tables.convert(
+            report = progress if callable(progress) else lambda done, _: meter.reach(done)
+            converted = tables.convert(
                 copy.path,
                 data,
                 filename=copy.filename,
@@ -460,58 +478,54 @@ class Datasets:
                 ground_truth=ground_truth,
                 sheet=sheet,
                 short_rows=short_rows,
-                report=lambda done: tell(done, copy.size_bytes),
+                report=lambda done: report(done, copy.size_bytes),
             )
-            yield found, data
+            yield converted, data
 
-    def _next_version(self, name: str, wanted: bool) -> int:
+    def _next_version(self, name: str, allowed: bool) -> int:
+        """Return the version number of new content under a name: 1 if it is free, else the next if `allowed`."""
         with reading(self._database) as work:
             newest = work.datasets.named(name)
         if newest is None:
             return 1
         if newest.name != name:  # such as "tickets@1"
             raise ConflictError("dataset", name, "give another name=")
-        if not wanted:
-            hint = (
-                f"give another name=, delete the old one, or new_version=True keeps it as version {newest.version + 1}"
-            )
-            raise ConflictError("dataset", name, hint)
+        if not allowed:
+            hint = "give another name=, delete the old one, or new_version=True keeps it as version"
+            raise ConflictError("dataset", name, f"{hint} {newest.version + 1}")
         return newest.version + 1
 
     def _keep(
         self, dataset: Dataset, original: Path, data: Path, new_version: bool = False, *, unless: Find | None = None
     ) -> Dataset:
-        """Files first, the row last: whoever finds the row finds everything.
+        """Store a dataset, or return the one that `unless` finds in the transaction that would add it.
 
-        Args:
-            unless: finds what takes its place, in the transaction that would add it.
+        Files are written first, the row last: a row that exists always has its files.
         """
         self._refuse_secrets(dataset.name, dataset.filename)
-        kept = None
+        stored = None
         try:
             self._store.copy_in(data, layout.examples(dataset.id))
             self._store.copy_in(original, layout.original(dataset.id, dataset.filename))
-            kept = self._added(dataset, new_version, unless)
-            return kept
+            for _ in range(_VERSION_ATTEMPTS):
+                try:
+                    with writing(self._database) as work:
+                        stored = (unless and unless(work, dataset)) or work.datasets.add(dataset)
+                    return stored
+                except ConflictError:
+                    # Another process took this version number. Without new_version, this raises with a hint.
+                    dataset.version = self._next_version(dataset.name, new_version)
+            raise ConflictError("dataset", dataset.name, "others keep adding versions: try again")
         finally:
-            if kept is not dataset:
+            if stored is not dataset:
                 self._store.delete(layout.dataset_folder(dataset.id))
 
     def _refuse_secrets(self, name: str, filename: str) -> None:
         refuse_secrets([("dataset's name", name), ("dataset's file name", filename)], redactor_of(self._settings))
 
-    def _added(self, dataset: Dataset, new_version: bool, unless: Find | None) -> Dataset:
-        for _ in range(_VERSION_ATTEMPTS):
-            try:
-                with writing(self._database) as work:
-                    return (unless and unless(work, dataset)) or work.datasets.add(dataset)
-            except ConflictError:
-                # Somebody else's came in between; without new_version this is refused, with a hint.
-                dataset.version = self._next_version(dataset.name, new_version)
-        raise ConflictError("dataset", dataset.name, "others keep adding versions: try again")
 
-
-def _described(copy: LocalCopy, found: tables.Converted, data: Path, name: str) -> Dataset:
+def _described(copy: LocalCopy, converted: tables.Converted, data: Path, name: str) -> Dataset:
+    """Return the record of a converted source, not yet in the database."""
     return Dataset(
         id=str(uuid.uuid4()),
         name=name,
@@ -519,32 +533,22 @@ def _described(copy: LocalCopy, found: tables.Converted, data: Path, name: str) 
         content_hash=copy.content_hash,
         data_hash=file_hash(data),
         size_bytes=copy.size_bytes,
-        n_examples=found.n_examples,
-        columns=found.columns,
-        profile=found.profile,
-        notes=list(found.notes),
+        n_examples=converted.n_examples,
+        columns=converted.columns,
+        profile=converted.profile,
+        notes=list(converted.notes),
     )
 
 
 def _twins(work: UnitOfWork, content_hash: str, name: str | None) -> list[Dataset]:
-    """Newest versions of the same bytes; with `name` only of that name."""
+    """Return datasets whose newest version has the same bytes; with `name`, only the dataset of that name."""
     twins = work.datasets.with_content(content_hash)
     newest = [twin for twin in twins if twin.version == work.datasets.versions(twin.name)[0].version]
     return [twin for twin in newest if name in (None, twin.name)]
 
 
-def _find_twin(work: UnitOfWork, dataset: Dataset, name: str | None) -> Dataset | None:
-    twins = _twins(work, dataset.content_hash, name)
-    return next((twin for twin in twins if _is_twin(twin, dataset)), None)
-
-
 def _is_twin(one: Dataset, other: Dataset) -> bool:
-    # The rows, too: another sheet of the same workbook may have the same columns.
+    # Compare rows, too: another sheet of the same workbook has the same bytes and may have the same columns.
     return (one.columns, one.n_examples, one.profile["preview"]) == (
         other.columns, other.n_examples, other.profile["preview"]
     )  # fmt: skip
-
-
-def _name_from(filename: str) -> str:
-    stem = Path(layout.safe_filename(filename).removesuffix(".gz")).stem
-    return stem or "dataset"

@@ -1,9 +1,10 @@
-"""Parts of a dataset as datasets of their own, which say where they came from."""
+"""Derived datasets: splits and samples of a dataset, stored as datasets that record their origin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -21,105 +22,115 @@ from lumigator_nb.services.datasets.sampling import (
 )
 from lumigator_nb.services.names import checked_name
 
-# Keeps a frame as the next version of a name, with what it was derived from and with notes.
-Keep = Callable[[pd.DataFrame, str, dict[str, Any], Sequence[str]], Dataset]
-# All versions of a name.
-Versions = Callable[[str], Sequence[Dataset]]
 
+@dataclass(frozen=True)
+class Tools:
+    """Access to stored datasets.
 
-class Tools(TypedDict):
-    """What drawing needs of the datasets: how to read one, its versions, and how to keep a part."""
+    Attributes:
+        read: returns the rows of a dataset.
+        versions: returns all versions of a name.
+        keep: stores a frame as the next version of a name, with its origin and notes.
+    """
 
     read: Callable[[Dataset], pd.DataFrame]
-    versions: Versions
-    keep: Keep
+    versions: Callable[[str], Sequence[Dataset]]
+    keep: Callable[[pd.DataFrame, str, dict[str, Any], Sequence[str]], Dataset]
 
 
 def split(
     dataset: Dataset,
     parts: Mapping[str, float],
+    tools: Tools,
     *,
     by: str | None = None,
     groups: str | None = None,
     seed: int = 0,
     name: str | None = None,
-    read: Callable[[Dataset], pd.DataFrame],
-    versions: Versions,
-    keep: Keep,
 ) -> dict[str, Dataset]:
-    """Divide a dataset into datasets named "NAME-train" and so on; asked again, return those that are there.
+    """Split a dataset into datasets named "NAME-train" and so on. Parts that exist already are returned.
 
-    Parts of an earlier version of the dataset get a next version. What was cut off half-way is completed.
+    If the names hold parts of an earlier version of the dataset, the new parts become their next versions. A repeated
+    call completes an interrupted one.
 
     Args:
-        dataset: what to divide.
-        parts, by, groups, seed: as of :func:`split_rows`.
-        name: what the names begin with; default the dataset's.
-        read, versions, keep: see :data:`Keep`; `versions` returns all versions of a name.
+        dataset: dataset to split.
+        parts, by, groups, seed: as for :func:`split_rows`.
+        tools: access to stored datasets.
+        name: prefix of the names; default: the dataset's name.
 
     Raises:
-        InvalidInputError: as of :func:`split_rows`; nothing is kept.
-        ConflictError: a name is taken by something else, or by a split with other settings; nothing is kept.
+        InvalidInputError: as for :func:`split_rows`; nothing is stored.
+        ConflictError: a name is taken by something else, or by a split with other settings; nothing is stored.
     """
     shares = dict(zip(sorted(parts), checked_shares(parts).tolist(), strict=True))
-    how = {"how": "split", "parts": shares, "by": by, "groups": groups, "seed": checked_seed(seed)}
-    wanted = {part: checked_name(f"{name or dataset.name}-{part}") for part in parts}
-    found = {part: _found(dataset, title, {**how, "part": part}, versions) for part, title in wanted.items()}
-    if None not in found.values():
-        return {part: each for part, each in found.items() if each is not None}
-    frame = read(dataset)
+    settings = {"how": "split", "parts": shares, "by": by, "groups": groups, "seed": checked_seed(seed)}
+    titles = {part: checked_name(f"{name or dataset.name}-{part}") for part in parts}
+    # All names are checked before anything is stored.
+    stored = {part: _stored(dataset, title, {**settings, "part": part}, tools) for part, title in titles.items()}
+    if all(stored.values()):
+        return {part: record for part, record in stored.items() if record is not None}
+    frame = tools.read(dataset)
     rows = split_rows(frame, parts, by, groups, seed)
-    kept = {}
-    for part, title in wanted.items():
-        notes = [_told(dataset, "split off", rows[part], seed, by), *strata_notes(frame, {part: rows[part]}, by)]
-        derived = {**_origin(dataset), **how, "part": part}
-        kept[part] = found[part] or keep(_taken(frame, rows[part]), title, derived, notes)
-    return kept
+    for part, title in titles.items():
+        if stored[part] is None:
+            notes = strata_notes(frame, {part: rows[part]}, by)
+            notes.insert(0, _note(dataset, "split off", rows[part], seed, by))
+            stored[part] = tools.keep(
+                frame.iloc[rows[part]].reset_index(drop=True),
+                title,
+                {**_origin(dataset), **settings, "part": part},
+                notes,
+            )
+    return {part: record for part, record in stored.items() if record is not None}
 
 
 def draw(
     dataset: Dataset,
     n_or_share: float,
+    tools: Tools,
     *,
     by: str | None = None,
     seed: int = 0,
     name: str | None = None,
-    read: Callable[[Dataset], pd.DataFrame],
-    versions: Versions,
-    keep: Keep,
 ) -> Dataset:
-    """Draw rows into a dataset of their own; asked again, return the one that is there.
+    """Draw a sample of a dataset's rows into a new dataset. If it exists already, return it.
 
     Args:
-        dataset: what to draw from.
-        n_or_share, by, seed: as of :func:`draw_rows`.
-        name: of the new dataset; default the old one's with the number of rows: "NAME-200".
-        read, versions, keep: as of :func:`split`.
+        dataset: dataset to draw from.
+        n_or_share, by, seed: as for :func:`draw_rows`.
+        tools: access to stored datasets.
+        name: name of the new dataset; default: the old name with the number of rows, as in "NAME-200".
 
     Raises:
-        InvalidInputError: as of :func:`draw_rows`.
-        ConflictError: the name is taken by something else, or by a draw with other settings.
+        InvalidInputError: as for :func:`draw_rows`.
+        ConflictError: the name is taken by something else, or by a sample with other settings.
     """
     n = rows_of(n_or_share, dataset.n_examples)
-    how = {"how": "draw", "rows": n, "by": by, "seed": checked_seed(seed)}
+    settings = {"how": "draw", "rows": n, "by": by, "seed": checked_seed(seed)}
     title = checked_name(name or f"{dataset.name}-{n}")
-    found = _found(dataset, title, how, versions)
-    if found is not None:
-        return found
-    frame = read(dataset)
+    stored = _stored(dataset, title, settings, tools)
+    if stored is not None:
+        return stored
+    frame = tools.read(dataset)
     rows = draw_rows(frame, n, by, seed)
-    notes = [_told(dataset, "drawn", rows, seed, by), *strata_notes(frame, {title: rows}, by)]
-    return keep(_taken(frame, rows), title, {**_origin(dataset), **how}, notes)
+    notes = [_note(dataset, "drawn", rows, seed, by), *strata_notes(frame, {title: rows}, by)]
+    return tools.keep(frame.iloc[rows].reset_index(drop=True), title, {**_origin(dataset), **settings}, notes)
 
 
-def _found(dataset: Dataset, title: str, how: Mapping[str, Any], versions: Versions) -> Dataset | None:
-    """What is there already; None where there is nothing, or only what came from other versions in the same way."""
-    likewise = {"dataset": dataset.name, **how}
-    for each in versions(title):
-        if {key: each.derived.get(key) for key in likewise} != likewise:
-            raise ConflictError("dataset", title, "give another name=, or delete the one that is there")
-        if each.derived["dataset_id"] == dataset.id:
-            return each
+def _stored(dataset: Dataset, title: str, settings: Mapping[str, Any], tools: Tools) -> Dataset | None:
+    """Return the dataset that an earlier call derived from this version with the same settings, or None.
+
+    Raises:
+        ConflictError: the name is taken by something else. Datasets derived in the same way from other versions of the
+            dataset do not count: the new one becomes their next version.
+    """
+    expected = {"dataset": dataset.name, **settings}
+    for version in tools.versions(title):
+        if {key: version.derived.get(key) for key in expected} != expected:
+            raise ConflictError("dataset", title, "give another name=, or delete the existing one")
+        if version.derived["dataset_id"] == dataset.id:
+            return version
     return None
 
 
@@ -127,11 +138,7 @@ def _origin(dataset: Dataset) -> dict[str, Any]:
     return {"dataset_id": dataset.id, "dataset": dataset.name, "version": dataset.version}
 
 
-def _taken(frame: pd.DataFrame, rows: Positions) -> pd.DataFrame:
-    return frame.iloc[rows].reset_index(drop=True)
-
-
-def _told(dataset: Dataset, verb: str, rows: Positions, seed: int, by: str | None) -> str:
+def _note(dataset: Dataset, verb: str, rows: Positions, seed: int, by: str | None) -> str:
     share = f"{len(rows):,} of {count(dataset.n_examples, 'example')}"
-    kept = f", by {by}" if by else ""
-    return f"{verb} {dataset.name}@{dataset.version}: {share}{kept}, seed {seed}"
+    strata = f", by {by}" if by else ""
+    return f"{verb} {dataset.name}@{dataset.version}: {share}{strata}, seed {seed}"

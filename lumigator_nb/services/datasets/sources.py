@@ -1,4 +1,4 @@
-"""Bring whatever the user calls a dataset into one local file, byte for byte."""
+"""Sources of a dataset: copy a path, URL, file object, DataFrame or Hugging Face Dataset into a local file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from lumigator_nb import tables
 from lumigator_nb.errors import DatasetError
 from lumigator_nb.storage import layout
 
-# Besides these a Dataset of Hugging Face's library, of which no type is known here.
+# Any: also a Dataset of Hugging Face's library `datasets`, which may not be installed.
 Source = str | Path | pd.DataFrame | IO[Any] | Any
 URL_TIMEOUT_S = 30
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class LocalCopy:
-    """The bytes of a source on this machine.
+    """A source copied to this machine.
 
     Attributes:
-        filename: as the user named it.
-        content_hash: SHA-256 of the bytes, in hex.
+        path: temporary file.
+        filename: name of the original file.
+        content_hash: SHA-256 of the bytes, in hexadecimal.
+        size_bytes: size of the file.
     """
 
     path: Path
@@ -42,12 +45,11 @@ class LocalCopy:
 
 @contextmanager
 def fetched(source: Source) -> Iterator[LocalCopy]:
-    """Copy the bytes of a path, URL, file object, DataFrame or Dataset into a temporary file that ends with the block.
+    """Copy a source into a temporary file, which exists until the block ends.
 
     Raises:
-        DatasetError: there is nothing to read at the source; the message says what was found instead. Or the file
-            changed while it was read.
-        StoreUnavailableError: the folder for temporary files is full.
+        DatasetError: the source cannot be read, or the file changed while it was read.
+        StoreUnavailableError: the disk of the temporary folder is full.
     """
     with TemporaryDirectory(prefix=layout.temporary("upload")) as folder:
         path = Path(folder) / "original"
@@ -57,12 +59,13 @@ def fetched(source: Source) -> Iterator[LocalCopy]:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy(source: Source, target: Path) -> str:
+    """Write the bytes of a source to `target`, and return the name of the original file."""
     if isinstance(source, pd.DataFrame):
         target.write_bytes(tables.frame_to_bytes(source))
         return "dataframe.parquet"
@@ -73,7 +76,11 @@ def _copy(source: Source, target: Path) -> str:
     if isinstance(source, (str, Path)):
         return _copy_url(str(source), target) if "://" in str(source) else _copy_path(Path(source), target)
     if hasattr(source, "read"):
-        return _copy_file(source, target)
+        with target.open("wb") as file:
+            while chunk := source.read(_CHUNK_BYTES):
+                file.write(chunk.encode() if isinstance(chunk, str) else chunk)
+        name = getattr(source, "name", None)  # the file descriptor, an int, for an anonymous file
+        return Path(name).name if isinstance(name, str) else "upload"
     raise DatasetError(
         f"a {type(source).__name__} is not a dataset",
         "give a path, a URL, an open file, a pandas DataFrame or a Hugging Face Dataset",
@@ -81,16 +88,20 @@ def _copy(source: Source, target: Path) -> str:
 
 
 def _copy_path(path: Path, target: Path) -> str:
+    def state(file: IO[bytes]) -> tuple[int, int]:
+        status = os.fstat(file.fileno())
+        return status.st_size, status.st_mtime_ns
+
     path = path.expanduser()
     if path.is_dir():
         raise DatasetError(f"{path} is a folder, not a file", "name the file inside it")
     try:
         with path.open("rb") as file:
-            before = _state(file)
+            before = state(file)
             _write(file, target)
-            if _state(file) != before:
+            if state(file) != before:
                 raise DatasetError(
-                    f"{path} changed while it was read", "upload it again when whatever writes it has finished"
+                    f"{path} changed while it was read", "upload it again when no program writes to it any more"
                 )
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}", f"the current folder is {Path.cwd()}") from None
@@ -101,53 +112,36 @@ def _copy_path(path: Path, target: Path) -> str:
     return path.name
 
 
-def _state(file: IO[bytes]) -> tuple[int, int]:
-    found = os.fstat(file.fileno())
-    return found.st_size, found.st_mtime_ns
-
-
 def _write(source: IO[bytes], target: Path) -> None:
     with target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+        shutil.copyfileobj(source, file, _CHUNK_BYTES)
 
 
 def _copy_url(url: str, target: Path) -> str:
-    options = {"client_kwargs": {"timeout": _http_timeout()}} if url.startswith("http") else {}
-    shown = _without_query(url)
+    parts = urllib.parse.urlsplit(url)
+    # Messages must not show secrets: presigned URLs carry credentials in the query, and a URL may carry a password
+    # before the host.
+    safe_url = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, "", ""))
+    options: dict[str, Any] = {}
+    if url.startswith("http"):
+        import aiohttp
+
+        # aiohttp's default limits the total time to 5 minutes, which is too short for large files.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=URL_TIMEOUT_S, sock_read=URL_TIMEOUT_S)
+        options["client_kwargs"] = {"timeout": timeout}
     try:
         with fsspec.open(url, "rb", **options) as remote:
             _write(remote, target)
-    except Exception as error:  # what an fsspec backend raises is its own affair
+    except Exception as error:  # fsspec's backends raise exceptions of many libraries
         if isinstance(error, OSError) and tables.is_full(error):
             raise
-        # For HTTP, fsspec's "file not found" also stands for a host that cannot be reached; the first cause tells.
+        # fsspec raises FileNotFoundError for HTTP hosts that cannot be reached, too; the first cause tells them apart.
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         unreachable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
         if isinstance(error, FileNotFoundError) and not unreachable:
-            raise DatasetError(f"there is no file at {shown}", "open the address in a browser to check it") from None
-        reason = f"{type(cause).__name__}: {cause}".replace(url, shown)
-        raise DatasetError(f"{shown} cannot be read: {reason}", "check the address and the network") from None
-    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]) or "download"
-
-
-def _copy_file(source: IO[Any], target: Path) -> str:
-    with target.open("wb") as file:
-        while chunk := source.read(1 << 20):
-            file.write(chunk.encode() if isinstance(chunk, str) else chunk)
-    name = getattr(source, "name", None)
-    return Path(name).name if isinstance(name, str) else "upload"
-
-
-def _http_timeout() -> Any:
-    import aiohttp
-
-    return aiohttp.ClientTimeout(total=None, sock_connect=URL_TIMEOUT_S, sock_read=URL_TIMEOUT_S)
-
-
-def _without_query(url: str) -> str:
-    # Presigned URLs carry their credentials in the query, and a URL may carry a password before the host.
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rsplit("@", 1)[-1]
-    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
+            raise DatasetError(f"there is no file at {safe_url}", "open the address in a browser to check it") from None
+        reason = f"{type(cause).__name__}: {cause}".replace(url, safe_url)
+        raise DatasetError(f"{safe_url} cannot be read: {reason}", "check the address and the network") from None
+    return urllib.parse.unquote(parts.path.rsplit("/", 1)[-1]) or "download"

@@ -1,4 +1,4 @@
-"""What people say of models' answers: labels made in a notebook or elsewhere, and how far the raters agree."""
+"""Human labels of models' answers: collect them in a notebook, import them, read them, measure agreement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lumigator_nb.database.records import Experiment, Label
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services.datasets.datasets import Datasets
-from lumigator_nb.services.labelling.draws import chances, draw_of, noted, probabilities_of
+from lumigator_nb.services.labelling.draws import draw_of, inclusion_probabilities, probabilities_of, with_draw
 from lumigator_nb.services.labelling.plans import Question, Texts, chosen_rows, pair_questions, pairs_of, shuffled
 from lumigator_nb.services.labelling.rows import (
     Kind,
@@ -42,10 +42,10 @@ _COLUMNS: dict[Kind, list[str]] = {
 
 
 class Labels:
-    """What people said of the answers in the experiments of a workspace.
+    """The human labels in the experiments of a workspace.
 
-    A label is a preference (which of two answers is better) or a rating (how good one is, on a scale), by a criterion
-    such as "quality". Raters are told apart by their names; labelling the same again replaces.
+    A label is a preference (which of two answers is better) or a rating (how good an answer is, on a scale), by a
+    criterion such as "quality". A rater is identified by name. A new label replaces an older one of the same answers.
     """
 
     def __init__(self, database: Database, store: Store, datasets: Datasets, workflows: Workflows) -> None:
@@ -65,19 +65,19 @@ class Labels:
         seed: int = 0,
         order: Sequence[int] | None = None,
     ) -> ComparingSession:
-        """Begin, or go on, to say blindly which of two answers is better.
+        """Start or continue a session of blind pairwise comparisons.
 
-        The order of the items, and which model stands as A, are by chance. What this rater has labelled already is
-        left out, and so are answers that read the same.
+        The order of the items and the sides of the models are random. Items that this rater has labelled already are
+        left out, and so are pairs of equal answers.
 
         Args:
             experiment: record, name or id.
             rater: name of the person.
-            models: labels of two or more; default all that have succeeded, each against each.
-            criterion: what the person looks at.
-            sample: examples to label, the same ones for every rater; default all that every model answered.
-            seed: of the sample, the order and the sides.
-            order: rows of the dataset (from 0) to do first, in this order; those without all answers are left out.
+            models: labels of two or more models; default: all that have succeeded. All pairs of them are compared.
+            criterion: what the person judges.
+            sample: number of examples to label, the same ones for every rater; default: all that every model answered.
+            seed: random seed of the sample, the order and the sides.
+            order: rows of the dataset (from 0) to label first, in this order; rows without all answers are left out.
 
         Raises:
             InvalidInputError: fewer than two models have succeeded, or an option is out of range.
@@ -87,8 +87,8 @@ class Labels:
         texts = self._texts(topic.experiment_id, models, at_least=2)
         rows = chosen_rows(texts, order, sample, seed)
         questions, identical = pair_questions(texts, rows, pairs_of(list(texts.answers)), seed, rater)
-        left, options = self._left(topic, shuffled(questions, order, seed, rater), rater)
-        return ComparingSession(left, texts, identical=identical, **options)
+        remaining, options = self._remaining(topic, shuffled(questions, order, seed, rater), rater)
+        return ComparingSession(remaining, texts, identical=identical, **options)
 
     def rate(
         self,
@@ -102,19 +102,18 @@ class Labels:
         seed: int = 0,
         order: Sequence[int] | pd.DataFrame | None = None,
     ) -> RatingSession:
-        """Begin, or go on, to say blindly how good answers are, one at a time.
+        """Start or continue a session of blind ratings, one answer at a time.
 
         Args:
-            experiment, rater, criterion, sample, seed: as of :meth:`compare`.
-            order: as of :meth:`compare`; or the table that :meth:`Comparison.next_to_label` returned, whose
-                probabilities are then kept and weigh the ratings, and only whose rows are asked unless `sample` is
-                more.
-            scale: lowest and highest rating. All ratings by one criterion are on one scale.
-            models: labels; default all that have succeeded.
+            experiment, rater, criterion, sample, seed: as for :meth:`compare`.
+            order: as for :meth:`compare`; or the table that :meth:`Comparison.next_to_label` returned. Its
+                probabilities are stored and weight the ratings, and only its rows are asked unless `sample` is larger.
+            scale: lowest and highest rating. All ratings by one criterion must use the same scale.
+            models: labels of models; default: all that have succeeded.
 
         Raises:
-            InvalidInputError: no model has succeeded, the criterion is rated on another scale already, or an option
-                is out of range.
+            InvalidInputError: no model has succeeded, the criterion has ratings on another scale, or an option is out
+                of range.
             NotFoundError: there is no such experiment.
         """
         ends, rater = checked_scale(scale), checked_name(rater)
@@ -126,8 +125,8 @@ class Labels:
         rows = chosen_rows(texts, first, sample, seed)
         self._note_draw(topic, drawn)
         questions = [Question(row, (label,)) for row in sorted(rows) for label in texts.answers]
-        left, options = self._left(topic, shuffled(questions, first, seed, rater), rater)
-        return RatingSession(left, texts, scale=ends, **options)
+        remaining, options = self._remaining(topic, shuffled(questions, first, seed, rater), rater)
+        return RatingSession(remaining, texts, scale=ends, **options)
 
     def add(
         self,
@@ -139,28 +138,36 @@ class Labels:
         criterion: str = "quality",
         scale: Scale = (1, 5),
     ) -> int:
-        """Store labels that were made elsewhere, all of them or none; return how many.
+        """Import labels that were made elsewhere, all of them or none, and return their number.
 
         Args:
             experiment: record, name or id.
-            labels: of preferences `row` (of the dataset, from 0), `model`, `other` (labels of models) and
-                `preference` (1 the model is better, −1 the other, 0 neither); of ratings `row`, `model` and `rating`.
-                `comment`, `seconds` and `rater` may be there; of ratings also `probability`, with which the row was
-                drawn (:meth:`Comparison.next_to_label`; give all of a draw at once); more columns are ignored.
-            rater: name of the person; default what the column `rater` says.
-            kind: default by the column that is there, `preference` or `rating`.
-            criterion: what the person looked at.
+            labels: one row per label. Preferences have `row` (of the dataset, from 0), `model`, `other` (labels of
+                models) and `preference` (1: the model is better, −1: the other, 0: neither). Ratings have `row`,
+                `model` and `rating`. Optional columns: `comment`, `seconds`, `rater`; for ratings also `probability`,
+                with which the row was drawn (:meth:`Comparison.next_to_label`; import all rows of a draw at once).
+                Other columns are ignored.
+            rater: name of the person; default: the column `rater`.
+            kind: "preference" or "rating"; default: by the columns.
+            criterion: what the person judged.
             scale: lowest and highest rating.
 
         Raises:
             InvalidInputError: a label is malformed; the message names its row and column.
             NotFoundError: there is no such experiment.
         """
-        given: Iterable[Mapping[Any, Any]] = labels.to_dict("records") if isinstance(labels, pd.DataFrame) else labels
-        rows = [dict(row) for row in given]
+        records: Iterable[Mapping[Any, Any]] = labels.to_dict("records") if isinstance(labels, pd.DataFrame) else labels
+        rows = [dict(row) for row in records]
         if not rows:
             raise InvalidInputError("there are no labels to add", "give one row per label")
-        topic = self._topic(experiment, kind or _kind_of(rows[0]), criterion, scale)
+        if kind is None:
+            kind = next((checked_kind(name) for name in get_args(Kind) if name in rows[0]), None)
+        if kind is None:
+            raise InvalidInputError(
+                "the labels have neither a column 'preference' nor a column 'rating'",
+                "preferences have row, model, other, preference; ratings have row, model, rating",
+            )
+        topic = self._topic(experiment, kind, criterion, scale)
         with reading(self._database) as work:
             record = work.experiments.get(topic.experiment_id)
             models = [workflow.label for workflow in work.workflows.of_experiment(record.id)]
@@ -174,34 +181,34 @@ class Labels:
     def preferences(self, experiment: Experiment | str, criterion: str = "quality") -> pd.DataFrame:
         """Return all preferences by a criterion.
 
-        Columns: `row`, `rater`, `model`, `other` (in alphabetical order), `preference` (1 the model is better, −1 the
-        other, 0 neither), `comment`, `seconds`, `created_at`.
+        Columns: `row`, `rater`, `model`, `other` (in alphabetical order), `preference` (1: the model is better, −1:
+        the other, 0: neither), `comment`, `seconds`, `created_at`.
         """
         return self._table(self._topic(experiment, "preference", criterion))
 
     def ratings(self, experiment: Experiment | str, criterion: str = "quality") -> pd.DataFrame:
         """Return all ratings by a criterion.
 
-        Columns: `row`, `rater`, `model`, `rating`, `comment`, `seconds`, `created_at`, `probability` (with which the
-        row came to be rated, where it was drawn by :meth:`Comparison.next_to_label`; 1 for rows rated before that).
+        Columns: `row`, `rater`, `model`, `rating`, `comment`, `seconds`, `created_at`, `probability` (of the row's
+        selection if :meth:`Comparison.next_to_label` drew it; 1 for rows rated before that draw; else missing).
         """
         return self._table(self._topic(experiment, "rating", criterion))
 
     def delete(self, experiment: Experiment | str, *, rater: str, criterion: str | None = None) -> int:
-        """Remove what one person said, by all criteria or by one; return how many labels that were.
+        """Delete the labels of one rater, by all criteria or by one, and return their number.
 
         Raises:
-            InvalidInputError: nobody of that name has labelled the experiment.
+            InvalidInputError: no rater of that name has labelled the experiment.
         """
         name = checked_name(rater)
         with writing(self._database) as work:
             record = work.experiments.get(experiment)
             raters = work.labels.raters(record.id)
             if name not in raters:
-                hint = did_you_mean(name, raters) if raters else "nobody has"
+                hint = did_you_mean(name, raters) if raters else "it has no labels"
                 raise InvalidInputError(f"{name!r} has not labelled experiment {record.name!r}", hint)
             labels = work.labels.of_rater(record.id, name)
-            removed = [each for each in labels if criterion is None or each.criterion == criterion.strip()]
+            removed = [label for label in labels if criterion is None or label.criterion == criterion.strip()]
             for label in removed:
                 work.labels.delete(label)
         return len(removed)
@@ -217,18 +224,18 @@ class Labels:
         n_resamples: int = 1000,
         seed: int = 0,
     ) -> Interval:
-        """Return how far raters agree: Krippendorff's alpha, with its percentile-bootstrap interval over examples.
+        """Return the inter-rater agreement: Krippendorff's alpha, with a percentile-bootstrap interval over examples.
 
         Args:
             experiment: record, name or id.
             kind: "preference" or "rating".
-            criterion: what the raters looked at.
-            level: see :func:`lumigator_nb.statistics.krippendorff_alpha`; default "nominal" for preferences and
-                "ordinal" for ratings.
-            confidence, n_resamples, seed: of the interval.
+            criterion: what the raters judged.
+            level: level of measurement, see :func:`lumigator_nb.statistics.krippendorff_alpha`; default: "nominal" for
+                preferences and "ordinal" for ratings.
+            confidence, n_resamples, seed: of the bootstrap interval.
 
         Returns:
-            NaN where no two raters labelled the same, and where all labels are equal.
+            The interval; NaN if no two raters labelled the same answers, or all labels are equal.
         """
         topic = self._topic(experiment, kind, criterion)
         table = self._table(topic)
@@ -247,103 +254,100 @@ class Labels:
             seed=seed,
         )
 
-    def _experiment(self, experiment: Experiment | str) -> Experiment:
-        with reading(self._database) as work:
-            return work.experiments.get(experiment)
-
     def _topic(self, experiment: Experiment | str, kind: Kind, criterion: str, scale: Scale | None = None) -> Topic:
         kind = checked_kind(kind)
         ends = checked_scale(scale) if kind == "rating" and scale is not None else None
-        topic = Topic(self._experiment(experiment).id, kind, checked_name(criterion), ends)
         with reading(self._database) as work:
+            topic = Topic(work.experiments.get(experiment).id, kind, checked_name(criterion), ends)
             _require_one_scale(work, topic)
         return topic
 
     def _texts(self, experiment_id: str, models: Sequence[str] | None, *, at_least: int) -> Texts:
-        record = self._experiment(experiment_id)
+        with reading(self._database) as work:
+            record = work.experiments.get(experiment_id)
         workflows = self._workflows.refresh(record)
-        done = {each.label: each for each in workflows if each.status is Status.SUCCEEDED}
+        done = {workflow.label: workflow for workflow in workflows if workflow.status is Status.SUCCEEDED}
         chosen = list(done) if models is None else list(dict.fromkeys(models))
         for label in chosen:
             if label not in done:
-                raise InvalidInputError(f"no model that succeeded is called {label!r}", did_you_mean(label, done))
+                raise InvalidInputError(f"no model that has succeeded is called {label!r}", did_you_mean(label, done))
         if len(chosen) < at_least:
-            states = ", ".join(f"{each.label} {each.status}" for each in workflows) or "none was launched"
+            states = ", ".join(f"{workflow.label} {workflow.status}" for workflow in workflows) or "none was launched"
             needed = "two models" if at_least == 2 else "a model"
             raise InvalidInputError(
-                f"labelling experiment {record.name!r} needs {needed} that succeeded, not {len(chosen)}: {states}",
+                f"labelling experiment {record.name!r} needs {needed} that succeeded, but has {len(chosen)}: {states}",
                 "launch more, or wait: ws.wait(experiment)",
             )
         examples = self._datasets.to_pandas(self._datasets.of(record))
-        found = {label: results.read_step(self._store, done[label].id, Step.INFERENCE) for label in sorted(chosen)}
-        rows = range(len(examples))
-        return Texts(
-            examples, {label: frame.set_index("row")["prediction"].reindex(rows) for label, frame in found.items()}
-        )
+        answers = {}
+        for label in sorted(chosen):
+            predictions = results.read_step(self._store, done[label].id, Step.INFERENCE)
+            answers[label] = predictions.set_index("row")["prediction"].reindex(range(len(examples)))
+        return Texts(examples, answers)
 
-    def _left(self, topic: Topic, questions: Sequence[Question], rater: str) -> tuple[list[Question], dict[str, Any]]:
-        """Return what this rater has not labelled yet, and what a session needs besides."""
+    def _remaining(
+        self, topic: Topic, questions: Sequence[Question], rater: str
+    ) -> tuple[list[Question], dict[str, Any]]:
+        """Return the questions that this rater has not answered yet, and the other arguments of a session."""
 
-        def said() -> pd.DataFrame:
+        def read() -> pd.DataFrame:
             table = self._table(topic)
             return table[table["rater"] == rater]
 
-        def keep(asked: Question, value: float, comment: str | None, seconds: float) -> None:
-            self._store_labels(topic, {rater: [topic.label(rater, asked, value, comment_of(comment), seconds)]})
+        def keep(question: Question, value: float, comment: str | None, seconds: float) -> None:
+            self._store_labels(topic, {rater: [topic.label(rater, question, value, comment_of(comment), seconds)]})
 
         with reading(self._database) as work:
             labels = work.labels.of_experiment(topic.experiment_id, topic.kind, topic.criterion)
-        known = {(each.row, frozenset({each.model, each.other} - {""})) for each in labels if each.rater == rater}
-        left = [each for each in questions if each.subject not in known]
-        labelled = len(questions) - len(left)
-        return left, {
-            "keep": keep, "said": said, "rater": rater, "criterion": topic.criterion, "labelled": labelled
-        }  # fmt: skip
+        # `other` is empty for ratings.
+        answered = {
+            (label.row, frozenset({label.model, label.other} - {""})) for label in labels if label.rater == rater
+        }
+        remaining = [question for question in questions if question.subject not in answered]
+        return remaining, {
+            "keep": keep,
+            "read": read,
+            "rater": rater,
+            "criterion": topic.criterion,
+            "labelled": len(questions) - len(remaining),
+        }
 
     def _store_labels(self, topic: Topic, by_rater: Mapping[str, Sequence[Label]]) -> None:
         texts = [("criterion", topic.criterion), *(("name of a rater", rater) for rater in by_rater)]
         texts += [("comment", label.comment) for labels in by_rater.values() for label in labels if label.comment]
         refuse_secrets(texts, self._workflows.submitter.redact)
         with writing(self._database) as work:
-            work.experiments.get(topic.experiment_id)  # it may be gone by now
+            work.experiments.get(topic.experiment_id)  # raises if it was deleted in the meantime
+            # Checked again: another rater may have used another scale since the session started.
             _require_one_scale(work, topic)
             for labels in by_rater.values():
                 work.labels.put(labels)
 
     def _note_draw(self, topic: Topic, drawn: Mapping[int, float]) -> None:
+        """Store a draw in the experiment, together with the rows that were rated before it."""
         if topic.kind != "rating" or not drawn:
             return
         with writing(self._database) as work:
             record = work.experiments.get(topic.experiment_id)
-            rated = [each.row for each in work.labels.of_experiment(record.id, topic.kind, topic.criterion)]
-            record.asked = noted(record.asked, topic.criterion, drawn, rated)
+            rated = [label.row for label in work.labels.of_experiment(record.id, topic.kind, topic.criterion)]
+            record.asked = with_draw(record.asked, topic.criterion, drawn, rated)
 
     def _table(self, topic: Topic) -> pd.DataFrame:
         with reading(self._database) as work:
             labels = work.labels.of_experiment(topic.experiment_id, topic.kind, topic.criterion)
             asked = work.experiments.get(topic.experiment_id).asked
-        rows = [{**each.model_dump(), topic.kind: each.value} for each in labels]
-        known = chances(asked, topic.criterion, [each.row for each in labels])
-        return pd.DataFrame(rows).assign(probability=known).reindex(columns=_COLUMNS[topic.kind])
-
-
-def _kind_of(row: Mapping[Any, Any]) -> Kind:
-    for kind in get_args(Kind):
-        if kind in row:
-            return checked_kind(kind)
-    raise InvalidInputError(
-        "the labels have neither a column 'preference' nor a column 'rating'",
-        "preferences have row, model, other, preference; ratings have row, model, rating",
-    )
+        rows = [{**label.model_dump(), topic.kind: label.value} for label in labels]
+        probabilities = inclusion_probabilities(asked, topic.criterion, [label.row for label in labels])
+        return pd.DataFrame(rows).assign(probability=probabilities).reindex(columns=_COLUMNS[topic.kind])
 
 
 def _require_one_scale(work: UnitOfWork, topic: Topic) -> None:
-    """Numbers on different scales must never be averaged."""
+    """Raise InvalidInputError if the criterion has ratings on another scale: they could not be averaged."""
     if topic.scale is None:
         return
     for low, high in work.labels.scales(topic.experiment_id, topic.criterion):
         if (low, high) != topic.scale:
             raise InvalidInputError(
-                f"{topic.criterion!r} is rated on a scale from {low:g} to {high:g} already",
-                "take that scale, or another criterion=",
+                f"{topic.criterion!r} has ratings on a scale from {low:g} to {high:g} already",
+                "use that scale, or another criterion=",
             )
