@@ -16,7 +16,7 @@ from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.launch import models as catalogue
-from lumigator_nb.presentation.launch.checks import LABELS, in_words, mend
+from lumigator_nb.presentation.launch.checks import LABELS, form_error, in_words
 from lumigator_nb.presentation.launch.estimating import Debounced, estimate_html
 from lumigator_nb.presentation.launch.form import CRITERIA, LANGUAGES, LaunchForm, facts_html, launch_summary
 from lumigator_nb.presentation.launch.metrics import MetricView, metric_line
@@ -289,7 +289,7 @@ class LaunchWidget(VBox):  # type: ignore[misc]
     def _say(self, errors: dict[str, str]) -> None:
         """Put each error beside its field."""
         for name, view in self._problems.items():
-            put(view, alert(mend(errors) if name == "" else errors.get(name)))
+            put(view, alert(form_error(errors) if name == "" else errors.get(name)))
 
     def _draw(self) -> None:
         """Show what the form holds."""

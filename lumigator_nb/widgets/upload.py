@@ -16,7 +16,7 @@ from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
-from lumigator_nb.presentation.folders import temporary
+from lumigator_nb.storage.layout import temporary
 from lumigator_nb.widgets.kit import alert, labelled, line, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 

@@ -548,7 +548,7 @@ def test_the_page_marks_the_fields_that_are_wrong(context, tickets):
     page.button.param.trigger("clicks")
     until(lambda: "Mend what is marked" in page.problem.object)
     assert page.fields["name"].error_state
-    assert "at least one model" in page.said["models"].object
+    assert "at least one model" in page.errors["models"].object
     page.fields["name"].value = "mine"
     assert not page.fields["name"].error_state
     assert context.went == []

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from waiting import until
 
 from lumigator_nb.dashboards.pages.experiments import ExperimentPage, ExperimentsPage
-from lumigator_nb.dashboards.pages.workflows import JobPage, JobsPage
+from lumigator_nb.dashboards.pages.workflows import WorkflowPage, WorkflowsPage
+from lumigator_nb.dashboards.shell import Shell
 from lumigator_nb.database.queries import writing
 from lumigator_nb.database.records import Experiment, Workflow
 from lumigator_nb.display.progress import ProgressRow
@@ -20,7 +21,7 @@ from lumigator_nb.errors import NotFoundError
 from lumigator_nb.presentation import watcher
 from lumigator_nb.presentation.progress import experiments, markup
 from lumigator_nb.presentation.progress import view as progressing
-from lumigator_nb.presentation.progress import workflows as jobs
+from lumigator_nb.presentation.progress import workflows as listing
 from lumigator_nb.presentation.progress.view import detailed, progress_view
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.presentation.watcher import Watcher
@@ -293,7 +294,7 @@ def test_a_page_takes_as_many_queries_whatever_there_is(
     route = Route.parse("#/experiments?page=2")
     _many(inline_ws, 60)
     assert queries(lambda: experiments.experiment_list(inline_ws, route)) <= 10
-    assert queries(lambda: jobs.job_list(inline_ws, Route(("jobs",)))) <= 8
+    assert queries(lambda: listing.workflow_list(inline_ws, Route(("workflows",)))) <= 8
 
 
 def test_lists_teach_where_they_are_empty_and_say_what_was_searched(inline_ws: Workspace) -> None:
@@ -307,7 +308,8 @@ def test_lists_teach_where_they_are_empty_and_say_what_was_searched(inline_ws: W
     assert "has a name with" in found
     assert "is running" in found
     assert BAD not in found
-    assert "No job is running" in jobs.list_markup(jobs.job_list(inline_ws, Route.parse("#/jobs?status=running")))
+    nothing = listing.workflow_list(inline_ws, Route.parse("#/workflows?status=running"))
+    assert "No workflow is running" in listing.list_markup(nothing)
 
 
 def test_archived_experiments_are_hidden_until_they_are_asked_for(inline_ws: Workspace) -> None:
@@ -479,6 +481,13 @@ def test_the_list_page_searches_as_one_types_and_keeps_it_in_the_route(context: 
     assert "run 0008" not in page._list.object
 
 
+def test_back_to_a_later_page_of_a_filtered_list_stays_on_that_page(context: Any) -> None:
+    page = ExperimentsPage(context, Route.parse("#/experiments"))
+    page.reroute(Route.parse("#/experiments?search=run&status=failed&archived=1&page=2"))
+    assert context.gone == context.replaced == []
+    assert (page.search.value, page.status.value, page.archived.value) == ("run", "failed", True)
+
+
 def test_the_experiment_page_stops_resumes_archives_and_deletes(
     context: Any, inline_ws: Workspace, cluster: Any, running: tuple[Experiment, Workflow]
 ) -> None:
@@ -547,12 +556,12 @@ def test_many_models_page(context: Any, inline_ws: Workspace, done: Experiment) 
     assert page.progress.buttons["resume"].label == "Resume 48 models"
 
 
-def test_job_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done: Experiment) -> None:
+def test_workflow_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done: Experiment) -> None:
     workflow = inline_ws.workflows.of(done)[0]
     inline_ws.store.write(f"workflows/{workflow.id}/log-1.txt", f"begin\n{'x' * 99}\n".encode() * 400 + BAD.encode())
-    listed = JobsPage(context, Route.parse("#/jobs"))
-    assert f"#/jobs/{workflow.id}" in listed._list.object
-    page = JobPage(context, Route(("jobs", workflow.id)))
+    listed = WorkflowsPage(context, Route.parse("#/workflows"))
+    assert f"#/workflows/{workflow.id}" in listed._list.object
+    page = WorkflowPage(context, Route(("workflows", workflow.id)))
     assert "The end of the log" in page._log.object
     assert BAD not in page._log.object
     assert "Answers" in page._steps.object
@@ -560,12 +569,23 @@ def test_job_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done:
     assert page._whole_log().getvalue().endswith(BAD.encode())
 
 
+def test_old_addresses_of_workflows_open_the_renamed_pages(inline_ws: Workspace, done: Experiment) -> None:
+    workflow = inline_ws.workflows.of(done)[0]
+    shell = Shell(inline_ws, Watcher(inline_ws))
+    shell.open(Route.parse("#/jobs?status=failed"))
+    assert isinstance(shell._page, WorkflowsPage)
+    assert shell._page.status.value == "failed"
+    shell.open(Route(("jobs", workflow.id)))
+    assert isinstance(shell._page, WorkflowPage)
+    assert 'aria-current="page"' in shell._navigation.object.split("#/workflows")[1].split("</a>")[0]
+
+
 def test_a_single_job_is_shown_under_its_own_name(context: Any, inline_ws: Workspace, done: Experiment) -> None:
     job = inline_ws.jobs.infer(inline_ws.datasets.get(done.dataset_id), "baseline/lead-1", name="mine")
     holder = job.experiment
-    listed = JobsPage(context, Route.parse("#/jobs"))
-    page = JobPage(context, Route(("jobs", job.workflow.id)))
-    assert f"#/jobs/{job.workflow.id}" in listed._list.object
+    listed = WorkflowsPage(context, Route.parse("#/workflows"))
+    page = WorkflowPage(context, Route(("workflows", job.workflow.id)))
+    assert f"#/workflows/{job.workflow.id}" in listed._list.object
     assert "mine" in page._steps.object
     shown = listed._list.object + page._head.object + page._steps.object
     assert holder.id not in shown
@@ -577,15 +597,15 @@ def test_a_log_is_read_once_for_all_who_look(
 ) -> None:
     asked: list[str] = []
     cluster.logs = lambda key: asked.append(key) or "from the cluster"
-    view = jobs.job_view(inline_ws, running[1].id)
-    assert [jobs.with_log(inline_ws, view, 7).log for _ in range(3)] == ["from the cluster"] * 3
+    view = listing.workflow_view(inline_ws, running[1].id)
+    assert [listing.with_log(inline_ws, view, 7).log for _ in range(3)] == ["from the cluster"] * 3
     assert len(asked) == 1
-    jobs.with_log(inline_ws, view, 8)
+    listing.with_log(inline_ws, view, 8)
     assert len(asked) == 2
 
 
-def test_a_missing_experiment_or_job_is_said(context: Any) -> None:
+def test_a_missing_experiment_or_workflow_is_said(context: Any) -> None:
     with pytest.raises(NotFoundError):
         ExperimentPage(context, Route(("experiments", "nothing")))
     with pytest.raises(NotFoundError):
-        JobPage(context, Route(("jobs", "nothing")))
+        WorkflowPage(context, Route(("workflows", "nothing")))

@@ -295,7 +295,7 @@ def test_the_page_shows_a_refused_key_beside_its_field(inline_ws, monkeypatch) -
     assert dialog.check.label == "Check"
     monkeypatch.setattr(inline_ws.models, "check_key", lambda name: KeyCheck("openai", 7))
     dialog._check()
-    until(lambda: "7 models" in dialog.said.object)
+    until(lambda: "7 models" in dialog.message.object)
     assert not dialog.value.error_state
 
 

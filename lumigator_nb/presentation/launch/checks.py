@@ -62,7 +62,7 @@ def in_words(error: LumigatorError) -> str:
     return f"{text} {_sentence(error.hint)}" if error.hint else text
 
 
-def mend(errors: Mapping[str, str]) -> str | None:
+def form_error(errors: Mapping[str, str]) -> str | None:
     """Return what stands beside the button: what is wrong with the whole, or which fields are to be mended."""
     marked = [LABELS[name] for name in errors if errors[name] and name in LABELS]
     return errors.get("") or (f"Mend what is marked: {', '.join(marked)}." if marked else None)
