@@ -180,7 +180,7 @@ def test_texts_of_others_are_never_markup(found) -> None:
 
 
 def test_what_was_searched_for_is_marked_also_far_into_a_text() -> None:
-    text = markup._text("word " * 500 + "needle <b> more", "NEEDLE <b>")
+    text = markup._excerpt("word " * 500 + "needle <b> more", "NEEDLE <b>")
     assert "<mark>needle &lt;b&gt;</mark>" in text
     assert text.startswith("…")
 
@@ -234,8 +234,8 @@ def test_headers_order_by_their_score(found) -> None:
 
 
 def test_models_in_an_address_are_numbers() -> None:
-    assert markup.asked_models(["a", "b,c", "d"], Route.parse("#/x?models=1,2,x,9")) == ["b,c", "d"]
-    assert markup.asked_models(["a", "b"], Route.parse("#/x?models=9")) == ["a", "b"]
+    assert markup.chosen_models(["a", "b,c", "d"], Route.parse("#/x?models=1,2,x,9")) == ["b,c", "d"]
+    assert markup.chosen_models(["a", "b"], Route.parse("#/x?models=9")) == ["a", "b"]
 
 
 def test_one_model_alone_has_a_summary_and_no_slices(inline_ws) -> None:

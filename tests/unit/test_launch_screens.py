@@ -399,7 +399,7 @@ def test_the_widget_says_beside_the_field_what_is_wrong(widget):
     widget.button.click()
     until(lambda: not widget.button.disabled)
     assert "at least one model" in widget._problems["models"].value
-    assert "Mend what is marked" in widget._problems[""].value
+    assert "Correct the marked fields" in widget._problems[""].value
     assert widget.experiment is None
 
 
@@ -546,7 +546,7 @@ def test_the_page_marks_the_fields_that_are_wrong(context, tickets):
     assert "not a number" in page.fields["temperature"].helper_text
     page.fields["name"].value = ""
     page.button.param.trigger("clicks")
-    until(lambda: "Mend what is marked" in page.problem.object)
+    until(lambda: "Correct the marked fields" in page.problem.object)
     assert page.fields["name"].error_state
     assert "at least one model" in page.errors["models"].object
     page.fields["name"].value = "mine"

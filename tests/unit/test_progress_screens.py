@@ -89,7 +89,7 @@ def test_a_finished_experiment_says_how_long_it_took_and_how_its_models_stand(
     assert view.succeeded == 2
     assert view.took_s > 0
     assert [model.act for model in view.models] == [None, None]
-    first = detailed(inline_ws, view).models[1].standing
+    first = detailed(inline_ws, view).models[1].interim_score
     assert first is not None
     assert first.score == "rougeL"
     assert first.n == 40
@@ -100,7 +100,7 @@ def test_a_finished_experiment_says_how_long_it_took_and_how_its_models_stand(
 
 
 def test_the_overall_score_stands_there_before_the_scores_are_read(inline_ws: Workspace, done: Experiment) -> None:
-    quick = progress_view(inline_ws, done).models[0].standing
+    quick = progress_view(inline_ws, done).models[0].interim_score
     assert quick is not None
     assert quick.interval == ""
     assert quick.n == 0
@@ -112,7 +112,7 @@ def test_what_was_read_of_a_model_that_has_ended_is_not_read_again(
     before = detailed(inline_ws, progress_view(inline_ws, done))
     monkeypatch.setattr(inline_ws.workflows, "scores", lambda *_: pytest.fail("read again"))
     again = detailed(inline_ws, progress_view(inline_ws, done, before=before))
-    assert [model.standing for model in again.models] == [model.standing for model in before.models]
+    assert [model.interim_score for model in again.models] == [model.interim_score for model in before.models]
 
 
 def test_nobody_asks_the_cluster_to_draw(
@@ -174,8 +174,8 @@ def test_models_side_by_side_count_once_and_pauses_not_at_all() -> None:
         times = {"attempted_at": start + timedelta(seconds=begin), "finished_at": start + timedelta(seconds=end)}
         return Workflow(experiment_id="x", label="m", fingerprint="f", model=Model("baseline/copy"), **times)
 
-    assert progressing._at_work([workflow(0, 10), workflow(5, 12), workflow(100, 103)]) == pytest.approx(15)
-    assert progressing._at_work([]) == 0
+    assert progressing._time_with_work([workflow(0, 10), workflow(5, 12), workflow(100, 103)]) == pytest.approx(15)
+    assert progressing._time_with_work([]) == 0
 
 
 def test_a_failed_model_shows_why_with_the_end_of_its_log(inline_ws: Workspace, cluster: Any, done: Experiment) -> None:

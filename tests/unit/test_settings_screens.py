@@ -116,7 +116,7 @@ def test_connections_say_what_is_wrong_and_what_to_do(inline_ws, cluster, monkey
     markup = shown.connections_markup(found)
     assert "Start it." in markup
     assert "Does not work" in markup
-    assert "Looking" in shown.connections_markup(None)
+    assert "Checking" in shown.connections_markup(None)
 
 
 def test_what_keeps_everything_is_rounded_up(inline_ws) -> None:
@@ -152,7 +152,7 @@ def test_a_key_is_checked_by_a_request_that_costs_nothing(inline_ws, monkeypatch
         inline_ws.secrets.set(NAME, VALUE)
         found = inline_ws.models.check_key(NAME)
         assert found.n_models > 0
-        assert "OpenAI takes OPENAI_API_KEY" in shown.checked_words(NAME, found)
+        assert "OpenAI accepts OPENAI_API_KEY" in shown.checked_words(NAME, found)
         inline_ws.secrets.set(NAME, "sk-0123456789-wrong")
         with pytest.raises(ConfigurationError, match="is refused by openai") as caught:
             inline_ws.models.check_key(NAME)

@@ -114,7 +114,7 @@ def test_the_form_says_what_is_wrong_by_field(inline_ws, tickets) -> None:
     assert form.validate() == {}
     form.example = form.ground_truth = "summary"
     form.name = "  "
-    assert form.validate() == {"name": "write a name", "ground_truth": "the example cannot be its own ground truth"}
+    assert form.validate() == {"name": "enter a name", "ground_truth": "the example cannot be its own ground truth"}
     form.example = "nothing"
     assert form.validate()["example"] == "choose the column with the inputs"
 
@@ -349,7 +349,7 @@ def test_the_list_pages_searches_and_sorts(many) -> None:
     assert "<i>" not in markup
     assert "#/datasets/set%2000%20%3Ci%3E" in markup
     nothing = shown.dataset_list(many, Route.parse("#/datasets?search=nothing"))
-    assert "No dataset fits" in shown.list_markup(nothing)
+    assert "No dataset matches" in shown.list_markup(nothing)
 
 
 def test_an_empty_list_teaches(inline_ws) -> None:

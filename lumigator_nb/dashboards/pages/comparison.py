@@ -301,7 +301,7 @@ class Sides:
         self._all = list(examined.comparison.models)
         standards = shown.standards(examined)
         self.models.options = self._all
-        self.models.value = shown.asked_models(self._all, route)
+        self.models.value = shown.chosen_models(self._all, route)
         self.against.options = standards
         against = route.query.get("against", next(iter(standards.values())))
         self.against.value = against if against in standards.values() else shown.NOTHING

@@ -102,15 +102,16 @@ def with_log(ws: Workspace, view: WorkflowView, pulse: int = 0) -> WorkflowView:
     """
     workflow, logs = view.workflow, _logs.setdefault(ws, {})
     state = workflow.attempt, workflow.status, pulse
-    if workflow.id not in logs or logs[workflow.id][0] != state:
+    cached = logs.get(workflow.id)
+    if cached is None or cached[0] != state:
         try:
-            logs[workflow.id] = state, ws.workflows.logs(workflow)
+            cached = logs[workflow.id] = state, ws.workflows.logs(workflow)
         except LumigatorError as error:
             return replace(view, log=None, log_problem=f"The log cannot be read now: {error.message}", cut=False)
         while len(logs) > _MOST_LOGS:
-            # Pages of several threads share the logs: another one may have removed the oldest first.
+            # Several threads share the logs, and another one may have removed the oldest first.
             logs.pop(next(iter(logs)), None)
-    text = logs[workflow.id][1]
+    text = cached[1]
     start = 0
     if len(text) > TAIL:
         # Begin with a whole line, unless the last line alone is too long.
