@@ -131,7 +131,7 @@ def test_the_list_of_models_escapes_what_models_yaml_says(inline_ws):
     shown = models_list(Filter(search="hf/a/b")(catalogue.catalogue(inline_ws)), Route(("models",)))
     assert "<b>x</b>" not in shown
     assert "&lt;b&gt;x&lt;/b&gt;" in shown
-    assert "No model fits" in models_list([], Route(("models",)))
+    assert "No model matches" in models_list([], Route(("models",)))
 
 
 # --- The form ---
@@ -424,7 +424,7 @@ def test_the_widget_searches_and_keeps_what_was_chosen(widget, inline_ws):
     }
     assert "1 chosen: The input, unchanged" in widget.chosen.value
     widget.search.value = "nobody has heard of it"
-    assert "No model fits" in widget.hidden.value
+    assert "No model matches" in widget.hidden.value
     widget.search.value = ""
     assert choice(widget, "models", "The input, unchanged").value
 
@@ -595,7 +595,7 @@ def test_the_page_of_models_keeps_its_choices_in_the_address(context):
     assert context.went[-1].query == {"search": "bart", "size": "small", "provider": "openai"}
     assert page.reroute(Route.parse("#/models?provider=mistral&size=nonsense"))
     assert (page.search.value, page.choices["size"].value) == ("", "")
-    assert "No model fits" in page._list.object
+    assert "No model matches" in page._list.object
 
 
 def test_a_key_that_is_set_makes_its_models_ready_on_the_open_page(context, monkeypatch):

@@ -305,7 +305,7 @@ def test_lists_teach_where_they_are_empty_and_say_what_was_searched(inline_ws: W
     assert "#/upload" in drawn("")
     _many(inline_ws, 1)
     found = drawn(f"#/experiments?search={BAD}&status=running")
-    assert "has a name with" in found
+    assert "in its name" in found
     assert "is running" in found
     assert BAD not in found
     nothing = listing.workflow_list(inline_ws, Route.parse("#/workflows?status=running"))
@@ -316,7 +316,7 @@ def test_archived_experiments_are_hidden_until_they_are_asked_for(inline_ws: Wor
     _many(inline_ws, 1)
     inline_ws.experiments.archive("run 0000")
     hidden = experiments.list_markup(experiments.experiment_list(inline_ws, Route(("experiments",))))
-    assert "archived ones are hidden" in hidden
+    assert "Archived experiments are hidden" in hidden
     asked = experiments.experiment_list(inline_ws, Route.parse("#/experiments?archived=1"))
     assert "run 0000" in experiments.list_markup(asked)
 
@@ -332,7 +332,7 @@ def test_names_are_escaped_in_links_and_texts(inline_ws: Workspace) -> None:
 def test_what_a_deletion_takes_with_it_is_said_before(inline_ws: Workspace, running: tuple[Experiment, Any]) -> None:
     preview = inline_ws.experiments.delete(running[0], dry_run=True, stop=True)
     said = experiments.deletion_markup(preview)
-    assert "1 model under way will be stopped first" in said
+    assert "1 running model will be stopped first" in said
     assert "1 model" in said
 
 

@@ -126,7 +126,7 @@ class KeyDialog:
         wide = {"sizing_mode": "stretch_width", "margin": (8, 0)}
         self.name = pmui.TextInput(label="Name, such as OPENAI_API_KEY", **wide)
         self.value = pmui.PasswordInput(label="Key", max_length=MOST_BYTES, **wide)
-        self.description = pmui.TextInput(label="What it is for (optional; others can read it)", **wide)
+        self.description = pmui.TextInput(label="Purpose (optional; not secret)", **wide)
         self.save = pmui.Button(label="Save", variant="contained", margin=0, on_click=lambda _: self._save())
         self.check = text_button("Check", self._check, icon="verified_user", size="small")
         self.delete = text_button("Delete", self._delete, icon="delete", size="small", color="error")

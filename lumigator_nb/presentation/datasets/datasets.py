@@ -106,7 +106,10 @@ def list_markup(view: DatasetList) -> Html:
         return empty("No dataset yet", text, button(Route(("upload",)), "Upload a file", primary=True))
     if not view.rows:
         search = view.route.query.get("search")
-        text = f"No dataset has {search!r} in its name." if search else "Archived datasets are hidden."
+        if not search:
+            archived = button(view.route.with_(archived=1), "Show archived datasets")
+            return empty("All datasets are archived", "Archived datasets are hidden.", archived)
+        text = f"No dataset has “{search}” in its name."
         return empty("No dataset matches", text, button(Route(view.route.path), "Show all datasets"))
     headers = [
         sortable(view.route, "name", "Name", default=NEWEST),

@@ -99,7 +99,10 @@ def list_markup(view: ExperimentList) -> Html:
             f"has a model that is {word(status)}" if status else "",
         ]
         conditions = [condition for condition in conditions if condition]
-        text = f"No experiment {' and '.join(conditions)}." if conditions else "Archived experiments are hidden."
+        if not conditions:
+            archived = button(view.route.with_(archived=1), "Show archived experiments")
+            return empty("All experiments are archived", "Archived experiments are hidden.", archived)
+        text = f"No experiment {' and '.join(conditions)}."
         return empty("No experiment matches", text, button(Route(view.route.path), "Show all experiments"))
     rows = []
     for row in view.rows:
