@@ -240,7 +240,9 @@ class Compare(VBox):  # type: ignore[misc]
             put(self.body, shown.example_view(found, row, models, against, self.query, None))
         else:
             put(self.body, shown.first_look(found, score, tab))
-            parts = {"summary": shown.summary, "charts": _charts, "slices": shown.slices}
+            parts: dict[str, Callable[[Examined, str], Html]] = {
+                "summary": shown.summary, "charts": _charts, "slices": shown.slices,
+            }  # fmt: skip
             self._draw_later(partial(parts[tab], found, score))
 
     def _draw_later(self, work: Callable[[], Html]) -> None:

@@ -73,9 +73,8 @@ class Upload(VBox):  # type: ignore[misc]
         self.chooser.observe(lambda _: self._chose(), "value")
         self.address.observe(lambda change: self._look(change["new"]), "value")
         self.look.on_click(lambda _: self._look(self.address.value))
-        hint = tag("div", f"CSV, JSON, Parquet or Excel, up to about {MOST_MEGABYTES} MB. Enter the path of a larger file below.",
-                   class_="lm-note")  # fmt: skip
-        below = HTML(str(tag("div", hint, class_="lm")))
+        text = f"CSV, JSON, Parquet or Excel, up to about {MOST_MEGABYTES} MB. For a larger file, enter its path below."
+        below = HTML(str(tag("div", tag("div", text, class_="lm-note"), class_="lm")))
         place = labelled("Or a path, a URL, or a dataset of the Hugging Face hub", self.address)
         self.source = VBox([HBox([self.chooser, below], layout=Layout(align_items="center")), line(place, self.look)])
 

@@ -115,7 +115,7 @@ class ProgressPanel:
             for act in ACTS
         }  # fmt: skip
         self._budget = BudgetDialog()
-        self.view = self._read(None)
+        self.view: ProgressView = self._read(None)
         self.layout = pn.Column(
             self._summary,
             pn.FlexBox(*self.buttons.values(), gap="8px", margin=(0, 0, 16, 0)),

@@ -107,8 +107,8 @@ def list_markup(view: DatasetList) -> Html:
     if not view.rows:
         search = view.route.query.get("search")
         if not search:
-            archived = button(view.route.with_(archived=1), "Show archived datasets")
-            return empty("All datasets are archived", "Archived datasets are hidden.", archived)
+            show = button(view.route.with_(archived=1), "Show archived datasets")
+            return empty("All datasets are archived", "Archived datasets are hidden.", show)
         text = f"No dataset has “{search}” in its name."
         return empty("No dataset matches", text, button(Route(view.route.path), "Show all datasets"))
     headers = [

@@ -100,8 +100,8 @@ def list_markup(view: ExperimentList) -> Html:
         ]
         conditions = [condition for condition in conditions if condition]
         if not conditions:
-            archived = button(view.route.with_(archived=1), "Show archived experiments")
-            return empty("All experiments are archived", "Archived experiments are hidden.", archived)
+            show = button(view.route.with_(archived=1), "Show archived experiments")
+            return empty("All experiments are archived", "Archived experiments are hidden.", show)
         text = f"No experiment {' and '.join(conditions)}."
         return empty("No experiment matches", text, button(Route(view.route.path), "Show all experiments"))
     rows = []

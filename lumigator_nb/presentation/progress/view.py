@@ -249,9 +249,8 @@ def _model(
     # What was shown of an earlier attempt says nothing about this one.
     same = before if before and before.workflow.attempt == workflow.attempt else None
     unchanged = same is not None and same.status is workflow.status
-    if same and same.interim_score and (unchanged or not ended):
-        score = same.interim_score
-    else:
+    score = same.interim_score if same and (unchanged or not ended) else None
+    if score is None:
         score = recorded(next((job.scores for job in jobs if job.step is Step.EVALUATION), {}), main)
     took_s = None
     if workflow.finished_at is not None and ended:
