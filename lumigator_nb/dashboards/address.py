@@ -18,7 +18,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         seen: number of visits that the browser has answered.
         replaced: old and new fragment of a change that adds no entry to the browser's history.
         dark: as chosen in this browser before, else as the reader's system is.
-        told: whether the session itself is changing the fragment, so that its watcher need not open the page again.
+        replacing: whether the session itself is changing the fragment, so that its watcher need not open the page again.
     """
 
     fragment = param.String()
@@ -27,7 +27,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
     seen = param.Integer()
     replaced = param.List(default=["", ""])
     dark = param.Boolean()
-    told = False
+    replacing = False
 
     _esm = """
     export function render({model}) {
@@ -50,9 +50,9 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         setTimeout(() => { model.seen = model.visits })
       })
       model.on("title", () => { document.title = model.title })
-      const kept = window.localStorage.getItem("lumigator-theme")
+      const theme = window.localStorage.getItem("lumigator-theme")
       const system = window.matchMedia("(prefers-color-scheme: dark)").matches
-      model.dark = kept ? kept === "dark" : system
+      model.dark = theme ? theme === "dark" : system
       model.on("dark", () => window.localStorage.setItem("lumigator-theme", model.dark ? "dark" : "light"))
       read()
     }
@@ -65,8 +65,8 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
 
     def replace(self, fragment: str) -> None:
         """Change the address of the open page, without an entry in the browser's history."""
-        self.told = True
+        self.replacing = True
         try:
             self.param.update(replaced=[self.fragment, fragment], fragment=fragment)
         finally:
-            self.told = False
+            self.replacing = False

@@ -201,7 +201,7 @@ class Shell:
         self._redraw_is_due = False
         self._address = Address(width=0, height=0, margin=0)
         self._address.param.watch(
-            lambda event: None if self._address.told else self.open(Route.parse(event.new)), "fragment"
+            lambda event: None if self._address.replacing else self.open(Route.parse(event.new)), "fragment"
         )
         self.context = Context(ws, watcher, self._address, self._toasts, local=local)
 

@@ -81,7 +81,7 @@ def pager(route: Route, page: int, per_page: int, total: int, noun: str = "item"
     if pages == 1:
         return tag("div", count(total, noun), class_="lm-pager") if total else Html("")
     first = (page - 1) * per_page + 1
-    shown = f"{first:,}–{min(page * per_page, total):,} of {count(total, noun)}"
+    extent = f"{first:,}–{min(page * per_page, total):,} of {count(total, noun)}"
     links = []
     before = 0
     for number in sorted({1, 2, page - 1, page, page + 1, pages} & set(range(1, pages + 1))):
@@ -93,7 +93,9 @@ def pager(route: Route, page: int, per_page: int, total: int, noun: str = "item"
             place = route.with_(page=number if number > 1 else None)
             links.append(link(place, f"{number:,}", aria_label=f"Page {number}"))
         before = number
-    return tag("nav", tag("span", shown), tag("span", *links, class_="lm-pages"), class_="lm-pager", aria_label="Pages")
+    return tag(
+        "nav", tag("span", extent), tag("span", *links, class_="lm-pages"), class_="lm-pager", aria_label="Pages"
+    )
 
 
 def listing(headers: Sequence[object], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> Html:

@@ -298,9 +298,9 @@ def cache_markup(cache: CacheSize | None) -> Html:
         )
     limit = f" of at most {size(cache.limit)}" if cache.limit is not None else ""
     head = tag("p", tag("b", size(cache.n_bytes)), limit, f", answers of {count(len(cache.folders), 'model')}.")
-    shown = cache.folders[:MOST_FOLDERS]
-    rows = [(breaking(folder.model), size(folder.n_bytes), moment(folder.used_at)) for folder in shown]
-    more = len(cache.folders) - len(shown)
+    folders = cache.folders[:MOST_FOLDERS]
+    rows = [(breaking(folder.model), size(folder.n_bytes), moment(folder.used_at)) for folder in folders]
+    more = len(cache.folders) - len(folders)
     rest = tag("p", f"And {count(more, 'smaller one')}.", class_="lm-soft") if more else Html("")
     return join([head, listing(("Model", "Size", "Last used"), rows, numeric=(1,)), rest])
 

@@ -55,8 +55,8 @@ def line(*widgets: ipywidgets.Widget) -> HBox:
     return HBox(widgets, layout=Layout(flex_flow="row wrap", align_items="flex-start"))
 
 
-def visible(widget: ipywidgets.DOMWidget, shown: bool) -> None:
+def visible(widget: ipywidgets.DOMWidget, show: bool) -> None:
     """Show or hide a widget."""
-    display = None if shown else "none"
+    display = None if show else "none"
     if widget.layout.display != display:
         widget.layout.display = display

@@ -42,7 +42,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self._ws = ws
         self._form = shown.SecretForm(ws)
         self._keys = shown.keys_of(ws)
-        self.sheet, self.key_list, self.said = (ipywidgets.HTML() for _ in range(3))
+        self.sheet, self.key_list, self.message = (ipywidgets.HTML() for _ in range(3))
         self.sheet.value = str(sheet())
         self._problems = {name: ipywidgets.HTML() for name in ("name", "value", "description")}
         fields = self._make_fields()
@@ -58,7 +58,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self.trim = _button("Remove the oldest", "eraser", self._trim)
         self.children = [
             self.sheet, heading("API keys"), self.key_list, fields,
-            ipywidgets.HBox([self.save, self.check, self.delete], layout=_BOX(flex_flow="row wrap")), self.said,
+            ipywidgets.HBox([self.save, self.check, self.delete], layout=_BOX(flex_flow="row wrap")), self.message,
             heading("Connections"), self.connections, self.look,
             heading("Answer cache"), self.cache,
             ipywidgets.HBox([self.gigabytes, self.trim], layout=_BOX(flex_flow="row wrap")),
@@ -235,7 +235,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
         kind, role = ("lm-error", "alert") if wrong else ("lm-note", "status")
-        put(self.said, tag("div", text, class_=kind, role=role) if text else "")
+        put(self.message, tag("div", text, class_=kind, role=role) if text else "")
 
     def __repr__(self) -> str:
         # ipywidgets' own lists every widget inside.

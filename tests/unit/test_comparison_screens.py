@@ -257,7 +257,7 @@ def test_one_model_alone_has_a_summary_and_no_slices(inline_ws) -> None:
 @pytest.fixture
 def widget(inline_ws, experiment):
     made = compare(inline_ws, experiment.name)
-    until(lambda: made.examined is not None and "How sure" in made.body.value)
+    until(lambda: made.found is not None and "How sure" in made.body.value)
     yield made
     made.close()
 

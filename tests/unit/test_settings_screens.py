@@ -164,7 +164,7 @@ def test_the_widget_stores_replaces_and_deletes(inline_ws, panel) -> None:
     panel.name.value, panel.value.value = "openai_api_key", VALUE
     panel.save.click()
     assert panel.value.value == ""
-    until(lambda: "is stored" in panel.said.value)
+    until(lambda: "is stored" in panel.message.value)
     assert inline_ws.secrets.value(NAME) == VALUE
     until(lambda: panel.save.description == "Replace" and not panel.save.disabled)
     panel.delete.click()
@@ -183,7 +183,7 @@ def test_the_widget_puts_messages_beside_fields_and_keeps_no_key(inline_ws, pane
     panel.name.value = NAME
     panel.save.click()
     until(lambda: inline_ws.secrets.names() == [NAME])
-    state = repr([each.get_state() for each in (panel, panel.value, panel.key_list, panel.said)])
+    state = repr([each.get_state() for each in (panel, panel.value, panel.key_list, panel.message)])
     assert VALUE not in state + str(panel._repr_mimebundle_())
 
 
@@ -202,7 +202,7 @@ def test_the_widget_checks_a_key_and_says_what_is_wrong(inline_ws, panel, monkey
     until(lambda: not panel.check.disabled)
     monkeypatch.setattr(inline_ws.models, "check_key", lambda name: KeyCheck("openai", 7))
     panel.check.click()
-    until(lambda: "7 models" in panel.said.value)
+    until(lambda: "7 models" in panel.message.value)
 
     def refused(name: str) -> KeyCheck:
         raise ConfigurationError(f"the key {name} is refused by openai")
@@ -211,7 +211,7 @@ def test_the_widget_checks_a_key_and_says_what_is_wrong(inline_ws, panel, monkey
     until(lambda: not panel.check.disabled)
     panel.check.click()
     until(lambda: "is refused" in panel._problems["value"].value)
-    assert not panel.said.value
+    assert not panel.message.value
 
 
 def test_the_widget_survives_a_dead_cluster(panel, cluster, monkeypatch) -> None:

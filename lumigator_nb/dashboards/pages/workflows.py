@@ -68,7 +68,7 @@ class WorkflowPage(Page):
         record = view.workflow
         experiment = view.experiment
         owner = link(Route(("experiments", experiment.name)), experiment.name)
-        # A single job has an experiment of its own behind the scenes, which no page shows.
+        # A single job has a hidden experiment, which no page shows.
         path = crumbs(link(Route(("workflows",)), "Workflows"), *([owner] if experiment.job_name is None else []))
         show(self._head, join([path, heading(record.label)]))
         show(self._model, own_block(view.progress.models[0]))

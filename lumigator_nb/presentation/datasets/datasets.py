@@ -177,17 +177,20 @@ def rows_markup(view: DatasetView, route: Route) -> Html:
     if not len(view.rows):
         return Html("")
     columns = list(view.rows.columns)
-    shown = columns[:_MOST_COLUMNS]
+    visible = columns[:_MOST_COLUMNS]
     rows = []
     for number, record in view.rows.iterrows():
         cells: list[object] = [f"{number:,}"]
-        for value in record[shown]:
+        for value in record[visible]:
             missing = value is None or (isinstance(value, float) and pd.isna(value))
             cells.append(MISSING if missing else clipped(value, 160))
         rows.append(cells)
-    more = len(columns) - len(shown)
+    more = len(columns) - len(visible)
     note = tag("p", f"{count(more, 'more column')} not shown", class_="lm-note") if more else ""
-    headers = ["", *(column.replace("_", " ") if column in ("example", "ground_truth") else column for column in shown)]
+    headers = [
+        "",
+        *(column.replace("_", " ") if column in ("example", "ground_truth") else column for column in visible),
+    ]
     return join(
         [
             tag("h2", "Examples"),

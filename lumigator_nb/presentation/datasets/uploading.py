@@ -90,7 +90,9 @@ class UploadForm:
             errors["name"] = f"{error.message}: {error.hint}" if self.name.strip() else "enter a name"
         else:
             if self.taken and not self.new_version:
-                errors["name"] = f"a dataset {self.name.strip()!r} exists: choose another name, or upload a new version"
+                errors["name"] = (
+                    f"a dataset {self.name.strip()!r} exists already: choose another name, or upload a new version"
+                )
         return errors
 
     def submit(self, report: Callable[[int, int], None] | None = None) -> Dataset:
@@ -127,13 +129,14 @@ def preview(form: UploadForm) -> Html:
         return Html("")
     chosen = [name for name in (form.example, form.ground_truth) if name]
     others = [name for name in form.look.columns if name not in chosen]
-    shown = [*chosen, *others][:MOST_COLUMNS]
+    columns = [*chosen, *others][:MOST_COLUMNS]
     roles = {form.example: "example", form.ground_truth: "ground truth"}
-    headers = [join([name, tag("span", roles.get(name, "metadata"), class_="lm-sub")]) for name in shown]
+    headers = [join([name, tag("span", roles.get(name, "metadata"), class_="lm-sub")]) for name in columns]
     rows = [
-        ["" if (value := row.get(name)) is None else one_line(value, CELL) for name in shown] for row in form.look.rows
+        ["" if (value := row.get(name)) is None else one_line(value, CELL) for name in columns]
+        for row in form.look.rows
     ]
-    more = len(form.look.columns) - len(shown)
+    more = len(form.look.columns) - len(columns)
     notes = [*form.look.notes, *([f"{more} more columns are kept as metadata"] if more > 0 else [])]
     below = tag("p", "; ".join(notes), class_="lm-note") if notes else ""
     return join([tag("h3", f"{form.filename} begins with"), table(headers, rows), below])

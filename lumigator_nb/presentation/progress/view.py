@@ -177,15 +177,15 @@ def progress_view(
     return ProgressView(title, experiment.name if experiment else None, tuple(models), _time_with_work(workflows))
 
 
-def detailed(ws: Workspace, view: ProgressView, shown: Iterable[str] | None = None) -> ProgressView:
+def detailed(ws: Workspace, view: ProgressView, ids: Iterable[str] | None = None) -> ProgressView:
     """Add what takes longer to read: interim scores, and the logs of failed models.
 
     Scores and log of a model that has ended are read once.
 
     Args:
-        shown: ids of the visible workflows; default all.
+        ids: of the visible workflows; default all.
     """
-    visible = {model.workflow.id for model in view.models} if shown is None else set(shown)
+    visible = {model.workflow.id for model in view.models} if ids is None else set(ids)
     owners = {model.workflow.experiment_id for model in view.models if model.workflow.id in visible}
     mains = {key: main_of(ws.experiments.get(key)) for key in owners}
     models = []

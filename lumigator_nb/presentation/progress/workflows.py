@@ -120,11 +120,11 @@ def with_log(ws: Workspace, view: WorkflowView, pulse: int = 0) -> WorkflowView:
     return replace(view, log=text[start:], log_problem="", cut=start > 0)
 
 
-def wants_log(view: WorkflowView, shown: WorkflowView | None) -> bool:
+def wants_log(view: WorkflowView, before: WorkflowView | None) -> bool:
     """Return whether the log may have grown since it was read."""
-    if shown is None or shown.log is None or not view.workflow.status.ended:
+    if before is None or before.log is None or not view.workflow.status.ended:
         return True
-    return (shown.workflow.attempt, shown.workflow.status) != (view.workflow.attempt, view.workflow.status)
+    return (before.workflow.attempt, before.workflow.status) != (view.workflow.attempt, view.workflow.status)
 
 
 def list_markup(view: WorkflowList) -> Html:
