@@ -18,7 +18,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
         seen: number of visits that the browser has answered.
         replaced: old and new fragment of a change that adds no entry to the browser's history.
         dark: as chosen in this browser before, else as the reader's system is.
-        replacing: whether the session itself is changing the fragment, so that its watcher need not open the page again.
+        replacing: whether the session itself changes the fragment, so that the page need not be opened again.
     """
 
     fragment = param.String()

@@ -61,6 +61,7 @@ class LaunchPage(Page):
         if self.form.experiment is not None:
             self.title = f"More models for {self.form.experiment.name}"
         self._make_fields()
+        self._make_choices()
         self._estimates = Debounced(lambda markup: context.later(partial(show, self.estimate, markup)))
         # Cancels an estimate that is still to come.
         context.at_end(lambda: self._estimates.ask(Html))
@@ -108,6 +109,15 @@ class LaunchPage(Page):
                 # With each letter; "value" changes only when the field is left.
                 widget.param.watch(lambda event, name=name: self._entered(**{name: event.new}), "value_input")
             widget.param.watch(lambda event, name=name: self._left(name, event.new), "value")
+        self.about, self.estimate = html(), html(estimate_html(None), margin=(8, 0))
+        self.problem = html(margin=(8, 0, 0, 0))
+        self.button = pmui.Button(
+            label="Launch", icon="rocket_launch", variant="contained", size="large", sizing_mode="stretch_width",
+            margin=(16, 0, 0, 0), on_click=lambda _: self._launch(),
+        )  # fmt: skip
+
+    def _make_choices(self) -> None:
+        """Make the lists of models and metrics, their filters, and the fields that add to them."""
         self.models, self.metrics = checklist("Models", height="416px"), checklist("Metrics")
         self.metrics.css_classes = ["lm-grid-list"]
         self.models.param.watch(lambda event: self._entered(models=tuple(event.new)), "value")
@@ -129,17 +139,8 @@ class LaunchPage(Page):
         add = {"label": "Add", "icon": "add", "variant": "outlined", "margin": (8, 0)}
         self.add_model = pmui.Button(**add, on_click=lambda _: self._add_model())
         self.add_judge = pmui.Button(**add, on_click=lambda _: self._add_judge())
-        self.chosen, self.about, self.estimate, self.problem = (
-            html(),
-            html(),
-            html(estimate_html(None), margin=(8, 0)),
-            html(margin=(8, 0, 0, 0)),
-        )
+        self.chosen = html()
         self.errors = {"models": html(), "metrics": html()}
-        self.button = pmui.Button(
-            label="Launch", icon="rocket_launch", variant="contained", size="large", sizing_mode="stretch_width",
-            margin=(16, 0, 0, 0), on_click=lambda _: self._launch(),
-        )  # fmt: skip
 
     def _lay_out(self) -> None:
         record = self.form.experiment
