@@ -1,4 +1,4 @@
-"""The browser's address, the title of its tab, and whether it is to be dark."""
+"""The browser's address, the title of its tab, and its dark mode."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import param
 
 
 class Address(pn.custom.JSComponent):  # type: ignore[misc]
-    """Keeps the fragment of the address and the title as the session has them, and the other way round.
+    """Keeps the browser's fragment and title in step with the session.
 
-    Panel's own location adds an entry to the browser's history for each link that is followed, so that going back
-    would take two steps.
+    Panel's own location component adds a second history entry for each link, so that going back takes two steps.
 
     Attributes:
-        fragment: what stands behind the address, # included; empty until the browser has told it.
+        fragment: part of the address from # on; empty until the browser has sent it.
         title: of the tab.
-        visits: pages that were opened; each begins at its top.
-        seen: the visits that the browser has answered.
-        replaced: the fragment before and the one in its place, where no entry of the history is wanted.
-        dark: as chosen here before, or else as the reader's system is.
-        told: whether a change of the fragment is known to who made it.
+        visits: number of pages opened; the browser scrolls to the top of each.
+        seen: number of visits that the browser has answered.
+        replaced: old and new fragment of a change that adds no entry to the browser's history.
+        dark: as chosen in this browser before, else as the reader's system is.
+        replacing: whether the session itself changes the fragment, so that the page need not be opened again.
     """
 
     fragment = param.String()
@@ -28,7 +27,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
     seen = param.Integer()
     replaced = param.List(default=["", ""])
     dark = param.Boolean()
-    told = False
+    replacing = False
 
     _esm = """
     export function render({model}) {
@@ -36,7 +35,7 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
       window.addEventListener("hashchange", read)
       model.on("replaced", () => {
         const [before, after] = model.replaced
-        // Whoever has followed a link meanwhile stays where it led.
+        // A reader who has followed a link in the meantime stays there.
         if (window.location.hash === before) window.history.replaceState(null, "", after)
       })
       model.on("fragment", () => {
@@ -46,28 +45,28 @@ class Address(pn.custom.JSComponent):  # type: ignore[misc]
       })
       model.on("visits", () => {
         window.scrollTo(0, 0)
-        // Bokeh sends the definitions of all components that are new along with the first event that one of them sends,
-        // and fails where they hold a function; an event of one that it knows makes the others known.
+        // Bokeh sends the definitions of all new components along with the first event of one of them, and fails if
+        // a definition holds a function. An event of this component, which it knows, makes the others known first.
         setTimeout(() => { model.seen = model.visits })
       })
       model.on("title", () => { document.title = model.title })
-      const kept = window.localStorage.getItem("lumigator-theme")
+      const theme = window.localStorage.getItem("lumigator-theme")
       const system = window.matchMedia("(prefers-color-scheme: dark)").matches
-      model.dark = kept ? kept === "dark" : system
+      model.dark = theme ? theme === "dark" : system
       model.on("dark", () => window.localStorage.setItem("lumigator-theme", model.dark ? "dark" : "light"))
       read()
     }
     """
 
     def go(self, fragment: str) -> None:
-        """Open another place."""
+        """Open another page."""
         self.replaced = ["", ""]
         self.fragment = fragment
 
     def replace(self, fragment: str) -> None:
-        """Name the place anew that is open already."""
-        self.told = True
+        """Change the address of the open page, without an entry in the browser's history."""
+        self.replacing = True
         try:
             self.param.update(replaced=[self.fragment, fragment], fragment=fragment)
         finally:
-            self.told = False
+            self.replacing = False

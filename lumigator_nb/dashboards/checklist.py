@@ -1,4 +1,7 @@
-"""A list of checkboxes with a text under each, of which some cannot be chosen; one component however long it is."""
+"""A list of checkboxes with a text under each, as one component however long the list is.
+
+With Panel's own widgets, each checkbox and each text would be a separate model that the browser has to lay out.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Item:
 
     Attributes:
         key: its value.
-        title: beside the box; `under` stands below it.
+        title: text beside the box; `under` is the line below it.
         disabled: whether it cannot be chosen.
     """
 
@@ -30,12 +33,12 @@ class Item:
 
 
 class Checklist(JSComponent):  # type: ignore[misc]
-    """Some of many, as real checkboxes; made by :func:`checklist`."""
+    """Several choices of many, as real checkboxes; made by :func:`checklist`."""
 
-    items = param.List(default=[], doc="What there is to choose, as dictionaries of the fields of Item.")
-    value = param.List(default=[], doc="Keys of what is chosen.")
-    legend = param.String(default="", doc="Read by screen readers.")
-    height_limit = param.String(default="none", doc="CSS height from which on it scrolls.")
+    items = param.List(default=[], doc="The choices, as dictionaries of the fields of Item.")
+    value = param.List(default=[], doc="Keys of the chosen items.")
+    legend = param.String(default="", doc="Name of the list for screen readers.")
+    height_limit = param.String(default="none", doc="CSS height above which the list scrolls.")
     enabled = param.Boolean(default=True)
 
     _esm = """
@@ -43,7 +46,7 @@ export function render({ model, el }) {
   const root = document.createElement("fieldset")
   const boxes = new Map()
   function pick(key, on) {
-    const others = model.value.filter((each) => each !== key)
+    const others = model.value.filter((other) => other !== key)
     model.value = on ? [...others, key] : others
   }
   function line(item) {
@@ -85,11 +88,11 @@ export function render({ model, el }) {
 """
 
     def show(self, items: Sequence[Item], chosen: Sequence[str]) -> None:
-        """Draw anew what differs."""
-        written = [{**vars(item), "under": str(item.under)} for item in items]
+        """Change items and choice, and send the browser only what differs."""
+        records = [{**vars(item), "under": str(item.under)} for item in items]
         changed: dict[str, Any] = {}
-        if written != self.items:
-            changed["items"] = written
+        if records != self.items:
+            changed["items"] = records
         if list(chosen) != self.value:
             changed["value"] = list(chosen)
         if changed:
@@ -100,8 +103,8 @@ def checklist(legend: str, *, height: str = "none", **params: Any) -> Checklist:
     """Return an empty list; fill it with :meth:`Checklist.show`.
 
     Args:
-        legend: what is chosen here, for screen readers.
-        height: CSS height from which on it scrolls.
+        legend: name of the list for screen readers.
+        height: CSS height above which it scrolls.
         params: of the component.
     """
     sheets = [stylesheet(), sheet("checklist.css")]

@@ -1,4 +1,4 @@
-// Sends a file to the session in pieces, a few of them under way at a time, and shows how far that is.
+// Sends a file to the session in pieces, a few of them in flight at a time, and shows the progress.
 const PIECE = 1 << 20, AT_ONCE = 4
 
 const size = n => n < 1e6 ? `${Math.round(n / 1e3)} kB` : n < 1e9 ? `${(n / 1e6).toFixed(0)} MB` : `${(n / 1e9).toFixed(2)} GB`
@@ -48,7 +48,7 @@ export function render({model, el}) {
   const begin = file => {
     if (!file || upload) return
     if (file.size > model.max_bytes) {
-      zone.querySelector(".hint").textContent = `${file.name} has ${size(file.size)}; at most ${size(model.max_bytes)} are taken`
+      zone.querySelector(".hint").textContent = `${file.name} has ${size(file.size)}; the limit is ${size(model.max_bytes)}`
       input.value = ""
       return
     }

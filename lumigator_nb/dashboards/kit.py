@@ -1,4 +1,4 @@
-"""Panel's building blocks, dressed as the rest of the project."""
+"""Panel panes that show markup in the project's style."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lumigator_nb.presentation.markup import style
 
 @cache
 def sheet(name: str) -> str:
-    """Return a style sheet that lies beside this module."""
+    """Return a file beside this module: a style sheet or a script."""
     return (files("lumigator_nb.dashboards") / name).read_text(encoding="utf-8")
 
 
@@ -25,10 +25,10 @@ def stylesheet() -> str:
 
 
 def html(markup: Html | str = "", **params: Any) -> pn.pane.HTML:
-    """Return a pane that shows markup; redraw it with :func:`show`.
+    """Return a pane that shows markup; :func:`show` changes it.
 
     Args:
-        markup: built with :mod:`lumigator_nb.display.html`, so that users' texts are escaped.
+        markup: built with :mod:`lumigator_nb.display.html`, so that texts of users are escaped.
         params: of the pane.
     """
     params = {"sizing_mode": "stretch_width", "margin": 0, **params}
@@ -37,7 +37,8 @@ def html(markup: Html | str = "", **params: Any) -> pn.pane.HTML:
 
 
 def show(pane: pn.pane.HTML, markup: Html | str) -> None:
-    """Draw a pane of :func:`html` anew, where it differs from what it shows."""
+    """Change the markup of a pane of :func:`html`."""
+    # Nothing is sent to the browser where nothing differs, so that a selection or an open detail stays.
     framed = _framed(markup)
     if pane.object != framed:
         pane.object = framed

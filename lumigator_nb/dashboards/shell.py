@@ -1,10 +1,11 @@
-"""The frame around all pages of the dashboard: navigation, routing, messages; one per browser session."""
+"""The frame around all pages of the dashboard: navigation, routing and messages, for one browser session."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
@@ -25,10 +26,11 @@ from lumigator_nb.workspace import Workspace
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# What lasts runs here, so that one session's work keeps no other waiting.
+# Slow work runs here, so that one session does not block the others.
 _POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lumigator-dashboard")
 
-# By the first part of the route and how many follow: the module and the page in it, imported at the first visit.
+# Module and class of a page, by the first part of its route and the number of parts after it. A page is imported at its
+# first visit, so that the dashboard starts fast.
 _PAGES: dict[tuple[str, int], str] = {
     ("datasets", 0): "datasets:DatasetsPage",
     ("datasets", 1): "datasets:DatasetPage",
@@ -38,24 +40,27 @@ _PAGES: dict[tuple[str, int], str] = {
     ("experiments", 2): "comparison:ComparisonPage",
     ("launch", 0): "launch:LaunchPage",
     ("models", 0): "models:ModelsPage",
-    ("jobs", 0): "workflows:JobsPage",
-    ("jobs", 1): "workflows:JobPage",
+    ("workflows", 0): "workflows:WorkflowsPage",
+    ("workflows", 1): "workflows:WorkflowPage",
     ("settings", 0): "settings:SettingsPage",
 }
-# What addresses of pages begin with.
-HEADS = sorted({head for head, _ in _PAGES})
+# Pages that were renamed: addresses that people have kept still open.
+_RENAMED = {"jobs": "workflows"}
+# The first parts of all addresses.
+HEADS = sorted({*(head for head, _ in _PAGES), *_RENAMED})
 _PLACES = (
     ("datasets", "Datasets", "table_rows"),
     ("experiments", "Experiments", "science"),
     ("models", "Models", "smart_toy"),
-    ("jobs", "Jobs", "list_alt"),
+    ("workflows", "Workflows", "list_alt"),
     ("settings", "Settings", "settings"),
 )
+# The place in the navigation of pages that are not in it themselves.
 _BELONGS = {"": "experiments", "upload": "datasets", "launch": "experiments"}
 
 
 def _palette(accent: str, on_accent: str, ground: str, paper: str, bar: str) -> dict[str, Any]:
-    # The title is white whatever the theme says.
+    # The bar is dark in both themes, so its title must be white.
     dark = {"backgroundColor": bar, "color": "#ffffff", "boxShadow": "none"}
     return {
         "palette": {
@@ -77,8 +82,8 @@ class Context:
 
     Attributes:
         ws: workspace.
-        watcher: tells of changes; one per process.
-        local: whether only this machine reaches the server, so that its files are the reader's own.
+        watcher: reports changes; one per process.
+        local: whether only this machine reaches the server, so that its files are the user's own.
     """
 
     def __init__(
@@ -91,22 +96,22 @@ class Context:
         self._at_end: list[Callable[[], None]] = []
 
     def go(self, route: Route) -> None:
-        """Open another place; the browser's back button returns."""
+        """Open another page; the browser's back button returns."""
         self._address.go(str(route))
 
     def replace(self, route: Route) -> None:
-        """Name the open place anew, as while something is typed; the way back does not lead through it."""
+        """Change the address of the open page without a step in the browser's history."""
         self._address.replace(str(route))
 
     def notify(self, text: str, kind: str = "success") -> None:
-        """Show a message that goes away by itself; `kind` is "success", "error" or "info"."""
+        """Show a message that disappears after a while; `kind` is "success", "error" or "info"."""
         role = "alert" if kind == "error" else "status"
-        # A new element each time, so that the same message shows twice.
+        # A new element each time, so that a repeated message appears again.
         self._toasts.object = ""
         show(self._toasts, tag("div", text, class_=f"lm-toast lm-{kind}", role=role))
 
     def later(self, act: Callable[[], None]) -> None:
-        """Have something done in this session; from any thread."""
+        """Call `act` in this session. Safe from any thread."""
 
         def run() -> None:
             if self.closed:
@@ -122,13 +127,16 @@ class Context:
     def background(
         self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[Exception], None] | None = None
     ) -> None:
-        """Do what lasts in a thread, and what follows in this session.
+        """Do slow work in a thread, and handle its result in this session.
 
         Args:
             work: called in a thread; must not touch the page.
             then: called with its result, unless the session has ended.
-            failed: called with what it raised; default a message.
+            failed: called with its exception; default shows a message.
         """
+
+        def report(error: Exception) -> None:
+            self.notify(in_words(error), "error")
 
         def run() -> None:
             try:
@@ -136,18 +144,18 @@ class Context:
             except Exception as error:
                 if not isinstance(error, LumigatorError):
                     log.exception("work for a page failed")
-                self.later(partial(failed or self._say, error))
+                self.later(partial(failed or report, error))
             else:
                 self.later(partial(then, result))
 
         _POOL.submit(run)
 
     def at_end(self, act: Callable[[], None]) -> None:
-        """Have something done when the session ends."""
+        """Call `act` when the session ends."""
         self._at_end.append(act)
 
     def end(self) -> None:
-        """Let go of what the session holds."""
+        """Release what the session holds."""
         self.closed = True
         for act in self._at_end:
             try:
@@ -155,16 +163,13 @@ class Context:
             except Exception:
                 log.exception("ending a session failed")
 
-    def _say(self, error: Exception) -> None:
-        self.notify(in_words(error), "error")
-
 
 class Page:
     """A page of the dashboard; made anew for each visit.
 
     Attributes:
         title: for the browser's tab.
-        layout: what is shown.
+        layout: what Panel shows.
     """
 
     title = ""
@@ -174,15 +179,15 @@ class Page:
         self.context, self.route = context, route
 
     def refresh(self) -> None:
-        """Draw what has changed in the workspace; called in the session."""
+        """Draw what has changed in the workspace. Called in the session."""
 
     def reroute(self, route: Route) -> bool:
-        """Show the same place with other choices; False where the page has to be made anew."""
+        """Show the same page with other choices; False if a new page is needed."""
         return False
 
 
 class Shell:
-    """Shows the page of the current route, and tells it of changes."""
+    """Shows the page of the current route, and refreshes it after changes."""
 
     def __init__(self, ws: Workspace, watcher: Watcher, *, local: bool = True) -> None:
         self._toasts = html(stylesheets=[sheet("toasts.css")], sizing_mode=None)
@@ -196,39 +201,35 @@ class Shell:
         self._redraw_is_due = False
         self._address = Address(width=0, height=0, margin=0)
         self._address.param.watch(
-            lambda event: None if self._address.told else self.open(Route.parse(event.new)), "fragment"
+            lambda event: None if self._address.replacing else self.open(Route.parse(event.new)), "fragment"
         )
         self.context = Context(ws, watcher, self._address, self._toasts, local=local)
 
     def open(self, route: Route) -> None:
-        """Show a place."""
+        """Show the page of a route."""
+        if route.head in _RENAMED:
+            route = Route((_RENAMED[route.head], *route.path[1:]), route.query)
         self._navigation.object = _navigation(_BELONGS.get(route.head, route.head))
-        if self._page is not None and route.path == self._place and self._rerouted(route):
-            return
+        if self._page is not None and route.path == self._place:
+            # A page that cannot follow is made anew, which also shows what is wrong.
+            with suppress(LumigatorError):
+                if self._page.reroute(route):
+                    return
         self._place = route.path
-        self._page = self._made(route)
+        try:
+            self._page = _page_class(route)(self.context, route)
+        except NotFoundError as error:
+            self._page = _Missing(self.context, route, in_words(error))
+        except LumigatorError as error:
+            self._page = _Missing(self.context, route, in_words(error), "This page cannot be shown")
+        except Exception as error:
+            log.exception("the page %s failed", route)
+            self._page = _Missing(self.context, route, in_words(error), "This page has failed")
         self._main[:] = [self._page.layout]
         self._address.param.update(title=f"{self._page.title} · Lumigator", visits=self._address.visits + 1)
 
-    def _rerouted(self, route: Route) -> bool:
-        try:
-            return self._page is not None and self._page.reroute(route)
-        except LumigatorError:
-            return False  # making it anew says what is wrong
-
-    def _made(self, route: Route) -> Page:
-        try:
-            return _page_class(route)(self.context, route)
-        except NotFoundError as error:
-            return _Missing(self.context, route, in_words(error))
-        except LumigatorError as error:
-            return _Missing(self.context, route, in_words(error), "This page cannot be shown")
-        except Exception as error:
-            log.exception("the page %s failed", route)
-            return _Missing(self.context, route, in_words(error), "This page has failed")
-
     def changed(self) -> None:
-        """Have the page drawn anew soon; from any thread, as often as one likes."""
+        """Refresh the page soon. Safe from any thread; several calls before the refresh count as one."""
         if not self._redraw_is_due:
             self._redraw_is_due = True
             self.context.later(self._redraw)
@@ -242,11 +243,11 @@ class Shell:
         try:
             self._page.refresh()
         except LumigatorError as error:
-            # What the page shows may have been deleted.
+            # The record behind the page may have been deleted.
             if isinstance(error, NotFoundError):
                 self.open(self._page.route)
         except Exception:
-            log.exception("drawing %s anew failed", self._page.route)
+            log.exception("refreshing %s failed", self._page.route)
 
     def view(self) -> pmui.Page:
         """Return the whole window."""
@@ -271,7 +272,7 @@ class Shell:
 
 
 def session(ws: Workspace, watcher: Watcher, *, local: bool = True) -> pmui.Page:
-    """Return the dashboard of one browser session; its route stands behind the # of the address.
+    """Return the dashboard of one browser session. Its route is the part of the address after #.
 
     Args:
         ws: workspace.
@@ -286,30 +287,30 @@ def session(ws: Workspace, watcher: Watcher, *, local: bool = True) -> pmui.Page
 
 
 def in_words(error: Exception) -> str:
-    """Return an error as a reader of a page wants it: what was wrong, and what to do."""
+    """Return an error in sentences: what is wrong, and what to do."""
     if isinstance(error, LumigatorError):
         return error.message + (f"\n{error.hint[:1].upper()}{error.hint[1:]}." if error.hint else "")
-    return f"{type(error).__name__}: {error}\nThe server's log has more."
+    return f"{type(error).__name__}: {error}\nSee the server's log for details."
 
 
 def _page_class(route: Route) -> type[Page]:
     head = route.head or "experiments"
     place = _PAGES.get((head, len(route.path[1:])))
     if place is None or (len(route.path) == 3 and route.path[2] != "comparison"):
-        raise NotFoundError("page", str(route), "choose one on the left")
+        raise NotFoundError("page", str(route), "choose a page above")
     module, name = place.split(":")
-    found: type[Page] = getattr(import_module(f"lumigator_nb.dashboards.pages.{module}"), name)
-    return found
+    page_class: type[Page] = getattr(import_module(f"lumigator_nb.dashboards.pages.{module}"), name)
+    return page_class
 
 
 class _Missing(Page):
     def __init__(self, context: Context, route: Route, text: str, title: str = "There is nothing here") -> None:
         super().__init__(context, route)
-        back = Route((_BELONGS.get(route.head, route.head),))
-        known: Mapping[str, str] = {head: name for head, name, _ in _PLACES}
-        home = back if back.head in known else Route(("experiments",))
+        names = {head: name for head, name, _ in _PLACES}
+        head = _BELONGS.get(route.head, route.head)
+        home = head if head in names else "experiments"
         self.title = title
-        self.layout = html(empty(title, text, button(home, f"To {known[home.head].lower()}")))
+        self.layout = html(empty(title, text, button(Route((home,)), f"To {names[home].lower()}")))
 
 
 def _navigation(current: str) -> str:

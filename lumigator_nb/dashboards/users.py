@@ -1,4 +1,4 @@
-"""The user who is logged in, as pages show it."""
+"""The name of the logged-in user, for showing only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ USER_COOKIE = "lumigator_user"
 
 
 def signed_in() -> str | None:
-    """Return the name of the logged-in user, "" for a login by token, None without a login. For showing only."""
+    """Return the name of the logged-in user, "" after a login by token, None without a login.
+
+    Access is decided by the server before a page is made; this cookie only names the user.
+    """
     cookie = pn.state.cookies.get(USER_COOKIE)
     if cookie is None or pn.config.cookie_secret is None:
         return None

@@ -1,1 +1,1 @@
-"""What screens know, without a user-interface library: views, forms, markup, and who tells them of changes."""
+"""The part of the screens that needs no user-interface library: views, forms, markup, and the watcher of changes."""

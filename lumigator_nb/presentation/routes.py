@@ -1,4 +1,4 @@
-"""Where a reader of the dashboard is: what stands behind the # of the address."""
+"""Addresses of the dashboard's pages: the part of a URL after #."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 @dataclass(frozen=True)
 class Route:
-    """A place: a path, such as ("experiments", "tickets"), and what is chosen there, such as {"page": "2"}."""
+    """The address of a page: a path, such as ("experiments", "tickets"), and choices, such as {"page": "2"}."""
 
     path: tuple[str, ...] = ()
     query: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, fragment: str) -> Route:
-        """Return the place that an address's fragment names, with or without its #; never fails."""
+        """Return the route of a URL's fragment, with or without its #. Any text has one."""
         path, _, query = fragment.removeprefix("#").partition("?")
         return cls(
             tuple(unquote(part) for part in path.split("/") if part),
@@ -25,19 +25,19 @@ class Route:
 
     @property
     def head(self) -> str:
-        """The first part of the path; empty at the start page."""
+        """The first part of the path; empty for the start page."""
         return self.path[0] if self.path else ""
 
     def to(self, *path: str, **query: object) -> Route:
-        """Return another place."""
+        """Return the route of another page."""
         return Route(path, _chosen(query))
 
     def with_(self, **query: object) -> Route:
-        """Return the same place with other choices; None takes one out."""
+        """Return the route of the same page with other choices; None removes one."""
         return Route(self.path, _chosen({**self.query, **query}))
 
     def number(self, name: str, default: int = 1, least: int = 1) -> int:
-        """Return a choice that is a whole number; the default where it is none, or too small."""
+        """Return a choice as a whole number of at least `least`; the default if it is not a number."""
         try:
             return max(least, int(self.query.get(name, default)))
         except ValueError:
@@ -45,7 +45,6 @@ class Route:
 
     def __str__(self) -> str:
         query = urlencode(self.query)
-        # A dot alone would be taken as a step in the path by whoever copies the address.
         return "#/" + "/".join(quote(part, safe="") for part in self.path) + (f"?{query}" if query else "")
 
 

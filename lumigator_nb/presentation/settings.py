@@ -1,4 +1,4 @@
-"""API keys, connections, kept answers and versions as a screen shows them; a key's value is never among them."""
+"""API keys, connections, the answer cache and versions on screens. Values of keys are never part of it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ NEW = "new"
 MOST_FOLDERS = 12
 _SUFFIX = "_API_KEY"
 _PARTS = {"database": "Database", "store": "Store", "cluster": "Cluster"}
-_STATES = {"ok": ("In order", "good"), "note": ("Note", ""), "wrong": ("Does not work", "bad")}
+_STATES = {"ok": ("OK", "good"), "note": ("Note", ""), "wrong": ("Does not work", "bad")}
 
 
 @dataclass(frozen=True)
 class KeyView:
-    """What is known about an API key, besides its value.
+    """An API key without its value.
 
     Attributes:
         name: of the variable, such as OPENAI_API_KEY.
-        providers: whose it is, for readers; empty where nobody knows.
-        n_models: models of the catalogue that need it.
-        source: where it is taken from; empty where it is nowhere.
-        stored: whether the database has one too; the environment and .env win over that.
-        updated_at: when the stored one was set, in UTC.
+        providers: display names of the providers that use it; empty if none is known.
+        n_models: number of models in the catalogue that need it.
+        source: where its value comes from; empty if it is not set.
+        stored: whether the database has a value too. Environment and .env take precedence over it.
+        updated_at: when the stored value was set, in UTC.
     """
 
     name: str
@@ -59,13 +59,13 @@ class KeyView:
 
     @property
     def from_words(self) -> str:
-        """Where it comes from, in words."""
+        """The source in words."""
         words = {"environment": "From the environment", ".env": "From .env", "stored": "Stored", "": "Not set"}
         return words[self.source]
 
 
 def keys_of(ws: Workspace) -> tuple[KeyView, ...]:
-    """Return the API keys that models of the catalogue need, and all others that are set; what is set first.
+    """Return the API keys that models of the catalogue need and all others that are set; set keys come first.
 
     Raises:
         InvalidInputError: ``models.yaml`` is malformed.
@@ -78,34 +78,38 @@ def keys_of(ws: Workspace) -> tuple[KeyView, ...]:
 
     def view(name: str) -> KeyView:
         row = stored.get(name)
-        found: Source = "environment" if os.environ.get(name) else ".env" if name in in_file else ""
+        source: Source = "stored" if row else ""
+        if os.environ.get(name):
+            source = "environment"
+        elif name in in_file:
+            source = ".env"
         return KeyView(
             name=name,
-            providers=tuple(maker_of(each) for each in providers_of(name, catalogue)),
+            providers=tuple(maker_of(provider) for provider in providers_of(name, catalogue)),
             n_models=sum(model.api_key == name for model in catalogue),
-            source=found or ("stored" if row else ""),
+            source=source,
             stored=row is not None,
             description=row.description if row else "",
             updated_at=row.updated_at.to_pydatetime() if row else None,
         )
 
     views = [view(name) for name in sorted(needed | variables | set(stored))]
-    return tuple(sorted(views, key=lambda each: not each.source))
+    return tuple(sorted(views, key=lambda view: not view.source))
 
 
 def key_of(views: Sequence[KeyView], name: str) -> KeyView:
-    """Return the key of that name, set or not."""
-    return next((each for each in views if each.name == name), KeyView(name))
+    """Return the key of that name; a view of a key that is not set if there is none."""
+    return next((view for view in views if view.name == name), KeyView(name))
 
 
 @dataclass
 class SecretForm:
-    """Stores an API key or replaces it.
+    """Stores an API key, or replaces it.
 
     Attributes:
-        name: of the variable, in capitals or not.
-        value: taken away as soon as it is stored.
-        description: what it is for; others can read it.
+        name: of the variable, in upper or lower case.
+        value: removed from the form as soon as it is stored.
+        description: purpose of the key; not secret.
     """
 
     ws: Workspace = field(repr=False)
@@ -114,25 +118,25 @@ class SecretForm:
     description: str = ""
 
     def validate(self) -> dict[str, str]:
-        """Return what is wrong, by field; nothing that was typed is repeated."""
-        found = {}
+        """Return errors by field. They never repeat the value."""
+        errors = {}
         if not self.name.strip():
-            found["name"] = "Give the name of the variable, such as OPENAI_API_KEY."
+            errors["name"] = "Enter the name of the variable, such as OPENAI_API_KEY."
         else:
             try:
                 self.ws.secrets.check_name(self.name.strip())
             except InvalidInputError as error:
-                found["name"] = sentence(error)
+                errors["name"] = sentence(error)
         if not self.value.strip():
-            found["value"] = "Paste the key."
-        return found
+            errors["value"] = "Paste the key."
+        return errors
 
     def submit(self) -> str:
-        """Store it; return its name in capitals.
+        """Store the key, and return its name in upper case.
 
         Raises:
-            InvalidInputError: a field cannot be used.
-            SecretError, ConfigurationError: it cannot be sealed.
+            InvalidInputError: a field is not valid.
+            SecretError, ConfigurationError: the key cannot be encrypted.
         """
         name, value = self.ws.secrets.check_name(self.name.strip()), self.value.strip()
         self.value = ""
@@ -140,7 +144,7 @@ class SecretForm:
         return name
 
     def errors(self, error: Exception) -> dict[str, str]:
-        """Return the field that an error of :meth:`submit` concerns, with the message; "" is the whole form."""
+        """Return the message of an error of :meth:`submit`, by its field; "" is the whole form."""
         text = sentence(error)
         if not isinstance(error, InvalidInputError):
             return {"": text}
@@ -150,23 +154,23 @@ class SecretForm:
 
 @dataclass
 class TrimForm:
-    """Removes kept answers until the rest is within a limit.
+    """Removes cached answers until the rest is within a limit.
 
     Attributes:
-        gigabytes: to keep, of 10⁹ bytes.
+        gigabytes: limit, in 10⁹ bytes.
     """
 
     ws: Workspace = field(repr=False)
     gigabytes: float | None = None
 
     def validate(self) -> dict[str, str]:
-        """Return what is wrong, by field."""
+        """Return errors by field."""
         if self.gigabytes is None or self.gigabytes < 0:
-            return {"gigabytes": "Give the gigabytes to keep, 0 or more."}
+            return {"gigabytes": "Enter the gigabytes to keep, 0 or more."}
         return {}
 
     def submit(self) -> Trimmed:
-        """Remove them, those first whose model was not used for longest.
+        """Remove answers, beginning with the model that was used least recently.
 
         Raises:
             StoreUnavailableError: the store does not answer.
@@ -175,24 +179,24 @@ class TrimForm:
 
 
 def all_gigabytes(size: CacheSize) -> float:
-    """Return the gigabytes that keep everything, in steps of 0.1."""
+    """Return the limit that keeps everything, in gigabytes rounded up to 0.1."""
     return math.ceil(size.n_bytes / 1e8) / 10
 
 
 def sentence(error: Exception) -> str:
-    """Return an error and its remedy in sentences."""
+    """Return an error and its hint in sentences."""
     parts = [error.message, error.hint] if isinstance(error, LumigatorError) else [type(error).__name__, str(error)]
     return " ".join(f"{part[:1].upper()}{part[1:].rstrip('.')}." for part in parts if part)
 
 
 def connections(ws: Workspace) -> tuple[Finding, ...]:
-    """Look at database, store and cluster; may take seconds where one does not answer."""
+    """Check database, store and cluster; takes seconds if one does not answer."""
     return tuple(doctor.connections(ws))
 
 
 def about(ws: Workspace) -> tuple[tuple[str, str], ...]:
-    """Return what runs here, label and value."""
-    found = [("Lumigator", __version__), ("Python", platform.python_version())]
+    """Return versions and settings, as pairs of label and value."""
+    facts = [("Lumigator", __version__), ("Python", platform.python_version())]
     for title, name in (
         ("Ray", "ray"),
         ("Panel", "panel"),
@@ -200,10 +204,10 @@ def about(ws: Workspace) -> tuple[tuple[str, str], ...]:
         ("Transformers", "transformers"),
     ):
         try:
-            found.append((title, version(name)))
+            facts.append((title, version(name)))
         except PackageNotFoundError:
-            found.append((title, "not installed"))
-    return (*found, ("Home", str(ws.settings.home)), ("Licence", "Apache 2.0"))
+            facts.append((title, "not installed"))
+    return (*facts, ("Home", str(ws.settings.home)), ("Licence", "Apache 2.0"))
 
 
 # --- Markup ---
@@ -213,33 +217,32 @@ def keys_markup(views: Sequence[KeyView], route: Route | None = None) -> Html:
     """Return the keys as a list.
 
     Args:
-        route: of the settings, where each row leads to its key; None where there is no such place.
+        route: of the settings page, for a link to the form of each key; None leaves the links out.
     """
     if not views:
-        return empty("No API key yet", "Models of the catalogue that need one would stand here.")
+        return empty("No API key yet", "Keys that models of the catalogue need are listed here.")
     headers = ["Key", "For", "State", *([""] if route else [])]
-    return listing(headers, [_key_row(view, route) for view in views])
-
-
-def _key_row(view: KeyView, route: Route | None) -> tuple[object, ...]:
-    under = tag("span", one_line(view.description), class_="lm-sub") if view.description else Html("")
-    models = tag("span", f"{count(view.n_models, 'model')} in the catalogue", class_="lm-sub") if view.n_models else ""
-    row = (
-        join([breaking(view.name), under]),
-        tag("div", joined(view.providers) or MISSING, models),
-        tag("div", state(view)),
-    )
-    if route is None:
-        return row
-    words = "Change" if view.source else "Set"
-    return (*row, link(route.with_(key=view.name), words, aria_label=f"{words} {view.name}"))
+    rows = []
+    for view in views:
+        under = tag("span", one_line(view.description), class_="lm-sub") if view.description else Html("")
+        models = f"{count(view.n_models, 'model')} in the catalogue" if view.n_models else ""
+        row: list[object] = [
+            join([breaking(view.name), under]),
+            tag("div", joined(view.providers) or MISSING, tag("span", models, class_="lm-sub") if models else ""),
+            tag("div", state(view)),
+        ]
+        if route is not None:
+            verb = "Change" if view.source else "Set"
+            row.append(link(route.with_(key=view.name), verb, aria_label=f"{verb} {view.name}"))
+        rows.append(row)
+    return listing(headers, rows)
 
 
 def state(view: KeyView) -> Html:
-    """Return where a key comes from."""
+    """Return the source of a key, with notes."""
     notes = []
     if view.stored and view.source != "stored":
-        notes.append("A stored one is not used: this wins.")
+        notes.append("The stored key is not used; this wins.")
     if view.source == "stored" and view.updated_at:
         notes.append(f"Since {moment(view.updated_at)}")
     under = tag("span", " ".join(notes), class_="lm-sub") if notes else Html("")
@@ -247,60 +250,62 @@ def state(view: KeyView) -> Html:
 
 
 def key_facts(view: KeyView) -> Html:
-    """Return what the form of one key says above its fields."""
+    """Return what the form of a key shows above its fields."""
     makers = tag("p", f"For {joined(view.providers)}.") if view.providers else Html("")
-    now = tag("p", state(view))
-    wins = (
-        tag("p", f"{view.name} of the {'environment' if view.source == 'environment' else '.env file'} is used as long "
-                 "as it is there; change it where it stands.", class_="lm-soft")
-        if view.source in ("environment", ".env") else Html("")
-    )  # fmt: skip
-    return join([makers, now, wins])
+    wins = Html("")
+    if view.source in ("environment", ".env"):
+        place = "environment" if view.source == "environment" else ".env file"
+        text = f"The key in the {place} takes precedence over a stored one. To change it, change it there."
+        wins = tag("p", text, class_="lm-soft")
+    return join([makers, tag("p", state(view)), wins])
 
 
 def checked_words(name: str, checked: KeyCheck) -> str:
-    """Return that a provider has taken a key."""
-    return f"{maker_of(checked.provider)} takes {name}: {count(checked.n_models, 'model')} for it."
+    """Return the message after a provider has accepted a key."""
+    return f"{maker_of(checked.provider)} accepts {name}, which opens {count(checked.n_models, 'model')}."
 
 
 def check_errors(error: Exception) -> dict[str, str]:
-    """Return the field that a failed check concerns, with the message; "" is the whole form."""
+    """Return the message of a failed check, by its field; "" is the whole form."""
     return {"value" if isinstance(error, ConfigurationError) else "": sentence(error)}
 
 
 def connections_markup(findings: Sequence[Finding] | None) -> Html:
-    """Return how the connections stand, each with its remedy; None while they are looked at."""
+    """Return the state of each connection, with its remedy; None means that they are being checked."""
     if findings is None:
-        return tag("p", "Looking…", class_="lm-soft", role="status")
+        return tag("p", "Checking…", class_="lm-soft", role="status")
     rows = []
-    for each in findings:
-        text, kind = _STATES[each.state]
-        hint = tag("span", f"{_capital(each.hint)}.", class_="lm-sub") if each.hint else Html("")
-        rows.append((_PARTS.get(each.part, each.part), chip(text, kind), tag("div", _capital(each.message), hint)))
-    return listing(("Part", "State", "Found"), rows)
+    for finding in findings:
+        text, kind = _STATES[finding.state]
+        hint = tag("span", f"{_capital(finding.hint)}.", class_="lm-sub") if finding.hint else Html("")
+        part = _PARTS.get(finding.part, finding.part)
+        rows.append((part, chip(text, kind), tag("div", _capital(finding.message), hint)))
+    return listing(("Part", "State", "Details"), rows)
 
 
 def _capital(text: str) -> str:
-    # What begins with an address stays as it is.
+    # A text may begin with an address, in which letters matter.
     return text if ":" in text.split(" ", 1)[0] else text[:1].upper() + text[1:]
 
 
 def cache_markup(cache: CacheSize | None) -> Html:
-    """Return what the kept answers of models take; None while it is counted."""
+    """Return the size of the answer cache; None means that it is being measured."""
     if cache is None:
-        return tag("p", "Counting…", class_="lm-soft", role="status")
+        return tag("p", "Measuring…", class_="lm-soft", role="status")
     if not cache.folders:
-        return tag("p", "None yet. Answers of models are kept, so that the same question costs nothing again.")
+        return tag(
+            "p", "Empty. The cache keeps the answers of models, so that the same question is not paid for twice."
+        )
     limit = f" of at most {size(cache.limit)}" if cache.limit is not None else ""
-    head = tag("p", tag("b", size(cache.n_bytes)), limit, f" in {count(len(cache.folders), 'model')}.")
-    shown = cache.folders[:MOST_FOLDERS]
-    rows = [(breaking(each.model), size(each.n_bytes), moment(each.used_at)) for each in shown]
-    more = len(cache.folders) - len(shown)
+    head = tag("p", tag("b", size(cache.n_bytes)), limit, f", answers of {count(len(cache.folders), 'model')}.")
+    folders = cache.folders[:MOST_FOLDERS]
+    rows = [(breaking(folder.model), size(folder.n_bytes), moment(folder.used_at)) for folder in folders]
+    more = len(cache.folders) - len(folders)
     rest = tag("p", f"And {count(more, 'smaller one')}.", class_="lm-soft") if more else Html("")
     return join([head, listing(("Model", "Size", "Last used"), rows, numeric=(1,)), rest])
 
 
 def about_markup(facts: Sequence[tuple[str, str]]) -> Html:
-    """Return what runs here."""
+    """Return versions and settings as a table."""
     rows = [tag("tr", tag("th", label, scope="row"), tag("td", value)) for label, value in facts]
     return tag("table", tag("tbody", *rows), class_="lm-facts")

@@ -1,4 +1,4 @@
-"""Tells screens of changes: one look at the database for all of them, whoever changed something, in which process."""
+"""Notifies screens of changes made by any process, with one query of the database for all screens."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace
 
 LOOK_EVERY_S = 1.0
+# Asking the cluster costs more than asking the database.
 REFRESH_EVERY_S = 2.0
 
 log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Looks at a workspace while anybody wants to know, and asks the cluster about what is under way.
+    """Polls a workspace while it has subscribers, and refreshes running workflows from the cluster.
 
     Args:
         ws: workspace.
-        every: seconds between two looks.
+        every: seconds between two polls.
 
     Attributes:
-        problem: what is out of reach at the moment, in words; None while all is well.
-        pulse: counts the changes that were seen.
+        problem: message about a service that does not answer now; None if all answer.
+        pulse: number of changes so far.
     """
 
     def __init__(self, ws: Workspace, every: float = LOOK_EVERY_S) -> None:
@@ -48,16 +49,16 @@ class Watcher:
         self.pulse = 0
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after each change, from the watcher's thread; it must not take long.
+        """Call a function after each change, from the watcher's thread, so it must be quick.
 
         Returns:
-            What ends it.
+            Function that ends the subscription.
         """
         with self._lock:
             number = self._next_number = self._next_number + 1
             self._subscribers[number] = changed
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="lumigator-watcher", daemon=True)
+                self._thread = threading.Thread(target=self._poll, name="lumigator-watcher", daemon=True)
                 self._thread.start()
 
         def unsubscribe() -> None:
@@ -68,7 +69,7 @@ class Watcher:
         return unsubscribe
 
     def progress(self, experiment_id: str) -> list[ProgressRow]:
-        """Return how far the workflows of an experiment are; read once for all who ask between two changes."""
+        """Return the progress of an experiment's workflows, read once between two changes for all callers."""
         pulse, rows = self._progress.get(experiment_id, (-1, []))
         if pulse != self.pulse:
             pulse = self.pulse
@@ -76,9 +77,10 @@ class Watcher:
             self._progress[experiment_id] = (pulse, rows)
         return rows
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         while True:
             with self._lock:
+                # Under the lock of subscribe(), which starts a thread if there is none.
                 if not self._subscribers:
                     self._thread = None
                     return
@@ -87,33 +89,27 @@ class Watcher:
             self._wake.clear()
 
     def look(self) -> None:
-        """Look once, and tell all subscribers where something has changed."""
-        problem, under_way = None, False
+        """Poll once, and notify all subscribers if something has changed."""
+        problem, running = None, False
         try:
-            under_way = self._refresh()
+            if time.monotonic() - self._refreshed_at >= REFRESH_EVERY_S:
+                running = bool(self._ws.workflows.refresh())
+                self._refreshed_at = time.monotonic()
             state = self._ws.state()
         except LumigatorError as error:
             state, problem = self._state, error.message
         except Exception as error:
-            log.exception("looking at the workspace failed")
+            log.exception("polling the workspace failed")
             state, problem = self._state, f"{type(error).__name__}: {error}"
-        if under_way or (state, problem) != (self._state, self.problem):
-            self._state, self.problem = state, problem
-            self.pulse += 1
-            self._tell()
-
-    def _refresh(self) -> bool:
-        if time.monotonic() - self._refreshed_at < REFRESH_EVERY_S:
-            return False
-        workflows = self._ws.workflows.refresh()
-        self._refreshed_at = time.monotonic()
-        return bool(workflows)
-
-    def _tell(self) -> None:
+        # The progress of a running workflow is in the store, so the database's state need not change with it.
+        if not running and (state, problem) == (self._state, self.problem):
+            return
+        self._state, self.problem = state, problem
+        self.pulse += 1
         with self._lock:
             subscribers = list(self._subscribers.values())
         for changed in subscribers:
-            # A closed browser or widget must not keep others from hearing of it.
+            # A closed browser or widget must not keep the others from being notified.
             with contextlib.suppress(Exception):
                 changed()
 

@@ -1,4 +1,4 @@
-"""Widgets for JupyterLab, as ``lm.ui``. They draw and bind; every act is a call of the workspace."""
+"""Widgets for JupyterLab, available as ``lm.ui``. They draw and bind; all work is done by the workspace."""
 
 from lumigator_nb.widgets.compare import compare
 from lumigator_nb.widgets.embedded import dashboard

@@ -1,4 +1,4 @@
-"""The comparison of an experiment in a cell: what it says, charts, examples side by side, slices."""
+"""The comparison of an experiment in a notebook cell: summary, charts, examples side by side, slices."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.widgets.kit import alert, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
-_LIST = ("All that are listed", -1)
-# Beside a list of one page there is no room for more.
+_LIST = ("All listed examples", -1)
+# A cell has no room for more answers side by side.
 _MODELS_SHOWN = 6
 
 
 def compare(ws: Workspace, experiment: Experiment | str) -> Compare:
     """Show the comparison of an experiment: summary, charts, examples and slices.
 
-    Charts and tests are worked out in a thread, so that the kernel stays free; a model that succeeds later appears by
-    itself.
+    Charts and tests are computed in the background, and the kernel stays free. A model that succeeds later is added
+    automatically.
 
     Args:
         ws: workspace.
@@ -57,8 +57,8 @@ class Compare(VBox):  # type: ignore[misc]
     """The comparison in a cell; made by :func:`compare`.
 
     Attributes:
-        found: the comparison, and its examples; None until it is read, and where no model has succeeded.
-        page: the examples that are listed.
+        found: the comparison with its examples; None until it is read, and while no model has succeeded.
+        page: the listed examples.
     """
 
     def __init__(self, ws: Workspace, experiment: Experiment | str) -> None:
@@ -68,22 +68,23 @@ class Compare(VBox):  # type: ignore[misc]
         self.found: Examined | None = None
         self.page: ExamplePage | None = None
         self._state: object = None
+        # Counts what was drawn, so that a chart that is ready late does not replace a newer one.
         self._turn, self._filling = 0, False
         self._reading = threading.Lock()
-        self._make()
+        self._make_fields()
         self._read_soon()
         self._unsubscribe: Callable[[], None] | None = watcher_of(ws).subscribe(self._read_soon)
 
     def close(self) -> None:
-        """Take the display away."""
+        """Remove the display."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
         super().close()
 
-    # --- Its parts ---
+    # --- Fields ---
 
-    def _make(self) -> None:
+    def _make_fields(self) -> None:
         self.head, self.body = HTML(), HTML(layout=Layout(overflow="auto"))
         self.tab = ToggleButtons(
             options=[(title, key) for key, title in shown.TABS.items()], style={"button_width": "auto"}
@@ -118,7 +119,7 @@ class Compare(VBox):  # type: ignore[misc]
     def _titled(self, below: Html) -> Html:
         return join([sheet(), tag("h1", f"Comparison of {self._experiment.name}"), below])
 
-    # --- Reading it ---
+    # --- Reading the comparison ---
 
     def _read_soon(self) -> None:
         threading.Thread(target=self._read, name="lumigator-compare", daemon=True).start()
@@ -135,13 +136,14 @@ class Compare(VBox):  # type: ignore[misc]
             except LumigatorError as error:
                 put(self.head, self._titled(alert(str(error))))
                 return
-            self._arrived(found)
+            self.found = found
+            if found is None:
+                put(self.head, self._titled(_nothing(self._experiment)))
+            else:
+                self._fill(found)
 
-    def _arrived(self, found: Examined | None) -> None:
-        self.found = found
-        if found is None:
-            put(self.head, self._titled(_nothing(self._experiment)))
-            return
+    def _fill(self, found: Examined) -> None:
+        """Show the comparison, with its models, scores and slices in the fields."""
         put(self.head, self._titled(tag("p", shown.title_of(found.comparison), class_="lm-soft")))
         comparison, chosen = found.comparison, self.score.value
         self._filling = True
@@ -163,11 +165,11 @@ class Compare(VBox):  # type: ignore[misc]
         self._below.layout.display = ""
         self._filter()
 
-    # --- What a reader does ---
+    # --- Choices of the user ---
 
     @property
     def query(self) -> Query:
-        """Which examples are looked for."""
+        """The examples that the fields select."""
         part = {name: value or "" for name, value in slice_of(self.slice.value).items()}
         return Query(
             score=self.score.value or "", search=self.search.value, sort=self.sort.value, only=self.only.value,
@@ -191,7 +193,7 @@ class Compare(VBox):  # type: ignore[misc]
             self._turn_page()
 
     def _turn_page(self) -> None:
-        """List the examples of the page, to choose one from."""
+        """List the examples of the current page."""
         if self.found is None:
             return
         self.page = self.found.page(self.query)
@@ -206,7 +208,7 @@ class Compare(VBox):  # type: ignore[misc]
         self._draw()
 
     def _step(self, by: int) -> None:
-        """Go to the example or the page before or after."""
+        """Go to the example or page before or after the current one."""
         if self.found is None or self.page is None:
             return
         row = self.example.value
@@ -220,7 +222,7 @@ class Compare(VBox):  # type: ignore[misc]
         if 0 <= place < len(order):
             self.show_example(order[place])
 
-    # --- What is shown ---
+    # --- Drawing ---
 
     def _draw(self) -> None:
         if self._filling or self.found is None:
@@ -231,38 +233,40 @@ class Compare(VBox):  # type: ignore[misc]
         visible(self.filters, examples and row < 0)
         visible(self.way, examples)
         visible(self.sides, examples and row >= 0)
-        if examples:
-            put(self.body, self._examples(found, row))
+        if examples and row < 0:
+            put(self.body, shown.example_list(found, found.page(self.query), None))
+        elif examples:
+            models, against = list(self.models.value), self.against.value
+            put(self.body, shown.example_view(found, row, models, against, self.query, None))
         else:
             put(self.body, shown.first_look(found, score, tab))
-            work = {"summary": shown.summary, "charts": _charts, "slices": shown.slices}[tab]
-            threading.Thread(target=self._work, args=(self._turn, partial(work, found, score)), daemon=True).start()
+            parts: dict[str, Callable[[Examined, str], Html]] = {
+                "summary": shown.summary, "charts": _charts, "slices": shown.slices,
+            }  # fmt: skip
+            self._draw_later(partial(parts[tab], found, score))
 
-    def _examples(self, found: Examined, row: int) -> Html:
-        query = self.query
-        if row < 0:
-            return shown.example_list(found, found.page(query), None)
-        return shown.example_view(found, row, list(self.models.value), self.against.value, query, None)
+    def _draw_later(self, work: Callable[[], Html]) -> None:
+        turn = self._turn
 
-    def _work(self, turn: int, work: Callable[[], Html]) -> None:
-        try:
-            made = work()
-        except LumigatorError as error:
-            made = alert(str(error))
-        if turn == self._turn:
-            put(self.body, made)
+        def run() -> None:
+            try:
+                markup = work()
+            except LumigatorError as error:
+                markup = alert(str(error))
+            if turn == self._turn:
+                put(self.body, markup)
+
+        threading.Thread(target=run, daemon=True).start()
 
     def __repr__(self) -> str:
         return f"Compare({self._experiment.name!r})"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        return {**bundle, "text/html": self._static(), "text/plain": repr(self)}
-
-    def _static(self) -> str:
-        """All that the comparison says, for a reader without a kernel."""
+        # For a reader without a kernel, who sees only what is saved in the notebook: wait for the comparison.
         self._read()
-        return shown.static(self.found.comparison) if self.found else fragment(_nothing(self._experiment))
+        static = shown.static(self.found.comparison) if self.found else fragment(_nothing(self._experiment))
+        return {**bundle, "text/html": static, "text/plain": repr(self)}
 
 
 def _charts(found: Examined, score: str) -> Html:
@@ -271,7 +275,7 @@ def _charts(found: Examined, score: str) -> Html:
 
 def _nothing(experiment: Experiment) -> Html:
     code = tag("code", f"lm.ui.progress(ws, {experiment.name!r})")
-    return empty("Nothing to compare yet", join(["A model has to have succeeded first: ", code]))
+    return empty("Nothing to compare yet", join(["At least one model must have succeeded. See the progress: ", code]))
 
 
 def _dropdown(label: str, options: list[tuple[str, Any]] | tuple[()] = (), width: str = "220px") -> Dropdown:

@@ -1,4 +1,4 @@
-"""The whole dashboard in a notebook: served by the kernel, shown in a frame."""
+"""The whole dashboard in a notebook cell: served by the kernel, shown in a frame."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LEAST, _MOST = 200, 10_000
 def dashboard(
     ws: Workspace, experiment: Experiment | str | None = None, *, height: int = 800, address: str | None = None
 ) -> Dashboard:
-    """Show the dashboard in a cell; it lives as long as the kernel, or until ``.stop()``.
+    """Show the dashboard in a cell. It runs until the kernel ends, or until ``.stop()``.
 
-    It listens on this machine alone, on a free port, below a path that cannot be guessed. Calling it again for the
-    same workspace shows the same server once more.
+    Its server is reachable from this machine only, on a free port, below a path that cannot be guessed. All calls for
+    a workspace show the same server.
 
     Args:
         ws: workspace.
-        experiment: record, name or id of what to open; default the list.
+        experiment: record, name or id of the experiment to open; default the list.
         height: of the frame, in pixels.
-        address: under which the browser reaches a port of the kernel's machine, with {port} in it, such as
+        address: URL under which the browser reaches a port of the kernel's machine, with {port} in it, such as
             ``https://hub.example.org/user/ada/proxy/{port}``. Default: JupyterHub's, through jupyter-server-proxy,
             else http://127.0.0.1:{port}.
 
     Raises:
         MissingExtraError: panel is not installed.
         NotFoundError: there is no such experiment.
-        InvalidInputError: `height` or `address` cannot be used.
+        InvalidInputError: `height` is out of range, or `address` has no {port}.
     """
     if not _LEAST <= height <= _MOST:
         raise InvalidInputError(f"height is in pixels, from {_LEAST} to {_MOST}, got {height}")
@@ -46,14 +46,18 @@ def dashboard(
     if experiment is not None:
         name = ws.experiments.get(experiment).name
         route = Route(("experiments", name))
-    return Dashboard(_served(ws), route, height, address or _address())
+    if address is None:
+        # A browser reaches the kernel's machine of a JupyterHub only through the hub's proxy.
+        prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
+        address = f"{prefix.rstrip('/')}/proxy/{{port}}" if prefix else "http://127.0.0.1:{port}"
+    return Dashboard(_served(ws), route, height, address)
 
 
 class Dashboard:
-    """A dashboard that the kernel serves; shows itself in a frame.
+    """A dashboard that the kernel serves, shown in a frame.
 
     Attributes:
-        url: of what it shows; whoever has it can use the dashboard.
+        url: address of the dashboard. It is a secret: anyone on this machine who has it can use the dashboard.
     """
 
     def __init__(self, served: Served, route: Route, height: int, address: str) -> None:
@@ -62,11 +66,11 @@ class Dashboard:
 
     @property
     def running(self) -> bool:
-        """Whether it is served still."""
+        """Whether its server runs."""
         return self._served.running
 
     def stop(self) -> None:
-        """End the server, for all cells that show it."""
+        """Stop the server, for all cells that show it."""
         self._served.stop()
 
     def __repr__(self) -> str:
@@ -74,26 +78,21 @@ class Dashboard:
 
     def _repr_html_(self) -> str:
         if not self.running:
-            return fragment(tag("div", "The dashboard was stopped; run the cell to start it again.", class_="lm-note"))
+            return fragment(tag("div", "The dashboard was stopped. Run the cell to start it again.", class_="lm-note"))
         frame = tag(
             "iframe", src=self.url, title="Lumigator dashboard", width="100%", height=self._height,
             style="border: 1px solid var(--lm-line); border-radius: 4px",
         )  # fmt: skip
-        link = tag("a", "Open it in a window of its own", href=self.url, target="_blank", rel="noopener")
-        note = "Is the frame empty? Run the cell again; where the kernel's machine is another one, give address=…"
+        link = tag("a", "Open it in a new tab", href=self.url, target="_blank", rel="noopener")
+        note = "If the frame is empty, run the cell again. If the kernel runs on another machine, pass address=…"
         return fragment(frame, tag("div", link, ". ", note, class_="lm-note"))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
-def _address() -> str:
-    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
-    return f"{prefix.rstrip('/')}/proxy/{{port}}" if prefix else "http://127.0.0.1:{port}"
-
-
 def _served(ws: Workspace) -> Served:
-    # The one way from the widgets to the dashboard, and declared as such: drawing stays apart.
+    # Imported here, since it needs Panel, which other widgets do not.
     from lumigator_nb.serving import serve_here
 
     return serve_here(ws)

@@ -1,4 +1,4 @@
-"""Blind labelling in a notebook cell: an example, the answers to it, and buttons that keys press, too."""
+"""Blind labelling in a notebook cell: an example, the answers to it, and buttons with keyboard shortcuts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from lumigator_nb.services.labelling.rows import Kind
 from lumigator_nb.services.labelling.session import Given, Item, RatingSession, Session
 from lumigator_nb.workspace import Workspace
 
-# An answer that comes sooner is a double click or a key held down: nobody has read the item yet.
+# A faster answer is a double click or a key held down, since the rater cannot have read the item yet.
 QUICKEST_S = 0.3
+# Buttons of a rating scale that fit into a row.
 _MOST_STEPS = 10
 _STYLE = """
 .lm .lm-rate { border: 1px solid var(--lm-line); border-radius: 4px; padding: 8px 12px; }
@@ -39,14 +40,14 @@ _PREFERENCES: dict[str, tuple[Given, str]] = {
 def rate(
     ws: Workspace, experiment: Experiment | str, rater: str | None = None, kind: Kind = "preference", **options: Any
 ) -> Rating:
-    """Label models' answers blindly, in a notebook cell; each answer is stored at once, and the kernel stays free.
+    """Label models' answers blindly in a notebook cell. Each label is stored at once, and the kernel stays free.
 
-    Running the cell again goes on where the rater stopped. To use the keys, click into the box for them first.
+    Running the cell again continues where the rater stopped. To use the keyboard, first click into its box.
 
     Args:
         ws: workspace.
         experiment: record, name or id.
-        rater: name of the person; asked for where it is left out.
+        rater: name of the person who labels; default asks for it.
         kind: "preference" shows two answers side by side, "rating" one.
         options: of ``ws.labels.compare`` or ``ws.labels.rate``, such as `models`, `sample` or `criterion`.
 
@@ -56,9 +57,9 @@ def rate(
     """
     begins: dict[str, Callable[..., Session]] = {"preference": ws.labels.compare, "rating": ws.labels.rate}
     if kind not in begins:
-        raise InvalidInputError(f"there is no kind of label {kind!r}", f"known: {', '.join(begins)}")
+        raise InvalidInputError(f"there is no kind of label {kind!r}", f"the kinds are {' and '.join(begins)}")
     record = ws.experiments.get(experiment)
-    # A misspelt option is told here, and not only when the rater has given a name.
+    # Reports a misspelt option now, and not only after the rater has entered a name.
     inspect.signature(begins[kind]).bind(record, rater="", **options)
     return Rating(partial(begins[kind], record, **options), record.name, rater)
 
@@ -67,9 +68,9 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
     """The form; made by :func:`rate`.
 
     Args:
-        begin: opens the session of the rater of that name.
-        title: the experiment's name.
-        rater: None asks for it.
+        begin: opens the session of a rater.
+        title: name of the experiment.
+        rater: name of the rater; None asks for it.
     """
 
     def __init__(self, begin: Callable[..., Session], title: str, rater: str | None = None) -> None:
@@ -80,14 +81,11 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
         self.head, self.item, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         if rater is not None:
             self._start(rater)
-        else:
-            self._ask_name()
-
-    def _ask_name(self) -> None:
+            return
         wide = {"description_width": "initial"}
         self.name = ipywidgets.Text(description="Your name:", style=wide, continuous_update=False)
         start = ipywidgets.Button(description="Start", button_style="primary")
-        # Enter and leaving the field both change the value; the button is for whoever looks for one.
+        # Enter and leaving the field change the value, which starts too. The button is there to be found.
         self.name.observe(lambda change: self._try(self._start, change["new"]), "value")
         start.on_click(lambda _: self._try(self._start, self.name.value))
         self.children = [ipywidgets.HBox([self.name, start]), self.problem]
@@ -96,17 +94,16 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
         if self.session is not None:
             return
         session = self._begin(rater=rater)
-        self._answers, self.session = _answers_of(session), session
-        self._given_by_key = {key: given for given, keys in self._answers.values() for key in keys}
-        self._buttons = [_button(name, self._pressed, partial(self._answer, given)) for name, (given, _)
-                         in self._answers.items()]  # fmt: skip
-        self._back_button = _button("Back (z)", self._pressed, self._back)
-        self._skip_button = _button("Skip (s)", self._pressed, self._skip)
+        answers = _answers_of(session)
+        self.session = session
+        self._answer_by_key = {key: answer for answer, keys in answers.values() for key in keys}
+        self._buttons = [self._button(label, partial(self._answer, answer)) for label, (answer, _) in answers.items()]
+        self._skip_button = self._button("Skip (s)", self._skip)
         self.comment = ipywidgets.Text(
             placeholder="Comment on this item (optional)", layout=ipywidgets.Layout(width="auto", flex="1 1 20em")
         )
-        # A text field, since nothing else that ipywidgets has hears keys, and since JupyterLab, where a bare "a" adds
-        # a cell and "z" takes one back, leaves keys in a text field alone.
+        # A text field, because no other widget of ipywidgets receives keys, and because JupyterLab does not handle keys
+        # in text fields. Elsewhere "a" adds a cell and "z" undoes a change.
         self.key_field = ipywidgets.Text(
             placeholder="click here to use keys", layout=ipywidgets.Layout(width="13em"), style={"text_color": "#0000"}
         )
@@ -114,36 +111,40 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
         self.children = [
             self.head,
             self.item,
-            self._row(*self._buttons),
-            self._row(self._back_button, self._skip_button, self.key_field, self.comment),
+            ipywidgets.HBox(self._buttons, layout=ipywidgets.Layout(flex_flow="row wrap")),
+            ipywidgets.HBox(
+                [self._button("Back (z)", self._back), self._skip_button, self.key_field, self.comment],
+                layout=ipywidgets.Layout(flex_flow="row wrap"),
+            ),
             self.problem,
         ]
         self._draw()
 
-    @staticmethod
-    def _row(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
-        return ipywidgets.HBox(widgets, layout=ipywidgets.Layout(flex_flow="row wrap"))
+    def _button(self, label: str, act: Callable[[], None]) -> ipywidgets.Button:
+        def pressed(_: object) -> None:
+            self._try(act)
+            # The button has the focus now, and the notebook would receive the next key.
+            self.key_field.focus()
+
+        button = ipywidgets.Button(description=label, layout=ipywidgets.Layout(width="auto", min_width="4em"))
+        button.on_click(pressed)
+        return button
 
     def _typed(self, change: dict[str, str]) -> None:
-        # The field is never emptied: that would race with the next key. What was typed is what stands behind the rest;
-        # of several keys at once only the first was pressed on what is shown.
+        # To empty the field after each key would race with the next one, so the new key is what follows the old text.
+        # Of several new keys only the first was meant for the item on display.
         old, new = change["old"], change["new"]
         key = new[len(old) :][:1].lower() if new.startswith(old) else ""
         acts: dict[str, Callable[[], None]] = {"s": self._skip, "z": self._back}
-        if key in self._given_by_key:
-            self._try(self._answer, self._given_by_key[key])
+        if key in self._answer_by_key:
+            self._try(self._answer, self._answer_by_key[key])
         elif key in acts:
             self._try(acts[key])
 
-    def _pressed(self, act: Callable[[], None]) -> None:
-        self._try(act)
-        # Keys would go to the notebook as long as the button has the focus.
-        self.key_field.focus()
-
-    def _answer(self, given: Given) -> None:
+    def _answer(self, answer: Given) -> None:
         if self.session is None or self.session.done or time.monotonic() - self._drawn_at < QUICKEST_S:
             return
-        self.session.answer(given, comment=self.comment.value or None)
+        self.session.answer(answer, comment=self.comment.value or None)
         self._draw()
 
     def _skip(self) -> None:
@@ -171,14 +172,17 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
         self._drawn_at = time.monotonic()
         labelled, total = self.session.progress
         place = f"{item.number} of {total}" if item else f"{labelled} of {total} labelled"
-        asked = tag("div", _criterion(self.session.criterion), class_="lm-note") if item else None
-        self.head.value = fragment(tag("div", f"{self._title}: {place}", class_="lm-title"), asked)
-        self.item.value = _item(item) if item else _thanks(self.session)
-        for each in (*self._buttons, self._skip_button, self.comment):
-            each.disabled = item is None
+        criterion = self.session.criterion
+        if criterion in KNOWN:
+            criterion = f"{criterion.capitalize()}. {KNOWN[criterion].description}"
+        below = tag("div", criterion, class_="lm-note") if item else None
+        self.head.value = fragment(tag("div", f"{self._title}: {place}", class_="lm-title"), below)
+        self.item.value = _item(item) if item else _summary(self.session)
+        for widget in (*self._buttons, self._skip_button, self.comment):
+            widget.disabled = item is None
 
     def __repr__(self) -> str:
-        # The default lists everything inside.
+        # ipywidgets' own lists every widget inside.
         if self.session is None:
             return f"Rating({self._title!r})"
         labelled, total = self.session.progress
@@ -186,44 +190,33 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = f"{self!r}: run the cell to label."
+        note = f"{self!r}. Run the cell to label."
         return {**bundle, "text/html": fragment(tag("div", note, class_="lm-note"))}
 
 
 def _answers_of(session: Session) -> dict[str, tuple[Given, str]]:
-    """What each button answers, and by which keys."""
+    """Return the answer and the keys of each button, by its label."""
     if not isinstance(session, RatingSession):
         return _PREFERENCES
     low, high = session.scale
     if not (low.is_integer() and high.is_integer() and high - low <= _MOST_STEPS):
         raise InvalidInputError(
-            f"there is no room for a button for each number from {low:g} to {high:g}",
-            f"take a scale of whole numbers with at most {_MOST_STEPS} steps, such as (1, 5)",
+            f"the scale from {low:g} to {high:g} needs too many buttons",
+            f"use a scale of whole numbers with at most {_MOST_STEPS} steps, such as (1, 5)",
         )
     steps = range(int(low), int(high) + 1)
     return {str(step): (float(step), str(step) if 0 <= step <= 9 else "") for step in steps}
 
 
-def _button(name: str, pressed: Callable[..., None], act: Callable[[], None]) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=name, layout=ipywidgets.Layout(width="auto", min_width="4em"))
-    button.on_click(lambda _: pressed(act))
-    return button
-
-
-def _criterion(name: str) -> str:
-    known = KNOWN.get(name)
-    return f"{name.capitalize()}. {known.description}" if known else name
-
-
 def _item(item: Item) -> str:
     sides = [_text(name, text) for name, text in item.answers.items()]
-    said = f"{item.given:g}" if isinstance(item.given, float) else item.given
+    label = f"{item.given:g}" if isinstance(item.given, float) else item.given
     return fragment(
         Html(f"<style>{_STYLE}</style>"),
         _text("Example", item.example),
         None if item.ground_truth is None else _text("Ground truth", item.ground_truth),
         tag("div", *sides, class_="lm-sides"),
-        None if said is None else tag("div", f"You said: {said}. Another answer replaces it.", class_="lm-note"),
+        None if label is None else tag("div", f"Your label: {label}. A new one replaces it.", class_="lm-note"),
     )
 
 
@@ -231,20 +224,17 @@ def _text(name: str, text: str) -> Html:
     return tag("div", tag("div", name, class_="lm-soft"), tag("div", text, class_="lm-text"), class_="lm-rate")
 
 
-def _thanks(session: Session) -> str:
-    """Who was behind the names."""
+def _summary(session: Session) -> str:
+    """Return the results, which name the models behind the answers."""
     summary = session.summary()
     names = {"model": "Model", "other": "Against", "identical": "Same answers"}
     headers = [names.get(column, column.capitalize()) for column in summary.columns]
     texts = {"model", "other"}
-    rows = [[_cell(value) for value in row] for row in summary.astype(object).to_numpy().tolist()]
+    rows = []
+    for record in summary.astype(object).to_numpy().tolist():
+        cells = [("–" if pd.isna(cell) else f"{cell:.3g}") if isinstance(cell, float) else str(cell) for cell in record]
+        rows.append(cells)
     numeric = [place for place, column in enumerate(summary.columns) if column not in texts]
     labelled, total = session.progress
-    left = f" {count(total - labelled, 'item')} skipped: run the cell again to see them." if labelled < total else ""
+    left = f" {count(total - labelled, 'item')} skipped. Run the cell again to see them." if labelled < total else ""
     return fragment(tag("div", f"Thank you, {session.rater}!{left}"), table(headers, rows, numeric=numeric))
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.3g}"
-    return str(value)

@@ -1,4 +1,4 @@
-"""A form that uploads a dataset, in a notebook cell: choose a file, say which column is what, upload."""
+"""The form that uploads a dataset in a notebook cell: choose a file, choose its columns, upload."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
-from lumigator_nb.presentation.folders import temporary
+from lumigator_nb.storage.layout import temporary
 from lumigator_nb.widgets.kit import alert, labelled, line, put, sheet, visible
 from lumigator_nb.workspace import Workspace
 
-# JupyterLab closes the connection to the kernel where one message is larger.
+# JupyterLab closes the connection to the kernel after a larger message.
 MOST_MEGABYTES = 10
 _PLACEHOLDER = "tickets.csv, https://…, s3://…, hf://datasets/ORG/NAME"
 
 
 def upload(ws: Workspace) -> Upload:
-    """Show a form that uploads a dataset; the kernel stays free.
+    """Show a form that uploads a dataset. The kernel stays free.
 
-    A file that is chosen in the browser goes through the kernel's connection, which takes about 10 MB; a larger one is
-    named by its path or address, and is read in pieces.
+    A file that is chosen in the browser goes through the kernel's connection, which is limited to about 10 MB. For a
+    larger file, enter its path or URL.
 
     Args:
         ws: workspace.
@@ -41,8 +41,8 @@ class Upload(VBox):  # type: ignore[misc]
     """The form; made by :func:`upload`.
 
     Attributes:
-        form: what has been chosen.
-        dataset: what was uploaded last; None before.
+        form: the user's choices.
+        dataset: the dataset uploaded last; None before the first upload.
     """
 
     def __init__(self, ws: Workspace) -> None:
@@ -58,32 +58,31 @@ class Upload(VBox):  # type: ignore[misc]
         self.children = [title, self.source, self.problems["source"], self.mapping, self.done]
 
     def close(self) -> None:
-        """Take the form away."""
+        """Remove the form."""
         self._forget()
         super().close()
 
-    # --- Its parts ---
+    # --- Widgets ---
 
     def _make_source(self) -> None:
         self.problems = {name: HTML() for name in ("source", "name", "example", "ground_truth")}
         self.chooser = FileUpload(description="Choose a file", multiple=False, layout=Layout(width="14em"))
-        self.chooser.tooltip = "CSV, TSV, JSON, JSON lines, Parquet or Excel; also zipped"
+        self.chooser.tooltip = "CSV, TSV, JSON, JSON Lines, Parquet or Excel, also compressed"
         self.address = Text(placeholder=_PLACEHOLDER, layout=_wide(), continuous_update=False)
-        self.look = Button(description="Look", icon="search", layout=Layout(width="7em"))
+        self.look = Button(description="Preview", icon="search", layout=Layout(width="8em"))
         self.chooser.observe(lambda _: self._chose(), "value")
         self.address.observe(lambda change: self._look(change["new"]), "value")
         self.look.on_click(lambda _: self._look(self.address.value))
-        hint = tag("div", f"CSV, JSON, Parquet or Excel, up to about {MOST_MEGABYTES} MB; name larger ones below.",
-                   class_="lm-note")  # fmt: skip
-        below = HTML(str(tag("div", hint, class_="lm")))
-        place = labelled("Or a path, an address, or a dataset of the Hugging Face hub", self.address)
+        text = f"CSV, JSON, Parquet or Excel, up to about {MOST_MEGABYTES} MB. For a larger file, enter its path below."
+        below = HTML(str(tag("div", tag("div", text, class_="lm-note"), class_="lm")))
+        place = labelled("Or a path, a URL, or a dataset of the Hugging Face hub", self.address)
         self.source = VBox([HBox([self.chooser, below], layout=Layout(align_items="center")), line(place, self.look)])
 
     def _make_mapping(self) -> None:
         self.preview = HTML(layout=Layout(overflow="auto"))
         self.name = Text(layout=_wide(), continuous_update=False)
         self.example, self.truth = Dropdown(layout=_wide()), Dropdown(layout=_wide())
-        self.again = Checkbox(description="Keep it as a new version of that dataset", indent=False, layout=_wide())
+        self.again = Checkbox(description="Upload as a new version of that dataset", indent=False, layout=_wide())
         for field in (self.name, self.example, self.truth, self.again):
             field.observe(lambda _: self._entered(), "value")
         self.button = Button(description="Upload", button_style="primary", icon="upload", layout=Layout(width="12em"))
@@ -91,42 +90,43 @@ class Upload(VBox):  # type: ignore[misc]
         self.progress = FloatProgress(min=0, max=1, layout=Layout(width="100%"))
         below = self.problems
         fields = line(
-            labelled("Example: what models are asked", self.example, below["example"]),
-            labelled("Ground truth: the answer wished for", self.truth, below["ground_truth"]),
+            labelled("Example: the input that models answer", self.example, below["example"]),
+            labelled("Ground truth: the answer you expect", self.truth, below["ground_truth"]),
             labelled("Name", self.name, below["name"], self.again),
         )
         self.mapping = VBox([self.preview, fields, self.button, self.progress])
         visible(self.mapping, False)
         visible(self.progress, False)
 
-    # --- Looking at a file ---
+    # --- Reading a file ---
 
     def _chose(self) -> None:
         if not self.chooser.value:
             return
-        chosen = self.chooser.value[0]
-        filename = PurePath(str(chosen["name"]).replace("\\", "/")).name or "file"
+        file = self.chooser.value[0]
+        filename = PurePath(str(file["name"]).replace("\\", "/")).name or "file"
         self._forget()
         self._folder = tempfile.TemporaryDirectory(prefix=temporary("upload"))
         path = Path(self._folder.name) / filename
-        path.write_bytes(chosen["content"])
-        # The bytes would be saved with the notebook, and another choice of the same file would be none.
+        path.write_bytes(file["content"])
+        # Else the bytes would be saved with the notebook, and choosing the same file again would be no change.
         self.chooser.value = ()
         self._look(str(path), filename)
 
     def _look(self, source: str, filename: str | None = None) -> None:
         if not source.strip():
-            self._tell({"source": "write a path or an address first"})
+            self._mark({"source": "enter a path or a URL first"})
             return
         if source == self._looking:
-            return  # leaving the field for the button asks twice
+            return  # a click on the button also leaves the field, which starts the same preview
         self._looking = source
         visible(self.mapping, False)
         put(self.done, "")
-        put(self.problems["source"], tag("div", "Looking at it…", class_="lm-note", role="status"))
-        self._in_thread(partial(self.form.take, source, filename), lambda _: self._looked())
+        put(self.problems["source"], tag("div", "Reading the file…", class_="lm-note", role="status"))
+        self._in_thread(partial(self.form.take, source, filename), self._fill)
 
-    def _looked(self) -> None:
+    def _fill(self, _: None) -> None:
+        """Fill the fields with what the file suggests."""
         form = self.form
         assert form.look is not None
         self._looking = ""
@@ -141,7 +141,7 @@ class Upload(VBox):  # type: ignore[misc]
         self._entered()
         visible(self.mapping, True)
 
-    # --- What a reader enters ---
+    # --- Input of the user ---
 
     def _entered(self) -> None:
         if self._filling:
@@ -149,83 +149,84 @@ class Upload(VBox):  # type: ignore[misc]
         form = self.form
         form.name, form.example, form.new_version = self.name.value, self.example.value, self.again.value
         form.ground_truth = None if self.truth.value == NONE else self.truth.value
-        self._tell(form.validate())
+        self._mark(form.validate())
         put(self.preview, preview(form))
 
-    def _tell(self, wrong: dict[str, str]) -> None:
+    def _mark(self, errors: dict[str, str]) -> None:
+        """Show each error beside its field."""
         for field, place in self.problems.items():
-            put(place, alert(wrong.get(field)))
+            put(place, alert(errors.get(field)))
         visible(self.again, self.form.taken)
 
     def _submit(self) -> None:
-        if wrong := self.form.validate():
-            self._tell(wrong)
+        errors = self.form.validate()
+        if errors:
+            self._mark(errors)
             return
         self.button.disabled, self.button.description = True, "Uploading…"
         self.progress.value = 0
         visible(self.progress, True)
-        self._in_thread(partial(self.form.submit, self._report), self._uploaded)
 
-    def _report(self, done: int, total: int) -> None:
-        share = done / max(total, 1)
-        # Each step is a message to the browser.
-        if share - self.progress.value >= 0.01:
-            self.progress.value = min(share, 1)
+        def report(done: int, total: int) -> None:
+            share = done / max(total, 1)
+            # Each change is a message to the browser.
+            if share - self.progress.value >= 0.01:
+                self.progress.value = min(share, 1)
 
-    def _uploaded(self, dataset: Dataset) -> None:
-        self._forget()
-        self._rest()
-        visible(self.mapping, False)
-        put(self.done, uploaded(dataset))
-        self.dataset = dataset
+        def done(dataset: Dataset) -> None:
+            self._forget()
+            self._stop_progress()
+            visible(self.mapping, False)
+            put(self.done, uploaded(dataset))
+            self.dataset = dataset
+
+        self._in_thread(partial(self.form.submit, report), done)
 
     # --- Threads ---
 
     def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         def run() -> None:
             try:
-                found = work()
+                result = work()
             except Exception as error:
-                self._failed(error)
+                self._stop_progress()
+                self._looking = ""
+                text = str(error) if isinstance(error, LumigatorError) else f"{type(error).__name__}: {error}"
+                self._mark({field_of(error): text})
             else:
-                then(found)
+                then(result)
 
         threading.Thread(target=run, name="lumigator-upload", daemon=True).start()
 
-    def _failed(self, error: Exception) -> None:
-        self._rest()
-        self._looking = ""
-        own = isinstance(error, LumigatorError)
-        self._tell({field_of(error): str(error) if own else f"{type(error).__name__}: {error}"})
-
-    def _rest(self) -> None:
+    def _stop_progress(self) -> None:
         self.button.disabled, self.button.description = False, "Upload"
         visible(self.progress, False)
 
     def _forget(self) -> None:
+        """Delete the copy of a file that the browser sent."""
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
 
     def __repr__(self) -> str:
-        # The default lists everything inside.
+        # ipywidgets' own lists every widget inside.
         return f"Upload({self.dataset.name if self.dataset else self.form.filename!r})"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        said = tag("div", "A form that uploads a dataset: run the cell to use it.", class_="lm-note")
-        shown = uploaded(self.dataset) if self.dataset else join([said, preview(self.form)])
-        return {**bundle, "text/html": str(tag("div", sheet(), shown, class_="lm")), "text/plain": repr(self)}
+        note = tag("div", "Run the cell to upload a dataset.", class_="lm-note")
+        body = uploaded(self.dataset) if self.dataset else join([note, preview(self.form)])
+        return {**bundle, "text/html": str(tag("div", sheet(), body, class_="lm")), "text/plain": repr(self)}
 
 
 def _wide() -> Layout:
-    # One for each: a layout that fields shared would hide them all together.
+    # A new one for each field: one that several share would hide them together.
     return Layout(width="auto")
 
 
 def uploaded(dataset: Dataset) -> Html:
-    """Return what was uploaded, and what to do next."""
+    """Return the name and size of an uploaded dataset, its notes, and the next step."""
     notes = [tag("div", note, class_="lm-note") for note in dataset.notes]
     code = tag("code", f"lm.ui.launch(ws, {dataset.name!r})")
-    said = tag("p", tag("b", dataset.name), f": {count(dataset.n_examples, 'example')} are here.", role="status")
-    return join([said, *notes, tag("div", "Ask models: ", code, class_="lm-note")])
+    text = tag("p", tag("b", dataset.name), f": {count(dataset.n_examples, 'example')} uploaded.", role="status")
+    return join([text, *notes, tag("div", "Ask models: ", code, class_="lm-note")])

@@ -50,12 +50,12 @@ def test_a_deep_link_opens_reloads_and_steps_back(url, page, compared) -> None:
     page.reload()
     title.wait_for()
     assert page.title() == "first <script> · Lumigator"
-    page.get_by_role("navigation", name="Main").get_by_role("link", name="Jobs").click()
-    page.get_by_role("heading", name="Jobs").wait_for()
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Workflows").click()
+    page.get_by_role("heading", name="Workflows").wait_for()
     page.go_back()
     title.wait_for()
     page.go_forward()
-    page.get_by_role("heading", name="Jobs").wait_for()
+    page.get_by_role("heading", name="Workflows").wait_for()
 
 
 def test_a_change_made_elsewhere_appears_in_every_browser(url, new_page, ws, compared) -> None:

@@ -115,12 +115,12 @@ def test_a_token_in_a_link_lets_in_and_leaves_the_address(tmp_path, page, log, m
     monkeypatch.setenv("LUMIGATOR_DASHBOARD_TOKEN", TOKEN)
     with screens.dashboard(tmp_path / "home", log=log) as address:
         page.goto(f"{address}?token={TOKEN}#/jobs")
-        page.get_by_role("heading", name="Jobs").wait_for()
+        page.get_by_role("heading", name="Workflows").wait_for()
         assert page.url == f"{address}#/jobs"
         assert TOKEN not in page.content()
         assert TOKEN not in page.evaluate("JSON.stringify([...performance.getEntriesByType('resource')])")
         page.reload()
-        page.get_by_role("heading", name="Jobs").wait_for()
+        page.get_by_role("heading", name="Workflows").wait_for()
         page.goto("about:blank")
     assert TOKEN not in log.read_text()
 

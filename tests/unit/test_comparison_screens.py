@@ -180,7 +180,7 @@ def test_texts_of_others_are_never_markup(found) -> None:
 
 
 def test_what_was_searched_for_is_marked_also_far_into_a_text() -> None:
-    text = markup._text("word " * 500 + "needle <b> more", "NEEDLE <b>")
+    text = markup._excerpt("word " * 500 + "needle <b> more", "NEEDLE <b>")
     assert "<mark>needle &lt;b&gt;</mark>" in text
     assert text.startswith("…")
 
@@ -234,8 +234,8 @@ def test_headers_order_by_their_score(found) -> None:
 
 
 def test_models_in_an_address_are_numbers() -> None:
-    assert markup.asked_models(["a", "b,c", "d"], Route.parse("#/x?models=1,2,x,9")) == ["b,c", "d"]
-    assert markup.asked_models(["a", "b"], Route.parse("#/x?models=9")) == ["a", "b"]
+    assert markup.chosen_models(["a", "b,c", "d"], Route.parse("#/x?models=1,2,x,9")) == ["b,c", "d"]
+    assert markup.chosen_models(["a", "b"], Route.parse("#/x?models=9")) == ["a", "b"]
 
 
 def test_one_model_alone_has_a_summary_and_no_slices(inline_ws) -> None:
@@ -353,7 +353,7 @@ def test_the_page_shows_each_part_and_goes_where_it_is_clicked(context, experime
     page = page_of(context)
     until(lambda: "How sure" in page._body.object)
     assert 'aria-current="page"' in page._tabs.object
-    assert page.take.visible
+    assert page._downloads.visible
     assert page.reroute(page.route.with_(tab="charts"))
     until(lambda: page._body.object.count("<svg") == 4 and "Drawing" not in page._body.object)
     page.reroute(Route.parse("#/experiments/animals/comparison?tab=slices"))
@@ -381,7 +381,7 @@ def test_the_page_shows_an_example_side_by_side(context, experiment) -> None:
     page = page_of(context, "?example=2")
     assert "Example 2" in page._body.object
     page.sides.models.value = ["poor <i>"]
-    place = page.found.comparison.models.index("poor <i>")
+    place = page.examined.comparison.models.index("poor <i>")
     assert context.went[-1].query == {"example": "2", "models": str(place)}
     page.reroute(context.went[-1])
     assert page._body.object.count("rougeL 0") + page._body.object.count("rougeL 1") == 1
@@ -399,7 +399,7 @@ def test_a_page_of_an_example_that_is_not_there_is_made_anew_to_say_so(context, 
 @pytest.mark.parametrize("ending", [".html", ".xlsx", ".csv"])
 def test_reports_are_downloaded(context, experiment, ending) -> None:
     page = page_of(context)
-    content = page._exported(ending).getvalue()
+    content = page._export(ending).getvalue()
     assert content[:2] == b"PK" if ending == ".xlsx" else b"good" in content
 
 

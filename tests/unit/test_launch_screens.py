@@ -131,7 +131,7 @@ def test_the_list_of_models_escapes_what_models_yaml_says(inline_ws):
     shown = models_list(Filter(search="hf/a/b")(catalogue.catalogue(inline_ws)), Route(("models",)))
     assert "<b>x</b>" not in shown
     assert "&lt;b&gt;x&lt;/b&gt;" in shown
-    assert "No model fits" in models_list([], Route(("models",)))
+    assert "No model matches" in models_list([], Route(("models",)))
 
 
 # --- The form ---
@@ -399,7 +399,7 @@ def test_the_widget_says_beside_the_field_what_is_wrong(widget):
     widget.button.click()
     until(lambda: not widget.button.disabled)
     assert "at least one model" in widget._problems["models"].value
-    assert "Mend what is marked" in widget._problems[""].value
+    assert "Correct the marked fields" in widget._problems[""].value
     assert widget.experiment is None
 
 
@@ -424,7 +424,7 @@ def test_the_widget_searches_and_keeps_what_was_chosen(widget, inline_ws):
     }
     assert "1 chosen: The input, unchanged" in widget.chosen.value
     widget.search.value = "nobody has heard of it"
-    assert "No model fits" in widget.hidden.value
+    assert "No model matches" in widget.hidden.value
     widget.search.value = ""
     assert choice(widget, "models", "The input, unchanged").value
 
@@ -546,9 +546,9 @@ def test_the_page_marks_the_fields_that_are_wrong(context, tickets):
     assert "not a number" in page.fields["temperature"].helper_text
     page.fields["name"].value = ""
     page.button.param.trigger("clicks")
-    until(lambda: "Mend what is marked" in page.problem.object)
+    until(lambda: "Correct the marked fields" in page.problem.object)
     assert page.fields["name"].error_state
-    assert "at least one model" in page.said["models"].object
+    assert "at least one model" in page.errors["models"].object
     page.fields["name"].value = "mine"
     assert not page.fields["name"].error_state
     assert context.went == []
@@ -595,7 +595,7 @@ def test_the_page_of_models_keeps_its_choices_in_the_address(context):
     assert context.went[-1].query == {"search": "bart", "size": "small", "provider": "openai"}
     assert page.reroute(Route.parse("#/models?provider=mistral&size=nonsense"))
     assert (page.search.value, page.choices["size"].value) == ("", "")
-    assert "No model fits" in page._list.object
+    assert "No model matches" in page._list.object
 
 
 def test_a_key_that_is_set_makes_its_models_ready_on_the_open_page(context, monkeypatch):

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from waiting import until
 
 from lumigator_nb.dashboards.pages.experiments import ExperimentPage, ExperimentsPage
-from lumigator_nb.dashboards.pages.workflows import JobPage, JobsPage
+from lumigator_nb.dashboards.pages.workflows import WorkflowPage, WorkflowsPage
+from lumigator_nb.dashboards.shell import Shell
 from lumigator_nb.database.queries import writing
 from lumigator_nb.database.records import Experiment, Workflow
 from lumigator_nb.display.progress import ProgressRow
@@ -20,7 +21,7 @@ from lumigator_nb.errors import NotFoundError
 from lumigator_nb.presentation import watcher
 from lumigator_nb.presentation.progress import experiments, markup
 from lumigator_nb.presentation.progress import view as progressing
-from lumigator_nb.presentation.progress import workflows as jobs
+from lumigator_nb.presentation.progress import workflows as listing
 from lumigator_nb.presentation.progress.view import detailed, progress_view
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.presentation.watcher import Watcher
@@ -88,7 +89,7 @@ def test_a_finished_experiment_says_how_long_it_took_and_how_its_models_stand(
     assert view.succeeded == 2
     assert view.took_s > 0
     assert [model.act for model in view.models] == [None, None]
-    first = detailed(inline_ws, view).models[1].standing
+    first = detailed(inline_ws, view).models[1].interim_score
     assert first is not None
     assert first.score == "rougeL"
     assert first.n == 40
@@ -99,7 +100,7 @@ def test_a_finished_experiment_says_how_long_it_took_and_how_its_models_stand(
 
 
 def test_the_overall_score_stands_there_before_the_scores_are_read(inline_ws: Workspace, done: Experiment) -> None:
-    quick = progress_view(inline_ws, done).models[0].standing
+    quick = progress_view(inline_ws, done).models[0].interim_score
     assert quick is not None
     assert quick.interval == ""
     assert quick.n == 0
@@ -111,7 +112,7 @@ def test_what_was_read_of_a_model_that_has_ended_is_not_read_again(
     before = detailed(inline_ws, progress_view(inline_ws, done))
     monkeypatch.setattr(inline_ws.workflows, "scores", lambda *_: pytest.fail("read again"))
     again = detailed(inline_ws, progress_view(inline_ws, done, before=before))
-    assert [model.standing for model in again.models] == [model.standing for model in before.models]
+    assert [model.interim_score for model in again.models] == [model.interim_score for model in before.models]
 
 
 def test_nobody_asks_the_cluster_to_draw(
@@ -173,8 +174,8 @@ def test_models_side_by_side_count_once_and_pauses_not_at_all() -> None:
         times = {"attempted_at": start + timedelta(seconds=begin), "finished_at": start + timedelta(seconds=end)}
         return Workflow(experiment_id="x", label="m", fingerprint="f", model=Model("baseline/copy"), **times)
 
-    assert progressing._at_work([workflow(0, 10), workflow(5, 12), workflow(100, 103)]) == pytest.approx(15)
-    assert progressing._at_work([]) == 0
+    assert progressing._time_with_work([workflow(0, 10), workflow(5, 12), workflow(100, 103)]) == pytest.approx(15)
+    assert progressing._time_with_work([]) == 0
 
 
 def test_a_failed_model_shows_why_with_the_end_of_its_log(inline_ws: Workspace, cluster: Any, done: Experiment) -> None:
@@ -293,7 +294,7 @@ def test_a_page_takes_as_many_queries_whatever_there_is(
     route = Route.parse("#/experiments?page=2")
     _many(inline_ws, 60)
     assert queries(lambda: experiments.experiment_list(inline_ws, route)) <= 10
-    assert queries(lambda: jobs.job_list(inline_ws, Route(("jobs",)))) <= 8
+    assert queries(lambda: listing.workflow_list(inline_ws, Route(("workflows",)))) <= 8
 
 
 def test_lists_teach_where_they_are_empty_and_say_what_was_searched(inline_ws: Workspace) -> None:
@@ -304,17 +305,18 @@ def test_lists_teach_where_they_are_empty_and_say_what_was_searched(inline_ws: W
     assert "#/upload" in drawn("")
     _many(inline_ws, 1)
     found = drawn(f"#/experiments?search={BAD}&status=running")
-    assert "has a name with" in found
+    assert "in its name" in found
     assert "is running" in found
     assert BAD not in found
-    assert "No job is running" in jobs.list_markup(jobs.job_list(inline_ws, Route.parse("#/jobs?status=running")))
+    nothing = listing.workflow_list(inline_ws, Route.parse("#/workflows?status=running"))
+    assert "No workflow is running" in listing.list_markup(nothing)
 
 
 def test_archived_experiments_are_hidden_until_they_are_asked_for(inline_ws: Workspace) -> None:
     _many(inline_ws, 1)
     inline_ws.experiments.archive("run 0000")
     hidden = experiments.list_markup(experiments.experiment_list(inline_ws, Route(("experiments",))))
-    assert "archived ones are hidden" in hidden
+    assert "Archived experiments are hidden" in hidden
     asked = experiments.experiment_list(inline_ws, Route.parse("#/experiments?archived=1"))
     assert "run 0000" in experiments.list_markup(asked)
 
@@ -330,7 +332,7 @@ def test_names_are_escaped_in_links_and_texts(inline_ws: Workspace) -> None:
 def test_what_a_deletion_takes_with_it_is_said_before(inline_ws: Workspace, running: tuple[Experiment, Any]) -> None:
     preview = inline_ws.experiments.delete(running[0], dry_run=True, stop=True)
     said = experiments.deletion_markup(preview)
-    assert "1 model under way will be stopped first" in said
+    assert "1 running model will be stopped first" in said
     assert "1 model" in said
 
 
@@ -479,6 +481,13 @@ def test_the_list_page_searches_as_one_types_and_keeps_it_in_the_route(context: 
     assert "run 0008" not in page._list.object
 
 
+def test_back_to_a_later_page_of_a_filtered_list_stays_on_that_page(context: Any) -> None:
+    page = ExperimentsPage(context, Route.parse("#/experiments"))
+    page.reroute(Route.parse("#/experiments?search=run&status=failed&archived=1&page=2"))
+    assert context.gone == context.replaced == []
+    assert (page.search.value, page.status.value, page.archived.value) == ("run", "failed", True)
+
+
 def test_the_experiment_page_stops_resumes_archives_and_deletes(
     context: Any, inline_ws: Workspace, cluster: Any, running: tuple[Experiment, Workflow]
 ) -> None:
@@ -547,12 +556,12 @@ def test_many_models_page(context: Any, inline_ws: Workspace, done: Experiment) 
     assert page.progress.buttons["resume"].label == "Resume 48 models"
 
 
-def test_job_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done: Experiment) -> None:
+def test_workflow_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done: Experiment) -> None:
     workflow = inline_ws.workflows.of(done)[0]
     inline_ws.store.write(f"workflows/{workflow.id}/log-1.txt", f"begin\n{'x' * 99}\n".encode() * 400 + BAD.encode())
-    listed = JobsPage(context, Route.parse("#/jobs"))
-    assert f"#/jobs/{workflow.id}" in listed._list.object
-    page = JobPage(context, Route(("jobs", workflow.id)))
+    listed = WorkflowsPage(context, Route.parse("#/workflows"))
+    assert f"#/workflows/{workflow.id}" in listed._list.object
+    page = WorkflowPage(context, Route(("workflows", workflow.id)))
     assert "The end of the log" in page._log.object
     assert BAD not in page._log.object
     assert "Answers" in page._steps.object
@@ -560,12 +569,23 @@ def test_job_pages_show_steps_and_logs(context: Any, inline_ws: Workspace, done:
     assert page._whole_log().getvalue().endswith(BAD.encode())
 
 
+def test_old_addresses_of_workflows_open_the_renamed_pages(inline_ws: Workspace, done: Experiment) -> None:
+    workflow = inline_ws.workflows.of(done)[0]
+    shell = Shell(inline_ws, Watcher(inline_ws))
+    shell.open(Route.parse("#/jobs?status=failed"))
+    assert isinstance(shell._page, WorkflowsPage)
+    assert shell._page.status.value == "failed"
+    shell.open(Route(("jobs", workflow.id)))
+    assert isinstance(shell._page, WorkflowPage)
+    assert 'aria-current="page"' in shell._navigation.object.split("#/workflows")[1].split("</a>")[0]
+
+
 def test_a_single_job_is_shown_under_its_own_name(context: Any, inline_ws: Workspace, done: Experiment) -> None:
     job = inline_ws.jobs.infer(inline_ws.datasets.get(done.dataset_id), "baseline/lead-1", name="mine")
     holder = job.experiment
-    listed = JobsPage(context, Route.parse("#/jobs"))
-    page = JobPage(context, Route(("jobs", job.workflow.id)))
-    assert f"#/jobs/{job.workflow.id}" in listed._list.object
+    listed = WorkflowsPage(context, Route.parse("#/workflows"))
+    page = WorkflowPage(context, Route(("workflows", job.workflow.id)))
+    assert f"#/workflows/{job.workflow.id}" in listed._list.object
     assert "mine" in page._steps.object
     shown = listed._list.object + page._head.object + page._steps.object
     assert holder.id not in shown
@@ -577,15 +597,15 @@ def test_a_log_is_read_once_for_all_who_look(
 ) -> None:
     asked: list[str] = []
     cluster.logs = lambda key: asked.append(key) or "from the cluster"
-    view = jobs.job_view(inline_ws, running[1].id)
-    assert [jobs.with_log(inline_ws, view, 7).log for _ in range(3)] == ["from the cluster"] * 3
+    view = listing.workflow_view(inline_ws, running[1].id)
+    assert [listing.with_log(inline_ws, view, 7).log for _ in range(3)] == ["from the cluster"] * 3
     assert len(asked) == 1
-    jobs.with_log(inline_ws, view, 8)
+    listing.with_log(inline_ws, view, 8)
     assert len(asked) == 2
 
 
-def test_a_missing_experiment_or_job_is_said(context: Any) -> None:
+def test_a_missing_experiment_or_workflow_is_said(context: Any) -> None:
     with pytest.raises(NotFoundError):
         ExperimentPage(context, Route(("experiments", "nothing")))
     with pytest.raises(NotFoundError):
-        JobPage(context, Route(("jobs", "nothing")))
+        WorkflowPage(context, Route(("workflows", "nothing")))

@@ -116,7 +116,7 @@ def test_connections_say_what_is_wrong_and_what_to_do(inline_ws, cluster, monkey
     markup = shown.connections_markup(found)
     assert "Start it." in markup
     assert "Does not work" in markup
-    assert "Looking" in shown.connections_markup(None)
+    assert "Checking" in shown.connections_markup(None)
 
 
 def test_what_keeps_everything_is_rounded_up(inline_ws) -> None:
@@ -152,7 +152,7 @@ def test_a_key_is_checked_by_a_request_that_costs_nothing(inline_ws, monkeypatch
         inline_ws.secrets.set(NAME, VALUE)
         found = inline_ws.models.check_key(NAME)
         assert found.n_models > 0
-        assert "OpenAI takes OPENAI_API_KEY" in shown.checked_words(NAME, found)
+        assert "OpenAI accepts OPENAI_API_KEY" in shown.checked_words(NAME, found)
         inline_ws.secrets.set(NAME, "sk-0123456789-wrong")
         with pytest.raises(ConfigurationError, match="openai refuses the key") as caught:
             inline_ws.models.check_key(NAME)
@@ -164,7 +164,7 @@ def test_the_widget_stores_replaces_and_deletes(inline_ws, panel) -> None:
     panel.name.value, panel.value.value = "openai_api_key", VALUE
     panel.save.click()
     assert panel.value.value == ""
-    until(lambda: "is stored" in panel.said.value)
+    until(lambda: "is stored" in panel.message.value)
     assert inline_ws.secrets.value(NAME) == VALUE
     until(lambda: panel.save.description == "Replace" and not panel.save.disabled)
     panel.delete.click()
@@ -183,7 +183,7 @@ def test_the_widget_puts_messages_beside_fields_and_keeps_no_key(inline_ws, pane
     panel.name.value = NAME
     panel.save.click()
     until(lambda: inline_ws.secrets.names() == [NAME])
-    state = repr([each.get_state() for each in (panel, panel.value, panel.key_list, panel.said)])
+    state = repr([each.get_state() for each in (panel, panel.value, panel.key_list, panel.message)])
     assert VALUE not in state + str(panel._repr_mimebundle_())
 
 
@@ -202,7 +202,7 @@ def test_the_widget_checks_a_key_and_says_what_is_wrong(inline_ws, panel, monkey
     until(lambda: not panel.check.disabled)
     monkeypatch.setattr(inline_ws.models, "check_key", lambda name: KeyCheck("openai", 7))
     panel.check.click()
-    until(lambda: "7 models" in panel.said.value)
+    until(lambda: "7 models" in panel.message.value)
 
     def refused(name: str) -> KeyCheck:
         raise ConfigurationError(f"the key {name} is refused by openai")
@@ -211,7 +211,7 @@ def test_the_widget_checks_a_key_and_says_what_is_wrong(inline_ws, panel, monkey
     until(lambda: not panel.check.disabled)
     panel.check.click()
     until(lambda: "is refused" in panel._problems["value"].value)
-    assert not panel.said.value
+    assert not panel.message.value
 
 
 def test_the_widget_survives_a_dead_cluster(panel, cluster, monkeypatch) -> None:
@@ -295,7 +295,7 @@ def test_the_page_shows_a_refused_key_beside_its_field(inline_ws, monkeypatch) -
     assert dialog.check.label == "Check"
     monkeypatch.setattr(inline_ws.models, "check_key", lambda name: KeyCheck("openai", 7))
     dialog._check()
-    until(lambda: "7 models" in dialog.said.object)
+    until(lambda: "7 models" in dialog.message.object)
     assert not dialog.value.error_state
 
 

@@ -114,7 +114,7 @@ def test_the_form_says_what_is_wrong_by_field(inline_ws, tickets) -> None:
     assert form.validate() == {}
     form.example = form.ground_truth = "summary"
     form.name = "  "
-    assert form.validate() == {"name": "write a name", "ground_truth": "the example cannot be its own ground truth"}
+    assert form.validate() == {"name": "enter a name", "ground_truth": "the example cannot be its own ground truth"}
     form.example = "nothing"
     assert form.validate()["example"] == "choose the column with the inputs"
 
@@ -229,14 +229,14 @@ def test_garbage_is_refused_and_nothing_stays(inline_ws, widget) -> None:
 
 def test_an_empty_address_and_a_missing_file_say_so(widget, tmp_path) -> None:
     widget.look.click()
-    assert "write a path" in widget.problems["source"].value
+    assert "enter a path" in widget.problems["source"].value
     widget.address.value = str(tmp_path / "nothing.csv")
     until(lambda: "nothing.csv" in widget.problems["source"].value)
 
 
 def test_without_a_kernel_the_form_says_what_it_is(widget) -> None:
     bundle = widget._repr_mimebundle_()
-    assert "uploads a dataset" in bundle["text/html"]
+    assert "upload a dataset" in bundle["text/html"]
     assert bundle["text/plain"] == "Upload('')"
 
 
@@ -299,9 +299,9 @@ def test_an_empty_file_arrives(drop) -> None:
 
 def test_too_large_a_file_is_refused_whatever_the_browser_says(drop) -> None:
     send(drop, "large.csv", b"x" * 1001)
-    assert "at most" in drop.refused[0]
+    assert "the limit is" in drop.refused[0]
     send(drop, "lying.csv", b"x" * 900, said=500)
-    assert "larger than it was said" in drop.refused[1]
+    assert "larger than announced" in drop.refused[1]
     assert drop.arrived == []
     assert drop._folder is None
 
@@ -349,7 +349,7 @@ def test_the_list_pages_searches_and_sorts(many) -> None:
     assert "<i>" not in markup
     assert "#/datasets/set%2000%20%3Ci%3E" in markup
     nothing = shown.dataset_list(many, Route.parse("#/datasets?search=nothing"))
-    assert "No dataset fits" in shown.list_markup(nothing)
+    assert "No dataset matches" in shown.list_markup(nothing)
 
 
 def test_an_empty_list_teaches(inline_ws) -> None:
@@ -415,7 +415,7 @@ def test_the_upload_page_takes_a_file_to_its_dataset(context, inline_ws, tickets
     page.start.clicks += 1
     until(lambda: context.went)
     assert context.went == [Route(("datasets", "by page"))]
-    assert context.said == ["by page: 30 examples are here"]
+    assert context.said == ["by page: 30 examples uploaded"]
     assert inline_ws.datasets.get("by page").n_examples == 30
 
 

@@ -1,4 +1,4 @@
-"""Datasets: the list, one of them, and the upload."""
+"""Datasets: the list, the page of one dataset, and the upload."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
 
 from lumigator_nb.dashboards.dropzone import Dropzone
 from lumigator_nb.dashboards.kit import html, show
-from lumigator_nb.dashboards.pages.progress import dialog
+from lumigator_nb.dashboards.pages.dialogs import ArchiveButton, DeleteDialog, dialog, problem, text_button
+from lumigator_nb.dashboards.pages.lists import ListPage, archived_switch, search_field
 from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.database.records import Dataset
 from lumigator_nb.display.html import join, tag
@@ -23,109 +23,75 @@ from lumigator_nb.presentation.datasets import datasets as shown
 from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
 from lumigator_nb.presentation.markup import button, crumbs, heading, link
 from lumigator_nb.presentation.routes import Route
-from lumigator_nb.services.deletion import Deletion
 
 _LIST = Route(("datasets",))
 
 
-class DatasetsPage(Page):
-    """The list: search, sort and page; the route's query holds what is chosen."""
+class DatasetsPage(ListPage):
+    """The list. The route's query holds search, order and page."""
 
     title = "Datasets"
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
-        self.search = pmui.TextInput(
-            label="Search by name", value=route.query.get("search", ""), width=260, margin=0, size="small"
-        )
-        self.archived = pmui.Switch(label="Show archived", value="archived" in route.query, margin=(8, 0))
-        self.search.param.watch(lambda event: self._searched(event.new), "value_input")
-        self.archived.param.watch(lambda event: self._go(archived="1" if event.new else None), "value")
-        self._list = html()
-        self._filters = pn.FlexBox(self.search, self.archived, gap="16px", align_items="center")
+        self.search, self.archived = search_field(), archived_switch()
         upload = button(Route(("upload",)), "Upload a file", primary=True)
-        self.layout = pn.Column(
-            html(heading("Datasets", upload)), self._filters, self._list, sizing_mode="stretch_width"
-        )
-        self._draw(route)
+        self._lay_out(heading("Datasets", upload), search=self.search, archived=self.archived)
 
-    def _with(self, **query: str | None) -> Route:
-        return self.route.with_(page=None, **query)
+    def _read(self, route: Route) -> shown.DatasetList:
+        return shown.dataset_list(self.context.ws, route)
 
-    def _go(self, **query: str | None) -> None:
-        route = self._with(**query)
-        if route != self.route:
-            self.context.go(route)
-
-    def _searched(self, text: str) -> None:
-        if text != self.route.query.get("search", ""):
-            self.route = self._with(search=text)
-            self.context.replace(self.route)
-            self._draw(self.route)
-
-    def _draw(self, route: Route) -> None:
-        view = shown.dataset_list(self.context.ws, route)
+    def _draw(self, view: shown.DatasetList) -> None:
         self._filters.visible = view.any
         show(self._list, shown.list_markup(view))
 
-    def refresh(self) -> None:
-        """Draw what has changed."""
-        self._draw(self.route)
-
-    def reroute(self, route: Route) -> bool:
-        """Show other choices."""
-        self.route = route
-        search = route.query.get("search", "")
-        self.search.param.update(value=search, value_input=search)
-        self.archived.value = "archived" in route.query
-        self._draw(route)
-        return True
-
 
 class DatasetPage(Page):
-    """One dataset: its figures, examples and versions, and what can be done with it."""
+    """One dataset: its figures, examples and versions, and buttons to annotate, download, archive and delete it."""
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
         self._head, self._body, self._below = html(), html(), html()
-        self._pulse = context.watcher.pulse
         self.view = shown.dataset_view(context.ws, route.path[1], route.number("page"))
-        self.title = self.view.dataset.name
-        self.annotation = AnnotateDialog(context, self.view.dataset)
-        self.download = DownloadDialog(context, self.view.dataset)
-        self.deletion = DeleteDialog(context, self.view.dataset)
-        self.archive = _manage("Archive", "archive", lambda _: self._archive())
-        manage = pn.FlexBox(
-            _manage("Write ground truth", "edit_note", lambda _: self.annotation.open()),
-            _manage("Download", "download", lambda _: self.download.open()),
+        record, service = self.view.dataset, context.ws.datasets
+        self.title = record.name
+        self.annotation = AnnotateDialog(context, record)
+        self.download = DownloadDialog(context, record)
+        delete = partial(service.delete, record, cascade=True, stop=True)
+        self.deletion = DeleteDialog(context, record.name, delete, shown.deletion_markup, _LIST)
+        self._archiving = ArchiveButton(
+            context, partial(service.archive, record.id), partial(service.restore, record.id), self.refresh
+        )
+        self.archive = self._archiving.widget
+        small: dict[str, Any] = {"size": "small", "color": "default"}
+        buttons = pn.FlexBox(
+            text_button("Write ground truth", self.annotation.open, icon="edit_note", **small),
+            text_button("Download", self.download.open, icon="download", **small),
             self.archive,
-            _manage("Delete", "delete", lambda _: self.deletion.open(), color="error"),
+            text_button("Delete", self.deletion.open, icon="delete", size="small", color="error"),
             gap="8px",
             margin=(16, 0, 0, 0),
         )
         self.layout = pn.Column(
-            self._head, self._body, self._below, manage,
+            self._head, self._body, self._below, buttons,
             self.annotation.dialog, self.download.dialog, self.deletion.dialog, sizing_mode="stretch_width",
         )  # fmt: skip
         self._draw()
 
     def _draw(self) -> None:
         view, record = self.view, self.view.dataset
-        way = crumbs(link(_LIST, "Datasets"), record.name)
+        path = crumbs(link(_LIST, "Datasets"), record.name)
         launch = button(Route(("launch",), {"dataset": view.key}), "New experiment", primary=True)
-        again = button(Route(("upload",), {"name": record.name}), "Upload a new version")
+        upload = button(Route(("upload",), {"name": record.name}), "Upload a new version")
         title = f"{record.name}, version {record.version}" if record.version > 1 else record.name
-        show(self._head, join([way, heading(title, launch, again), shown.facts_markup(view)]))
+        show(self._head, join([path, heading(title, launch, upload), shown.facts_markup(view)]))
         show(self._body, shown.rows_markup(view, self.route))
         parts = (
             shown.statistics_markup(view), shown.versions_markup(view),
             shown.experiments_markup(view), shown.about_markup(view),
         )  # fmt: skip
         show(self._below, join(parts))
-        archived = record.archived_at is not None
-        self.archive.param.update(
-            label="Restore" if archived else "Archive", icon="unarchive" if archived else "archive"
-        )
+        self._archiving.show(record.archived_at)
 
     def refresh(self) -> None:
         """Draw what has changed."""
@@ -138,20 +104,9 @@ class DatasetPage(Page):
         self.refresh()
         return True
 
-    def _archive(self) -> None:
-        record, service = self.view.dataset, self.context.ws.datasets
-        act = service.archive if record.archived_at is None else service.restore
-        said = "Archived: lists leave it out" if record.archived_at is None else "Restored"
-
-        def done(_: Dataset) -> None:
-            self.context.notify(said)
-            self.refresh()
-
-        self.context.background(partial(act, record.id), done)
-
 
 class AnnotateDialog:
-    """Has a model write the ground truth, as a new dataset."""
+    """Has a model write ground truth, which makes a new dataset."""
 
     def __init__(self, context: Context, dataset: Dataset) -> None:
         self._context, self._dataset = context, dataset
@@ -168,24 +123,27 @@ class AnnotateDialog:
         self.start = pmui.Button(
             label="Write ground truth", variant="contained", margin=0, on_click=lambda _: self._start()
         )
-        close = pmui.Button(label="Close", variant="text", margin=0, on_click=lambda _: self._show(False))
-        text = "A model answers every example, and its answers become the ground truth of a new dataset that says so."
+        text = (
+            "A model answers every example. Its answers become the ground truth of a new dataset, "
+            "which names the model as their author."
+        )
         self.dialog = dialog(
             "Write ground truth", html(tag("p", text)), self.model, self.name, self.budget, self.problem,
-            buttons=[close, self.start],
+            buttons=[text_button("Close", self.close), self.start],
         )  # fmt: skip
 
     def open(self) -> None:
         """Ask for the model."""
         self._ready()
-        self._show(True)
+        self.dialog.open = True
 
-    def _show(self, shown_: bool) -> None:
-        self.dialog.open = shown_
+    def close(self) -> None:
+        """Close the dialog; a model that is at work goes on."""
+        self.dialog.open = False
 
-    def _ready(self, problem: str = "") -> None:
+    def _ready(self, message: str = "") -> None:
         self.start.param.update(disabled=False, label="Write ground truth")
-        show(self.problem, tag("p", problem, class_="lm-error", role="alert") if problem else "")
+        show(self.problem, problem(message))
 
     def _start(self) -> None:
         model = (self.model.value or self.model.value_input or "").strip()
@@ -193,28 +151,39 @@ class AnnotateDialog:
             self._ready("Choose a model.")
             return
         self.start.param.update(disabled=True, label="Writing…")
-        show(self.problem, tag("p", "It goes on if you close this; Jobs shows how far it is.", class_="lm-soft"))
+        show(
+            self.problem,
+            tag("p", "You may close this: the model goes on, and Workflows shows its progress.", class_="lm-soft"),
+        )
         work = partial(
             self._context.ws.datasets.annotate, self._dataset, model=model, name=self.name.value.strip() or None,
             budget=self.budget.value or None, progress=False,
         )  # fmt: skip
-        self._context.background(work, self._done, lambda error: self._ready(in_words(error)))
 
-    def _done(self, dataset: Dataset) -> None:
-        self._show(False)
-        self._context.notify(f"{dataset.name} has ground truth now")
-        self._context.go(Route(("datasets", dataset.name)))
+        def done(dataset: Dataset) -> None:
+            self.close()
+            self._context.notify(f"{dataset.name} now has ground truth")
+            self._context.go(Route(("datasets", dataset.name)))
+
+        self._context.background(work, done, lambda error: self._ready(in_words(error)))
 
 
 class DownloadDialog:
-    """Gives a dataset as CSV, as Parquet, or as it was uploaded."""
+    """Offers a dataset as CSV, as Parquet, or as it was uploaded."""
 
     def __init__(self, context: Context, dataset: Dataset) -> None:
         frame = partial(context.ws.datasets.to_pandas, dataset)
         name = dataset.name.replace("/", "-")
+
+        def parquet() -> io.BytesIO:
+            sink = io.BytesIO()
+            frame().to_parquet(sink)
+            sink.seek(0)
+            return sink
+
         files: list[tuple[str, str, Callable[[], io.BytesIO]]] = [
             ("CSV", f"{name}.csv", lambda: io.BytesIO(frame().to_csv(index=False).encode())),
-            ("Parquet", f"{name}.parquet", lambda: _parquet(frame())),
+            ("Parquet", f"{name}.parquet", parquet),
             (f"As it was uploaded ({size(dataset.size_bytes)})", dataset.filename,
              lambda: io.BytesIO(context.ws.datasets.original(dataset))),
         ]  # fmt: skip
@@ -222,59 +191,19 @@ class DownloadDialog:
             pmui.FileDownload(label=label, filename=filename, callback=callback, margin=(4, 0), width=420)
             for label, filename, callback in files
         ]
-        close = pmui.Button(label="Close", variant="text", margin=0, on_click=lambda _: self._close())
-        self.dialog = dialog("Download", *buttons, buttons=[close])
+        self.dialog = dialog("Download", *buttons, buttons=[text_button("Close", self.close)])
 
     def open(self) -> None:
         """Ask for the format."""
         self.dialog.open = True
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the dialog."""
         self.dialog.open = False
-
-
-class DeleteDialog:
-    """Shows what a deletion takes with it before it happens."""
-
-    def __init__(self, context: Context, dataset: Dataset) -> None:
-        self._context, self._dataset = context, dataset
-        self._preview = html()
-        self.confirm = pmui.Button(
-            label="Delete", color="error", variant="contained", margin=0, on_click=lambda _: self._delete()
-        )
-        cancel = pmui.Button(label="Cancel", variant="text", margin=0, on_click=lambda _: self._close())
-        self.dialog = dialog(f"Delete {dataset.name}?", self._preview, buttons=[cancel, self.confirm])
-
-    def open(self) -> None:
-        """Find out what would go, and ask."""
-        work = partial(self._context.ws.datasets.delete, self._dataset, cascade=True, dry_run=True)
-        self._context.background(work, self._previewed)
-
-    def _close(self) -> None:
-        self.dialog.open = False
-
-    def _previewed(self, deletion: Deletion) -> None:
-        show(self._preview, shown.deletion_markup(deletion))
-        self.confirm.param.update(disabled=False, label="Delete")
-        self.dialog.open = True
-
-    def _delete(self) -> None:
-        self.confirm.param.update(disabled=True, label="Deleting…")
-        work = partial(self._context.ws.datasets.delete, self._dataset, cascade=True, stop=True)
-        self._context.background(work, self._deleted, self._failed)
-
-    def _deleted(self, _: Deletion) -> None:
-        self._close()
-        self._context.notify(f"{self._dataset.name} was deleted")
-        self._context.go(_LIST)
-
-    def _failed(self, error: Exception) -> None:
-        self.confirm.param.update(disabled=False, label="Delete")
-        show(self._preview, tag("p", in_words(error), class_="lm-error", role="alert"))
 
 
 class UploadPage(Page):
-    """Choose a file, say which column is what, upload."""
+    """Choose a file, say which columns hold example and ground truth, and upload it."""
 
     title = "Upload"
 
@@ -286,17 +215,18 @@ class UploadPage(Page):
         self.dropzone = Dropzone(self._arrived, self._refused, most, margin=(16, 0, 0, 0))
         context.at_end(self.dropzone.clear)
         self.address = pmui.TextInput(
-            label="Or a path on the server, an address, or a dataset of the hub", sizing_mode="stretch_width", margin=0,
-            placeholder="/data/tickets.csv, https://…, s3://…, hf://datasets/ORG/NAME", size="small",
+            label="Or a path on the server, a URL, or a dataset of the Hugging Face hub",
+            placeholder="/data/tickets.csv, https://…, s3://…, hf://datasets/ORG/NAME",
+            size="small", sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self.look_button = pmui.Button(
-            label="Look", variant="outlined", margin=0, on_click=lambda _: self._look(self.address.value)
+            label="Preview", variant="outlined", margin=0, on_click=lambda _: self._look(self.address.value)
         )
         self.problem = html()
         self.name = pmui.TextInput(label="Name", margin=0, sizing_mode="stretch_width")
-        self.example = pmui.Select(label="Example: what models are asked", margin=0, sizing_mode="stretch_width")
-        self.truth = pmui.Select(label="Ground truth: the answer wished for", margin=0, sizing_mode="stretch_width")
-        self.again = pmui.Switch(label="Keep it as a new version of that dataset", visible=False, margin=0)
+        self.example = pmui.Select(label="Example: the input that models answer", margin=0, sizing_mode="stretch_width")
+        self.truth = pmui.Select(label="Ground truth: the answer you expect", margin=0, sizing_mode="stretch_width")
+        self.again = pmui.Switch(label="Upload as a new version of that dataset", visible=False, margin=0)
         self.preview = html()
         self.progress = pmui.LinearProgress(value=0, visible=False, sizing_mode="stretch_width", margin=(8, 0))
         self.start = pmui.Button(label="Upload", variant="contained", margin=0, on_click=lambda _: self._submit())
@@ -313,30 +243,32 @@ class UploadPage(Page):
         line = pn.Row(
             self.address, self.look_button, sizing_mode="stretch_width", styles={"gap": "8px"}, margin=(16, 0, 0, 0)
         )
-        way = crumbs(link(_LIST, "Datasets"), "Upload")
+        path = crumbs(link(_LIST, "Datasets"), "Upload")
         self.layout = pn.Column(
-            html(join([way, heading("Upload a dataset")])), self.dropzone, line, self.problem, self.mapping,
+            html(join([path, heading("Upload a dataset")])), self.dropzone, line, self.problem, self.mapping,
             sizing_mode="stretch_width",
         )  # fmt: skip
 
     def _arrived(self, path: Path) -> None:
         self._look(str(path), path.name)
 
-    def _refused(self, why: str) -> None:
-        show(self.problem, tag("p", why, class_="lm-error", role="alert"))
+    def _refused(self, reason: str) -> None:
+        show(self.problem, problem(reason))
 
     def _look(self, source: str, filename: str | None = None) -> None:
         if not source.strip():
-            self._refused("Write a path or an address first.")
+            self._refused("Enter a path or a URL first.")
             return
         if filename is None and not self.context.local and ("://" not in source or source.strip().startswith("file:")):
+            # The server's files are those of the person who runs it, not of everyone who reaches the page.
             self._refused("This dashboard is open to others, so it takes no path on its server: choose the file above.")
             return
         show(self.problem, "")
         self.look_button.disabled = True
-        self.context.background(partial(self.form.take, source, filename), lambda _: self._looked(), self._failed)
+        self.context.background(partial(self.form.take, source, filename), self._looked, self._failed)
 
-    def _looked(self) -> None:
+    def _looked(self, _: None) -> None:
+        """Fill the fields with what the file suggests."""
         self.look_button.disabled = False
         form, look = self.form, self.form.look
         if look is None:
@@ -360,56 +292,43 @@ class UploadPage(Page):
         form.name = self.name.value_input or self.name.value
         form.example, form.new_version = self.example.value, self.again.value
         form.ground_truth = None if self.truth.value in (None, NONE) else self.truth.value
-        self._tell(form.validate())
+        self._mark(form.validate())
         show(self.preview, preview(form))
 
-    def _tell(self, wrong: dict[str, str]) -> None:
+    def _mark(self, errors: dict[str, str]) -> None:
+        """Show each error beside its field."""
         fields = {"name": self.name, "example": self.example, "ground_truth": self.truth}
         for field, widget in fields.items():
-            widget.param.update(error_state=field in wrong, helper_text=wrong.get(field, ""))
+            widget.param.update(error_state=field in errors, helper_text=errors.get(field, ""))
         self.again.visible = self.form.taken
-        show(self.problem, tag("p", wrong["source"], class_="lm-error", role="alert") if "source" in wrong else "")
+        show(self.problem, problem(errors.get("source")))
 
     def _submit(self) -> None:
-        wrong = self.form.validate()
-        self._tell(wrong)
-        if wrong:
+        errors = self.form.validate()
+        self._mark(errors)
+        if errors:
             return
         self.start.param.update(disabled=True, label="Uploading…")
         self.progress.param.update(value=0, visible=True)
-        self.context.background(partial(self.form.submit, self._report()), self._done, self._failed)
-
-    def _report(self) -> Callable[[int, int], None]:
-        shown_share = 0
+        shown_percent = 0
 
         def report(done: int, total: int) -> None:
-            nonlocal shown_share
-            share = round(100 * done / max(total, 1))
-            if share > shown_share:
-                shown_share = share
-                self.context.later(partial(self.progress.param.update, value=min(share, 100)))
+            # Called from the thread that uploads, many times a second: only whole percents go to the browser.
+            nonlocal shown_percent
+            percent = round(100 * done / max(total, 1))
+            if percent > shown_percent:
+                shown_percent = percent
+                self.context.later(partial(self.progress.param.update, value=min(percent, 100)))
 
-        return report
+        self.context.background(partial(self.form.submit, report), self._done, self._failed)
 
     def _done(self, dataset: Dataset) -> None:
         self.dropzone.clear()
-        self.context.notify(f"{dataset.name}: {dataset.n_examples:,} examples are here")
+        self.context.notify(f"{dataset.name}: {dataset.n_examples:,} examples uploaded")
         self.context.go(Route(("datasets", dataset.name)))
 
     def _failed(self, error: Exception) -> None:
         self.look_button.disabled = False
         self.start.param.update(disabled=False, label="Upload")
         self.progress.visible = False
-        field = field_of(error)
-        self._tell({field: in_words(error)})
-
-
-def _parquet(frame: pd.DataFrame) -> io.BytesIO:
-    sink = io.BytesIO()
-    frame.to_parquet(sink)
-    sink.seek(0)
-    return sink
-
-
-def _manage(label: str, icon: str, act: Any, color: str = "default") -> pmui.Button:
-    return pmui.Button(label=label, icon=icon, variant="text", size="small", color=color, on_click=act)
+        self._mark({field_of(error): in_words(error)})

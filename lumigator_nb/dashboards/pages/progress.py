@@ -1,15 +1,15 @@
-"""Live progress on a page: figures, one block per model with a button beside it, and buttons for all of them."""
+"""Live progress on a page: overall figures, one block with a button per model, and buttons for all models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
 
 from lumigator_nb.dashboards.kit import html, show
+from lumigator_nb.dashboards.pages.dialogs import dialog, text_button
 from lumigator_nb.dashboards.shell import Context, in_words
 from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.costs import dollars
@@ -36,28 +36,17 @@ _ROW = {
 _BLOCK = ":host { flex: 1 1 280px; min-width: 0; } .lm .lm-model { border-top: 0; }"
 
 
-def dialog(title: str, *content: Any, buttons: Sequence[Any]) -> pmui.Dialog:
-    """Return a dialog that is closed, with its buttons at the right below what it says."""
-    below = pn.FlexBox(*buttons, gap="8px", justify_content="end", margin=(16, 0, 0, 0))
-    return pmui.Dialog(pn.Column(*content, below, sizing_mode="stretch_width", margin=8), title=title, open=False)
-
-
 class ActButton:
-    """A button for what can be done about a model.
+    """The button beside a model: stop, resume, retry or score, whichever is possible now.
 
     Args:
-        pressed: called with what is shown.
+        pressed: called with the model.
     """
 
     def __init__(self, pressed: Callable[[ModelProgress], None]) -> None:
         self.model: ModelProgress | None = None
         self.widget = pmui.Button(label="", variant="outlined", size="small", visible=False, margin=(4, 0))
-        self._pressed = pressed
-        self.widget.on_click(lambda _: self._press())
-
-    def _press(self) -> None:
-        if self.model is not None:
-            self._pressed(self.model)
+        self.widget.on_click(lambda _: None if self.model is None else pressed(self.model))
 
     def show(self, model: ModelProgress, *, busy: bool) -> None:
         """Offer what can be done now."""
@@ -65,12 +54,12 @@ class ActButton:
         if model.act is None:
             self.widget.visible = False
             return
-        words = shown.doing_words(model.act) if busy else shown.act_words(model.act, [model], alone=True)
-        self.widget.param.update(label=words, icon=_ICONS[model.act], disabled=busy, visible=True)
+        label = shown.doing_words(model.act) if busy else shown.act_words(model.act, [model], alone=True)
+        self.widget.param.update(label=label, icon=_ICONS[model.act], disabled=busy, visible=True)
 
 
 class BudgetDialog:
-    """Asks how much models may spend that were stopped because their budget was used up."""
+    """Asks for a new budget for models that were stopped because they had used up theirs."""
 
     def __init__(self) -> None:
         self._then: Callable[[float | None], None] = lambda _: None
@@ -78,12 +67,12 @@ class BudgetDialog:
         self.field = pmui.FloatInput(
             label="New budget in dollars, for each model", start=0, step=0.1, width=300, margin=(8, 0)
         )
-        cancel = pmui.Button(label="Cancel", variant="text", margin=0, on_click=lambda _: self.close())
-        self.resume = pmui.Button(label="Resume", variant="contained", margin=0, on_click=lambda _: self._go())
-        self.dialog = dialog("Raise the budget?", self._text, self.field, buttons=[cancel, self.resume])
+        self.resume = pmui.Button(label="Resume", variant="contained", margin=0, on_click=lambda _: self._resume())
+        buttons = [text_button("Cancel", self.close), self.resume]
+        self.dialog = dialog("Raise the budget?", self._text, self.field, buttons=buttons)
 
     def ask(self, models: Sequence[ModelProgress], then: Callable[[float | None], None]) -> None:
-        """Ask, and go on with what is answered."""
+        """Ask for a budget, and call `then` with it."""
         spent = max(model.budget or 0.0 for model in models)
         self._then = then
         stopped = "1 model was stopped" if len(models) == 1 else f"{len(models):,} models were stopped"
@@ -92,22 +81,22 @@ class BudgetDialog:
         self.dialog.open = True
 
     def close(self) -> None:
-        """Ask no more."""
+        """Close the dialog; the models stay stopped."""
         self.dialog.open = False
 
-    def _go(self) -> None:
+    def _resume(self) -> None:
         self.close()
         self._then(self.field.value)
 
 
 class ProgressPanel:
-    """How far the models of an experiment are.
+    """The live progress of an experiment's models.
 
     Args:
         context: of the browser session.
         experiment: record.
         route: of the page; `page` in its query says which models are shown.
-        drawn: called after each change with what is shown.
+        drawn: called with the new view after each change.
     """
 
     def __init__(
@@ -118,9 +107,15 @@ class ProgressPanel:
         self._busy: set[str] = set()
         self._rows: dict[str, _Row] = {}
         self._summary, self._pager, self._list = html(), html(), pn.Column(sizing_mode="stretch_width", margin=0)
-        self.buttons = {act: self._button(act) for act in ACTS}
+        self.buttons = {
+            act: pmui.Button(
+                label="", icon=_ICONS[act], variant="outlined", size="small", visible=False, margin=0,
+                on_click=lambda _, act=act: self._ask(act, self.view.able(act)),
+            )
+            for act in ACTS
+        }  # fmt: skip
         self._budget = BudgetDialog()
-        self.view = self._read(None)
+        self.view: ProgressView = self._read(None)
         self.layout = pn.Column(
             self._summary,
             pn.FlexBox(*self.buttons.values(), gap="8px", margin=(0, 0, 16, 0)),
@@ -133,17 +128,6 @@ class ProgressPanel:
         self._draw(self.view)
         self.update()
 
-    def _button(self, act: Act) -> pmui.Button:
-        return pmui.Button(
-            label="",
-            icon=_ICONS[act],
-            variant="outlined",
-            size="small",
-            visible=False,
-            margin=0,
-            on_click=lambda _: self._ask(act, self.view.able(act)),
-        )
-
     def turn_to(self, route: Route) -> None:
         """Show another page of models."""
         self._route = route
@@ -151,27 +135,30 @@ class ProgressPanel:
         self.update()
 
     def update(self) -> None:
-        """Read in a thread how far they are, and draw what differs; while that goes on, once more after it."""
+        """Read the progress in a thread, and draw what differs."""
+        # One read at a time. A change during a read starts one more after it.
         self._due = True
         if self._reading:
             return
         self._reading, self._due = True, False
         before, visible = self.view, [model.workflow.id for model in self._visible(self.view)]
-        self._context.background(lambda: self._read(before, visible), self._arrived, self._failed)
+
+        def arrived(view: ProgressView) -> None:
+            self._reading = False
+            self._draw(view)
+            if self._due:
+                self.update()
+
+        def failed(_: Exception) -> None:
+            # The banner of the shell reports the error; the next change reads again.
+            self._reading = False
+
+        self._context.background(lambda: self._read(before, visible), arrived, failed)
 
     def _read(self, before: ProgressView | None, visible: Sequence[str] = ()) -> ProgressView:
         rows = self._context.watcher.progress
         view = progress_view(self._context.ws, self._experiment, before=before, rows=rows)
         return detailed(self._context.ws, view, visible) if visible else view
-
-    def _arrived(self, view: ProgressView) -> None:
-        self._reading = False
-        self._draw(view)
-        if self._due:
-            self.update()
-
-    def _failed(self, error: Exception) -> None:
-        self._reading = False  # the banner says what is out of reach; the next change reads again
 
     def _visible(self, view: ProgressView) -> Sequence[ModelProgress]:
         first = (self._page(view) - 1) * PER_PAGE
@@ -184,12 +171,12 @@ class ProgressPanel:
         self.view = view
         show(self._summary, shown.summary(view))
         for act, button in self.buttons.items():
-            able = view.able(act)
-            words = shown.doing_words(act) if act in self._busy else shown.act_words(act, able)
-            button.param.update(label=words, disabled=act in self._busy, visible=bool(able) and len(view.models) > 1)
+            models = view.able(act)
+            label = shown.doing_words(act) if act in self._busy else shown.act_words(act, models)
+            button.param.update(label=label, disabled=act in self._busy, visible=bool(models) and len(view.models) > 1)
         visible = self._visible(view)
         for model in visible:
-            self._rows.setdefault(model.workflow.id, _Row(partial(self._one))).show(model, self._busy)
+            self._rows.setdefault(model.workflow.id, _Row(self._press)).show(model, self._busy)
         layouts = [self._rows[model.workflow.id].layout for model in visible]
         if list(self._list.objects) != layouts:
             self._list[:] = layouts
@@ -198,16 +185,16 @@ class ProgressPanel:
         self.layout.visible = bool(view.models)
         self._drawn(view)
 
-    def _one(self, model: ModelProgress) -> None:
+    def _press(self, model: ModelProgress) -> None:
         if model.act is not None:
             self._ask(model.act, [model])
 
     def _ask(self, act: Act, models: Sequence[ModelProgress]) -> None:
         if not models:
             return
-        short = [model for model in models if model.budget is not None]
-        if act == "resume" and short:
-            self._budget.ask(short, lambda budget: self._start(act, models, budget))
+        out_of_budget = [model for model in models if model.budget is not None]
+        if act == "resume" and out_of_budget:
+            self._budget.ask(out_of_budget, lambda budget: self._start(act, models, budget))
         else:
             self._start(act, models)
 
@@ -216,9 +203,9 @@ class ProgressPanel:
         self._busy |= busy
         self._draw(self.view)
 
-        def ended(said: str, kind: str) -> None:
+        def ended(message: str, kind: str) -> None:
             self._busy -= busy
-            self._context.notify(said, kind)
+            self._context.notify(message, kind)
             self._draw(self.view)
             self.update()
 
@@ -237,5 +224,5 @@ class _Row:
         )
 
     def show(self, model: ModelProgress, busy: set[str]) -> None:
-        show(self._block, shown.model_block(model, Route(("jobs", model.workflow.id))))
+        show(self._block, shown.model_block(model, Route(("workflows", model.workflow.id))))
         self._act.show(model, busy=model.workflow.id in busy)

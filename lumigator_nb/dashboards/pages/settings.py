@@ -1,15 +1,15 @@
-"""Settings: API keys, connections, kept answers, and what runs here."""
+"""Settings: API keys, connections, the answer cache, and versions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import panel as pn
 import panel_material_ui as pmui
 
 from lumigator_nb.dashboards.kit import html, show
-from lumigator_nb.dashboards.pages.progress import dialog
+from lumigator_nb.dashboards.pages.dialogs import dialog, problem, text_button
 from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.dashboards.users import signed_in
 from lumigator_nb.display.html import Html, join, tag
@@ -21,13 +21,13 @@ from lumigator_nb.services.access.secrets import MOST_BYTES
 from lumigator_nb.services.answer_cache import CacheSize, Trimmed
 
 _KEYS = (
-    "Encrypted in the database, and shown to nobody. A key in the environment or in .env wins over a stored one of the "
-    "same name."
+    "Stored keys are encrypted in the database and never shown. A key in the environment or in .env takes precedence "
+    "over a stored one of the same name."
 )
 
 
 class SettingsPage(Page):
-    """The page; `key` in the route's query opens the form of one key."""
+    """The page. `key` in the route's query opens the form of one key."""
 
     title = "Settings"
 
@@ -37,14 +37,19 @@ class SettingsPage(Page):
         self._list, self._connections, self._cache = html(), html(), html()
         self.key = KeyDialog(context, self._close, self._changed)
         self.trim = TrimRow(context, self._measure)
-        self.again = _plain("Look again", "refresh", lambda _: self._look())
+        self.again = text_button("Check again", self._look, icon="refresh", size="small")
         self.again.margin = (8, 0)
         add = button(route.to("settings", key=shown.NEW), "Add a key", primary=True)
+        user = signed_in()
+        session = None
+        if user is not None:
+            text = f"You are logged in as {user}. " if user else "You are logged in with the token. "
+            session = join([text, tag("a", "Log out", href="logout")])
         self.layout = pn.Column(
-            html(heading("Settings", under=_session())),
+            html(heading("Settings", under=session)),
             html(_section("API keys", _KEYS, add)), self._list,
             html(_section("Connections")), self._connections, self.again,
-            html(_section("Kept answers")),
+            html(_section("Answer cache")),
             self._cache, self.trim.layout,
             html(join([_section("About"), shown.about_markup(shown.about(context.ws))])),
             self.key.dialog,
@@ -55,7 +60,7 @@ class SettingsPage(Page):
         self._measure()
 
     def refresh(self) -> None:
-        """Draw the keys anew; connections and the cache are looked at when one asks for it."""
+        """Draw the keys. Connections and the cache are slow to read, so they are read on request."""
         self._changed()
 
     def reroute(self, route: Route) -> bool:
@@ -88,7 +93,7 @@ class SettingsPage(Page):
         self.context.background(
             lambda: shown.connections_markup(shown.connections(self.context.ws)),
             lambda markup: show(self._connections, markup),
-            lambda error: show(self._connections, _problem(in_words(error))),
+            lambda error: show(self._connections, problem(in_words(error))),
         )
 
     def _measure(self) -> None:
@@ -101,7 +106,7 @@ class SettingsPage(Page):
         self.context.background(
             lambda: self.context.ws.cache.size(count=False),
             arrived,
-            lambda error: show(self._cache, _problem(in_words(error))),
+            lambda error: show(self._cache, problem(in_words(error))),
         )
 
 
@@ -109,7 +114,7 @@ class KeyDialog:
     """Sets, replaces, checks and deletes one key.
 
     Args:
-        closed: called when it is put away.
+        closed: called when the dialog is closed.
         changed: called when a key was stored or deleted.
     """
 
@@ -117,23 +122,23 @@ class KeyDialog:
         self._context, self._closed, self._changed = context, closed, changed
         self._form = shown.SecretForm(context.ws)
         self._view = shown.KeyView("")
-        self._facts, self.said = html(), html()
+        self._facts, self.message = html(), html()
         wide = {"sizing_mode": "stretch_width", "margin": (8, 0)}
         self.name = pmui.TextInput(label="Name, such as OPENAI_API_KEY", **wide)
         self.value = pmui.PasswordInput(label="Key", max_length=MOST_BYTES, **wide)
-        self.description = pmui.TextInput(label="What it is for (optional; others can read it)", **wide)
+        self.description = pmui.TextInput(label="Purpose (optional; not secret)", **wide)
         self.save = pmui.Button(label="Save", variant="contained", margin=0, on_click=lambda _: self._save())
-        self.check = _plain("Check", "verified_user", lambda _: self._check())
-        self.delete = _plain("Delete", "delete", lambda _: self._delete(), color="error")
-        self.cancel = pmui.Button(label="Close", variant="text", margin=0, on_click=lambda _: self._closed())
+        self.check = text_button("Check", self._check, icon="verified_user", size="small")
+        self.delete = text_button("Delete", self._delete, icon="delete", size="small", color="error")
+        self.cancel = text_button("Close", self._closed)
         self.value.param.watch(lambda _: self._save(), "enter_pressed")
-        fields = (self._facts, self.name, self.value, self.description, self.said)
+        fields = (self._facts, self.name, self.value, self.description, self.message)
         self.dialog = dialog("API key", *fields, buttons=[self.delete, self.check, self.cancel, self.save])
-        # Escape and a click beside it close it, too.
+        # Escape and a click beside the dialog close it, too.
         self.dialog.param.watch(lambda event: None if event.new else self._closed(), "open")
 
     def open(self, view: shown.KeyView) -> None:
-        """Ask for a key; one without a name asks for the name, too."""
+        """Show the form of a key; a view without a name asks for the name, too."""
         self._view = view
         self.dialog.title = view.name or "Add a key"
         show(self._facts, shown.key_facts(view) if view.name else "")
@@ -148,7 +153,7 @@ class KeyDialog:
         self.dialog.open = True
 
     def close(self) -> None:
-        """Put it away; what was typed is forgotten."""
+        """Close the dialog, and forget what was typed."""
         self.value.value = ""
         self.dialog.open = False
 
@@ -156,103 +161,105 @@ class KeyDialog:
         form = self._form
         form.name, form.description = self.name.value_input, self.description.value_input
         form.value = self.value.value_input
-        found = form.validate()
-        self._mark(found)
-        if found:
+        errors = form.validate()
+        self._mark(errors)
+        if errors:
             return
-        self.value.value = ""
+        self.value.value = ""  # the key leaves the browser's page before it is stored
         self.save.disabled = True
-        self._context.background(form.submit, self._saved, lambda error: self._failed(form.errors(error)))
 
-    def _saved(self, name: str) -> None:
-        self.save.disabled = False
-        self._context.notify(f"{name} is stored")
+        def saved(name: str) -> None:
+            self.save.disabled = False
+            self._done(f"{name} is stored")
+
+        def failed(error: Exception) -> None:
+            self.save.disabled = False
+            self._mark(form.errors(error))
+
+        self._context.background(form.submit, saved, failed)
+
+    def _done(self, message: str) -> None:
+        self._context.notify(message)
         self._changed()
         self._closed()
 
-    def _failed(self, errors: dict[str, str]) -> None:
-        self.save.disabled = False
-        self._mark(errors)
-
     def _mark(self, errors: dict[str, str]) -> None:
-        """Put each message beside its field."""
+        """Show each error beside its field; that of "" below them."""
         for name, box in (("name", self.name), ("value", self.value), ("description", self.description)):
             box.param.update(error_state=name in errors, helper_text=errors.get(name, ""))
         if "" in errors:
-            self._say(errors[""], wrong=True)
+            show(self.message, problem(errors[""]))
 
     def _check(self) -> None:
         name = self._view.name
-        self.check.param.update(disabled=True, label="Asking…")
+        self.check.param.update(disabled=True, label="Checking…")
         self._mark({})
 
         def ended(text: str, errors: dict[str, str]) -> None:
             self.check.param.update(disabled=False, label="Check")
+            # The user may have opened another key in the meantime.
             if self._view.name == name:
                 self._say(text)
                 self._mark(errors)
 
-        def taken(checked: KeyCheck) -> None:
+        def accepted(checked: KeyCheck) -> None:
             ended(shown.checked_words(name, checked), {})
 
-        self._context.background(
-            lambda: self._context.ws.models.check_key(name), taken, lambda error: ended("", shown.check_errors(error))
-        )
+        work = partial(self._context.ws.models.check_key, name)
+        self._context.background(work, accepted, lambda error: ended("", shown.check_errors(error)))
 
     def _delete(self) -> None:
-        """The first click asks, the second one does it."""
+        """The first click asks for confirmation; the second deletes."""
         if self.delete.label == "Delete":
             self._confirm(True)
             return
         name = self._view.name
-        self._context.background(lambda: self._context.ws.secrets.delete(name), lambda _: self._deleted(name))
+        work = partial(self._context.ws.secrets.delete, name)
+        self._context.background(work, lambda _: self._done(f"{name} was deleted"))
 
-    def _deleted(self, name: str) -> None:
-        self._context.notify(f"{name} was deleted")
-        self._changed()
-        self._closed()
+    def _confirm(self, asking: bool) -> None:
+        label, variant = ("Really delete", "contained") if asking else ("Delete", "text")
+        self.delete.param.update(label=label, variant=variant)
 
-    def _confirm(self, asked: bool) -> None:
-        self.delete.param.update(label="Really delete" if asked else "Delete", variant="contained" if asked else "text")
-
-    def _say(self, text: str, *, wrong: bool = False) -> None:
-        show(self.said, (_problem(text) if wrong else tag("p", text, role="status")) if text else "")
+    def _say(self, text: str) -> None:
+        show(self.message, tag("p", text, role="status") if text else "")
 
 
 class TrimRow:
-    """Makes the kept answers smaller; `trimmed` is called afterwards."""
+    """Makes the cache of answers smaller; `trimmed` is called afterwards."""
 
     def __init__(self, context: Context, trimmed: Callable[[], None]) -> None:
         self._context, self._trimmed = context, trimmed
         self._form = shown.TrimForm(context.ws)
         self.gigabytes = pmui.FloatInput(label="Keep at most (GB)", value=0.0, start=0, step=0.1, width=180, margin=0)
-        self.button = _plain("Remove the oldest", "cleaning_services", lambda _: self._trim())
+        self.button = text_button("Remove the oldest", self._trim, icon="cleaning_services", size="small")
         self.problem = html()
         row = pn.FlexBox(self.gigabytes, self.button, gap="16px", align_items="center", margin=(8, 0))
         self.layout = pn.Column(row, self.problem, sizing_mode="stretch_width", margin=0, visible=False)
 
     def offer(self, size: CacheSize) -> None:
-        """Begin with what is there, by which nothing is removed."""
+        """Propose the present size, which removes nothing."""
         self.gigabytes.value = shown.all_gigabytes(size)
         self.layout.visible = bool(size.folders)
 
     def _trim(self) -> None:
         self._form.gigabytes = self.gigabytes.value
-        found = self._form.validate()
-        show(self.problem, _problem(found["gigabytes"]) if found else "")
-        if found:
+        errors = self._form.validate()
+        show(self.problem, problem(errors.get("gigabytes")))
+        if errors:
             return
         self.button.disabled = True
-        self._context.background(self._form.submit, self._done, self._failed)
 
-    def _done(self, trimmed: Trimmed) -> None:
-        self.button.disabled = False
-        self._context.notify(str(trimmed))
-        self._trimmed()
+        def done(trimmed: Trimmed) -> None:
+            self.button.disabled = False
+            self._context.notify(str(trimmed))
+            self._trimmed()
 
-    def _failed(self, error: Exception) -> None:
-        self.button.disabled = False
-        show(self.problem, _problem(in_words(error)))
+        def failed(error: Exception) -> None:
+            self.button.disabled = False
+            show(self.problem, problem(in_words(error)))
+
+        self._context.background(self._form.submit, done, failed)
 
 
 def _section(title: str, under: str = "", *beside: Html) -> Html:
@@ -260,18 +267,3 @@ def _section(title: str, under: str = "", *beside: Html) -> Html:
     return join(
         [tag("div", tag("h2", title), right, class_="lm-head"), tag("p", under, class_="lm-soft") if under else ""]
     )
-
-
-def _session() -> Html | None:
-    name = signed_in()
-    if name is None:
-        return None
-    return join([f"You are logged in {f'as {name}' if name else 'by the token'}. ", tag("a", "Log out", href="logout")])
-
-
-def _problem(text: str) -> Html:
-    return tag("p", text, class_="lm-error", role="alert")
-
-
-def _plain(label: str, icon: str, act: Callable[[Any], None], color: str = "primary") -> pmui.Button:
-    return pmui.Button(label=label, icon=icon, variant="text", size="small", color=color, margin=0, on_click=act)

@@ -1,4 +1,4 @@
-"""Jobs: the list of workflows, and one of them with its steps and its log."""
+"""Workflows: the list, and one of them with its steps and its log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from lumigator_nb.dashboards.kit import html, show
-from lumigator_nb.dashboards.pages.experiments import status_filter
+from lumigator_nb.dashboards.pages.lists import ListPage, status_filter
 from lumigator_nb.dashboards.pages.progress import ActButton, BudgetDialog
 from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.display.html import join, tag
@@ -20,54 +20,35 @@ from lumigator_nb.presentation.progress.view import ModelProgress, perform_all
 from lumigator_nb.presentation.routes import Route
 
 
-class JobsPage(Page):
-    """The list, newest first; the route's query holds page and status."""
+class WorkflowsPage(ListPage):
+    """The list, newest first. The route's query holds page and status."""
 
-    title = "Jobs"
+    title = "Workflows"
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
-        self.status = status_filter(route)
-        self.status.param.watch(lambda event: self._go(event.new), "value")
-        self.status.margin = (16, 0, 8, 0)
-        self._list = html()
+        self.status = status_filter()
         under = "One for each model of an experiment, newest first."
-        self.layout = pn.Column(
-            html(heading("Jobs", under=under)), self.status, self._list, sizing_mode="stretch_width"
-        )
-        self._draw(shown.job_list(context.ws, route))
+        self._lay_out(heading("Workflows", under=under), status=self.status)
 
-    def _go(self, status: str) -> None:
-        route = self.route.with_(page=None, status=status)
-        if route != self.route:
-            self.context.go(route)
+    def _read(self, route: Route) -> shown.WorkflowList:
+        return shown.workflow_list(self.context.ws, route)
 
-    def _draw(self, view: shown.JobList) -> None:
-        self.status.visible = bool(view.total) or "status" in view.route.query
+    def _draw(self, view: shown.WorkflowList) -> None:
+        self._filters.visible = bool(view.total) or "status" in view.route.query
         show(self._list, shown.list_markup(view))
 
-    def refresh(self) -> None:
-        """Draw what has changed."""
-        self.context.background(partial(shown.job_list, self.context.ws, self.route), self._draw)
 
-    def reroute(self, route: Route) -> bool:
-        """Show other choices."""
-        self.route = route
-        self.status.value = route.query.get("status", "")
-        self._draw(shown.job_list(self.context.ws, route))
-        return True
-
-
-class JobPage(Page):
-    """One workflow: how far it is, its steps, its log, and what can be done about it."""
+class WorkflowPage(Page):
+    """One workflow: its progress, its steps, its log, and the button that stops, resumes or retries it."""
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
-        self.view = shown.job_view(context.ws, route.path[1])
+        self.view = shown.workflow_view(context.ws, route.path[1])
         self.title = self.view.workflow.label
         self._reading = self._due = self._busy = False
         self._head, self._model, self._steps, self._log = html(), html(), html(margin=(16, 0, 0, 0)), html()
-        self._act, self._budget = ActButton(self._ask), BudgetDialog()
+        self._act, self._budget = ActButton(self._press), BudgetDialog()
         self.download = pmui.FileDownload(
             label="Download the log", size="small", callback=self._whole_log, auto=True,
             filename=f"{self.view.workflow.id}.log.txt",
@@ -82,45 +63,50 @@ class JobPage(Page):
         self._draw(self.view)
         self.refresh()
 
-    def _draw(self, view: shown.JobView) -> None:
+    def _draw(self, view: shown.WorkflowView) -> None:
         self.view = view
         record = view.workflow
         experiment = view.experiment
         owner = link(Route(("experiments", experiment.name)), experiment.name)
-        way = crumbs(link(Route(("jobs",)), "Jobs"), *([owner] if experiment.job_name is None else []))
-        show(self._head, join([way, heading(record.label)]))
+        # A single job has a hidden experiment, which no page shows.
+        path = crumbs(link(Route(("workflows",)), "Workflows"), *([owner] if experiment.job_name is None else []))
+        show(self._head, join([path, heading(record.label)]))
         show(self._model, own_block(view.progress.models[0]))
         self._act.show(view.progress.models[0], busy=self._busy)
         show(self._steps, tag("div", *shown.steps_markup(view), shown.facts_markup(view), class_="lm-cards"))
         show(self._log, shown.log_markup(view))
 
     def refresh(self) -> None:
-        """Draw what has changed; the log is read while it may grow."""
+        """Draw what has changed, and read the log while it may grow."""
+        # One read at a time. A change during a read starts one more after it.
         self._due = True
         if self._reading:
             return
         self._reading, self._due = True, False
-        self.context.background(partial(self._read, self.view), self._arrived, self._failed)
+        before = self.view
 
-    def _read(self, before: shown.JobView) -> shown.JobView:
-        view = shown.job_view(self.context.ws, before.workflow.id, before)
-        if shown.wants_log(view, before):
-            return shown.with_log(self.context.ws, view, self.context.watcher.pulse)
-        return view
+        def read() -> shown.WorkflowView:
+            view = shown.workflow_view(self.context.ws, before.workflow.id, before)
+            if shown.wants_log(view, before):
+                return shown.with_log(self.context.ws, view, self.context.watcher.pulse)
+            return view
 
-    def _arrived(self, view: shown.JobView) -> None:
-        self._reading = False
-        self._draw(view)
-        if self._due:
-            self.refresh()
+        def arrived(view: shown.WorkflowView) -> None:
+            self._reading = False
+            self._draw(view)
+            if self._due:
+                self.refresh()
 
-    def _failed(self, error: Exception) -> None:
-        self._reading = False  # the banner says what is out of reach; the next change reads again
+        def failed(_: Exception) -> None:
+            # The banner of the shell reports the error; the next change reads again.
+            self._reading = False
+
+        self.context.background(read, arrived, failed)
 
     def _whole_log(self) -> io.BytesIO:
         return io.BytesIO(self.context.ws.workflows.logs(self.view.workflow).encode())
 
-    def _ask(self, model: ModelProgress) -> None:
+    def _press(self, model: ModelProgress) -> None:
         if model.act == "resume" and model.budget is not None:
             self._budget.ask([model], partial(self._start, model))
         else:
@@ -133,9 +119,9 @@ class JobPage(Page):
         self._busy = True
         self._draw(self.view)
 
-        def ended(said: str, kind: str) -> None:
+        def ended(message: str, kind: str) -> None:
             self._busy = False
-            self.context.notify(said, kind)
+            self.context.notify(message, kind)
             self._draw(self.view)
             self.refresh()
 

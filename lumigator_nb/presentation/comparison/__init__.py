@@ -1,1 +1,1 @@
-"""What the screens show of comparisons."""
+"""Comparisons on screens."""

@@ -1,4 +1,4 @@
-"""A comparison that is kept while it is looked at, and its examples as a list that is searched and ordered."""
+"""Comparisons that screens show: read once for all, with examples that are searched, filtered and ordered."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ Values = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
 PER_PAGE = 20
+# Comparisons of a workspace in memory at once; each holds all its answers.
 MOST_KEPT = 4
+# A column with more values is text rather than a category, and no filter.
 MOST_VALUES = 30
-# Longer texts are compared by their beginning only: the time grows with the square of the words.
+# Of longer texts only the beginning is compared, because the time grows with the square of the number of words.
 MOST_WORDS = 1500
 
 SORTS: dict[str, str] = {
@@ -49,31 +51,32 @@ ONLY: dict[str, str] = {
 
 
 def slice_key(column: str, value: str) -> str:
-    """Return a slice as one word of an address; empty for all examples."""
+    """Return a slice as one text for a field or an address; empty means all examples."""
     return json.dumps([column, value]) if column and value else ""
 
 
 def slice_of(key: str) -> dict[str, str | None]:
-    """Return what a slice is in an address: its `column` and `value`, None for all examples."""
+    """Return `column` and `value` of a text of :func:`slice_key`, as in an address; None means all examples."""
     column, value = json.loads(key) if key else (None, None)
     return {"column": column, "value": value}
 
 
-class _Kept:
-    """The comparisons of one workspace that were asked for last."""
+class _Cache:
+    """The comparisons of one workspace that were read last."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.found: OrderedDict[tuple[object, ...], Examined] = OrderedDict()
-        self.making: dict[tuple[object, ...], threading.Lock] = {}
+        self.comparisons: OrderedDict[tuple[object, ...], Examined] = OrderedDict()
+        # One lock per comparison being read, so that several screens read it once, and others do not wait.
+        self.reading: dict[tuple[object, ...], threading.Lock] = {}
 
 
-_kept: WeakKeyDictionary[Workspace, _Kept] = WeakKeyDictionary()
-_kept_lock = threading.Lock()
+_caches: WeakKeyDictionary[Workspace, _Cache] = WeakKeyDictionary()
+_caches_lock = threading.Lock()
 
 
 def examined(ws: Workspace, experiment: Experiment | str) -> Examined:
-    """Return the comparison of an experiment; as long as nothing in it changes, the same one to all who ask.
+    """Return the comparison of an experiment. All callers share one, until a model or a score of it changes.
 
     Raises:
         NotFoundError: there is no such experiment.
@@ -81,45 +84,49 @@ def examined(ws: Workspace, experiment: Experiment | str) -> Examined:
     """
     record = ws.experiments.get(experiment)
     key = state_of(ws, record)
-    with _kept_lock:
-        kept = _kept.setdefault(ws, _Kept())
-    with kept.lock:
-        making = kept.making.setdefault(key, threading.Lock())
-    with making:
-        with kept.lock:
-            found = kept.found.get(key)
-        if found is None:
-            found = Examined(ws.compare(record))
-        with kept.lock:
-            kept.found[key] = found
-            kept.found.move_to_end(key)
-            kept.making.pop(key, None)
-            while len(kept.found) > MOST_KEPT:
-                kept.found.popitem(last=False)
-    return found
+    with _caches_lock:
+        cache = _caches.setdefault(ws, _Cache())
+    with cache.lock:
+        reading = cache.reading.setdefault(key, threading.Lock())
+    with reading:
+        with cache.lock:
+            comparison = cache.comparisons.get(key)
+        if comparison is None:
+            comparison = Examined(ws.compare(record))
+        with cache.lock:
+            cache.comparisons[key] = comparison
+            cache.comparisons.move_to_end(key)
+            cache.reading.pop(key, None)
+            while len(cache.comparisons) > MOST_KEPT:
+                cache.comparisons.popitem(last=False)
+    return comparison
 
 
 def state_of(ws: Workspace, experiment: Experiment) -> tuple[object, ...]:
-    """Return what differs when the comparison of an experiment does."""
-    workflows = ws.workflows.of(experiment)
-    stands = tuple((each.id, each.attempt, each.status, each.finished_at) for each in workflows)
-    return (experiment.id, tuple(repr(spec) for spec in experiment.metrics), stands)
+    """Return a value that changes whenever the comparison of an experiment does."""
+    workflows = tuple(
+        (workflow.id, workflow.attempt, workflow.status, workflow.finished_at)
+        for workflow in ws.workflows.of(experiment)
+    )
+    return (experiment.id, tuple(repr(spec) for spec in experiment.metrics), workflows)
 
 
 def can_compare(ws: Workspace, experiment: Experiment) -> bool:
-    """Return whether a model has succeeded."""
+    """Return whether at least one model has succeeded."""
     return any(workflow.status is Status.SUCCEEDED for workflow in ws.workflows.of(experiment))
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which examples are looked for.
+    """Which examples to list.
 
     Attributes:
-        score: by which they are ordered and coloured; empty is the main score.
-        search: what a text of them contains, in any case.
+        score: orders and shades the examples; empty means the main score.
+        search: text that one of an example's texts contains, ignoring case.
+        sort: one of :data:`SORTS`.
         column, value: of a slice; `column` is a metadata column.
         only: one of :data:`ONLY`.
+        page: from 1.
     """
 
     score: str = ""
@@ -132,10 +139,10 @@ class Query:
 
     @classmethod
     def of(cls, route: Route) -> Query:
-        """Return what a route asks for."""
-        found = {name: route.query.get(name, "") for name in ("score", "search", "column", "value", "only")}
+        """Return the query of a route."""
+        texts = {name: route.query.get(name, "") for name in ("score", "search", "column", "value", "only")}
         sort = route.query.get("sort", "-spread")
-        return cls(**found, sort=sort if sort in SORTS else "-spread", page=route.number("page"))
+        return cls(**texts, sort=sort if sort in SORTS else "-spread", page=route.number("page"))
 
 
 @dataclass(frozen=True)
@@ -143,10 +150,11 @@ class ExamplePage:
     """A page of the examples.
 
     Attributes:
-        rows: positions in the dataset, in the order asked for.
-        order: of all examples found, for the way from one to the next.
-        texts: of the page: the columns of :meth:`Comparison.examples`.
-        scores: (rows, models) on the score; NaN where there is none.
+        query: what it answers.
+        rows: positions in the dataset, in the query's order.
+        order: positions of the matching examples on all pages, for links to the next one.
+        texts: of the page, with the columns of :meth:`Comparison.examples`.
+        scores: array of shape (rows, models); NaN means no score.
     """
 
     query: Query
@@ -157,24 +165,24 @@ class ExamplePage:
 
     @property
     def total(self) -> int:
-        """Examples found."""
+        """Number of matching examples."""
         return len(self.order)
 
 
 @dataclass
 class Examined:
-    """A comparison with what looking at its examples needs, worked out once."""
+    """A comparison with its texts and scores, read once, to search and order its examples."""
 
     comparison: Comparison
     _matrices: dict[str, Values] = field(default_factory=dict)
 
     @cached_property
     def texts(self) -> pd.DataFrame:
-        """All texts side by side, as of :meth:`Comparison.examples`."""
+        """All texts side by side, as :meth:`Comparison.examples` returns them."""
         return self.comparison.examples()
 
     @cached_property
-    def _lower(self) -> list[pd.Series]:
+    def _lower_case(self) -> list[pd.Series]:
         return [self.texts[column].astype("string").str.lower() for column in self.texts]
 
     @cached_property
@@ -183,87 +191,87 @@ class Examined:
 
     @cached_property
     def columns(self) -> dict[str, list[str]]:
-        """Metadata columns with few values, each with its values, the most frequent first."""
-        found = {}
+        """Metadata columns that have few values, with these values, the most frequent first."""
+        columns = {}
         for name, cells in self._metadata.items():
             values = cells.dropna().astype(str)
             if 1 < values.nunique() <= MOST_VALUES:
-                found[str(name)] = [str(value) for value in values.value_counts().index]
-        return found
+                columns[str(name)] = [str(value) for value in values.value_counts().index]
+        return columns
 
     def score(self, name: str) -> str:
-        """Return the name of a score that is there: that one, or the main one."""
+        """Return `name` if the comparison has such a score, else the name of its main score."""
         return name if name in {info.name for info in self.comparison.scores} else self.comparison.main_score
 
     def info(self, name: str) -> ScoreInfo:
-        """Return what describes that score, or the main one."""
+        """Return the description of a score, or of the main score if there is none of that name."""
         return next(info for info in self.comparison.scores if info.name == self.score(name))
 
     def values(self, score: str) -> Values:
-        """Return (examples, models) scores, in the dataset's order; NaN where there is none."""
+        """Return scores as an array of shape (examples, models), in the dataset's order; NaN means no score."""
         if score not in self._matrices:
             self._matrices[score] = self.comparison.values(score).to_numpy(dtype=np.float64)
         return self._matrices[score]
 
     def page(self, query: Query, per_page: int = PER_PAGE) -> ExamplePage:
-        """Return the examples that a query asks for."""
+        """Return a page of the examples that match a query, in its order."""
         values = self.values(self.score(query.score))
-        order = self._ordered(np.flatnonzero(self._fits(query, values)), query, values)
+        order = self._order(np.flatnonzero(self._matches(query, values)), query, values)
         number = min(query.page, max(1, -(-len(order) // per_page)))
         rows = order[(number - 1) * per_page : number * per_page]
         return ExamplePage(query, rows, order, self.texts.iloc[rows], values[rows])
 
-    def _fits(self, query: Query, values: Values) -> npt.NDArray[np.bool_]:
-        fits = np.ones(len(self.texts), dtype=bool)
+    def _matches(self, query: Query, values: Values) -> npt.NDArray[np.bool_]:
+        matches = np.ones(len(self.texts), dtype=bool)
         if search := query.search.strip().lower():
-            found = np.zeros(len(self.texts), dtype=bool)
-            for texts in self._lower:
-                found |= texts.str.contains(search, regex=False).fillna(False).to_numpy(dtype=bool)
-            fits &= found
+            contain = np.zeros(len(self.texts), dtype=bool)
+            for texts in self._lower_case:
+                contain |= texts.str.contains(search, regex=False).fillna(False).to_numpy(dtype=bool)
+            matches &= contain
         if query.column in self.columns and query.value:
-            fits &= (self._metadata[query.column].astype(str) == query.value).to_numpy(dtype=bool)
+            matches &= (self._metadata[query.column].astype(str) == query.value).to_numpy(dtype=bool)
         if query.only == "differ":
-            fits &= _spread(values) > 0
+            matches &= _spread(values) > 0
         if query.only == "failed":
-            fits &= self.texts[list(self.comparison.models)].isna().any(axis=1).to_numpy(dtype=bool)
-        return fits
+            matches &= self.texts[list(self.comparison.models)].isna().any(axis=1).to_numpy(dtype=bool)
+        return matches
 
-    def _ordered(self, rows: npt.NDArray[np.intp], query: Query, values: Values) -> Positions:
+    def _order(self, rows: npt.NDArray[np.intp], query: Query, values: Values) -> Positions:
         if query.sort == "row":
             return rows.astype(np.int64)
         if query.sort == "-spread":
             keys = -_spread(values)[rows]
         else:
             lower_is_better = self.info(query.score).higher_is_better is False
-            means = _mean(values)[rows]
-            # Those without any score stay last.
+            scored = (~np.isnan(values)).sum(axis=1)
+            means = np.nansum(values, axis=1) / np.maximum(scored, 1)
             rising = (query.sort == "worst") is not lower_is_better
-            keys = means if rising else np.where(np.isinf(means), means, -means)
+            # Examples without any score come last in either order.
+            keys = np.where(scored, means if rising else -means, np.inf)[rows]
+        # Stable, so that equal examples keep the dataset's order.
         return rows[np.argsort(keys, kind="stable")].astype(np.int64)
 
 
 def _spread(values: Values) -> Values:
+    """Return the difference between the highest and the lowest score of each example; 0 without two scores."""
     spread: Values = np.nan_to_num(np.fmax.reduce(values, axis=1) - np.fmin.reduce(values, axis=1))
     return spread
-
-
-def _mean(values: Values) -> Values:
-    counted = (~np.isnan(values)).sum(axis=1)
-    return np.where(counted, np.nansum(values, axis=1) / np.maximum(counted, 1), np.inf)
 
 
 Piece = tuple[Literal["same", "added", "missing"], str]
 
 
 def differences(text: str, other: str) -> list[Piece]:
-    """Return a text word by word against another: what is the same, what only it has, what only the other has.
+    """Compare two texts word by word, ignoring case and white space.
 
     Args:
-        text: what is read.
-        other: what it is held against, such as the ground truth.
+        text: the text to read.
+        other: the text it is compared with, such as the ground truth.
+
+    Returns:
+        Pieces in reading order: in both texts, only in `text` ("added"), or only in `other` ("missing").
     """
     old, new = _words(other), _words(text)
-    cut = len(old) > MOST_WORDS or len(new) > MOST_WORDS
     rest = "".join(new[MOST_WORDS:])
     old, new = old[:MOST_WORDS], new[:MOST_WORDS]
     matcher = SequenceMatcher(
@@ -275,9 +283,9 @@ def differences(text: str, other: str) -> list[Piece]:
             pieces.append(("missing", "".join(old[i:j])))
         if m > k:
             pieces.append(("same" if kind == "equal" else "added", "".join(new[k:m])))
-    return [*pieces, ("same", rest)] if cut and rest else pieces
+    return [*pieces, ("same", rest)] if rest else pieces
 
 
 def _words(text: str) -> list[str]:
-    """Words and punctuation, each with the white space behind it."""
+    """Return words and punctuation marks, each with the white space after it."""
     return re.findall(r"\w+\s*|[^\w\s]\s*|\s+", text)

@@ -1,1 +1,1 @@
-"""What the screens show of datasets."""
+"""Datasets on screens: lists, pages, and the upload form."""

@@ -1,8 +1,7 @@
-"""Datasets as a list that pages, searches and sorts, and one of them with its facts, statistics and examples."""
+"""Datasets: a page of the list, and one dataset with its facts, statistics and examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ _ORDERS: dict[str, Order] = {
     "-created": "newest", "created": "oldest", "name": "name", "-name": "-name",
     "-examples": "size", "examples": "-size",
 }  # fmt: skip
+# Columns of statistics by the key in a dataset's profile.
 _LENGTHS = {"min": "Shortest", "p50": "Median", "mean": "Mean", "p95": "95% below", "max": "Longest"}
 
 
@@ -34,10 +34,10 @@ class DatasetList:
     """A page of the list.
 
     Attributes:
-        route: where it is; its query holds `page`, `search`, `sort` and `archived`.
+        route: of the page; its query holds `page`, `search`, `sort` and `archived`.
         page: from 1.
         total: datasets on all pages.
-        any: whether there is a dataset at all, whatever is searched for.
+        any: whether the workspace has any dataset, search and filters aside.
     """
 
     route: Route
@@ -52,10 +52,12 @@ class DatasetView:
     """One dataset.
 
     Attributes:
-        rows: some of its examples, with their numbers as index.
+        key: name with version, such as "tickets@2", or id.
+        rows: a page of its examples, with their row numbers as index.
         page: of the examples, from 1.
-        versions: with the rows that each added, removed and changed; empty where there is one only.
-        experiments: on it, the newest.
+        versions: with the number of rows that each added, removed and changed; empty if there is only one.
+        experiments: the newest experiments on it.
+        n_experiments: number of all experiments on it.
     """
 
     dataset: Dataset
@@ -68,13 +70,13 @@ class DatasetView:
 
 
 def dataset_list(ws: Workspace, route: Route) -> DatasetList:
-    """Return the page that a route names."""
-    chosen: dict[str, Any] = {"search": route.query.get("search"), "archived": "archived" in route.query}
-    total = ws.datasets.count(**chosen)
+    """Return the page of a route."""
+    filters: dict[str, Any] = {"search": route.query.get("search"), "archived": "archived" in route.query}
+    total = ws.datasets.count(**filters)
     page = min(route.number("page"), max(1, -(-total // PER_PAGE)))
     order = _ORDERS.get(route.query.get("sort", NEWEST), "newest")
-    found = ws.datasets.list(limit=PER_PAGE, offset=(page - 1) * PER_PAGE, order=order, **chosen)
-    return DatasetList(route, tuple(found), page, total, bool(total) or ws.datasets.count(archived=True) > 0)
+    datasets = ws.datasets.list(limit=PER_PAGE, offset=(page - 1) * PER_PAGE, order=order, **filters)
+    return DatasetList(route, tuple(datasets), page, total, bool(total) or ws.datasets.count(archived=True) > 0)
 
 
 def dataset_view(ws: Workspace, key: str, page: int = 1) -> DatasetView:
@@ -84,7 +86,7 @@ def dataset_view(ws: Workspace, key: str, page: int = 1) -> DatasetView:
         key: name, such as "tickets" or "tickets@1", or id.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such dataset.
     """
     record = ws.datasets.get(key)
     page = min(page, max(1, -(-record.n_examples // ROWS)))
@@ -95,17 +97,20 @@ def dataset_view(ws: Workspace, key: str, page: int = 1) -> DatasetView:
 
 
 def list_markup(view: DatasetList) -> Html:
-    """Return the list, or what to do where it is empty."""
+    """Return the list, or what to do if it is empty."""
     if not view.any:
         text = (
             "A dataset is a table of your own examples: threads to summarize, pages to translate, prompts to answer. "
-            "Ground truth, the answers you wish for, makes most metrics possible; a model can write it where you have "
-            "none."
+            "Most metrics need ground truth, which is the answers you expect. If you have none, a model can write it."
         )
         return empty("No dataset yet", text, button(Route(("upload",)), "Upload a file", primary=True))
     if not view.rows:
-        everything = button(Route(view.route.path), "Show all datasets")
-        return empty("No dataset fits", f"None has {view.route.query.get('search', '')!r} in its name.", everything)
+        search = view.route.query.get("search")
+        if not search:
+            show = button(view.route.with_(archived=1), "Show archived datasets")
+            return empty("All datasets are archived", "Archived datasets are hidden.", show)
+        text = f"No dataset has “{search}” in its name."
+        return empty("No dataset matches", text, button(Route(view.route.path), "Show all datasets"))
     headers = [
         sortable(view.route, "name", "Name", default=NEWEST),
         sortable(view.route, "examples", "Examples", default=NEWEST),
@@ -113,35 +118,35 @@ def list_markup(view: DatasetList) -> Html:
         "Size",
         sortable(view.route, "created", "Created", default=NEWEST),
     ]
-    rows = [_cells(view.route, row) for row in view.rows]
+    rows = []
+    for record in view.rows:
+        key, version = record.name, ""
+        if record.version > 1:
+            key, version = f"{record.name}@{record.version}", f" version {record.version}"
+        label = join([name(record.name), tag("span", version, class_="lm-soft") if version else ""])
+        archived = tag("span", " archived", class_="lm-note") if record.archived_at else ""
+        row: list[object] = [
+            join([link(Route(("datasets", key)), label), archived]),
+            f"{record.n_examples:,}",
+            _truth(record),
+            size(record.size_bytes),
+            tag("span", moment(record.created_at), class_="lm-time"),
+        ]
+        rows.append(row)
     return join([listing(headers, rows, numeric=[1, 3]), pager(view.route, view.page, PER_PAGE, view.total, "dataset")])
 
 
-def _cells(route: Route, record: Dataset) -> list[object]:
-    key = f"{record.name}@{record.version}" if record.version > 1 else record.name
-    label = [name(record.name)] + (
-        [tag("span", f" version {record.version}", class_="lm-soft")] if record.version > 1 else []
-    )
-    archived = tag("span", " archived", class_="lm-note") if record.archived_at else ""
-    return [
-        join([link(route.to("datasets", key), *label), archived]),
-        f"{record.n_examples:,}",
-        _truth(record),
-        size(record.size_bytes),
-        tag("span", moment(record.created_at), class_="lm-time"),
-    ]
-
-
 def _truth(record: Dataset) -> str:
+    """Return for how many examples there is ground truth, and which model wrote it if one did."""
     if not record.has_ground_truth:
         return "none"
     missing = record.profile["n_missing_ground_truth"]
-    said = f"for {record.n_examples - missing:,}" if missing else "for all"
-    return f"{said}, by {record.author}" if record.author else said
+    extent = f"for {record.n_examples - missing:,}" if missing else "for all"
+    return f"{extent}, by {record.author}" if record.author else extent
 
 
 def facts_markup(view: DatasetView) -> Html:
-    """Return what is known of a dataset in figures and facts, and what was noticed when it was uploaded."""
+    """Return the figures of a dataset, and the notes of its upload."""
     record = view.dataset
     facts: list[tuple[str, object]] = [
         ("Examples", f"{record.n_examples:,}"),
@@ -149,28 +154,22 @@ def facts_markup(view: DatasetView) -> Html:
         ("Size", size(record.size_bytes)),
         ("Experiments", f"{view.n_experiments:,}"),
     ]
-    return join([tiles(facts), _notes(record)])
-
-
-def _notes(record: Dataset) -> Html:
     if not record.notes:
-        return Html("")
-    return tag("ul", *(tag("li", note) for note in record.notes), class_="lm-note lm-notes")
+        return tiles(facts)
+    return join([tiles(facts), tag("ul", *(tag("li", note) for note in record.notes), class_="lm-note lm-notes")])
 
 
 def statistics_markup(view: DatasetView) -> Html:
-    """Return how long texts are, in words, and the metadata columns."""
+    """Return the lengths of texts, in words, and the names of the metadata columns."""
     profile = view.dataset.profile
-    lengths = [(label, profile.get(f"{field}_words")) for label, field in _FIELDS]
-    found = [(label, words) for label, words in lengths if words]
-    rows = [[label, *(f"{words[key]:,.0f}" for key in _LENGTHS)] for label, words in found]
-    shown = table(["Words", *_LENGTHS.values()], rows, numeric=range(1, 6)) if rows else Html("")
+    rows = []
+    for label, key in (("Example", "example_words"), ("Ground truth", "ground_truth_words")):
+        if words := profile.get(key):
+            rows.append([label, *(f"{words[statistic]:,.0f}" for statistic in _LENGTHS)])
+    lengths = table(["Words", *_LENGTHS.values()], rows, numeric=range(1, 6)) if rows else Html("")
     metadata = list(profile.get("metadata", ()))
     columns = tag("p", f"Metadata: {', '.join(metadata)}", class_="lm-soft") if metadata else ""
-    return join([tag("h2", "Lengths"), shown, columns])
-
-
-_FIELDS = (("Example", "example"), ("Ground truth", "ground_truth"))
+    return join([tag("h2", "Lengths"), lengths, columns])
 
 
 def rows_markup(view: DatasetView, route: Route) -> Html:
@@ -178,59 +177,67 @@ def rows_markup(view: DatasetView, route: Route) -> Html:
     if not len(view.rows):
         return Html("")
     columns = list(view.rows.columns)
-    shown = columns[:_MOST_COLUMNS]
-    cells = [[f"{index:,}", *(_text(row[column]) for column in shown)] for index, row in view.rows.iterrows()]
-    more = len(columns) - len(shown)
+    visible = columns[:_MOST_COLUMNS]
+    rows = []
+    for number, record in view.rows.iterrows():
+        cells: list[object] = [f"{number:,}"]
+        for value in record[visible]:
+            missing = value is None or (isinstance(value, float) and pd.isna(value))
+            cells.append(MISSING if missing else clipped(value, 160))
+        rows.append(cells)
+    more = len(columns) - len(visible)
     note = tag("p", f"{count(more, 'more column')} not shown", class_="lm-note") if more else ""
-    headers = ["", *(column.replace("_", " ") if column in ("example", "ground_truth") else column for column in shown)]
+    headers = [
+        "",
+        *(column.replace("_", " ") if column in ("example", "ground_truth") else column for column in visible),
+    ]
     return join(
         [
             tag("h2", "Examples"),
-            table(headers, cells, numeric=[0]),
+            table(headers, rows, numeric=[0]),
             note,
             pager(route, view.page, ROWS, view.dataset.n_examples, "example"),
         ]
     )
 
 
-def _text(value: object) -> Html | str:
-    missing = value is None or (isinstance(value, float) and pd.isna(value))
-    return MISSING if missing else clipped(value, 160)
-
-
 def versions_markup(view: DatasetView) -> Html:
-    """Return the versions of a dataset with what each changed; nothing where there is one only."""
+    """Return the versions of a dataset, newest first, with the changes of each; nothing if there is only one."""
     if not len(view.versions):
         return Html("")
-    rows = [_version(view, row) for _, row in view.versions.iloc[::-1].iterrows()]
+    rows = []
+    for _, version in view.versions.iloc[::-1].iterrows():
+        number = int(version["version"])
+        place = Route(("datasets", f"{view.dataset.name}@{number}"))
+        label = tag("b", number) if number == view.dataset.version else link(place, number)
+        created = pd.Timestamp(version["created_at"]).to_pydatetime()
+        changes = [version["added"], version["removed"], version["changed"]]  # missing for the first version
+        counts = ["" if pd.isna(rows_changed) else f"{int(rows_changed):,}" for rows_changed in changes]
+        rows.append([label, moment(created), f"{int(version['n_examples']):,}", *counts])
     headers = ["Version", "Created", "Examples", "Added", "Removed", "Changed"]
     return join([tag("h2", "Versions"), table(headers, rows, numeric=range(2, 6))])
-
-
-def _version(view: DatasetView, row: pd.Series) -> list[object]:
-    number = int(row["version"])
-    key = f"{view.dataset.name}@{number}"
-    label: object = tag("b", number) if number == view.dataset.version else link(Route(("datasets", key)), number)
-    counts = ["" if pd.isna(row[each]) else f"{int(row[each]):,}" for each in ("added", "removed", "changed")]
-    return [label, moment(pd.Timestamp(row["created_at"]).to_pydatetime()), f"{int(row['n_examples']):,}", *counts]
 
 
 def experiments_markup(view: DatasetView) -> Html:
     """Return the newest experiments on a dataset, with a link to all of them."""
     if not view.experiments:
         return Html("")
-    items = [tag("li", link(Route(("experiments", each.name)), name(each.name))) for each in view.experiments]
-    everything = Route(("experiments",), {"dataset": view.key})
-    more = link(everything, f"all {view.n_experiments:,}") if view.n_experiments > len(items) else ""
+    items = [
+        tag("li", link(Route(("experiments", experiment.name)), name(experiment.name)))
+        for experiment in view.experiments
+    ]
+    all_of_them = Route(("experiments",), {"dataset": view.key})
+    more = link(all_of_them, f"all {view.n_experiments:,}") if view.n_experiments > len(items) else ""
     return join([tag("h2", "Experiments"), tag("ul", *items), more])
 
 
 def about_markup(view: DatasetView) -> Html:
-    """Return where a dataset comes from."""
+    """Return the origin of a dataset."""
     record = view.dataset
+    renamed = [f"{source} as {field.replace('_', ' ')}" for field, source in record.columns.items() if source != field]
     facts: list[tuple[object, object]] = [
         ("File", record.filename),
-        ("Columns", _columns(record.columns)),
+        ("Columns", ", ".join(renamed)),
         ("Derived from", record.derived.get("dataset_id")),
         ("Created", moment(record.created_at)),
         ("SHA-256", record.content_hash[:16]),
@@ -239,13 +246,9 @@ def about_markup(view: DatasetView) -> Html:
     return unfolding("About this dataset", card("", [fact for fact in facts if fact[1]]))
 
 
-def _columns(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{source} as {field.replace('_', ' ')}" for field, source in columns.items() if source != field)
-
-
 def deletion_markup(deletion: Deletion) -> Html:
-    """Return what a deletion would take with it."""
-    lost = [
+    """Return what a deletion would remove."""
+    losses = [
         "The dataset and its examples",
         f"{count(len(deletion.experiments), 'experiment')} on it: {', '.join(deletion.experiments[:5])}"
         if deletion.experiments
@@ -253,5 +256,5 @@ def deletion_markup(deletion: Deletion) -> Html:
         f"The answers and scores of {count(sum(deletion.workflows.values()), 'model')}" if deletion.workflows else "",
         f"{count(deletion.labels, 'label')} by people" if deletion.labels else "",
     ]
-    items = tag("ul", *(tag("li", text) for text in lost if text))
+    items = tag("ul", *(tag("li", text) for text in losses if text))
     return join([tag("p", "This cannot be undone. It removes:"), items])

@@ -1,4 +1,4 @@
-"""The form that uploads a dataset: look at the file, say which column is what, check, upload."""
+"""The form that uploads a dataset: read the file's beginning, choose its columns, check, upload."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MOST_COLUMNS, CELL = 6, 160
 
 @dataclass
 class UploadForm:
-    """What is chosen for an upload.
+    """The choices for an upload.
 
     Attributes:
-        source: path, address, or name of a dataset on the Hugging Face hub.
-        filename: as the user calls the file.
-        look: what the file begins with; None until :meth:`take` has looked.
-        example, ground_truth: columns; `ground_truth` is None where there is none.
+        source: path, URL, or name of a dataset on the Hugging Face hub.
+        filename: the user's name of the file.
+        look: the file's first rows and columns; None before :meth:`take`.
+        example, ground_truth: names of columns; `ground_truth` may be None.
         name: of the dataset.
-        new_version: keep it as the next version where the name is taken.
+        new_version: make it the next version if the name is taken.
     """
 
     ws: Workspace
@@ -45,62 +45,64 @@ class UploadForm:
     new_version: bool = False
 
     def take(self, source: str, filename: str | None = None) -> None:
-        """Look at a file, and propose columns and a name. What comes from an address is fetched for that.
+        """Read the beginning of a file, and propose columns and a name. A URL is downloaded for that.
 
         Args:
-            source: path, address, or name of a dataset on the hub.
-            filename: how the user calls it; default the last part of `source`.
+            source: path, URL, or name of a dataset on the hub.
+            filename: the user's name of the file; default the last part of `source`.
 
         Raises:
-            LumigatorError: it cannot be read; the form is as it was.
+            LumigatorError: the file cannot be read; the form stays unchanged.
         """
         source = source.strip()
         path = Path(source).expanduser()
         if "://" not in source and path.is_file():
-            called = filename or path.name
-            found = tables.look(path, called)
+            filename = filename or path.name
+            look = tables.look(path, filename)
         else:
             with fetched(source) as copy:
-                called = filename or copy.filename
-                found = tables.look(copy.path, called)
-        self.source, self.filename, self.look = source, called, found
-        self.example = found.example or found.columns[0]
-        self.ground_truth = found.ground_truth if found.ground_truth != self.example else None
-        self.name, self.new_version = PurePath(called.split("?")[0]).name.partition(".")[0] or called, False
+                filename = filename or copy.filename
+                look = tables.look(copy.path, filename)
+        self.source, self.filename, self.look = source, filename, look
+        self.example = look.example or look.columns[0]
+        self.ground_truth = look.ground_truth if look.ground_truth != self.example else None
+        # Without folders, endings and the query of a URL.
+        self.name = PurePath(filename.split("?")[0]).name.partition(".")[0] or filename
+        self.new_version = False
 
     @property
     def taken(self) -> bool:
-        """Whether a dataset has that name already."""
+        """Whether another dataset has the name."""
         return bool(self.name.strip()) and self.ws.datasets.find(self.name.strip()) is not None
 
     def validate(self) -> dict[str, str]:
-        """Return what is wrong, by field; empty where the upload may begin."""
+        """Return errors by field; empty if the upload may begin."""
         if self.look is None:
             return {"source": "choose a file first"}
-        wrong = {}
+        errors = {}
         if self.example not in self.look.columns:
-            wrong["example"] = "choose the column with the inputs"
+            errors["example"] = "choose the column with the inputs"
         if self.ground_truth is not None and self.ground_truth == self.example:
-            wrong["ground_truth"] = "the example cannot be its own ground truth"
+            errors["ground_truth"] = "the example cannot be its own ground truth"
         try:
             checked_name(self.name)
         except LumigatorError as error:
-            wrong["name"] = f"{error.message}: {error.hint}" if self.name.strip() else "write a name"
+            errors["name"] = f"{error.message}: {error.hint}" if self.name.strip() else "enter a name"
         else:
             if self.taken and not self.new_version:
-                wrong["name"] = (
-                    f"there is a dataset {self.name.strip()!r} already: choose another name, or a new version"
+                errors["name"] = (
+                    f"a dataset {self.name.strip()!r} exists already: choose another name, or upload a new version"
                 )
-        return wrong
+        return errors
 
     def submit(self, report: Callable[[int, int], None] | None = None) -> Dataset:
-        """Upload: one call of ``ws.datasets.upload``.
+        """Upload the file by one call of ``ws.datasets.upload``.
 
         Args:
-            report: told how many bytes of how many are done.
+            report: called with the number of bytes done and of all bytes.
 
         Raises:
-            LumigatorError: the file breaks a rule; nothing is kept.
+            LumigatorError: the file breaks a rule; nothing is stored.
         """
         return self.ws.datasets.upload(
             self.source,
@@ -113,7 +115,7 @@ class UploadForm:
 
 
 def field_of(error: Exception) -> str:
-    """Return the field of the form that an error of an upload concerns; empty for the form as a whole."""
+    """Return the field of the form that an error of an upload belongs to."""
     if isinstance(error, ConflictError):
         return "name"
     if isinstance(error, MissingFieldsError):
@@ -122,20 +124,19 @@ def field_of(error: Exception) -> str:
 
 
 def preview(form: UploadForm) -> Html:
-    """Return the file's first rows, the chosen columns first, and what the reader decided by itself."""
+    """Return the file's first rows, chosen columns first, and the notes of the file's reader, such as its encoding."""
     if form.look is None:
         return Html("")
     chosen = [name for name in (form.example, form.ground_truth) if name]
     others = [name for name in form.look.columns if name not in chosen]
-    shown = [*chosen, *others][:MOST_COLUMNS]
+    columns = [*chosen, *others][:MOST_COLUMNS]
     roles = {form.example: "example", form.ground_truth: "ground truth"}
-    headers = [join([name, tag("span", roles.get(name, "metadata"), class_="lm-sub")]) for name in shown]
-    rows = [[_cell(row.get(name)) for name in shown] for row in form.look.rows]
-    more = len(form.look.columns) - len(shown)
+    headers = [join([name, tag("span", roles.get(name, "metadata"), class_="lm-sub")]) for name in columns]
+    rows = [
+        ["" if (value := row.get(name)) is None else one_line(value, CELL) for name in columns]
+        for row in form.look.rows
+    ]
+    more = len(form.look.columns) - len(columns)
     notes = [*form.look.notes, *([f"{more} more columns are kept as metadata"] if more > 0 else [])]
-    said = tag("p", "; ".join(notes), class_="lm-note") if notes else ""
-    return join([tag("h3", f"{form.filename} begins with"), table(headers, rows), said])
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else one_line(value, CELL)
+    below = tag("p", "; ".join(notes), class_="lm-note") if notes else ""
+    return join([tag("h3", f"{form.filename} begins with"), table(headers, rows), below])

@@ -1,1 +1,1 @@
-"""What the screens show before a launch: models, metrics, estimates, checks."""
+"""The launch form on screens: models, metrics, estimates, and checks."""

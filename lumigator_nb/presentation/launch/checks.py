@@ -1,4 +1,4 @@
-"""What a reader enters to launch models, as values, and what is wrong with it, in words."""
+"""Input of the launch form: texts to values, and errors to sentences."""
 
 from __future__ import annotations
 
@@ -21,68 +21,68 @@ LABELS: Final = {
     "max_new_tokens": "Longest answer, in tokens", "seed": "Seed", "metrics": "Metrics",
     "budget": "Budget per model, in dollars",
 }  # fmt: skip
+# Characters of a sentence beside a field: some hints list all known names.
 _LONGEST = 240
-# Generation settings that a reader may enter, and what they are.
+# Generation settings of the form, with their types.
 SETTINGS: Final[dict[str, type[int] | type[float]]] = {"temperature": float, "max_new_tokens": int, "seed": int}
 
 
 def whole(text: str) -> int | None:
-    """Return the whole number that a text is; None where it is empty.
+    """Return a text as a whole number; None if it is empty.
 
     Raises:
-        InvalidInputError: it is none, or below 0.
+        InvalidInputError: it is not a whole number, or below 0.
     """
     return _parsed(text.replace(",", "").replace(" ", ""), int, "a whole number")
 
 
 def amount(text: str) -> float | None:
-    """Return the number that a text is, with a point or a comma; None where it is empty.
+    """Return a text as a number, with a decimal point or comma; None if it is empty.
 
     Raises:
-        InvalidInputError: it is none, or below 0.
+        InvalidInputError: it is not a number, or below 0.
     """
     return _parsed(text.strip().removeprefix("$").replace(",", "."), float, "a number")
 
 
-def _parsed(text: str, kind: type[Number], sort: str) -> Number | None:
+def _parsed(text: str, kind: type[Number], description: str) -> Number | None:
     if not text.strip():
         return None
     try:
         value = kind(text)
     except ValueError:
-        raise InvalidInputError(f"{text.strip()!r} is not {sort}", "leave it empty for the default") from None
+        raise InvalidInputError(f"{text.strip()!r} is not {description}", "leave it empty for the default") from None
     if not 0 <= value < float("inf"):
-        raise InvalidInputError(f"{text.strip()!r} is out of range", "take 0 or more")
+        raise InvalidInputError(f"{text.strip()!r} is out of range", "enter 0 or more")
     return value
 
 
 def in_words(error: LumigatorError) -> str:
-    """Return an error as it stands beside a field: a sentence, and what to do about it."""
+    """Return an error and its hint in sentences, to show beside a field."""
     text = _sentence(error.message)
     return f"{text} {_sentence(error.hint)}" if error.hint else text
 
 
-def mend(errors: Mapping[str, str]) -> str | None:
-    """Return what stands beside the button: what is wrong with the whole, or which fields are to be mended."""
+def form_error(errors: Mapping[str, str]) -> str | None:
+    """Return the message beside the button: the error of the whole form, or the labels of fields with errors."""
     marked = [LABELS[name] for name in errors if errors[name] and name in LABELS]
-    return errors.get("") or (f"Mend what is marked: {', '.join(marked)}." if marked else None)
+    return errors.get("") or (f"Correct the marked fields: {', '.join(marked)}." if marked else None)
 
 
 def _sentence(text: str) -> str:
-    # Hints may list all names that are known.
-    shown = one_line(text, _LONGEST)
-    return f"{shown[:1].upper()}{shown[1:]}" + ("" if shown.endswith((".", "?", "!", "…")) else ".")
+    line = one_line(text, _LONGEST)
+    return f"{line[:1].upper()}{line[1:]}" + ("" if line.endswith((".", "?", "!", "…")) else ".")
 
 
 def is_taken(ws: Workspace, name: str) -> bool:
-    """Whether an experiment has that name."""
-    # What is found may only have an id that begins like this.
-    found = ws.experiments.find(name)
-    return found is not None and found.name == name
+    """Return whether an experiment has that name."""
+    # find() also returns an experiment whose id begins with the text.
+    experiment = ws.experiments.find(name)
+    return experiment is not None and experiment.name == name
 
 
 def check_model(ws: Workspace, model: Model) -> None:
-    """Refuse a model that cannot be launched.
+    """Check that a model can be launched.
 
     Raises:
         UnknownModelError, InvalidInputError, ConfigurationError: it is unknown, lacks a package or its API key.

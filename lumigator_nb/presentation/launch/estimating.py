@@ -1,8 +1,9 @@
-"""What a launch would cost and how long it would take, told before the button."""
+"""The estimate of a launch's cost and time, shown before the user launches."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,19 +26,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Their length stands for that of all: reading a whole dataset again for every key press would take too long.
+# The first examples stand for all: to read a whole dataset again after every key press would take too long.
 LOOKED_AT = 200
+# The latest workflows among which the models' last runs are looked up.
 _EARLIER = 200
 
 
 @dataclass(frozen=True)
 class ModelEstimate:
-    """What one model would take.
+    """The estimate for one model.
 
     Attributes:
-        dollars: expected; `at_most` where all answers are as long as they may be. None: it has no price.
-        seconds: as fast as when it last ran here; None where it never did.
-        alone: whether it wants the whole machine, so that others wait for it.
+        label: of the model.
+        tokens_in, tokens_out: expected number of tokens of all prompts and of all answers.
+        dollars: expected cost; None if the model has no price.
+        at_most: cost in dollars if every answer has the maximum length; None if the model has no price.
+        seconds: at the speed of the model's last run here; None if it never ran.
+        alone: whether it uses all cores, so that other models wait for it.
     """
 
     label: str
@@ -51,12 +56,13 @@ class ModelEstimate:
 
 @dataclass(frozen=True)
 class LaunchEstimate:
-    """What a launch would take.
+    """The estimate for a launch.
 
     Attributes:
-        n_examples: that each model is asked.
-        judges: how many models judge besides, which is not counted.
-        budget: dollars that each model may spend; None is no bound.
+        n_examples: number of examples that each model answers.
+        models: estimates of the models.
+        judges: number of judge models, whose cost is not included.
+        budget: limit in dollars for each model; None means no limit.
     """
 
     n_examples: int
@@ -66,36 +72,34 @@ class LaunchEstimate:
 
     @property
     def priced(self) -> list[ModelEstimate]:
-        """Those that have a price."""
-        return [each for each in self.models if each.dollars is not None]
+        """Estimates of the models that have a price."""
+        return [model for model in self.models if model.dollars is not None]
 
     @property
     def dollars(self) -> float:
-        """Expected in all."""
-        return sum(each.dollars or 0.0 for each in self.priced)
+        """Expected cost of all models."""
+        return sum(model.dollars or 0.0 for model in self.priced)
 
     @property
     def at_most(self) -> float:
-        """Where all answers are as long as they may be, or the budget ends them."""
-        return sum(self._within(each.at_most or 0.0) for each in self.priced)
+        """Cost of all models if every answer has the maximum length, within the budget."""
+        limit = math.inf if self.budget is None else self.budget
+        return sum(min(model.at_most or 0.0, limit) for model in self.priced)
 
     @property
     def seconds(self) -> float | None:
-        """Until the last model is ready; None where nobody knows."""
-        known = [each for each in self.models if each.seconds is not None]
-        if len(known) < len(self.models):
+        """Seconds until the last model has finished; None if that is unknown for a model."""
+        if any(model.seconds is None for model in self.models):
             return None
-        together = max((each.seconds or 0.0 for each in known if not each.alone), default=0.0)
-        return together + sum(each.seconds or 0.0 for each in known if each.alone)
+        # Models share the machine, except for those that use all cores, which run one after the other.
+        together = max((model.seconds or 0.0 for model in self.models if not model.alone), default=0.0)
+        return together + sum(model.seconds or 0.0 for model in self.models if model.alone)
 
     @property
-    def too_dear(self) -> list[str]:
-        """Who is expected to reach the budget before the end."""
+    def over_budget(self) -> list[str]:
+        """Labels of the models that are expected to reach the budget before they finish."""
         budget = self.budget
-        return [] if budget is None else [each.label for each in self.priced if (each.dollars or 0.0) > budget]
-
-    def _within(self, amount: float) -> float:
-        return amount if self.budget is None else min(amount, self.budget)
+        return [] if budget is None else [model.label for model in self.priced if (model.dollars or 0.0) > budget]
 
 
 def estimate_launch(
@@ -108,112 +112,106 @@ def estimate_launch(
     judges: int = 0,
     budget: float | None = None,
 ) -> LaunchEstimate:
-    """Return what asking models would take, from the first examples and from earlier workflows; takes a moment."""
-    texts, truths = _first(ws, dataset)
-    pace = _pace(ws, chosen)
-    rows = []
+    """Estimate a launch from the first examples and from earlier workflows; may take a second."""
+    texts: list[str] = []
+    truths: list[str | None] = []
+    shards = results.iter_shards(ws.store, layout.examples(dataset.id), ["example", "ground_truth"], LOOKED_AT)
+    for rows in islice(shards, 1):
+        columns = rows.to_pydict()
+        texts = columns["example"]
+        truths = columns.get("ground_truth", [None] * len(texts))
+    scale = n_examples / max(1, len(texts))
+    paces = _paces(ws, chosen)
+    estimates = []
     for model in chosen:
-        seconds = pace.get((model.provider, model.name))
-        rows.append(_of_model(model, task, texts, truths, n_examples, seconds))
-    return LaunchEstimate(n_examples, tuple(rows), judges, budget)
+        tokens_in = tokens_out = 0
+        cost = at_most = None
+        # A template may name columns that are not read here. Then the cost stays unknown.
+        with suppress(LumigatorError):
+            part = estimate(model, texts, task, ground_truth=truths)
+            tokens_in, tokens_out = round(part.prompt_tokens * scale), round(part.completion_tokens * scale)
+            cost = None if part.dollars is None else part.dollars * scale
+            at_most = None if part.dollars_at_most is None else part.dollars_at_most * scale
+        pace = paces.get((model.provider, model.name))
+        seconds = None if pace is None else pace * n_examples
+        alone = models.uses_all_cores(model)
+        estimates.append(ModelEstimate(model.label, tokens_in, tokens_out, cost, at_most, seconds, alone))
+    return LaunchEstimate(n_examples, tuple(estimates), judges, budget)
 
 
-def _of_model(
-    model: Model, task: Task, texts: Sequence[str], truths: Sequence[str | None], n: int, pace: float | None
-) -> ModelEstimate:
-    scale = n / max(1, len(texts))
-    tokens_in = tokens_out = 0
-    cost = at_most = None
-    # A template may name columns, which are not looked at here: then nothing is said of its cost.
-    with suppress(LumigatorError):
-        found = estimate(model, texts, task, ground_truth=truths)
-        tokens_in, tokens_out = round(found.prompt_tokens * scale), round(found.completion_tokens * scale)
-        cost = None if found.dollars is None else found.dollars * scale
-        at_most = None if found.dollars_at_most is None else found.dollars_at_most * scale
-    seconds = None if pace is None else pace * n
-    return ModelEstimate(model.label, tokens_in, tokens_out, cost, at_most, seconds, models.uses_all_cores(model))
-
-
-def _first(ws: Workspace, dataset: Dataset) -> tuple[list[str], list[str | None]]:
-    name = layout.examples(dataset.id)
-    for rows in islice(results.iter_shards(ws.store, name, ["example", "ground_truth"], LOOKED_AT), 1):
-        found = rows.to_pydict()
-        texts = found["example"]
-        return texts, found.get("ground_truth", [None] * len(texts))
-    return [], []
-
-
-def _pace(ws: Workspace, chosen: Sequence[Model]) -> dict[tuple[str, str], float]:
-    """Seconds for an example, by provider and name, when a model last ran here."""
-    wanted = {(model.provider, model.name) for model in chosen}
-    known = [
-        each
-        for each in ws.workflows.list(limit=_EARLIER, status=Status.SUCCEEDED)
-        if (each.model.provider, each.model.name) in wanted
+def _paces(ws: Workspace, chosen: Sequence[Model]) -> dict[tuple[str, str], float]:
+    """Return seconds per example of each model's last run here, by provider and name."""
+    names = {(model.provider, model.name) for model in chosen}
+    # Oldest first, so that a model's last run overwrites earlier ones.
+    workflows = [
+        workflow
+        for workflow in reversed(ws.workflows.list(limit=_EARLIER, status=Status.SUCCEEDED))
+        if (workflow.model.provider, workflow.model.name) in names
     ]
-    by_id = {each.id: (each.model.provider, each.model.name) for each in reversed(known)}
-    found: dict[tuple[str, str], float] = {}
-    for job in ws.workflows.jobs(known[::-1]) if known else []:
+    by_id = {workflow.id: (workflow.model.provider, workflow.model.name) for workflow in workflows}
+    paces: dict[tuple[str, str], float] = {}
+    for job in ws.workflows.jobs(workflows) if workflows else []:
         if job.step is Step.INFERENCE and job.started_at and job.finished_at and job.n_examples:
-            found[by_id[job.workflow_id]] = (job.finished_at - job.started_at).total_seconds() / job.n_examples
-    return found
+            paces[by_id[job.workflow_id]] = (job.finished_at - job.started_at).total_seconds() / job.n_examples
+    return paces
 
 
-def estimate_html(found: LaunchEstimate | None) -> Html:
-    """Return an estimate: a sentence, what to know besides, and the figures of each model to unfold."""
-    if found is None:
-        return tag("div", "Choose a dataset and models to see what they would cost.", class_="lm-soft")
-    work = f"{count(len(found.models), 'model')}, {count(found.n_examples, 'example')} each"
-    notes = [tag("div", note, class_="lm-note") for note in _notes(found)]
+def estimate_html(launch: LaunchEstimate | None) -> Html:
+    """Return an estimate: a sentence, notes, and a table of the models that the reader can unfold."""
+    if launch is None:
+        return tag("div", "Choose a dataset and models to see an estimate.", class_="lm-soft")
+    headline = "No fee"
+    if launch.at_most:
+        headline = f"About {dollars(launch.dollars)}, at most {dollars(launch.at_most)}"
+    if launch.seconds is not None:
+        headline += f"; about {_time(launch.seconds)}"
+    work = f"{count(len(launch.models), 'model')}, {count(launch.n_examples, 'example')} each"
+    rows = [
+        (
+            name(model.label),
+            f"{model.tokens_in:,}" if model.tokens_in else MISSING,
+            f"{model.tokens_out:,}" if model.tokens_out else MISSING,
+            MISSING if model.dollars is None else dollars(model.dollars),
+            MISSING if model.at_most is None else dollars(model.at_most),
+            MISSING if model.seconds is None else _time(model.seconds),
+        )
+        for model in launch.models
+    ]
+    headers = ("Model", "Tokens in", "Tokens out", "Cost", "At most", "Time")
     return join([
-        tag("div", tag("b", _headline(found)), tag("span", f" · {work}", class_="lm-soft")),
-        *notes,
-        unfolding("Figures for each model", _figures(found)),
+        tag("div", tag("b", headline), tag("span", f" · {work}", class_="lm-soft")),
+        *(tag("div", note, class_="lm-note") for note in _notes(launch)),
+        unfolding("Figures for each model", table(headers, rows, numeric=range(1, 6))),
     ])  # fmt: skip
 
 
-def _headline(found: LaunchEstimate) -> str:
-    cost = f"About {dollars(found.dollars)}, at most {dollars(found.at_most)}" if found.at_most else "No fee"
-    time = "" if found.seconds is None else f"; about {duration(max(1.0, found.seconds))}"
-    return cost + time
+def _time(seconds: float) -> str:
+    return duration(max(1.0, seconds))
 
 
-def _notes(found: LaunchEstimate) -> list[str]:
-    free = len(found.models) - len(found.priced)
-    said = []
-    if found.priced and free:
-        said.append(f"{count(free, 'model')} without a list price {'is' if free == 1 else 'are'} not counted.")
-    if found.seconds is None:
-        said.append("How long it takes shows after the first answers.")
-    if found.judges:
-        said.append(f"{count(found.judges, 'judge')} will cost extra.")
-    if found.too_dear:
-        verb = "is" if len(found.too_dear) == 1 else "are"
-        said.append(f"{joined(found.too_dear)} {verb} expected to stop at the budget.")
-    return said
-
-
-def _figures(found: LaunchEstimate) -> Html:
-    rows = [
-        (
-            name(each.label),
-            f"{each.tokens_in:,}" if each.tokens_in else MISSING,
-            f"{each.tokens_out:,}" if each.tokens_out else MISSING,
-            MISSING if each.dollars is None else dollars(each.dollars),
-            MISSING if each.at_most is None else dollars(each.at_most),
-            MISSING if each.seconds is None else duration(max(1.0, each.seconds)),
-        )
-        for each in found.models
-    ]
-    return table(("Model", "Tokens in", "Tokens out", "Cost", "At most", "Time"), rows, numeric=range(1, 6))
+def _notes(launch: LaunchEstimate) -> list[str]:
+    """Return what the figures leave out."""
+    unpriced = len(launch.models) - len(launch.priced)
+    notes = []
+    if launch.priced and unpriced:
+        verb = "is" if unpriced == 1 else "are"
+        notes.append(f"{count(unpriced, 'model')} without a list price {verb} not included.")
+    if launch.seconds is None:
+        notes.append("The time is known after the first answers.")
+    if launch.judges:
+        notes.append(f"{count(launch.judges, 'judge')} will cost extra.")
+    if launch.over_budget:
+        verb = "is" if len(launch.over_budget) == 1 else "are"
+        notes.append(f"{joined(launch.over_budget)} {verb} expected to stop at the budget.")
+    return notes
 
 
 class Debounced:
-    """Does work in a thread once nobody has asked for more of it for a moment; only the newest result counts.
+    """Does work in a thread after a pause without further requests. Only the result of the last request counts.
 
     Args:
         then: called with the result, from that thread.
-        wait: seconds without a further question.
+        wait: length of the pause in seconds.
     """
 
     def __init__(self, then: Callable[[Html], None], wait: float = 0.3) -> None:
@@ -222,21 +220,24 @@ class Debounced:
         self._number = 0
 
     def ask(self, work: Callable[[], Html]) -> None:
-        """Have `work` done soon, in the place of what was asked before."""
+        """Request `work`, in place of earlier requests."""
         if self._timer is not None:
             self._timer.cancel()
         self._number += 1
-        self._timer = threading.Timer(self._wait, self._do, (self._number, work))
+        number = self._number
+
+        def run() -> None:
+            try:
+                markup = work()
+            except Exception as error:
+                # The user can launch without an estimate, so its failure must not stop the form.
+                log.info("no estimate: %s", error)
+                reason = error.message if isinstance(error, LumigatorError) else type(error).__name__
+                markup = tag("div", f"No estimate now: {reason}", class_="lm-soft")
+            # cancel() does not stop work that has begun.
+            if number == self._number:
+                self._then(markup)
+
+        self._timer = threading.Timer(self._wait, run)
         self._timer.daemon = True
         self._timer.start()
-
-    def _do(self, number: int, work: Callable[[], Html]) -> None:
-        try:
-            found = work()
-        except Exception as error:
-            # An estimate is a service: without it one can launch all the same.
-            log.info("no estimate: %s", error)
-            reason = error.message if isinstance(error, LumigatorError) else type(error).__name__
-            found = tag("div", f"The cost cannot be told now: {reason}", class_="lm-soft")
-        if number == self._number:
-            self._then(found)

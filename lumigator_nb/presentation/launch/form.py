@@ -1,4 +1,4 @@
-"""The form that launches models: what a reader enters, what follows from it, and the launch."""
+"""The form that launches models: its input, what follows from the input, and the launch."""
 
 from __future__ import annotations
 
@@ -53,26 +53,27 @@ LANGUAGES: Final = (
 )  # fmt: skip
 CRITERIA: Final = tuple(criteria.KNOWN)
 MOST_DATASETS = 1000
+# What an experiment's proposed name ends in.
 _WORDS = {"summarization": "summaries", "translation": "translations", "text_generation": "answers"}
-_CREATED = "The experiment was created, but not all of its models could be launched. Launch again to go on."
+_CREATED = "The experiment was created, but not all of its models could be launched. Launch again to continue."
 
 
 @dataclass
 class LaunchForm:
-    """What a reader has entered; numbers are texts as they were typed, empty for the default.
+    """The user's input. Numbers are texts as typed; an empty text means the default.
 
     Attributes:
         ws: workspace.
-        dataset: name of the dataset; `record` is the dataset itself, None where none is chosen.
+        dataset: name of the dataset; `record` is the dataset itself, None if none is chosen.
         name: of the new experiment.
-        task: its kind; `prompt`, `source` and `target` are its settings.
-        models: names of those that are chosen; `added` are those that the catalogue does not have.
-        metrics: keys of those that are chosen, as of :class:`MetricView`; `judges` are those with settings.
-        sample: how many examples are drawn at random; empty takes all.
+        task: kind of the task; `prompt`, `source` and `target` are its settings.
+        models: names of the chosen models; `added` holds those that the catalogue does not have.
+        metrics: keys of the chosen metrics, as of :class:`MetricView`; `judges` holds those with settings.
+        temperature, max_new_tokens, seed: generation settings of all models.
+        sample: number of examples to draw at random; empty means all.
         budget: dollars that each model may spend.
-        experiment: one that is there already and gets more models, beside those that were `launched`; None makes a
-            new one.
-        errors: by field what the last :meth:`submit` found; "" is the whole form.
+        experiment: gets more models beside those already `launched`; None makes a new experiment.
+        errors: errors of the last :meth:`submit` by field; "" is the whole form.
     """
 
     ws: Workspace
@@ -99,23 +100,25 @@ class LaunchForm:
         self.launched: dict[str, str] = {}
         self.datasets: list[str] = []
         self._catalogue: dict[str, ModelView] = {}
+        # The task of the experiment that the form began with, which may have settings that the form does not show.
         self._basis: Task | None = None
+        # Fields that the user has filled in, which no longer follow from others.
         self._entered: set[str] = set()
         self.refresh()
         self._follow()
 
     @classmethod
     def into(cls, ws: Workspace, experiment: Experiment) -> LaunchForm:
-        """Return the form that puts more models into an experiment.
+        """Return the form that adds models to an experiment.
 
         Raises:
-            NotFoundError: its dataset is gone.
+            NotFoundError: its dataset was deleted.
         """
         form = cls(ws, experiment=experiment)
         form._take(experiment)
         form.record = ws.datasets.of(experiment)
         form.dataset, form.name = form.record.name, experiment.name
-        form.launched = {each.label: str(each.status) for each in ws.workflows.of(experiment)}
+        form.launched = {workflow.label: str(workflow.status) for workflow in ws.workflows.of(experiment)}
         return form
 
     @classmethod
@@ -123,13 +126,14 @@ class LaunchForm:
         """Return the form of a new experiment with the task, metrics and models of another one.
 
         Raises:
-            NotFoundError: its dataset is gone.
+            NotFoundError: its dataset was deleted.
         """
         form = cls(ws)
         form._take(experiment)
         form._entered.add("metrics")
         for workflow in ws.workflows.of(experiment):
             model = workflow.model
+            # Repeats, and functions in place of models, cannot be entered in the form.
             if model.repeat == 1 and not models.recipe_of(model):
                 form.added[model.label] = model
         form.models = tuple(form.added)
@@ -141,38 +145,38 @@ class LaunchForm:
         task = self._basis = experiment.task
         self.task, self.prompt = task.kind, task.prompt or ""
         self.source, self.target = task.source or "", task.target or ""
-        found: list[str] = []
+        keys: list[str] = []
         for spec in experiment.metrics:
-            # What the language of the task has added is not a reader's setting.
+            # Settings that follow from the task's language are not the user's.
             plain = localized([MetricSpec(name=spec.name)], task) == (spec,)
             if not plain:
                 self.judges[key_of(spec)] = spec
-            found.append(spec.name if plain else key_of(spec))
-        self.metrics = tuple(found)
+            keys.append(spec.name if plain else key_of(spec))
+        self.metrics = tuple(keys)
 
     def refresh(self) -> bool:
-        """Look again at what there is to choose, datasets, models, keys; return whether it is something else."""
-        datasets = [each.name for each in self.ws.datasets.list(limit=MOST_DATASETS)]
-        found = {each.name: each for each in catalogue.catalogue(self.ws)}
-        changed = (datasets, found) != (self.datasets, self._catalogue)
-        self.datasets, self._catalogue = datasets, found
+        """Read again which datasets, models and keys exist; return whether anything changed."""
+        datasets = [dataset.name for dataset in self.ws.datasets.list(limit=MOST_DATASETS)]
+        views = {view.name: view for view in catalogue.catalogue(self.ws)}
+        changed = (datasets, views) != (self.datasets, self._catalogue)
+        self.datasets, self._catalogue = datasets, views
         return changed
 
     @property
     def model_views(self) -> list[ModelView]:
-        """Models for the task, those that the reader has added first."""
-        own = [self._added_view(key, model) for key, model in self.added.items()]
-        known = [view for view in self._catalogue.values() if self.task in view.tasks and view.name not in self.added]
-        return own + known
-
-    def _added_view(self, key: str, model: Model) -> ModelView:
-        known = self._catalogue.get(f"{model.provider}/{model.name}")
-        if known is not None and key == known.name and not model.base_url:
-            return known
-        place = catalogue.place_of(model.provider, model.base_url)
-        maker = catalogue.maker_of(model.provider)
-        price = catalogue.price_of(model)
-        return ModelView(key, key, model.provider, maker, TASKS, place, notes=model.base_url, price=price)
+        """Models for the task. Those that the user has added come first."""
+        views = []
+        for key, model in self.added.items():
+            entry = self._catalogue.get(f"{model.provider}/{model.name}")
+            if entry is not None and key == entry.name and not model.base_url:
+                views.append(entry)
+                continue
+            place = catalogue.place_of(model.provider, model.base_url)
+            maker = catalogue.maker_of(model.provider)
+            price = catalogue.price_of(model)
+            views.append(ModelView(key, key, model.provider, maker, TASKS, place, notes=model.base_url, price=price))
+        entries = self._catalogue.values()
+        return views + [entry for entry in entries if self.task in entry.tasks and entry.name not in self.added]
 
     @property
     def metric_views(self) -> list[MetricView]:
@@ -180,7 +184,7 @@ class LaunchForm:
         return metric_views(self.ws, self.record, self.built_task(strict=False), self.judges.values())
 
     def change(self, **values: Any) -> None:
-        """Take what was entered; what nobody has entered follows: the experiment's name, the usual metrics.
+        """Set fields. The experiment's name and the default metrics follow, unless the user has entered them.
 
         Raises:
             NotFoundError: there is no such dataset.
@@ -192,6 +196,7 @@ class LaunchForm:
             self._follow()
 
     def _follow(self) -> None:
+        """Update the fields that follow from dataset and task."""
         if self.experiment is not None:
             return
         if self.record is None or self.record.name != self.dataset:
@@ -199,31 +204,32 @@ class LaunchForm:
         possible = [view for view in self.metric_views if view.problem is None]
         entered = "metrics" in self._entered
         self.metrics = tuple(view.key for view in possible if (view.key in self.metrics if entered else view.usual))
-        shown = {view.name for view in self.model_views}
-        self.models = tuple(key for key in self.models if key in shown)
-        if "name" not in self._entered:
-            self.name = self._proposed_name() if self.record else ""
-
-    def _proposed_name(self) -> str:
-        stem = f"{self.dataset}-{_WORDS[self.task]}"
-        number, name = 1, stem
-        while checks.is_taken(self.ws, name):
-            number += 1
-            name = f"{stem}-{number}"
-        return name
+        for_task = {view.name for view in self.model_views}
+        self.models = tuple(key for key in self.models if key in for_task)
+        if "name" in self._entered:
+            return
+        self.name = ""
+        if self.record:
+            stem = f"{self.dataset}-{_WORDS[self.task]}"
+            number, self.name = 1, stem
+            while checks.is_taken(self.ws, self.name):
+                number += 1
+                self.name = f"{stem}-{number}"
 
     def add_model(self, name: str, base_url: str = "") -> str:
-        """Choose a model that the catalogue does not have, or one on a server of one's own.
+        """Choose a model that the catalogue does not have, or one on the user's own server.
 
         Returns:
             Its key among :attr:`models`.
 
         Raises:
-            UnknownModelError, InvalidInputError, ConfigurationError: it cannot work; the message says why.
+            UnknownModelError, InvalidInputError, ConfigurationError: it cannot be launched; the message says why.
         """
         name, address = name.strip(), base_url.strip()
         if address and not address.startswith(("http://", "https://")):
-            raise InvalidInputError(f"{address!r} is not the address of a server", "write http://localhost:8000/v1")
+            raise InvalidInputError(
+                f"{address!r} is not the address of a server", "enter one such as http://localhost:8000/v1"
+            )
         model = Model(name, base_url=address or None)
         checks.check_model(self.ws, model)
         if address or name not in self._catalogue:
@@ -232,7 +238,7 @@ class LaunchForm:
         return model.label
 
     def add_judge(self, criterion: str, model: str) -> str:
-        """Choose a language model as a judge of one criterion; it takes the place of another one for the same.
+        """Choose a language model as the judge of a criterion. It replaces another judge of the same criterion.
 
         Returns:
             Its key among :attr:`metrics`.
@@ -241,8 +247,8 @@ class LaunchForm:
             UnknownModelError, InvalidInputError, ConfigurationError: it cannot judge; the message says why.
         """
         spec = metrics.Judge(criterion, model.strip())
-        for asked in metrics.models_of([spec]):
-            checks.check_model(self.ws, asked)
+        for judge_model in metrics.models_of([spec]):
+            checks.check_model(self.ws, judge_model)
         key = key_of(spec)
         others = {name: other for name, other in self.judges.items() if other.title != spec.title}
         replaced = self.judges.keys() - others.keys()
@@ -251,11 +257,21 @@ class LaunchForm:
         return key
 
     def validate(self, *fields: str) -> dict[str, str]:
-        """Return by field what is wrong, in words; only of the given fields, where some are given."""
-        return _problems(self, *fields)
+        """Return errors by field, for the given fields or all.
+
+        Args:
+            fields: names of fields; none checks all.
+        """
+        errors = {}
+        for name in fields or _CHECKS:
+            try:
+                _CHECKS[name](self)
+            except LumigatorError as error:
+                errors[name] = checks.in_words(error)
+        return errors
 
     def built_task(self, *, strict: bool = True) -> Task:
-        """Return the task; not `strict`, what is missing or wrong is left out.
+        """Return the task. Without `strict`, missing and invalid settings are left out.
 
         Raises:
             InvalidInputError: a setting is missing or wrong.
@@ -277,27 +293,29 @@ class LaunchForm:
 
     @property
     def specs(self) -> list[MetricSpec]:
-        """The metrics that are chosen."""
+        """The chosen metrics."""
         return [self.judges.get(key) or metrics.parse(key) for key in self.metrics]
 
     def chosen_models(self) -> list[Model]:
         """Return the models as they will be launched.
 
         Raises:
-            InvalidInputError: a generation setting is no number.
+            InvalidInputError: a generation setting is not a number.
         """
-        given = _settings(self)
-        return [self._model(key, given) for key in self.models]
-
-    def _model(self, key: str, given: dict[str, float]) -> Model:
-        own = self.added.get(key)
-        if own is None:
-            return self.ws.models.get(key).model(self.built_task(strict=False), **given)
-        generation = GenerationConfig(**{**own.generation.model_dump(), **given})
-        return own.model_copy(update={"generation": generation})
+        values = {name: _parsed(self, name) for name in checks.SETTINGS}
+        settings = {name: value for name, value in values.items() if value is not None}
+        chosen = []
+        for key in self.models:
+            added = self.added.get(key)
+            if added is None:
+                chosen.append(self.ws.models.get(key).model(self.built_task(strict=False), **settings))
+            else:
+                generation = GenerationConfig(**{**added.generation.model_dump(), **settings})
+                chosen.append(added.model_copy(update={"generation": generation}))
+        return chosen
 
     def estimate(self) -> LaunchEstimate | None:
-        """Return what the launch would take; None where dataset or models are still missing. Takes a moment."""
+        """Estimate the launch; None if dataset or models are missing, or a number is invalid. May take a second."""
         if self.record is None or not self.models or self.validate("sample", "budget", *checks.SETTINGS):
             return None
         specs = self.experiment.metrics if self.experiment else self.specs
@@ -312,59 +330,57 @@ class LaunchForm:
         )
 
     def submit(self) -> Experiment | None:
-        """Create the experiment, unless there is one, and launch the models. Takes a while where a cluster starts.
+        """Create the experiment if it is new, and launch the models. Takes longer while a cluster starts.
 
-        Where nothing could be launched nothing is created. Where a part could, the experiment stays, and submitting
-        again goes on with the rest.
+        If no model can be launched, no experiment is created. If some can, the experiment stays, and submitting
+        again launches the rest.
 
         Returns:
-            The experiment; None where :attr:`errors` says why not.
+            The experiment; None if there are :attr:`errors`.
         """
         self.errors = self.validate()
         if self.errors:
             return None
         new = self.experiment is None
         try:
-            record = self.experiment or self._created()
+            assert self.record is not None  # validated above
+            record = self.experiment or self.ws.experiments.create(
+                self.name, dataset=self.record, task=self.built_task(), metrics=self.specs,
+                max_samples=checks.whole(self.sample),
+            )  # fmt: skip
         except LumigatorError as error:
             self.errors = {_field_of(error): checks.in_words(error)}
             return None
         try:
-            known = {each.label: each.fingerprint for each in self.ws.workflows.of(record)}
-            chosen = _told_apart(self.chosen_models(), known)
+            fingerprints = {workflow.label: workflow.fingerprint for workflow in self.ws.workflows.of(record)}
+            chosen = _distinguish(self.chosen_models(), fingerprints)
             self.ws.workflows.launch(record, chosen, budget=checks.amount(self.budget))
         except Exception as error:
-            kept = new and self._stays(record)
+            stays = new and not self._removed(record)
             if not isinstance(error, LumigatorError):
                 raise
             text = checks.in_words(error)
-            self.errors = {"": f"{_CREATED} {text}"} if kept else {_field_of(error): text}
+            self.errors = {"": f"{_CREATED} {text}"} if stays else {_field_of(error): text}
             return None
         return record
 
-    def _created(self) -> Experiment:
-        assert self.record is not None  # validated before
-        return self.ws.experiments.create(
-            self.name, dataset=self.record, task=self.built_task(), metrics=self.specs,
-            max_samples=checks.whole(self.sample),
-        )  # fmt: skip
-
-    @property
-    def summary(self) -> str:
-        """What would be launched, in a line."""
-        return f"{self.dataset or 'no dataset'}, {count(len(self.models), 'model')}"
-
-    def _stays(self, record: Experiment) -> bool:
-        """Take a new experiment away again where nothing of it has begun; else go on with it next time."""
+    def _removed(self, record: Experiment) -> bool:
+        """Delete a new experiment of which nothing was launched; else let the next submit add to it."""
         with suppress(LumigatorError):
             if not self.ws.workflows.of(record):
                 self.ws.experiments.delete(record)
-                return False
+                return True
         self.experiment = record
-        return True
+        return False
+
+    @property
+    def summary(self) -> str:
+        """The launch in one line."""
+        return f"{self.dataset or 'no dataset'}, {count(len(self.models), 'model')}"
 
 
 def _field_of(error: LumigatorError) -> str:
+    """Return the field that an error of a launch belongs to; "" for the whole form."""
     if isinstance(error, ConflictError):
         return "name" if error.kind == "experiment" else ""
     if isinstance(error, (MissingFieldsError, UnknownMetricError)):
@@ -372,20 +388,27 @@ def _field_of(error: LumigatorError) -> str:
     return "models" if isinstance(error, UnknownModelError) else ""
 
 
-def _told_apart(chosen: Sequence[Model], known: dict[str, str]) -> list[Model]:
-    """Give another label to models that are there already with other settings."""
-    found = []
+def _distinguish(chosen: Sequence[Model], fingerprints: dict[str, str]) -> list[Model]:
+    """Return models with a longer label for each that the experiment has with other settings already.
+
+    Args:
+        chosen: models to launch.
+        fingerprints: of the experiment's models by label.
+    """
+    labelled = []
     for model in chosen:
-        if known.get(model.label, model.fingerprint) != model.fingerprint:
-            own = model.generation
-            settings = f"temperature {own.temperature:g}, {own.max_new_tokens} tokens, seed {own.seed}"
+        if fingerprints.get(model.label, model.fingerprint) != model.fingerprint:
+            generation = model.generation
+            settings = (
+                f"temperature {generation.temperature:g}, {generation.max_new_tokens} tokens, seed {generation.seed}"
+            )
             model = model.model_copy(update={"label": f"{model.label} ({settings})"})
-        found.append(model)
-    return found
+        labelled.append(model)
+    return labelled
 
 
 def facts_html(form: LaunchForm) -> Html:
-    """Return what is settled where models are added to an experiment: dataset, task, metrics."""
+    """Return what an experiment fixes for models that are added to it: dataset, task, metrics."""
     record, dataset = form.experiment, form.record
     if record is None or dataset is None:
         return Html("")
@@ -400,7 +423,7 @@ def facts_html(form: LaunchForm) -> Html:
 
 
 def launch_summary(form: LaunchForm, experiment: Experiment | None) -> Html:
-    """Return what stands in the place of the form where there is no kernel."""
+    """Return what a reader without a kernel sees in place of the form."""
     facts = [
         ("Dataset", form.dataset or MISSING),
         ("Task", catalogue.TASK_TITLES[form.task]),
@@ -408,39 +431,15 @@ def launch_summary(form: LaunchForm, experiment: Experiment | None) -> Html:
         ("Metrics", ", ".join(view.title for view in form.metric_views if view.key in form.metrics) or MISSING),
     ]
     title = f"Launched: {experiment.name}" if experiment else "Launch models"
-    return card(
-        title, facts, "Launched from here; run the cell for another." if experiment else "Run the cell to launch."
-    )
+    note = "Run the cell to launch more models." if experiment else "Run the cell to launch."
+    return card(title, facts, note)
 
 
-def _settings(form: LaunchForm) -> dict[str, float]:
-    """Return the generation settings that were entered.
-
-    Raises:
-        InvalidInputError: one is no number.
-    """
-    entered = {name: _parsed(form, name) for name in checks.SETTINGS}
-    return {name: value for name, value in entered.items() if value is not None}
+# --- Checks of the fields: each raises the error to show beside its field ---
 
 
 def _parsed(form: LaunchForm, name: str) -> float | None:
     return (checks.whole if checks.SETTINGS[name] is int else checks.amount)(getattr(form, name))
-
-
-def _problems(form: LaunchForm, *fields: str) -> dict[str, str]:
-    """Return by field what is wrong, in words; only of the given fields, where some are given."""
-    checkers: dict[str, Callable[[LaunchForm], object]] = {
-        "dataset": _dataset, "name": _name, "prompt": _prompt, "source": _source, "target": _target,
-        "models": _models, "metrics": _metrics, "sample": _sample, "budget": lambda form: checks.amount(form.budget),
-        **{name: partial(_setting, name) for name in checks.SETTINGS},
-    }  # fmt: skip
-    found = {}
-    for name in fields or checkers:
-        try:
-            checkers[name](form)
-        except LumigatorError as error:
-            found[name] = checks.in_words(error)
-    return found
 
 
 def _dataset(form: LaunchForm) -> None:
@@ -452,14 +451,16 @@ def _name(form: LaunchForm) -> None:
     if form.experiment is not None:
         return
     if not form.name.strip():
-        raise InvalidInputError("give the experiment a name")
+        raise InvalidInputError("enter a name for the experiment")
     if checks.is_taken(form.ws, checked_name(form.name)):
-        raise InvalidInputError("an experiment has this name already", "take another one")
+        raise InvalidInputError("an experiment has this name already", "choose another name")
 
 
 def _prompt(form: LaunchForm) -> None:
     if form.task == "text_generation" and not form.prompt.strip():
-        raise InvalidInputError("say what the model should do", "such as: Answer the question in one sentence")
+        raise InvalidInputError(
+            "enter a prompt", "say what the model should do, such as: Answer the question in one sentence"
+        )
 
 
 def _source(form: LaunchForm) -> None:
@@ -474,14 +475,14 @@ def _target(form: LaunchForm) -> None:
     try:
         source = _code(form.source)
     except InvalidInputError:
-        return  # told beside the other field
+        return  # reported beside the other field
     if target == source:
-        raise InvalidInputError("this is the language to translate from", "name another one")
+        raise InvalidInputError("this is the language to translate from", "enter another language")
 
 
 def _code(language: str) -> str:
     if not language.strip():
-        raise InvalidInputError("name a language", "such as German, or de")
+        raise InvalidInputError("enter a language", "such as German, or de")
     return language_code(language)
 
 
@@ -493,7 +494,8 @@ def _models(form: LaunchForm) -> None:
         view = views.get(key)
         if view and view.missing and view.missing.blocks:
             raise InvalidInputError(f"{view.title}: {view.missing.text}", view.missing.remedy)
-    if not _problems(form, *checks.SETTINGS):
+    # With invalid settings there are no models to check; the settings have their own errors.
+    if not form.validate(*checks.SETTINGS):
         for model in form.chosen_models():
             checks.check_model(form.ws, model)
 
@@ -516,5 +518,12 @@ def _sample(form: LaunchForm) -> None:
 
 def _setting(name: str, form: LaunchForm) -> None:
     value = _parsed(form, name)
-    given: dict[str, Any] = {} if value is None else {name: value}
-    Model("any/model", **given)
+    settings: dict[str, Any] = {} if value is None else {name: value}
+    Model("any/model", **settings)  # which checks the range
+
+
+_CHECKS: Final[dict[str, Callable[[LaunchForm], object]]] = {
+    "dataset": _dataset, "name": _name, "prompt": _prompt, "source": _source, "target": _target,
+    "models": _models, "metrics": _metrics, "sample": _sample, "budget": lambda form: checks.amount(form.budget),
+    **{name: partial(_setting, name) for name in checks.SETTINGS},
+}  # fmt: skip

@@ -1,8 +1,9 @@
-"""The metrics to choose from: what each measures, and why one cannot be computed here."""
+"""The metrics of the launch form, with the reasons why some cannot be computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetricView:
-    """One metric to choose.
+    """One metric of the form.
 
     Attributes:
-        key: what a form calls it.
+        key: its name in the form.
+        title: for readers.
         text: what it measures.
-        problem: why it cannot be computed, and what to do about it; None where it can.
-        usual: whether it is one of the task's usual ones.
+        problem: why it cannot be computed, and what to do; None if it can.
+        usual: whether it is a default metric of the task.
     """
 
     key: str
@@ -37,51 +39,50 @@ class MetricView:
 
 
 def metric_line(metric: MetricView) -> Html:
-    """Return what stands under a metric's title where it is chosen."""
+    """Return the line under a metric's title: what it measures, and what is missing."""
     text = tag("span", metric.text)
     return join([text, tag("span", metric.problem, class_="lm-sub lm-error")]) if metric.problem else text
 
 
 def key_of(spec: MetricSpec) -> str:
-    """Return the name that a form uses: the metric's own where it has no settings."""
+    """Return the metric's name in the form: with its settings, if it has any."""
     return spec.key if spec.options else spec.name
 
 
 def metric_views(
     ws: Workspace, dataset: Dataset | None, task: Task, extra: Iterable[MetricSpec] = ()
 ) -> list[MetricView]:
-    """Return all metrics that need no settings, and others that a reader has made.
+    """Return all metrics that need no settings, and those with settings that the user has added.
 
     Args:
         ws: workspace.
-        dataset: what is to be scored; None where it is not known yet.
-        task: language and kind decide what can be computed, and what is usual.
+        dataset: to be scored; None if it is not chosen yet.
+        task: its kind and languages decide which metrics can be computed, and which are default.
         extra: metrics with settings, such as judges.
     """
     usual = {spec.name for spec in default_metrics(dataset, task)} if dataset else set()
     here = ws.cluster.head is not None
-    found = [
-        MetricView(
-            name, title, _noted(name, text, task), _problem(MetricSpec(name=name), dataset, task, here), name in usual
-        )
-        for name, title, text in _plain()
-    ]
-    made = [
+    views = [
         MetricView(key_of(spec), _title(spec), _text(spec), _problem(spec, dataset, task, here), usual=True)
         for spec in extra
     ]
-    return made + found
+    for name, title, text in _without_settings():
+        spec = MetricSpec(name=name)
+        # What the task's language changes: METEOR for German has no synonyms.
+        note = metrics.create(localized([spec], task)[0]).note
+        description = f"{text}. {note}." if note else text
+        views.append(MetricView(name, title, description, _problem(spec, dataset, task, here), name in usual))
+    return views
 
 
 @cache
-def _plain() -> list[tuple[str, str, str]]:
-    made = []
+def _without_settings() -> list[tuple[str, str, str]]:
+    """Return name, title and text of each metric that needs no settings."""
+    rows = []
     for name in metrics.shown():
-        try:
-            made.append((name, _title(MetricSpec(name=name)), _text(MetricSpec(name=name))))
-        except LumigatorError:
-            continue  # needs settings that this form does not ask for
-    return made
+        with suppress(LumigatorError):  # this metric needs settings, which the form does not ask for
+            rows.append((name, _title(MetricSpec(name=name)), _text(MetricSpec(name=name))))
+    return rows
 
 
 def _title(spec: MetricSpec) -> str:
@@ -94,12 +95,6 @@ def _title(spec: MetricSpec) -> str:
 def _text(spec: MetricSpec) -> str:
     text = metrics.create(spec).infos[0].description
     return text[:1].upper() + text[1:]
-
-
-def _noted(name: str, text: str, task: Task) -> str:
-    """The text, with what the task's language changes: METEOR of German has no synonyms."""
-    note = metrics.create(localized([MetricSpec(name=name)], task)[0]).note
-    return f"{text}. {note}." if note else text
 
 
 def _problem(spec: MetricSpec, dataset: Dataset | None, task: Task, here: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""The catalogue of models as a screen shows it: search, filters, and what each model still needs."""
+"""The catalogue of models on screens: search, filters, and what each model still needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE_TITLES = {
     "unknown": "Size not published",
 }
 _BILLION = 10**9
-# Tokens to ask the price of: so few that no provider charges them by the length of a long prompt.
+# Prices are asked for so few tokens, because some providers charge more per token for long prompts.
 _PRICED = 1000
 
 
@@ -39,9 +39,9 @@ class Missing:
     Attributes:
         what: kind of thing.
         text: what is missing, in a few words.
-        remedy: what to do about it, in a sentence.
-        command: to be typed, where that is the remedy.
-        blocks: whether it cannot be launched like this.
+        remedy: what to do, in a sentence.
+        command: shell command that does it; None if no command does.
+        blocks: whether the model cannot be launched without it.
     """
 
     what: Literal["package", "key", "weights", "server"]
@@ -53,14 +53,15 @@ class Missing:
 
 @dataclass(frozen=True)
 class ModelView:
-    """One model to choose.
+    """One model of the catalogue.
 
     Attributes:
         name: ``provider/name``.
-        title: as its makers call it; `maker` is who provides it.
+        title: display name of the model; `maker` is that of its provider.
+        tasks: keys of :data:`TASK_TITLES`.
         place: where it runs, in words.
-        price: dollars for a million tokens of prompt and of completion; None where there is no price.
-        missing: None where it can be used as it is.
+        price: dollars per million tokens of prompts and of answers; None without a price.
+        missing: what it still needs; None if it is ready.
     """
 
     name: str
@@ -80,7 +81,7 @@ class ModelView:
 
     @property
     def usable(self) -> bool:
-        """Whether it can be launched now."""
+        """Whether the model can be launched now."""
         return self.missing is None or not self.missing.blocks
 
     @property
@@ -88,33 +89,31 @@ class ModelView:
         """Key of :data:`SIZE_TITLES`."""
         if self.parameters is None:
             return "unknown"
-        return "small" if self.parameters <= _BILLION else "medium" if self.parameters <= 8 * _BILLION else "large"
+        if self.parameters <= _BILLION:
+            return "small"
+        return "medium" if self.parameters <= 8 * _BILLION else "large"
 
     @property
     def facts(self) -> str:
         """Size, price and place in one line, as far as they are known."""
-        known = [self.parameters and f"{magnitude(self.parameters)} parameters", self.priced, self.place]
-        return " · ".join(each for each in known if each)
+        size = f"{magnitude(self.parameters)} parameters" if self.parameters else ""
+        return " · ".join(fact for fact in (size, self.priced, self.place) if fact)
 
     @property
     def priced(self) -> str:
-        """Price in words; empty where there is none."""
-        return (
-            f"{dollars(self.price[0])} in, {dollars(self.price[1])} out per 1M tokens"
-            if self.price and any(self.price)
-            else ""
-        )
+        """Price in words; empty without a price."""
+        return f"{_price(self.price)} per 1M tokens" if self.price and any(self.price) else ""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which models are wanted; an empty field wants all.
+    """Selects models. An empty field selects all.
 
     Attributes:
-        search: words that all occur in name, title, maker or notes, in any case.
+        search: words that all occur in name, title, maker or notes, ignoring case.
         task, provider: as in the catalogue.
         size: key of :data:`SIZE_TITLES`.
-        usable: only those that can be launched now.
+        usable: select only models that can be launched now.
     """
 
     search: str = ""
@@ -125,46 +124,64 @@ class Filter:
 
     @classmethod
     def of(cls, route: Route) -> Filter:
-        """Return what a place's query asks for."""
-        asked = route.query
+        """Return the filter of a route."""
+        query = route.query
         return cls(
-            search=asked.get("search", ""),
-            task=asked.get("task", ""),
-            provider=asked.get("provider", ""),
-            size=asked.get("size", ""),
-            usable="usable" in asked,
+            search=query.get("search", ""),
+            task=query.get("task", ""),
+            provider=query.get("provider", ""),
+            size=query.get("size", ""),
+            usable="usable" in query,
         )
 
-    def __call__(self, found: Iterable[ModelView]) -> list[ModelView]:
-        """Return the models that are wanted, in their order."""
+    def __call__(self, models: Iterable[ModelView]) -> list[ModelView]:
+        """Return the selected models, in their order."""
         words = self.search.lower().split()
-        return [each for each in found if self._fits(each) and all(word in _searched(each) for word in words)]
+        selected = []
+        for model in models:
+            text = f"{model.name} {model.title} {model.maker} {model.notes or ''}".lower()
+            if (
+                (not self.task or self.task in model.tasks)
+                and self.provider in ("", model.provider)
+                and self.size in ("", model.size)
+                and (model.usable or not self.usable)
+                and all(word in text for word in words)
+            ):
+                selected.append(model)
+        return selected
 
-    def _fits(self, model: ModelView) -> bool:
-        return (
-            (not self.task or self.task in model.tasks)
-            and self.provider in ("", model.provider)
-            and self.size in ("", model.size)
-            and (model.usable or not self.usable)
-        )
 
-
-def _searched(model: ModelView) -> str:
-    return f"{model.name} {model.title} {model.maker} {model.notes or ''}".lower()
-
-
-def catalogue(ws: Workspace, task: str | None = None) -> tuple[ModelView, ...]:
-    """Return the models of a workspace's catalogue, for a task or all.
+def catalogue(ws: Workspace) -> tuple[ModelView, ...]:
+    """Return the models of a workspace's catalogue.
 
     Raises:
         InvalidInputError: ``models.yaml`` is malformed.
     """
-    found = ws.models.list(task)
-    return tuple(_view(model, set(found.environment), here=ws.cluster.head is not None) for model in found)
+    entries = ws.models.list()
+    here = ws.cluster.head is not None
+    return tuple(
+        ModelView(
+            name=entry.name,
+            title=entry.display_name,
+            provider=entry.provider,
+            maker=maker_of(entry.provider),
+            tasks=tuple(entry.tasks),
+            place=place_of(entry.provider, entry.base_url),
+            parameters=entry.parameters,
+            size_gb=entry.size_gb,
+            licence=entry.licence,
+            context_tokens=entry.context_tokens,
+            link=entry.link,
+            notes=entry.notes,
+            price=price_of(entry.model()),
+            missing=_missing(entry, set(entries.environment), here=here),
+        )
+        for entry in entries
+    )
 
 
 def maker_of(provider: str) -> str:
-    """Return the name of a provider for readers."""
+    """Return the display name of a provider."""
     return models.title_of(provider)
 
 
@@ -174,7 +191,7 @@ def place_of(provider: str, base_url: str | None = None) -> str:
 
 
 def price_of(model: Model) -> tuple[float, float] | None:
-    """Return the dollars for a million tokens of prompt and of completion; None where there is no price."""
+    """Return dollars per million tokens of prompts and of answers; None without a price."""
     price = models.price_of(model)
     if price is None:
         return None
@@ -182,28 +199,9 @@ def price_of(model: Model) -> tuple[float, float] | None:
     return round(price(_PRICED, 0) * scale, 6), round(price(0, _PRICED) * scale, 6)
 
 
-def _view(model: CatalogueModel, keys: set[str], *, here: bool) -> ModelView:
-    return ModelView(
-        name=model.name,
-        title=model.display_name,
-        provider=model.provider,
-        maker=maker_of(model.provider),
-        tasks=tuple(model.tasks),
-        place=place_of(model.provider, model.base_url),
-        parameters=model.parameters,
-        size_gb=model.size_gb,
-        licence=model.licence,
-        context_tokens=model.context_tokens,
-        link=model.link,
-        notes=model.notes,
-        price=price_of(model.model()),
-        missing=_missing(model, keys, here=here),
-    )
-
-
 def _missing(model: CatalogueModel, keys: set[str], *, here: bool) -> Missing | None:
-    # The nodes of a remote cluster may have packages and keys of their own.
-    elsewhere = "" if here else " The cluster's own machines may have it."
+    # The nodes of a remote cluster may have their own packages and keys, so a launch need not fail.
+    elsewhere = "" if here else " The cluster's machines may have it already."
     if model.lacks:
         remedy = f"Install it, then restart.{elsewhere}"
         return Missing("package", "A package is missing", remedy, f"pip install '{model.lacks}'", blocks=here)
@@ -212,22 +210,17 @@ def _missing(model: CatalogueModel, keys: set[str], *, here: bool) -> Missing | 
         return Missing("key", f"{model.api_key} is not set", remedy, blocks=here)
     if model.base_url:
         return Missing("server", "Needs a server", f"Start one that listens at {model.base_url}.", blocks=False)
-    return _missing_weights(model) if here and not models.has_weights(model.model()) else None
-
-
-def _missing_weights(model: CatalogueModel) -> Missing:
-    size = f"{model.size_gb:g} GB" if model.size_gb else "They"
+    if not here or models.has_weights(model.model()):
+        return None
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        remedy = "Unset HF_HUB_OFFLINE, or download them where there is a network and give the folder: hf//path."
+        remedy = "Unset HF_HUB_OFFLINE, or download them on a machine with a network and name their folder: hf//path."
         return Missing("weights", "Weights are not here", remedy, blocks=False)
-    verb = "is" if model.size_gb else "are"
-    return Missing(
-        "weights", "Weights are not here yet", f"{size} {verb} downloaded at the first launch.", blocks=False
-    )
+    remedy = "The first launch downloads " + (f"{model.size_gb:g} GB." if model.size_gb else "them.")
+    return Missing("weights", "Weights are not here yet", remedy, blocks=False)
 
 
 def magnitude(number: int | None) -> str:
-    """Return a number with its magnitude: 135M, 1.7B, 128k."""
+    """Return a number in short: 135M, 1.7B, 128k."""
     if number is None:
         return MISSING
     for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
@@ -236,36 +229,31 @@ def magnitude(number: int | None) -> str:
     return str(number)
 
 
-def _tokens(number: int | None) -> str:
-    return f"{number:,}" if number is not None and number < 10_000 else magnitude(number)
+def ordered(models: Sequence[ModelView], sort: str) -> list[ModelView]:
+    """Return models by "name", "size" or "price", descending if "-" precedes it; any other `sort` keeps their order.
 
-
-def ordered(found: Sequence[ModelView], sort: str) -> list[ModelView]:
-    """Return models by "name", "size" or "price", with "-" in front the greatest first; others keep their order.
-
-    What has no size or no price comes last.
+    Models without a size or a price come last in either order.
     """
     key = sort.removeprefix("-")
     if key == "name":
-        return sorted(found, key=lambda each: each.title.lower(), reverse=sort.startswith("-"))
-    if key not in _SORTED:
-        return list(found)
-    known = [(value, each) for each in found if (value := _SORTED[key](each)) is not None]
-    known.sort(key=lambda pair: pair[0], reverse=sort.startswith("-"))
-    return [each for _, each in known] + [each for each in found if _SORTED[key](each) is None]
+        return sorted(models, key=lambda model: model.title.lower(), reverse=sort.startswith("-"))
+    if key not in _KEYS:
+        return list(models)
+    keyed = [(value, model) for model in models if (value := _KEYS[key](model)) is not None]
+    keyed.sort(key=lambda pair: pair[0], reverse=sort.startswith("-"))
+    return [model for _, model in keyed] + [model for model in models if _KEYS[key](model) is None]
 
 
-_SORTED: dict[str, Callable[[ModelView], float | None]] = {
+_KEYS: dict[str, Callable[[ModelView], float | None]] = {
     "size": lambda model: model.parameters,
     "price": lambda model: sum(model.price) if model.price else None,
 }
 
 
-def choices(found: Iterable[ModelView]) -> dict[str, dict[str, str]]:
-    """Return what there is to choose in each filter, key by title, the first of each being all."""
-    shown = list(found)
-    providers = {each.maker: each.provider for each in sorted(shown, key=lambda each: each.maker.lower())}
-    sizes = {title: key for key, title in SIZE_TITLES.items() if any(each.size == key for each in shown)}
+def choices(models: Sequence[ModelView]) -> dict[str, dict[str, str]]:
+    """Return the options of each filter, key by title. The first option of each selects all."""
+    providers = {model.maker: model.provider for model in sorted(models, key=lambda model: model.maker.lower())}
+    sizes = {title: key for key, title in SIZE_TITLES.items() if any(model.size == key for model in models)}
     return {
         "task": {"All tasks": "", **{TASK_TITLES[key]: key for key in TASKS}},
         "provider": {"All providers": "", **providers},
@@ -274,64 +262,67 @@ def choices(found: Iterable[ModelView]) -> dict[str, dict[str, str]]:
 
 
 def state(model: ModelView) -> Html:
-    """Return whether a model can be used, and what to do where it cannot."""
+    """Return whether a model is ready, and what to do if it is not."""
     if model.missing is None:
         return chip("Ready", "good")
-    shown = chip(model.missing.text, "bad" if model.missing.blocks else "")
-    return join([shown, tag("span", remedy(model.missing), class_="lm-sub")])
+    label = chip(model.missing.text, "bad" if model.missing.blocks else "")
+    return join([label, tag("span", remedy(model.missing), class_="lm-sub")])
 
 
 def remedy(missing: Missing) -> Html:
-    """Return what to do about something missing."""
+    """Return the remedy, with its command."""
     command = [Html(" "), tag("code", missing.command)] if missing.command else []
     return join([missing.remedy, *command])
 
 
-def model_line(model: ModelView, standing: str = "") -> Html:
-    """Return what stands under a model's title where it is chosen: name, facts, and what is missing.
+def model_line(model: ModelView, status: str = "") -> Html:
+    """Return the line under a model's title in the launch form: name, facts, and what is missing.
 
     Args:
-        model: who.
-        standing: how it stands in the experiment already, such as "succeeded".
+        model: the model.
+        status: its status in the experiment, such as "succeeded", if it is part of it already.
     """
     lines = [join([breaking(model.name), " · ", model.facts])]
-    if standing:
-        lines.append(tag("span", f"Already in this experiment: {standing}.", class_="lm-sub"))
+    if status:
+        lines.append(tag("span", f"Already in this experiment: {status}.", class_="lm-sub"))
     if model.missing is not None:
-        what = tag("span", f"{model.missing.text}.", class_="lm-error" if model.missing.blocks else None)
-        lines.append(tag("span", what, " ", remedy(model.missing), class_="lm-sub"))
+        missing = tag("span", f"{model.missing.text}.", class_="lm-error" if model.missing.blocks else None)
+        lines.append(tag("span", missing, " ", remedy(model.missing), class_="lm-sub"))
     elif model.notes:
         lines.append(tag("span", one_line(model.notes), class_="lm-sub"))
     return join(lines)
 
 
-def models_list(found: Sequence[ModelView], route: Route) -> Html:
-    """Return the models as a list, in the order that the route asks for; an empty one says how to see more."""
-    if not found:
-        return empty("No model fits", "Search for less, or take a filter away.", button(route.to("models"), "Show all"))
+def models_list(models: Sequence[ModelView], route: Route) -> Html:
+    """Return a page of the models in the route's order, or what to do if there are none."""
+    if not models:
+        text = "Search for fewer words, or remove a filter."
+        return empty("No model matches", text, button(route.to("models"), "Show all"))
     headers = (
         sortable(route, "name", "Model"), "Good for", sortable(route, "size", "Parameters"), "Context",
         sortable(route, "price", "Price per 1M tokens"), "State",
     )  # fmt: skip
     page = route.number("page")
-    shown = ordered(found, route.query.get("sort", ""))[(page - 1) * PER_PAGE : page * PER_PAGE]
-    rows = listing(headers, [_row(each, route) for each in shown], numeric=(2, 3))
-    return join([rows, pager(route, page, PER_PAGE, len(found), "model")])
+    rows = []
+    for model in ordered(models, route.query.get("sort", ""))[(page - 1) * PER_PAGE : page * PER_PAGE]:
+        title = tag("a", model.title, href=model.link, target="_blank", rel="noopener") if model.link else model.title
+        under = join([breaking(model.name), " · ", model.place])
+        notes = [tag("span", one_line(model.notes), class_="lm-sub")] if model.notes else []
+        tasks = joined([TASK_TITLES[task].lower() for task in model.tasks])
+        context = model.context_tokens
+        launch = link(route.to("launch", model=model.name), "Launch", aria_label=f"Launch {model.title}")
+        row: list[object] = [
+            join([title, tag("span", under, class_="lm-sub"), *notes]),
+            "all tasks" if len(model.tasks) == len(TASKS) else tasks,
+            magnitude(model.parameters),
+            f"{context:,}" if context is not None and context < 10_000 else magnitude(context),
+            _price(model.price) if model.price and any(model.price) else MISSING,
+            join([state(model), tag("span", launch, class_="lm-sub")]) if model.usable else state(model),
+        ]
+        rows.append(row)
+    below = pager(route, page, PER_PAGE, len(models), "model")
+    return join([listing(headers, rows, numeric=(2, 3)), below])
 
 
-def _row(model: ModelView, route: Route) -> tuple[object, ...]:
-    title = tag("a", model.title, href=model.link, target="_blank", rel="noopener") if model.link else model.title
-    under = join([breaking(model.name), " · ", model.place])
-    notes = [tag("span", one_line(model.notes), class_="lm-sub")] if model.notes else []
-    price = (
-        f"{dollars(model.price[0])} in, {dollars(model.price[1])} out" if model.price and any(model.price) else MISSING
-    )
-    launch = link(route.to("launch", model=model.name), "Launch it", aria_label=f"Launch {model.title}")
-    return (
-        join([title, tag("span", under, class_="lm-sub"), *notes]),
-        "all tasks" if len(model.tasks) == len(TASKS) else joined([TASK_TITLES[task].lower() for task in model.tasks]),
-        magnitude(model.parameters),
-        _tokens(model.context_tokens),
-        price,
-        join([state(model), tag("span", launch, class_="lm-sub")]) if model.usable else state(model),
-    )
+def _price(price: tuple[float, float]) -> str:
+    return f"{dollars(price[0])} in, {dollars(price[1])} out"

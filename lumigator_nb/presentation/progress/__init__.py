@@ -1,1 +1,1 @@
-"""What the screens show of experiments and workflows under way."""
+"""Experiments and workflows on screens."""

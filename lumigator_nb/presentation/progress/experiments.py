@@ -1,10 +1,10 @@
-"""Experiments as a list that pages, searches and sorts, and one of them with its facts."""
+"""Experiments: a page of the list, and one experiment with its facts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.database.queries import Order
 from lumigator_nb.database.record_views import describe_metric, describe_task
@@ -26,7 +26,7 @@ NEWEST = "-created"
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """One line of the list: the record, its dataset's name, and how its models stand."""
+    """One row of the list: the record, the name of its dataset, and the number of its models by status."""
 
     experiment: Experiment
     dataset: str
@@ -38,10 +38,10 @@ class ExperimentList:
     """A page of the list.
 
     Attributes:
-        route: where it is; its query holds `page`, `search`, `status`, `dataset`, `sort` and `archived`.
+        route: of the page; its query holds `page`, `search`, `status`, `dataset`, `sort` and `archived`.
         page: from 1.
         total: experiments on all pages.
-        any: whether there is an experiment at all, whatever is searched for.
+        any: whether the workspace has any experiment, search and filters aside.
     """
 
     route: Route
@@ -52,30 +52,30 @@ class ExperimentList:
 
 
 def experiment_list(ws: Workspace, route: Route) -> ExperimentList:
-    """Return the page that a route names; the number of queries does not depend on how many experiments there are.
+    """Return the page of a route, in a number of queries that does not grow with the number of experiments.
 
     Raises:
-        NotFoundError: it names a dataset that is not there.
+        NotFoundError: the route names a dataset that does not exist.
     """
     query = route.query
-    chosen = {
+    filters: dict[str, Any] = {
         "search": query.get("search"),
         "status": status_of(route),
         "archived": "archived" in query,
         "dataset": query.get("dataset"),
     }
-    total = ws.experiments.count(**chosen)  # type: ignore[arg-type]
+    total = ws.experiments.count(**filters)
     page = min(route.number("page"), max(1, -(-total // PER_PAGE)))
     order = _ORDERS.get(query.get("sort", NEWEST), "newest")
-    found = ws.experiments.list(limit=PER_PAGE, offset=(page - 1) * PER_PAGE, order=order, **chosen)  # type: ignore[arg-type]
-    counts = ws.workflows.counts(found)
-    datasets = ws.datasets.names(list({each.dataset_id for each in found}))
-    rows = [ExperimentRow(each, datasets.get(each.dataset_id, ""), counts[each.id]) for each in found]
+    records = ws.experiments.list(limit=PER_PAGE, offset=(page - 1) * PER_PAGE, order=order, **filters)
+    counts = ws.workflows.counts(records)
+    datasets = ws.datasets.names(list({record.dataset_id for record in records}))
+    rows = [ExperimentRow(record, datasets.get(record.dataset_id, ""), counts[record.id]) for record in records]
     return ExperimentList(route, tuple(rows), page, total, bool(total) or ws.experiments.count(archived=True) > 0)
 
 
 def status_of(route: Route) -> Status | None:
-    """Return the status that a route filters by; None where it names none."""
+    """Return the status that a route filters by; None if it names none."""
     try:
         return Status(route.query["status"])
     except (KeyError, ValueError):
@@ -83,67 +83,54 @@ def status_of(route: Route) -> Status | None:
 
 
 def list_markup(view: ExperimentList) -> Html:
-    """Return the list, or what to do where it is empty."""
+    """Return the list, or what to do if it is empty."""
     if not view.any:
-        return _none_yet()
+        text = (
+            "In an experiment, several models answer the examples of one dataset. Their answers are scored, and the "
+            "models are compared. To begin, choose a dataset and at least two models."
+        )
+        new = button(Route(("launch",)), "New experiment", primary=True)
+        return empty("No experiment yet", text, new, button(Route(("upload",)), "Upload a dataset"))
     if not view.rows:
-        everything = button(Route(view.route.path), "Show all experiments")
-        return empty("No experiment fits", f"None {_asked(view.route)}.", everything)
+        query, status = view.route.query, status_of(view.route)
+        conditions = [
+            f"has “{query['search']}” in its name" if "search" in query else "",
+            f"uses the dataset {query['dataset']}" if "dataset" in query else "",
+            f"has a model that is {word(status)}" if status else "",
+        ]
+        conditions = [condition for condition in conditions if condition]
+        if not conditions:
+            show = button(view.route.with_(archived=1), "Show archived experiments")
+            return empty("All experiments are archived", "Archived experiments are hidden.", show)
+        text = f"No experiment {' and '.join(conditions)}."
+        return empty("No experiment matches", text, button(Route(view.route.path), "Show all experiments"))
+    rows = []
+    for row in view.rows:
+        record = row.experiment
+        archived = tag("span", " archived", class_="lm-note") if record.archived_at else ""
+        cells: list[object] = [
+            join([link(Route(("experiments", record.name)), name(record.name)), archived]),
+            link(Route(("datasets", row.dataset)), name(row.dataset)) if row.dataset else "",
+            describe_task(record.task),
+            rollup(row.counts),
+            tag("span", moment(record.created_at), class_="lm-time"),
+        ]
+        rows.append(cells)
     created = sortable(view.route, "created", "Created", default=NEWEST)
     headers = [sortable(view.route, "name", "Name", default=NEWEST), "Dataset", "Task", "Models", created]
-    return join(
-        [
-            listing(headers, [_cells(view.route, row) for row in view.rows]),
-            pager(view.route, view.page, PER_PAGE, view.total, "experiment"),
-        ]
-    )
-
-
-def _cells(route: Route, row: ExperimentRow) -> list[object]:
-    record = row.experiment
-    archived = tag("span", "archived", class_="lm-note") if record.archived_at else None
-    return [
-        join([link(route.to("experiments", record.name), name(record.name)), " " if archived else "", archived or ""]),
-        link(route.to("datasets", row.dataset), name(row.dataset)) if row.dataset else "",
-        describe_task(record.task),
-        rollup(row.counts),
-        tag("span", moment(record.created_at), class_="lm-time"),
-    ]
-
-
-def _none_yet() -> Html:
-    text = (
-        "An experiment asks several models to answer the examples of one dataset, scores the answers, and compares "
-        "the models. Choose a dataset and two models or more to begin with."
-    )
-    return empty(
-        "No experiment yet",
-        text,
-        button(Route(("launch",)), "New experiment", primary=True),
-        button(Route(("upload",)), "Upload a dataset"),
-    )
-
-
-def _asked(route: Route) -> str:
-    query = route.query
-    said = [
-        f"has a name with “{query['search']}”" if "search" in query else "",
-        f"is on the dataset {query['dataset']}" if "dataset" in query else "",
-        f"has a model that is {word(status)}" if (status := status_of(route)) else "",
-    ]
-    return " and ".join(text for text in said if text) or "is here; archived ones are hidden"
+    return join([listing(headers, rows), pager(view.route, view.page, PER_PAGE, view.total, "experiment")])
 
 
 @dataclass(frozen=True)
 class ExperimentFacts:
-    """What an experiment is; its dataset is None where that was deleted."""
+    """An experiment and its dataset, which is None if it was deleted."""
 
     experiment: Experiment
     dataset: Dataset | None
 
 
 def experiment_facts(ws: Workspace, key: str) -> ExperimentFacts:
-    """Return what an experiment is.
+    """Return an experiment with its dataset.
 
     Raises:
         NotFoundError: there is no such experiment.
@@ -187,17 +174,17 @@ def under_title(facts: ExperimentFacts) -> Html:
 
 
 def deletion_markup(deletion: Deletion) -> Html:
-    """Return what a deletion would take with it, and what stays."""
+    """Return what a deletion would remove, and what it keeps."""
     running = sum(number for status, number in deletion.workflows.items() if not status.ended)
     models = count(sum(deletion.workflows.values()), "model")
-    lost = [
+    losses = [
         f"The answers and scores of {models}" if deletion.workflows else "",
         f"{count(deletion.labels, 'label')} by people" if deletion.labels else "",
         f"{count(deletion.n_files, 'file')} in the store" if deletion.n_files else "",
     ]
-    stopped = tag("p", f"{count(running, 'model')} under way will be stopped first.") if running else None
-    stay = "The dataset stays, and answers that models gave are kept for other experiments."
-    items = tag("ul", *(tag("li", text) for text in lost if text))
+    stopped = tag("p", f"{count(running, 'running model')} will be stopped first.") if running else None
+    stay = "The dataset stays, and so does the cache of answers, which other experiments use."
+    items = tag("ul", *(tag("li", text) for text in losses if text))
     return join(
         [tag("p", "This cannot be undone. It removes:"), items, stopped or "", tag("p", stay, class_="lm-soft")]
     )

@@ -1,4 +1,4 @@
-"""What is known of a model's main score while it is being scored and when it has been."""
+"""The main score of a model while its answers are scored, and after that."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Main = tuple[MetricSpec, ScoreInfo]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a model stands on the main score.
+class InterimScore:
+    """The main score of a model so far.
 
     Attributes:
-        score: its name.
-        value: over the examples scored so far.
-        interval: ``[0.29, 0.33]``, which holds at every look at once, so that watching it shrink misleads nobody;
-            empty where the overall score is no mean, or too little is known.
-        n: examples that were scored.
+        score: name of the score.
+        value: mean of the examples scored so far, formatted.
+        interval: such as ``[0.29, 0.33]``. It holds at all times at once, so that a reader who watches it shrink may
+            stop at any time; empty if the overall score is not a mean, or if there are too few examples.
+        n: number of scored examples; 0 for an overall score that a finished step has left.
     """
 
     score: str
@@ -44,17 +44,17 @@ class Standing:
 
 
 def main_of(experiment: Experiment) -> Main | None:
-    """Return the main score of an experiment and the metric that reports it; None where it has none."""
-    found: dict[str, Main] = {}
+    """Return the main score of an experiment and the metric that reports it; None if it has no score."""
+    scores: dict[str, Main] = {}
     for spec in experiment.metrics:
-        with suppress(LumigatorError):  # of a package that is not installed here
-            found |= {info.name: (spec, info) for info in metrics.create(spec).infos}
-    name = main_score([info for _, info in found.values()])
-    return None if name is None else found[name]
+        with suppress(LumigatorError):  # the metric's package is not installed here
+            scores |= {info.name: (spec, info) for info in metrics.create(spec).infos}
+    name = main_score([info for _, info in scores.values()])
+    return None if name is None else scores[name]
 
 
-def standing(ws: Workspace, workflow: Workflow, main: Main) -> Standing | None:
-    """Return how a model stands, from the scores that the store has by now; None where it has none.
+def interim_score(ws: Workspace, workflow: Workflow, main: Main) -> InterimScore | None:
+    """Return a model's main score from the scores in the store; None if there are none yet.
 
     Raises:
         StoreUnavailableError: the store does not answer.
@@ -66,23 +66,21 @@ def standing(ws: Workspace, workflow: Workflow, main: Main) -> Standing | None:
     values = frame[info.name].dropna().to_numpy(dtype=float)
     if not len(values):
         return None
-    show = Figures(info, [float(values.mean())])
-    low, high = _bounds(values, info)
-    known = math.isfinite(low) and math.isfinite(high)
-    return Standing(info.name, show.number(values.mean()), show.interval(low, high) if known else "", len(values))
+    # An ordinary interval is valid for one look only. The bounds for scores without a known range are asymptotic.
+    low, high = info.range
+    if math.isfinite(low) and math.isfinite(high):
+        bounds = statistics.betting_bounds(np.clip(values, low, high), low, high, confidence=CONFIDENCE)
+    else:
+        lows, highs = statistics.normal_sequence(values, confidence=CONFIDENCE)
+        bounds = float(lows[-1]), float(highs[-1])
+    figures = Figures(info, [float(values.mean())])
+    interval = figures.interval(*bounds) if all(map(math.isfinite, bounds)) else ""
+    return InterimScore(info.name, figures.number(values.mean()), interval, len(values))
 
 
-def recorded(scores: dict[str, float], main: Main | None) -> Standing | None:
-    """Return the overall score that a job left, without an interval; None where it left none."""
+def recorded(scores: dict[str, float], main: Main | None) -> InterimScore | None:
+    """Return the overall main score of a finished step, without an interval; None if the step has none."""
     if main is None or main[1].name not in scores:
         return None
     value = scores[main[1].name]
-    return Standing(main[1].name, Figures(main[1], [value]).number(value))
-
-
-def _bounds(values: np.ndarray, info: ScoreInfo) -> tuple[float, float]:
-    low, high = info.range
-    if math.isfinite(low) and math.isfinite(high):
-        return statistics.betting_bounds(np.clip(values, low, high), low, high, confidence=CONFIDENCE)
-    lows, highs = statistics.normal_sequence(values, confidence=CONFIDENCE)
-    return float(lows[-1]), float(highs[-1])
+    return InterimScore(main[1].name, Figures(main[1], [value]).number(value))

@@ -1,4 +1,4 @@
-"""Progress as markup: one block per model, which is drawn anew only where it differs, and figures over all of them."""
+"""Markup of progress: one block per model, and figures for all of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _WORDS = {Status.CREATED: "waiting", Status.PENDING: "queued"}
 
 
 def word(status: Status) -> str:
-    """Return what a status is called on screens."""
+    """Return the word for a status on screens."""
     return _WORDS.get(status, str(status))
 
 
 def rollup(counts: Counter[Status]) -> Html:
-    """Return how many models stand how, what is under way first."""
+    """Return the number of models in each status, running ones first."""
     if not counts.total():
         return tag("span", "nothing launched", class_="lm-soft")
     chips = [chip(f"{counts[status]:,} {word(status)}", _DOTS.get(status, "")) for status in ORDER if counts[status]]
@@ -30,11 +30,11 @@ def rollup(counts: Counter[Status]) -> Html:
 
 
 def act_words(act: Act, models: list[ModelProgress], *, alone: bool = False) -> str:
-    """Return what a button says.
+    """Return the label of a button.
 
     Args:
-        models: with which that is done.
-        alone: whether the button belongs to one model, beside whose name it stands.
+        models: the models that it acts on.
+        alone: whether the button belongs to a single model, beside its name.
     """
     if act == "retry":
         return f"Retry {count(sum(model.failed for model in models), 'failed example')}"
@@ -45,26 +45,29 @@ def act_words(act: Act, models: list[ModelProgress], *, alone: bool = False) -> 
 
 
 def doing_words(act: Act) -> str:
-    """Return what a button says while its act goes on."""
+    """Return the label of a button while it works."""
     return {"stop": "Stopping…", "resume": "Resuming…", "retry": "Retrying…", "score": "Scoring…"}[act]
 
 
 def done_words(act: Act, number: int) -> str:
-    """Return what is said when an act is done."""
-    models = count(number, "model")
-    did = {"stop": "stopped", "resume": "resumed", "retry": "asked again", "score": "to be scored again"}
-    return f"{models} {did[act]}"
+    """Return the message after a button has worked."""
+    results = {"stop": "stopped", "resume": "resumed", "retry": "asked again", "score": "queued for scoring"}
+    return f"{count(number, 'model')} {results[act]}"
 
 
 def summary(view: ProgressView) -> Html:
-    """Return the figures over all models."""
+    """Return the figures for all models together."""
     if not view.models:
         return Html("")
     n = len(view.models)
     done = sum(view.counts[status] for status in Status if status.ended)
-    facts: list[tuple[str, object]] = [("Models ended", f"{done:,} of {n:,}" if done < n else f"{n:,}")]
-    facts.append(("Took", took(view.took_s)) if view.ended else ("Running for", _coarse(view.took_s)))
-    if not view.ended:
+    facts: list[tuple[str, object]] = [("Models finished", f"{done:,} of {n:,}" if done < n else f"{n:,}")]
+    if view.ended:
+        facts.append(("Took", took(view.took_s)))
+    else:
+        # Whole minutes, so that the figure does not change with every look.
+        seconds = view.took_s
+        facts.append(("Running for", duration(seconds) if seconds < 60 else duration_left(60 * (seconds // 60))))
         facts.append(("Time left", "not known yet" if view.left_s is None else f"about {duration_left(view.left_s)}"))
     if view.cost is not None:
         facts.append(("Cost" if view.ended else "Cost so far", dollars(view.cost)))
@@ -72,133 +75,113 @@ def summary(view: ProgressView) -> Html:
 
 
 def model_block(model: ModelProgress, place: Route | None = None) -> Html:
-    """Return how far one model is, under its name.
+    """Return the progress of one model, under its name.
 
     Args:
-        place: what its name links to.
+        place: page that its name links to.
     """
     label = name(model.workflow.label)
     head = tag(
         "div",
         tag("span", link(place, label) if place else label, class_="lm-model-name"),
         chip(model.state, _DOTS.get(model.status, "")),
-        _standing(model),
+        _score(model),
         class_="lm-model-head",
     )
-    return tag("div", head, *_parts(model), _log(model), class_="lm-model")
+    log = None
+    if model.log:
+        # Its style reverses the scroll direction, so that the log opens at its end.
+        end = tag("div", tag("pre", escape(model.log)), class_="lm-tail", tabindex="0", aria_label="End of the log")
+        log = unfolding("End of the log", end)
+    return tag("div", head, *_parts(model), log, class_="lm-model")
 
 
 def own_block(model: ModelProgress) -> Html:
-    """Return how far the model is whose page it is, which names it already."""
-    state = tag("div", chip(model.state, _DOTS.get(model.status, "")), _standing(model), class_="lm-model-head")
+    """Return the progress of one model for its own page, which shows its name already."""
+    state = tag("div", chip(model.state, _DOTS.get(model.status, "")), _score(model), class_="lm-model-head")
     return tag("div", state, *_parts(model), class_="lm-model lm-own")
 
 
 def _parts(model: ModelProgress) -> list[Html | None]:
-    return [_bar(model), _figures(model), _skipped(model), _error(model)]
+    """Return bar, figures, skipped metrics and error, as far as there are any."""
+    parts: list[Html | None] = []
+    if not model.status.ended:
+        # Without a total the bar moves to and fro, since a step like that has no share that is done.
+        moving = not model.total and model.status is Status.RUNNING
+        bar = tag(
+            "div",
+            tag("div", style=f"width:{model.share:.1%}"),
+            class_="lm-bar lm-wide lm-moving" if moving else "lm-bar lm-wide",
+            role="progressbar",
+            aria_valuenow=str(round(100 * model.share)) if model.total else None,
+            aria_valuemin="0",
+            aria_valuemax="100",
+            aria_label=f"{model.workflow.label}: {model.state}",
+        )
+        parts.append(bar)
+    facts = (
+        f"{model.done:,} of {count(model.total, 'example')}" if model.total else "",
+        speed(model.rate),
+        "" if model.left_s is None else f"about {duration_left(model.left_s)} left",
+        "" if model.took_s is None else f"took {took(model.took_s)}",
+        "" if model.cost is None else dollars(model.cost) + ("" if model.status.ended else " so far"),
+        f"{model.failed:,} without an answer" if model.failed else "",
+        *model.notes,
+    )
+    if figures := " · ".join(fact for fact in facts if fact):
+        parts.append(tag("div", figures, class_="lm-soft lm-figures"))
+    if skipped := first_line(model.skipped, 500):
+        parts.append(tag("div", skipped[0].upper() + skipped[1:], class_="lm-note"))
+    if model.error:
+        summary_line = first_line(model.error, 300)
+        error = tag("div", summary_line, class_="lm-error")
+        if summary_line != model.error.strip():
+            error = tag("div", error, unfolding("Whole message", tag("pre", model.error)))
+        parts.append(error)
+    return parts
 
 
 def static(view: ProgressView) -> Html:
-    """Return all of it, for a reader without a kernel."""
+    """Return all progress for a reader without a kernel."""
     return join([heading(view), summary(view), *(model_block(model) for model in view.models)])
 
 
 def heading(view: ProgressView) -> Html:
-    """Return what is shown."""
+    """Return the name of the experiment or the models."""
     return tag("div", view.title, class_="lm-title")
 
 
 def speed(rate: float | None) -> str:
-    """Return a rate with two digits, so that it does not flicker: ``12 examples/s``, ``4.2 s per example``."""
+    """Return a rate as ``12 examples/s`` or ``4.2 s per example``, with two digits, so that it does not flicker."""
     if not rate:
         return ""
-    if rate < 1 / 60:
-        return f"{_two(1 / rate / 60)} min per example"
-    return f"{_two(rate)} examples/s" if rate >= 1 else f"{_two(1 / rate)} s per example"
+    if rate >= 1:
+        value, unit = rate, "examples/s"
+    elif rate >= 1 / 60:
+        value, unit = 1 / rate, "s per example"
+    else:
+        value, unit = 1 / rate / 60, "min per example"
+    return f"{float(f'{value:.2g}'):,g} {unit}"
 
 
 def took(seconds: float) -> str:
-    """Return how long something took; ``under 1 s`` where that is not worth a figure."""
+    """Return a duration; ``under 1 s`` for a shorter one."""
     return "under 1 s" if seconds < 1 else duration(seconds)
 
 
 def duration_left(seconds: float) -> str:
-    """Return an estimate in one unit or two: ``25 s``, ``3 min``, ``2 h 10 min``."""
+    """Return an estimated duration: ``25 s``, ``3 min``, ``2 h 10 min``."""
     if seconds < 60:
         return f"{round(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _two(value: float) -> str:
-    return f"{float(f'{value:.2g}'):,g}"
-
-
-def _coarse(seconds: float) -> str:
-    return duration(seconds) if seconds < 60 else duration_left(60 * (seconds // 60))
-
-
-def _standing(model: ModelProgress) -> Html | None:
-    found = model.standing
-    if found is None:
+def _score(model: ModelProgress) -> Html | None:
+    score = model.interim_score
+    if score is None:
         return None
-    partial = f" so far, {count(found.n, 'example')}" if found.n and not model.status.ended else ""
-    title = "95% interval that holds however often one looks" if found.interval else None
-    interval = tag("span", found.interval, class_="lm-soft") if found.interval else None
-    return tag(
-        "span", f"{found.score} ", tag("b", found.value), " ", interval, partial, class_="lm-standing", title=title
-    )
-
-
-def _bar(model: ModelProgress) -> Html | None:
-    if model.status.ended:
-        return None
-    share = round(100 * model.share)
-    return tag(
-        "div",
-        tag("div", style=f"width:{model.share:.1%}"),
-        class_="lm-bar lm-wide" if model.total or model.status is not Status.RUNNING else "lm-bar lm-wide lm-moving",
-        role="progressbar",
-        aria_valuenow=str(share) if model.total else None,
-        aria_valuemin="0",
-        aria_valuemax="100",
-        aria_label=f"{model.workflow.label}: {model.state}",
-    )
-
-
-def _figures(model: ModelProgress) -> Html | None:
-    left = "" if model.left_s is None else f"about {duration_left(model.left_s)} left"
-    so_far = "" if model.status.ended else " so far"
-    facts = (
-        f"{model.done:,} of {count(model.total, 'example')}" if model.total else "",
-        speed(model.rate),
-        left,
-        "" if model.took_s is None else f"took {took(model.took_s)}",
-        "" if model.cost is None else f"{dollars(model.cost)}{so_far}",
-        f"{model.failed:,} without an answer" if model.failed else "",
-        *model.notes,
-    )
-    said = " · ".join(fact for fact in facts if fact)
-    return tag("div", said, class_="lm-soft lm-figures") if said else None
-
-
-def _skipped(model: ModelProgress) -> Html | None:
-    said = first_line(model.skipped, 500)
-    return tag("div", said[0].upper() + said[1:], class_="lm-note") if said else None
-
-
-def _error(model: ModelProgress) -> Html | None:
-    if not model.error:
-        return None
-    first = first_line(model.error, 300)
-    if first == model.error.strip():
-        return tag("div", first, class_="lm-error")
-    return tag("div", tag("div", first, class_="lm-error"), unfolding("Whole message", tag("pre", model.error)))
-
-
-def _log(model: ModelProgress) -> Html | None:
-    if not model.log:
-        return None
-    # Turned round by its style, so that it opens at its end.
-    end = tag("div", tag("pre", escape(model.log)), class_="lm-tail", tabindex="0", aria_label="End of the log")
-    return unfolding("End of the log", end)
+    extent = f" so far, {count(score.n, 'example')}" if score.n and not model.status.ended else ""
+    title = "95% interval that stays valid however often you look" if score.interval else None
+    interval = tag("span", score.interval, class_="lm-soft") if score.interval else None
+    return tag("span", f"{score.score} ", tag("b", score.value), " ", interval, extent, class_="lm-score", title=title)

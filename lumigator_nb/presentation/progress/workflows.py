@@ -1,8 +1,8 @@
-"""Workflows as a list, and one of them with its steps and its log."""
+"""Workflows: the list, and one of them with its steps and its log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -21,21 +21,21 @@ from lumigator_nb.specs import Status, Step
 if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace
 
-# Characters of a log that a page shows; the whole of it is a download.
+# Characters of a log that a page shows; the whole log is a download.
 TAIL = 20_000
-# Logs as they were read last, so that several who look at one job do not all ask the cluster for it.
+# The logs read last, so that several browsers on one workflow do not each ask the cluster for its log.
 _MOST_LOGS = 16
 _logs: WeakKeyDictionary[Workspace, dict[str, tuple[tuple[int, Status, int], str]]] = WeakKeyDictionary()
 _STEP_NAMES = {Step.INFERENCE: "Answers", Step.EVALUATION: "Scores"}
 
 
 @dataclass(frozen=True)
-class JobList:
+class WorkflowList:
     """A page of the list.
 
     Attributes:
-        route: where it is; its query holds `page` and `status`.
-        experiments: their names by id.
+        route: of the page; its query holds `page` and `status`.
+        experiments: names of experiments by id.
         page: from 1.
         total: workflows on all pages.
     """
@@ -48,13 +48,13 @@ class JobList:
 
 
 @dataclass(frozen=True)
-class JobView:
-    """One workflow: how it stands, its steps, and the end of its log.
+class WorkflowView:
+    """One workflow with its progress, its steps, and the end of its log.
 
     Attributes:
-        progress: of this one workflow.
-        log: its last lines; None where it could not be read, for the reason in `log_problem`.
-        cut: whether there is more of the log before it.
+        progress: of this workflow alone.
+        log: its last lines; None before it is read, and if it cannot be read for the reason in `log_problem`.
+        cut: whether the log has earlier lines.
     """
 
     workflow: Workflow
@@ -66,21 +66,21 @@ class JobView:
     cut: bool = False
 
 
-def job_list(ws: Workspace, route: Route) -> JobList:
-    """Return the page that a route names; the number of queries does not depend on how many workflows there are."""
+def workflow_list(ws: Workspace, route: Route) -> WorkflowList:
+    """Return the page of a route, in a number of queries that does not grow with the number of workflows."""
     status = status_of(route)
     total = ws.workflows.count(status=status)
     page = min(route.number("page"), max(1, -(-total // PER_PAGE)))
-    found = ws.workflows.list(limit=PER_PAGE, offset=(page - 1) * PER_PAGE, status=status)
-    names = ws.experiments.names(list({each.experiment_id for each in found}))
-    return JobList(route, tuple(found), names, page, total)
+    workflows = ws.workflows.list(limit=PER_PAGE, offset=(page - 1) * PER_PAGE, status=status)
+    names = ws.experiments.names(list({workflow.experiment_id for workflow in workflows}))
+    return WorkflowList(route, tuple(workflows), names, page, total)
 
 
-def job_view(ws: Workspace, key: str, before: JobView | None = None) -> JobView:
-    """Return how a workflow stands, as it is recorded; without its log, for which :func:`with_log` asks.
+def workflow_view(ws: Workspace, key: str, before: WorkflowView | None = None) -> WorkflowView:
+    """Return a workflow as it is recorded. Its log is that of `before`; :func:`with_log` reads a new one.
 
     Args:
-        before: the view that was shown.
+        before: the view shown now.
 
     Raises:
         NotFoundError: there is no such workflow.
@@ -88,134 +88,118 @@ def job_view(ws: Workspace, key: str, before: JobView | None = None) -> JobView:
     record = ws.workflows.get(key)
     experiment = before.experiment if before else ws.experiments.get(record.experiment_id)
     progress = progress_view(ws, [record], before=before.progress if before else None)
-    view = JobView(record, experiment, tuple(ws.workflows.jobs([record])), progress)
-    return view if before is None else _keeping_log(view, before)
+    view = WorkflowView(record, experiment, tuple(ws.workflows.jobs([record])), progress)
+    if before is None:
+        return view
+    return replace(view, log=before.log, log_problem=before.log_problem, cut=before.cut)
 
 
-def with_log(ws: Workspace, view: JobView, pulse: int = 0) -> JobView:
-    """Add the end of the log, from the store or, while the worker is at work, from the cluster.
+def with_log(ws: Workspace, view: WorkflowView, pulse: int = 0) -> WorkflowView:
+    """Add the end of the log: from the store, or from the cluster while the workflow runs.
 
     Args:
-        pulse: of the watcher; for all who ask within one the log is read once.
+        pulse: of the watcher. The log is read once for all calls with the same pulse.
     """
-    try:
-        text = _log_of(ws, view.workflow, pulse)
-    except LumigatorError as error:
-        return _logged(view, None, f"The log cannot be read now: {error.message}")
-    start = 0 if len(text) <= TAIL else text.index("\n", len(text) - TAIL) + 1 if "\n" in text[-TAIL:] else -TAIL
-    return _logged(view, text[start:], cut=start != 0)
-
-
-def _log_of(ws: Workspace, workflow: Workflow, pulse: int) -> str:
-    known = _logs.setdefault(ws, {})
+    workflow, logs = view.workflow, _logs.setdefault(ws, {})
     state = workflow.attempt, workflow.status, pulse
-    if workflow.id not in known or known[workflow.id][0] != state:
-        known[workflow.id] = state, ws.workflows.logs(workflow)
-        while len(known) > _MOST_LOGS:
-            known.pop(next(iter(known)), None)
-    return known[workflow.id][1]
+    cached = logs.get(workflow.id)
+    if cached is None or cached[0] != state:
+        try:
+            cached = logs[workflow.id] = state, ws.workflows.logs(workflow)
+        except LumigatorError as error:
+            return replace(view, log=None, log_problem=f"The log cannot be read now: {error.message}", cut=False)
+        while len(logs) > _MOST_LOGS:
+            # Several threads share the logs, and another one may have removed the oldest first.
+            logs.pop(next(iter(logs)), None)
+    text = cached[1]
+    start = 0
+    if len(text) > TAIL:
+        # Begin with a whole line, unless the last line alone is too long.
+        end_of_line = text.find("\n", len(text) - TAIL)
+        start = end_of_line + 1 if end_of_line >= 0 else len(text) - TAIL
+    return replace(view, log=text[start:], log_problem="", cut=start > 0)
 
 
-def wants_log(view: JobView, shown: JobView | None) -> bool:
-    """Whether the log may have grown since it was read."""
-    if shown is None or shown.log is None or not view.workflow.status.ended:
+def wants_log(view: WorkflowView, before: WorkflowView | None) -> bool:
+    """Return whether the log may have grown since it was read."""
+    if before is None or before.log is None or not view.workflow.status.ended:
         return True
-    return (shown.workflow.attempt, shown.workflow.status) != (view.workflow.attempt, view.workflow.status)
+    return (before.workflow.attempt, before.workflow.status) != (view.workflow.attempt, view.workflow.status)
 
 
-def _logged(view: JobView, log: str | None, problem: str = "", *, cut: bool = False) -> JobView:
-    return JobView(view.workflow, view.experiment, view.jobs, view.progress, log, problem, cut)
-
-
-def _keeping_log(view: JobView, before: JobView) -> JobView:
-    return _logged(view, before.log, before.log_problem, cut=before.cut)
-
-
-def list_markup(view: JobList) -> Html:
-    """Return the list, or what to do where it is empty."""
+def list_markup(view: WorkflowList) -> Html:
+    """Return the list, or what to do if it is empty."""
+    status = status_of(view.route)
+    if not view.workflows and status is not None:
+        text = "Workflows with another status may exist."
+        return empty(f"No workflow is {word(status)}", text, button(Route(("workflows",)), "Show all workflows"))
     if not view.workflows:
-        return _nothing(view.route)
-    rows = [_cells(each, view.experiments.get(each.experiment_id, "")) for each in view.workflows]
+        text = "Each model of an experiment runs as a workflow. This page shows their status and their logs."
+        return empty("No workflow yet", text, button(Route(("launch",)), "New experiment", primary=True))
+    rows = []
+    for workflow in view.workflows:
+        experiment = view.experiments.get(workflow.experiment_id, "")
+        reason = first_line(workflow.error, 160) if workflow.error else ""
+        state = status_chip(workflow.status, word(workflow.status))
+        ended = workflow.finished_at
+        row: list[object] = [
+            link(Route(("workflows", workflow.id)), name(workflow.label)),
+            link(Route(("experiments", experiment)), name(experiment)) if experiment else "",
+            tag("div", state, tag("div", reason, class_="lm-note lm-reason") if reason else None),
+            tag("span", moment(workflow.attempted_at), class_="lm-time"),
+            "" if ended is None else took((ended - workflow.attempted_at).total_seconds()),
+        ]
+        rows.append(row)
     headers = ["Model", "Experiment", "Status", "Started", "Took"]
-    return join([listing(headers, rows), pager(view.route, view.page, PER_PAGE, view.total, "job")])
+    return join([listing(headers, rows), pager(view.route, view.page, PER_PAGE, view.total, "workflow")])
 
 
-def _nothing(route: Route) -> Html:
-    status = status_of(route)
-    if status is not None:
-        return empty(f"No job is {word(status)}", "Others may be.", button(Route(("jobs",)), "Show all jobs"))
-    text = "Each model of an experiment runs as a job on the cluster. Here you see how it stands, and its log."
-    return empty("No job yet", text, button(Route(("launch",)), "New experiment", primary=True))
-
-
-def _cells(workflow: Workflow, experiment: str) -> list[object]:
-    reason = first_line(workflow.error, 160) if workflow.error else ""
-    state = status_chip(workflow.status, word(workflow.status))
-    return [
-        link(Route(("jobs", workflow.id)), name(workflow.label)),
-        link(Route(("experiments", experiment)), name(experiment)) if experiment else "",
-        tag("div", state, tag("div", reason, class_="lm-note lm-reason") if reason else None),
-        tag("span", moment(workflow.attempted_at), class_="lm-time"),
-        _took(workflow),
-    ]
-
-
-def _took(workflow: Workflow) -> str:
-    if workflow.finished_at is None:
-        return ""
-    return took((workflow.finished_at - workflow.attempted_at).total_seconds())
-
-
-def facts_markup(view: JobView) -> Html:
-    """Return what the workflow is."""
-    record = view.workflow
+def facts_markup(view: WorkflowView) -> Html:
+    """Return the facts of a workflow as a table."""
+    record, experiment = view.workflow, view.experiment
+    owner: tuple[object, object] = "Experiment", link(Route(("experiments", experiment.name)), name(experiment.name))
+    if experiment.job_name is not None:
+        owner = "Job", name(experiment.job_name)  # its experiment exists only to hold this job
     rows: list[tuple[object, object]] = [
-        _belonging(view.experiment),
+        owner,
         ("Model", name(f"{record.model.provider}/{record.model.name}")),
         ("Settings", clipped(describe_model(record.model))),
         ("Launch", describe_launch(record.launch)),
         ("Attempt", str(record.attempt) if record.attempt > 1 else ""),
-        ("Begun", moment(record.attempted_at)),
+        ("Started", moment(record.attempted_at)),
         ("Ended", moment(record.finished_at) if record.finished_at else ""),
         ("Id", record.id),
     ]
     return card("About", [(label, value) for label, value in rows if value])
 
 
-def _belonging(experiment: Experiment) -> tuple[str, object]:
-    if experiment.job_name is not None:
-        return "Job", name(experiment.job_name)
-    return "Experiment", link(Route(("experiments", experiment.name)), name(experiment.name))
+def steps_markup(view: WorkflowView) -> list[Html]:
+    """Return a card with the results of each step, in the order in which they run."""
+    cards = []
+    for job in view.jobs:
+        examples = count(job.n_examples, "example") if job.n_examples else ""
+        if job.n_failed:
+            examples += f", {job.n_failed:,} without {'an answer' if job.step is Step.INFERENCE else 'a score'}"
+        scores = ", ".join(f"{score} {value:.4g}" for score, value in job.scores.items())
+        # The page shows the error of the workflow at its top already.
+        error = "" if job.error == view.workflow.error else job.error
+        rows: list[tuple[object, object]] = [
+            ("Examples", examples),
+            ("Scores", clipped(scores) if scores else ""),
+            ("Error", tag("span", clipped(error), class_="lm-error") if error else ""),
+            *((label, clipped(text)) for label, text in describe_details(job.details) if label != "traceback"),
+        ]
+        state = tag("span", status_chip(job.status, word(job.status)), class_="lm-state")
+        cards.append(card(join([_STEP_NAMES[job.step], " ", state]), [row for row in rows if row[1]]))
+    return cards
 
 
-def steps_markup(view: JobView) -> list[Html]:
-    """Return the steps, in the order in which they run."""
-    return [_step(job, view.workflow.error) for job in view.jobs]
-
-
-def _step(job: Job, told: str | None) -> Html:
-    """What a step left; not its error, where that is told already."""
-    examples = f"{count(job.n_examples, 'example')}" if job.n_examples else ""
-    without = "an answer" if job.step is Step.INFERENCE else "a score"
-    rows: list[tuple[object, object]] = [
-        ("Examples", examples + (f", {job.n_failed:,} without {without}" if job.n_failed else "")),
-        ("Scores", clipped(", ".join(f"{score} {value:.4g}" for score, value in job.scores.items()))),
-        ("Error", tag("span", clipped(job.error), class_="lm-error") if job.error and job.error != told else ""),
-        *((label, clipped(text)) for label, text in describe_details(job.details) if label != "traceback"),
-    ]
-    title = join(
-        [_STEP_NAMES[job.step], " ", tag("span", status_chip(job.status, word(job.status)), class_="lm-state")]
-    )
-    return card(title, [(label, value) for label, value in rows if value and (label != "Scores" or job.scores)])
-
-
-def log_markup(view: JobView) -> Html:
+def log_markup(view: WorkflowView) -> Html:
     """Return the end of the log."""
     if view.log is None:
-        said = view.log_problem or "Reading the log…"
-        return tag("p", said, class_="lm-soft")
+        return tag("p", view.log_problem or "Reading the log…", class_="lm-soft")
     if not view.log.strip():
-        return tag("p", "Nothing was printed yet." if not view.workflow.status.ended else "Nothing was printed.")
-    cut = tag("p", "The end of the log; download it to see the whole.", class_="lm-note") if view.cut else Html("")
-    # Turned round, so that it opens at its end and stays there while it grows.
+        return tag("p", "The log is empty." if view.workflow.status.ended else "The log is still empty.")
+    cut = tag("p", "The end of the log. Download it to see all of it.", class_="lm-note") if view.cut else Html("")
+    # Its style reverses the scroll direction, so that the log opens at its end and stays there while it grows.
     return join([cut, tag("div", tag("pre", view.log), class_="lm-tail", tabindex="0", aria_label="Log", role="log")])
