@@ -128,6 +128,12 @@ class Cache:
 
         Args:
             count: count the answers too, for which every file is read.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, model)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> ws.cache.size().answers
+            64
         """
         folders = [
             CacheFolder(
@@ -153,6 +159,10 @@ class Cache:
 
         Raises:
             InvalidInputError: no limit is given or set, or it is negative.
+
+        Examples:
+            >>> ws.cache.trim(gigabytes=1.0).n_files
+            0
         """
         limit = self.limit if gigabytes is None else round(gigabytes * 1e9)
         if limit is None or limit < 0:
@@ -183,6 +193,12 @@ class Cache:
 
         Raises:
             NotFoundError: nothing is kept of that model.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, model)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> ws.cache.clear(model).n_bytes > 0
+            True
         """
         folders = self._folders()
         chosen = folders if model is None else [each for each in folders if _is(each, model)]

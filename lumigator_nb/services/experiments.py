@@ -68,6 +68,11 @@ class Experiments:
                 task's prompt or template does not fit or holds an API key.
             NotFoundError: there is no such dataset.
             ConflictError: the name is taken.
+
+        Examples:
+            >>> made = ws.experiments.create("short", dataset=dataset, metrics=["rouge", "length"], max_samples=20)
+            >>> made.name
+            'short'
         """
         specs = None if metrics is None else parsed(metrics)
         return self._add(
@@ -157,6 +162,11 @@ class Experiments:
 
         Raises:
             As :meth:`create`.
+
+        Examples:
+            >>> record = ws.experiments.add_metrics(experiment, ["chrf"])
+            >>> [each.name for each in record.metrics]
+            ['rouge', 'length', 'chrf']
         """
         specs = parsed(given)
         self._refuse_secrets(specs)
@@ -226,12 +236,21 @@ class Experiments:
 
         Raises:
             NotFoundError: there is none.
+
+        Examples:
+            >>> ws.experiments.get("summaries").name
+            'summaries'
         """
         with reading(self._database) as work:
             return work.experiments.get(key)
 
     def find(self, key: str) -> Experiment | None:
-        """Return the experiment of that name or id, or None."""
+        """Return the experiment of that name or id, or None.
+
+        Examples:
+            >>> ws.experiments.find("not there") is None
+            True
+        """
         with reading(self._database) as work:
             return work.experiments.find(key)
 
@@ -255,6 +274,10 @@ class Experiments:
             status: those with a workflow of that status, as it was last recorded.
             dataset: those on that dataset.
             order: "newest", "oldest" or "name" first; "-name" turns it round.
+
+        Examples:
+            >>> [each.name for each in ws.experiments.list(dataset=dataset, status="succeeded")]
+            ['summaries']
         """
         with reading(self._database) as work:
             conditions = _shown(work, archived=archived, search=search, status=status, dataset=dataset)
@@ -268,7 +291,12 @@ class Experiments:
         status: Status | None = None,
         dataset: Dataset | str | None = None,
     ) -> int:
-        """Return how many experiments there are that :meth:`list` would return without a limit."""
+        """Return how many experiments there are that :meth:`list` would return without a limit.
+
+        Examples:
+            >>> ws.experiments.count()
+            1
+        """
         with reading(self._database) as work:
             conditions = _shown(work, archived=archived, search=search, status=status, dataset=dataset)
             return work.experiments.count(*conditions)
@@ -279,11 +307,24 @@ class Experiments:
             return work.experiments.names(ids)
 
     def archive(self, experiment: Experiment | str) -> Experiment:
-        """Put an experiment away: lists leave it out, and it still opens by its name; nothing is lost."""
+        """Put an experiment away: lists leave it out, and it still opens by its name; nothing is lost.
+
+        Examples:
+            >>> _ = ws.experiments.archive(experiment)
+            >>> ws.experiments.count()
+            0
+        """
         return self._archived(experiment, now())
 
     def restore(self, experiment: Experiment | str) -> Experiment:
-        """Undo :meth:`archive`."""
+        """Undo :meth:`archive`.
+
+        Examples:
+            >>> _ = ws.experiments.archive(experiment)
+            >>> _ = ws.experiments.restore(experiment)
+            >>> ws.experiments.count()
+            1
+        """
         return self._archived(experiment, None)
 
     def _archived(self, experiment: Experiment | str, since: datetime | None) -> Experiment:
@@ -312,6 +353,10 @@ class Experiments:
             InUseError: a workflow has not ended.
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
             ClusterUnavailableError: the cluster, which must stop one, does not answer.
+
+        Examples:
+            >>> ws.experiments.delete(experiment, dry_run=True).workflows
+            {<Status.SUCCEEDED: 'succeeded'>: 3}
         """
         key = key_of(experiment)
         stopping = self._stop if stop else None

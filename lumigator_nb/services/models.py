@@ -52,6 +52,11 @@ class Models:
 
         Raises:
             InvalidInputError: there is no such task, or ``models.yaml`` is malformed.
+
+        Examples:
+            >>> table = ws.models.list("translation", provider="hf").to_pandas()
+            >>> "hf/facebook/m2m100_418M" in set(table["name"])
+            True
         """
         kind = task.kind if isinstance(task, Task) else task
         kind = kind.replace("-", "_") if kind else None
@@ -70,6 +75,10 @@ class Models:
 
         Raises:
             UnknownModelError: the catalogue does not have it; it may work all the same.
+
+        Examples:
+            >>> ws.models.get("baseline/lead-3").display_name
+            'First three sentences'
         """
         known = self._all()
         if name not in known:
@@ -84,6 +93,12 @@ class Models:
 
         Raises:
             InvalidInputError: the message names file, entry and field; nothing is added.
+
+        Examples:
+            >>> ours = {"name": "openai/ours", "display_name": "The team's model", "tasks": ["summarization"]}
+            >>> _ = ws.models.add(ours)
+            >>> ws.models.get("openai/ours").display_name
+            "The team's model"
         """
         if isinstance(source, CatalogueModel):
             new: tuple[CatalogueModel, ...] = (source,)
@@ -105,6 +120,11 @@ class Models:
             ConfigurationError: the provider refuses it.
             InvalidInputError: nobody is known whose key it is, or who could be asked for nothing.
             UnavailableError: the provider does not answer.
+
+        Examples:
+            >>> ws.secrets.set("OPENAI_API_KEY", "sk-not-a-real-key-0123456789")
+            >>> ws.models.check_key("OPENAI_API_KEY").n_models > 0
+            True
         """
         value = self._settings.variable(name)
         if not value:

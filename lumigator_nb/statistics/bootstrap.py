@@ -105,6 +105,14 @@ def intervals(
 
     Raises:
         InvalidInputError: `confidence` is out of range, there is no such method, or arrays do not fit together.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta(2, 2, size=(2, 100))
+        >>> replicates = lm.statistics.resampled_scores(scores)
+        >>> for interval in lm.statistics.intervals(scores.mean(axis=1), replicates, scores):
+        ...     print(f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+        0.50 [0.46, 0.54]
+        0.54 [0.50, 0.58]
     """
     estimates, contributions = as_floats(estimates), as_floats(contributions)
     found = _intervals(estimates, as_floats(replicates), contributions, groups, confidence, method)
@@ -180,6 +188,13 @@ def difference(
 
     Raises:
         InvalidInputError: as :func:`intervals`.
+
+    Examples:
+        >>> a, b = np.random.default_rng(0).beta([[3], [2]], 2, size=(2, 100))
+        >>> replicates = lm.statistics.resampled_scores(np.stack([a, b]))
+        >>> found = lm.statistics.difference(a.mean() - b.mean(), replicates[0] - replicates[1], a - b)
+        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2f}")
+        0.05 [-0.01, 0.11], p = 0.08
     """
     _check(confidence, method, get_args(DifferenceMethod))
     replicates, contributions = as_floats(replicates), as_floats(contributions)
@@ -250,6 +265,12 @@ def bootstrap_interval(
 
     Raises:
         InvalidInputError: there is not one group label per example, a score is missing, or a setting is out of range.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta(2, 2, size=100)
+        >>> interval = lm.statistics.bootstrap_interval(scores)
+        >>> print(f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+        0.50 [0.46, 0.54]
     """
     _check(confidence, method)
     statistics, aggregate = _one_system(statistics, aggregate)
@@ -287,6 +308,12 @@ def paired_difference(
 
     Raises:
         InvalidInputError: `a` and `b` are not equally many, or as :func:`bootstrap_interval`.
+
+    Examples:
+        >>> a, b = np.random.default_rng(0).beta([[3], [2]], 2, size=(2, 100))
+        >>> found = lm.statistics.paired_difference(a, b)
+        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2f}")
+        0.05 [-0.01, 0.11], p = 0.08
     """
     _check(confidence, method, get_args(DifferenceMethod))
     (a, aggregate), (b, _) = _one_system(a, aggregate), _one_system(b, aggregate)

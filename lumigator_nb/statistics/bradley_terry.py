@@ -83,6 +83,13 @@ def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None, *, regularizat
 
     Raises:
         InvalidInputError: no strengths are the most likely, or the tables are malformed.
+
+    Examples:
+        >>> wins = [[0, 8, 9], [2, 0, 6], [1, 4, 0]]
+        >>> lm.statistics.bradley_terry(wins).win_probabilities().round(2)
+        array([[ nan, 0.82, 0.88],
+               [0.18,  nan, 0.62],
+               [0.12, 0.38,  nan]])
     """
     # Counts are often whole numbers, which would cut a regularisation of one half to nothing.
     wins = as_floats(wins, "wins")
@@ -124,6 +131,13 @@ def bradley_terry_intervals(
 
     Raises:
         InvalidInputError: as :func:`bradley_terry`, or comparisons or settings are malformed.
+
+    Examples:
+        >>> first, second = np.array([0, 0, 1, 1] * 10), np.array([1, 2, 2, 0] * 10)
+        >>> outcome = np.array([1, 1, 1, -1, -1, 1, -1, 1] * 5)
+        >>> found = lm.statistics.bradley_terry_intervals(first, second, outcome, n_models=3)
+        >>> found.strengths.round(2)
+        array([ 0.58,  0.16, -0.74])
     """
     if not 0 < confidence < 1:
         raise InvalidInputError(f"confidence cannot be {confidence}", "it lies between 0 and 1, such as 0.95")

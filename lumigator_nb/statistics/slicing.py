@@ -92,6 +92,12 @@ def slice_flips(
     Raises:
         InvalidInputError: there is not one label per example, no example, a score is missing, or a setting is out of
             range.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[4], [3]], 3, size=(2, 120))
+        >>> slices = lm.statistics.slice_flips(scores, ["call", "mail"] * 60, leader=0)
+        >>> [(each.label, each.n, each.flips) for each in slices]
+        [('call', 60, False), ('mail', 60, False)]
     """
     values, labels = _checked(values, labels, leader)
     if not 0 < confidence < 1:

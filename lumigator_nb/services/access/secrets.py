@@ -52,6 +52,11 @@ class Secrets:
                 the description holds a secret.
             SecretError: what is stored already needs a sealing key that is not here, or the key cannot be used.
             ConfigurationError: LUMIGATOR_SECRET_KEY is too short, or there is no keyring.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.names()
+            ['TEAM_API_KEY']
         """
         # From here on no variable holds the value, as a traceback may show the variables.
         value = value if isinstance(value, SecretStr) else SecretStr(value)
@@ -87,6 +92,12 @@ class Secrets:
         Raises:
             NotFoundError: there is none of that name.
             InvalidInputError: the name is none.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.delete("TEAM_API_KEY")
+            >>> ws.secrets.names()
+            []
         """
         with writing(self._database) as work:
             work.secrets.delete(_existing(work, redaction.plain_name(name)))
@@ -97,6 +108,12 @@ class Secrets:
         Returns:
             Columns `name`, `description`, `created_at`, `updated_at` (UTC) and `overridden`: whether the environment
             or `.env` has that name too, and wins. No values.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.list()[["name", "description"]]
+                       name  description
+            0  TEAM_API_KEY  the gateway
         """
         import pandas as pd
 
@@ -114,7 +131,13 @@ class Secrets:
         return pd.DataFrame(rows, columns=_COLUMNS)
 
     def names(self) -> builtins.list[str]:
-        """Return the names, in alphabetical order."""
+        """Return the names, in alphabetical order.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.names()
+            ['TEAM_API_KEY']
+        """
         with reading(self._database) as work:
             return [row.name for row in work.secrets.all()]
 
@@ -128,6 +151,11 @@ class Secrets:
         Raises:
             SecretError: a secret does not open, or all are sealed by the text as it is; nothing was changed.
             ConfigurationError: as of :meth:`set`.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.rotate()
+            1
         """
         with reading(self._database) as work:
             rows = work.secrets.all()

@@ -39,6 +39,11 @@ class Tokens:
         Raises:
             ConflictError: the name is taken.
             InvalidInputError: there is no such scope, it would never be valid, or the name holds a secret.
+
+        Examples:
+            >>> token = ws.tokens.create("nightly", scope="write", days=30)
+            >>> len(token) > 20
+            True
         """
         refuse_secrets([("name of a token", name)], redactor_of(self._settings))
         chosen = _checked_scope(scope)
@@ -52,7 +57,13 @@ class Tokens:
         return text
 
     def list(self) -> builtins.list[Token]:
-        """Return all tokens, newest first; not the texts, which nobody has but who was given them."""
+        """Return all tokens, newest first; not the texts, which nobody has but who was given them.
+
+        Examples:
+            >>> _ = ws.tokens.create("nightly")
+            >>> [(token.name, token.scope.value) for token in ws.tokens.list()]
+            [('nightly', 'read')]
+        """
         with reading(self._database) as work:
             return work.tokens.list(limit=10_000)
 
@@ -64,6 +75,12 @@ class Tokens:
 
         Raises:
             NotFoundError: there is none.
+
+        Examples:
+            >>> _ = ws.tokens.create("nightly")
+            >>> ws.tokens.revoke("nightly")
+            >>> ws.tokens.list()
+            []
         """
         with writing(self._database) as work:
             work.tokens.delete(work.tokens.get(name))

@@ -108,6 +108,12 @@ class Datasets:
             ConflictError: the name is taken by other content.
             MissingExtraError: the source needs a package that is not installed.
             StoreUnavailableError: the store, or the folder for temporary files, is full or out of reach.
+
+        Examples:
+            >>> table = pd.DataFrame({"body": ["The parcel is lost.", "The app crashes."], "product": ["shop", "app"]})
+            >>> tickets = ws.datasets.upload(table, name="tickets", example="body", progress=False)
+            >>> tickets.n_examples
+            2
         """
         with fetched(source) as copy:
             title = checked_name(name) if name is not None else _name_from(copy.filename)
@@ -131,6 +137,10 @@ class Datasets:
 
         Raises:
             NotFoundError: no sample has that name.
+
+        Examples:
+            >>> ws.datasets.sample("dialogues").n_examples
+            64
         """
         found = self.find(name)
         if found is not None:
@@ -165,6 +175,11 @@ class Datasets:
         Raises:
             JobFailedError: too many examples have no answer.
             ConflictError: the name is taken.
+
+        Examples:
+            >>> annotated = ws.datasets.annotate(dataset, model="baseline/lead-1", name="annotated", progress=False)
+            >>> annotated.has_ground_truth
+            True
         """
         return self._annotator.annotate(self, self.get(dataset), model, task, name, options)
 
@@ -211,6 +226,12 @@ class Datasets:
 
         Raises:
             DatasetError: there are fewer.
+
+        Examples:
+            >>> shots = ws.datasets.shots(dataset, 2)
+            >>> task = lm.Summarization(shots=shots)
+            >>> len(task.shots)
+            2
         """
         frame = self.to_pandas(dataset)
         frame = frame[frame["ground_truth"].notna()] if "ground_truth" in frame else frame.head(0)
@@ -235,6 +256,10 @@ class Datasets:
 
         Raises:
             NotFoundError: there is none.
+
+        Examples:
+            >>> ws.datasets.get("dialogues").n_examples
+            64
         """
         with reading(self._database) as work:
             return work.datasets.get(key)
@@ -245,7 +270,12 @@ class Datasets:
             return work.data_of(experiment)
 
     def find(self, key: str) -> Dataset | None:
-        """Return the dataset of that name or id, or None."""
+        """Return the dataset of that name or id, or None.
+
+        Examples:
+            >>> ws.datasets.find("not there") is None
+            True
+        """
         with reading(self._database) as work:
             return work.datasets.find(key)
 
@@ -265,13 +295,22 @@ class Datasets:
             archived: also those that were put away.
             search: what their names contain, in any case.
             order: "newest", "oldest", "name" or "size" (most examples) first; "-name" and "-size" turn it round.
+
+        Examples:
+            >>> [each.name for each in ws.datasets.list(search="dial")]
+            ['dialogues']
         """
         with reading(self._database) as work:
             conditions = work.datasets.shown(archived=archived, search=search)
             return work.datasets.list(*conditions, limit=limit, offset=offset, order=order)
 
     def count(self, *, archived: bool = False, search: str | None = None) -> int:
-        """Return how many datasets there are that :meth:`list` would return without a limit."""
+        """Return how many datasets there are that :meth:`list` would return without a limit.
+
+        Examples:
+            >>> ws.datasets.count()
+            1
+        """
         with reading(self._database) as work:
             return work.datasets.count(*work.datasets.shown(archived=archived, search=search))
 
@@ -281,13 +320,23 @@ class Datasets:
             return work.datasets.names(ids)
 
     def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
-        """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata."""
+        """Return all examples: columns `example`, `ground_truth` where there is one, and the metadata.
+
+        Examples:
+            >>> ws.datasets.to_pandas(dataset).columns.tolist()
+            ['example', 'ground_truth', 'topic', 'channel']
+        """
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         frame: pd.DataFrame = results.read_rows(self._store, layout.examples(record.id), record.sample).to_pandas()
         return frame
 
     def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
-        """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`."""
+        """Return some of the examples, as :meth:`to_pandas` does all of them; the index counts from `offset`.
+
+        Examples:
+            >>> ws.datasets.rows(dataset, limit=2, offset=10)["topic"].tolist()
+            ['school', 'work']
+        """
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         with results.row_reader(self._store, layout.examples(record.id), None, record.sample) as rows:
             frame: pd.DataFrame = rows(offset, limit).to_pandas()
@@ -298,6 +347,10 @@ class Datasets:
 
         Raises:
             NotFoundError: there is no such dataset.
+
+        Examples:
+            >>> len(ws.datasets.original(dataset)) > 10_000
+            True
         """
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         return self._store.read(layout.original(record.id, record.filename))
@@ -310,6 +363,16 @@ class Datasets:
 
         Raises:
             NotFoundError: there is no such dataset.
+
+        Examples:
+            >>> pairs = pd.DataFrame({"example": ["a", "b"], "ground_truth": ["A", "B"]})
+            >>> _ = ws.datasets.upload(pairs, name="letters", progress=False)
+            >>> newer = pairs.replace("B", "Bee")
+            >>> _ = ws.datasets.upload(newer, name="letters", new_version=True, progress=False)
+            >>> ws.datasets.history("letters")[["version", "n_examples", "added", "removed", "changed"]]
+               version  n_examples  added  removed  changed
+            0        1           2   <NA>     <NA>     <NA>
+            1        2           2      0        0        1
         """
         return versions.history(self._database, self._store, name)
 
@@ -322,6 +385,14 @@ class Datasets:
 
         Raises:
             InvalidInputError: a dataset lacks the column, or its values do not tell rows apart.
+
+        Examples:
+            >>> pairs = pd.DataFrame({"example": ["a", "b"], "ground_truth": ["A", "B"]})
+            >>> _ = ws.datasets.upload(pairs, name="letters", progress=False)
+            >>> newer = pairs.replace("B", "Bee")
+            >>> _ = ws.datasets.upload(newer, name="letters", new_version=True, progress=False)
+            >>> ws.datasets.differences("letters@1", "letters@2").n_changed
+            1
         """
         before, after = (versions.read(self._store, self.get(each)) for each in (old, new))
         return versions.differences(before, after, on)
@@ -349,6 +420,11 @@ class Datasets:
         Raises:
             InvalidInputError: shares do not sum to 1, there is no such column, or a part would be empty.
             ConflictError: a name is taken by something else.
+
+        Examples:
+            >>> parts = ws.datasets.split(dataset, {"train": 0.75, "test": 0.25}, by="topic", seed=0)
+            >>> parts["test"].n_examples
+            16
         """
         return parts_of.split(self.get(dataset), parts, by=by, groups=groups, seed=seed, name=name, **self._parts())
 
@@ -373,6 +449,10 @@ class Datasets:
         Raises:
             InvalidInputError: more are asked for than there are, or there is no such column.
             ConflictError: the name is taken by something else.
+
+        Examples:
+            >>> ws.datasets.draw(dataset, 10, seed=0).n_examples
+            10
         """
         return parts_of.draw(self.get(dataset), n_or_share, by=by, seed=seed, name=name, **self._parts())
 
@@ -392,11 +472,24 @@ class Datasets:
             return self._keep(dataset, copy.path, data, True)
 
     def archive(self, dataset: Dataset | str) -> Dataset:
-        """Put a dataset away: lists leave it out, and it still opens by its name; nothing is lost."""
+        """Put a dataset away: lists leave it out, and it still opens by its name; nothing is lost.
+
+        Examples:
+            >>> _ = ws.datasets.archive(dataset)
+            >>> ws.datasets.count(), ws.datasets.count(archived=True)
+            (0, 1)
+        """
         return self._archived(dataset, now())
 
     def restore(self, dataset: Dataset | str) -> Dataset:
-        """Undo :meth:`archive`."""
+        """Undo :meth:`archive`.
+
+        Examples:
+            >>> _ = ws.datasets.archive(dataset)
+            >>> _ = ws.datasets.restore(dataset)
+            >>> ws.datasets.count()
+            1
+        """
         return self._archived(dataset, None)
 
     def _archived(self, dataset: Dataset | str, since: datetime | None) -> Dataset:
@@ -428,6 +521,11 @@ class Datasets:
             NotFoundError: there is no such dataset.
             InUseError: experiments use it, or, with `cascade`, a workflow has not ended.
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was removed.
+
+        Examples:
+            >>> deletion = ws.datasets.delete(dataset, cascade=True, dry_run=True)
+            >>> deletion.experiments
+            ('summaries',)
         """
         key = key_of(dataset)
         stopping = self._stop if stop else None

@@ -60,6 +60,13 @@ def estimate(
 
     Tokens are counted from the length of the prompts, answers taken to be as long as the ground truth where there is
     some, and else as long as they may be.
+
+    Examples:
+        >>> found = lm.estimate("openai/gpt-4o-mini", ["The bus is late. We walk."])
+        >>> found.examples, found.to_ask
+        (1, 1)
+        >>> 0 < found.dollars <= found.dollars_at_most
+        True
     """
     chosen = Model(model) if isinstance(model, str) else model
     conversation = Conversation(chosen.worded(task or Summarization()))

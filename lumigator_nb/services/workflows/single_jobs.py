@@ -184,6 +184,12 @@ class Jobs:
         Raises:
             As :meth:`Workflows.launch`.
             InvalidInputError: the dataset has a column of that name already.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", max_samples=5, to_dataset=True)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
         """
         chosen = self._datasets.get(dataset)
         taken = {"example", *chosen.profile["metadata"], *(["ground_truth"] if chosen.has_ground_truth else [])}
@@ -205,7 +211,14 @@ class Jobs:
         max_samples: int | None = None,
         launch: Launch | None = None,
     ) -> Asked:
-        """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`."""
+        """Have a model write the ground truth of a new dataset; arguments, errors and the rest as of :meth:`infer`.
+
+        Examples:
+            >>> job = ws.jobs.annotate(dataset, "baseline/lead-1", max_samples=5)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
+        """
         chosen = self._datasets.get(dataset)
         return self._asked(
             Purpose.ANNOTATION, chosen, model, "ground_truth", max_samples, task=task, name=name,
@@ -235,6 +248,12 @@ class Jobs:
         Raises:
             DatasetError: there is no such column.
             As :meth:`Experiments.create` and :meth:`Workflows.record`.
+
+        Examples:
+            >>> job = ws.jobs.evaluate(dataset, metrics=["rouge"], column="topic")
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
         """
         chosen = self._datasets.get(dataset)
         if column not in chosen.profile["metadata"]:
@@ -254,6 +273,11 @@ class Jobs:
 
         Raises:
             NotFoundError: there is none.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", name="nightly")
+            >>> ws.jobs.get(job.summary.id).summary.name
+            'nightly'
         """
         with reading(self._database) as work:
             return _found(work, key)
@@ -263,6 +287,12 @@ class Jobs:
 
         Raises:
             As :meth:`get`; StoreUnavailableError.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", max_samples=5, to_dataset=True)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
         """
         asked = self.get(key)
         if not asked.status.ended:
@@ -279,13 +309,22 @@ class Jobs:
         Args:
             purposes: those to return; none for all.
             limit, offset: how many, and how many to leave out before them.
+
+        Examples:
+            >>> [job.purpose.value for job in ws.jobs.list(limit=2)]
+            ['evaluation', 'inference']
         """
         with reading(self._database) as work:
             found = work.jobs.asked_for(_kinds(purposes), limit=limit, offset=offset)
         return [JobSummary(*each) for each in found]
 
     def count(self, purposes: Sequence[Purpose] = ()) -> int:
-        """Return how many jobs :meth:`list` would return without a limit."""
+        """Return how many jobs :meth:`list` would return without a limit.
+
+        Examples:
+            >>> ws.jobs.count()
+            6
+        """
         with reading(self._database) as work:
             return work.jobs.count_asked_for(_kinds(purposes))
 
@@ -294,6 +333,13 @@ class Jobs:
 
         Raises:
             NotFoundError: there is no such job, or no dataset was made of it, or not yet, or it was deleted.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", max_samples=5, to_dataset=True)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> _ = ws.jobs.look(job.summary.id)
+            >>> ws.jobs.dataset(job.summary.id).n_examples
+            5
         """
         asked = self.look(key)
         if asked.dataset_id is None:

@@ -103,6 +103,12 @@ class Workflows:
                 launched.
             StoreNotSharedError: the cluster is elsewhere and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
+
+        Examples:
+            >>> shouting = lm.Model.from_function(str.upper, label="shouting")
+            >>> launched = ws.workflows.launch(experiment, ["baseline/lead-2", shouting])
+            >>> [workflow.label for workflow in launched]
+            ['baseline/lead-2', 'shouting']
         """
         launch = claims.launch_options(
             cache=cache, mode=mode, budget=budget, max_failed=max_failed,
@@ -241,6 +247,11 @@ class Workflows:
 
         Raises:
             NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
+
+        Examples:
+            >>> deletion = ws.workflows.delete(workflows[0])
+            >>> len(ws.workflows.of(experiment))
+            2
         """
         key = key_of(workflow)
         return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
@@ -252,6 +263,12 @@ class Workflows:
 
         Raises:
             UnavailableError: a service does not answer; it is to be done again.
+
+        Examples:
+            >>> deletion = ws.experiments.delete(experiment, wait=False)
+            >>> ws.workflows.finish_deletions()
+            >>> ws.experiments.count()
+            0
         """
         removal.finish(self._database, self._store, self._cluster, self._dispatching.queue)
 
@@ -306,6 +323,10 @@ class Workflows:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.resume(experiment)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         return self._again(target, budget, lambda workflow: workflow.status in (Status.FAILED, Status.STOPPED))
 
@@ -314,6 +335,10 @@ class Workflows:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.retry_failed(experiment)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         ids = {workflow.id for workflow in self.of(target) if workflow.status.ended}
         failed = {job.workflow_id for job in self.jobs(target) if job.step is Step.INFERENCE and job.n_failed}
@@ -342,6 +367,11 @@ class Workflows:
         Raises:
             ConfigurationError: a judge's API key is missing, or the cluster's versions do not go with ours.
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> _ = ws.experiments.add_metrics(experiment, ["chrf"])
+            >>> [workflow.label for workflow in ws.workflows.evaluate(experiment)]
+            ['baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
@@ -382,6 +412,11 @@ class Workflows:
 
         Raises:
             DatasetError: rows are missing, there are too many, or one belongs to no example.
+
+        Examples:
+            >>> recorded = ws.workflows.record(experiment, name="the topic", predictions="topic")
+            >>> recorded.label
+            'the topic'
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
@@ -423,6 +458,13 @@ class Workflows:
                 money, and are kept, so that they are not paid for again.
             budget: dollars that the pilots of all models may take together. Where they are used up, the estimate rests
                 on what was answered by then, as `basis` says.
+
+        Examples:
+            >>> table = ws.workflows.estimate(experiment, ["baseline/lead-2", "openai/gpt-4o-mini"])
+            >>> table[["model", "dollars"]]
+                            model   dollars
+            0     baseline/lead-2  0.000000
+            1  openai/gpt-4o-mini  0.005127
         """
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
@@ -450,6 +492,10 @@ class Workflows:
 
         Args:
             target: default all that have not ended.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.refresh(experiment)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
@@ -472,6 +518,12 @@ class Workflows:
         Raises:
             WaitTimeoutError: time is up; the work goes on.
             JobFailedError: with `check`, a workflow failed or was stopped.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, "baseline/lead-2")
+            >>> ended = ws.workflows.wait(experiment, timeout=600, progress=False, check=True)
+            >>> len(ended)
+            4
         """
         began = time.monotonic()
         with live_progress(enabled=progress) as show:
@@ -497,7 +549,12 @@ class Workflows:
         return workflows
 
     def progress(self, target: Target) -> builtins.list[ProgressRow]:
-        """Return how far workflows are, one row each; asks the store, not the cluster."""
+        """Return how far workflows are, one row each; asks the store, not the cluster.
+
+        Examples:
+            >>> [(row.label, row.status.value) for row in ws.workflows.progress(workflows[:2])]
+            [('baseline/lead-1', 'succeeded'), ('baseline/lead-3', 'succeeded')]
+        """
         workflows = self.of(target)
         places = self._dispatching.places() if any(each.status is Status.PENDING for each in workflows) else {}
         # One that is recorded as pending may be at work without anybody having looked. Of those that failed or were
@@ -522,6 +579,10 @@ class Workflows:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.stop(workflows)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         workflows = self.refresh(target)
         active = [workflow for workflow in workflows if not workflow.status.ended]
@@ -547,7 +608,12 @@ class Workflows:
         return stopped
 
     def logs(self, workflow: Workflow | str) -> str:
-        """Return what the worker of the latest attempt printed; empty where it has not printed anything yet."""
+        """Return what the worker of the latest attempt printed; empty where it has not printed anything yet.
+
+        Examples:
+            >>> "64 of 64 examples answered" in ws.workflows.logs(workflows[0])
+            True
+        """
         record = self.of(workflow)[0]
         kept = self._store.find(layout.log(record.id, record.attempt))
         return self._cluster.logs(record.submission_id) if kept is None else kept.decode(errors="replace")
@@ -557,6 +623,10 @@ class Workflows:
 
         Raises:
             NotFoundError: no experiment or workflow has that name or id.
+
+        Examples:
+            >>> [workflow.label for workflow in ws.workflows.of("summaries")]
+            ['baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
         """
         with reading(self._database) as work:
             return _resolve(work, target)
@@ -570,17 +640,32 @@ class Workflows:
         return found
 
     def get(self, key: Workflow | str) -> Workflow:
-        """Return the workflow of that id, or of 6 or more characters of its beginning; of a record, as it is now."""
+        """Return the workflow of that id, or of 6 or more characters of its beginning; of a record, as it is now.
+
+        Examples:
+            >>> ws.workflows.get(workflows[0].id[:8]).label
+            'baseline/lead-1'
+        """
         with reading(self._database) as work:
             return work.workflows.get(key)
 
     def list(self, *, limit: int = 100, offset: int = 0, status: Status | None = None) -> builtins.list[Workflow]:
-        """Return workflows, newest first; with `status` those that were last recorded with it."""
+        """Return workflows, newest first; with `status` those that were last recorded with it.
+
+        Examples:
+            >>> len(ws.workflows.list(status=lm.Status.SUCCEEDED))
+            3
+        """
         with reading(self._database) as work:
             return work.workflows.list(*_of_status(status), limit=limit, offset=offset)
 
     def count(self, *, status: Status | None = None) -> int:
-        """Return how many workflows there are; with `status` those that were last recorded with it."""
+        """Return how many workflows there are; with `status` those that were last recorded with it.
+
+        Examples:
+            >>> ws.workflows.count()
+            3
+        """
         with reading(self._database) as work:
             return work.workflows.count(*_of_status(status))
 
@@ -594,7 +679,12 @@ class Workflows:
             return work.workflows.counts([key_of(each) for each in experiments])
 
     def jobs(self, target: Target) -> builtins.list[Job]:
-        """Return the jobs of workflows, in the order of workflows and steps."""
+        """Return the jobs of workflows, in the order of workflows and steps.
+
+        Examples:
+            >>> [step.step.value for step in ws.workflows.jobs(workflows[0])]
+            ['inference', 'evaluation']
+        """
         with reading(self._database) as work:
             order = {workflow.id: index for index, workflow in enumerate(_resolve(work, target))}
             jobs = work.jobs.of_workflows(list(order))
@@ -607,6 +697,10 @@ class Workflows:
         `completion_tokens`, `reasoning_tokens`, `cache_read_tokens`, `cache_write_tokens`, `seconds`,
         `first_token_seconds`, `cost` (dollars), `cached`, `truncated`, `finish`; see
         :class:`lumigator_nb.models.Prediction`.
+
+        Examples:
+            >>> ws.workflows.predictions(workflows[0])["prediction"][0]
+            'Library: Dear Mr Ferreira, "The Salt Road" is waiting for you at the desk until Saturday.'
         """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 
@@ -615,6 +709,12 @@ class Workflows:
 
         Args:
             metrics: those to read; default all of the experiment.
+
+        Examples:
+            >>> ws.workflows.scores(workflows[0])[["row", "rougeL"]].round(3).head(2)
+               row  rougeL
+            0    0   0.226
+            1    1   0.196
         """
         record = self.of(workflow)[0]
         if metrics is None:
