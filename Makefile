@@ -62,6 +62,7 @@ bench: $(DEV) ## Measure speed beside references, some minutes, and compare with
 
 docs: $(DOCS) ## Build the documentation as a site, in build/site
 	$(BIN)/python docs/build.py
+	@echo "Open build/site/index.html. For its search: $(BIN)/python -m http.server --directory build/site"
 
 screenshots: $(DEV) system-packages ## Take the pictures of the README and the docs anew
 	$(BIN)/python docs/screenshots.py

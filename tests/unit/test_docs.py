@@ -1,13 +1,10 @@
-"""The documentation: links that lead somewhere, pages that are found, a site that loads nothing from elsewhere."""
+"""The documentation: links lead somewhere, and every page and every public name is found."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
-import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -70,19 +67,3 @@ def build():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.mark.slow
-def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path) -> None:
-    pytest.importorskip("zensical", reason="make docs installs what builds the site")
-    for name in ("docs", "notebooks", "benchmarks", "lumigator_nb"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (*ROOT.glob("*.md"), ROOT / "mkdocs.yml"):
-        shutil.copy(file, tmp_path)
-    done = subprocess.run([sys.executable, "docs/build.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    site = tmp_path / "build" / "site"
-    assert 'id="lumigator_nb.workspace.Workspace.compare"' in (site / "api" / "workspace.html").read_text()
-    loads = re.compile(r"""(?:<(?:script|img|link|iframe)[^>]*(?:src|href)=|url\()["']?(https?:[^"')>\s]+)""")
-    for page in (*site.rglob("*.html"), *site.rglob("*.css")):
-        assert loads.findall(page.read_text()) == [], page
