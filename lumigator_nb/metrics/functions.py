@@ -86,6 +86,15 @@ def metric(
 
     Raises:
         InvalidInputError: a metric has that name already, or the function cannot be pickled.
+
+    Examples:
+        >>> @lm.metric(range=(0, 1))
+        ... def polite(prediction):
+        ...     return "please" in prediction.lower()
+        >>> lm.score(["Please wait.", "Wait!"], metrics=[polite])
+           polite
+        0     1.0
+        1     0.0
     """
 
     def decorate(decorated: Function) -> MetricFunction:

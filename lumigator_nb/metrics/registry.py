@@ -79,6 +79,15 @@ def catalogue() -> pd.DataFrame:
 
     Metrics that are made from settings (judges, functions, regular expressions) are left out, as their scores depend on
     the settings.
+
+    Examples:
+        >>> table = lm.metrics.catalogue()
+        >>> table.loc[table["metric"] == "rouge", ["score", "better", "range"]]
+                score  better   range
+        15     rouge1  higher  0 to 1
+        16     rouge2  higher  0 to 1
+        17     rougeL  higher  0 to 1
+        18  rougeLsum  higher  0 to 1
     """
     import pandas as pd
 

@@ -58,6 +58,15 @@ def score(
         UnknownMetricError: there is no such metric.
         MissingFieldsError: a metric needs ground truth, or a column that is not in `metadata`.
         LumigatorError: no metric could be computed; the error of the first one.
+
+    Examples:
+        >>> scores = lm.score(["The bus is late.", None], ["The bus came late.", "We walk."], metrics=["rouge", "chrf"])
+        >>> scores[["rougeL", "chrf"]].round(2)
+           rougeL   chrf
+        0    0.75  46.49
+        1     NaN    NaN
+        >>> scores.attrs["unscored"]["rougeL"]
+        {'no prediction': 1}
     """
     import pandas as pd
 

@@ -136,6 +136,12 @@ class Cache:
 
         Args:
             count: also count the answers, which reads every file.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, model)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> ws.cache.size().answers
+            64
         """
         folders = [
             CacheFolder(
@@ -161,6 +167,10 @@ class Cache:
 
         Raises:
             InvalidInputError: no limit is given or set, or it is negative.
+
+        Examples:
+            >>> ws.cache.trim(gigabytes=1.0).n_files
+            0
         """
         limit = self.limit if gigabytes is None else round(gigabytes * 1e9)
         if limit is None or limit < 0:
@@ -191,6 +201,12 @@ class Cache:
 
         Raises:
             NotFoundError: the cache has no answers of that model.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, model)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> ws.cache.clear(model).n_bytes > 0
+            True
         """
         folders = self._folders()
         if model is not None:

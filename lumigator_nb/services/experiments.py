@@ -69,6 +69,11 @@ class Experiments:
                 task's prompt or template is invalid or contains an API key.
             NotFoundError: there is no such dataset.
             ConflictError: the name is taken.
+
+        Examples:
+            >>> made = ws.experiments.create("short", dataset=dataset, metrics=["rouge", "length"], max_samples=20)
+            >>> made.name
+            'short'
         """
         specs = None if metrics is None else parsed(metrics)
         return self._add(
@@ -166,6 +171,11 @@ class Experiments:
 
         Raises:
             LumigatorError: the errors of :meth:`create`.
+
+        Examples:
+            >>> record = ws.experiments.add_metrics(experiment, ["chrf"])
+            >>> [each.name for each in record.metrics]
+            ['rouge', 'length', 'chrf']
         """
         specs = parsed(given)
         self._refuse_secrets(specs)
@@ -247,12 +257,21 @@ class Experiments:
 
         Raises:
             NotFoundError: there is no such experiment.
+
+        Examples:
+            >>> ws.experiments.get("summaries").name
+            'summaries'
         """
         with reading(self._database) as work:
             return work.experiments.get(key)
 
     def find(self, key: str) -> Experiment | None:
-        """Return an experiment by name or id, or None if there is none."""
+        """Return an experiment by name or id, or None if there is none.
+
+        Examples:
+            >>> ws.experiments.find("not there") is None
+            True
+        """
         with reading(self._database) as work:
             return work.experiments.find(key)
 
@@ -276,6 +295,10 @@ class Experiments:
             status: only experiments with a workflow of this status, as last recorded.
             dataset: only experiments on this dataset.
             order: "newest", "oldest", "name", or "-name" (Z to A).
+
+        Examples:
+            >>> [each.name for each in ws.experiments.list(dataset=dataset, status="succeeded")]
+            ['summaries']
         """
         with reading(self._database) as work:
             conditions = _conditions(work, archived=archived, search=search, status=status, dataset=dataset)
@@ -289,7 +312,12 @@ class Experiments:
         status: Status | None = None,
         dataset: Dataset | str | None = None,
     ) -> int:
-        """Return the number of experiments that :meth:`list` would return without a limit."""
+        """Return the number of experiments that :meth:`list` would return without a limit.
+
+        Examples:
+            >>> ws.experiments.count()
+            1
+        """
         with reading(self._database) as work:
             conditions = _conditions(work, archived=archived, search=search, status=status, dataset=dataset)
             return work.experiments.count(*conditions)
@@ -300,11 +328,24 @@ class Experiments:
             return work.experiments.names(ids)
 
     def archive(self, experiment: Experiment | str) -> Experiment:
-        """Archive an experiment: hide it from lists. It still opens by name, and nothing is deleted."""
+        """Archive an experiment: hide it from lists. It still opens by name, and nothing is deleted.
+
+        Examples:
+            >>> _ = ws.experiments.archive(experiment)
+            >>> ws.experiments.count()
+            0
+        """
         return self._archived(experiment, now())
 
     def restore(self, experiment: Experiment | str) -> Experiment:
-        """Undo :meth:`archive`."""
+        """Undo :meth:`archive`.
+
+        Examples:
+            >>> _ = ws.experiments.archive(experiment)
+            >>> _ = ws.experiments.restore(experiment)
+            >>> ws.experiments.count()
+            1
+        """
         return self._archived(experiment, None)
 
     def _archived(self, experiment: Experiment | str, since: datetime | None) -> Experiment:
@@ -333,6 +374,10 @@ class Experiments:
             InUseError: a workflow is still running.
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was deleted.
             ClusterUnavailableError: the cluster, which must stop one, does not answer.
+
+        Examples:
+            >>> ws.experiments.delete(experiment, dry_run=True).workflows
+            {<Status.SUCCEEDED: 'succeeded'>: 3}
         """
         key = key_of(experiment)
         stopping = self._stop if stop else None

@@ -52,6 +52,11 @@ class Models:
 
         Raises:
             InvalidInputError: the task is unknown, or ``models.yaml`` is malformed.
+
+        Examples:
+            >>> table = ws.models.list("translation", provider="hf").to_pandas()
+            >>> "hf/facebook/m2m100_418M" in set(table["name"])
+            True
         """
         kind = task.kind if isinstance(task, Task) else task
         kind = kind.replace("-", "_") if kind else None
@@ -70,6 +75,10 @@ class Models:
 
         Raises:
             UnknownModelError: the catalogue has no such entry. The model may work all the same.
+
+        Examples:
+            >>> ws.models.get("baseline/lead-3").display_name
+            'First three sentences'
         """
         entries = self._all()
         if name not in entries:
@@ -84,6 +93,12 @@ class Models:
 
         Raises:
             InvalidInputError: the message names file, entry and field; nothing is added.
+
+        Examples:
+            >>> ours = {"name": "openai/ours", "display_name": "The team's model", "tasks": ["summarization"]}
+            >>> _ = ws.models.add(ours)
+            >>> ws.models.get("openai/ours").display_name
+            "The team's model"
         """
         if isinstance(source, CatalogueModel):
             new: tuple[CatalogueModel, ...] = (source,)
@@ -105,6 +120,11 @@ class Models:
             ConfigurationError: the provider refuses it.
             InvalidInputError: no provider is known for the key, or it cannot be checked for free.
             UnavailableError: the provider does not answer.
+
+        Examples:
+            >>> ws.secrets.set("OPENAI_API_KEY", "sk-not-a-real-key-0123456789")
+            >>> ws.models.check_key("OPENAI_API_KEY").n_models > 0
+            True
         """
         value = self._settings.variable(name)
         if not value:

@@ -39,6 +39,10 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level = "interval") -> float:
 
     Raises:
         InvalidInputError: `ratings` does not have two axes, or `level` is unknown.
+
+    Examples:
+        >>> round(lm.statistics.krippendorff_alpha([[1, 2, 3, 3, np.nan], [1, 2, 3, 4, 2]], level="ordinal"), 2)
+        0.91
     """
     ratings = as_floats(ratings, "ratings")
     if ratings.ndim != 2:
@@ -84,6 +88,10 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
 
     Raises:
         InvalidInputError: `x` and `y` differ in length.
+
+    Examples:
+        >>> round(lm.statistics.kendall_tau([1, 2, 3, 3], [1, 2, 2, 4]), 2)
+        0.8
     """
     from scipy.stats import kendalltau
 
@@ -120,6 +128,12 @@ def bootstrap_agreement(
 
     Raises:
         InvalidInputError: there is not one group label per unit, or `confidence` or `n_resamples` is out of range.
+
+    Examples:
+        >>> ratings = np.array([[1, 2, 3, 3, 2, 1, 5, 4], [1, 2, 3, 4, 2, 1, 5, 5]], dtype=float)
+        >>> agreement = lm.statistics.bootstrap_agreement(lm.statistics.krippendorff_alpha, ratings)
+        >>> round(agreement.estimate, 2), agreement.low < agreement.high
+        (0.94, True)
     """
     check_confidence(confidence)
     if n_resamples < 1:
@@ -161,6 +175,11 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
 
     Raises:
         InvalidInputError: `successes` is not in 0 … n, or `confidence` is out of range.
+
+    Examples:
+        >>> interval = lm.statistics.wilson_interval(50, 50)
+        >>> print(f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+        1.000 [0.929, 1.000]
     """
     from scipy.stats import binomtest
 

@@ -107,6 +107,14 @@ def intervals(
 
     Raises:
         InvalidInputError: `confidence` is out of range, `method` is unknown, or the arrays' shapes do not match.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta(2, 2, size=(2, 100))
+        >>> replicates = lm.statistics.resampled_scores(scores)
+        >>> for interval in lm.statistics.intervals(scores.mean(axis=1), replicates, scores):
+        ...     print(f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+        0.50 [0.46, 0.54]
+        0.54 [0.50, 0.58]
     """
     estimates, contributions = as_floats(estimates), as_floats(contributions)
     bootstrapped = _intervals(estimates, as_floats(replicates), contributions, groups, confidence, method)
@@ -186,6 +194,13 @@ def difference(
 
     Raises:
         InvalidInputError: as :func:`intervals`.
+
+    Examples:
+        >>> a, b = np.random.default_rng(0).beta([[3], [2]], 2, size=(2, 100))
+        >>> replicates = lm.statistics.resampled_scores(np.stack([a, b]))
+        >>> found = lm.statistics.difference(a.mean() - b.mean(), replicates[0] - replicates[1], a - b)
+        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2f}")
+        0.05 [-0.01, 0.11], p = 0.08
     """
     from scipy.special import stdtr, stdtrit
 
@@ -244,6 +259,12 @@ def bootstrap_interval(
     Raises:
         InvalidInputError: `groups` does not have one label per example, a score is missing, or a setting is out of
             range.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta(2, 2, size=100)
+        >>> interval = lm.statistics.bootstrap_interval(scores)
+        >>> print(f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+        0.50 [0.46, 0.54]
     """
     _check(confidence, method)
     statistics, aggregate = _one_system(statistics, aggregate)
@@ -281,6 +302,12 @@ def paired_difference(
 
     Raises:
         InvalidInputError: `a` and `b` differ in shape, or as in :func:`bootstrap_interval`.
+
+    Examples:
+        >>> a, b = np.random.default_rng(0).beta([[3], [2]], 2, size=(2, 100))
+        >>> found = lm.statistics.paired_difference(a, b)
+        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2f}")
+        0.05 [-0.01, 0.11], p = 0.08
     """
     _check(confidence, method, get_args(DifferenceMethod))
     (a, aggregate), (b, _) = _one_system(a, aggregate), _one_system(b, aggregate)

@@ -87,6 +87,13 @@ def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None, *, regularizat
 
     Raises:
         InvalidInputError: the likelihood has no maximum, or the tables are malformed.
+
+    Examples:
+        >>> wins = [[0, 8, 9], [2, 0, 6], [1, 4, 0]]
+        >>> lm.statistics.bradley_terry(wins).win_probabilities().round(2)
+        array([[ nan, 0.82, 0.88],
+               [0.18,  nan, 0.62],
+               [0.12, 0.38,  nan]])
     """
     # As floats: padding a table of whole numbers would round a regularisation of one half down to 0.
     wins = as_floats(wins, "wins")
@@ -136,6 +143,13 @@ def bradley_terry_intervals(
 
     Raises:
         InvalidInputError: as in :func:`bradley_terry`, or comparisons or settings are malformed.
+
+    Examples:
+        >>> first, second = np.array([0, 0, 1, 1] * 10), np.array([1, 2, 2, 0] * 10)
+        >>> outcome = np.array([1, 1, 1, -1, -1, 1, -1, 1] * 5)
+        >>> found = lm.statistics.bradley_terry_intervals(first, second, outcome, n_models=3)
+        >>> found.strengths.round(2)
+        array([ 0.58,  0.16, -0.74])
     """
     check_confidence(confidence)
     units = np.arange(len(first)) if units is None else units

@@ -27,6 +27,10 @@ def holm(p_values: FloatArray) -> FloatArray:
 
     Raises:
         InvalidInputError: `p_values` does not have one axis, or a value lies outside [0, 1].
+
+    Examples:
+        >>> lm.statistics.holm(np.array([0.01, 0.04, 0.03]))
+        array([0.03, 0.06, 0.06])
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1:
@@ -89,6 +93,12 @@ def romano_wolf(
 
     Raises:
         InvalidInputError: shapes do not match, or there are no replicates.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).normal([[0.5], [0.0]], 1, size=(2, 100))
+        >>> replicates = lm.statistics.resampled_scores(scores)
+        >>> lm.statistics.romano_wolf(scores.mean(axis=1), replicates, n=100).round(3)
+        array([0.   , 0.598])
     """
     from scipy.special import ndtri, stdtr
 

@@ -69,6 +69,12 @@ def not_worse_than_best(
 
     Raises:
         InvalidInputError: shapes do not match, or a setting is out of range.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[6], [6], [3]], 2, size=(3, 200))
+        >>> replicates = lm.statistics.resampled_scores(scores)
+        >>> lm.statistics.not_worse_than_best(scores.mean(axis=1), replicates, margin=0.05, n=200).not_worse
+        array([False,  True, False])
     """
     from scipy.special import ndtri, stdtrit
 
@@ -141,6 +147,11 @@ def pareto_front(values: FloatArray, higher_is_better: Sequence[bool]) -> NDArra
 
     Raises:
         InvalidInputError: `higher_is_better` does not have one value per criterion.
+
+    Examples:
+        >>> quality_and_dollars = np.array([[0.8, 3.0], [0.7, 1.0], [0.6, 2.0]])
+        >>> lm.statistics.pareto_front(quality_and_dollars, higher_is_better=[True, False])
+        array([ True,  True, False])
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(higher_is_better):

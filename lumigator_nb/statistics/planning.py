@@ -118,6 +118,14 @@ def plan(
     Raises:
         InvalidInputError: not exactly one of `pilot` and `sd` is passed, the pilot is too small, or a setting is out of
             range.
+
+    Examples:
+        >>> found = lm.plan(sd=0.18, detect=0.03, n_available=300)
+        >>> found.needed
+        285
+        >>> print(found)
+        To see a difference of 0.03 takes 285 examples, with 80% power, 95% confidence. 300 are there, which
+        is enough: they show differences from 0.0292 on, and one of 0.03 with a chance of 82%.
     """
     if (pilot is None) == (sd is None):
         raise InvalidInputError(
@@ -180,6 +188,12 @@ def examples_needed(
 
     Raises:
         InvalidInputError: a value is out of range, or more than 100 million examples are needed.
+
+    Examples:
+        >>> lm.statistics.examples_needed(sd=0.2, detect=0.05)
+        128
+        >>> lm.statistics.examples_needed(sd=0.2, detect=0.05, comparisons=10)
+        217
     """
     _check(sd, power, confidence, comparisons)
     if not detect > 0:
@@ -214,6 +228,10 @@ def detectable_difference(
 
     Raises:
         InvalidInputError: n is below 2, or a value is out of range.
+
+    Examples:
+        >>> round(lm.statistics.detectable_difference(sd=0.2, n=100), 3)
+        0.057
     """
     from scipy.optimize import brentq
 

@@ -115,6 +115,12 @@ def race(
     Raises:
         InvalidInputError: fewer than two models, scores out of bounds, a setting out of range, or groups whose examples
             are not side by side.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[6], [3]], 3, size=(2, 400))
+        >>> race = lm.statistics.race(scores, bounds=(0, 1))
+        >>> race.conclusion, race.leader, race.stopped_at
+        ('best', 0, 52)
     """
     scores = as_floats(scores)
     if scores.ndim != 2 or len(scores) < 2:
@@ -322,6 +328,13 @@ def race_standings(
     Args:
         scores, bounds, confidence, groups: as in :func:`race`.
         verdict: the result of :func:`race` for them.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[6], [3]], 3, size=(2, 400))
+        >>> race = lm.statistics.race(scores, bounds=(0, 1))
+        >>> standings = lm.statistics.race_standings(scores, race, bounds=(0, 1))
+        >>> standings.mean.round(2), standings.low.round(2), standings.high.round(2)
+        (array([0.64, 0.48]), array([0.55, 0.39]), array([0.71, 0.58]))
     """
     scores = as_floats(scores)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
@@ -381,7 +394,12 @@ def _last(values: FloatArray, bounds: tuple[float, float] | None, confidence: fl
 
 
 def looks(n: int) -> list[int]:
-    """Return the numbers of examples after which to look: 20, then four per doubling, and all n."""
+    """Return the numbers of examples after which to look: 20, then four per doubling, and all n.
+
+    Examples:
+        >>> lm.statistics.looks(60)
+        [20, 24, 28, 34, 40, 48, 57, 60]
+    """
     positions, position = [], float(_FIRST_LOOK)
     while position < n:
         positions.append(round(position))

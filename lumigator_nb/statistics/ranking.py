@@ -37,6 +37,14 @@ def pairwise_p_values(estimates: FloatArray, replicates: FloatArray, *, n: int |
 
     Raises:
         InvalidInputError: shapes do not match, or there are no models or replicates.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[6], [6], [3]], 2, size=(3, 200))
+        >>> replicates = lm.statistics.resampled_scores(scores)
+        >>> lm.statistics.pairwise_p_values(scores.mean(axis=1), replicates, n=200).round(3)
+        array([[  nan, 0.087, 0.   ],
+               [0.087,   nan, 0.   ],
+               [0.   , 0.   ,   nan]])
     """
     estimates, replicates = np.asarray(estimates, dtype=np.float64), np.asarray(replicates, dtype=np.float64)
     if estimates.ndim != 1 or not estimates.size or replicates.ndim != 2 or len(replicates) != len(estimates):
@@ -79,6 +87,12 @@ def rank_sets(
 
     Raises:
         InvalidInputError: as in :func:`pairwise_p_values`, or `confidence` is out of range.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[6], [6], [3]], 2, size=(3, 200))
+        >>> replicates = lm.statistics.resampled_scores(scores)
+        >>> lm.statistics.rank_sets(scores.mean(axis=1), replicates, n=200)
+        (RankSet(low=1, high=2), RankSet(low=1, high=2), RankSet(low=3, high=3))
     """
     check_confidence(confidence)
     p_values = pairwise_p_values(estimates, replicates, n=n)
@@ -105,6 +119,11 @@ def probability_best(replicates: FloatArray, *, higher_is_better: bool = True) -
 
     Raises:
         InvalidInputError: there are no models or replicates, or some are NaN.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[6], [6], [3]], 2, size=(3, 200))
+        >>> lm.statistics.probability_best(lm.statistics.resampled_scores(scores)).round(2)
+        array([0.04, 0.96, 0.  ])
     """
     replicates = np.asarray(replicates, dtype=np.float64)
     if replicates.ndim != 2 or not replicates.size or np.isnan(replicates).any():
@@ -128,6 +147,12 @@ def wins(values: ArrayLike, *, higher_is_better: bool = True) -> tuple[_IntArray
 
     Raises:
         InvalidInputError: `values` does not have two axes.
+
+    Examples:
+        >>> wins, ties = lm.statistics.wins([[0.9, 0.5, 0.5], [0.1, 0.5, 0.8]])
+        >>> wins
+        array([[0, 1],
+               [1, 0]])
     """
     values = as_floats(values)
     if values.ndim != 2:

@@ -45,6 +45,11 @@ def resampled_totals(statistics: ArrayLike, *, n_resamples: int = 2000, seed: in
 
     Raises:
         InvalidInputError: there are no examples, a value is NaN, or `n_resamples` is below 1.
+
+    Examples:
+        >>> counts = np.ones((2, 50, 3))
+        >>> lm.statistics.resampled_totals(counts, n_resamples=10).shape
+        (2, 10, 3)
     """
     table = as_floats(statistics, "statistics")
     return _models_first(_draw(_columns(table), n_resamples, seed), table)
@@ -112,6 +117,11 @@ def resampled_scores(
     Raises:
         InvalidInputError: there are no examples, `groups` does not have one label each, a score is missing, the axes
             seem to be swapped, or `n_resamples` is below 1.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta(2, 2, size=(3, 100))
+        >>> lm.statistics.resampled_scores(scores).shape
+        (3, 2000)
     """
     statistics, aggregate = scores_and_aggregate(statistics, aggregate)
     if np.isnan(statistics).any():
@@ -236,6 +246,10 @@ def pseudo_values(statistics: ArrayLike, aggregate: Aggregate | None = None) -> 
 
     Raises:
         InvalidInputError: a score is missing, or the axes seem to be swapped.
+
+    Examples:
+        >>> lm.statistics.pseudo_values([0.2, 0.4, 0.9])
+        array([0.2, 0.4, 0.9])
     """
     statistics, aggregate = scores_and_aggregate(statistics, aggregate)
     complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, "raise")

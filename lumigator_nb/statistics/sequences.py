@@ -52,6 +52,11 @@ def betting_sequence(
 
     Raises:
         InvalidInputError: a value is missing or out of bounds, or a setting is out of range.
+
+    Examples:
+        >>> low, high = lm.statistics.betting_sequence([0.4, 0.6] * 50, 0, 1)
+        >>> len(low), bool(high[9] > high[99])
+        (100, True)
     """
     scaled, threshold = _scaled(values, low, high, confidence)
     lows, highs = _lower_path(scaled, threshold), 1 - _lower_path(1 - scaled, threshold)
@@ -59,7 +64,13 @@ def betting_sequence(
 
 
 def betting_bounds(values: ArrayLike, low: float, high: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the last bounds of :func:`betting_sequence`, a hundred times faster; arguments as there."""
+    """Return the last bounds of :func:`betting_sequence`, a hundred times faster; arguments as there.
+
+    Examples:
+        >>> low, high = lm.statistics.betting_bounds([0.4, 0.6] * 50, 0, 1)
+        >>> round(low, 2), round(high, 2)
+        (0.46, 0.54)
+    """
     scaled, threshold = _scaled(values, low, high, confidence)
     below, above = _lower_bound(scaled, threshold), 1 - _lower_bound(1 - scaled, threshold)
     return low + below * (high - low), low + above * (high - low)
@@ -150,6 +161,11 @@ def normal_sequence(
 
     Raises:
         InvalidInputError: a value is missing, or a setting is out of range.
+
+    Examples:
+        >>> low, high = lm.statistics.normal_sequence(np.random.default_rng(0).normal(5, 1, size=200))
+        >>> bool(low[-1] < 5 < high[-1])
+        True
     """
     values = as_floats(values)
     _check(values, confidence)

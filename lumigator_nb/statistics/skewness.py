@@ -72,6 +72,10 @@ def examples_for_skewness(values: FloatArray, *, groups: NDArray[Any] | None = N
     Args:
         values: (n,) of examples, such as paired differences of two models.
         groups: (n,) labels, where examples of one group are not independent; the number is then that of groups.
+
+    Examples:
+        >>> lm.statistics.examples_for_skewness(np.random.default_rng(0).exponential(size=200))
+        57
     """
     if groups is not None:
         values = group_sums((values - values.mean())[:, None], group_codes(groups, len(values)))[:, 0]

@@ -93,6 +93,12 @@ def slice_flips(
     Raises:
         InvalidInputError: `labels` does not have one label per example, there are no examples, a score is missing, or a
             setting is out of range.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).beta([[4], [3]], 3, size=(2, 120))
+        >>> slices = lm.statistics.slice_flips(scores, ["call", "mail"] * 60, leader=0)
+        >>> [(each.label, each.n, each.flips) for each in slices]
+        [('call', 60, False), ('mail', 60, False)]
     """
     values, labels = as_floats(values), np.asarray(labels, dtype=object)
     labels = labels[:, None] if labels.ndim == 1 else labels

@@ -49,6 +49,10 @@ def compare(ws: Workspace, experiment: Experiment | str) -> Compare:
 
     Raises:
         NotFoundError: there is no such experiment.
+
+    Examples:
+        >>> widget = lm.ui.compare(ws, experiment)
+        >>> widget.close()
     """
     return Compare(ws, experiment)
 

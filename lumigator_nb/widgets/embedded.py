@@ -37,6 +37,12 @@ def dashboard(
         MissingExtraError: panel is not installed.
         NotFoundError: there is no such experiment.
         InvalidInputError: `height` is out of range, or `address` has no {port}.
+
+    Examples:
+        >>> dashboard = lm.ui.dashboard(ws, height=600)
+        >>> dashboard.running
+        True
+        >>> dashboard.stop()
     """
     if not _LEAST <= height <= _MOST:
         raise InvalidInputError(f"height is in pixels, from {_LEAST} to {_MOST}, got {height}")

@@ -47,6 +47,10 @@ def launch(
 
     Raises:
         NotFoundError: there is no such dataset or experiment.
+
+    Examples:
+        >>> widget = lm.ui.launch(ws, dataset)
+        >>> widget.close()
     """
     if experiment is not None:
         record = ws.experiments.get(experiment)

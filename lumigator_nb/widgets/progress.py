@@ -42,6 +42,10 @@ def progress(ws: Workspace, target: Target) -> Progress:
 
     Raises:
         NotFoundError: there is no such experiment or workflow.
+
+    Examples:
+        >>> widget = lm.ui.progress(ws, experiment)
+        >>> widget.close()
     """
     return Progress(ws, target)
 

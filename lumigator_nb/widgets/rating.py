@@ -54,6 +54,10 @@ def rate(
     Raises:
         InvalidInputError: too few models have succeeded, or an option is out of range.
         NotFoundError: there is no such experiment.
+
+    Examples:
+        >>> widget = lm.ui.rate(ws, experiment, "ana", sample=5)
+        >>> widget.close()
     """
     begins: dict[str, Callable[..., Session]] = {"preference": ws.labels.compare, "rating": ws.labels.rate}
     if kind not in begins:

@@ -25,6 +25,10 @@ def settings(ws: Workspace) -> SettingsPanel:
 
     Args:
         ws: workspace.
+
+    Examples:
+        >>> widget = lm.ui.settings(ws)
+        >>> widget.close()
     """
     return SettingsPanel(ws)
 

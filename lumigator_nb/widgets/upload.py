@@ -33,6 +33,10 @@ def upload(ws: Workspace) -> Upload:
 
     Args:
         ws: workspace.
+
+    Examples:
+        >>> widget = lm.ui.upload(ws)
+        >>> widget.close()
     """
     return Upload(ws)
 

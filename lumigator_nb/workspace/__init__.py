@@ -95,7 +95,13 @@ class Workspace:
         self.tokens = Tokens(database, settings)
 
     def wait(self, target: Target, **options: Any) -> list[Any]:
-        """Wait until the workflows of an experiment have finished; see :meth:`Workflows.wait`."""
+        """Wait until the workflows of an experiment have finished; see :meth:`Workflows.wait`.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, "baseline/lead-2")
+            >>> [workflow.status.value for workflow in ws.wait(experiment, progress=False)]
+            ['succeeded', 'succeeded', 'succeeded', 'succeeded']
+        """
         return list(self.workflows.wait(target, **options))
 
     def evaluate(
@@ -113,6 +119,12 @@ class Workspace:
         Raises:
             LumigatorError: the errors of :meth:`Experiments.create`.
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> _ = ws.evaluate(experiment, ["chrf"])
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> [score.name for score in ws.compare(experiment).scores]
+            ['rouge1', 'rouge2', 'rougeL', 'rougeLsum', 'words', 'compression', 'chrf']
         """
         record = self.experiments.get(experiment)
         if metrics is not None:
@@ -130,6 +142,11 @@ class Workspace:
 
         Raises:
             InvalidInputError: none has succeeded yet.
+
+        Examples:
+            >>> comparison = ws.compare(experiment, groups="topic")
+            >>> comparison.best("rougeL")
+            'baseline/copy'
         """
         record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
@@ -175,6 +192,13 @@ class Workspace:
             InvalidInputError: fewer than two models can be compared, or the labels are malformed.
             ConfigurationError: the judge's API key is missing.
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+
+        Examples:
+            >>> judge = lm.Judge("quality", model)
+            >>> two = ["baseline/lead-1", "baseline/copy"]
+            >>> judgements = ws.judge(experiment, judge, models=two, sample=5, retest=0, progress=False)
+            >>> judgements.to_pandas()["row"].nunique()
+            5
         """
         spec = metrics.parse(judge)
         self.workflows.submitter.check_keys(metrics.models_of([spec]))
@@ -220,6 +244,12 @@ class Workspace:
             InvalidInputError: a setting is out of range, there are fewer than two models, or one cannot answer.
             ConfigurationError: an API key is missing.
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+
+        Examples:
+            >>> models = ["baseline/lead-1", "baseline/copy"]
+            >>> study = ws.plan(experiment, models, metric="rougeL", detect=0.05, progress=False)
+            >>> study.plan.needed
+            31
         """
         question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
         return power_study.study(
@@ -271,6 +301,12 @@ class Workspace:
         Raises:
             InvalidInputError: a setting is out of range, or fewer than two models can answer.
             ConfigurationError: an API key is missing.
+
+        Examples:
+            >>> models = ["baseline/lead-1", "baseline/copy"]
+            >>> selection = ws.select(experiment, models, metric="rougeL", progress=False)
+            >>> selection.conclusion, selection.best
+            ('best', 'baseline/copy')
         """
         question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
         return race.select(
@@ -306,6 +342,12 @@ class Workspace:
             InvalidInputError: the score does not use the ground truth, nothing was answered, or the number of texts
                 is not the number of examples.
             BudgetReachedError: the next question might exceed the budget; what was answered is kept.
+
+        Examples:
+            >>> texts = [text[:60] for text in ws.datasets.to_pandas(dataset)["example"]]
+            >>> audit = ws.audit(experiment, texts, metric="rougeL", progress=False)
+            >>> audit.winner_changes
+            True
         """
         comparison = self.compare(experiment, **options)
         if not isinstance(ground_truth, (str, Model)):
@@ -344,6 +386,11 @@ class Workspace:
             NotFoundError: there is no such experiment.
             InvalidInputError: the path cannot be written, or a setting holds a secret.
             DamagedError: what is stored is not what was written.
+
+        Examples:
+            >>> file = ws.export(experiment, "summaries.lumi.zip", progress=False)
+            >>> file.name
+            'summaries.lumi.zip'
         """
         record = self.experiments.get(experiment)
         self.workflows.refresh(record)
@@ -363,6 +410,11 @@ class Workspace:
             NotFoundError: the file has no examples, and this workspace lacks the dataset.
             ConflictError: the name is taken.
             InvalidInputError: the name holds a secret.
+
+        Examples:
+            >>> file = ws.export(experiment, "summaries.lumi.zip", progress=False)
+            >>> ws.load(file, name="from a colleague", progress=False).name
+            'from a colleague'
         """
         redaction.refuse_secrets([("name", name)], redactor_of(self.settings))
         return sharing.load(self.database, self.store, path, name=name, progress=progress)
@@ -383,6 +435,11 @@ class Workspace:
         Raises:
             MissingExtraError: MLflow's client is not installed.
             ConfigurationError, UnavailableError: no server is named, or none answers.
+
+        Examples:
+            >>> runs = ws.to_mlflow(experiment, tracking_uri="file:runs")
+            >>> sorted(runs)
+            ['baseline/copy', 'baseline/lead-1', 'baseline/lead-3']
         """
         comparison = self.compare(experiment)
         return mlflow.to_mlflow(comparison, tracking_uri=tracking_uri, experiment_name=experiment_name)
@@ -392,6 +449,11 @@ class Workspace:
 
         Args:
             workflow: record or id.
+
+        Examples:
+            >>> found = ws.provenance(workflows[0]).to_dict()
+            >>> found["dataset"]["name"], found["asked"]["model"]
+            ('dialogues', 'baseline/lead-1')
         """
         record = self.workflows.get(workflow)
         return provenance.of(self.database, self.workflows.refresh([record])[0])
@@ -415,6 +477,10 @@ class Workspace:
         Raises:
             InvalidInputError: the predictions were recorded, or the model is a function and `model` is missing.
             JobFailedError: too many examples have no answer.
+
+        Examples:
+            >>> ws.reproduce(workflows[0], progress=False).reproduced
+            True
         """
         return reproduction.reproduce(
             self.database, self.store, self.experiments, self.workflows, workflow,
@@ -431,6 +497,10 @@ class Workspace:
 
         Raises:
             InvalidInputError: `older_than` is negative, or the store seems to belong to another database.
+
+        Examples:
+            >>> ws.gc(dry_run=True).n_bytes
+            0
         """
         here = Path(tempfile.gettempdir())
         if dry_run:
@@ -445,6 +515,10 @@ class Workspace:
 
         Returns:
             The faults, each with its remedy; empty where everything is as it was written.
+
+        Examples:
+            >>> ws.inspect().unmended
+            []
         """
         return inspection.inspect(self.database, self.store, report, secrets=self.secrets)
 
@@ -468,12 +542,23 @@ class Workspace:
         """Return a text that changes whenever any process adds, changes or deletes something.
 
         It costs a few queries. It does not change with the progress of a running step.
+
+        Examples:
+            >>> before = ws.state()
+            >>> ws.experiments.archive(experiment).name
+            'summaries'
+            >>> ws.state() == before
+            False
         """
         with reading(self.database) as work:
             return work.state()
 
     def close(self) -> None:
-        """Close the database connections. The cluster and its workflows continue."""
+        """Close the database connections. The cluster and its workflows continue.
+
+        Examples:
+            >>> ws.close()
+        """
         self.database.close()
 
     def __enter__(self) -> Workspace:
@@ -528,6 +613,11 @@ def connect(env_file: str | Path | None = None, **settings: Any) -> Workspace:
     Raises:
         ConfigurationError: a setting is malformed.
         DatabaseUnavailableError: the database does not answer, or needs ``lumigator-nb db upgrade``.
+
+    Examples:
+        >>> with lm.connect(lumigator_home="mine") as ws:
+        ...     ws.datasets.count()
+        0
     """
     loaded = config.load(Path(env_file) if env_file else None, **settings)
     make_folder(loaded.home)

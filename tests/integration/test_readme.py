@@ -12,9 +12,9 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
 
-def execute(page: str, folder: Path) -> None:
-    """Execute the Python of a page from top to bottom."""
-    text = (ROOT / page).read_text(encoding="utf-8")
+def execute(folder: Path, *pages: str) -> None:
+    """Execute the Python of pages from top to bottom, each after the other."""
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert blocks
     script = folder / "page.py"
@@ -24,10 +24,20 @@ def execute(page: str, folder: Path) -> None:
 
 
 def test_the_python_of_the_readme_works_from_top_to_bottom(tmp_path) -> None:
-    execute("README.md", tmp_path)
+    execute(tmp_path, "README.md")
     assert (tmp_path / "report.html").stat().st_size > 0
 
 
-@pytest.mark.parametrize("page", ["metrics", "sharing", "statistics"])
+def test_the_python_of_the_guides_works_one_after_the_other(tmp_path, monkeypatch) -> None:
+    """They read as one course: later ones use the tickets, the experiment and the comparison of the first."""
+    monkeypatch.setenv("LUMIGATOR_HOME", str(tmp_path / "home"))  # the README has tickets, too
+    guides = ("five-minutes", "data", "tasks", "models", "costs", "deciding", "labelling")
+    try:
+        execute(tmp_path, *(f"docs/{guide}.md" for guide in guides))
+    finally:
+        subprocess.run([Path(sys.executable).with_name("lumigator-nb"), "down"], check=True)
+
+
+@pytest.mark.parametrize("page", ["own-metrics", "sharing", "statistics"])
 def test_the_python_of_a_page_works(tmp_path, page) -> None:
-    execute(f"docs/{page}.md", tmp_path)
+    execute(tmp_path, f"docs/{page}.md")

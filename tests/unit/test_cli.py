@@ -12,7 +12,7 @@ from commands import Command
 from lumigator_nb.cli import app
 from lumigator_nb.database.engine import head_revision
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 CSV = "body,summary\nThe bus is late. It rains.,Late bus.\nWe walk. It is far.,A walk.\n"
 
 
@@ -36,7 +36,7 @@ def commands() -> list[str]:
 
 def documented() -> set[str]:
     found = set()
-    for words in re.findall(r"^\| `lumigator-nb ([^`]+)`", README.read_text(encoding="utf-8"), re.MULTILINE):
+    for words in re.findall(r"^\| `lumigator-nb ([^`]+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE):
         first, *rest = words.replace("\\", "").split()
         if "|" in first:
             found |= set(first.split("|"))
@@ -47,7 +47,7 @@ def documented() -> set[str]:
     return found
 
 
-def test_the_readme_lists_exactly_the_commands_there_are() -> None:
+def test_the_page_of_commands_lists_exactly_the_commands_there_are() -> None:
     assert documented() == set(commands())
 
 

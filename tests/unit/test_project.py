@@ -81,7 +81,8 @@ def test_constraints_pin_every_requirement_within_its_bound() -> None:
         if not line.startswith("#"):
             name, version = line.split("==")
             pins[canonicalize_name(name)] = version
-    for requirement in map(Requirement, requirements(*(EXTRAS.keys() - APART))):
+    needed = requirements(*(EXTRAS.keys() - APART)) | set(PYPROJECT["dependency-groups"]["docs"])
+    for requirement in map(Requirement, needed):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
@@ -119,12 +120,13 @@ def test_the_env_template_shows_other_defaults_than_none() -> None:
         assert shown[name.upper()] == ("" if field.default is None else str(field.default))
 
 
-def test_make_help_lists_every_target_and_the_readme_names_only_those() -> None:
+def test_make_help_lists_every_target_and_pages_name_only_those() -> None:
     makefile = read("Makefile")
     targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())
     shown = subprocess.check_output(["make", "--no-print-directory", "help"], cwd=ROOT, text=True)
     assert set(re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE)) == targets
-    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", read("README.md"), re.MULTILINE)) <= targets
+    for page in ("README.md", "CONTRIBUTING.md", "docs/install.md", "docs/five-minutes.md"):
+        assert set(re.findall(r"(?:`|^)make ([a-z-]+)", read(page), re.MULTILINE)) <= targets, page
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.name)

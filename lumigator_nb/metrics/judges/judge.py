@@ -57,6 +57,14 @@ def Judge(  # noqa: N802 - reads like the class it makes
 
     Raises:
         UnknownModelError, InvalidInputError: the model or a setting cannot work.
+
+    Examples:
+        >>> judge = lm.Judge("tone", "openai/gpt-4o-mini", description="Is the answer friendly?", scale=(1, 3))
+        >>> judge.options["scale"]
+        [1, 3]
+        >>> judge = lm.Judge("fluency", model)
+        >>> lm.score(["Ben is late."], examples=["Ben: I am late."], metrics=judge).columns.tolist()
+        ['fluency']
     """
     chosen = Model(model) if isinstance(model, str) else model
     options = {

@@ -29,6 +29,12 @@ def Jury(  # noqa: N802
 
     Raises:
         InvalidInputError: there are fewer than two, or one is not a judge.
+
+    Examples:
+        >>> other = model.model_copy(update={"label": "another judge"})
+        >>> jury = lm.Jury([lm.Judge("fluency", model), lm.Judge("fluency", other)])
+        >>> lm.score(["Ben is late."], examples=["Ben: I am late."], metrics=jury).columns.tolist()
+        ['fluency', 'fluency by a server', 'fluency by another judge']
     """
     options: dict[str, Any] = {"judges": [judge.model_dump(mode="json") for judge in judges], "combine": combine}
     spec = MetricSpec(name=JuryMetric.name, options={**options, **({"name": name} if name else {})})

@@ -52,6 +52,11 @@ class Secrets:
                 the description holds a secret.
             SecretError: the stored secrets need a sealing key that is not here, or the key cannot be used.
             ConfigurationError: LUMIGATOR_SECRET_KEY is too short, or there is no keyring.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.names()
+            ['TEAM_API_KEY']
         """
         # From here on no local variable holds the plain value: a traceback may show local variables.
         value = value if isinstance(value, SecretStr) else SecretStr(value)
@@ -87,6 +92,12 @@ class Secrets:
         Raises:
             NotFoundError: there is no secret of that name.
             InvalidInputError: it is not a name.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.delete("TEAM_API_KEY")
+            >>> ws.secrets.names()
+            []
         """
         plain = redaction.plain_name(name)
         with writing(self._database) as work:
@@ -102,6 +113,12 @@ class Secrets:
         Returns:
             Columns `name`, `description`, `created_at`, `updated_at` (UTC) and `overridden`: whether the environment
             or `.env` has that name too, and wins. No values.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.list()[["name", "description"]]
+                       name  description
+            0  TEAM_API_KEY  the gateway
         """
         import pandas as pd
 
@@ -119,7 +136,13 @@ class Secrets:
         return pd.DataFrame(rows, columns=_COLUMNS)
 
     def names(self) -> builtins.list[str]:
-        """Return the names, in alphabetical order."""
+        """Return the names, in alphabetical order.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.names()
+            ['TEAM_API_KEY']
+        """
         with reading(self._database) as work:
             return [row.name for row in work.secrets.all()]
 
@@ -133,6 +156,11 @@ class Secrets:
         Raises:
             SecretError: a secret cannot be opened, or all use the present text already; nothing was changed.
             ConfigurationError: as of :meth:`set`.
+
+        Examples:
+            >>> ws.secrets.set("TEAM_API_KEY", "sk-not-a-real-key-0123456789", description="the gateway")
+            >>> ws.secrets.rotate()
+            1
         """
         with reading(self._database) as work:
             rows = work.secrets.all()

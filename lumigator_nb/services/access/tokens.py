@@ -39,6 +39,11 @@ class Tokens:
         Raises:
             ConflictError: the name is taken.
             InvalidInputError: the scope does not exist, `days` is out of range, or the name holds a secret.
+
+        Examples:
+            >>> token = ws.tokens.create("nightly", scope="write", days=30)
+            >>> len(token) > 20
+            True
         """
         refuse_secrets([("name of a token", name)], redactor_of(self._settings))
         if scope not in list(Scope):
@@ -57,7 +62,13 @@ class Tokens:
         return text
 
     def list(self) -> builtins.list[Token]:
-        """Return all tokens, newest first. Token strings are never stored."""
+        """Return all tokens, newest first. Token strings are never stored.
+
+        Examples:
+            >>> _ = ws.tokens.create("nightly")
+            >>> [(token.name, token.scope.value) for token in ws.tokens.list()]
+            [('nightly', 'read')]
+        """
         with reading(self._database) as work:
             return work.tokens.list(limit=10_000)
 
@@ -69,6 +80,12 @@ class Tokens:
 
         Raises:
             NotFoundError: there is no such token.
+
+        Examples:
+            >>> _ = ws.tokens.create("nightly")
+            >>> ws.tokens.revoke("nightly")
+            >>> ws.tokens.list()
+            []
         """
         with writing(self._database) as work:
             work.tokens.delete(work.tokens.get(name))

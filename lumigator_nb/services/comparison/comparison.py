@@ -225,6 +225,10 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: there is no such score, or it has no better or worse (a length).
+
+        Examples:
+            >>> comparison.best("rougeL")
+            'baseline/copy'
         """
         return self.models[decisions.leader(self._of(score))]
 
@@ -242,6 +246,14 @@ class Comparison(Rendered):
         scores), `told_apart` (whether `p_adjusted` is at most 1 - confidence), `rank_low` and `rank_high` (the possible
         ranks: if 1 is not among them, some model is shown to be better, see :meth:`contrasts`) and `n`
         (examples).
+
+        Examples:
+            >>> table = comparison.summary()
+            >>> table.loc[table["score"] == "rougeL", ["model", "overall", "low", "high"]].round(2)
+                         model  overall   low  high
+            6  baseline/lead-1     0.11  0.10  0.13
+            7  baseline/lead-3     0.18  0.16  0.20
+            8    baseline/copy     0.19  0.18  0.21
         """
         # A copy: other methods read the cached frame, and the caller may change what it gets.
         return self._summary.copy()
@@ -255,6 +267,13 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: there is no such score, or it has no better or worse.
+
+        Examples:
+            >>> comparison.ranking("rougeL")[["model", "rank_low", "rank_high", "best_set"]]
+                         model  rank_low  rank_high  best_set
+            0    baseline/copy         1          2      True
+            1  baseline/lead-3         1          2      True
+            2  baseline/lead-1         3          3     False
         """
         return decisions.ranking(self.models, self._of(score))
 
@@ -273,6 +292,11 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: there is no such score, it has no better or worse, or the margin is not above 0.
+
+        Examples:
+            >>> print(comparison.recommend("rougeL", margin=0.02))
+            There is no model to recommend: baselines are references, to hold models against. Of these,
+            baseline/copy has the highest rougeL, 0.195.
         """
         return decisions.recommend(
             self.models, self._of(score), self._costs, margin, by, baselines=self.baselines, copied=self.copied
@@ -284,6 +308,10 @@ class Comparison(Rendered):
         Columns: `model`, `overall`, `low`, `high`, `dollars_per_1000`, `seconds_p50`, `baseline`, `front` (whether the
         model is on the Pareto front: no other model is at least as good in all three and better in one. An unknown
         value never counts in a model's favour, and baselines do not take part).
+
+        Examples:
+            >>> comparison.pareto("rougeL").columns.tolist()
+            ['model', 'overall', 'low', 'high', 'dollars_per_1000', 'seconds_p50', 'baseline', 'front']
         """
         return decisions.pareto(self.models, self._of(score), self._costs, self.baselines)
 
@@ -300,6 +328,13 @@ class Comparison(Rendered):
         provider read from its prompt cache, and wrote to it), `dollars` (paid when the answers were first generated;
         0 for baselines, NaN without a price), `dollars_per_1000` (answers), `seconds_p50` and `seconds_p95` (latency
         of an answer), `tokens_per_second` (median over answers).
+
+        Examples:
+            >>> comparison.costs()[["model", "answered", "failed"]]
+                         model  answered  failed
+            0  baseline/lead-1        64       0
+            1  baseline/lead-3        64       0
+            2    baseline/copy        64       0
         """
         return self._costs.copy()
 
@@ -309,28 +344,55 @@ class Comparison(Rendered):
         Columns: `model`, `other`, `difference` (model minus other) with `low` and `high`, `p_value` (at most
         1 - confidence where the interval excludes 0), `p_adjusted` (corrected for all pairs), `wins`,
         `ties`, `losses` (examples).
+
+        Examples:
+            >>> pairs = comparison.pairwise("rougeL")
+            >>> pairs.columns.tolist()
+            ['model', 'other', 'difference', 'low', 'high', 'p_value', 'p_adjusted', 'wins', 'ties', 'losses']
         """
         return decisions.pairwise(self.models, self._of(score))
 
     def examples(self, n: int | None = None) -> pd.DataFrame:
-        """Return the texts side by side: `example`, `ground_truth` if there is one, and one column per model."""
+        """Return the texts side by side: `example`, `ground_truth` if there is one, and one column per model.
+
+        Examples:
+            >>> comparison.examples(1).columns.tolist()
+            ['example', 'ground_truth', 'baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
+        """
         texts = self._examples[[column for column in TEXT_COLUMNS if column in self._examples]].copy()
         for label in self.models:
             texts[label] = self._predictions[label].set_index("row")["prediction"]
         return texts.head(n) if n is not None else texts
 
     def values(self, score: str | None = None) -> pd.DataFrame:
-        """Return the score of each example: one row per example of the dataset, one column per model, NaN for none."""
+        """Return the score of each example: one row per example of the dataset, one column per model, NaN for none.
+
+        Examples:
+            >>> comparison.values("rougeL").round(3).head(2)
+               baseline/lead-1  baseline/lead-3  baseline/copy
+            0            0.226            0.232          0.283
+            1            0.196            0.281          0.208
+        """
         scored = self._of(score)
         frame = pd.DataFrame(scored.values.T, index=scored.rows, columns=list(self.models))
         return frame.reindex(range(len(self._examples)))
 
     def metadata(self) -> pd.DataFrame:
-        """Return the metadata of the examples, in the dataset's order."""
+        """Return the metadata of the examples, in the dataset's order.
+
+        Examples:
+            >>> comparison.metadata().columns.tolist()
+            ['topic', 'channel']
+        """
         return self._examples[slicing.metadata_columns(self._examples)]
 
     def references(self) -> list[tuple[str, ...]]:
-        """Return the ground-truth texts of each example (none, one or several), in the dataset's order."""
+        """Return the ground-truth texts of each example (none, one or several), in the dataset's order.
+
+        Examples:
+            >>> len(comparison.references())
+            64
+        """
         texts = self._examples[[name for name in self._examples if is_ground_truth(str(name))]]
         return [tuple(text for text in row if isinstance(text, str)) for row in texts.itertuples(index=False)]
 
@@ -338,6 +400,10 @@ class Comparison(Rendered):
         """Return why each example has its score, or none: one row per example, one column per model.
 
         Judges give a reason for each score; other metrics only for a missing one.
+
+        Examples:
+            >>> comparison.reasons("rougeL").notna().sum().tolist()
+            [0, 0, 0]
         """
         self._of(score)
         reasons = {
@@ -355,6 +421,10 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: a column is missing.
+
+        Examples:
+            >>> comparison.passports()
+            []
         """
         if human is None:
             return list(self._passports)
@@ -406,6 +476,15 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: there are no ratings, or they do not fit the comparison.
+
+        Examples:
+            >>> _ = ws.labels.add(experiment, ratings)
+            >>> comparison = ws.compare(experiment)
+            >>> table = comparison.trust()
+            >>> table[["score", "n"]].head(2)
+                   score   n
+            0     rougeL  90
+            1  rougeLsum  90
         """
         ratings = human_labels.ratings_of(human, self._labels, self.models)
         deciding = {name: scored for name, scored in self._scored.items() if scored.decides}
@@ -434,6 +513,16 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: there is no such model.
+
+        Examples:
+            >>> _ = ws.labels.add(experiment, ratings)
+            >>> comparison = ws.compare(experiment)
+            >>> table = comparison.prediction_powered("rougeL")
+            >>> table[["model", "estimate", "human_only"]].round(1)
+                         model  estimate  human_only
+            0  baseline/lead-1       2.5         2.5
+            1  baseline/lead-3       3.0         2.9
+            2    baseline/copy       3.0         3.1
         """
         ratings = human_labels.ratings_of(human, self._labels, self.models)
         return human_labels.prediction_powered(self.models, self._of(score), ratings, self.confidence, about)
@@ -448,6 +537,11 @@ class Comparison(Rendered):
 
         Returns:
             `n` rows: `row` (of the dataset) and `probability`.
+
+        Examples:
+            >>> table = comparison.next_to_label("rougeL", n=3)
+            >>> table.columns.tolist(), len(table)
+            (['row', 'probability'], 3)
         """
         rated = set() if self._labels is None else set(self._labels["row"])
         return human_labels.next_to_label(self._of(score), sorted(rated), n, seed)
@@ -457,6 +551,12 @@ class Comparison(Rendered):
 
         Args:
             score: maps a model's label and its frame of scores (one row per example) to another such frame.
+
+        Examples:
+            >>> def capped(label, scores):
+            ...     return scores[["rougeL"]].clip(upper=0.3)
+            >>> comparison.rescored(capped).best("rougeL")
+            'baseline/copy'
         """
         frames = {label: score(label, frame).rename_axis("row") for label, frame in self._scores.items()}
         # Without evaluations and ratings, which belong to the scores that are replaced.
@@ -467,7 +567,12 @@ class Comparison(Rendered):
         )  # fmt: skip
 
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
-        """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score."""
+        """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score.
+
+        Examples:
+            >>> comparison.worst("rougeL", n=2).columns.tolist()
+            ['rougeL', 'example', 'ground_truth', 'baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
+        """
         scored = self._of(score)
         label = model or self.best(score)
         if label not in self.models:
@@ -480,7 +585,13 @@ class Comparison(Rendered):
         return worst
 
     def disagreements(self, score: str | None = None, n: int = 5) -> pd.DataFrame:
-        """Return the `n` examples on which the models' scores lie furthest apart, side by side, with every score."""
+        """Return the `n` examples on which the models' scores lie furthest apart, side by side, with every score.
+
+        Examples:
+            >>> table = comparison.disagreements("rougeL", n=2)
+            >>> table["rougeL of baseline/copy"].round(2).tolist()
+            [0.19, 0.35]
+        """
         scored = self._of(score)
         order = np.argsort(-np.ptp(scored.values, axis=0), kind="stable")[:n]
         texts = self.examples().loc[scored.rows[order]]
@@ -505,11 +616,26 @@ class Comparison(Rendered):
         Raises:
             InvalidInputError: the dataset has no such column.
             MissingExtraError: the package that detects languages is not installed.
+
+        Examples:
+            >>> table = comparison.slices("topic", "rougeL")
+            >>> table[["n", "too_small"]].head(2)
+                              n  too_small
+            topic
+            community         4       True
+            customer support  8       True
         """
         return slicing.slices(self.models, self._of(score), self._examples, column)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per example and model: `row`, `model`, texts, metadata, token counts and all scores."""
+        """Return one row per example and model: `row`, `model`, texts, metadata, token counts and all scores.
+
+        Examples:
+            >>> comparison.to_pandas()[["row", "model", "rougeL"]].round(2).head(2)
+               row            model  rougeL
+            0    0  baseline/lead-1    0.23
+            1    1  baseline/lead-1    0.20
+        """
         frames = []
         for index, label in enumerate(self.models):
             frame = self._examples.merge(self._predictions[label], left_index=True, right_on="row")
@@ -530,6 +656,10 @@ class Comparison(Rendered):
 
         Raises:
             InvalidInputError: there is no such kind, or nothing to draw.
+
+        Examples:
+            >>> figure = comparison.plot("intervals", "rougeL")
+            >>> figure.savefig("rougeL.png")
         """
         # Imported here because matplotlib takes a second to import.
         from lumigator_nb.display.charts import interval_chart
@@ -563,11 +693,21 @@ class Comparison(Rendered):
         Raises:
             InvalidInputError: another ending.
             MissingExtraError: a workbook needs packages that are not installed.
+
+        Examples:
+            >>> comparison.export("report.html").name
+            'report.html'
         """
         return exporting.export(self, path)
 
     def verdict(self, score: str | None = None) -> str:
-        """Return which model leads, and for each other model which model it was compared with and what was shown."""
+        """Return which model leads, and for each other model which model it was compared with and what was shown.
+
+        Examples:
+            >>> print(comparison.verdict("rougeL"))
+            baseline/copy has the highest rougeL (0.195). baseline/lead-3 cannot be told apart from it at 95%
+            confidence with 64 examples. baseline/lead-1 is worse by 0.080 [0.058, 0.103].
+        """
         info = self._of(score).info
         return verdict(standings(self._summary, info), self.contrasts(info.name), info, self.confidence)
 
@@ -576,6 +716,10 @@ class Comparison(Rendered):
 
         Each is compared with the leading model, and if that is not shown to be better, also with one that is, if any.
         Empty for a score without better or worse.
+
+        Examples:
+            >>> [contrast.model for contrast in comparison.contrasts("rougeL")]
+            ['baseline/lead-1', 'baseline/lead-3']
         """
         name = self._of(score).info.name
         if name not in self._contrasts:

@@ -110,6 +110,12 @@ class Datasets:
             ConflictError: the name is taken by other content.
             MissingExtraError: the source needs a package that is not installed.
             StoreUnavailableError: the store, or the folder for temporary files, is full or out of reach.
+
+        Examples:
+            >>> table = pd.DataFrame({"body": ["The parcel is lost.", "The app crashes."], "product": ["shop", "app"]})
+            >>> tickets = ws.datasets.upload(table, name="tickets", example="body", progress=False)
+            >>> tickets.n_examples
+            2
         """
         with fetched(source) as copy:
             stem = Path(layout.safe_filename(copy.filename).removesuffix(".gz")).stem
@@ -139,6 +145,10 @@ class Datasets:
 
         Raises:
             NotFoundError: no sample has that name.
+
+        Examples:
+            >>> ws.datasets.sample("dialogues").n_examples
+            64
         """
         dataset = self.find(name)
         if dataset is not None:
@@ -174,6 +184,11 @@ class Datasets:
         Raises:
             JobFailedError: too many examples have no answer.
             ConflictError: the name is taken.
+
+        Examples:
+            >>> annotated = ws.datasets.annotate(dataset, model="baseline/lead-1", name="annotated", progress=False)
+            >>> annotated.has_ground_truth
+            True
         """
         return self._annotator.annotate(self, self.get(dataset), model, task, name, options)
 
@@ -227,6 +242,12 @@ class Datasets:
 
         Raises:
             DatasetError: there are fewer.
+
+        Examples:
+            >>> shots = ws.datasets.shots(dataset, 2)
+            >>> task = lm.Summarization(shots=shots)
+            >>> len(task.shots)
+            2
         """
         frame = self.to_pandas(dataset)
         frame = frame[frame["ground_truth"].notna()] if "ground_truth" in frame else frame.head(0)
@@ -253,6 +274,10 @@ class Datasets:
 
         Raises:
             NotFoundError: there is no such dataset.
+
+        Examples:
+            >>> ws.datasets.get("dialogues").n_examples
+            64
         """
         with reading(self._database) as work:
             return work.datasets.get(key)
@@ -263,7 +288,12 @@ class Datasets:
             return work.data_of(experiment)
 
     def find(self, key: str) -> Dataset | None:
-        """Return a dataset by name or id, or None if there is none."""
+        """Return a dataset by name or id, or None if there is none.
+
+        Examples:
+            >>> ws.datasets.find("not there") is None
+            True
+        """
         with reading(self._database) as work:
             return work.datasets.find(key)
 
@@ -283,13 +313,22 @@ class Datasets:
             archived: include archived ones.
             search: text that their names contain; case does not matter.
             order: "newest", "oldest", "name" or "size" (most examples first), or "-name", "-size" for the reverse.
+
+        Examples:
+            >>> [each.name for each in ws.datasets.list(search="dial")]
+            ['dialogues']
         """
         with reading(self._database) as work:
             conditions = work.datasets.shown(archived=archived, search=search)
             return work.datasets.list(*conditions, limit=limit, offset=offset, order=order)
 
     def count(self, *, archived: bool = False, search: str | None = None) -> int:
-        """Return the number of datasets that :meth:`list` would return without a limit."""
+        """Return the number of datasets that :meth:`list` would return without a limit.
+
+        Examples:
+            >>> ws.datasets.count()
+            1
+        """
         with reading(self._database) as work:
             return work.datasets.count(*work.datasets.shown(archived=archived, search=search))
 
@@ -299,13 +338,23 @@ class Datasets:
             return work.datasets.names(ids)
 
     def to_pandas(self, dataset: Dataset | str) -> pd.DataFrame:
-        """Return all examples: columns `example`, `ground_truth` (if the dataset has any), and the metadata."""
+        """Return all examples: columns `example`, `ground_truth` (if the dataset has any), and the metadata.
+
+        Examples:
+            >>> ws.datasets.to_pandas(dataset).columns.tolist()
+            ['example', 'ground_truth', 'topic', 'channel']
+        """
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         frame: pd.DataFrame = results.read_rows(self._store, layout.examples(record.id), record.sample).to_pandas()
         return frame
 
     def rows(self, dataset: Dataset | str, *, limit: int = 25, offset: int = 0) -> pd.DataFrame:
-        """Return a page of examples, with the columns of :meth:`to_pandas`; the index starts at `offset`."""
+        """Return a page of examples, with the columns of :meth:`to_pandas`; the index starts at `offset`.
+
+        Examples:
+            >>> ws.datasets.rows(dataset, limit=2, offset=10)["topic"].tolist()
+            ['school', 'work']
+        """
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         with results.row_reader(self._store, layout.examples(record.id), None, record.sample) as rows:
             frame: pd.DataFrame = rows(offset, limit).to_pandas()
@@ -316,6 +365,10 @@ class Datasets:
 
         Raises:
             NotFoundError: there is no such dataset.
+
+        Examples:
+            >>> len(ws.datasets.original(dataset)) > 10_000
+            True
         """
         record = self.get(dataset) if isinstance(dataset, str) else dataset
         return self._store.read(layout.original(record.id, record.filename))
@@ -328,6 +381,16 @@ class Datasets:
 
         Raises:
             NotFoundError: there is no such dataset.
+
+        Examples:
+            >>> pairs = pd.DataFrame({"example": ["a", "b"], "ground_truth": ["A", "B"]})
+            >>> _ = ws.datasets.upload(pairs, name="letters", progress=False)
+            >>> newer = pairs.replace("B", "Bee")
+            >>> _ = ws.datasets.upload(newer, name="letters", new_version=True, progress=False)
+            >>> ws.datasets.history("letters")[["version", "n_examples", "added", "removed", "changed"]]
+               version  n_examples  added  removed  changed
+            0        1           2   <NA>     <NA>     <NA>
+            1        2           2      0        0        1
         """
         return versions.history(self._database, self._store, name)
 
@@ -340,6 +403,14 @@ class Datasets:
 
         Raises:
             InvalidInputError: a dataset lacks the column, or its values are not unique.
+
+        Examples:
+            >>> pairs = pd.DataFrame({"example": ["a", "b"], "ground_truth": ["A", "B"]})
+            >>> _ = ws.datasets.upload(pairs, name="letters", progress=False)
+            >>> newer = pairs.replace("B", "Bee")
+            >>> _ = ws.datasets.upload(newer, name="letters", new_version=True, progress=False)
+            >>> ws.datasets.differences("letters@1", "letters@2").n_changed
+            1
         """
         before, after = (versions.read(self._store, self.get(dataset)) for dataset in (old, new))
         return versions.differences(before, after, on)
@@ -367,6 +438,11 @@ class Datasets:
         Raises:
             InvalidInputError: shares do not sum to 1, there is no such column, or a part would be empty.
             ConflictError: a name is taken by something else.
+
+        Examples:
+            >>> parts = ws.datasets.split(dataset, {"train": 0.75, "test": 0.25}, by="topic", seed=0)
+            >>> parts["test"].n_examples
+            16
         """
         return derived.split(self.get(dataset), parts, self._tools(), by=by, groups=groups, seed=seed, name=name)
 
@@ -391,6 +467,10 @@ class Datasets:
         Raises:
             InvalidInputError: the dataset has fewer rows, or no such column.
             ConflictError: the name is taken by something else.
+
+        Examples:
+            >>> ws.datasets.draw(dataset, 10, seed=0).n_examples
+            10
         """
         return derived.draw(self.get(dataset), n_or_share, self._tools(), by=by, seed=seed, name=name)
 
@@ -409,11 +489,24 @@ class Datasets:
         return derived.Tools(read=partial(versions.read, self._store), versions=versions_of, keep=keep)
 
     def archive(self, dataset: Dataset | str) -> Dataset:
-        """Archive a dataset: hide it from lists. It still opens by name, and nothing is deleted."""
+        """Archive a dataset: hide it from lists. It still opens by name, and nothing is deleted.
+
+        Examples:
+            >>> _ = ws.datasets.archive(dataset)
+            >>> ws.datasets.count(), ws.datasets.count(archived=True)
+            (0, 1)
+        """
         return self._archived(dataset, now())
 
     def restore(self, dataset: Dataset | str) -> Dataset:
-        """Undo :meth:`archive`."""
+        """Undo :meth:`archive`.
+
+        Examples:
+            >>> _ = ws.datasets.archive(dataset)
+            >>> _ = ws.datasets.restore(dataset)
+            >>> ws.datasets.count()
+            1
+        """
         return self._archived(dataset, None)
 
     def _archived(self, dataset: Dataset | str, since: datetime | None) -> Dataset:
@@ -445,6 +538,11 @@ class Datasets:
             NotFoundError: there is no such dataset.
             InUseError: experiments use it, or, with `cascade`, a workflow is still running.
             WaitTimeoutError: a workflow did not end although it was stopped; nothing was deleted.
+
+        Examples:
+            >>> deletion = ws.datasets.delete(dataset, cascade=True, dry_run=True)
+            >>> deletion.experiments
+            ('summaries',)
         """
         key = key_of(dataset)
         stopping = self._stop if stop else None

@@ -82,6 +82,13 @@ class Labels:
         Raises:
             InvalidInputError: fewer than two models have succeeded, or an option is out of range.
             NotFoundError: there is no such experiment.
+
+        Examples:
+            >>> models = ["baseline/lead-1", "baseline/lead-3"]
+            >>> session = ws.labels.compare(experiment, rater="ana", models=models, sample=5)
+            >>> session.answer("a")
+            >>> session.progress
+            (1, 5)
         """
         topic, rater = self._topic(experiment, "preference", criterion), checked_name(rater)
         texts = self._texts(topic.experiment_id, models, at_least=2)
@@ -115,6 +122,12 @@ class Labels:
             InvalidInputError: no model has succeeded, the criterion has ratings on another scale, or an option is out
                 of range.
             NotFoundError: there is no such experiment.
+
+        Examples:
+            >>> session = ws.labels.rate(experiment, rater="ana", sample=2)
+            >>> session.answer(4)
+            >>> session.progress
+            (1, 6)
         """
         ends, rater = checked_scale(scale), checked_name(rater)
         topic = self._topic(experiment, "rating", criterion, ends)
@@ -155,6 +168,10 @@ class Labels:
         Raises:
             InvalidInputError: a label is malformed; the message names its row and column.
             NotFoundError: there is no such experiment.
+
+        Examples:
+            >>> ws.labels.add(experiment, [{"row": 0, "model": "baseline/copy", "rater": "ana", "rating": 2}])
+            1
         """
         records: Iterable[Mapping[Any, Any]] = labels.to_dict("records") if isinstance(labels, pd.DataFrame) else labels
         rows = [dict(row) for row in records]
@@ -183,6 +200,13 @@ class Labels:
 
         Columns: `row`, `rater`, `model`, `other` (in alphabetical order), `preference` (1: the model is better, −1:
         the other, 0: neither), `comment`, `seconds`, `created_at`.
+
+        Examples:
+            >>> row = {"row": 0, "model": "baseline/lead-3", "other": "baseline/copy", "preference": 1}
+            >>> _ = ws.labels.add(experiment, [row], rater="ana")
+            >>> ws.labels.preferences(experiment)[["model", "other", "preference"]]
+                       model            other  preference
+            0  baseline/copy  baseline/lead-3        -1.0
         """
         return self._table(self._topic(experiment, "preference", criterion))
 
@@ -191,6 +215,11 @@ class Labels:
 
         Columns: `row`, `rater`, `model`, `rating`, `comment`, `seconds`, `created_at`, `probability` (of the row's
         selection if :meth:`Comparison.next_to_label` drew it; 1 for rows rated before that draw; else missing).
+
+        Examples:
+            >>> _ = ws.labels.add(experiment, ratings)
+            >>> ws.labels.ratings(experiment)["rater"].value_counts().to_dict()
+            {'ana': 90, 'ben': 90}
         """
         return self._table(self._topic(experiment, "rating", criterion))
 
@@ -199,6 +228,11 @@ class Labels:
 
         Raises:
             InvalidInputError: no rater of that name has labelled the experiment.
+
+        Examples:
+            >>> _ = ws.labels.add(experiment, ratings)
+            >>> ws.labels.delete(experiment, rater="ben")
+            90
         """
         name = checked_name(rater)
         with writing(self._database) as work:
@@ -236,6 +270,11 @@ class Labels:
 
         Returns:
             The interval; NaN if no two raters labelled the same answers, or all labels are equal.
+
+        Examples:
+            >>> _ = ws.labels.add(experiment, ratings)
+            >>> round(ws.labels.agreement(experiment, "rating").estimate, 2)
+            0.18
         """
         topic = self._topic(experiment, kind, criterion)
         table = self._table(topic)

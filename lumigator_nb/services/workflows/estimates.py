@@ -59,6 +59,13 @@ def estimate(
 
     Prompt tokens are estimated from the length of the prompts. An answer is expected to be as long as the ground truth
     or, without ground truth, as long as `max_new_tokens` allows.
+
+    Examples:
+        >>> found = lm.estimate("openai/gpt-4o-mini", ["The bus is late. We walk."])
+        >>> found.examples, found.to_ask
+        (1, 1)
+        >>> 0 < found.dollars <= found.dollars_at_most
+        True
     """
     model = Model(model) if isinstance(model, str) else model
     conversation = Conversation(model.worded(task or Summarization()))

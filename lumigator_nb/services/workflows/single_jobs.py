@@ -184,6 +184,12 @@ class Jobs:
         Raises:
             As :meth:`Workflows.launch`.
             InvalidInputError: the dataset has a column of that name already.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", max_samples=5, to_dataset=True)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
         """
         record = self._datasets.get(dataset)
         taken = {"example", *record.profile["metadata"], *(["ground_truth"] if record.has_ground_truth else [])}
@@ -205,7 +211,14 @@ class Jobs:
         max_samples: int | None = None,
         launch: Launch | None = None,
     ) -> Asked:
-        """Record a job in which a model writes the ground truth of a new dataset; otherwise as :meth:`infer`."""
+        """Record a job in which a model writes the ground truth of a new dataset; otherwise as :meth:`infer`.
+
+        Examples:
+            >>> job = ws.jobs.annotate(dataset, "baseline/lead-1", max_samples=5)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
+        """
         record = self._datasets.get(dataset)
         return self._create(
             Purpose.ANNOTATION, record, model, "ground_truth", max_samples, task=task, name=name,
@@ -235,6 +248,12 @@ class Jobs:
         Raises:
             DatasetError: there is no such column.
             As :meth:`Experiments.create` and :meth:`Workflows.record`.
+
+        Examples:
+            >>> job = ws.jobs.evaluate(dataset, metrics=["rouge"], column="topic")
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
         """
         record = self._datasets.get(dataset)
         if column not in record.profile["metadata"]:
@@ -254,6 +273,11 @@ class Jobs:
 
         Raises:
             NotFoundError: there is no such job.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", name="nightly")
+            >>> ws.jobs.get(job.summary.id).summary.name
+            'nightly'
         """
         with reading(self._database) as work:
             job = work.jobs.find(key)
@@ -268,6 +292,12 @@ class Jobs:
 
         Raises:
             As :meth:`get`; StoreUnavailableError.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", max_samples=5, to_dataset=True)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> ws.jobs.look(job.summary.id).status.value
+            'succeeded'
         """
         job = self.get(key)
         if not job.status.ended:
@@ -284,13 +314,22 @@ class Jobs:
         Args:
             purposes: of the jobs to return; empty for all.
             limit, offset: how many to return, and how many to skip before them.
+
+        Examples:
+            >>> [job.purpose.value for job in ws.jobs.list(limit=2)]
+            ['evaluation', 'inference']
         """
         with reading(self._database) as work:
             rows = work.jobs.asked_for(_kinds(purposes), limit=limit, offset=offset)
         return [JobSummary(*row) for row in rows]
 
     def count(self, purposes: Sequence[Purpose] = ()) -> int:
-        """Return the number of jobs that :meth:`list` returns without a limit."""
+        """Return the number of jobs that :meth:`list` returns without a limit.
+
+        Examples:
+            >>> ws.jobs.count()
+            6
+        """
         with reading(self._database) as work:
             return work.jobs.count_asked_for(_kinds(purposes))
 
@@ -299,6 +338,13 @@ class Jobs:
 
         Raises:
             NotFoundError: there is no such job, or it has no dataset, or not yet, or the dataset was deleted.
+
+        Examples:
+            >>> job = ws.jobs.infer(dataset, "baseline/lead-1", max_samples=5, to_dataset=True)
+            >>> _ = ws.workflows.submit_waiting()
+            >>> _ = ws.jobs.look(job.summary.id)
+            >>> ws.jobs.dataset(job.summary.id).n_examples
+            5
         """
         job = self.look(key)
         if job.dataset_id is None:

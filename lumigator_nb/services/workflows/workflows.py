@@ -103,6 +103,12 @@ class Workflows:
                 launched.
             StoreNotSharedError: the cluster is remote and the store is a folder of this machine.
             ClusterUnavailableError: the cluster does not answer; launch again later.
+
+        Examples:
+            >>> shouting = lm.Model.from_function(str.upper, label="shouting")
+            >>> launched = ws.workflows.launch(experiment, ["baseline/lead-2", shouting])
+            >>> [workflow.label for workflow in launched]
+            ['baseline/lead-2', 'shouting']
         """
         launch = claims.launch_options(
             cache=cache, mode=mode, budget=budget, max_failed=max_failed,
@@ -238,6 +244,11 @@ class Workflows:
 
         Raises:
             NotFoundError, InUseError, WaitTimeoutError, ClusterUnavailableError: as :meth:`Experiments.delete`.
+
+        Examples:
+            >>> deletion = ws.workflows.delete(workflows[0])
+            >>> len(ws.workflows.of(experiment))
+            2
         """
         key = key_of(workflow)
         return deletion.of_workflow(self._database, self._store, key, stop=self.stop if stop else None, wait=wait)
@@ -249,6 +260,12 @@ class Workflows:
 
         Raises:
             UnavailableError: a service does not answer; call it again later.
+
+        Examples:
+            >>> deletion = ws.experiments.delete(experiment, wait=False)
+            >>> ws.workflows.finish_deletions()
+            >>> ws.experiments.count()
+            0
         """
         removal.finish(self._database, self._store, self._cluster, self._dispatching.queue)
 
@@ -304,6 +321,10 @@ class Workflows:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.resume(experiment)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         return self._again(target, budget, lambda workflow: workflow.status in (Status.FAILED, Status.STOPPED))
 
@@ -312,6 +333,10 @@ class Workflows:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.retry_failed(experiment)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         ids = {workflow.id for workflow in self.of(target) if workflow.status.ended}
         failed = {job.workflow_id for job in self.jobs(target) if job.step is Step.INFERENCE and job.n_failed}
@@ -340,6 +365,11 @@ class Workflows:
         Raises:
             ConfigurationError: a judge's API key is missing, or the cluster's versions do not match those here.
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> _ = ws.experiments.add_metrics(experiment, ["chrf"])
+            >>> [workflow.label for workflow in ws.workflows.evaluate(experiment)]
+            ['baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
@@ -381,6 +411,11 @@ class Workflows:
 
         Raises:
             DatasetError: rows are missing, there are too many, or one belongs to no example.
+
+        Examples:
+            >>> recorded = ws.workflows.record(experiment, name="the topic", predictions="topic")
+            >>> recorded.label
+            'the topic'
         """
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
@@ -422,6 +457,13 @@ class Workflows:
                 money, and their answers are cached, so that they are not paid for again.
             budget: dollars that the pilots of all models may spend together. If they are spent, the estimate rests on
                 the answers so far, as `basis` says.
+
+        Examples:
+            >>> table = ws.workflows.estimate(experiment, ["baseline/lead-2", "openai/gpt-4o-mini"])
+            >>> table[["model", "dollars"]]
+                            model   dollars
+            0     baseline/lead-2  0.000000
+            1  openai/gpt-4o-mini  0.005127
         """
         chosen = claims.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
@@ -449,6 +491,10 @@ class Workflows:
 
         Args:
             target: default all workflows that have not ended.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.refresh(experiment)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
@@ -471,6 +517,12 @@ class Workflows:
         Raises:
             WaitTimeoutError: the time is over; the workflows go on.
             JobFailedError: with `check`, a workflow failed or was stopped.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, "baseline/lead-2")
+            >>> ended = ws.workflows.wait(experiment, timeout=600, progress=False, check=True)
+            >>> len(ended)
+            4
         """
         began = time.monotonic()
         with live_progress(enabled=progress) as show:
@@ -499,7 +551,12 @@ class Workflows:
         return workflows
 
     def progress(self, target: Target) -> builtins.list[ProgressRow]:
-        """Return the progress of workflows, one row each; it asks the store, not the cluster."""
+        """Return the progress of workflows, one row each; it asks the store, not the cluster.
+
+        Examples:
+            >>> [(row.label, row.status.value) for row in ws.workflows.progress(workflows[:2])]
+            [('baseline/lead-1', 'succeeded'), ('baseline/lead-3', 'succeeded')]
+        """
         workflows = self.of(target)
         is_queued = any(workflow.status is Status.PENDING for workflow in workflows)
         places = self._dispatching.places() if is_queued else {}
@@ -529,6 +586,10 @@ class Workflows:
 
         Raises:
             ClusterUnavailableError: the cluster does not answer.
+
+        Examples:
+            >>> [workflow.status.value for workflow in ws.workflows.stop(workflows)]
+            ['succeeded', 'succeeded', 'succeeded']
         """
         workflows = self.refresh(target)
         active = [workflow for workflow in workflows if not workflow.status.ended]
@@ -558,7 +619,12 @@ class Workflows:
         return stopped
 
     def logs(self, workflow: Workflow | str) -> str:
-        """Return the log of the worker of the latest attempt; empty if it has not printed anything yet."""
+        """Return the log of the worker of the latest attempt; empty if it has not printed anything yet.
+
+        Examples:
+            >>> "64 of 64 examples answered" in ws.workflows.logs(workflows[0])
+            True
+        """
         record = self.of(workflow)[0]
         stored = self._store.find(layout.log(record.id, record.attempt))
         return self._cluster.logs(record.submission_id) if stored is None else stored.decode(errors="replace")
@@ -568,6 +634,10 @@ class Workflows:
 
         Raises:
             NotFoundError: no experiment or workflow has that name or id.
+
+        Examples:
+            >>> [workflow.label for workflow in ws.workflows.of("summaries")]
+            ['baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
         """
         with reading(self._database) as work:
             return _resolve(work, target)
@@ -581,17 +651,32 @@ class Workflows:
         return workflows
 
     def get(self, key: Workflow | str) -> Workflow:
-        """Return the workflow with this id (or at least its first 6 characters); for a record, as it is now."""
+        """Return the workflow with this id (or at least its first 6 characters); for a record, as it is now.
+
+        Examples:
+            >>> ws.workflows.get(workflows[0].id[:8]).label
+            'baseline/lead-1'
+        """
         with reading(self._database) as work:
             return work.workflows.get(key)
 
     def list(self, *, limit: int = 100, offset: int = 0, status: Status | None = None) -> builtins.list[Workflow]:
-        """Return workflows, newest first; with `status` only those whose recorded status it is."""
+        """Return workflows, newest first; with `status` only those whose recorded status it is.
+
+        Examples:
+            >>> len(ws.workflows.list(status=lm.Status.SUCCEEDED))
+            3
+        """
         with reading(self._database) as work:
             return work.workflows.list(*_of_status(status), limit=limit, offset=offset)
 
     def count(self, *, status: Status | None = None) -> int:
-        """Return the number of workflows; with `status` only of those whose recorded status it is."""
+        """Return the number of workflows; with `status` only of those whose recorded status it is.
+
+        Examples:
+            >>> ws.workflows.count()
+            3
+        """
         with reading(self._database) as work:
             return work.workflows.count(*_of_status(status))
 
@@ -605,7 +690,12 @@ class Workflows:
             return work.workflows.counts([key_of(experiment) for experiment in experiments])
 
     def jobs(self, target: Target) -> builtins.list[Job]:
-        """Return the jobs of workflows, in the order of workflows and steps."""
+        """Return the jobs of workflows, in the order of workflows and steps.
+
+        Examples:
+            >>> [step.step.value for step in ws.workflows.jobs(workflows[0])]
+            ['inference', 'evaluation']
+        """
         with reading(self._database) as work:
             order = {workflow.id: index for index, workflow in enumerate(_resolve(work, target))}
             jobs = work.jobs.of_workflows(list(order))
@@ -618,6 +708,10 @@ class Workflows:
         `completion_tokens`, `reasoning_tokens`, `cache_read_tokens`, `cache_write_tokens`, `seconds`,
         `first_token_seconds`, `cost` (dollars), `cached`, `truncated`, `finish`; see
         :class:`lumigator_nb.models.Prediction`.
+
+        Examples:
+            >>> ws.workflows.predictions(workflows[0])["prediction"][0]
+            'Library: Dear Mr Ferreira, "The Salt Road" is waiting for you at the desk until Saturday.'
         """
         return results.read_step(self._store, self.of(workflow)[0].id, Step.INFERENCE)
 
@@ -626,6 +720,12 @@ class Workflows:
 
         Args:
             metrics: the metrics to read; default all of the experiment.
+
+        Examples:
+            >>> ws.workflows.scores(workflows[0])[["row", "rougeL"]].round(3).head(2)
+               row  rougeL
+            0    0   0.226
+            1    1   0.196
         """
         record = self.of(workflow)[0]
         if metrics is None:
