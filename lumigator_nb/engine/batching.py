@@ -1,4 +1,4 @@
-"""Inference through a provider's batch service: handed over at once, collected when it is done, hours later perhaps."""
+"""Inference through a provider's batch service: submit all questions at once, collect the answers hours later."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from lumigator_nb.storage.store import Store
 log = logging.getLogger(__name__)
 
 FIRST_POLL_S, LONGEST_POLL_S = 1.0, 60.0
-# How long the service itself may be away.
+# Seconds for which the service may be unavailable.
 OUTAGE_S = 3600.0
 
 T = TypeVar("T")
 
 
 class Batched:
-    """Answers through batches. What was handed over is noted in the store first thing, so that an attempt that is cut
-    off is followed by one that collects it instead of paying again.
+    """Answers through batches.
+
+    Each batch is recorded in the store as soon as it is submitted, so that after an interruption the next attempt
+    collects it instead of paying again.
 
     Args:
-        model: the same model for direct questions, of which it gets one: a wrong key or name or a parameter that it
-            does not take shows at once, and not when a batch is done.
+        model: the same model for direct questions. It is asked the first one, so that a wrong key, name or parameter
+            shows at once, and not when a batch is done.
         report: takes notes for a progress display.
     """
 
@@ -44,7 +46,7 @@ class Batched:
         self.details: dict[str, Any] = {**model.details, "mode": "batch", "batches": []}
 
     def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
-        """Collect what was handed over before, hand the others over, and yield answers as batches are done."""
+        """Collect the batches of earlier attempts, submit the other questions, and yield answers as batches end."""
         waiting = {request.row: request for request in requests}
         noted = {name: [row for row in rows if row in waiting] for name, rows in self._noted().items()}
         under_way = {name: {row: waiting.pop(row) for row in rows} for name, rows in noted.items() if rows}
@@ -77,7 +79,7 @@ class Batched:
             raise UnavailableError(f"the provider gave batch {name} up: {status.message}", "resume to hand it in again")
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until it works, for as long as what goes wrong may pass."""
+        """Call until it works; give up after an error that does not pass, or after :data:`OUTAGE_S`."""
         begun, pause = time.monotonic(), FIRST_POLL_S
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What every process of the cluster is fitted out with: the store, API keys, a log without secrets, an end in time."""
+"""Process setup for workers: open the store, load API keys, redact logs, enforce the time-out."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store
 
 STORE_PATIENCE_S = 180.0
-# What time the work has to write down what is finished, once its time is up.
+# Seconds that a step has to write finished work down after its time-out.
 HANG_GRACE_S = 60.0
 # Characters of a log's beginning and of its end that are kept: a function of the user's may fail in a million rows.
 LOG_PART = 2**20
 
 
 def open_store(spec: StoreSpec) -> Store:
-    """Open the store with the patience of somebody who works unattended: a network that is gone comes back."""
+    """Open the store, with long retries: nobody watches a worker, and a network that is down comes back."""
     return Store(spec, patience=STORE_PATIENCE_S)
 
 
 def bring_keys(store: Store, workflow_id: str) -> dict[str, str]:
     """Put the API keys that came with a workflow into this process's environment, and return them."""
     sealed = store.find(layout.sealed_keys(workflow_id))
-    brought = redaction.unseal(sealed) if sealed else {}
-    os.environ.update(brought)
-    return brought
+    keys = redaction.unseal(sealed) if sealed else {}
+    os.environ.update(keys)
+    return keys
 
 
 class Log(io.TextIOBase):
@@ -58,7 +58,7 @@ class Log(io.TextIOBase):
         return len(text)
 
     def getvalue(self) -> str:
-        """Return what was kept; where something was not, it is said how much."""
+        """Return the beginning and the end, and between them the number of characters left out."""
         begin, end = self._begin.getvalue(), self._end.getvalue()[-self._part :]
         lost = self._length - len(begin) - len(end)
         return f"{begin}\n[{lost:,} characters left out]\n{end}" if lost else begin + end
@@ -66,7 +66,7 @@ class Log(io.TextIOBase):
 
 @contextmanager
 def logged(redact: Redactor) -> Iterator[Log]:
-    """Send what is logged, without secrets, to stdout, which the cluster keeps, and to a buffer."""
+    """Send log records, without secrets, to stdout, which Ray keeps, and to the buffer that is yielded."""
     buffer = Log()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.StreamHandler(buffer)]
     root = logging.getLogger()
@@ -86,11 +86,12 @@ def logged(redact: Redactor) -> Iterator[Log]:
 
 @contextmanager
 def bounded(seconds: float | None, hung: Callable[[ExecutionError], None] | None = None) -> Iterator[None]:
-    """Let a piece of work take so many seconds and no more; it must be this process's main thread that does it.
+    """Raise an error in the work after some seconds; only in the main thread, the only one that signals interrupt.
 
     Args:
-        seconds: None is no bound.
-        hung: called from another thread where the work does not even end then, for a minute; it may end the process.
+        seconds: None sets no time-out.
+        hung: called from another thread where the work goes on for another minute after the error, as code that waits
+            in C may; it may end the process.
 
     Raises:
         ExecutionError: time is up.

@@ -1,4 +1,4 @@
-"""The steps of a workflow, free of Ray: each goes over the examples shard by shard and skips what is finished."""
+"""The steps of a workflow, free of Ray: each works shard by shard, and skips what is finished."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,12 +30,12 @@ log = logging.getLogger(__name__)
 
 Ended = Literal[Status.SUCCEEDED, Status.FAILED, Status.STOPPED]
 
-# Packages that take part in every answer.
+# Packages whose versions every result records.
 _ALWAYS = ("ray", "numpy", "pyarrow")
 
 
 class Crew(Protocol):
-    """Several processes that share a workflow; they do what one does alone."""
+    """A pool of processes that share a workflow, with the same results as one process alone."""
 
     def infer(self, spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor) -> dict[str, Any]:
         """As :func:`lumigator_nb.engine.inference.infer`."""
@@ -120,8 +121,11 @@ def versions(asked: Iterable[Model], specs: Sequence[MetricSpec]) -> dict[str, s
     for model in [*asked, *metrics.models_of(specs)]:
         names += models.packages_of(model)
     names += [name for spec in specs for name in metrics.class_of(spec).packages]
-    found = {name: _version(name) for name in dict.fromkeys(names)}
-    return {name: text for name, text in found.items() if text is not None}
+    found = {}
+    for name in dict.fromkeys(names):
+        with suppress(PackageNotFoundError, ValueError):  # ValueError: an empty name
+            found[name] = version(name)
+    return found
 
 
 def without_home(value: Any) -> Any:
@@ -139,13 +143,6 @@ def _replaced(value: Any, home: re.Pattern[str]) -> Any:
     if isinstance(value, Mapping):
         return {name: _replaced(inner, home) for name, inner in value.items()}
     return [_replaced(inner, home) for inner in value] if isinstance(value, list) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except (PackageNotFoundError, ValueError):  # ValueError: it has no name
-        return None
 
 
 def _surroundings(step: Step, spec: WorkflowSpec) -> dict[str, Any]:
@@ -187,20 +184,20 @@ def _unanswered(n_failed: int, spec: WorkflowSpec, errors: Counter[str]) -> str:
 def _evaluate(
     spec: WorkflowSpec, store: Store, progress: ProgressWriter, redact: Redactor, crew: Crew | None
 ) -> _Outcome:
-    found = evaluation.evaluate(spec, store, progress, redact, crew.score if crew else evaluation.score_here)
-    failed = {metric.title: metric.error for metric in found if metric.error is not None}
-    scores = {name: score for metric in found for name, score in metric.scores.items()}
-    costs = [metric.cost for metric in found if metric.cost is not None]
+    metric_results = evaluation.evaluate(spec, store, progress, redact, crew.score if crew else evaluation.score_here)
+    failed = {metric.title: metric.error for metric in metric_results if metric.error is not None}
+    scores = {name: score for metric in metric_results for name, score in metric.scores.items()}
+    costs = [metric.cost for metric in metric_results if metric.cost is not None]
     details: dict[str, Any] = {
-        "signatures": {metric.title: metric.signature for metric in found if metric.error is None},
+        "signatures": {metric.title: metric.signature for metric in metric_results if metric.error is None},
         "means": {name: score.mean for name, score in scores.items() if score.mean is not None},
         "n_scored": {name: score.n_scored for name, score in scores.items()},
         "unscored": {name: score.unscored for name, score in scores.items() if score.unscored},
-        "n_empty": max((metric.n_empty for metric in found), default=0),
+        "n_empty": max((metric.n_empty for metric in metric_results), default=0),
         "failed_metrics": failed,
         "cost": sum(costs) if costs else None,
     }
-    none_left = found and len(failed) == len(found)
+    none_left = metric_results and len(failed) == len(metric_results)
     return _Outcome(
         n_failed=max((spec.n_examples - score.n_scored for score in scores.values()), default=0),
         scores={name: score.overall for name, score in scores.items() if score.overall is not None},

@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("workflow_id")
     parser.add_argument("--endpoint-url")
     parser.add_argument("--path-style", action=argparse.BooleanOptionalAction)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     store = process_setup.open_store(
-        StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style)
+        StoreSpec(uri=options.store, endpoint_url=options.endpoint_url, path_style=options.path_style)
     )
-    spec = results.read_spec(store, given.workflow_id)
+    spec = results.read_spec(store, options.workflow_id)
     if not _may_use_pandas(spec):
         _do_without_pandas()
     redact = redactor(process_setup.bring_keys(store, spec.workflow_id))
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if ray_connection.is_possible():
                 shared_rates.join([spec.model, *metrics.models_of(spec.metrics)])
-            shared = _crew(spec, store)
+            shared = None
+            if sizing.is_spread(spec.model, spec.launch, spec.n_examples) and ray_connection.is_possible():
+                shared = supervisor.Crew(spec, store)
             return 0 if all(_succeeds(step, spec, store, redact, shared) for step in Step) else 1
         finally:
             # The cluster forgets its logs when the head restarts; the store does not.
@@ -59,7 +61,7 @@ def _may_use_pandas(spec: WorkflowSpec) -> bool:
         return True
     try:
         return any(metrics.class_of(metric).uses_pandas for metric in spec.metrics)
-    except LumigatorError:  # a metric that is not installed here: said when its turn comes
+    except LumigatorError:  # a metric that is not installed here: reported in its turn
         return True
 
 
@@ -97,13 +99,7 @@ def _succeeds(step: Step, spec: WorkflowSpec, store: Store, redact: Redactor, sh
     return steps.execute(step, spec, store, redact, crew=shared, hung=hung).status is Status.SUCCEEDED
 
 
-def _crew(spec: WorkflowSpec, store: Store) -> steps.Crew | None:
-    if not sizing.is_spread(spec.model, spec.launch, spec.n_examples) or not ray_connection.is_possible():
-        return None
-    return supervisor.Crew(spec, store)
-
-
 if __name__ == "__main__":
-    # A stop shall find what was answered so far in the store.
+    # Ray stops a job by SIGTERM: leave by an exception, so that answers so far reach the store.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main())

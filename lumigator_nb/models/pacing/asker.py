@@ -1,4 +1,4 @@
-"""Many questions at once to one provider: as many as it takes, no more, and each until it is answered."""
+"""Ask one provider many questions at once: adapt the concurrency to its limits, and retry each question."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ Answered = tuple[Request, Prediction]
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 # A provider that never answered is given up sooner than one that did and fell silent.
 NEVER_ANSWERED_S, SILENT_S = 20.0, 180.0
-# How long answers may gather before they are handed to the thread that stores them.
+# Seconds for which answers gather before they are handed to the thread that stores them.
 LOT_S = 0.004
-# A model refuses three parameters at most; one that goes on refusing does not know what it wants.
+# Models refuse three parameters at most. The bound keeps a server that refuses everything from being asked for ever.
 MOST_ADAPTATIONS = 5
-# So many examples in a row that the provider rejects, and not one answer: the question itself is at fault.
+# After this many rejections and not one answer the task or the settings are wrong, not the examples.
 REJECTED_IN_A_ROW = 20
 
 
 class Asker:
-    """Asks requests on an event loop in a thread of its own, so that a notebook's loop is not disturbed.
+    """Asks on an event loop in another thread, so that a notebook's loop is not disturbed.
 
     Args:
-        opened: makes what asks one request once, as a context on the loop; it raises what :attr:`classify` explains.
-        classify: says what an exception means.
-        pace: how hard to ask.
-        adapt: takes the name of a parameter that the model refuses, and returns whether leaving it out may help.
+        opened: a context on the loop, which yields a function that sends one request once. Its exceptions are those
+            that `classify` explains.
+        classify: returns the meaning of an exception.
+        pace: concurrency, rate limit and time for retries.
+        adapt: takes the name of a parameter that the model refuses; returns whether to try again without it.
         reserve: as of :class:`Throttle`.
     """
 
@@ -88,7 +89,7 @@ class Asker:
 
 
 class _Session:
-    """One event loop with the requests that are under way on it."""
+    """One event loop, and the requests in flight on it."""
 
     def __init__(
         self,
@@ -122,11 +123,11 @@ class _Session:
                 self._loop.call_soon_threadsafe(self._begin, requests)
 
     def take(self) -> list[Answered]:
-        """Wait for answers that came."""
-        found = self._results.get()
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        """Wait for the next answers."""
+        answers = self._results.get()
+        if isinstance(answers, BaseException):
+            raise answers
+        return answers
 
     def stop(self) -> None:
         if self._done is not None:
@@ -169,7 +170,7 @@ class _Session:
             self._fail(error)
 
     def _hand_over(self, answered: Answered) -> None:
-        """Give answers to the other thread in lots: waking it up for each costs both threads dearly."""
+        """Give answers to the other thread in batches: waking it up for each costs both threads too much."""
         if not self._fresh:
             self._loop.call_later(LOT_S, self._publish)
         self._fresh.append(answered)
@@ -205,7 +206,7 @@ class _Session:
             await self._wait_before_retry(failure, attempt, sent)
 
     def _given_up(self, failure: Failure, begun: float, attempt: int) -> Prediction | None:
-        """What the failure comes to, or None where asking again may help."""
+        """Return the prediction of a failure that asking again does not help; None where it may."""
         if failure.error is not None:
             raise failure.error
         if failure.kind == "parameter" and attempt < MOST_ADAPTATIONS and self._adapt(failure.parameter or ""):

@@ -1,4 +1,4 @@
-"""How many requests may be under way at once, learned from how it goes."""
+"""Concurrency and rate limits: how many requests may be in flight, learned from the provider's responses."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Sets aside turns for so many requests, which begin so many seconds apart, and returns in how many seconds the first
-# may begin. Whoever shares a rate with other processes has one for it.
+# Reserves turns for a number of requests, which begin some seconds apart; returns in how many seconds the first may
+# begin. Processes that share a rate limit share it.
 Reserve = Callable[[int, float], float]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How hard a provider is asked.
+    """Concurrency and rate limit for a model.
 
     Attributes:
-        most: requests under way at once, never more.
-        start: how many to begin with; the number grows while all goes well, and shrinks when the provider is busy.
+        most: the most requests in flight.
+        start: requests in flight at first; the number grows with each answer, and shrinks when the provider is busy.
         retry_for: seconds after which an example that still has no answer is given up.
-        per_minute: requests begun in a minute, never more; None is no bound.
+        per_minute: the most requests begun in a minute; None sets no bound.
     """
 
     most: int
@@ -31,13 +31,13 @@ class Pace:
 
 
 class Turns:
-    """Turns to begin a request, which are reserved where all who share the rate do.
+    """Turns to begin a request, under a rate limit that several processes share.
 
     Args:
         gap: seconds from one turn to the next.
     """
 
-    # What is reserved and then not used is lost to the others, so it is never more than a second's.
+    # Turns that are reserved and not used are lost to the others, so a process reserves those of one second at most.
     _AHEAD_S = 1.0
 
     def __init__(self, reserve: Reserve, gap: float) -> None:
@@ -83,11 +83,11 @@ class Throttle:
 
     @property
     def capacity(self) -> int:
-        """How many may be under way now."""
+        """The number of requests that may be in flight now."""
         return max(1, int(self._capacity))
 
     async def enter(self, *, first: bool = False) -> None:
-        """Wait for one's turn; `first` goes before those who wait already."""
+        """Wait for a turn; with `first`, before all that wait already, as for a retry."""
         if self._turns:
             await self._turns.wait()
         if not self._waiting and self._has_room():
@@ -99,20 +99,19 @@ class Throttle:
         await turn
 
     def leave(self) -> None:
-        """A request is over."""
+        """Give the place of a finished request to the next."""
         self._under_way -= 1
         self._wake()
 
     def went_well(self) -> None:
-        """An answer came: allow a little more."""
+        """After an answer: allow a little more."""
         self._capacity = min(self._most, self._capacity + (1.0 if self._grows_fast else 1.0 / self._capacity))
 
     def slow_down(self, since: float, wait: float | None) -> None:
-        """The provider is busy: allow a third less, and nothing at all for `wait` seconds.
+        """After a refusal because the provider is busy: allow a third less, and nothing for `wait` seconds.
 
         Args:
-            since: when the request that was refused had been sent; those sent before the last reduction say nothing
-                new.
+            since: when the refused request was sent; requests from before the last reduction say nothing new.
             wait: None where the provider named no time.
         """
         self._grows_fast = False
@@ -123,7 +122,7 @@ class Throttle:
             self.hold(wait)
 
     def hold(self, seconds: float) -> None:
-        """Let nothing through for so long."""
+        """Let nothing through for some seconds."""
         self._opens_at = max(self._opens_at, time.monotonic() + seconds)
 
     def _has_room(self) -> bool:
