@@ -78,10 +78,12 @@ class Archive:
         Raises:
             DamagedError: it is missing, or the block cannot read it.
         """
-        if name not in self._zip.NameToInfo:
-            raise self.damaged(f"{name} is missing")
         try:
-            with self._zip.open(name) as file:
+            info = self._zip.getinfo(name)
+        except KeyError:
+            raise self.damaged(f"{name} is missing") from None
+        try:
+            with self._zip.open(info) as file:
                 yield file
         except LumigatorError:
             raise
