@@ -24,7 +24,6 @@ from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_me
 class Value(BaseModel):
     """Base of all values: immutable, and strict about unknown fields."""
 
-    # Protected namespaces are off, since pydantic warns about fields named model_….
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 

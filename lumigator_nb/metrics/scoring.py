@@ -68,8 +68,6 @@ def score(
         >>> scores.attrs["unscored"]["rougeL"]
         {'no prediction': 1}
     """
-    import pandas as pd
-
     by_model = predictions if isinstance(predictions, Mapping) else {"": predictions}
     if not by_model:
         raise InvalidInputError("there are no predictions", "give the texts of at least one model")
@@ -98,16 +96,7 @@ def score(
         raise next(iter(errors.values()))
     for title, error in errors.items():
         warnings.warn(f"metric {title!r} could not be computed: {error}", stacklevel=2)
-    named = isinstance(predictions, Mapping)
-    frame = pd.concat(
-        [_frame(model if named else None, of_model) for model, of_model in scores.items()], ignore_index=True
-    )
-    overall = {model: {score.info.name: score.overall for score in of_model} for model, of_model in scores.items()}
-    unscored = {
-        model: {score.info.name: dict(score.unscored) for score in of_model} for model, of_model in scores.items()
-    }
-    frame.attrs["overall"] = overall if named else overall[""]
-    frame.attrs["unscored"] = unscored if named else unscored[""]
+    frame = _frame(scores, named=isinstance(predictions, Mapping))
     frame.attrs["signatures"] = {metric.title: metric.signature for _, metric in chosen if metric.title not in errors}
     notes = {metric.title: metric.note for _, metric in chosen if metric.title not in errors}
     frame.attrs["notes"] = {title: note for title, note in notes.items() if note}
@@ -148,17 +137,25 @@ def _score_all(
     return scores, errors
 
 
-def _frame(model: str | None, scores: Sequence[Scores]) -> pd.DataFrame:
+def _frame(scores: Mapping[str, Sequence[Scores]], *, named: bool) -> pd.DataFrame:
+    """Return the rows of all models, with "overall" and "unscored" in its attrs; `named` adds the column `model`."""
     import pandas as pd
 
-    columns: dict[str, Any] = {}
-    for score in scores:
-        columns[score.info.name] = score.values
-        if score.explained:
-            columns[score.info.name + REASON_SUFFIX] = list(score.reasons)
-    frame = pd.DataFrame(columns)
-    if model is not None:
-        frame.insert(0, "model", model)
+    frames, overall, unscored = [], {}, {}
+    for model, of_model in scores.items():
+        columns: dict[str, Any] = {}
+        for score in of_model:
+            columns[score.info.name] = score.values
+            if score.explained:
+                columns[score.info.name + REASON_SUFFIX] = list(score.reasons)
+        frames.append(pd.DataFrame(columns))
+        if named:
+            frames[-1].insert(0, "model", model)
+        overall[model] = {score.info.name: score.overall for score in of_model}
+        unscored[model] = {score.info.name: dict(score.unscored) for score in of_model}
+    frame = pd.concat(frames, ignore_index=True)
+    frame.attrs["overall"] = overall if named else overall[""]
+    frame.attrs["unscored"] = unscored if named else unscored[""]
     return frame
 
 

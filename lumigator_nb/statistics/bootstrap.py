@@ -219,6 +219,7 @@ def difference(
         p_value = 1.0
     else:
         distance = math.inf if error == 0 else abs(estimate) / error
+        # A tail towards zero means that the sample may have missed examples that bring the estimate nearer to zero.
         towards_zero = -math.copysign(1.0, estimate) * skewness
         t = float(unstretched(np.array(distance), np.array(towards_zero)))
         p_value = float(max(2 * stdtr(n - 1, -t), 0.5 ** (n - 1)))

@@ -64,7 +64,7 @@ class Plan:
             if self.sd_high == 0:
                 return "All scores of the pilot are the same, which tells nothing about their spread."
             return (
-                f"The models differed by the same on each of the {self.n_pilot:,} examples of the pilot, which tells "
+                f"The models differ by the same amount on all {self.n_pilot:,} examples of the pilot, which tells "
                 f"little about their spread: a difference of {self.detect:g} takes up to {self.needed_high:,} examples."
                 " Take a larger pilot."
             )
