@@ -175,8 +175,8 @@ def test_models_are_those_of_the_task(form):
         ("name", " ", "name"),
         ("name", "taken", "already"),
         ("sample", "many", "whole number"),
-        ("sample", "13", "cannot draw 13 rows"),
-        ("sample", "0", "no row"),
+        ("sample", "13", "there are 12"),
+        ("sample", "0", "less than one row"),
         ("budget", "-1", "out of range"),
         ("budget", "nan", "out of range"),
         ("temperature", "warm", "not a number"),
@@ -393,7 +393,7 @@ def test_the_widget_launches_and_shows_the_progress(widget, inline_ws):
 
 def test_the_widget_says_beside_the_field_what_is_wrong(widget):
     widget.fields["sample"].value = "99"
-    assert "cannot draw 99 rows" in widget._problems["sample"].value
+    assert "annot draw 99 rows" in widget._problems["sample"].value
     widget.fields["sample"].value = ""
     assert widget._problems["sample"].value == ""
     widget.button.click()
