@@ -49,7 +49,7 @@ def test_the_whole_main_job_by_widgets(lab, home, tmp_path, new_page) -> None:
     form.get_by_text("threads.csv begins with").wait_for()
     form.get_by_label("Name").fill("threads of a notebook")
     form.get_by_role("button", name="Upload").click()
-    form.get_by_text("12 examples are here").wait_for()
+    form.get_by_text("12 examples uploaded").wait_for()
 
     run(page, cells, 2)
     form = cells.nth(2)

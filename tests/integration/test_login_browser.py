@@ -90,7 +90,7 @@ def test_a_person_logs_in_arrives_where_the_link_led_and_logs_out(
     assert page.url == f"{behind_passwords}#/settings"
     page.goto(f"{behind_passwords}#/upload")
     page.get_by_label("Or a path on the server").fill("/etc/hostname")
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Preview").click()
     page.get_by_text("it takes no path on its server").wait_for()
     page.goto(f"{behind_passwords}#/settings")
     shown = page.content() + page.evaluate("fetch('/').then(answer => answer.text())")

@@ -64,7 +64,7 @@ def test_keys_answer_skip_and_go_back(ws) -> None:
     assert f"{N} of {N}" in form.head.value
     press(form, "z")
     press(form, "z")
-    assert "You said: tie" in form.item.value
+    assert "Your label: tie" in form.item.value
     press(form, "1")
     assert len(stored(ws)) == 4
     assert 0 not in stored(ws)
@@ -155,7 +155,7 @@ def test_ratings_have_a_button_for_each_number(ws) -> None:
     button(form, "10").click()
     assert sorted(ws.labels.ratings("e")["rating"]) == [7, 10]
     press(form, "z")
-    assert "You said: 10." in form.item.value
+    assert "Your label: 10." in form.item.value
     for _ in range(2 * N):
         press(form, "3")
     assert "Thank you, ana!" in form.item.value
@@ -164,8 +164,8 @@ def test_ratings_have_a_button_for_each_number(ws) -> None:
 
 def test_what_cannot_be_labelled_is_refused_at_once(ws) -> None:
     for options, message in [
-        ({"kind": "rating", "scale": (0, 100)}, "no room for a button"),
-        ({"kind": "rating", "scale": (0.5, 1)}, "no room for a button"),
+        ({"kind": "rating", "scale": (0, 100)}, "needs too many buttons"),
+        ({"kind": "rating", "scale": (0.5, 1)}, "needs too many buttons"),
         ({"kind": "verdict"}, "no kind of label"),
         ({"models": [COPY]}, "needs two models"),
     ]:

@@ -205,7 +205,7 @@ def test_an_experiment_without_models_draws(inline_ws: Workspace) -> None:
     dataset = inline_ws.datasets.upload(_examples(), name="tickets", example="body", ground_truth="short")
     record = inline_ws.experiments.create("empty", dataset=dataset, metrics=["rouge"])
     assert progress_view(inline_ws, record).models == ()
-    assert "No model was launched yet" in progress(inline_ws, record).foot.value
+    assert "No model launched yet" in progress(inline_ws, record).foot.value
 
 
 @pytest.mark.parametrize(
