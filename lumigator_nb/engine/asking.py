@@ -30,9 +30,9 @@ def open_answers(
     """Open the kept answers of a model that has some.
 
     Args:
-        owner: whose files new answers go to.
+        owner: names the files of new answers.
         joins: as of :class:`Answers`.
-        shares_owner: other models' answers go by the same owner, and may be to the same questions.
+        shares_owner: other models have the same owner and may be asked the same questions, as the judges of a jury.
     """
     folder = _folder(model, launch, owner, report, shares_owner=shares_owner)
     return Answers(store, folder, owner, takes_others=launch.cache == "on", joins=joins)
@@ -73,12 +73,12 @@ def budget_of(store: Store, spec: WorkflowSpec) -> Budget:
 
 
 class CachedAsker:
-    """Asks any model, as judges do, through kept answers and within one budget; a context, which closes their files.
+    """Asks several models through their kept answers, within one budget; leaving the context closes the files.
 
-    Several threads may ask at once, each another model.
+    Several threads may ask at once, each a different model.
 
     Args:
-        owner: whose files new answers go to.
+        owner: names the files of new answers.
         redact: takes secrets out of questions and answers.
         note: takes a model's label and a short note on it, such as "loading the model".
         paid: called with the dollars of each new answer, None without a price.
@@ -135,13 +135,9 @@ class CachedAsker:
         if name not in self._guarded:
             report = partial(self._note, model.label)
             self._guarded[name] = GuardedModel(
-                model,
-                lambda: models.load(model, task, report),
-                self._redact,
-                cache=self._open(model, report),
-                budget=self._budget,
-                repeats=repeats,
-            )
+                model, lambda: models.load(model, task, report), self._redact,
+                cache=self._open(model, report), budget=self._budget, repeats=repeats,
+            )  # fmt: skip
         return self._guarded[name]
 
     def _open(self, model: Model, report: Report) -> Answers | None:

@@ -178,17 +178,11 @@ def score_here(
     scored = Scored()
     with ExitStack() as opened:
         if isinstance(metric, (Judging, JuryMetric)):
-            metric.ask = opened.enter_context(
-                CachedAsker(
-                    store,
-                    spec.launch,
-                    spec.workflow_id,
-                    redact,
-                    budget_of(store, spec),
-                    note=lambda label, text: progress.note(text),
-                    paid=progress.spend,
-                )
-            )
+            ask = CachedAsker(
+                store, spec.launch, spec.workflow_id, redact, budget_of(store, spec),
+                note=lambda label, text: progress.note(text), paid=progress.spend,
+            )  # fmt: skip
+            metric.ask = opened.enter_context(ask)
             metric.set_task(spec.judged_task or spec.task)
         score = opened.enter_context(group_scorer(asked, metric, spec, store))
         for group in range(n_groups(spec)):

@@ -21,7 +21,7 @@ from lumigator_nb.models.tokens import most_tokens
 from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.specs import Model, Task
 
-# Takes a question, its answer, and whether the answer was paid for now: neither found nor that of an equal question.
+# Takes a question, its answer, and whether the answer was paid for now, rather than found or shared with an equal one.
 Take = Callable[[Request, Prediction, bool], None]
 
 
@@ -110,8 +110,9 @@ class GuardedModel:
         model: which one.
         load: loads it; called when the first question needs it.
         redact: takes secrets out of questions, before they are looked up and sent, and out of answers.
-        cache: where answers are looked up and kept; None asks every question, equal ones too.
-        budget: what all askers that share it may spend.
+        cache: where answers are looked up and kept; None asks every question, equal ones too: a function of the user's
+            may answer by the metadata, which are no part of the key.
+        budget: may be shared with other models.
         discount: factor on the price list, as of batch services.
         repeats: numbers equal questions, where each is to have an answer of its own; None has them share one.
 

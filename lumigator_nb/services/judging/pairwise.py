@@ -181,17 +181,8 @@ def judge(
         for member, model, owner in zip(judges, asking, owners, strict=True):
             environment.enter_context(submitter.keys_in_environment(model))
             counter = _Counter(model.label, len(asked) + min(retest, len(asked)), show)
-            ask = environment.enter_context(
-                CachedAsker(
-                    store,
-                    launch,
-                    owner,
-                    submitter.redact,
-                    budget,
-                    note=counter.note,
-                    paid=counter.spend,
-                )
-            )
+            ask = CachedAsker(store, launch, owner, submitter.redact, budget, note=counter.note, paid=counter.spend)
+            environment.enter_context(ask)
             counted = partial(ask, took=counter.answered)
             verdicts, again, paid = _ask(member, model, asked, texts, materials, counted, retest, seed)
             counter.finish()
@@ -271,14 +262,8 @@ def _ask(
         requests.append(criteria.pair_request(number, judge.criteria[0], materials[question.row], *answers))
     verdicts, paid, _ = ask_until_read(ask, model, requests, "preference", _ALLOWED, judge.attempts)
     chosen = np.random.default_rng(seed).permutation(len(asked))[:retest].tolist()
-    again, paid_again, _ = ask_until_read(
-        ask,
-        model,
-        [replace(requests[number], occurrence=1) for number in chosen],
-        "preference",
-        _ALLOWED,
-        judge.attempts,
-    )
+    second = [replace(requests[number], occurrence=1) for number in chosen]
+    again, paid_again, _ = ask_until_read(ask, model, second, "preference", _ALLOWED, judge.attempts)
     pairs = [(verdicts[number], again[number]) for number in chosen]
     tested = [
         (_PREFERENCE.get(int(a.value), 0.0), _PREFERENCE.get(int(b.value), 0.0))
