@@ -393,7 +393,7 @@ def test_the_widget_launches_and_shows_the_progress(widget, inline_ws):
 
 def test_the_widget_says_beside_the_field_what_is_wrong(widget):
     widget.fields["sample"].value = "99"
-    assert "annot draw 99 rows" in widget._problems["sample"].value
+    assert "draw 99 rows" in widget._problems["sample"].value
     widget.fields["sample"].value = ""
     assert widget._problems["sample"].value == ""
     widget.button.click()
