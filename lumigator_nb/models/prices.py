@@ -113,13 +113,15 @@ def _list_price(provider: str, name: str) -> Priced | None:
         return calc_price(usage, model_ref=name, provider_id=provider)
 
     try:
-        listed = look_up(1, 1).model_price
+        listed = look_up(1, 1)
     except LookupError:
         return None
     fields = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
-    rates = [getattr(listed, field, None) for field in fields]
-    # A lookup takes 0.1 ms per answer. It is needed only if the rate depends on the length of the prompt.
-    if all(rate is None or isinstance(rate, (int, float, Decimal)) for rate in rates):
+    rates = [getattr(listed.model_price, field, None) for field in fields]
+    # A lookup takes 0.1 ms per answer. It is needed only if the rate depends on the length of the prompt or, as
+    # DeepSeek's, on the time of day.
+    is_fixed = not isinstance(listed.model.prices, list)
+    if is_fixed and all(rate is None or isinstance(rate, (int, float, Decimal)) for rate in rates):
         prompt, completion, read, written = (None if rate is None else float(rate) for rate in rates)
         return Price(prompt=prompt or 0.0, completion=completion or 0.0, cache_read=read, cache_write=written)
     return lambda *tokens: float(look_up(*tokens).total_price)

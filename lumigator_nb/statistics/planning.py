@@ -120,12 +120,12 @@ def plan(
             range.
 
     Examples:
-        >>> found = lm.plan(sd=0.18, detect=0.03, n_available=300)
-        >>> found.needed
+        >>> plan = lm.plan(sd=0.18, detect=0.03, n_available=300)
+        >>> plan.needed
         285
-        >>> print(found)
-        To see a difference of 0.03 takes 285 examples, with 80% power, 95% confidence. 300 are there, which
-        is enough: they show differences from 0.0292 on, and one of 0.03 with a chance of 82%.
+        >>> print(plan)
+        It takes 285 examples to detect a difference of 0.03 with 80% power and 95% confidence. 300 are
+        available, which is enough: they show differences from 0.0292 on, and one of 0.03 with 82% power.
     """
     if (pilot is None) == (sd is None):
         raise InvalidInputError(

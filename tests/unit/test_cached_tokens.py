@@ -15,6 +15,7 @@ from lumigator_nb import models
 from lumigator_nb.display.costs import cost_table
 from lumigator_nb.engine.batching import Batched
 from lumigator_nb.models import Prediction, price_of
+from lumigator_nb.models.prices import Price
 from lumigator_nb.models.providers import api_payloads
 from lumigator_nb.models.providers.api import ApiModel
 from lumigator_nb.models.providers.api_payloads import prediction_from, usage_from
@@ -133,6 +134,12 @@ def test_list_prices_know_of_caches(provider, name, price_name) -> None:
     assert price(2006, 300, 1920) < price(2006, 300) <= models.highest(price, 2006, 300)
     # A server that reports more cached tokens than tokens does not get a negative price.
     assert 0 < price(100, 0, 200, 200) <= price(100, 0)
+
+
+def test_a_price_that_depends_on_the_time_of_day_is_looked_up_for_each_answer() -> None:
+    """DeepSeek charges half at night; a server that runs for days must not go on with the price of its first hour."""
+    assert isinstance(price_of(Model("openai/gpt-4o-mini")), Price)
+    assert not isinstance(price_of(Model("deepseek/deepseek-chat")), Price)
 
 
 def test_without_a_price_for_cached_tokens_they_cost_what_others_do() -> None:

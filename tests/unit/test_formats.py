@@ -310,7 +310,7 @@ def test_a_dataset_object_is_read_with_its_types(ws) -> None:
     frame = ws.datasets.to_pandas(dataset)
     assert frame["n"].tolist() == list(range(2, 2900))
     assert [list(tags) for tags in frame["tags"][:2]] == [["x"], []]
-    with pytest.warns(UserWarning, match="here already"):
+    with pytest.warns(UserWarning, match="already stored"):
         assert ws.datasets.upload(source.select(range(2, 2900)), name="x").id == dataset.id
     streamed = ws.datasets.upload(source.to_iterable_dataset(), name="streamed")
     assert streamed.n_examples == 3000

@@ -386,7 +386,7 @@ def test_a_new_version_is_kept_under_the_same_name(ws) -> None:
         ws.datasets.upload(frames[1], name="t")
     assert "new_version=True keeps it as version 2" in caught.value.hint
     second = ws.datasets.upload(frames[1], name="t", new_version=True)
-    with pytest.warns(UserWarning, match="here already"):
+    with pytest.warns(UserWarning, match="already stored"):
         assert ws.datasets.upload(frames[1], name="t", new_version=True).id == second.id
     # Going back to what the first version held is a version of its own.
     third = ws.datasets.upload(frames[2], name="t", new_version=True)

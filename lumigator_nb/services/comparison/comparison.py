@@ -295,8 +295,8 @@ class Comparison(Rendered):
 
         Examples:
             >>> print(comparison.recommend("rougeL", margin=0.02))
-            There is no model to recommend: baselines are references, to hold models against. Of these,
-            baseline/copy has the highest rougeL, 0.195.
+            There is no model to recommend: baselines only serve for comparison. Of these, baseline/copy has
+            the highest rougeL, 0.195.
         """
         return decisions.recommend(
             self.models, self._of(score), self._costs, margin, by, baselines=self.baselines, copied=self.copied
