@@ -55,7 +55,7 @@ def serve(
     for package, extra in (("panel", "dashboard"), ("panel_material_ui", "dashboard"), *_REST):
         if find_spec(package) is None:
             raise MissingExtraError("the server", extra)
-    from lumigator_nb.serving.gates import auth_method_of
+    from lumigator_nb.serving.auth_methods import auth_method_of
     from lumigator_nb.serving.http import Serving
     from lumigator_nb.serving.rest_and_dashboard import Api, log_to_stderr
     from lumigator_nb.serving.rest_and_dashboard import serve as serve_both

@@ -46,7 +46,7 @@ from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.services.upkeep import garbage, inspection
 from lumigator_nb.services.upkeep.garbage import Garbage
 from lumigator_nb.services.upkeep.inspection import Inspection
-from lumigator_nb.services.workflows import claims, provenance, reproduction
+from lumigator_nb.services.workflows import provenance, reproduction, reservation
 from lumigator_nb.services.workflows.annotation import ModelAnnotator
 from lumigator_nb.services.workflows.provenance import Provenance
 from lumigator_nb.services.workflows.reproduction import Reproduction
@@ -532,8 +532,8 @@ class Workspace:
     ) -> Question:
         record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
-        chosen = claims.checked_models(models, 1, launch, here=True)
-        claims.check_labels(chosen, ())
+        chosen = reservation.checked_models(models, 1, launch, here=True)
+        reservation.check_labels(chosen, ())
         question = pilot_run.question(self.store, record, dataset, chosen, metric, launch, seed)
         self.workflows.submitter.check_keys(question.all_models)
         return question

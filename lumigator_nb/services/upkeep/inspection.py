@@ -28,8 +28,8 @@ from lumigator_nb.errors import (
 )
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.services.upkeep import garbage
-from lumigator_nb.services.upkeep.faults import Fault, Mends, faults_of_rows, faults_of_secrets
-from lumigator_nb.services.upkeep.recounting import Totals, same_scores
+from lumigator_nb.services.upkeep.integrity import Fault, Mends, faults_of_rows, faults_of_secrets
+from lumigator_nb.services.upkeep.reaggregate import Totals, same_scores
 from lumigator_nb.services.workflows.status import derive_status
 from lumigator_nb.specs import MetricSpec, Status, Step, StepResult, now
 from lumigator_nb.storage import layout, results
