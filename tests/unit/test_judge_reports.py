@@ -1,4 +1,4 @@
-"""Passports of judges whose faults are known, and what can be read from untidy verdicts."""
+"""Reports on judges whose faults are known, and what can be read from untidy verdicts."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_scores_that_follow_length_are_found() -> None:
     assert found.find("agreement with itself").value > 0.8
     assert found.find("own family").low <= 0 <= found.find("own family").high
     assert found.to_pandas()["finding"].tolist()[0] == "agreement with itself"
-    assert "Judge passport" in found._repr_html_()
+    assert "Judge report" in found._repr_html_()
 
 
 @pytest.mark.parametrize(
