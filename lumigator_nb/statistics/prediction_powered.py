@@ -134,8 +134,8 @@ def prediction_powered_mean(
         >>> rng = np.random.default_rng(0)
         >>> judge = rng.normal(3, 1, size=500)
         >>> human = judge[:50] + rng.normal(0.3, 0.5, size=50)
-        >>> found = lm.statistics.prediction_powered_mean(human, judge[:50], judge[50:])
-        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], narrower by {found.narrower:.0%}")
+        >>> mean = lm.statistics.prediction_powered_mean(human, judge[:50], judge[50:])
+        >>> print(f"{mean.estimate:.2f} [{mean.low:.2f}, {mean.high:.2f}], narrower by {mean.narrower:.0%}")
         3.37 [3.20, 3.54], narrower by 41%
     """
     human, judge_labelled = as_floats(human, "labels"), as_floats(judge_labelled)

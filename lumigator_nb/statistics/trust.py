@@ -74,7 +74,7 @@ def trust(
         >>> rng = np.random.default_rng(0)
         >>> human = rng.integers(1, 6, size=60)
         >>> metrics = [human + rng.normal(0, 1, size=60), rng.normal(size=60)]
-        >>> [round(found.kendall.estimate, 2) for found in lm.statistics.trust(metrics, human)]
+        >>> [round(metric.kendall.estimate, 2) for metric in lm.statistics.trust(metrics, human)]
         [0.65, 0.03]
     """
     scores, human = as_floats(scores), as_floats(human, "labels")

@@ -11,7 +11,7 @@ import ipywidgets
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.markup import style
-from lumigator_nb.presentation.progress import markup as shown
+from lumigator_nb.presentation.progress import markup
 from lumigator_nb.presentation.progress.view import (
     ACTS,
     Act,
@@ -133,12 +133,12 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         sheet = Html(f"<style>{style()}</style>")
         problem = watcher_of(self._ws).problem
         warning = tag("div", problem, class_="lm-banner", role="alert") if problem else None
-        _put(self.head, tag("div", sheet, shown.heading(view), warning, shown.summary(view), class_="lm"))
+        _put(self.head, tag("div", sheet, markup.heading(view), warning, markup.summary(view), class_="lm"))
         for act, button in self.buttons.items():
             models = view.able(act)
             button.layout.display = "" if len(view.models) > 1 and models else "none"
             if act not in self._busy:
-                _label(button, shown.act_words(act, models), _ICONS[act])
+                _label(button, markup.act_words(act, models), _ICONS[act])
         self._draw_rows(view)
         _put(self.foot, tag("div", _next(view), class_="lm"))
 
@@ -172,7 +172,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
             self._follow()
             try:
                 perform_all(self._ws, act, models, budget)
-                message = shown.done_words(act, len(models))
+                message = markup.done_words(act, len(models))
             except LumigatorError as error:
                 message = str(error)
             except Exception as error:
@@ -184,7 +184,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         self._busy |= busy
         self._show_message("")
         if button is not None:
-            _label(button, shown.doing_words(act), _ICONS[act], disabled=True)
+            _label(button, markup.doing_words(act), _ICONS[act], disabled=True)
         self._draw_rows(self.view)
         threading.Thread(target=run, daemon=True).start()
 
@@ -198,13 +198,13 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         # ipywidgets' own lists every widget inside.
-        states = ", ".join(f"{number} {shown.word(status)}" for status, number in self.view.counts.items())
+        states = ", ".join(f"{number} {markup.word(status)}" for status, number in self.view.counts.items())
         return f"Progress({self.view.title!r}: {states or 'nothing launched'})"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         note = tag("div", "The state when the cell ran. Run it again for the current state.", class_="lm-note")
-        body = tag("div", Html(f"<style>{style()}</style>"), shown.static(self.view), note, class_="lm")
+        body = tag("div", Html(f"<style>{style()}</style>"), markup.static(self.view), note, class_="lm")
         return {**bundle, "text/html": str(body), "text/plain": repr(self)}
 
 
@@ -242,11 +242,11 @@ class _Row(ipywidgets.HBox):  # type: ignore[misc]
         if model.budget is not None and model.budget != budget_before:
             self.budget.value = 2 * model.budget  # a proposal, which the user may change
         self.model = model
-        _put(self.block, tag("div", shown.model_block(model), class_="lm lm-bare"))
+        _put(self.block, tag("div", markup.model_block(model), class_="lm lm-bare"))
         self.budget.layout.display = "none" if model.budget is None else ""
         self.button.layout.display = "none" if model.act is None else ""
         if model.act is not None:
-            label = shown.doing_words(model.act) if busy else shown.act_words(model.act, [model], alone=True)
+            label = markup.doing_words(model.act) if busy else markup.act_words(model.act, [model], alone=True)
             _label(self.button, label, _ICONS[model.act], disabled=busy)
             self.button.tooltip = f"{label}: {model.workflow.label}"
 
@@ -277,7 +277,7 @@ def _line(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
     return ipywidgets.HBox(widgets, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
-def _put(view: ipywidgets.HTML, markup: Html) -> None:
-    """Send markup only if it differs, so that nothing flickers and unfolded parts stay open."""
-    if view.value != markup:
-        view.value = str(markup)
+def _put(view: ipywidgets.HTML, html: Html) -> None:
+    """Send HTML only if it differs, so that nothing flickers and unfolded parts stay open."""
+    if view.value != html:
+        view.value = str(html)

@@ -17,7 +17,7 @@ from lumigator_nb import config, metrics
 from lumigator_nb._version import __version__
 from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
-from lumigator_nb.database import record_views as shown
+from lumigator_nb.database import record_views
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Experiment, Workflow
@@ -451,8 +451,8 @@ class Workspace:
             workflow: record or id.
 
         Examples:
-            >>> found = ws.provenance(workflows[0]).to_dict()
-            >>> found["dataset"]["name"], found["asked"]["model"]
+            >>> origin = ws.provenance(workflows[0]).to_dict()
+            >>> origin["dataset"]["name"], origin["asked"]["model"]
             ('dialogues', 'baseline/lead-1')
         """
         record = self.workflows.get(workflow)
@@ -568,10 +568,10 @@ class Workspace:
         self.close()
 
     def __repr__(self) -> str:
-        return shown.workspace_text(*self._card())
+        return record_views.workspace_text(*self._card())
 
     def _repr_html_(self) -> str:
-        return shown.workspace_card(*self._card())
+        return record_views.workspace_card(*self._card())
 
     def _card(self) -> tuple[str, list[tuple[str, str, bool | None]], dict[str, int]]:
         with reading(self.database) as work:

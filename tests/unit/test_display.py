@@ -26,7 +26,7 @@ from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.display.scores import Contrast, Figures, p_value, standings, verdict
 from lumigator_nb.display.tables import Cell, Table, to_html, to_markdown, to_text
 from lumigator_nb.metrics import ScoreInfo
-from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.report import recipe, report
 from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization, now
@@ -308,7 +308,7 @@ def test_a_p_value_is_not_rounded_across_a_level(value, expected) -> None:
 
 
 def test_the_table_is_best_first_and_marks_the_best_and_what_cannot_be_told_apart(comparison) -> None:
-    markup = shown.as_html(comparison)
+    markup = view.as_html(comparison)
     assert markup.index("<td>strong</td>") < markup.index("<td>strong twin</td>") < markup.index("<td>weak</td>")
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr><td>.*?</tr>", markup)]
     rouge = {row[0]: row[1] for row in cells}
@@ -321,7 +321,7 @@ def test_the_table_is_best_first_and_marks_the_best_and_what_cannot_be_told_apar
 
 
 def test_a_single_model_is_neither_bold_nor_compared() -> None:
-    markup = shown.as_html(make_comparison({"only": 0.4}))
+    markup = view.as_html(make_comparison({"only": 0.4}))
     assert "<b>" not in markup
     assert "≈" not in markup
     assert "to the best" not in markup
@@ -330,7 +330,7 @@ def test_a_single_model_is_neither_bold_nor_compared() -> None:
 def test_notes_say_what_is_missing() -> None:
     failed = make_workflow("late", Status.FAILED, error="OutOfMemoryError: 7 GB\nTraceback")
     small = make_comparison({"A": 0.4, "B": 0.1}, n=7, pending=[failed], n_failed=2)
-    said = shown.as_text(small)
+    said = view.as_text(small)
     assert "Not compared: late (failed: OutOfMemoryError: 7 GB)." in said
     assert "2 of 7 examples have no answer from A and are left out for all models." in said
     assert "rougeL and words: on 5 of 7 examples" in said
@@ -341,7 +341,7 @@ def test_the_text_fits_a_terminal_and_names_models_unbroken(comparison) -> None:
     label = "hf/some-organisation/a-model-with-a-very-long-name-7B-Instruct-Q4"
     wide = make_comparison({label: 0.5, "[red]baseline[/red]/copy": 0.3})
     for width in (80, 100):
-        drawn = shown.as_text(wide, width)
+        drawn = view.as_text(wide, width)
         assert max(map(len, drawn.splitlines())) <= width
         assert label in drawn
         assert "[red]baseline[/red]/copy" in drawn
@@ -350,7 +350,7 @@ def test_the_text_fits_a_terminal_and_names_models_unbroken(comparison) -> None:
     assert re.search(r"strong twin +≈ 0\.\d{3}", str(comparison))
 
 
-@pytest.mark.parametrize("draw", [shown.as_html, report])
+@pytest.mark.parametrize("draw", [view.as_html, report])
 def test_a_comparison_runs_nothing_that_users_wrote(draw) -> None:
     evil = make_comparison(
         {EVIL: 0.5, "$x^{$": 0.3},

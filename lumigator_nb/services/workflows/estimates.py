@@ -61,10 +61,10 @@ def estimate(
     or, without ground truth, as long as `max_new_tokens` allows.
 
     Examples:
-        >>> found = lm.estimate("openai/gpt-4o-mini", ["The bus is late. We walk."])
-        >>> found.examples, found.to_ask
+        >>> estimate = lm.estimate("openai/gpt-4o-mini", ["The bus is late. We walk."])
+        >>> estimate.examples, estimate.to_ask
         (1, 1)
-        >>> 0 < found.dollars <= found.dollars_at_most
+        >>> 0 < estimate.dollars <= estimate.dollars_at_most
         True
     """
     model = Model(model) if isinstance(model, str) else model
@@ -187,7 +187,7 @@ class _Rows:
 
 
 def _of_model(rows: _Rows, model: Model, pilot: Sequence[tuple[Request, Prediction]]) -> Estimate:
-    answers = _kept_answers(rows.store, model)
+    answers = _cached_answers(rows.store, model)
     count, seen = _Count(model), set[str]()
     try:
         for request, truth in rows.requests():
@@ -201,7 +201,7 @@ def _of_model(rows: _Rows, model: Model, pilot: Sequence[tuple[Request, Predicti
             answers.close()
 
 
-def _kept_answers(store: Store, model: Model) -> Answers | None:
+def _cached_answers(store: Store, model: Model) -> Answers | None:
     if not models.keeps_answers(model):
         return None
     try:
