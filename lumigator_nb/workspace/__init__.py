@@ -517,7 +517,7 @@ class Workspace:
             The faults, each with its remedy; empty where everything is as it was written.
 
         Examples:
-            >>> ws.inspect().unmended
+            >>> ws.inspect().unrepaired
             []
         """
         return inspection.inspect(self.database, self.store, report, secrets=self.secrets)

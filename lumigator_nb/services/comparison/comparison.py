@@ -13,7 +13,7 @@ import pandas as pd
 
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display.render import Rendered
-from lumigator_nb.display.scores import LATER, Contrast, not_computed, standings, verdict
+from lumigator_nb.display.scores import LATER, Contrast, not_computed, score_rows, verdict
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
@@ -668,8 +668,8 @@ class Comparison(Rendered):
         from lumigator_nb.services.comparison import decision_charts as charts
 
         scored, info = self._of(score), self._of(score).info
-        ranked = standings(self._summary, info)
-        order = [standing.model for standing in ranked]
+        ranked = score_rows(self._summary, info)
+        order = [row.model for row in ranked]
         if kind == "intervals":
             return interval_chart(ranked, info, self.confidence)
         if kind == "pairwise":
@@ -711,7 +711,7 @@ class Comparison(Rendered):
             confidence with 64 examples. baseline/lead-1 is worse by 0.080 [0.058, 0.103].
         """
         info = self._of(score).info
-        return verdict(standings(self._summary, info), self.contrasts(info.name), info, self.confidence)
+        return verdict(score_rows(self._summary, info), self.contrasts(info.name), info, self.confidence)
 
     def contrasts(self, score: str | None = None) -> list[Contrast]:
         """Return what the score shows about each model except the leading one.
