@@ -80,8 +80,9 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         self.more.on_click(show_more)
         self.rows: dict[str, _Row] = {}
         self._list = ipywidgets.VBox()
+        buttons = ipywidgets.HBox(list(self.buttons.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.children = [
-            self.head, self.problem, _line(*self.buttons.values()), self.message, self._list, self.more, self.foot,
+            self.head, self.problem, buttons, self.message, self._list, self.more, self.foot,
         ]  # fmt: skip
         self._draw(self.view)
         self._changed()
@@ -271,10 +272,6 @@ def _label(button: ipywidgets.Button, text: str, icon: str, *, disabled: bool = 
     for name, value in (("description", text), ("icon", icon), ("disabled", disabled)):
         if getattr(button, name) != value:
             setattr(button, name, value)
-
-
-def _line(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
-    return ipywidgets.HBox(widgets, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
 def _put(view: ipywidgets.HTML, html: Html) -> None:
