@@ -26,6 +26,7 @@ FORMS = {
     "Mistral": ("mistral", {"cache_read": 0.5}),
     "DeepSeek": ("deepseek", {"usage": "deepseek", "cache_read": 0.5}),
 }
+PLAIN = {"usage": "chat", "cache_read": 0.0, "cache_write": 0.0, "latency": 0.0}
 ROWS, PILOT = 20, 5
 
 
@@ -46,7 +47,7 @@ def experiment(inline_ws):
 @pytest.mark.parametrize("form", FORMS)
 def test_an_estimate_and_the_bill_agree_to_the_cent(inline_ws, experiment, server, form, monkeypatch) -> None:
     provider, behaviour = FORMS[form]
-    server.configure(**behaviour)
+    server.configure(**{**PLAIN, **behaviour})
     monkeypatch.setenv("SOME_KEY", "sk-of-a-test")
     url = server.url if provider in ("anthropic", "mistral") else server.base_url
     model = Model("echo", provider=provider, base_url=url, api_key_name="SOME_KEY", price=PRICE, max_new_tokens=50)
@@ -183,7 +184,7 @@ def test_an_answer_of_an_own_machine_costs_its_share_of_the_hour() -> None:
 
 def test_an_own_server_costs_by_the_hour_and_a_budget_holds(inline_ws, experiment, server) -> None:
     ws = inline_ws
-    server.configure(latency=0.05)
+    server.configure(**{**PLAIN, "latency": 0.05})
     model = Model("echo", provider="openai", base_url=server.base_url, price={"hour": 3600.0}, concurrency=1)
     counted, piloted = (ws.workflows.estimate(experiment, model, pilot=n)["dollars"][0] for n in (0, 2))
     assert pd.isna(counted), "the time of an answer is not known yet"
@@ -209,7 +210,7 @@ def test_a_price_is_of_tokens_or_of_hours() -> None:
 
 def test_estimates_include_what_judges_cost(inline_ws, experiment, server) -> None:
     ws = inline_ws
-    server.configure()
+    server.configure(**PLAIN)
     with ModelServer(judge=Planted()) as judging:
         price = {"prompt": 100.0, "completion": 100.0}
         judge = lm.Judge("quality", Model("judge", provider="openai", base_url=judging.base_url, price=price), retest=4)
