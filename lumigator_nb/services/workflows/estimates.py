@@ -120,7 +120,7 @@ def of_experiment(
                 estimates.append(_of_model(rows, model, answered, judges))
     frame = pd.DataFrame([vars(estimate) for estimate in estimates])
     # Columns of None alone would be of type object.
-    return frame.astype({name: "float64" for name in frame if "dollars" in name})
+    return frame.astype({name: "float64" for name in frame.columns if "dollars" in str(name)})
 
 
 class _Count:
@@ -182,8 +182,8 @@ class _Count:
             return None if self._price is None else 0.0
         # The price of a mean request times their number, since some prices depend on the length of a prompt.
         length = prompt / self.n_requests
-        answer_length = completion / self.n_requests
-        return self.n_requests * self._price(length, answer_length, *(share * length for share in cached))
+        read, written = (share * length for share in cached)
+        return self.n_requests * self._price(length, completion / self.n_requests, read, written)
 
     def _at_most(self, prompt: int) -> float | None:
         if self._price is None or not self.n_requests:
