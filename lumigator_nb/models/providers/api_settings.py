@@ -72,7 +72,8 @@ class Options(Value):
         retry_for: seconds after which an example without an answer counts as failed.
         requests_per_minute: most requests started per minute.
         price: US dollars per million tokens, ``{"prompt": …, "completion": …}``, optionally with "cache_read" and
-            "cache_write" for cached prompts; default the provider's list price.
+            "cache_write" for cached prompts; or US dollars per hour of your own server, ``{"hour": 2.5}``; default the
+            provider's list price.
         stream: receive answers token by token, which measures the latency of the first token.
         reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high".
         extra: further fields of the request, as the provider documents them.

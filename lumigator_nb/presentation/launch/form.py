@@ -325,7 +325,7 @@ class LaunchForm:
             self.built_task(strict=False),
             self.chosen_models(),
             n_examples=checks.whole(self.sample) or self.record.n_examples,
-            judges=len(metrics.models_of(specs)),
+            specs=specs,
             budget=checks.amount(self.budget),
         )
 

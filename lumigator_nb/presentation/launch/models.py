@@ -193,7 +193,7 @@ def place_of(provider: str, base_url: str | None = None) -> str:
 def price_of(model: Model) -> tuple[float, float] | None:
     """Return dollars per million tokens of prompts and of answers; None without a price."""
     price = models.price_of(model)
-    if price is None:
+    if price is None or models.hourly_rate(model):
         return None
     scale = 1_000_000 / _PRICED
     return round(price(_PRICED, 0) * scale, 6), round(price(0, _PRICED) * scale, 6)

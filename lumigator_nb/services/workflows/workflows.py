@@ -450,7 +450,9 @@ class Workflows:
         """Return what asking models takes, before anything is paid; one row per model.
 
         Columns: `model`, `examples`, `to_ask` (not in the answer cache), `prompt_tokens`, `completion_tokens`
-        (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n").
+        (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n"),
+        `judge_dollars` and `judge_dollars_at_most` of the experiment's judges, whose answers are expected to have two
+        sentences.
 
         Args:
             pilot: number of examples, drawn at random, that are asked now to measure the length of answers. They cost
