@@ -11,10 +11,10 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from itertools import islice
 from pathlib import Path
@@ -79,11 +79,13 @@ class ServerCheck:
         server: the server that was asked.
         models: its models.
         problem: why no model was found; None if there are models, or nothing listens at the port.
+        late: whether the server took the connection and gave no answer in time.
     """
 
     server: Server
     models: tuple[CatalogueModel, ...] = ()
     problem: str | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,17 @@ class Discovery:
         with self._lock:
             if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
                 found = look(self._settings)
+                if self._kept is not None:
+                    found = _with_busy_servers(found, self._kept[1])
                 self._kept = time.monotonic(), found
             return self._kept[1]
+
+
+def _with_busy_servers(found: Findings, before: Findings) -> Findings:
+    """Keep the models of servers that are late now: a busy server's models must not vanish from under a form."""
+    earlier = {check.server: check for check in before.servers}
+    checks = [earlier[check.server] if check.late else check for check in found.servers]
+    return replace(found, servers=tuple(checks))
 
 
 def look(settings: Settings) -> Findings:
@@ -178,12 +189,11 @@ def check(server: Server) -> ServerCheck:
         except ConnectionRefusedError:
             return ServerCheck(server)
         except TimeoutError:
-            return ServerCheck(server, problem=f"gives no answer within {TIMEOUT_S:g} s")
+            return ServerCheck(server, problem=f"gives no answer within {TIMEOUT_S:g} s", late=True)
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             problem = str(error) if isinstance(error, _NoListError) else "gives an answer that is no list of models"
             continue
-        entries = (_entry(server, row) for row in islice(rows, _MOST_MODELS))
-        models = {model.name: model for model in entries if model is not None}
+        models = {model.name: model for row in rows[:_MOST_MODELS] for model in _entries(server, row)}
         if models:
             return ServerCheck(server, tuple(models.values()))
         problem = "has no language model"
@@ -233,7 +243,7 @@ def _hang_up(connection: socket.socket, ended: threading.Event) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _rows(payload: Any) -> Iterable[Any]:
+def _rows(payload: Any) -> list[Any]:
     """Return the rows of a list of models: "data" in OpenAI's protocol, "models" in Ollama's."""
     rows = payload.get("data", payload.get("models")) if isinstance(payload, Mapping) else None
     if not isinstance(rows, list):
@@ -241,8 +251,8 @@ def _rows(payload: Any) -> Iterable[Any]:
     return rows
 
 
-def _entry(server: Server, row: Any) -> CatalogueModel | None:
-    """Return the model of a row; None if it is no language model, or its name cannot be used."""
+def _entries(server: Server, row: Any) -> Iterator[CatalogueModel]:
+    """Yield the model of a row, or nothing if it is no language model, or its name cannot be used."""
     facts = _mapping(row)
     details, meta = _mapping(facts.get("details")), _mapping(facts.get("meta"))
     name = next((facts[key] for key in ("id", "model", "name") if isinstance(facts.get(key), str)), "")
@@ -250,7 +260,7 @@ def _entry(server: Server, row: Any) -> CatalogueModel | None:
         # The path of its only model, which answers to any name.
         name = re.split(r"[/\\]", name)[-1].removesuffix(".gguf")
     if not name.isprintable() or len(name) > 200 or _is_embedding(name, facts, details):
-        return None
+        return
     size = _count(facts.get("size")) or _count(meta.get("size"))
     contexts = (
         facts.get("max_model_len"),
@@ -261,7 +271,7 @@ def _entry(server: Server, row: Any) -> CatalogueModel | None:
     notes = f"Found at {server.base_url}."
     if remote := facts.get("remote_host"):
         notes = f"Found at {server.base_url}, which sends all texts on to {str(remote)[:100]}."
-    return _valid(
+    yield from _valid(
         name=f"{server.provider}/{name}",
         display_name=name,
         tasks=TASKS,
@@ -275,11 +285,10 @@ def _entry(server: Server, row: Any) -> CatalogueModel | None:
     )
 
 
-def _valid(**values: Any) -> CatalogueModel | None:
-    try:
-        return CatalogueModel(**values)
-    except ValidationError:
-        return None
+def _valid(**values: Any) -> Iterator[CatalogueModel]:
+    """Yield the model of the values, or nothing if a name on this machine is no name of a model."""
+    with suppress(ValidationError):
+        yield CatalogueModel(**values)
 
 
 def _is_embedding(name: str, facts: Mapping[str, Any], details: Mapping[str, Any]) -> bool:
@@ -316,27 +325,28 @@ def hub_cache_of(settings: Settings) -> Path:
 
 
 def cached_models(folder: Path) -> Iterator[CatalogueModel]:
-    """Yield the language models in a cache of the hub whose weights are complete, by name.
+    """Yield the language models in a cache of the hub whose weights are there, by name.
 
     The cache is read without huggingface_hub, whose scan reads the size of every file of every commit.
     """
     for repository in sorted(folder.glob("models--*")):
         name = repository.name.removeprefix("models--").replace("--", "/")
         with suppress(OSError, ValueError, RecursionError):  # one damaged entry must not hide the others
-            # `from_pretrained` takes the main branch.
-            commit = (repository / "refs" / "main").read_text().strip()
-            model = _cached(name, repository / "snapshots" / Path(commit).name)
-            if model is not None:
-                yield model
+            # The providers take the main branch.
+            snapshot = repository / "snapshots" / Path((repository / "refs" / "main").read_text().strip()).name
+            if base.find("gguf"):
+                for file in _ggufs(snapshot):
+                    yield from _gguf(file, f"gguf/{name}/{file.relative_to(snapshot).as_posix()}", "hub cache")
+            yield from _cached(name, snapshot)
 
 
-def _cached(name: str, snapshot: Path) -> CatalogueModel | None:
+def _cached(name: str, snapshot: Path) -> Iterator[CatalogueModel]:
     config = _mapping(json.loads((snapshot / "config.json").read_text(encoding="utf-8")))
     weights = [file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in snapshot.glob(pattern)]
     tasks = _tasks(config)
     if not weights or not tasks:
-        return None
-    return _valid(
+        return
+    yield from _valid(
         name=f"hf/{name}",
         display_name=name.rpartition("/")[2],
         tasks=tasks,
@@ -361,27 +371,30 @@ def _tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def gguf_files(folder: Path) -> Iterator[CatalogueModel]:
     """Yield the models among the GGUF files of a folder and its subfolders, by path."""
-    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
-    for file in sorted(file for file in islice(files, _MOST_FILES) if file.suffix.lower() == ".gguf"):
-        if _NO_MODEL.search(file.name):
-            continue
-        with suppress(OSError):  # removed meanwhile, or not readable
-            with file.open("rb") as opened:
-                if opened.read(4) != b"GGUF":  # a download that has not finished, or another file of that name
-                    continue
-            if model := _gguf(file):
-                yield model
-
-
-def _gguf(file: Path) -> CatalogueModel | None:
     # In llama.cpp where that provider is there; else transformers loads the file.
     provider = "gguf" if base.find("gguf") else "hf"
-    return _valid(
-        name=f"{provider}/{file}",
+    for file in _ggufs(folder):
+        with suppress(OSError):  # removed meanwhile, or not readable
+            yield from _gguf(file, f"{provider}/{file}", "file")
+
+
+def _ggufs(folder: Path) -> list[Path]:
+    """Return the GGUF files below a folder that may be models, sorted."""
+    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    ggufs = (file for file in islice(files, _MOST_FILES) if file.suffix.lower() == ".gguf")
+    return sorted(file for file in ggufs if not _NO_MODEL.search(file.name))
+
+
+def _gguf(file: Path, name: str, found: str) -> Iterator[CatalogueModel]:
+    with file.open("rb") as opened:
+        if opened.read(4) != b"GGUF":  # a download that has not finished, or another file of that name
+            return
+    yield from _valid(
+        name=name,
         display_name=file.stem,
         tasks=TASKS,
         size_gb=round(file.stat().st_size / 1e9, 3) or None,
-        needs="llamacpp" if provider == "gguf" else "hf",
-        notes="A file on this machine.",
-        found="file",
+        needs="llamacpp" if name.startswith("gguf/") else "hf",
+        notes="A file on this machine." if found == "file" else "A file on this machine, in the hub's cache.",
+        found=found,
     )
