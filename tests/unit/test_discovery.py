@@ -166,7 +166,7 @@ def test_a_llama_cpp_server_is_named_after_its_file() -> None:
         (lambda handler: handler.reply({"data": "none"}), "no list of models"),
         (lambda handler: handler.reply([1, 2]), "no list of models"),
         (lambda handler: handler.reply(b"[" * 100_000), "no list of models"),
-        (lambda handler: handler.reply({"data": [None, {"id": 5}, {"id": "\x1b[31m"}, {"id": " "}]}), "has no language"),
+        (lambda handler: handler.reply({"data": [None, {"id": 5}, {"id": "\x1b[31m"}]}), "has no language model"),
         (lambda handler: handler.reply({"data": []}), "has no language model"),
         (lambda handler: handler.reply(b"", 302, Location="http://example.org/v1/models"), "HTTP 302"),
         (lambda handler: handler.reply({}, 404), "HTTP 404"),
