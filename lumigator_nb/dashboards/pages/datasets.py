@@ -110,10 +110,10 @@ class AnnotateDialog:
 
     def __init__(self, context: Context, dataset: Dataset) -> None:
         self._context, self._dataset = context, dataset
-        names = [model.name for model in context.ws.models.list()]
+        self._entries = {model.name: model for model in context.ws.models.list()}
         self.model = pmui.AutocompleteInput(
-            label="Model", options=names, restrict=False, min_characters=0, search_strategy="includes", width=420,
-            margin=(8, 0),
+            label="Model", options=list(self._entries), restrict=False, min_characters=0, search_strategy="includes",
+            width=420, margin=(8, 0),
         )  # fmt: skip
         self.name = pmui.TextInput(
             label="Name of the new dataset", value=f"{dataset.name}-annotated", width=420, margin=(8, 0)
@@ -155,9 +155,11 @@ class AnnotateDialog:
             self.problem,
             tag("p", "You may close this: the model goes on, and Workflows shows its progress.", class_="lm-soft"),
         )
+        entry = self._entries.get(model)
         work = partial(
-            self._context.ws.datasets.annotate, self._dataset, model=model, name=self.name.value.strip() or None,
-            budget=self.budget.value or None, progress=False,
+            # A model of a server on this machine brings its address along.
+            self._context.ws.datasets.annotate, self._dataset, model=entry.model() if entry else model,
+            name=self.name.value.strip() or None, budget=self.budget.value or None, progress=False,
         )  # fmt: skip
 
         def done(dataset: Dataset) -> None:

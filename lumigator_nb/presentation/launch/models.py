@@ -208,6 +208,8 @@ def _missing(model: CatalogueModel, keys: set[str], *, here: bool) -> Missing | 
     if model.api_key and model.api_key not in keys:
         remedy = f"Add the key under Settings, or put it into .env.{elsewhere}"
         return Missing("key", f"{model.api_key} is not set", remedy, blocks=here)
+    if model.found:
+        return None
     if model.base_url:
         return Missing("server", "Needs a server", f"Start one that listens at {model.base_url}.", blocks=False)
     if not here or models.has_weights(model.model()):
