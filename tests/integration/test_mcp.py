@@ -21,8 +21,6 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from lumigator_testing import ModelServer
-
 pytestmark = pytest.mark.integration
 
 COMMAND = ["-m", "lumigator_nb.cli", "mcp"]
