@@ -98,7 +98,8 @@ class Record(Rendered, SQLModel):
     def __repr__(self) -> str:
         # Rendered's would print several lines in lists and tracebacks; SQLModel's all fields, with texts of examples.
         facts = {name: getattr(self, name, None) for name in _NAMED_BY}
-        shown = [f"{name}={str(fact) if isinstance(fact, StrEnum) else fact!r}" for name, fact in facts.items() if fact]
+        # A status is a StrEnum, or the text that it was made of.
+        shown = [f"{name}={fact if isinstance(fact, int) else repr(str(fact))}" for name, fact in facts.items() if fact]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
