@@ -35,6 +35,9 @@ _VALUE_SPACE = 0.6  # for the value right of an interval, in inches
 class Chart(Figure):
     """A figure that notebooks show as SVG, in the colours of their theme."""
 
+    def __repr__(self) -> str:
+        return 'Chart, which a terminal cannot show: .savefig("chart.png") writes it to a file'
+
     def _repr_html_(self) -> str:
         return fragment(svg(self))
 

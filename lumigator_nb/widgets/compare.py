@@ -10,7 +10,7 @@ from typing import Any
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectMultiple, Text, ToggleButtons, VBox
 
 from lumigator_nb.database.records import Experiment
-from lumigator_nb.display.html import Html, fragment, join, tag
+from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import one_line
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.comparison import markup
@@ -29,7 +29,7 @@ from lumigator_nb.presentation.comparison.view import (
 )
 from lumigator_nb.presentation.markup import empty
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.widgets.kit import alert, put, sheet, visible
+from lumigator_nb.widgets.kit import CellWidget, alert, put, sheet, visible, with_hint
 from lumigator_nb.workspace import Workspace
 
 _LIST = ("All listed examples", -1)
@@ -54,10 +54,10 @@ def compare(ws: Workspace, experiment: Experiment | str) -> Compare:
         >>> widget = lm.ui.compare(ws, experiment)
         >>> widget.close()
     """
-    return Compare(ws, experiment)
+    return with_hint(Compare(ws, experiment))
 
 
-class Compare(VBox):  # type: ignore[misc]
+class Compare(CellWidget):
     """The comparison in a cell; made by :func:`compare`.
 
     Attributes:
@@ -265,12 +265,14 @@ class Compare(VBox):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"Compare({self._experiment.name!r})"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+    @property
+    def otherwise(self) -> str:
+        return f"call ws.compare({self._experiment.name!r})"
+
+    def static(self) -> Html:
         # For a reader without a kernel, who sees only what is saved in the notebook: wait for the comparison.
         self._read()
-        static = markup.static(self.found.comparison) if self.found else fragment(_nothing(self._experiment))
-        return {**bundle, "text/html": static, "text/plain": repr(self)}
+        return markup.static(self.found.comparison) if self.found else _nothing(self._experiment)
 
 
 def _charts(found: Examined, score: str) -> Html:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets
 
@@ -23,6 +22,7 @@ from lumigator_nb.presentation.progress.view import (
 )
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.services.workflows.workflows import Target
+from lumigator_nb.widgets.kit import CellWidget, with_hint
 from lumigator_nb.workspace import Workspace
 
 # Rows of models before "Show more": each is several widgets, which make a browser slow.
@@ -47,10 +47,10 @@ def progress(ws: Workspace, target: Target) -> Progress:
         >>> widget = lm.ui.progress(ws, experiment)
         >>> widget.close()
     """
-    return Progress(ws, target)
+    return with_hint(Progress(ws, target))
 
 
-class Progress(ipywidgets.VBox):  # type: ignore[misc]
+class Progress(CellWidget):
     """The display; made by :func:`progress`.
 
     Attributes:
@@ -202,11 +202,12 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         states = ", ".join(f"{number} {markup.word(status)}" for status, number in self.view.counts.items())
         return f"Progress({self.view.title!r}: {states or 'nothing launched'})"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = tag("div", "The state when the cell ran. Run it again for the current state.", class_="lm-note")
-        body = tag("div", Html(f"<style>{style()}</style>"), markup.static(self.view), note, class_="lm")
-        return {**bundle, "text/html": str(body), "text/plain": repr(self)}
+    @property
+    def otherwise(self) -> str:
+        return f"call ws.wait({self.view.name!r})" if self.view.name else "call ws.wait(workflows)"
+
+    def static(self) -> Html:
+        return markup.static(self.view)
 
 
 class _Row(ipywidgets.HBox):  # type: ignore[misc]

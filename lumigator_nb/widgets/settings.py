@@ -8,11 +8,11 @@ from typing import Any
 
 import ipywidgets
 
-from lumigator_nb.display.html import tag
+from lumigator_nb.display.html import Html, tag
 from lumigator_nb.presentation import settings as presentation
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.services.answer_cache import CacheSize
-from lumigator_nb.widgets.kit import alert, heading, labelled, put, sheet
+from lumigator_nb.widgets.kit import CellWidget, alert, heading, labelled, put, sheet, with_hint
 from lumigator_nb.workspace import Workspace
 
 _BOX = ipywidgets.Layout
@@ -30,10 +30,10 @@ def settings(ws: Workspace) -> SettingsPanel:
         >>> widget = lm.ui.settings(ws)
         >>> widget.close()
     """
-    return SettingsPanel(ws)
+    return with_hint(SettingsPanel(ws))
 
 
-class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
+class SettingsPanel(CellWidget):
     """The form; made by :func:`settings`.
 
     Attributes:
@@ -246,11 +246,13 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         n_set = sum(bool(view.source) for view in self._keys)
         return f"SettingsPanel({n_set} of {len(self._keys)} API keys set)"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = tag("div", "The state when the cell ran. Run it again to change something.", class_="lm-note")
-        body = tag("div", sheet(), presentation.keys_markup(self._keys), note, class_="lm")
-        return {**bundle, "text/html": str(body), "text/plain": repr(self)}
+    @property
+    def otherwise(self) -> str:
+        # Not ws.secrets.set: code of cells is saved with the notebook.
+        return "run lumigator-nb secrets set NAME"
+
+    def static(self) -> Html:
+        return presentation.keys_markup(self._keys)
 
 
 def _button(text: str, icon: str, act: Callable[[], None], look: str = "") -> ipywidgets.Button:
