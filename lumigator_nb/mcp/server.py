@@ -37,7 +37,7 @@ list_datasets, show_dataset, create_experiment, list_models, estimate, launch (w
 the user has agreed to), progress until all have ended, compare, why."""
 
 
-class Server(MCPServer):  # type: ignore[type-arg]
+class Server(MCPServer):
     """The MCP server of a workspace.
 
     Args:
@@ -47,7 +47,7 @@ class Server(MCPServer):  # type: ignore[type-arg]
 
     def __init__(self, ws: Workspace, *, folder: Path | None = None, needs_token: bool) -> None:
         # The SDK wants an address of an OAuth server. Without `resource_server_url` no response names it.
-        auth = AuthSettings(issuer_url="http://localhost", resource_server_url=None) if needs_token else None  # type: ignore[arg-type]
+        auth = AuthSettings(issuer_url="http://localhost", resource_server_url=None) if needs_token else None
         super().__init__(
             "lumigator", title="Lumigator", version=__version__, instructions=_INSTRUCTIONS, log_level="WARNING",
             auth=auth, token_verifier=_Verifier(ws) if needs_token else None, subscriptions=False,

@@ -46,6 +46,9 @@ class Choice(BaseModel):
     temperature: float | None = Field(default=None, description="Sampling temperature; 0 repeats the same answer.")
 
 
+Choices = Annotated[list[Choice], Field(min_length=1, description="The models, each with its settings.")]
+
+
 class Tools:
     """The tools of a workspace.
 
@@ -61,11 +64,11 @@ class Tools:
     @property
     def by_scope(self) -> dict[Scope, list[Callable[..., Any]]]:
         """The tools, by the scope that a token needs for them."""
-        looking = [
+        looking: list[Callable[..., Any]] = [
             self.list_datasets, self.show_dataset, self.list_models, self.list_experiments, self.estimate,
             self.progress, self.compare, self.why,
         ]  # fmt: skip
-        changing = [self.upload_dataset, self.create_experiment, self.launch, self.stop]
+        changing: list[Callable[..., Any]] = [self.upload_dataset, self.create_experiment, self.launch, self.stop]
         if self._folder is not None:
             changing.insert(0, self.upload_file)
         return {Scope.READ: looking, Scope.WRITE: changing}
@@ -78,7 +81,7 @@ class Tools:
         return {"total": self._ws.datasets.count(search=search), "datasets": [_dataset(record) for record in records]}
 
     def show_dataset(
-        self, dataset: DatasetKey, limit: Rows = 5, offset: Annotated[int, Field(ge=0)] = 0
+        self, dataset: DatasetKey, limit: Rows = 5, offset: Annotated[int, Field(ge=0, description="Rows to skip.")] = 0
     ) -> dict[str, Any]:
         """Show rows of a dataset: the input as `example`, the wanted answer as `ground_truth`, and other columns.
 
@@ -161,7 +164,10 @@ class Tools:
         self,
         name: Annotated[str, Field(description="A new name.")],
         dataset: DatasetKey,
-        task: Literal["summarization", "translation", "text_generation"],
+        task: Annotated[
+            Literal["summarization", "translation", "text_generation"],
+            Field(description="text_generation is any other task: its prompt says what to do."),
+        ],
         prompt: Annotated[
             str | None, Field(description="System prompt for all models; text_generation needs one.")
         ] = None,
@@ -176,7 +182,7 @@ class Tools:
         )
         return _experiment(record)
 
-    def estimate(self, experiment: ExperimentKey, models: list[Choice]) -> dict[str, Any]:
+    def estimate(self, experiment: ExperimentKey, models: Choices) -> dict[str, Any]:
         """Estimate tokens and dollars of each model, without asking any. Show it to the user before you launch.
 
         `dollars` is null where no price is known, as for models that run on the user's machines.
@@ -187,7 +193,7 @@ class Tools:
     def launch(
         self,
         experiment: ExperimentKey,
-        models: list[Choice],
+        models: Choices,
         budget: Annotated[
             float | None,
             Field(ge=0, description="Dollars that each model may spend, agreed with the user. Required where one has "

@@ -123,7 +123,7 @@ def test_every_tool_and_argument_is_described(assistant) -> None:
     for tool in tools:
         assert tool.description
         for name, schema in tool.input_schema["properties"].items():
-            assert schema.get("description") or name in ("models", "task", "offset"), (tool.name, name)
+            assert schema.get("description"), (tool.name, name)
 
 
 def test_a_budget_is_needed_where_a_model_has_a_price(assistant, experiment) -> None:
