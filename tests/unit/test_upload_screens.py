@@ -236,8 +236,8 @@ def test_an_empty_address_and_a_missing_file_say_so(widget, tmp_path) -> None:
 
 def test_without_a_kernel_the_form_says_what_it_is(widget) -> None:
     bundle = widget._repr_mimebundle_()
-    assert "upload a dataset" in bundle["text/html"]
-    assert bundle["text/plain"] == "Upload('')"
+    assert "Upload a dataset" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("Upload('')")
 
 
 # --- The dropzone ---
