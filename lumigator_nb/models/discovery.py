@@ -329,12 +329,15 @@ def cached_models(folder: Path) -> Iterator[CatalogueModel]:
 
     The cache is read without huggingface_hub, whose scan reads the size of every file of every commit.
     """
-    for repository in sorted(folder.glob("models--*")):
+    repositories = sorted(folder.glob("models--*"))
+    # Asked once: for a provider that is not there, the metadata of all installed packages are read.
+    has_gguf = bool(repositories) and base.find("gguf") is not None
+    for repository in repositories:
         name = repository.name.removeprefix("models--").replace("--", "/")
         with suppress(OSError, ValueError, RecursionError):  # one damaged entry must not hide the others
             # The providers take the main branch.
             snapshot = repository / "snapshots" / Path((repository / "refs" / "main").read_text().strip()).name
-            if base.find("gguf"):
+            if has_gguf:
                 for file in _ggufs(snapshot):
                     yield from _gguf(file, f"gguf/{name}/{file.relative_to(snapshot).as_posix()}", "hub cache")
             yield from _cached(name, snapshot)
