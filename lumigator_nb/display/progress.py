@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lumigator_nb.display.costs import dollars
@@ -232,7 +233,7 @@ class _MarimoView:
         self._shown = ""
 
     def __call__(self, rows: Sequence[ProgressRow]) -> None:
-        marimo = sys.modules["marimo"]
+        marimo = import_module("marimo")
         html = as_html(rows)
         if html != self._shown:
             self._shown = html

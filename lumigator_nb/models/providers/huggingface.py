@@ -176,7 +176,7 @@ def _options(model: Model) -> Options:
     if options.price is not None and options.price.hour is None:
         raise InvalidInputError(
             f"the price of model {model.label!r} is per token, but the model runs on your own machine",
-            "give dollars per hour: price={'hour': 2.5}",
+            "let the price have the one entry hour: dollars for an hour of the machine",
         )
     return options
 

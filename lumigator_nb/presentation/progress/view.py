@@ -290,10 +290,14 @@ def _time_left(row: ProgressRow, before: ModelProgress | None) -> float | None:
     if row.seconds_left is None or row.done < min(_FEWEST, row.total):
         return None
     last = before.left_s if before and before.state == _STEPS.get(row.step or Step.INFERENCE) else None
-    # Rounded up: to 5 s below a minute, to minutes below an hour, then to tens of minutes.
-    grain = 5 if row.seconds_left < 60 else 60 if row.seconds_left < 3600 else 600
-    rounded = float(math.ceil(row.seconds_left / grain) * grain)
+    rounded = _rounded(row.seconds_left)
     return last if last is not None and last < rounded < (1 + _NOISE) * last + 5 else rounded
+
+
+def _rounded(seconds: float) -> float:
+    """Round up: to 5 s below a minute, to minutes below an hour, then to tens of minutes."""
+    grain = 5 if seconds < 60 else 60 if seconds < 3600 else 600
+    return float(math.ceil(seconds / grain) * grain)
 
 
 def _cost(workflow: Workflow, row: ProgressRow, jobs: Sequence[Job]) -> float | None:
