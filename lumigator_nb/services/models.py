@@ -14,7 +14,7 @@ from lumigator_nb.config import Settings
 from lumigator_nb.display import render
 from lumigator_nb.display.html import chip, fragment, name, table, tag
 from lumigator_nb.display.render import Rendered
-from lumigator_nb.display.text import MISSING, elide
+from lumigator_nb.display.text import MISSING, elide, magnitude
 from lumigator_nb.errors import InvalidInputError, NotFoundError, UnknownModelError, did_you_mean
 from lumigator_nb.models import catalogue, key_check
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
@@ -187,9 +187,9 @@ def _as_html(models: Catalogue) -> str:
             (
                 tag("div", name(model.name), tag("div", title, class_="lm-soft")),
                 ", ".join(_TASKS[task] for task in model.tasks),
-                _count(model.parameters),
+                magnitude(model.parameters),
                 model.licence or MISSING,
-                _count(model.context_tokens),
+                magnitude(model.context_tokens),
                 chip(obstacle or "ready", "" if obstacle else "good"),
             )
         )
@@ -203,17 +203,7 @@ def _as_text(models: Catalogue) -> str:
         return "no model"
     width = min(42, max(len(row.name) for row in models))
     return "\n".join(
-        f"{elide(row.name, width):<{width}}  {_count(row.parameters):>5}  {_count(row.context_tokens):>5}  "
+        f"{elide(row.name, width):<{width}}  {magnitude(row.parameters):>5}  {magnitude(row.context_tokens):>5}  "
         f"{elide(row.licence or MISSING, 14):<14}  {row.obstacle(models.environment) or 'ready'}"
         for row in models
     )
-
-
-def _count(number: int | None) -> str:
-    """Return a number with its magnitude: 135M, 1.7B, 128k."""
-    if number is None:
-        return MISSING
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)

@@ -21,8 +21,6 @@ from lumigator_nb.models import discovery
 from lumigator_nb.models.providers.api_settings import provider_in_name
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.permissions import _is_public
-from lumigator_nb.rest.signed_links import Links
-from lumigator_nb.rest.state import Services
 from lumigator_nb.services.models import Models
 from lumigator_nb.specs import Model
 
@@ -72,14 +70,6 @@ def recorder() -> Iterator[ThreadingHTTPServer]:
 @pytest.fixture
 def address(recorder) -> str:
     return f"http://127.0.0.1:{recorder.server_port}/v1"
-
-
-@pytest.fixture
-def services(inline_ws):
-    made = Services(inline_ws, Links(b"k" * 32))
-    made.submit_soon = inline_ws.workflows.submit_waiting
-    yield made
-    made.races.close()
 
 
 @pytest.fixture
