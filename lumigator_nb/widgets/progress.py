@@ -63,6 +63,7 @@ class Progress(CellWidget):
         super().__init__()
         self._ws, self._target = ws, target
         self._drawing, self._due, self._most_rows = threading.Lock(), threading.Event(), MOST_AT_ONCE
+        self._following, self._closed = threading.Lock(), False
         self._unsubscribe: Callable[[], None] | None = None
         self._busy: set[str] = set()
         self.view = progress_view(ws, target)
@@ -86,21 +87,26 @@ class Progress(CellWidget):
         ]  # fmt: skip
         self._draw(self.view)
         self._changed()
-        if not self.view.ended:
-            self._follow()
+        self._follow()
 
     def _follow(self) -> None:
-        if self._unsubscribe is None:
-            self._unsubscribe = watcher_of(self._ws).subscribe(self._changed)
+        """Follow the workflows while something goes on, and no longer.
 
-    def _unfollow(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        Called after each change of what it decides by, and decides under a lock: so the last call has seen the last
+        state, whichever thread makes it.
+        """
+        with self._following:
+            wanted = not self._closed and not (self.view.ended and not self._busy)
+            if wanted and self._unsubscribe is None:
+                self._unsubscribe = watcher_of(self._ws).subscribe(self._changed)
+            elif not wanted and self._unsubscribe is not None:
+                self._unsubscribe()
+                self._unsubscribe = None
 
     def close(self) -> None:
         """Remove the display. The workflows go on."""
-        self._unfollow()
+        self._closed = True
+        self._follow()
         super().close()
 
     def _changed(self) -> None:
@@ -117,8 +123,7 @@ class Progress(CellWidget):
                     self._show_problem(str(error))
                 finally:
                     self._drawing.release()
-            if self.view.ended and not self._busy:
-                self._unfollow()
+            self._follow()
 
         self._due.set()
         if not self._drawing.locked():
