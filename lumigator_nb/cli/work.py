@@ -13,7 +13,7 @@ from lumigator_nb.metrics import catalogue as known_metrics
 
 app = typer.Typer()
 workflows = common.group("List workflows (one model on one experiment each), read logs, wait, stop, resume and retry.")
-models = common.group("List the models of the catalogue.")
+models = common.group("List the models of the catalogue; refresh prices and catalogue.")
 
 
 @app.command()
@@ -124,6 +124,29 @@ def models_list(
     """List the models of the catalogue, and what is missing to use them. Other models work too."""
     with connected() as ws:
         typer.echo(ws.models.list(task, provider=provider))
+
+
+@models.command("refresh")
+def models_refresh(
+    prices: Annotated[
+        str | None,
+        typer.Argument(help="File or address of a price list in genai-prices' format. Default: genai-prices' address."),
+    ] = None,
+    catalogue: Annotated[
+        str | None, typer.Option(help="File or address of a catalogue of models, in the format of models.yaml.")
+    ] = None,
+) -> None:
+    """Take over newer prices of hosted models, or a catalogue of models, for all who use this workspace."""
+    with connected() as ws:
+        typer.echo(ws.models.refresh(prices, catalogue=catalogue))
+
+
+@models.command("reset")
+def models_reset() -> None:
+    """Go back to the prices of the installed genai-prices and to the bundled catalogue."""
+    with connected() as ws:
+        ws.models.reset()
+        typer.echo("Prices and catalogue are those that are installed.")
 
 
 @workflows.command("list")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,14 +103,47 @@ def load(path: Path | None = None) -> tuple[CatalogueModel, ...]:
     """
     file = path or BUNDLED
     try:
-        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        data = file.read_bytes()
+    except OSError as error:
         raise InvalidInputError(f"the catalogue {file} cannot be read: {error}") from None
+    return parse(data, str(file))
+
+
+def load_unchanged(path: Path) -> tuple[CatalogueModel, ...]:
+    """As :func:`load`; a file that has not changed since the last call is not parsed again."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InvalidInputError(f"the catalogue {path} cannot be read: {error}") from None
+    return _loaded(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: Path, *version: int) -> tuple[CatalogueModel, ...]:
+    return load(path)
+
+
+def parse(data: bytes, file: str) -> tuple[CatalogueModel, ...]:
+    """Read the content of a catalogue.
+
+    Args:
+        file: path or address, for errors.
+
+    Raises:
+        InvalidInputError: as :func:`load`.
+    """
+    try:
+        entries = yaml.safe_load(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"the catalogue {file} cannot be read: {error}") from None
+    except RecursionError:
+        raise InvalidInputError(f"the catalogue {file} is nested too deep") from None
     except yaml.YAMLError as error:
         raise InvalidInputError(f"the catalogue {file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list):
         raise InvalidInputError(f"the catalogue {file} must be a list of models, each beginning with '- name: …'")
-    models = tuple(entry(values, f"{file.name}, model {number}") for number, values in enumerate(entries, start=1))
+    name = re.split(r"[/\\]", file)[-1]
+    models = tuple(entry(values, f"{name}, model {number}") for number, values in enumerate(entries, start=1))
     duplicates = [name for name, count in Counter(model.name for model in models).items() if count > 1]
     if duplicates:
         raise InvalidInputError(f"the catalogue {file} has {duplicates[0]!r} more than once")

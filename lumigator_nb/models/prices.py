@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -12,6 +11,8 @@ from typing import Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from lumigator_nb.models import price_list
+from lumigator_nb.models.price_list import PriceList
 from lumigator_nb.models.providers.baselines import is_baseline
 from lumigator_nb.specs import Model, Value
 
@@ -144,7 +145,7 @@ def price_of(model: Model, *, batch: bool = False) -> Priced | None:
     """Return the price of an answer as a function of its tokens; None if it is unknown.
 
     A `price` in the model's settings comes first, then the provider's public list price
-    (https://github.com/pydantic/genai-prices). A self-hosted model has no list price; baselines cost nothing.
+    (:mod:`lumigator_nb.models.price_list`). A self-hosted model has no list price; baselines cost nothing.
 
     Args:
         batch: the price of the provider's batch service.
@@ -155,9 +156,16 @@ def price_of(model: Model, *, batch: bool = False) -> Priced | None:
     if own is not None:
         price = Price.model_validate(own)
         return _discounted(price) if batch else price
-    if model.base_url or importlib.util.find_spec("genai_prices") is None:
+    if model.base_url or not price_list.is_installed():
         return None
-    return _list_price(listed_name(model.provider), model.name, batch)
+    return _list_price(price_list.current(), listed_name(model.provider), model.name, batch)
+
+
+def origin_of(model: Model) -> str | None:
+    """Return which list the price of a model is from, with its date; None where it is from none."""
+    if is_baseline(model) or model.options.get("price") is not None or price_of(model) is None:
+        return None
+    return str(price_list.current().origin)
 
 
 def hourly_rate(model: Model) -> float:
@@ -171,8 +179,8 @@ def _discounted(price: Priced) -> Priced:
 
 
 @lru_cache  # one lookup per model, not per answer
-def _list_price(provider: str, name: str, batch: bool) -> Priced | None:
-    from genai_prices import Usage, calc_price
+def _list_price(prices: PriceList, provider: str, name: str, batch: bool) -> Priced | None:
+    from genai_prices import Usage
 
     context: dict[str, str] = {}
 
@@ -188,9 +196,9 @@ def _list_price(provider: str, name: str, batch: bool) -> Priced | None:
         }
         try:
             usage = Usage(**{**others, **tokens})
-            return calc_price(usage, model_ref=name, provider_id=provider, price_context=context)
+            return prices.snapshot.calc(usage, name, provider, None, None, context)
         except ValueError:  # a server reports more tokens of a kind than tokens
-            return calc_price(Usage(**tokens), model_ref=name, provider_id=provider, price_context=context)
+            return prices.snapshot.calc(Usage(**tokens), name, provider, None, None, context)
 
     try:
         listed = look_up(1, 1)
@@ -198,7 +206,7 @@ def _list_price(provider: str, name: str, batch: bool) -> Priced | None:
         return None
     if batch:
         if not any(variant.when == _BATCH for variant in listed.model.price_variants or ()):
-            standard = _list_price(provider, name, False)
+            standard = _list_price(prices, provider, name, False)
             return None if standard is None else _discounted(standard)
         context = _BATCH
         listed = look_up(1, 1)

@@ -83,6 +83,10 @@ def ended(workflow_id: str, step: Step) -> str:
     return f"{ENDED}/{workflow_id}.{step}"
 
 
+# The price list and the catalogue that `ws.models.refresh` took over, each with its origin.
+PRICES = "catalogue/prices.json"
+CATALOGUE = "catalogue/models.json"
+
 QUEUE = "queue"
 
 

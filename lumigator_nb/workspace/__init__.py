@@ -88,7 +88,7 @@ class Workspace:
         self.workflows = Workflows(runtime)
         self.experiments = Experiments(runtime, self.workflows.stop)
         self.datasets = Datasets(runtime, self.workflows.stop, ModelAnnotator(self.experiments, self.workflows))
-        self.models = Models(settings)
+        self.models = Models(settings, store)
         self.labels = Labels(database, store, self.datasets, self.workflows)
         self.cache = self.workflows.cache
         self.jobs = Jobs(database, self.datasets, self.experiments, self.workflows)

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import Literal
 
@@ -16,11 +17,15 @@ from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database, head_revision
 from lumigator_nb.display.text import count, joined, listed
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.models import discovery, title_of
+from lumigator_nb.models import discovery, price_list, title_of
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.services.upkeep.inspection import Inspection, Report, inspect
+from lumigator_nb.specs import now
+from lumigator_nb.storage import layout
 from lumigator_nb.storage.store import Store
 from lumigator_nb.workspace import Workspace
+
+_OLD_PRICES = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Check settings, secrets, database, store, cluster and models. Changes and starts nothing."""
+    """Check settings, secrets, database, store, cluster, prices and models. Changes and starts nothing."""
     try:
         settings = config.load()
     except LumigatorError as error:
@@ -46,6 +51,7 @@ def examine() -> list[Finding]:
         "secrets": lambda: _secrets(settings),
         "store": lambda: _store(Store(settings.store_spec, settings.store_credentials)),
         "cluster": lambda: _cluster(connect_cluster(settings)),
+        "prices": lambda: _prices(Store(settings.store_spec, settings.store_credentials)),
     }
     return [*findings, *_findings(checks), *_models(settings), *_models_here(settings)]
 
@@ -118,6 +124,16 @@ def _secrets(settings: Settings) -> Finding:
 def _store(store: Store) -> Finding:
     store.check()
     return Finding("store", "ok", f"{store.spec.uri} can be written and read")
+
+
+def _prices(store: Store) -> Finding:
+    if not price_list.is_installed():
+        return Finding("prices", "note", "hosted models have no list prices", "pip install 'lumigator-nb[api]'")
+    data = store.find(layout.PRICES)
+    origin = price_list.unpacked(data).origin if data else price_list.installed().origin
+    if origin.taken and now() - origin.taken > _OLD_PRICES:
+        return Finding("prices", "note", f"from {origin}", "lumigator-nb models refresh")
+    return Finding("prices", "ok", f"from {origin}")
 
 
 def _cluster(cluster: Cluster) -> Finding:

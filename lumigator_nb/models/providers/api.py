@@ -20,7 +20,7 @@ from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report
 from lumigator_nb.models.pacing import rates
 from lumigator_nb.models.pacing.asker import Ask, Asker
 from lumigator_nb.models.pacing.throttle import Throttle
-from lumigator_nb.models.prices import price_of
+from lumigator_nb.models.prices import origin_of, price_of
 from lumigator_nb.models.providers import api_failures
 from lumigator_nb.models.providers.api_payloads import prediction_from
 from lumigator_nb.models.providers.api_settings import (
@@ -136,6 +136,9 @@ class ApiModel:
             "priced": self._price is not None,
             "notes": [],
         }
+        if origin := origin_of(model):
+            # Costs are kept with the answers: a price list that is taken over later changes none of them.
+            self.details["prices"] = origin
 
     def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prediction]]:
         """Answer each request, as many at once as the provider takes; a rejected one has the provider's message."""
