@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from lumigator_nb.cluster import Cluster
 from lumigator_nb.cluster.queue import EXPERIMENT, Queue, Waiting, in_turn
 from lumigator_nb.engine import process_setup
 from lumigator_nb.errors import UnavailableError
+from lumigator_nb.security.redaction import redactor
 from lumigator_nb.specs import Status, StoreSpec
 
 log = logging.getLogger(__name__)
@@ -128,13 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--endpoint-url")
     parser.add_argument("--path-style", action=argparse.BooleanOptionalAction)
     given = parser.parse_args(arguments)
-    store = process_setup.open_store(
-        StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style)
-    )
-    cluster = Cluster(given.address or address_inside())
-    Dispatcher(Queue(store), cluster, given.name, given.limit, given.package).run()
+    # The node's environment holds the store's credentials and the cluster's token.
+    with process_setup.logged(redactor()):
+        store = process_setup.open_store(
+            StoreSpec(uri=given.store, endpoint_url=given.endpoint_url, path_style=given.path_style)
+        )
+        cluster = Cluster(given.address or address_inside())
+        Dispatcher(Queue(store), cluster, given.name, given.limit, given.package).run()
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     main()

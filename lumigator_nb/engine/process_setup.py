@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from lumigator_nb.errors import ExecutionError
-from lumigator_nb.models import price_list
 from lumigator_nb.security import redaction
 from lumigator_nb.security.redaction import Redactor
 from lumigator_nb.specs import StoreSpec
@@ -28,13 +27,8 @@ LOG_PART = 2**20
 
 
 def open_store(spec: StoreSpec) -> Store:
-    """Open the store, with long retries: nobody watches a worker, and a network that is down comes back.
-
-    From here on this process takes the prices of models from the list in the store, if it has one.
-    """
-    store = Store(spec, patience=STORE_PATIENCE_S)
-    price_list.look_in(store, layout.PRICES)
-    return store
+    """Open the store, with long retries: nobody watches a worker, and a network that is down comes back."""
+    return Store(spec, patience=STORE_PATIENCE_S)
 
 
 def bring_keys(store: Store, workflow_id: str) -> dict[str, str]:

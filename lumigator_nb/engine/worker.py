@@ -19,6 +19,7 @@ from lumigator_nb import metrics, models
 from lumigator_nb.engine import process_setup, steps
 from lumigator_nb.engine.pool import ray_connection, shared_rates, sizing, supervisor
 from lumigator_nb.errors import LumigatorError
+from lumigator_nb.models import price_list
 from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.specs import Status, Step, StepResult, StoreSpec, WorkflowSpec
 from lumigator_nb.storage import layout, results
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = process_setup.open_store(
         StoreSpec(uri=options.store, endpoint_url=options.endpoint_url, path_style=options.path_style)
     )
+    price_list.look_in(store, layout.PRICES)
     spec = results.read_spec(store, options.workflow_id)
     if not _may_use_pandas(spec):
         _do_without_pandas()

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus, unquote
 
 from pydantic import SecretStr
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # Variables with such names count as secrets, if their values are too long to occur in ordinary text by chance.
-_SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)S?($|_)")
+_SECRET_NAME = re.compile(r"(API_?KEY|ACCOUNT_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CONNECTION_STRING)S?($|_)")
+# The password in an address such as postgresql+psycopg://USER:PASSWORD@HOST/NAME, and the key in a connection string.
+_URL_PASSWORD = re.compile(r"://[^/?#@\s]*?:([^/?#\s]+)@")
+_PART = re.compile(r"(?:AccountKey|SharedAccessKey|Password|Pwd)=([^;\s]+)", re.IGNORECASE)
 _SHORTEST = 8
 _LONGEST_NAME = 255
 # Variables by which programs find code, files, proxies, certificates and servers. A secret becomes an environment
@@ -44,8 +48,8 @@ class Redactor:
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         # The longest first: one secret may contain another, and would else be removed in part.
-        longest_first = sorted(secrets.items(), key=lambda item: -len(item[1]))
-        self._secrets = [(name, value) for name, value in longest_first if len(value) >= _SHORTEST]
+        forms = {form: name for name, value in secrets.items() if len(value) >= _SHORTEST for form in _forms(value)}
+        self._secrets = sorted(((name, form) for form, name in forms.items()), key=lambda item: -len(item[1]))
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets."""
@@ -69,9 +73,32 @@ class Redactor:
         return True
 
 
+def _forms(value: str) -> set[str]:
+    """Return a secret as it may stand in a text: as it is, in an address, and as repr and JSON write it, also twice.
+
+    An error's text often has the repr of a value, which doubles backslashes and escapes quotes; an error about that
+    error does so again.
+    """
+    forms = {value, quote(value, safe=""), quote_plus(value)}
+    for _ in range(2):
+        forms |= {written for form in forms for written in _escaped(form)}
+    return forms
+
+
+def _escaped(text: str) -> set[str]:
+    return {repr(text)[1:-1], ascii(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+
+
 def secrets_in(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables whose names mark them as secrets."""
-    return {name: value for name, value in variables.items() if _SECRET_NAME.search(name)}
+    """Return the variables whose names mark them as secrets, and of others the password in their address."""
+    secrets = {}
+    for name, value in variables.items():
+        if _SECRET_NAME.search(name):
+            part = _PART.search(value) if "CONNECTION_STRING" in name else None
+            secrets[name] = part[1] if part else value
+        elif found := _URL_PASSWORD.search(value):
+            secrets[name] = unquote(found[1])
+    return secrets
 
 
 def redactor(*sources: Mapping[str, str]) -> Redactor:

@@ -180,12 +180,14 @@ class Models:
             InvalidInputError: the file cannot be read; the message names provider or entry, model and field.
             UnavailableError: the address does not answer, for example as this machine is offline.
             MissingExtraError: genai-prices is not installed.
-            StoreUnavailableError: the store cannot be written. After any error everything is as before.
+            StoreUnavailableError: the store cannot be written. After any other error everything is as before.
 
         Examples:
-            >>> _ = Path("prices.json").write_text('''[{"id": "openai", "name": "OpenAI", "api_pattern": "openai",
-            ...     "models": [{"id": "gpt-4o-mini", "match": {"equals": "gpt-4o-mini"},
-            ...                 "prices": {"input_mtok": 0.10, "output_mtok": 0.40}}]}]''')
+            >>> import json, pathlib
+            >>> prices = {"input_mtok": 0.10, "output_mtok": 0.40}
+            >>> mini = {"id": "gpt-4o-mini", "match": {"equals": "gpt-4o-mini"}, "prices": prices}
+            >>> openai = {"id": "openai", "name": "OpenAI", "api_pattern": "openai", "models": [mini]}
+            >>> _ = pathlib.Path("prices.json").write_text(json.dumps([openai]))
             >>> ws.models.refresh("prices.json").changed
             ('openai/gpt-4o-mini',)
         """

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import logging
+from urllib.parse import quote
 
 import pytest
 from cryptography.fernet import Fernet, InvalidToken
@@ -50,6 +52,38 @@ def test_only_variables_named_like_secrets_are_secret(monkeypatch) -> None:
     monkeypatch.setenv("SOME_MODEL_NAME", "gpt-0123456789")
     redact = redaction.redactor()
     assert redact(f"{SECRET} gpt-0123456789") == "[SOME_API_KEY removed] gpt-0123456789"
+
+
+@pytest.mark.parametrize("secret", ["back\\slash\\9876", "quo'te\"d-9876", "gr\u00fc\u00dfe-9876", "p@ss/w+rd=9876"])
+def test_secrets_are_found_as_errors_and_addresses_write_them(secret) -> None:
+    redact = redaction.Redactor({"K": secret})
+    error = KeyError(secret)
+    texts = [str(error), repr(error), repr(repr(error)), str(KeyError(str(error))), f"{secret!a}", json.dumps([secret])]
+    texts += [
+        json.dumps(json.dumps(secret)),
+        json.dumps(secret, ensure_ascii=False),
+        f"postgresql://u:{quote(secret, safe='')}@h",
+    ]
+    for text in texts:
+        assert "9876" not in redact(text), text
+        assert "[K removed]" in redact(text)
+        assert redact.found_in(text) == "K"
+
+
+def test_passwords_in_addresses_and_keys_of_stores_are_secret(monkeypatch) -> None:
+    monkeypatch.setenv("SQLALCHEMY_DATABASE_URL", "postgresql+psycopg://team:p%40ss-9876543@db.example:5432/lumi")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "account-0123456789")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=a;AccountKey=0123456789")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws-0123456789")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ray-0123456789")
+    monkeypatch.setenv("SOME_PAGE_URL", "https://db.example:5432/a@b")
+    redact = redaction.redactor()
+    for text in ("p@ss-9876543", "p%40ss-9876543", "account-0123456789", "AccountKey=0123456789", "aws-0123456789"):
+        assert "removed]" in redact(f"refused: {text}"), text
+    assert redact("ray-0123456789") == "[RAY_AUTH_TOKEN removed]"
+    assert redact("team@db.example:5432/lumi https://db.example:5432/a@b") == (
+        "team@db.example:5432/lumi https://db.example:5432/a@b"
+    )
 
 
 def test_log_records_and_their_tracebacks_are_cleaned() -> None:

@@ -14,8 +14,10 @@ from lumigator_nb.engine.asking import open_answers
 from lumigator_nb.engine.inference import Written
 from lumigator_nb.engine.pool import shared_rates
 from lumigator_nb.errors import LumigatorError
+from lumigator_nb.models import price_list
 from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.specs import MetricSpec, StoreSpec, WorkflowSpec
+from lumigator_nb.storage import layout
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Hand:
 
     def __init__(self, store: StoreSpec, spec: WorkflowSpec) -> None:
         self._store, self._spec = process_setup.open_store(store), spec
+        price_list.look_in(self._store, layout.PRICES)
         self._redact = redactor(process_setup.bring_keys(self._store, spec.workflow_id))
         shared_rates.join([spec.model])
 
