@@ -301,6 +301,7 @@ class Workspace:
         Raises:
             InvalidInputError: a setting is out of range, or fewer than two models can answer.
             ConfigurationError: an API key is missing.
+            NotFoundError: there is no such experiment, or it was deleted during the race.
 
         Examples:
             >>> models = ["baseline/lead-1", "baseline/copy"]

@@ -6,6 +6,7 @@ repeated after an interruption nor a workflow that is launched later pays for th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from lumigator_nb import metrics, models
 from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.engine.asking import CachedAsker, open_budget
-from lumigator_nb.errors import BudgetReachedError, InvalidInputError, LumigatorError
+from lumigator_nb.errors import BudgetReachedError, InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, ScoreInfo
 from lumigator_nb.models import Conversation, Prediction, Repeats, Request
 from lumigator_nb.services.comparison.score_samples import main_score
@@ -28,6 +29,8 @@ from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
 Answered = Callable[[str, Prediction], None]
+# Seconds between two looks whether the experiment is still there.
+LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class PilotRun:
         self._values: list[FloatArray] = []
         self._statistics: list[FloatArray] = []
         self._submitter, self._redact, self._answered = submitter, submitter.redact, answered
+        self._deleted, self._looked_at = False, time.monotonic()
         self._budget = open_budget(store, question.launch, [(model, question.owner) for model in question.all_models])
         self._ask = CachedAsker(store, question.launch, question.owner, self._redact, self._budget, note=note)
         task = question.experiment.task
@@ -233,7 +237,9 @@ class PilotRun:
 
         Raises:
             BudgetReachedError: the next question might exceed the budget; answers so far are kept.
+            NotFoundError: the experiment was deleted; answers so far are kept.
         """
+        self._check_experiment()
         chosen = [model for model in self.question.models if model.label in labels]
         # Models that wait for a server are asked at the same time, in threads; a function of this process may not
         # expect to be called from one. With a budget they are asked one after another: a model that finds the rest
@@ -255,6 +261,7 @@ class PilotRun:
         def took(request: Request, prediction: Prediction) -> None:
             self.predictions[model.label][request.row] = prediction
             self._answered(model.label, prediction)
+            self._check_experiment()
 
         requests = []
         for row in rows:
@@ -268,7 +275,23 @@ class PilotRun:
         except BudgetReachedError:
             raise
         except LumigatorError as error:
+            if self._deleted:
+                raise
             self.failed[model.label] = self._redact(error.message)
+
+    def _check_experiment(self) -> None:
+        """Stop asking, and paying, once the experiment is deleted."""
+        now = time.monotonic()
+        if not self._deleted and now - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = now
+            self._deleted = not self._submitter.has(self.question.experiment)
+        if self._deleted:
+            raise NotFoundError(
+                "experiment",
+                self.question.experiment.name,
+                "it was deleted while models were asked, and no further question is; their answers so far are in the "
+                "answer cache",
+            )
 
     def _score(self, rows: Sequence[int], labels: Sequence[str]) -> None:
         scored = [self._scored(label, rows) if label in labels else None for label in self.question.labels]

@@ -20,7 +20,7 @@ from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.scores import Figures
 from lumigator_nb.display.tables import Cell, Table, to_html
 from lumigator_nb.display.text import MISSING, count, joined, percent
-from lumigator_nb.errors import BudgetReachedError, InvalidInputError
+from lumigator_nb.errors import BudgetReachedError, InvalidInputError, NotFoundError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import Prediction
 from lumigator_nb.services.adaptive.pilot_run import PilotRun, Question
@@ -122,8 +122,12 @@ def select(
         display = _RaceDisplay(question.labels, len(order), show)
         run = PilotRun(question, store, submitter, answered=display.answered, note=display.note)
         race = _RaceState(run, confidence, indifference, len(order), None if codes is None else codes[order])
-        with run.asking():
-            ended_by = race.ask(order, display)
+        try:
+            with run.asking():
+                ended_by = race.ask(order, display)
+        except NotFoundError:
+            display.stop()
+            raise
         display.show_models(race, Status.SUCCEEDED)
     return race.result(ended_by)
 
@@ -317,6 +321,14 @@ class _RaceDisplay:
     def _update(self, label: str, **changes: Any) -> None:
         self._rows[label] = replace(self._rows[label], **changes)
         self._show(list(self._rows.values()))
+
+    def stop(self) -> None:
+        """Show that nothing is asked any more."""
+        with self._lock:
+            for label, row in self._rows.items():
+                if not row.status.ended:
+                    self._rows[label] = replace(row, status=Status.STOPPED, note="")
+            self._show(list(self._rows.values()))
 
     def show_models(self, race: _RaceState, left: Status) -> None:
         """Show how the models stand; those that are left have the status `left`."""

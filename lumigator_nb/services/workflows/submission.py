@@ -14,7 +14,7 @@ from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.engine import steps
 from lumigator_nb.engine.pool import sizing
-from lumigator_nb.errors import InvalidInputError, NotFoundError, StoreNotSharedError
+from lumigator_nb.errors import DatabaseUnavailableError, InvalidInputError, NotFoundError, StoreNotSharedError
 from lumigator_nb.security import redaction
 from lumigator_nb.services.access.secrets import redactor_of
 from lumigator_nb.services.runtime import Runtime
@@ -95,6 +95,14 @@ class Submitter:
             # The nodes of a remote cluster may have the key in their environment.
             if key and key.required and self._cluster.head and not self._settings.variable(key.name):
                 raise models.missing_key(model, key.name)
+
+    def has(self, experiment: Experiment) -> bool:
+        """Return whether an experiment is still there; True where the database does not answer."""
+        try:
+            with reading(self._database) as work:
+                return work.experiments.find(experiment.id) is not None
+        except DatabaseUnavailableError:
+            return True
 
     def submit(self, workflows: Sequence[Workflow], originals: Sequence[Model] = ()) -> None:
         """Submit workflows.
