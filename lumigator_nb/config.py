@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         lumigator_model_servers: ports of this machine at which model servers may listen: ``PROVIDER=PORT``, separated
             by commas; "none" asks no port.
         lumigator_gguf_folder: folder with GGUF files, which may be in subfolders.
+        lumigator_machine_hour: dollars of an hour of an own machine: of what one process of the cluster takes, and of a
+            model server on this machine or in a private network. For models without a price of their own; empty for
+            none.
         deployment_type: "local", "development", "staging" or "production".
         lumigator_secret_key: encrypts the secrets in the database, and API keys on their way to a remote cluster, whose
             nodes need the same value. Empty for a key file in `lumigator_home`; "keyring:" for the operating system's
@@ -108,6 +111,7 @@ class Settings(BaseSettings):
     lumigator_discovery: bool = True
     lumigator_model_servers: str = "ollama=11434,lmstudio=1234,llamacpp=8080,vllm=8000"
     lumigator_gguf_folder: Path | None = None
+    lumigator_machine_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     deployment_type: Literal["local", "development", "staging", "production"] = "local"
     lumigator_secret_key: SecretStr | None = None
     lumigator_dashboard_password_file: Path | None = None

@@ -9,7 +9,7 @@ from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.models import base
 from lumigator_nb.models.asking import Budget, GuardedModel, Repeats, Take, ask_here, draws_answers
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
-from lumigator_nb.models.prices import Priced, highest, hourly_rate, price_of
+from lumigator_nb.models.prices import Priced, at_machine_hour, highest, hourly_rate, price_of
 from lumigator_nb.models.prompts.conversation import Conversation
 from lumigator_nb.models.providers import api, api_settings, baselines, functions, huggingface
 from lumigator_nb.models.providers.api_settings import PROVIDERS, Key, is_openai_like, missing_key, provider_class
@@ -35,6 +35,7 @@ __all__ = [
     "Take",
     "about_tokens",
     "ask_here",
+    "at_machine_hour",
     "check",
     "draws_answers",
     "extra_of",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from lumigator_nb.models import price_list
+from lumigator_nb.models import base, price_list
 from lumigator_nb.models.price_list import PriceList
 from lumigator_nb.models.providers.baselines import is_baseline
 from lumigator_nb.specs import Model, Value
@@ -20,6 +22,8 @@ from lumigator_nb.specs import Model, Value
 _OTHER_NAMES = {"gemini": "google", "vertexai": "google", "bedrock": "aws", "moonshot": "moonshotai", "xai": "x-ai"}
 # The share of the price that OpenAI, Anthropic and Mistral charge for a batch, where the list has no price for it.
 BATCH_DISCOUNT = 0.5
+# Providers that are asked at this machine where no address is given.
+_OWN_SERVERS = ("ollama", "lmstudio", "llamacpp", "llamafile", "vllm")
 _BATCH = {"processing": "batch"}
 _NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 
@@ -172,6 +176,32 @@ def hourly_rate(model: Model) -> float:
     """Return the dollars per hour of the machine that the model's settings name; 0 if they name none."""
     own = model.options.get("price")
     return 0.0 if own is None else Price.model_validate(own).hour or 0.0
+
+
+def at_machine_hour(model: Model, dollars: float | None) -> Model:
+    """Return the model with the price of a machine-hour, if it runs on an own machine and has no price of its own.
+
+    These are models that the cluster computes, and servers on this machine, in a private network, or at a name of one.
+
+    Args:
+        dollars: of an hour; None leaves all models as they are.
+    """
+    if dollars is None or model.options.get("price") is not None or not _runs_on_own_machine(model):
+        return model
+    return model.model_copy(update={"options": {**model.options, "price": {"hour": dollars}}})
+
+
+def _runs_on_own_machine(model: Model) -> bool:
+    if base.get(model.provider).uses_all_cores:
+        return True
+    if model.base_url is None:
+        return model.provider in _OWN_SERVERS
+    host = urlsplit(model.base_url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan"))
+    return address.is_private
 
 
 def _discounted(price: Priced) -> Priced:

@@ -533,7 +533,8 @@ class Workspace:
     ) -> Question:
         record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
-        chosen = reservation.checked_models(models, 1, launch, here=True)
+        machine_hour = self.settings.lumigator_machine_hour
+        chosen = reservation.checked_models(models, 1, launch, here=True, machine_hour=machine_hour)
         reservation.check_labels(chosen, ())
         question = pilot_run.question(self.store, record, dataset, chosen, metric, launch, seed)
         self.workflows.submitter.check_keys(question.all_models)

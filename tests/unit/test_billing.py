@@ -198,6 +198,52 @@ def test_an_own_server_costs_by_the_hour_and_a_budget_holds(inline_ws, experimen
     assert answers["cost"].sum() >= (answered - 1) * 0.05
 
 
+@pytest.fixture
+def dear_machine(monkeypatch):
+    monkeypatch.setenv("LUMIGATOR_MACHINE_HOUR", "3600")
+
+
+def test_a_setting_prices_the_hours_of_models_without_a_price(dear_machine, inline_ws, experiment, server) -> None:
+    ws = inline_ws
+    server.configure(**{**PLAIN, "latency": 0.05})
+    own = {"provider": "openai", "base_url": server.base_url, "concurrency": 1}
+    assert ws.workflows.estimate(experiment, Model("echo", **own), pilot=2)["dollars"][0] >= (ROWS - 2) * 0.05
+    cheap = {"prompt": 0.001, "completion": 0.001}
+    hourly, priced = ws.workflows.launch(
+        experiment, [Model("echo", **own, label="hourly"), Model("echo", **own, label="priced", price=cheap, seed=1)]
+    )
+    ws.wait(experiment, progress=False)
+    costs = ws.compare(experiment).costs().set_index("model")["dollars"]
+    assert costs["hourly"] >= (ROWS - 2) * 0.05
+    assert 0 < costs["priced"] < 0.01
+    assert hourly.model.options["price"] == {"hour": 3600.0}
+    assert hourly.fingerprint == Model("echo", **own).fingerprint, "the same answers as without the setting"
+    assert priced.model.options["price"] == cheap
+
+
+@pytest.mark.parametrize(
+    ("model", "is_own"),
+    [
+        (Model("hf/x/y"), True),
+        (Model("ollama/qwen3:4b"), True),
+        (Model("x", provider="openai", base_url="http://localhost:8000/v1"), True),
+        (Model("x", provider="openai", base_url="http://10.1.2.3:8000/v1"), True),
+        (Model("x", provider="openai", base_url="http://[::1]:8000/v1"), True),
+        (Model("x", provider="openai", base_url="http://gpu-box:8000/v1"), True),
+        (Model("x", provider="openai", base_url="https://models.corp.internal/v1"), True),
+        (Model("x", provider="openai", base_url="https://openrouter.ai/api/v1"), False),
+        (Model("x", provider="openai", base_url="https://8.8.8.8/v1"), False),
+        (Model("openai/gpt-4o-mini"), False),
+        (Model("baseline/copy"), False),
+        (Model.from_function(str.upper, label="upper"), False),
+    ],
+    ids=lambda value: value.label if isinstance(value, Model) else None,
+)
+def test_own_machines_are_those_that_compute_here_and_in_the_own_network(model, is_own) -> None:
+    assert lm.models.hourly_rate(lm.models.at_machine_hour(model, 2.5)) == (2.5 if is_own else 0)
+    assert lm.models.at_machine_hour(model, None) is model
+
+
 def test_one_process_asks_a_server_that_costs_by_the_hour() -> None:
     """Each of several would count all of the server's time."""
     server = {"base_url": "http://localhost:8000/v1", "price": {"prompt": 1.0, "completion": 1.0}}

@@ -132,6 +132,7 @@ def estimate_launch(
         texts = columns["example"]
         truths = columns.get("ground_truth", [None] * len(texts))
     scale = n_examples / max(1, len(texts))
+    chosen = [models.at_machine_hour(model, ws.settings.lumigator_machine_hour) for model in chosen]
     paces = _paces(ws, chosen)
     estimates = []
     for model in chosen:

@@ -28,12 +28,18 @@ def launch_options(**options: Any) -> Launch:
 
 
 def checked_models(
-    models_or_names: Sequence[str | Model] | str | Model, repeats: int, launch: Launch, *, here: bool
+    models_or_names: Sequence[str | Model] | str | Model,
+    repeats: int,
+    launch: Launch,
+    *,
+    here: bool,
+    machine_hour: float | None,
 ) -> list[Model]:
     """Return the models with their repeats.
 
     Args:
         here: whether workers use the packages of this machine, so that a missing package is an error now.
+        machine_hour: dollars of an hour of an own machine, for models without a price.
 
     Raises:
         InvalidInputError, MissingExtraError, UnknownModelError: a model cannot work.
@@ -53,6 +59,7 @@ def checked_models(
                 raise
         if launch.mode == "batch" and not models.supports_batches(model):
             raise InvalidInputError(f"{model.provider} has no batch service for {model.label!r}", "leave mode='direct'")
+    chosen = [models.at_machine_hour(model, machine_hour) for model in chosen]
     repeated = [
         model.model_copy(update={"repeat": repeat, "label": f"{model.label} (repeat {repeat})"})
         if repeat > 1

@@ -60,6 +60,7 @@ class Workflows:
         self._database, self._store, self._cluster = runtime.database, runtime.store, runtime.cluster
         self.cache = Cache(runtime.database, runtime.store, runtime.settings.cache_limit)
         self.submitter = Submitter(runtime, self._mark_submitted)
+        self._machine_hour = runtime.settings.lumigator_machine_hour
         self._dispatching = self.submitter.dispatching
 
     def launch(
@@ -179,7 +180,9 @@ class Workflows:
             raise
 
     def _models_to_enqueue(self, models: Sequence[str | Model] | str | Model, launch: Launch) -> builtins.list[Model]:
-        chosen = reservation.checked_models(models, 1, launch, here=self._cluster.head is not None)
+        chosen = reservation.checked_models(
+            models, 1, launch, here=self._cluster.head is not None, machine_hour=self._machine_hour
+        )
         for model in chosen:
             if runs_here(model):
                 raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
@@ -280,7 +283,9 @@ class Workflows:
         fresh: bool = False,
         numbered: bool = False,
     ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
-        chosen = reservation.checked_models(models, repeats, launch, here=self._cluster.head is not None)
+        chosen = reservation.checked_models(
+            models, repeats, launch, here=self._cluster.head is not None, machine_hour=self._machine_hour
+        )
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
@@ -467,7 +472,7 @@ class Workflows:
             0     baseline/lead-2  0.000000
             1  openai/gpt-4o-mini  0.005127
         """
-        chosen = reservation.checked_models(models, 1, Launch(), here=True)
+        chosen = reservation.checked_models(models, 1, Launch(), here=True, machine_hour=self._machine_hour)
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
             dataset = work.data_of(record)
