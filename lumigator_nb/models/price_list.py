@@ -136,21 +136,24 @@ def is_installed() -> bool:
     return importlib.util.find_spec("genai_prices") is not None
 
 
-def current() -> PriceList:
-    """Return the list that counts now.
+def current() -> Iterator[PriceList]:
+    """Yield the list that was taken over, if there is one, and the installed one, for models that the first lacks.
 
     Raises:
         DamagedError: the kept list cannot be read by the installed genai-prices.
         StoreUnavailableError: the store does not answer.
     """
-    return _taken_over() or installed()
+    if kept := _taken_over():
+        yield kept
+    yield installed()
 
 
-def origin() -> Origin:
-    """Return where the list that counts now is from; errors as of :func:`current`."""
+def origins() -> tuple[Origin, ...]:
+    """Return where the lists of :func:`current` are from; errors as there."""
     kept = _taken_over()
     # Not current(): to read all prices of the package takes a tenth of a second.
-    return kept.origin if kept else Origin(f"genai-prices {version('genai-prices')}")
+    package = Origin(f"genai-prices {version('genai-prices')}")
+    return (kept.origin, package) if kept else (package,)
 
 
 def _taken_over() -> PriceList | None:

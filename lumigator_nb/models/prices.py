@@ -160,16 +160,26 @@ def price_of(model: Model, *, batch: bool = False) -> Priced | None:
     if own is not None:
         price = Price.model_validate(own)
         return _discounted(price) if batch else price
-    if model.base_url or not price_list.is_installed():
-        return None
-    return _list_price(price_list.current(), listed_name(model.provider), model.name, batch)
+    listed = _listed(model, batch)
+    return listed[0] if listed else None
 
 
 def origin_of(model: Model) -> str | None:
     """Return which list the price of a model is from, with its date; None where it is from none."""
-    if is_baseline(model) or model.options.get("price") is not None or price_of(model) is None:
+    if is_baseline(model) or model.options.get("price") is not None:
         return None
-    return str(price_list.current().origin)
+    listed = _listed(model, False)
+    return str(listed[1].origin) if listed else None
+
+
+def _listed(model: Model, batch: bool) -> tuple[Priced, PriceList] | None:
+    """Return the list price of a model, and the first list that has one."""
+    if model.base_url or not price_list.is_installed():
+        return None
+    for prices in price_list.current():
+        if price := _list_price(prices, listed_name(model.provider), model.name, batch):
+            return price, prices
+    return None
 
 
 def hourly_rate(model: Model) -> float:

@@ -172,6 +172,7 @@ class Models:
         Args:
             prices: a file or address with a price list in the format of genai-prices (``prices/new_data/v2/data.json``
                 of https://github.com/pydantic/genai-prices). With neither argument, genai-prices' own address is asked.
+                Models that the list lacks keep the price of the installed package.
             catalogue: a file or address with models in the format of ``models.yaml``. They replace those of an earlier
                 refresh, and bundled ones of the same name. An entry can name a server to which a key is sent: take
                 catalogues only from where you trust.
@@ -282,7 +283,8 @@ class Models:
         """Say where prices and catalogue are from."""
         refreshed = self._refreshed.value()
         try:
-            notes = [f"Prices: {price_list.origin()}"] if price_list.is_installed() else []
+            origins = price_list.origins() if price_list.is_installed() else ()
+            notes = [f"Prices: {'; for other models '.join(map(str, origins))}"] if origins else []
         except DamagedError as error:
             notes = [f"No prices: {error.message}; {error.hint}"]
         return (*notes, *([f"Catalogue: the bundled one, and {refreshed[0]}"] if refreshed else []))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -153,6 +154,18 @@ def test_the_catalogue_by_command(cli) -> None:
     assert "hf/facebook/nllb-200-distilled-600M" in printed
     assert "bart-large-cnn" not in printed
     assert "did you mean 'translation'" in cli("models", "list", "--task", "translations", code=1)
+
+
+def test_prices_are_refreshed_and_reset_by_command(cli, tmp_path) -> None:
+    model = {"id": "gpt-4o-mini", "match": {"equals": "gpt-4o-mini"}, "prices": {"input_mtok": 7, "output_mtok": 11}}
+    provider = {"id": "openai", "name": "OpenAI", "api_pattern": "openai", "models": [model]}
+    (tmp_path / "prices.json").write_text(json.dumps([provider]))
+    assert "Another price than before: openai/gpt-4o-mini." in cli("models", "refresh", str(tmp_path / "prices.json"))
+    assert "Prices: prices.json, of 20" in cli("models", "list")
+    assert "prices.json" in cli("doctor")
+    assert "cannot be read" in cli("models", "refresh", "absent.json", code=1)
+    assert "those that are installed" in cli("models", "reset")
+    assert "Prices: genai-prices " in cli("models", "list")
 
 
 def test_tasks_models_and_estimates_by_command(cli) -> None:

@@ -128,6 +128,7 @@ def test_prices_from_a_file_count_from_then_on(models, file) -> None:
     assert price_of(Model("openai/gpt-8"))(1000, 0) == pytest.approx(0.005)
     assert price_of(Model("openai/gpt-8"))(2000, 0) == pytest.approx(0.02)
     assert refreshed.changed == ("openai/gpt-4o-mini",)
+    assert price_of(Model("anthropic/claude-haiku-4-5"))(1e6, 0) > 0, "models that the list lacks keep their price"
     assert f"Prices of 2 models are now those of prices.json, of {now():%Y-%m-%d}." in str(refreshed)
     assert "Another price than before: openai/gpt-4o-mini" in refreshed._repr_html_()
 
@@ -135,7 +136,7 @@ def test_prices_from_a_file_count_from_then_on(models, file) -> None:
 def test_lists_say_where_prices_are_from_and_of_when(models, file) -> None:
     assert f"Prices: genai-prices {version('genai-prices')}" in str(models.list("translation"))
     models.refresh(file)
-    noted = f"Prices: prices.json, of {now():%Y-%m-%d}"
+    noted = f"Prices: prices.json, of {now():%Y-%m-%d}; for other models genai-prices {version('genai-prices')}"
     assert noted in str(models.list())
     assert noted in models.list()._repr_html_()
 
