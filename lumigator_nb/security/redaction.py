@@ -24,6 +24,8 @@ NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _SECRET_NAME = re.compile(r"(API_?KEY|ACCOUNT_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CONNECTION_STRING)S?($|_)")
 # The password in an address such as postgresql+psycopg://USER:PASSWORD@HOST/NAME, and the key in a connection string.
 _URL_PASSWORD = re.compile(r"://[^/?#@\s]*?:([^/?#\s]+)@")
+# A password such as "postgres", which protects nothing and occurs in ordinary texts.
+_WORD = re.compile(r"[A-Za-z]{1,12}")
 _PART = re.compile(r"(?:AccountKey|SharedAccessKey|Password|Pwd)=([^;\s]+)", re.IGNORECASE)
 _SHORTEST = 8
 _LONGEST_NAME = 255
@@ -96,7 +98,7 @@ def secrets_in(variables: Mapping[str, str]) -> dict[str, str]:
         if _SECRET_NAME.search(name):
             part = _PART.search(value) if "CONNECTION_STRING" in name else None
             secrets[name] = part[1] if part else value
-        elif found := _URL_PASSWORD.search(value):
+        elif (found := _URL_PASSWORD.search(value)) and not _WORD.fullmatch(unquote(found[1])):
             secrets[name] = unquote(found[1])
     return secrets
 

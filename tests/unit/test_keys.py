@@ -9,8 +9,10 @@ from urllib.parse import quote
 import pytest
 from cryptography.fernet import Fernet, InvalidToken
 
+from lumigator_nb.config import Settings
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
 from lumigator_nb.security import redaction
+from lumigator_nb.services.access.secrets import redactor_of
 
 SECRET = "sk-0123456789abcdef"
 
@@ -84,6 +86,19 @@ def test_passwords_in_addresses_and_keys_of_stores_are_secret(monkeypatch) -> No
     assert redact("team@db.example:5432/lumi https://db.example:5432/a@b") == (
         "team@db.example:5432/lumi https://db.example:5432/a@b"
     )
+
+
+def test_secrets_among_the_arguments_of_connect_are_secret() -> None:
+    url = "postgresql://team:p-9876543210@db.example/lumi"
+    redact = redactor_of(Settings(sqlalchemy_database_url=url, aws_secret_access_key="aws-0123456789"))
+    assert redact(f"{url} aws-0123456789") == (
+        "postgresql://team:[SQLALCHEMY_DATABASE_URL removed]@db.example/lumi [AWS_SECRET_ACCESS_KEY removed]"
+    )
+
+
+def test_a_password_that_is_an_ordinary_word_is_left_in_texts(monkeypatch) -> None:
+    monkeypatch.setenv("SQLALCHEMY_DATABASE_URL", "postgresql://lumigator:lumigator@localhost/lumigator")
+    assert redaction.redactor()("lumigator cannot reach postgres") == "lumigator cannot reach postgres"
 
 
 def test_log_records_and_their_tracebacks_are_cleaned() -> None:

@@ -252,8 +252,10 @@ class Secrets:
 
 
 def redactor_of(settings: Settings) -> redaction.Redactor:
-    """Return a redactor of all secrets of the environment, `.env` and the database."""
-    return redaction.redactor(redaction.secrets_in(settings.env_file_variables), settings.stored_secrets)
+    """Return a redactor of all secrets of the environment, `.env`, the settings and the database."""
+    own = {name.upper(): value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
+    variables = {**settings.env_file_variables, **own}
+    return redaction.redactor(redaction.secrets_in(variables), settings.stored_secrets)
 
 
 def _checked_value(name: str, value: SecretStr) -> SecretStr:
