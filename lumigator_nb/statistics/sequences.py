@@ -24,8 +24,8 @@ from lumigator_nb.statistics.resampling import FloatArray
 _STAKES = np.geomspace(0.005, 0.98, 14)
 # Number of means tried between the bounds of a score. A bound lies on this grid, on the safe side.
 _GRID = 1000
-# The largest stake of the plug-in bettor, relative to the one that can lose all capital. Scores that differ by much less
-# than their bounds allow are shown to differ by this stake: with 0.5 a race took 20 to 40% more answers of them.
+# The largest stake of the plug-in bettor, relative to the one that can lose all capital. It decides how soon scores are
+# told apart that differ by much less than their bounds allow: with 0.5 a race of them took 20 to 40% more answers.
 _LARGEST_STAKE = 0.95
 # Of the error of a difference to the leading model, the share of its upper bound. Of that bound's capital, one half by
 # `_UPPER_SHARE` has the stakes of the race: a race of two models, with half of the error each, has shown it no sooner.
@@ -281,8 +281,8 @@ def normal_sequence(
     than the source, so that it holds for skewed scores too. Not for scores that are nearly always the same; those are
     mostly bounded, so use :func:`betting_sequence`. Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024,
     "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52(6), with a normal
-    mixture. With `total`, (S_t - t μ) / (total - t) is a martingale of sums S_t whose variance grows as that of a mean of
-    t · total / (total - t) independent examples: the bounds are those of as many.
+    mixture. With `total`, (S_t - t μ) / (total - t) is a martingale in the sums S_t of t scores. The mean then varies as
+    that of t · total / (total - t) independent examples: the bounds are those of as many.
 
     Args:
         values: (t,) scores of examples in random order.

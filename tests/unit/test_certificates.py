@@ -72,7 +72,7 @@ def test_a_conclusion_on_a_sample_is_about_examples_like_these() -> None:
     ("beyond", "said"),
     [
         (True, "The same answers show it for examples like these, too."),
-        (False, "They do not show it for examples like these; a race with"),
+        (False, "The same answers do not show it for examples like these; a race with"),
     ],
 )
 def test_a_conclusion_on_a_dataset_says_so_and_whether_it_holds_beyond(beyond, said) -> None:

@@ -406,7 +406,9 @@ def _beyond(selection: Selection) -> list[str]:
         return []
     if selection.beyond:
         return ["The same answers show it for examples like these, too."]
-    return ['They do not show it for examples like these; a race with population="larger" asks that question.']
+    return [
+        'The same answers do not show it for examples like these; a race with population="larger" asks that question.'
+    ]
 
 
 def _last_test(selection: Selection) -> list[str]:
