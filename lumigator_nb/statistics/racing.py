@@ -108,7 +108,8 @@ def race(
 
     With `population="larger"`, the question is which model is best on all examples like these. With `total`, half of α
     is then reserved for one more powerful test: after the last example, a t-test of every ordered pair of the models
-    left, corrected for skewness (Johnson 1978), at an error of α / (4 (m - 1)) each. The race has the other half, so that the bounds above hold for both together. The last test is approximate where the race is
+    left, corrected for skewness (Johnson 1978), at an error of α / (4 (m - 1)) each. The race has the other half, so
+    that the bounds above hold for both together. The last test is approximate where the race is
     exact. No p-value of it is below that of as many random signs as there are examples on which the two differ. It only
     drops models; "equivalent" is left to the race.
 

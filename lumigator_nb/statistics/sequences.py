@@ -281,8 +281,8 @@ def normal_sequence(
     than the source, so that it holds for skewed scores too. Not for scores that are nearly always the same; those are
     mostly bounded, so use :func:`betting_sequence`. Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024,
     "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52(6), with a normal
-    mixture. With `total`, (S_t - t μ) / (total - t) is a martingale in the sums S_t of t scores. The mean then varies as
-    that of t · total / (total - t) independent examples: the bounds are those of as many.
+    mixture. With `total`, (S_t - t μ) / (total - t) is a martingale in the sums S_t of t scores. The mean then varies
+    as that of t · total / (total - t) independent examples: the bounds are those of as many.
 
     Args:
         values: (t,) scores of examples in random order.

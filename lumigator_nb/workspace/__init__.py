@@ -290,62 +290,6 @@ class Workspace:
             experiment: record, name or id.
             models: two or more models.
             metric: score to compare by, such as "rougeL", or a metric with one score; default: the main score.
-            detect: smallest difference worth detecting, in units of the score.
-            power: probability of detecting a difference that exists.
-            confidence: confidence level of the comparison.
-            pilot: number of examples in the pilot, drawn at random; 20 to 50 are enough.
-            budget: maximum cost of the pilot in dollars, for all models and judges together.
-            cache: use of the answer cache, as in :meth:`Workflows.launch`.
-            progress: show a progress display.
-            seed: random seed of the pilot's sample.
-
-        Raises:
-            InvalidInputError: a setting is out of range, there are fewer than two models, or one cannot answer.
-            ConfigurationError: an API key is missing.
-            BudgetReachedError: the next question might exceed the budget; what was answered is kept.
-
-        Examples:
-            >>> models = ["baseline/lead-1", "baseline/copy"]
-            >>> study = ws.plan(experiment, models, metric="rougeL", detect=0.05, progress=False)
-            >>> study.plan.needed
-            31
-        """
-        question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
-        return power_study.study(
-            question, self.store, self.workflows.submitter,
-            pilot=pilot, detect=detect, power=power, confidence=confidence, progress=progress,
-        )  # fmt: skip
-
-    def select(
-        self,
-        experiment: Experiment | str,
-        models: Sequence[str | Model],
-        *,
-        metric: str | MetricSpec | None = None,
-        confidence: float = 0.95,
-        indifference: float = 0.0,
-        budget: float | None = None,
-        cache: Literal["on", "off", "refresh"] = "on",
-        population: Population = "dataset",
-        groups: str | None = None,
-        progress: bool = True,
-        seed: int = 0,
-    ) -> Selection:
-        """Race models over the examples and stop as soon as the best is certain. Blocks until the race is over.
-
-        All models answer the same examples in random order. The race drops a model once it is significantly worse than
-        another. It ends when one model is left, or when the models left differ by less than `indifference`. The
-        confidence holds although the race looks at the results many times (confidence sequences). By default, the
-        conclusion is about the dataset's examples: a race that has asked them all is decided, because nothing is left
-        to know. It also says whether the same answers show as much for examples like these. With
-        `population="larger"`, that is the question; half of the error probability is then reserved for one test after
-        the last example, which has more power than the race, and the conclusion names the test that decided. Models are asked from this process. The answer cache keeps their
-        answers: calling again continues an interrupted race, and a workflow of the winner asks only for the rest.
-
-        Args:
-            experiment: record, name or id.
-            models: two or more models.
-            metric: score to compare by, such as "rougeL", or a metric with one score; default: the main score.
                 A corpus-level score that is not a mean (BLEU) is replaced by the mean of the examples' scores.
             confidence: confidence level of the conclusion.
             indifference: differences below this do not matter, in units of the score. With 0, equally good models
