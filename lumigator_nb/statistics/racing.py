@@ -188,8 +188,7 @@ def _with_all_known(
     sums = np.array([np.nansum(rows, axis=1) for rows in differences])
     # Sums that are equal but for rounding are ties.
     rounding = 1e-12 * n * float(np.nanmax(np.abs(upward), initial=0.0))
-    smallest = np.maximum(indifference * both, rounding)
-    better = (sums > rounding) & (sums >= smallest)
+    better = (sums > rounding) & (sums >= indifference * both - rounding)
     return (
         np.where(beats < n, beats, np.where(better, float(n), math.inf)),
         np.where((both > 0) & ~better & ~better.T, np.minimum(alike, n), alike),

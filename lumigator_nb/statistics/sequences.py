@@ -139,30 +139,31 @@ def _lower_bound(scaled: FloatArray, threshold: float, total: int | None, stakes
     Args:
         stakes: (t,) of one more bettor, per unit of score, the same against any mean.
     """
-    ruled_out, open_ = 0, _GRID
+    certain = float(_certain_bounds(scaled, total)[-1]) if len(scaled) else 0.0
+    ruled_out, open_ = min(math.floor(certain * _GRID), _GRID - 1), _GRID
     while open_ - ruled_out > 1 and len(scaled):
         middle = (ruled_out + open_) // 2
         if _log_capital(scaled, middle / _GRID, total, stakes).max() >= threshold:
             ruled_out = middle
         else:
             open_ = middle
-    certain = _certain_bounds(scaled, total)
-    return max(ruled_out / _GRID, float(certain[-1]) if len(certain) else 0.0)
+    return max(ruled_out / _GRID, certain)
 
 
 def _lower_path(scaled: FloatArray, threshold: float, total: int | None) -> FloatArray:
     """Return (t,) the greatest mean on the grid that is ruled out after each example, in [0, 1]."""
     means = np.arange(1, _GRID) / _GRID
+    certain = _certain_bounds(scaled, total)
     bounds = np.zeros(len(scaled))
     step = max(1, _CELLS // max(1, len(scaled) * len(_STAKES)))
     for start in range(0, len(means), step):
         batch = means[start : start + step]
         capital = _log_capital(scaled[None, :], batch[:, None], total)
-        ruled_out = np.maximum.accumulate(capital, axis=1) >= threshold
+        ruled_out = (np.maximum.accumulate(capital, axis=1) >= threshold) | (batch[:, None] < certain)
         # The capital against a mean falls as the mean grows, so the means ruled out come first.
         count = ruled_out.sum(axis=0)
         bounds = np.where(count > 0, batch[count - 1], bounds)
-    return np.maximum(bounds, _certain_bounds(scaled, total))
+    return np.maximum(bounds, certain)
 
 
 def _certain_bounds(scaled: FloatArray, total: int | None) -> FloatArray:
@@ -187,7 +188,7 @@ def _log_capital(
     apart = np.nan_to_num(scaled - mean)
     earlier = 0.0 if total is None else np.cumsum(apart, axis=-1) - apart
     left = mean if total is None else mean - earlier / (total - np.arange(scaled.shape[-1]))
-    # Nothing is left of a mean that is no longer possible: it is ruled out already, by bets or for certain.
+    # Less than nothing is left of a mean that is no longer possible: it is ruled out for certain, without bets.
     gain = np.where(left > 1e-12, (apart + mean) / np.maximum(left, 1e-12) - 1, 0.0)
     paths = np.cumsum(np.log1p(_STAKES * gain[..., None]), axis=-2)
     # Less the highest before exp(), which would overflow after a few thousand examples.
@@ -257,7 +258,7 @@ def last_difference_bounds(
     """Return the last bounds of the mean of (t,) differences to a leading model, which lie in ±reach; NaN: none.
 
     As :func:`last_bounds`, except for the upper bound: part of its capital is bet with the stakes by which a race shows
-    that the mean is below 0, and it has the larger part of the error, so that it is below 0 once the race has shown it.
+    that the mean is below 0, and it has the larger part of the error. Once the race has shown that, it is at most 0.
     """
     scaled = (values + reach) / (2 * reach)
     alpha = 1 - confidence
@@ -289,8 +290,8 @@ def normal_sequence(
         confidence: probability that the mean lies within the bounds after every example, in (0, 1).
         first: number of examples before which the bounds are minus and plus infinity.
         tuned_for: number of examples at which the bounds are narrowest.
-        total: as in :func:`betting_sequence`. The bounds do not change while fewer than `first` examples are left,
-            since their mean need not be normal, and are the mean after the last one.
+        total: as in :func:`betting_sequence`. While fewer than `first` examples are left, whose mean need not be
+            normal, the bounds are as wide as if so many were; after the last one, both are the mean.
 
     Returns:
         Two arrays of (t,): the best lower and upper bound so far.
@@ -373,7 +374,7 @@ def _means_and_radius(
         level: error of one side.
         span: (p, t) of :func:`spans`. Values that were all equal so far do not show their variance: it is then that of
             one value `span` away among as many, or unknown (infinite) without `span`.
-        total: as in :func:`normal_sequence`; the radius is infinite where fewer than `first` examples are left.
+        total: as in :func:`normal_sequence`, except that the radius after the last one is not 0.
     """
     present = ~np.isnan(values)
     n = np.cumsum(present, axis=1)
@@ -390,12 +391,12 @@ def _means_and_radius(
         alpha = min(2 * level, 0.5)
         rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tuned_for
         variance = variance * (1 + _MARGIN / n)
-        left = np.inf if total is None else total - np.arange(1, values.shape[1] + 1)
-        # As many independent examples as tell as much: n (n + left) / left.
-        worth = n * (n / np.maximum(left, 1) + 1)
+        left = np.inf if total is None else np.maximum(total - np.arange(1, values.shape[1] + 1), first)
+        # As many independent examples as tell as much.
+        worth = n * (n / left + 1)
         scale = 2 * (worth * rho2 + 1) / (worth**2 * rho2) * np.log(np.sqrt(worth * rho2 + 1) / alpha)
         radius = np.sqrt(variance * scale)
-    return means, np.where((n >= first) & (left >= first), radius, np.inf)
+    return means, np.where(n >= first, radius, np.inf)
 
 
 def first_shown(
