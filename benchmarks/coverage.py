@@ -13,7 +13,18 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small products are slower on several cores
 
-from covering import differences, intervals, judges, labels, planning, sequences, shapes, shares, tests_under_null
+from covering import (
+    differences,
+    finite,
+    intervals,
+    judges,
+    labels,
+    planning,
+    sequences,
+    shapes,
+    shares,
+    tests_under_null,
+)
 
 TOPICS = {
     "intervals": lambda repeats, seed: intervals.table(5 * repeats, seed),  # quick, and the bounds are close
@@ -23,6 +34,7 @@ TOPICS = {
     "tests": tests_under_null.table,
     "shapes": shapes.table,
     "sequences": sequences.table,
+    "finite": finite.table,
     "labels": labels.table,
     "planning": planning.table,
 }

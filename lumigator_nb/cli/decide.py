@@ -53,6 +53,10 @@ def select(
     score: Score = None,
     confidence: Confidence = 0.95,
     indifference: Annotated[float, typer.Option(help="Differences below this do not matter.")] = 0.0,
+    population: Annotated[
+        Literal["dataset", "larger"],
+        typer.Option(help="Conclude on the dataset's examples, or on a larger population that they are a sample of."),
+    ] = "dataset",
     budget: Total = None,
     seed: Seed = 0,
 ) -> None:
@@ -60,8 +64,9 @@ def select(
     chosen = common.chosen_models(model, setting)
     with connected() as ws:
         conclusion = ws.select(
-            experiment, chosen, metric=score, confidence=confidence, indifference=indifference, budget=budget, seed=seed
-        )
+            experiment, chosen, metric=score, confidence=confidence, indifference=indifference, population=population,
+            budget=budget, seed=seed,
+        )  # fmt: skip
     typer.echo(conclusion)
 
 

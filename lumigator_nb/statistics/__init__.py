@@ -30,7 +30,7 @@ from lumigator_nb.statistics.prediction_powered import (
     next_to_label,
     prediction_powered_mean,
 )
-from lumigator_nb.statistics.racing import Race, RaceStandings, looks, race, race_standings
+from lumigator_nb.statistics.racing import Population, Race, RaceStandings, looks, race, race_standings
 from lumigator_nb.statistics.ranking import RankSet, pairwise_p_values, probability_best, rank_sets, wins
 from lumigator_nb.statistics.resampling import (
     Aggregate,
@@ -54,6 +54,7 @@ __all__ = [
     "LabelDraw",
     "NotWorse",
     "Plan",
+    "Population",
     "PredictionPowered",
     "Race",
     "RaceStandings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,9 +13,10 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import as_floats, check_confidence
 from lumigator_nb.statistics.resampling import FloatArray
 from lumigator_nb.statistics.sequences import (
-    betting_bounds,
     difference_bounds,
     first_shown,
+    last_bounds,
+    last_difference_bounds,
     normal_sequence,
     paired,
     spans,
@@ -28,6 +29,8 @@ _FIRST_LOOK, _LOOKS_PER_DOUBLING = 20, 4
 # The share of the error that a race with a known end reserves for one test after the last example.
 # docs/statistics.md has the simulation.
 _LAST_TEST_SHARE = 0.5
+# What the conclusion of a race is about: the examples of the dataset, or a larger population that they are a sample of.
+Population = Literal["dataset", "larger"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Race:
 
     Attributes:
         conclusion: "best": one model is left, and each of the others is worse than some model. "equivalent": the means
-            of the models left lie within `indifference` of the leader's. "undecided": neither, so far.
+            of the models left lie within `indifference` of the leader's, or are equal on all examples of a dataset.
+            "undecided": neither, so far.
         leader: the model with the best mean among those left.
         remaining: the models that were not dropped, the best mean first.
         dropped_at: per model, the number of examples after which it was dropped; None if it was not.
@@ -81,6 +85,7 @@ def race(
     indifference: float = 0.0,
     higher_is_better: bool = True,
     total: int | None = None,
+    population: Population = "larger",
     groups: ArrayLike | None = None,
 ) -> Race:
     """Run a race of models over examples in random order, with a look after each example.
@@ -95,9 +100,16 @@ def race(
     The verdict at an example depends on no later one. A race may therefore be called again with more examples, in
     batches of any size, and dropped models need no more scores.
 
-    With `total`, half of α is reserved for one more powerful test: after the last example, a t-test of every ordered
-    pair of the models left, corrected for skewness (Johnson 1978), at an error of α / (4 (m - 1)) each. The race has
-    the other half, so that the bounds above hold for both together. The last test is approximate where the race is
+    With `population="dataset"`, the question is which model is best on these `total` examples. They are drawn from it
+    without replacement, so that each answer also tells what is left; after the last one everything is known, and the
+    race is decided: models are dropped that are worse by any amount, or by `indifference` or more, and those left are
+    equivalent. Only models without an example that both have scores for stay undecided. Source: Waudby-Smith and Ramdas
+    2020, "Confidence sequences for sampling without replacement", NeurIPS 33.
+
+    With `population="larger"`, the question is which model is best on all examples like these. With `total`, half of α
+    is then reserved for one more powerful test: after the last example, a t-test of every ordered pair of the models
+    left, corrected for skewness (Johnson 1978), at an error of α / (4 (m - 1)) each. The race has the other half, so
+    that the bounds above hold for both together. The last test is approximate where the race is
     exact. No p-value of it is below that of as many random signs as there are examples on which the two differ. It only
     drops models; "equivalent" is left to the race.
 
@@ -108,6 +120,8 @@ def race(
         indifference: differences below it do not matter, in units of the score; 0 never calls models equivalent.
         higher_is_better: False where the lowest score is best.
         total: the number of all examples, fixed before the race; None where there may always be more.
+        population: "dataset": conclude on these `total` examples. "larger": on examples like these, of which they are
+            a random sample.
         groups: (n,) or longer, labels of all examples, where examples of one group (such as one customer) are not
             independent. Groups are in random order, the examples of each side by side; the race looks after whole
             groups only. A missing score counts as the mean of the others in its group.
@@ -133,22 +147,52 @@ def race(
     n = scores.shape[1]
     if total is not None and n > total:
         raise InvalidInputError(f"{n} examples of {total} in all", "give the number of all examples as total")
+    size = _population_size(population, total)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
     units = None if groups is None else _Groups(groups, n, bounds)
     if units is not None:
         scores, indifference = units.scores(scores), indifference * units.shrunk
+        size = None if size is None else units.all_of(size)
     upward = scores if higher_is_better else -scores
     level = (1 - confidence) / (2 * (len(scores) - 1))
-    last_level = 0.0 if total is None else _LAST_TEST_SHARE * level
+    last_level = 0.0 if total is None or size is not None else _LAST_TEST_SHARE * level
     reach = None if bounds is None else bounds[1] - bounds[0]
-    beats = _pairs(upward, 0.0, level - last_level, reach)
+    beats = _pairs(upward, 0.0, level - last_level, reach, size)
     # When the row is shown to be less than `indifference` below the column. Alike is what holds both ways.
-    near = _pairs(upward, -indifference, level, reach) if indifference > 0 else np.full_like(beats, math.inf)
+    near = _pairs(upward, -indifference, level, reach, size) if indifference > 0 else np.full_like(beats, math.inf)
     alike = np.maximum(near, near.T)
+    if size is not None and upward.shape[1] == size:
+        beats, alike = _with_all_known(upward, indifference, beats, alike)
     verdict = _Walk(upward, beats, alike).result()
-    if total is not None and verdict.stopped_at is None and n == total:
+    if last_level and verdict.stopped_at is None and n == total:
         verdict = _last_test(upward, beats, alike, last_level, verdict)
     return verdict if units is None else units.in_examples(verdict)
+
+
+def _population_size(population: str, total: int | None) -> int | None:
+    """Return the number of examples that a race concludes on; None where they are a sample of more."""
+    if population not in get_args(Population):
+        raise InvalidInputError(f"population cannot be {population!r}", f"use one of {', '.join(get_args(Population))}")
+    if population == "dataset" and total is None:
+        raise InvalidInputError("a race on a dataset needs its size", "give the number of all examples as total")
+    return total if population == "dataset" else None
+
+
+def _with_all_known(
+    upward: FloatArray, indifference: float, beats: FloatArray, alike: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the tables of when each pair is decided, after the last example: then each pair is, by the means."""
+    n = upward.shape[1]
+    differences = [paired(one, upward) for one in upward]
+    both = np.array([(~np.isnan(rows)).sum(axis=1) for rows in differences])
+    sums = np.array([np.nansum(rows, axis=1) for rows in differences])
+    # Sums that are equal but for rounding are ties.
+    rounding = 1e-12 * n * float(np.nanmax(np.abs(upward), initial=0.0))
+    better = (sums > rounding) & (sums >= indifference * both - rounding)
+    return (
+        np.where(beats < n, beats, np.where(better, float(n), math.inf)),
+        np.where((both > 0) & ~better & ~better.T, np.minimum(alike, n), alike),
+    )
 
 
 def _last_test(upward: FloatArray, beats: FloatArray, alike: FloatArray, level: float, undecided: Race) -> Race:
@@ -199,9 +243,18 @@ class _Groups:
         ends = np.append(starts[1:], len(values)).astype(np.int64)
         sizes = ends - starts
         self.ends = ends[ends <= n]
+        self._n_labels, self._n_groups = len(values), len(ends)
         self._sizes, self._largest = sizes[: len(self.ends)], int(sizes.max(initial=1))
         self._middle = 0.0 if bounds is None else sum(bounds) / 2
         self.shrunk = float(sizes.mean() / self._largest) if len(sizes) else 1.0
+
+    def all_of(self, total: int) -> int:
+        """Return the number of groups of all `total` examples."""
+        if self._n_labels != total:
+            raise InvalidInputError(
+                f"{self._n_labels} group labels for {total} examples in all", "give the label of every example"
+            )
+        return self._n_groups
 
     def scores(self, scores: FloatArray) -> FloatArray:
         """Return (models, groups) scores from (models, n); a missing score counts as the mean of its group's others."""
@@ -238,9 +291,11 @@ class _Groups:
         return replace(verdict, used=tuple(int(np.searchsorted(self.ends, used, "right")) for used in verdict.used))
 
 
-def _pairs(upward: FloatArray, above: float, level: float, reach: float | None) -> FloatArray:
+def _pairs(upward: FloatArray, above: float, level: float, reach: float | None, size: int | None) -> FloatArray:
     """Return (m, m) after how many examples the row is shown to exceed the column by `above`; infinite if never."""
-    positions = np.stack([first_shown(paired(one, upward), above, level, reach, spans(one, upward)) for one in upward])
+    positions = np.stack(
+        [first_shown(paired(one, upward), above, level, reach, spans(one, upward), size) for one in upward]
+    )
     np.fill_diagonal(positions, math.inf)
     return positions
 
@@ -320,12 +375,14 @@ def race_standings(
     *,
     bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
+    total: int | None = None,
+    population: Population = "larger",
     groups: ArrayLike | None = None,
 ) -> RaceStandings:
     """Return means of the models and differences to the leader, with intervals that hold at every look.
 
     Args:
-        scores, bounds, confidence, groups: as in :func:`race`.
+        scores, bounds, confidence, total, population, groups: as in :func:`race`.
         verdict: the result of :func:`race` for them.
 
     Examples:
@@ -337,17 +394,19 @@ def race_standings(
     """
     scores = as_floats(scores)
     scores = scores if bounds is None else within_bounds(scores, *bounds)
+    size = _population_size(population, total)
     if groups is not None:
-        return _standings_of_groups(scores, verdict, bounds, confidence, _Groups(groups, scores.shape[1], bounds))
+        units = _Groups(groups, scores.shape[1], bounds)
+        return _standings_of_groups(scores, verdict, bounds, confidence, units, size)
     cut = [row[:used] for row, used in zip(scores, verdict.used, strict=True)]
-    means = np.array([_last(row, bounds, confidence) for row in cut])
+    means = np.array([_last(row, bounds, confidence, size) for row in cut])
     best = scores[verdict.leader]
     reach = None if bounds is None else bounds[1] - bounds[0]
     differences = np.array(
         [
-            difference_bounds(row, best[: len(row)], confidence=confidence)
+            difference_bounds(row, best[: len(row)], confidence=confidence, total=size)
             if reach is None
-            else _last(row - best[: len(row)], (-reach, reach), confidence)
+            else _difference(row - best[: len(row)], reach, confidence, size)
             for row in cut
         ]
     )
@@ -356,9 +415,21 @@ def race_standings(
 
 
 def _standings_of_groups(
-    scores: FloatArray, verdict: Race, bounds: tuple[float, float] | None, confidence: float, units: _Groups
+    scores: FloatArray,
+    verdict: Race,
+    bounds: tuple[float, float] | None,
+    confidence: float,
+    units: _Groups,
+    size: int | None,
 ) -> RaceStandings:
-    standings = race_standings(units.scores(scores), units.in_groups(verdict), bounds=bounds, confidence=confidence)
+    standings = race_standings(
+        units.scores(scores),
+        units.in_groups(verdict),
+        bounds=bounds,
+        confidence=confidence,
+        total=None if size is None else units.all_of(size),
+        population="larger" if size is None else "dataset",
+    )
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     # The means shown are those of the examples; groups race by sums, whose mean depends on the sizes of the groups.
     # Bounds are widened back to one example's score, and lie neither inside of the mean nor outside of the scores.
@@ -381,15 +452,27 @@ def _means(values: FloatArray) -> FloatArray:
         return np.asarray(np.nansum(values, axis=1) / present.sum(axis=1), dtype=np.float64)
 
 
-def _last(values: FloatArray, bounds: tuple[float, float] | None, confidence: float) -> tuple[float, float, float]:
+def _last(
+    values: FloatArray, bounds: tuple[float, float] | None, confidence: float, size: int | None
+) -> tuple[float, float, float]:
     """Return the mean of (n,) values and the last bounds of its confidence sequence; NaN without values."""
     present = values[~np.isnan(values)]
     if not len(present):
         return (math.nan,) * 3
     if bounds is None:
-        lows, highs = normal_sequence(present, confidence=confidence)
+        # Missing scores are few: that those of the rest are as many as its examples makes the bounds a little wide.
+        left = None if size is None else len(present) + size - len(values)
+        lows, highs = normal_sequence(present, confidence=confidence, total=left)
         return float(present.mean()), float(lows[-1]), float(highs[-1])
-    return float(present.mean()), *betting_bounds(present, *bounds, confidence=confidence)
+    return float(present.mean()), *last_bounds(values, *bounds, confidence, size)
+
+
+def _difference(values: FloatArray, reach: float, confidence: float, size: int | None) -> tuple[float, float, float]:
+    """Return the mean of (n,) differences and the last bounds of its confidence sequence; NaN without values."""
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return (math.nan,) * 3
+    return float(present.mean()), *last_difference_bounds(values, reach, confidence, size)
 
 
 def looks(n: int) -> list[int]:

@@ -53,6 +53,7 @@ from lumigator_nb.services.workflows.reproduction import Reproduction
 from lumigator_nb.services.workflows.single_jobs import Jobs
 from lumigator_nb.services.workflows.workflows import Target, Workflows
 from lumigator_nb.specs import Launch, MetricSpec, Model
+from lumigator_nb.statistics import Population
 from lumigator_nb.storage.local_files import close_to_others, make_folder
 from lumigator_nb.storage.store import Store
 
@@ -267,6 +268,7 @@ class Workspace:
         indifference: float = 0.0,
         budget: float | None = None,
         cache: Literal["on", "off", "refresh"] = "on",
+        population: Population = "dataset",
         groups: str | None = None,
         progress: bool = True,
         seed: int = 0,
@@ -275,10 +277,14 @@ class Workspace:
 
         All models answer the same examples in random order. The race drops a model once it is significantly worse than
         another. It ends when one model is left, or when the models left differ by less than `indifference`. The
-        confidence holds although the race looks at the results many times (confidence sequences). Half of
-        the error probability is reserved for one test after the last example, which has more power than the race; the
-        conclusion names the test that decided. Models are asked from this process. The answer cache keeps their
-        answers: calling again continues an interrupted race, and a workflow of the winner asks only for the rest.
+        confidence holds although the race looks at the results many times (confidence sequences). Models are asked from
+        this process. The answer cache keeps their answers: calling again continues an interrupted race, and a workflow
+        of the winner asks only for the rest.
+
+        By default the conclusion is about the examples of the dataset. A race that has asked them all is then decided:
+        nothing is left to know. The conclusion also says whether the same answers show as much for examples like these.
+        With `population="larger"`, that is the question. Half of the error probability is then reserved for one test
+        after the last example, which has more power than the race; the conclusion names the test that decided.
 
         Args:
             experiment: record, name or id.
@@ -288,6 +294,8 @@ class Workspace:
             confidence: confidence level of the conclusion.
             indifference: differences below this do not matter, in units of the score. With 0, equally good models
                 race to the last example.
+            population: "dataset": which model is best on these examples? "larger": which is best on all examples like
+                these, of which they are a random sample? That takes more answers, and may stay undecided.
             budget: maximum cost in dollars of all models and judges together.
             cache: use of the answer cache, as in :meth:`Workflows.launch`.
             groups: metadata column that names the cluster of each example (such as its customer) if examples are not
@@ -312,7 +320,7 @@ class Workspace:
         question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
         return race.select(
             question, self.store, self.workflows.submitter,
-            confidence=confidence, indifference=indifference, progress=progress, groups=groups,
+            confidence=confidence, indifference=indifference, progress=progress, population=population, groups=groups,
         )  # fmt: skip
 
     def audit(

@@ -127,8 +127,12 @@ def test_equal_models_are_called_equivalent_or_undecided_but_no_winner_is_made_u
     assert set(found.remaining) == {"lead-2", "twin"}
     assert "differ by less than 0.050" in found.certificate()
     strict = ws.select(experiment, twins, metric="rougeL", progress=False)
-    assert (strict.conclusion, strict.ended_by, strict.answers_saved) == ("undecided", "examples", 0)
-    assert "cannot be told apart" in strict.certificate()
+    assert (strict.conclusion, strict.ended_by, strict.answers_saved) == ("equivalent", "decided", 0)
+    assert strict.certificate().startswith("On these 400 examples, lead-2 and twin score the same on rougeL")
+    assert "do not show it for examples like these" in strict.certificate()
+    beyond = ws.select(experiment, twins, metric="rougeL", population="larger", progress=False)
+    assert (beyond.conclusion, beyond.ended_by, beyond.answers_saved) == ("undecided", "examples", 0)
+    assert "cannot be told apart" in beyond.certificate()
 
 
 def test_the_budget_holds_for_all_models_together_and_over_attempts(ws, experiment, server) -> None:
@@ -269,7 +273,10 @@ def test_whole_groups_are_asked_one_after_another(ws, experiment, server) -> Non
     racing = models(server, "lead-2", "echo")
     found = ws.select(experiment, racing, metric="rougeL", groups="day", progress=False)
     assert found.best == "lead-2"
-    # Seven days are too few witnesses for the race, however many rows each has, but not for one test of all of them.
-    assert (found.conclusion, found.n_seen, found.by_last_test) == ("best", ROWS, ("echo",))
+    assert (found.conclusion, found.by_last_test) == ("best", ())
+    # Of more days than these, seven are too few witnesses for the race, however many rows each has, but not for one
+    # test of all of them.
+    larger = ws.select(experiment, racing, metric="rougeL", groups="day", population="larger", progress=False)
+    assert (larger.conclusion, larger.n_seen, larger.by_last_test) == ("best", ROWS, ("echo",))
     with pytest.raises(InvalidInputError, match="no metadata column 'dya'"):
         ws.select(experiment, racing, metric="rougeL", groups="dya", progress=False)

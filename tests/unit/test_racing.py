@@ -295,3 +295,150 @@ def test_groups_that_fall_apart_are_refused() -> None:
         race(np.zeros((2, 4)), groups=[1, 2, 1, 2])
     with pytest.raises(InvalidInputError, match="for 4 examples"):
         race(np.zeros((2, 4)), groups=[1, 1, 2])
+
+
+def on_dataset(whole: np.ndarray, **options) -> statistics.Race:
+    return race(whole, total=whole.shape[1], population="dataset", **options)
+
+
+def binary(seed: int, leads=(0.05, 0, 0), n: int = 200) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return (random.random((len(leads), n)) < 0.6 + np.array(leads)[:, None]).astype(float)
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), None])
+@pytest.mark.parametrize("draw", [scores, binary])
+def test_a_race_on_a_dataset_is_always_decided_and_mostly_right(draw, bounds) -> None:
+    wrong, used, as_sample = 0, 0, 0
+    for seed in range(40):
+        whole = draw(seed, (0.1, 0.05, 0), 200)
+        means = whole.mean(axis=1)
+        found = on_dataset(whole, bounds=bounds)
+        assert found.conclusion in ("best", "equivalent")
+        tied = {int(model) for model in np.flatnonzero(means >= means.max() - 1e-9)}
+        wrong += set(found.remaining) != tied
+        used += sum(found.used)
+        as_sample += sum(race(whole, bounds=bounds, total=200).used)
+    assert wrong <= 2
+    assert used < 0.95 * as_sample
+
+
+def test_models_that_score_the_same_on_a_dataset_end_equivalent_whatever_they_would_do_beyond() -> None:
+    whole = scores(4, (0, 0), 120)
+    whole[1] = np.random.default_rng(0).permutation(whole[0])
+    found = on_dataset(whole, bounds=(0, 1))
+    assert (found.conclusion, found.stopped_at, set(found.remaining)) == ("equivalent", 120, {0, 1})
+    tenths = np.array([[0.1, 0.2, 0.3], [0.3, 0.3, 0.0]])  # whose sums differ by rounding
+    assert on_dataset(tenths, bounds=(0, 1)).conclusion == "equivalent"
+    tenths[0, 2] += 1e-6
+    assert (on_dataset(tenths, bounds=(0, 1)).conclusion, on_dataset(tenths).leader) == ("best", 0)
+
+
+def test_small_differences_that_do_not_matter_end_equivalent_at_the_last_example() -> None:
+    whole = np.full((3, 60), 0.5)
+    whole[0, ::20] += 0.1  # ahead by 0.005
+    whole[2] -= 0.02
+    found = on_dataset(whole, bounds=(0, 1), indifference=0.01)
+    assert (found.conclusion, found.remaining) == ("equivalent", (0, 1))
+    assert on_dataset(whole, bounds=(0, 1), indifference=0.005).conclusion == "best"
+    assert on_dataset(whole, bounds=(0, 1)).leader == 0
+
+
+def test_what_can_no_longer_change_decides_a_race_on_a_dataset() -> None:
+    whole = np.zeros((2, 30))
+    whole[0, :16] = 1  # 16 wins of 30 cannot be made up for
+    found = on_dataset(whole, bounds=(0, 1), confidence=1 - 1e-12)
+    assert (found.conclusion, found.leader, found.stopped_at) == ("best", 0, 16)
+
+
+def test_the_verdict_on_a_dataset_depends_on_no_later_example() -> None:
+    whole = scores(3, (0.1, 0, 0), 300)
+    end = on_dataset(whole, bounds=(0, 1))
+    for seen in range(0, 300, 37):
+        part = race(whole[:, :seen], bounds=(0, 1), total=300, population="dataset")
+        assert list(part.dropped_at) == [at if at is not None and at <= seen else None for at in end.dropped_at]
+    asked = whole.copy()
+    for model, used in enumerate(end.used):
+        asked[model, used:] = np.nan
+    assert on_dataset(asked, bounds=(0, 1)) == end
+
+
+def test_missing_answers_do_not_keep_a_race_on_a_dataset_open_but_silent_models_do() -> None:
+    whole = scores(9, (0.05, 0, 0), 150)
+    holes = np.where(np.random.default_rng(0).random(whole.shape) < 0.2, np.nan, whole)
+    assert on_dataset(holes, bounds=(0, 1)).conclusion == "best"
+    assert on_dataset(holes).conclusion == "best"
+    silent = whole.copy()
+    silent[2] = np.nan
+    assert on_dataset(silent, bounds=(0, 1)).conclusion == "undecided"
+
+
+def test_groups_race_on_a_dataset_too() -> None:
+    values, groups = grouped(1, (0.1, 0, 0), groups=60)
+    found = on_dataset(values, bounds=(0, 1), groups=groups)
+    assert found.conclusion == "best"
+    assert found.stopped_at % 4 == 0
+    standings = statistics.race_standings(values, found, bounds=(0, 1), groups=groups, total=240, population="dataset")
+    full = np.array(found.used) == 240
+    np.testing.assert_allclose(standings.low[full], values.mean(axis=1)[full])
+    with pytest.raises(InvalidInputError, match="200 group labels for 240 examples"):
+        race(values[:, :100], groups=groups[:200], total=240, population="dataset")
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), None])
+def test_standings_on_a_dataset_shrink_to_the_means(bounds) -> None:
+    whole = scores(11, (0, 0), 150)
+    found = on_dataset(whole, bounds=bounds, confidence=1 - 1e-12)
+    standings = statistics.race_standings(whole, found, bounds=bounds, total=150, population="dataset")
+    means = whole.mean(axis=1)
+    for bound in (standings.low, standings.high):
+        np.testing.assert_allclose(bound, means)
+    np.testing.assert_allclose(standings.difference_low, means - means[found.leader], atol=1e-12)
+    np.testing.assert_allclose(standings.difference_high, means - means[found.leader], atol=1e-12)
+
+
+@pytest.mark.parametrize("population", ["dataset", "larger"])
+def test_the_difference_to_the_model_that_a_race_dropped_last_does_not_hold_zero(population) -> None:
+    for seed in range(10):
+        whole = scores(seed, (0.5, 0), 400)
+        found = race(whole, bounds=(0, 1), total=400, population=population)
+        standings = statistics.race_standings(whole, found, bounds=(0, 1), total=400, population=population)
+        assert found.by_last_test or standings.difference_high[1 - found.leader] <= 0
+
+
+def test_bounds_far_wider_than_the_scores_cost_a_race_little() -> None:
+    used = {"wide": 0, "none": 0}
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        shared = 35 + 6 * random.normal(size=1000)
+        whole = shared + 4 * random.normal(size=(4, 1000)) + np.array([1.5, 1, 0.5, 0])[:, None]
+        used["wide"] += sum(on_dataset(whole, bounds=(0, 100)).used)
+        used["none"] += sum(race(whole, total=1000).used)
+    assert used["wide"] < 1.2 * used["none"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"population": "all"}, "use one of dataset, larger"),
+        ({"population": "dataset"}, "give the number of all examples as total"),
+    ],
+)
+def test_a_population_that_is_not_known_is_refused(options, said) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        race(np.zeros((2, 5)), **options)
+    assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bounds", [(0, 1), None])
+@pytest.mark.parametrize("draw", [scores, binary])
+@pytest.mark.parametrize(("leads", "n"), [((0, 0), 150), ((0.05, 0, 0, 0), 150)])
+def test_races_on_a_dataset_are_wrong_no_more_often_than_they_say(leads, n, bounds, draw) -> None:
+    wrong = 0
+    for seed in range(600):
+        whole = draw(seed, leads, n)
+        means = whole.mean(axis=1)
+        found = on_dataset(whole, bounds=bounds)
+        wrong += set(found.remaining) != {int(model) for model in np.flatnonzero(means >= means.max() - 1e-9)}
+    assert wrong / 600 <= 0.05 + 0.018

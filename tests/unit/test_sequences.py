@@ -5,7 +5,7 @@ import pytest
 
 from lumigator_nb import statistics
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.sequences import first_shown
+from lumigator_nb.statistics.sequences import first_shown, last_bounds
 
 PATHS, LENGTH = 400, 600
 
@@ -53,10 +53,8 @@ def test_bounds_are_those_that_bets_rule_out() -> None:
     assert (np.diff(highs) <= 0).all()
     for at in (50, 150, 300):
         assert statistics.betting_bounds(values[:at], 0, 1) == (lows[at - 1], highs[at - 1])
-        just_below, just_above = lows[at - 1], lows[at - 1] + 2e-3
-        shown = first_shown((values - 0.5)[None, :at], just_below - 0.5, 0.025, 0.5)[0]
-        assert shown <= at
-        assert np.isinf(first_shown((values - 0.5)[None, :at], just_above - 0.5, 0.025, 0.5)[0])
+        # A bettor that learns its stake rules out at least nearly as much; it is not behind by 2% of the range.
+        assert first_shown((values - 0.5)[None, :at], lows[at - 1] - 0.5 - 0.02, 0.025, 0.5)[0] <= at
 
 
 def test_the_sequence_closes_in_on_the_mean_and_scales_with_the_score() -> None:
@@ -98,3 +96,68 @@ def test_what_makes_no_sense_is_refused(call, said) -> None:
 
 def test_no_example_says_nothing() -> None:
     assert [len(bounds) for bounds in statistics.betting_sequence(np.array([]), 0, 1)] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["beta", "rare", "likert"])
+def test_bets_without_replacement_hold_at_every_look_on_at_least_95_of_100_paths(kind) -> None:
+    paths = draws(kind, np.random.default_rng(3))[0][:, :200]
+    differences = paths - paths.mean(axis=1, keepdims=True)
+    above = first_shown(differences, 0.0, 0.025, 1.0, total=200)
+    below = first_shown(-differences, 0.0, 0.025, 1.0, total=200)
+    assert np.mean(np.isinf(above) & np.isinf(below)) >= 0.95
+    # After the last example, any difference is shown.
+    assert np.isfinite(first_shown(differences + 1e-3, 0.0, 0.025, 1.0, total=200)).all()
+
+
+@pytest.mark.parametrize("kind", ["beta", "rare", "likert"])
+def test_bounds_without_replacement_end_at_the_mean(kind) -> None:
+    path = draws(kind, np.random.default_rng(3))[0][0, :200]
+    lows, highs = statistics.betting_sequence(path, 0, 1, total=200)
+    assert (np.diff(lows) >= 0).all()
+    assert (np.diff(highs) <= 0).all()
+    assert ((lows <= path.mean() + 1e-9) & (highs >= path.mean() - 1e-9)).all()
+    assert (lows[-1], highs[-1]) == (pytest.approx(path.mean()), pytest.approx(path.mean()))
+    for at in (20, 90, 190):
+        assert statistics.betting_bounds(path[:at], 0, 1, total=200) == (lows[at - 1], highs[at - 1])
+
+
+def test_bounds_without_replacement_are_narrower_and_scale_with_the_score() -> None:
+    values = np.random.default_rng(1).beta(2, 5, 300)
+    low, high = statistics.betting_bounds(values, 0, 1)
+    finite = statistics.betting_bounds(values, 0, 1, total=400)
+    assert finite[1] - finite[0] < 0.75 * (high - low)
+    scaled = statistics.betting_bounds(100 * values - 50, -50, 50, total=400)
+    np.testing.assert_allclose(scaled, 100 * np.array(finite) - 50, atol=1e-9)
+    assert statistics.betting_bounds(values, 0, 1, total=10**9) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_missing_scores_without_replacement_leave_the_mean_of_the_others() -> None:
+    values = np.random.default_rng(1).beta(2, 5, 300)
+    values[::7] = np.nan
+    mean = np.nanmean(values)
+    wide = last_bounds(values[:150], 0, 1, 0.95, 300)
+    narrow = last_bounds(values[:280], 0, 1, 0.95, 300)
+    assert wide[0] < narrow[0] < mean < narrow[1] < wide[1]
+    assert last_bounds(values, 0, 1, 0.95, 300) == pytest.approx((mean, mean))
+
+
+@pytest.mark.parametrize("kind", ["normal", "exponential"])
+def test_the_asymptotic_sequence_without_replacement_holds_and_ends_at_the_mean(kind) -> None:
+    paths = getattr(np.random.default_rng(5), kind)(size=(PATHS, 200))
+    held = 0
+    for path in paths:
+        lows, highs = statistics.normal_sequence(path, total=200)
+        held += bool((lows <= path.mean() + 1e-9).all() and (highs >= path.mean() - 1e-9).all())
+        assert lows[-1] == highs[-1] == pytest.approx(path.mean())
+    assert held / PATHS >= 0.94
+    usual = statistics.normal_sequence(paths[0, :150])
+    finite = statistics.normal_sequence(paths[0, :150], total=200)
+    assert finite[1][-1] - finite[0][-1] < 0.8 * (usual[1][-1] - usual[0][-1])
+
+
+def test_more_examples_than_there_are_is_refused() -> None:
+    for call in (statistics.betting_bounds, statistics.betting_sequence):
+        with pytest.raises(InvalidInputError, match="3 examples of 2 in all"):
+            call([0.1, 0.2, 0.3], 0, 1, total=2)
+    with pytest.raises(InvalidInputError, match="3 examples of 2 in all"):
+        statistics.normal_sequence([0.1, 0.2, 0.3], total=2)

@@ -29,8 +29,8 @@ from lumigator_nb.specs import Status
 router = APIRouter(prefix="/experiments/{experiment_id}", tags=["decisions"])
 
 _SELECTION_FIELDS = (
-    "conclusion", "best", "remaining", "confidence", "indifference", "n_examples", "n_seen", "answers",
-    "answers_saved", "dollars", "dollars_now", "dollars_saved", "ended_by", "failed", "seed",
+    "conclusion", "population", "beyond", "best", "remaining", "confidence", "indifference", "n_examples", "n_seen",
+    "answers", "answers_saved", "dollars", "dollars_now", "dollars_saved", "ended_by", "failed", "seed",
 )  # fmt: skip
 
 # Proxies close connections that are silent for long: hence the keep-alive comments.
@@ -85,7 +85,7 @@ def begin_selection(
     models = [model_of(services.ws, fields, permissions) for fields in body.models]
     name = services.races.begin(
         experiment.id, models, metric=body.metric, confidence=body.confidence, indifference=body.indifference,
-        budget=body.budget, seed=body.seed,
+        population=body.population, budget=body.budget, seed=body.seed,
     )  # fmt: skip
     response.headers["Location"] = location(request, f"experiments/{experiment_id}/select/{name}")
     return api.Selecting(id=UUID(name), status="running")

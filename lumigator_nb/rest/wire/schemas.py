@@ -505,12 +505,17 @@ class EstimateRow(Answer):
 
 
 class SelectRequest(Asking):
-    """A race to start: models answer until the best is certain."""
+    """A race to start: models answer until the best is certain.
+
+    Attributes:
+        population: conclude on the examples of the dataset, or on a larger population that they are a sample of.
+    """
 
     models: Annotated[list[ModelFields], Field(min_length=2, max_length=50)]
     metric: Name | None = None
     confidence: float = Field(default=0.95, gt=0, lt=1)
     indifference: float = Field(default=0.0, ge=0, le=1e9)
+    population: Literal["dataset", "larger"] = "dataset"
     budget: float | None = Field(default=None, ge=0, le=1e9)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 

@@ -27,7 +27,7 @@ from lumigator_nb.services.adaptive.pilot_run import PilotRun, Question
 from lumigator_nb.services.comparison.slices import group_codes
 from lumigator_nb.services.workflows.submission import Submitter
 from lumigator_nb.specs import Status, Step
-from lumigator_nb.statistics import Race
+from lumigator_nb.statistics import Population, Race
 from lumigator_nb.storage.store import Store
 
 Reason = Literal["decided", "examples", "budget"]
@@ -40,8 +40,11 @@ class Selection(Rendered):
     Attributes:
         experiment: its name.
         info: of the score that decided.
-        conclusion: "best": one model is left; "equivalent": those left differ by less than `indifference`;
-            "undecided": examples or money ran out before.
+        population: what the conclusion is about: "dataset": its `n_examples` examples; "larger": examples like these.
+        beyond: of a conclusion on the dataset, whether the same answers also show it for examples like these; None
+            for a race on a larger population, and where it is undecided.
+        conclusion: "best": one model is left; "equivalent": those left differ by less than `indifference`, or not at
+            all on the dataset; "undecided": examples or money ran out before.
         best: the leading model.
         remaining: the models that were not dropped, the leading one first.
         confidence: of the conclusion, for any number of looks.
@@ -59,6 +62,8 @@ class Selection(Rendered):
 
     experiment: str
     info: ScoreInfo
+    population: Population
+    beyond: bool | None
     conclusion: Literal["best", "equivalent", "undecided"]
     best: str
     remaining: tuple[str, ...]
@@ -104,6 +109,7 @@ def select(
     confidence: float,
     indifference: float,
     progress: bool,
+    population: Population = "dataset",
     groups: str | None = None,
 ) -> Selection:
     """Let models race; see :meth:`Workspace.select`."""
@@ -121,7 +127,9 @@ def select(
     with live_progress(progress) as show:
         display = _RaceDisplay(question.labels, len(order), show)
         run = PilotRun(question, store, submitter, answered=display.answered, note=display.note)
-        race = _RaceState(run, confidence, indifference, len(order), None if codes is None else codes[order])
+        race = _RaceState(
+            run, confidence, indifference, len(order), population, None if codes is None else codes[order]
+        )
         try:
             with run.asking():
                 ended_by = race.ask(order, display)
@@ -141,10 +149,16 @@ class _RaceState:
     """
 
     def __init__(
-        self, run: PilotRun, confidence: float, indifference: float, n_examples: int, groups: np.ndarray | None = None
+        self,
+        run: PilotRun,
+        confidence: float,
+        indifference: float,
+        n_examples: int,
+        population: Population,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.run, self.confidence, self.indifference, self.groups = run, confidence, indifference, groups
-        self.n_examples = n_examples
+        self.n_examples, self.population = n_examples, population
         self.verdict = self._judge(np.empty((len(run.question.labels), 0)))
 
     def ask(self, order: Sequence[int], display: _RaceDisplay) -> Reason:
@@ -183,6 +197,9 @@ class _RaceState:
         return self.run.scores[keep]
 
     def _judge(self, scores: FloatArray) -> Race:
+        return self._race(scores, total=self.n_examples, population=self.population)
+
+    def _race(self, scores: FloatArray, **options: Any) -> Race:
         question = self.run.question
         return statistics.race(
             scores,
@@ -190,9 +207,17 @@ class _RaceState:
             confidence=self.confidence,
             indifference=self.indifference,
             higher_is_better=bool(question.info.higher_is_better),
-            total=self.n_examples,
             groups=self.groups,
+            **options,
         )
+
+    def _beyond(self) -> bool | None:
+        """Return whether the answers show the conclusion for examples like these, too; see :class:`Selection`."""
+        if self.population == "larger" or self.verdict.conclusion == "undecided":
+            return None
+        # Without a test after the last example: the models dropped before it would be tested at moments of luck.
+        larger = self._race(self.scores)
+        return (larger.conclusion, set(larger.remaining)) == (self.verdict.conclusion, set(self.verdict.remaining))
 
     def standings(self) -> pd.DataFrame:
         """Return the frame of :meth:`Selection.summary`."""
@@ -201,6 +226,8 @@ class _RaceState:
             self.verdict,
             bounds=self.run.question.bounds,
             confidence=self.confidence,
+            total=self.n_examples,
+            population=self.population,
             groups=self.groups,
         )
         names = [*self.contenders, None]
@@ -247,6 +274,8 @@ class _RaceState:
         return Selection(
             experiment=question.experiment.name,
             info=question.info,
+            population=self.population,
+            beyond=self._beyond(),
             conclusion=self.verdict.conclusion,
             best=self.contenders[self.verdict.leader],
             remaining=tuple(self.contenders[index] for index in self.verdict.remaining),
@@ -356,25 +385,42 @@ _LAST_TEST = (
 def certificate(selection: Selection) -> str:
     """Return the conclusion of a race in words, with its certainty, and what the race took and saved."""
     failed = [f"{label} left the race: {reason}." for label, reason in selection.failed.items()]
-    return " ".join([_conclusion(selection), *_last_test(selection), *failed, _effort(selection)])
+    return " ".join([_conclusion(selection), *_beyond(selection), *_last_test(selection), *failed, _effort(selection)])
 
 
 def _conclusion(selection: Selection) -> str:
-    show = Figures(selection.info, [])
+    show, dataset = Figures(selection.info, []), selection.population == "dataset"
+    where = f"On these {count(selection.n_examples, 'example')}" if dataset else "On examples like these"
     error = f"at most {percent(1 - selection.confidence)} chance of error"
     dropped = len(selection.summary()) - len(selection.remaining) - len(selection.failed)
     worse = f"; {count(dropped, 'other model')} {'is' if dropped == 1 else 'are'} worse" if dropped else ""
     if selection.conclusion == "best":
-        return f"{selection.best} is the best of {count(dropped + 1, 'model')} on {selection.info.name} ({error})."
+        best = f"{selection.best} is the best of {count(dropped + 1, 'model')}"
+        return f"{where}, {best} on {selection.info.name} ({error})."
     if selection.conclusion == "equivalent":
-        within = show.number(selection.indifference)
-        same = f"differ by less than {within} on {selection.info.name}"
-        return f"{joined(selection.remaining)} {same}: they are equivalent{worse} ({error})."
+        same = (
+            f"differ by less than {show.number(selection.indifference)}" if selection.indifference else "score the same"
+        )
+        equivalent = f"{joined(selection.remaining)} {same} on {selection.info.name}: they are equivalent"
+        return f"{where}, {equivalent}{worse} ({error})."
     end = f"all {count(selection.n_examples, 'example')} were asked"
     if selection.ended_by == "budget":
         end = f"the next question might exceed the budget after {count(selection.n_seen, 'example')}"
-    left = joined(selection.remaining)
-    return f"Undecided: {end}, and {left} cannot be told apart on {selection.info.name}{worse}."
+    apart = "cannot be told apart"
+    if dataset and selection.ended_by == "examples":  # the only reason why all answers do not decide
+        apart = "have no example with scores of both, so that they cannot be told apart"
+    return f"Undecided: {end}, and {joined(selection.remaining)} {apart} on {selection.info.name}{worse}."
+
+
+def _beyond(selection: Selection) -> list[str]:
+    """Return whether a conclusion on the dataset also holds for examples like these."""
+    if selection.beyond is None:
+        return []
+    if selection.beyond:
+        return ["The same answers show it for examples like these, too."]
+    return [
+        'The same answers do not show it for examples like these; a race with population="larger" asks that question.'
+    ]
 
 
 def _last_test(selection: Selection) -> list[str]:
@@ -385,7 +431,7 @@ def _last_test(selection: Selection) -> list[str]:
             f"While it went on, the race could not show that {worse}; one test after all "
             f"{count(selection.n_examples, 'example')} did, for which half of the error was kept."
         ]
-    if selection.conclusion == "undecided" and selection.ended_by == "examples":
+    if (selection.conclusion, selection.ended_by, selection.population) == ("undecided", "examples", "larger"):
         return [
             "Neither the race nor one test after it, with half of the error each, told them apart; a comparison that "
             "looks only once has the whole error and may."
@@ -433,7 +479,8 @@ def _as_text(selection: Selection) -> str:
 @render.as_html.register
 def _as_html(selection: Selection) -> str:
     """Return the certificate and a table of the models."""
-    notes = [f"{percent(selection.confidence)} confidence sequences.", _NOTE]
+    about = "these examples" if selection.population == "dataset" else "examples like these"
+    notes = [f"{percent(selection.confidence)} confidence sequences of the means on {about}.", _NOTE]
     if selection.by_last_test:
         notes.append(_LAST_TEST)
     rows = [_row(row, selection.info, selection.best) for row in selection.summary().to_dict("records")]
