@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -76,11 +78,12 @@ def test_a_conclusion_on_a_sample_is_about_examples_like_these() -> None:
     ],
 )
 def test_a_conclusion_on_a_dataset_says_so_and_whether_it_holds_beyond(beyond, said) -> None:
-    found = selection("best", ("A",), (), "decided", population="dataset", beyond=beyond)
+    found = replace(selection("best", ("A",), (), "decided", population="dataset", beyond=beyond), answers_saved=9)
     assert certificate(found).startswith("On these 40 examples, A is the best of 3 models on rougeL (at most 5%")
     assert said in certificate(found)
     assert said in str(found)
     assert "sequences of the means on these examples" in found._repr_html_()
+    assert "is the best of 3 models on rougeL (all were asked)" in certificate(replace(found, answers_saved=0))
 
 
 def test_models_that_score_the_same_on_a_dataset_are_equivalent_and_say_so() -> None:

@@ -188,7 +188,10 @@ def test_plans_races_and_recommendations_by_command(cli) -> None:
     cli("experiments", "create", "tickets", "--dataset", "tickets")
     both = ["-m", "baseline/lead-1", "-m", "baseline/copy"]
     assert "to detect a difference of 0.1 with" in cli("plan", "tickets", *both, "--detect", "0.1", "--pilot", "2")
-    assert "Undecided: all 2 examples were asked" in cli("select", "tickets", *both, "--score", "rougeL")
+    race = "select", "tickets", *both, "--score", "rougeL"
+    best = "On these 2 examples, baseline/lead-1 is the best of 2 models on rougeL (all were asked)."
+    assert f"{best} The same answers do not show it for examples like these" in cli(*race)
+    assert "Undecided: all 2 examples were asked" in cli(*race, "--population", "larger")
     assert "nothing to compare yet" in cli("recommend", "tickets", code=1)
     assert "nothing to compare yet" in cli("audit", "tickets", "-m", "baseline/lead-2", code=1)
     assert "two models or more" in cli("select", "tickets", "-m", "baseline/copy", code=1)

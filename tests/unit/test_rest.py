@@ -633,6 +633,9 @@ def test_a_comparison_an_estimate_a_race_predictions_and_events(client, services
     while (ended := get(client, f"{base}/select/{race['id']}").json())["status"] == "running":
         assert time.monotonic() < deadline
     assert ended["result"]["n_examples"] == ROWS
+    assert (ended["result"]["population"], ended["result"]["conclusion"]) == ("dataset", "best")
+    assert ended["result"]["beyond"] is False, "six examples show nothing of others"
+    created(client, f"{base}/select", {"models": models, "population": "all"}, 422)
     assert get(client, f"{base}/select/{NOWHERE}", 404).json()["hint"].startswith("post it again")
     page = get(client, f"{base}/predictions?workflow={first['id']}&skip=4&limit=10").json()
     assert (page["total"], [row["row"] for row in page["items"]]) == (ROWS, [4, 5])

@@ -392,6 +392,8 @@ def _conclusion(selection: Selection) -> str:
     show, dataset = Figures(selection.info, []), selection.population == "dataset"
     where = f"On these {count(selection.n_examples, 'example')}" if dataset else "On examples like these"
     error = f"at most {percent(1 - selection.confidence)} chance of error"
+    if dataset and not selection.answers_saved:
+        error = "all were asked"
     dropped = len(selection.summary()) - len(selection.remaining) - len(selection.failed)
     worse = f"; {count(dropped, 'other model')} {'is' if dropped == 1 else 'are'} worse" if dropped else ""
     if selection.conclusion == "best":
