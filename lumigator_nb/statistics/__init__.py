@@ -23,7 +23,15 @@ from lumigator_nb.statistics.bradley_terry import (
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
-from lumigator_nb.statistics.planning import Plan, detectable_difference, examples_needed, plan
+from lumigator_nb.statistics.planning import (
+    Plan,
+    RepeatOption,
+    RepeatPlan,
+    detectable_difference,
+    examples_needed,
+    plan,
+    plan_repeats,
+)
 from lumigator_nb.statistics.prediction_powered import (
     LabelDraw,
     PredictionPowered,
@@ -32,6 +40,16 @@ from lumigator_nb.statistics.prediction_powered import (
 )
 from lumigator_nb.statistics.racing import Race, RaceStandings, looks, race, race_standings
 from lumigator_nb.statistics.ranking import RankSet, pairwise_p_values, probability_best, rank_sets, wins
+from lumigator_nb.statistics.repeats import (
+    Instability,
+    VarianceComponents,
+    instability,
+    mean_over_repeats,
+    pass_at_k,
+    pass_hat_k,
+    repeated_interval,
+    variance_components,
+)
 from lumigator_nb.statistics.resampling import (
     Aggregate,
     FloatArray,
@@ -50,6 +68,7 @@ __all__ = [
     "BradleyTerryIntervals",
     "Difference",
     "FloatArray",
+    "Instability",
     "Interval",
     "LabelDraw",
     "NotWorse",
@@ -58,9 +77,12 @@ __all__ = [
     "Race",
     "RaceStandings",
     "RankSet",
+    "RepeatOption",
+    "RepeatPlan",
     "Slice",
     "Statistic",
     "Trust",
+    "VarianceComponents",
     "betting_bounds",
     "betting_sequence",
     "bootstrap_agreement",
@@ -72,28 +94,35 @@ __all__ = [
     "examples_for_skewness",
     "examples_needed",
     "holm",
+    "instability",
     "intervals",
     "kendall_tau",
     "krippendorff_alpha",
     "looks",
+    "mean_over_repeats",
     "next_to_label",
     "normal_sequence",
     "not_worse_than_best",
     "paired_difference",
     "pairwise_p_values",
     "pareto_front",
+    "pass_at_k",
+    "pass_hat_k",
     "plan",
+    "plan_repeats",
     "prediction_powered_mean",
     "probability_best",
     "pseudo_values",
     "race",
     "race_standings",
     "rank_sets",
+    "repeated_interval",
     "resampled_scores",
     "resampled_totals",
     "romano_wolf",
     "slice_flips",
     "trust",
+    "variance_components",
     "wilson_interval",
     "wins",
 ]
