@@ -15,9 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small produc
 
 from covering import (
     differences,
+    gates,
     intervals,
     judges,
     labels,
+    looks,
     planning,
     repeats,
     sequences,
@@ -37,6 +39,8 @@ TOPICS = {
     "sequences": sequences.table,
     "labels": labels.table,
     "planning": planning.table,
+    "gates": gates.table,
+    "looks": looks.table,
 }
 
 

@@ -22,6 +22,8 @@ from lumigator_nb.statistics.bradley_terry import (
     bradley_terry_intervals,
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
+from lumigator_nb.statistics.gating import GateResult, gate_difference, gate_mean
+from lumigator_nb.statistics.monitoring import Change, changes, difference_sequence, look_confidence
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
 from lumigator_nb.statistics.planning import (
     Plan,
@@ -66,8 +68,10 @@ __all__ = [
     "Aggregate",
     "BradleyTerry",
     "BradleyTerryIntervals",
+    "Change",
     "Difference",
     "FloatArray",
+    "GateResult",
     "Instability",
     "Interval",
     "LabelDraw",
@@ -89,15 +93,20 @@ __all__ = [
     "bootstrap_interval",
     "bradley_terry",
     "bradley_terry_intervals",
+    "changes",
     "detectable_difference",
     "difference",
+    "difference_sequence",
     "examples_for_skewness",
     "examples_needed",
+    "gate_difference",
+    "gate_mean",
     "holm",
     "instability",
     "intervals",
     "kendall_tau",
     "krippendorff_alpha",
+    "look_confidence",
     "looks",
     "mean_over_repeats",
     "next_to_label",
