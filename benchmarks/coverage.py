@@ -19,7 +19,9 @@ from covering import (
     intervals,
     judges,
     labels,
+    looks,
     planning,
+    repeats,
     sequences,
     shapes,
     shares,
@@ -30,6 +32,7 @@ TOPICS = {
     "intervals": lambda repeats, seed: intervals.table(5 * repeats, seed),  # quick, and the bounds are close
     "differences": differences.table,
     "shares": shares.table,
+    "repeats": repeats.table,
     "judges": judges.table,
     "tests": tests_under_null.table,
     "shapes": shapes.table,
@@ -37,6 +40,7 @@ TOPICS = {
     "finite": finite.table,
     "labels": labels.table,
     "planning": planning.table,
+    "looks": looks.table,
 }
 
 

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import as_floats
+from lumigator_nb.statistics.repeats import VarianceComponents, mean_over_repeats, variance_components
 from lumigator_nb.statistics.resampling import FloatArray
 
 FEW_IN_PILOT = 20
@@ -21,6 +23,75 @@ _FEW_FOR_KURTOSIS = 10
 _MOST = 100_000_000
 # Error of each side of the 95% interval of a standard deviation.
 _TAIL = 0.025
+# Plans for repeats consider up to this many answers per example.
+_MOST_REPEATS = 10
+
+
+@dataclass(frozen=True)
+class RepeatOption:
+    """How many examples it takes with a number of repeats, and what they cost.
+
+    Attributes:
+        repeats: answers of each model to each example.
+        examples: number of examples needed, at most 100 million.
+        cost: of all examples and answers, in answers of each model to one example.
+    """
+
+    repeats: int
+    examples: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class RepeatPlan:
+    """Whether to spend on more examples or on more repeats, in order to detect a difference.
+
+    Attributes:
+        between: standard deviation of the paired differences between examples, which repeats do not reduce.
+        within: standard deviation of the difference of two single answers to one example; k repeats divide its square
+            by k.
+        options: by number of repeats, from 1.
+        cheapest: the option that costs least, of those for which there are enough examples; None if there are too few
+            for all of them.
+        spend_on: what to buy next: "repeats" where the cheapest option has more of them than the pilot, else
+            "examples".
+        n_available: number of available examples, or None if unknown.
+    """
+
+    between: float
+    within: float
+    options: tuple[RepeatOption, ...]
+    cheapest: RepeatOption | None
+    spend_on: Literal["examples", "repeats"]
+    n_available: int | None = None
+
+    def __str__(self) -> str:
+        total = self.between**2 + self.within**2
+        if not total > 0:
+            return "All answers of the pilot score alike, which tells nothing about repeats."
+        sentences = [
+            f"Of the variance of a difference, {self.within**2 / total:.0%} lies between repeats of one example, "
+            f"and {self.between**2 / total:.0%} between examples."
+        ]
+        if self.cheapest is None:
+            most = self.options[-1]
+            sentences.append(
+                f"Spend on examples: {self.n_available:,} are too few, whatever the repeats (with {most.repeats} it "
+                f"takes {most.examples:,})."
+            )
+            return " ".join(sentences)
+        once = self.options[0]
+        sentences.append(f"Spend on {self.spend_on}: {_phrase(self.cheapest)} cost least.")
+        if self.cheapest is not once:
+            sentences.append(f"With one answer each it takes {once.examples:,} examples.")
+        elif len(self.options) > 2:
+            sentences.append(f"It would take {_phrase(self.options[2])}.")
+        return " ".join(sentences)
+
+
+def _phrase(option: RepeatOption) -> str:
+    answers = "1 answer" if option.repeats == 1 else f"{option.repeats} answers"
+    return f"{option.examples:,} examples with {answers} of each model"
 
 
 @dataclass(frozen=True)
@@ -41,6 +112,8 @@ class Plan:
         detectable: the smallest difference that `n_available` examples can show with this power, or None.
         power_available: the probability that they show `detect`, or None.
         detectable_pilot: the smallest difference that the pilot itself can show with this power; None without a pilot.
+        repeats: whether to spend on examples or on repeats; None unless the pilot has repeats. The other attributes
+            are about as many repeats as the pilot has.
     """
 
     detect: float
@@ -58,6 +131,7 @@ class Plan:
     detectable: float | None = None
     power_available: float | None = None
     detectable_pilot: float | None = None
+    repeats: RepeatPlan | None = None
 
     def __str__(self) -> str:
         if self.sd == 0 and self.n_pilot is not None:
@@ -82,6 +156,8 @@ class Plan:
             )
         if self.n_pilot is not None and self.n_pilot < FEW_IN_PILOT:
             sentences.append(f"A pilot of {self.n_pilot} examples tells little about their spread; take 20 to 50.")
+        if self.repeats is not None:
+            sentences.append(str(self.repeats))
         return " ".join(sentences)
 
 
@@ -94,6 +170,7 @@ def plan(
     power: float = 0.8,
     confidence: float = 0.95,
     n_available: int | None = None,
+    example_cost: float = 0.0,
 ) -> Plan:
     """Return how many examples a comparison of models needs.
 
@@ -106,14 +183,16 @@ def plan(
     them, and the upper bound is too low in one case of five.
 
     Args:
-        pilot: (models, n) scores of the same examples, at least 2, and 20 to 50 for a useful answer. For an overall
-            score that is not a mean, use :func:`~lumigator_nb.statistics.resampling.pseudo_values`.
+        pilot: (models, n) scores of the same examples, at least 2, and 20 to 50 for a useful answer; or (models, n, k)
+            with k repeats, NaN where one has no score, which :func:`plan_repeats` then weighs against examples. For an
+            overall score that is not a mean, use :func:`~lumigator_nb.statistics.resampling.pseudo_values`.
         detect: the smallest difference that matters, in units of the score.
         sd: standard deviation of the paired differences, instead of a pilot.
         models: number of models to compare; needed with `sd` only.
         power: probability of detecting the difference where it exists, in (0, 1).
         confidence: of the comparison, in (0, 1).
         n_available: number of available examples.
+        example_cost: as in :func:`plan_repeats`.
 
     Raises:
         InvalidInputError: not exactly one of `pilot` and `sd` is passed, the pilot is too small, or a setting is out of
@@ -131,8 +210,15 @@ def plan(
         raise InvalidInputError(
             "a plan needs either a pilot or a standard deviation", "give scores of 20 to 50 examples, or sd="
         )
+    repeats = None
     if pilot is not None:
         pilot = as_floats(pilot, "the pilot's scores")
+        if pilot.ndim == 3:
+            repeats = plan_repeats(
+                pilot, detect=detect, power=power, confidence=confidence,
+                n_available=n_available, example_cost=example_cost,
+            )  # fmt: skip
+            pilot = mean_over_repeats(pilot)
         if pilot.ndim != 2 or len(pilot) < 2 or pilot.shape[1] < 2:
             raise InvalidInputError(
                 f"a pilot of shape {pilot.shape} shows no spread",
@@ -166,7 +252,76 @@ def plan(
         detectable=None if testable is None else detectable(testable),
         power_available=None if testable is None else _power(spread, testable, detect, confidence, pairs),
         detectable_pilot=None if pilot is None else detectable(pilot.shape[1]),
+        repeats=repeats,
     )
+
+
+def plan_repeats(
+    pilot: ArrayLike,
+    *,
+    detect: float,
+    power: float = 0.8,
+    confidence: float = 0.95,
+    n_available: int | None = None,
+    example_cost: float = 0.0,
+) -> RepeatPlan:
+    """Return whether to spend on more examples or on more repeats, and how many examples each number of repeats needs.
+
+    A paired difference varies by σ² between examples plus τ² / k between k repeats. Examples divide both by their
+    number, repeats only the second; hence the best number of repeats is √(c τ² / σ²), where an example costs c times as
+    much as an answer to it (Cochran 1977, "Sampling Techniques", section 10.6). Where examples cost nothing but their
+    answers, one answer to a new example tells at least as much as another answer to an old one, so that repeats only
+    help if examples run out.
+
+    Args:
+        pilot: (models, n, k) scores of at least two models, two examples and two repeats; NaN where a repeat has none.
+        detect, power, confidence, n_available: as in :func:`plan`.
+        example_cost: what one more example costs before any answer, such as writing its ground truth, in units of what
+            one answer of each model to it costs.
+
+    Raises:
+        InvalidInputError: the pilot is too small, or a setting is out of range.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> pilot = rng.normal(0, 0.1, size=(2, 40, 1)) + rng.normal(0, 0.2, size=(2, 40, 3))
+        >>> plan = lm.statistics.plan_repeats(pilot, detect=0.05, example_cost=10)
+        >>> plan.spend_on, plan.cheapest.repeats
+        ('repeats', 6)
+    """
+    table = as_floats(pilot, "the pilot's scores")
+    if table.ndim != 3 or len(table) < 2 or table.shape[1] < 2 or table.shape[2] < 2:
+        raise InvalidInputError(
+            f"a pilot of shape {table.shape} shows no spread between repeats",
+            "give (models, examples, repeats), at least two of each",
+        )
+    if not (example_cost >= 0 and math.isfinite(example_cost)):
+        raise InvalidInputError(f"example_cost cannot be {example_cost}", "give 0 or more, in answers of each model")
+    pairs = [variance_components(table[i], table[j]) for i, j in combinations(range(len(table)), 2)]
+    if any(math.isnan(pair.within) for pair in pairs):
+        raise InvalidInputError("a model has no example with two repeats", "repeat the pilot")
+    options = []
+    for repeats in range(1, _MOST_REPEATS + 1):
+        sd = max(_sd(pair, repeats) for pair in pairs)
+        examples = examples_needed(sd, detect, power=power, confidence=confidence, comparisons=len(pairs))
+        options.append(RepeatOption(repeats, examples, float(examples * (example_cost + repeats))))
+    enough = [option for option in options if n_available is None or option.examples <= n_available]
+    cheapest = min(enough, key=lambda option: option.cost, default=None)
+    widest = max(pairs, key=lambda pair: _sd(pair, 1))
+    more_repeats = cheapest is not None and cheapest.repeats > widest.repeats
+    return RepeatPlan(
+        between=widest.between,
+        within=widest.within,
+        options=tuple(options),
+        cheapest=cheapest,
+        spend_on="repeats" if more_repeats else "examples",
+        n_available=n_available,
+    )
+
+
+def _sd(pair: VarianceComponents, repeats: int) -> float:
+    """Return the standard deviation of a paired difference of means over repeats."""
+    return math.sqrt(pair.between**2 + pair.within**2 / repeats)
 
 
 def examples_needed(

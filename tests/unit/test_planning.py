@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from lumigator_nb.errors import InvalidInputError
-from lumigator_nb.statistics.planning import detectable_difference, examples_needed, plan
+from lumigator_nb.statistics.planning import detectable_difference, examples_needed, plan, plan_repeats
 
 SETTINGS = [
     (1.0, 0.5, 0.8, 0.95),
@@ -193,3 +193,63 @@ def test_the_interval_holds_the_true_need_in_nine_of_ten_pilots(models):
     true = examples_needed(math.sqrt(2), 0.5, comparisons=math.comb(models, 2))
     found = [plan(rng.normal(size=(models, 30)), detect=0.5) for _ in range(300)]
     assert np.mean([each.needed_low <= true <= each.needed_high for each in found]) >= 0.9
+
+
+def repeated_pilot(between: float, within: float, n: int = 400, k: int = 2) -> np.ndarray:
+    """Scores of two models whose differences vary by `between` between examples, and by `within` between repeats."""
+    random = np.random.default_rng(0)
+    scores = random.normal(scale=within / np.sqrt(2), size=(2, n, k))
+    scores[0] += random.normal(scale=between, size=(n, 1))
+    return scores
+
+
+def test_examples_with_repeats_are_those_of_the_variance_that_they_leave():
+    found = plan_repeats(repeated_pilot(0.1, 0.3), detect=0.05)
+    assert (found.between, found.within) == pytest.approx((0.1, 0.3), rel=0.1)
+    for option in found.options:
+        sd = math.sqrt(found.between**2 + found.within**2 / option.repeats)
+        assert option.examples == examples_needed(sd, 0.05)
+        assert option.cost == option.examples * option.repeats
+
+
+@pytest.mark.parametrize(("example_cost", "between"), [(0, 0.1), (4, 0.1), (20, 0.1), (50, 0.3), (2, 0.05)])
+def test_the_cheapest_number_of_repeats_is_cochrans(example_cost, between):
+    found = plan_repeats(repeated_pilot(between, 0.3), detect=0.01, example_cost=example_cost)
+    best = math.sqrt(example_cost) * found.within / found.between
+    assert abs(found.cheapest.repeats - min(10, max(1, best))) <= 1
+    assert found.spend_on == ("repeats" if found.cheapest.repeats > 2 else "examples")
+
+
+def test_repeats_help_where_examples_run_out():
+    pilot = repeated_pilot(0.1, 0.3)
+    once, _, thrice, *_ = plan_repeats(pilot, detect=0.05).options
+    some = plan_repeats(pilot, detect=0.05, n_available=thrice.examples)
+    assert once.examples > thrice.examples
+    assert (some.cheapest, some.spend_on) == (thrice, "repeats")
+    assert "Spend on repeats" in str(some)
+    none = plan_repeats(pilot, detect=0.05, n_available=20)
+    assert (none.cheapest, none.spend_on) == (None, "examples")
+    assert "20 are too few, whatever the repeats" in str(none)
+
+
+def test_a_plan_from_a_pilot_with_repeats_is_about_their_means_and_says_what_to_spend_on():
+    pilot = repeated_pilot(0.1, 0.3, n=40)
+    pilot[0, 3, 1] = np.nan
+    found = plan(pilot, detect=0.05, n_available=500, example_cost=9)
+    assert found.repeats == plan_repeats(pilot, detect=0.05, n_available=500, example_cost=9)
+    assert found.needed == plan(np.nanmean(pilot, axis=2), detect=0.05).needed
+    assert str(found).endswith(str(found.repeats))
+    assert plan(pilot[:, :, 0], detect=0.05).repeats is None
+
+
+def test_repeats_that_never_differ_are_told_and_bad_pilots_refused():
+    assert "tells nothing about repeats" in str(plan_repeats(np.ones((2, 5, 2)), detect=0.1))
+    for pilot in (np.ones((2, 5)), np.ones((1, 5, 2)), np.ones((2, 5, 1))):
+        with pytest.raises(InvalidInputError, match="no spread between repeats"):
+            plan_repeats(pilot, detect=0.1)
+    once = np.ones((2, 5, 2))
+    once[1, :, 1] = np.nan
+    with pytest.raises(InvalidInputError, match="no example with two repeats"):
+        plan_repeats(once, detect=0.1)
+    with pytest.raises(InvalidInputError, match="example_cost"):
+        plan_repeats(np.ones((2, 5, 2)), detect=0.1, example_cost=-1)
