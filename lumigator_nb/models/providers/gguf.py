@@ -23,7 +23,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -101,7 +101,7 @@ class Gguf(Provider):
         return _cached(repository, file, None) is not None
 
     def check(self, model: Model) -> None:
-        """Refuse a malformed name, a file that is missing or not GGUF, a bad option, and a machine without llama.cpp."""
+        """Refuse a malformed name, a missing file or one of another format, a bad option, and a missing package."""
         options = _options(model)
         if model.base_url is not None:
             raise InvalidInputError(
@@ -552,7 +552,7 @@ def _locate(model: Model, options: Options, report: Report) -> tuple[Path, str]:
         cached = _cached(repository, file, options.revision)
         if cached is None:
             raise UnavailableError(
-                f"cannot get the model {model.name!r}: the hub cannot be reached ({obstacle}), and its cache has no copy",
+                f"cannot get the model {model.name!r}: the hub cannot be reached ({obstacle}), and the cache has no copy",
                 "download the file where there is a network and give its path: gguf//folder/file.gguf",
             )
         return cached, "hub cache"
@@ -643,6 +643,8 @@ def _entries(data: mmap.mmap, at: int, n: int) -> Iterator[tuple[str, Any]]:
         name, at = _value(data, at, _STRING)
         (kind,) = struct.unpack_from("<I", data, at)
         value, at = _value(data, at + 4, kind)
+        if at > len(data):
+            raise ValueError(f"it ends within {name[:80]!r}")
         if kind != _ARRAY:
             yield name, value
 
