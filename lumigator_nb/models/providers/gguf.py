@@ -552,7 +552,7 @@ def _locate(model: Model, options: Options, report: Report) -> tuple[Path, str]:
         cached = _cached(repository, file, options.revision)
         if cached is None:
             raise UnavailableError(
-                f"cannot get the model {model.name!r}: the hub cannot be reached ({obstacle}), and the cache has no copy",
+                f"cannot get the model {model.name!r}: the hub cannot be reached ({obstacle}), the cache has no copy",
                 "download the file where there is a network and give its path: gguf//folder/file.gguf",
             )
         return cached, "hub cache"
