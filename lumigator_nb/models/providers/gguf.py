@@ -41,7 +41,7 @@ from lumigator_nb.specs import Model, Task, Value, digest
 
 log = logging.getLogger(__name__)
 
-# Answers under way at once; more than 8 bring a CPU nothing (benchmarks/llama_cpp.py).
+# Answers under way at once (benchmarks/llama_cpp.py measures other numbers).
 AT_ONCE = {"cpu": 8, "gpu": 16}
 # Tokens of prompt and answer for which memory is taken at first; a longer text makes it grow, up to the file's own.
 FIRST_WINDOW = 2048
