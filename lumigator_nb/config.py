@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         lumigator_max_running: maximum number of workflows on the cluster at the same time, running or waiting for a
             CPU. The others wait in the store, and take turns.
         hf_home: folder of Hugging Face's caches.
+        lumigator_discovery: whether lists of models include those that this machine has already: at model servers, in
+            the hub's cache, and in `lumigator_gguf_folder`. Only for a local Ray head.
+        lumigator_model_servers: ports of this machine at which model servers may listen: ``PROVIDER=PORT``, separated
+            by commas; "none" asks no port.
+        lumigator_gguf_folder: folder with GGUF files, which may be in subfolders.
         deployment_type: "local", "development", "staging" or "production".
         lumigator_secret_key: encrypts the secrets in the database, and API keys on their way to a remote cluster, whose
             nodes need the same value. Empty for a key file in `lumigator_home`; "keyring:" for the operating system's
@@ -100,6 +105,9 @@ class Settings(BaseSettings):
     ray_worker_gpus: float = Field(default=0.0, ge=0.0)
     lumigator_max_running: int = Field(default=16, ge=1)
     hf_home: Path | None = None
+    lumigator_discovery: bool = True
+    lumigator_model_servers: str = "ollama=11434,lmstudio=1234,llamacpp=8080,vllm=8000"
+    lumigator_gguf_folder: Path | None = None
     deployment_type: Literal["local", "development", "staging", "production"] = "local"
     lumigator_secret_key: SecretStr | None = None
     lumigator_dashboard_password_file: Path | None = None
@@ -278,7 +286,10 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
     # Relative to the file, so that a notebook in a subfolder finds the same home.
     base = file.parent if file else Path.cwd()
     home = settings.lumigator_home.expanduser()
-    settings = settings.model_copy(update={"lumigator_home": base / home})
+    places: dict[str, Any] = {"lumigator_home": base / home}
+    if settings.lumigator_gguf_folder is not None:
+        places["lumigator_gguf_folder"] = base / settings.lumigator_gguf_folder.expanduser()
+    settings = settings.model_copy(update=places)
     settings._env_file = file
     return settings
 

@@ -38,6 +38,10 @@ class Behaviour:
         reasoning: True: reasoning in the provider's format (OpenAI-compatible servers: ``<think>…</think>`` in front
             of the answer; Mistral and Anthropic: a separate block); "field": in ``reasoning_content``; "hidden": only
             counts its tokens. Reasoning uses up ``max_tokens`` first, as at the providers.
+        cache_read, cache_write: shares of each prompt's tokens that are reported as read from the prompt cache, and as
+            written to it.
+        usage: format in which OpenAI-compatible servers report tokens: that of chat completions, of the Responses API,
+            or DeepSeek's.
         batch_seconds: duration of a batch.
         batch_end: state in which batches end; an expired batch has answered the first half of its rows.
         judge: judge answers between tags instead of answering; see :class:`~lumigator_testing.judging.Judge`.
@@ -57,6 +61,9 @@ class Behaviour:
     quota: int | None = None
     unsupported: tuple[str, ...] = ()
     reasoning: bool | Literal["field", "hidden"] = False
+    cache_read: float = 0.0
+    cache_write: float = 0.0
+    usage: Literal["chat", "responses", "deepseek"] = "chat"
     batch_seconds: float = 0.5
     batch_end: Literal["completed", "failed", "expired"] = "completed"
     judge: Judge | None = None

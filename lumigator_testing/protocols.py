@@ -49,6 +49,8 @@ class Answer:
         completion_tokens: tokens of reasoning and text; `reasoning_tokens` are those of the reasoning.
         finish: "stop", or "length" if `max_tokens` cut it off.
         alternatives: requested number of log probabilities per token; None: none.
+        cache_read, cache_write: tokens of the prompt that came from the prompt cache, and that went into it.
+        usage: as of `Behaviour`.
     """
 
     model: str
@@ -60,6 +62,9 @@ class Answer:
     reasoning_tokens: int
     finish: str
     alternatives: int | None = None
+    cache_read: int = 0
+    cache_write: int = 0
+    usage: str = "chat"
 
 
 class Wire(Protocol):
@@ -119,12 +124,18 @@ class OpenAI:
         return {"role": "assistant", "content": _tagged(answer) + answer.text, "refusal": None, **thought}
 
     def usage(self, answer: Answer) -> dict[str, Any]:
-        return {
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "total_tokens": answer.prompt_tokens + answer.completion_tokens,
-            "completion_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
-        }
+        names = ("input", "output") if answer.usage == "responses" else ("prompt", "completion")
+        counts = zip(names, (answer.prompt_tokens, answer.completion_tokens), strict=True)
+        usage: dict[str, Any] = {f"{name}_tokens": tokens for name, tokens in counts}
+        usage["total_tokens"] = answer.prompt_tokens + answer.completion_tokens
+        usage[f"{names[1]}_tokens_details"] = {"reasoning_tokens": answer.reasoning_tokens}
+        if answer.usage == "deepseek":
+            usage["prompt_cache_hit_tokens"] = answer.cache_read
+            usage["prompt_cache_miss_tokens"] = answer.prompt_tokens - answer.cache_read
+        elif answer.cache_read or answer.cache_write:
+            details = {"cached_tokens": answer.cache_read, "cache_write_tokens": answer.cache_write}
+            usage[f"{names[0]}_tokens_details"] = details
+        return usage
 
     def stream(self, answer: Answer, body: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
         yield 0, self._chunk(answer, {"role": "assistant", "content": ""})
@@ -229,7 +240,13 @@ class Anthropic:
             "content": blocks,
             "stop_reason": stop,
             "stop_sequence": None,
-            "usage": {"input_tokens": answer.prompt_tokens, "output_tokens": tokens},
+            "usage": {
+                # Anthropic counts cached tokens beside the others.
+                "input_tokens": answer.prompt_tokens - answer.cache_read - answer.cache_write,
+                "cache_read_input_tokens": answer.cache_read,
+                "cache_creation_input_tokens": answer.cache_write,
+                "output_tokens": tokens,
+            },
         }
 
 

@@ -115,7 +115,12 @@ class Service:
         if budget is not None and wanted > budget:
             thought, answer = cut(thought, budget), cut(answer, max(budget - thinking, 0))
             finish, thinking, wanted = "length", min(thinking, budget), budget
-        return Answer(model, answer, thought, style, prompt_tokens, wanted, thinking, finish)
+        return Answer(
+            model, answer, thought, style, prompt_tokens, wanted, thinking, finish,
+            cache_read=int(self.behaviour.cache_read * prompt_tokens),
+            cache_write=int(self.behaviour.cache_write * prompt_tokens),
+            usage=self.behaviour.usage,
+        )  # fmt: skip
 
     def charge(self, wire: Wire) -> None:
         """Count an answer against the quota, or raise the fault of an empty account."""

@@ -55,7 +55,7 @@ def serve(
     for package, extra in (("panel", "dashboard"), ("panel_material_ui", "dashboard"), *_REST):
         if find_spec(package) is None:
             raise MissingExtraError("the server", extra)
-    from lumigator_nb.serving.gates import auth_method_of
+    from lumigator_nb.serving.auth_methods import auth_method_of
     from lumigator_nb.serving.http import Serving
     from lumigator_nb.serving.rest_and_dashboard import Api, log_to_stderr
     from lumigator_nb.serving.rest_and_dashboard import serve as serve_both
@@ -68,6 +68,35 @@ def serve(
             certificate=certificate, private_key=private_key,
         )  # fmt: skip
         serve_both(ws, serving, Api(ray_port=ray_port, tokens=require_token))
+
+
+@app.command()
+def mcp(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Files below it may be uploaded by their path (not over HTTP). Default: the current folder, "
+            "unless it is the home folder or above it."
+        ),
+    ] = None,
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve over HTTP, to clients with an API token, instead of stdio.")
+    ] = False,
+    address: Annotated[str, typer.Option(help="Address to listen on with --http.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on with --http; 0 picks a free one.")] = 8001,
+) -> None:
+    """Serve the Model Context Protocol, so that a coding assistant can choose a model. See docs/mcp.md."""
+    if find_spec("mcp") is None:
+        raise MissingExtraError("the MCP server", "mcp")
+    from lumigator_nb.mcp.server import serve_http, serve_stdio
+
+    here = Path.cwd()
+    with connected() as ws:
+        if http:
+            serve_http(ws, address, port)
+        else:
+            # Some assistants start their servers in / or at home, where keys and other private files lie.
+            serve_stdio(ws, folder or (None if Path.home().is_relative_to(here) else here))
 
 
 @tokens.command("create")

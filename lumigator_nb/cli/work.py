@@ -68,6 +68,8 @@ def estimate(
     """Estimate what the models would cost, before paying."""
     with connected() as ws:
         frame = ws.workflows.estimate(experiment, common.chosen_models(model, setting), pilot=pilot)
+    if (frame["judge_dollars"] == 0).all():
+        frame = frame.drop(columns=["judge_dollars", "judge_dollars_at_most"])
     rows = [[common.cell(value) for value in row] for row in frame.itertuples(index=False)]
     common.print_table([str(name).replace("_", " ") for name in frame.columns], rows)
 

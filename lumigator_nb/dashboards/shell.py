@@ -122,6 +122,7 @@ class Context:
         if self._document is None or self._document.session_context is None:
             act()
         elif not self.closed:
+            # A Bokeh document may be changed only in its event loop, where these callbacks run.
             self._document.add_next_tick_callback(run)
 
     def background(

@@ -66,6 +66,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+# The fields by which people know a record, in the order of its `repr`.
+_NAMED_BY = ("name", "label", "step", "version", "n_examples", "status", "id")
+
+
 def _id() -> str:
     return str(uuid.uuid4())
 
@@ -91,8 +95,12 @@ def _later_json(kind: Any = None) -> Any:
 class Record(Rendered, SQLModel):
     """Base of records that notebooks and terminals show; see :mod:`lumigator_nb.database.record_views`."""
 
-    # Rendered's would print several lines in tracebacks and debuggers.
-    __repr__ = SQLModel.__repr__
+    def __repr__(self) -> str:
+        # Rendered's would print several lines in lists and tracebacks; SQLModel's all fields, with texts of examples.
+        facts = {name: getattr(self, name, None) for name in _NAMED_BY}
+        # A status is a StrEnum, or the text that it was made of.
+        shown = [f"{name}={fact if isinstance(fact, int) else repr(str(fact))}" for name, fact in facts.items() if fact]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Dataset(Record, table=True):

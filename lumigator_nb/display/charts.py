@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from lumigator_nb.display.html import Html, fragment, tag
-from lumigator_nb.display.scores import Standing, figures
+from lumigator_nb.display.scores import ScoreRow, figures
 from lumigator_nb.display.text import elide, percent
 
 if TYPE_CHECKING:
@@ -35,22 +35,25 @@ _VALUE_SPACE = 0.6  # for the value right of an interval, in inches
 class Chart(Figure):
     """A figure that notebooks show as SVG, in the colours of their theme."""
 
+    def __repr__(self) -> str:
+        return 'Chart, which a terminal cannot show: .savefig("chart.png") writes it to a file'
+
     def _repr_html_(self) -> str:
         return fragment(svg(self))
 
 
-def interval_chart(standings: Sequence[Standing], info: ScoreInfo, confidence: float) -> Chart:
+def interval_chart(scores: Sequence[ScoreRow], info: ScoreInfo, confidence: float) -> Chart:
     """Draw each model's overall score as a dot with its interval, one row per model, from top to bottom.
 
     The leading model and those not significantly different from it are coloured.
 
     Args:
-        standings: the models' results on the score.
+        scores: the models' results on the score.
         info: the score.
         confidence: the level of the intervals, in (0, 1).
     """
-    labels = [elide(standing.model, LONGEST_LABEL) for standing in standings]
-    height = _MARGIN + _ROW * len(standings)
+    labels = [elide(score.model, LONGEST_LABEL) for score in scores]
+    height = _MARGIN + _ROW * len(scores)
     left = min(0.45, (0.15 + LETTER * max(map(len, labels), default=0)) / WIDTH)
     chart = Chart(figsize=(WIDTH, height), facecolor="white")
     bounds = (left, 0.32 / height, 1 - left - _VALUE_SPACE / WIDTH, 1 - _MARGIN / height)
@@ -59,12 +62,12 @@ def interval_chart(standings: Sequence[Standing], info: ScoreInfo, confidence: f
     title = f"{info.name} ({better}{percent(confidence)} intervals)"
     chart.text(0.015, 1 - 0.1 / height, title, va="top", fontsize=9, color=SOFT, parse_math=False)
     _draw_frame(axes, labels)
-    show = figures(standings, info)
-    for row, standing in enumerate(standings):
-        if math.isfinite(standing.overall):
-            leads = info.higher_is_better is not None and (standing.best or standing.tied)
-            _draw_interval(axes, row, standing, show.number(standing.overall), ACCENT if leads else SOFT)
-    ends = [value for standing in standings for value in (standing.overall, standing.low, standing.high)]
+    show = figures(scores, info)
+    for row, score in enumerate(scores):
+        if math.isfinite(score.overall):
+            leads = info.higher_is_better is not None and (score.best or score.tied)
+            _draw_interval(axes, row, score, show.number(score.overall), ACCENT if leads else SOFT)
+    ends = [value for score in scores for value in (score.overall, score.low, score.high)]
     values = list(filter(math.isfinite, ends))
     low, high = min(values, default=0.0), max(values, default=1.0)
     # A margin, also for a single value (high = low), and for a single 0.
@@ -112,12 +115,12 @@ def _draw_frame(axes: Axes, labels: Sequence[str]) -> None:
         )
 
 
-def _draw_interval(axes: Axes, row: int, standing: Standing, value: str, colour: str) -> None:
-    end = standing.overall
-    if math.isfinite(standing.low) and math.isfinite(standing.high):
-        axes.plot([standing.low, standing.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
-        end = standing.high
-    axes.plot([standing.overall], [row], marker="o", markersize=6, color=colour, markeredgewidth=0)
+def _draw_interval(axes: Axes, row: int, score: ScoreRow, value: str, colour: str) -> None:
+    end = score.overall
+    if math.isfinite(score.low) and math.isfinite(score.high):
+        axes.plot([score.low, score.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
+        end = score.high
+    axes.plot([score.overall], [row], marker="o", markersize=6, color=colour, markeredgewidth=0)
     axes.annotate(
         value,
         (end, row),
@@ -126,5 +129,5 @@ def _draw_interval(axes: Axes, row: int, standing: Standing, value: str, colour:
         va="center",
         fontsize=9,
         color=INK,
-        fontweight="bold" if standing.leads else "normal",
+        fontweight="bold" if score.leads else "normal",
     )

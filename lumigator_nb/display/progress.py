@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lumigator_nb.display.costs import dollars
 from lumigator_nb.display.html import Html, chip, fragment, join, name, status_chip, tag
+from lumigator_nb.display.place import Place, place
 from lumigator_nb.display.text import duration, elide, first_line, one_line
 from lumigator_nb.specs import Progress, Status, Step, now
 
@@ -183,7 +185,9 @@ def live_progress(enabled: bool = True) -> Iterator[Show]:
     """
     if not enabled:
         yield lambda rows: None
-    elif _in_kernel():
+    elif place() is Place.MARIMO:
+        yield _MarimoView()
+    elif place().has_cells:
         yield _NotebookView()
     elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from rich.console import Console
@@ -198,14 +202,7 @@ def live_progress(enabled: bool = True) -> Iterator[Show]:
 
 def say(line: str) -> None:
     """Print a message for the user. Programs print it on stderr, as another program may read their stdout."""
-    print(line, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)
-
-
-def _in_kernel() -> bool:
-    # IPython is not imported here: without it, this cannot be a kernel.
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
+    print(line, file=sys.stdout if place().has_cells else sys.stderr, flush=True)
 
 
 class _NotebookView:
@@ -227,6 +224,20 @@ class _NotebookView:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
+
+
+class _MarimoView:
+    """Replaces the output of the running cell, which ends with the value of the cell's last line."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def __call__(self, rows: Sequence[ProgressRow]) -> None:
+        marimo = import_module("marimo")
+        html = as_html(rows)
+        if html != self._shown:
+            self._shown = html
+            marimo.output.replace(marimo.Html(html))
 
 
 def _rich_table(rows: Sequence[ProgressRow]) -> Table:

@@ -23,7 +23,7 @@ _LEVELS = (0.01, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
-class Standing:
+class ScoreRow:
     """One model's result on one score. The fields are the columns of :meth:`Comparison.summary`.
 
     `difference` and its interval are this model's score minus that of the leading model. `told_apart` tells whether the
@@ -129,10 +129,10 @@ class Figures:
         """Return ``[low, high]``, or "" if there is no interval."""
         return "" if math.isnan(low) or math.isnan(high) else f"[{self.number(low)}, {self.number(high)}]"
 
-    def difference(self, standing: Standing) -> str:
+    def difference(self, row: ScoreRow) -> str:
         """Return the difference to the leading model with its interval, or a dash for the leading one."""
-        interval = self.interval(standing.difference_low, standing.difference_high)
-        return f"{self.signed(standing.difference)} {interval}".rstrip()
+        interval = self.interval(row.difference_low, row.difference_high)
+        return f"{self.signed(row.difference)} {interval}".rstrip()
 
 
 def _decimals(info: ScoreInfo, values: Sequence[float]) -> int:
@@ -145,9 +145,9 @@ def _decimals(info: ScoreInfo, values: Sequence[float]) -> int:
     return min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1
 
 
-def figures(standings: Sequence[Standing], info: ScoreInfo) -> Figures:
-    """Return a formatter for the overall scores of these standings."""
-    return Figures(info, [standing.overall for standing in standings])
+def figures(rows: Sequence[ScoreRow], info: ScoreInfo) -> Figures:
+    """Return a formatter for the overall scores of these models."""
+    return Figures(info, [row.overall for row in rows])
 
 
 def ranks(low: float, high: float) -> str:
@@ -168,36 +168,37 @@ def p_value(value: float) -> str:
     return f"p = {value:.4f}" if float(text) in _LEVELS and float(text) != value else f"p = {text}"
 
 
-def standings(summary: pd.DataFrame, info: ScoreInfo) -> list[Standing]:
+def score_rows(summary: pd.DataFrame, info: ScoreInfo) -> list[ScoreRow]:
     """Return the models' results on one score, best first; in the given order if the score has no better direction."""
-    rows = summary[summary["score"] == info.name].to_dict("records")
+    records = summary[summary["score"] == info.name].to_dict("records")
     # The summary may have further columns.
-    standings = [Standing(**{name: row[name] for name in Standing.__dataclass_fields__ if name in row}) for row in rows]
+    fields = ScoreRow.__dataclass_fields__
+    rows = [ScoreRow(**{name: record[name] for name in fields if name in record}) for record in records]
     if info.higher_is_better is None:
-        return standings
+        return rows
     sign = -1 if info.higher_is_better else 1
     # The leader comes first also among equals, and models without a value come last.
-    return sorted(standings, key=lambda s: (not s.best, math.inf if math.isnan(s.overall) else sign * s.overall))
+    return sorted(rows, key=lambda row: (not row.best, math.inf if math.isnan(row.overall) else sign * row.overall))
 
 
-def verdict(standings: Sequence[Standing], contrasts: Sequence[Contrast], info: ScoreInfo, confidence: float) -> str:
+def verdict(rows: Sequence[ScoreRow], contrasts: Sequence[Contrast], info: ScoreInfo, confidence: float) -> str:
     """Describe in sentences which model leads on a score, and how each other model compares with it.
 
     Args:
-        standings: the models' results on that score, in the order of :func:`standings`.
+        rows: the models' results on that score, in the order of :func:`score_rows`.
         contrasts: the contrast of each other model with the leading one; and, for a model that is not shown to be worse
             than the leading one, the contrast with a model that beats it, if there is one.
         info: the score.
         confidence: the level of the intervals, in (0, 1).
     """
-    show = figures(standings, info)
-    if not standings or standings[0].n == 0:
+    show = figures(rows, info)
+    if not rows or rows[0].n == 0:
         return f"No example has a value of {info.name} for every model, so there is nothing to compare."
-    leader = standings[0]
+    leader = rows[0]
     if info.higher_is_better is None:
-        values = joined([f"{standing.model} {show.number(standing.overall)}" for standing in standings])
+        values = joined([f"{row.model} {show.number(row.overall)}" for row in rows])
         return f"{info.name} is only descriptive, no value of it is better: {values}."
-    if len(standings) == 1:
+    if len(rows) == 1:
         value = f"{show.number(leader.overall)} {show.interval(leader.low, leader.high)}".rstrip()
         reached = f"{leader.model} reaches {value} on {info.name} ({count(leader.n, 'example')})"
         return f"{reached}. There is no other model to compare it with."
@@ -205,14 +206,14 @@ def verdict(standings: Sequence[Standing], contrasts: Sequence[Contrast], info: 
         return f"Only one example is scored on {info.name}, which cannot tell models apart."
     if math.isnan(leader.overall):
         return f"No model has a value of {info.name}, so there is nothing to compare."
-    return " ".join(_ranking(standings, contrasts, info, show, confidence))
+    return " ".join(_ranking(rows, contrasts, info, show, confidence))
 
 
 def _ranking(
-    standings: Sequence[Standing], contrasts: Sequence[Contrast], info: ScoreInfo, show: Figures, confidence: float
+    rows: Sequence[ScoreRow], contrasts: Sequence[Contrast], info: ScoreInfo, show: Figures, confidence: float
 ) -> Iterator[str]:
-    leader, missing = standings[0], [standing.model for standing in standings if math.isnan(standing.overall)]
-    order = [standing.model for standing in standings if standing.model not in missing]
+    leader, missing = rows[0], [row.model for row in rows if math.isnan(row.overall)]
+    order = [row.model for row in rows if row.model not in missing]
     to_leader = {contrast.model: contrast for contrast in contrasts if contrast.other == leader.model}
     others = [to_leader[model] for model in order[1:]]
     by_another = {contrast.model: contrast for contrast in contrasts if contrast.other != leader.model}

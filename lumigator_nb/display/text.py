@@ -111,3 +111,13 @@ def moment(time: datetime | None) -> str:
 def settings(values: Iterable[tuple[str, object]]) -> str:
     """Return ``name=value`` pairs on a single line."""
     return ", ".join(f"{name}={value!r}" for name, value in values)
+
+
+def magnitude(number: int | None) -> str:
+    """Return a number with its magnitude: 135M, 1.7B, 128k; a dash if it is unknown."""
+    if number is None:
+        return MISSING
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)

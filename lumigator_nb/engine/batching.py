@@ -6,12 +6,10 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, TypeVar
 
-from lumigator_nb import models
 from lumigator_nb.errors import LumigatorError, UnavailableError
-from lumigator_nb.models import BATCH_DISCOUNT, Prediction, Report, Request
+from lumigator_nb.models import Prediction, Report, Request
 from lumigator_nb.models.providers.api import ApiModel
 from lumigator_nb.models.providers.api_batches import BatchClient
 from lumigator_nb.specs import WorkflowSpec
@@ -41,7 +39,6 @@ class Batched:
 
     def __init__(self, model: ApiModel, spec: WorkflowSpec, store: Store, report: Report) -> None:
         self._direct = model
-        self._price = models.price_of(spec.model)
         self._spec, self._store, self._report = spec, store, report
         self.details: dict[str, Any] = {**model.details, "mode": "batch", "batches": []}
 
@@ -72,8 +69,7 @@ class Batched:
             time.sleep(pause)
             pause = min(LONGEST_POLL_S, pause * 1.5)
         self._report("")
-        for request, prediction in self._patiently(lambda: list(client.collect(name, rows))):
-            yield request, self._priced(prediction)
+        yield from self._patiently(lambda: list(client.collect(name, rows)))
         self._note({other: noted for other, noted in self._noted().items() if other != name})
         if status.state == "failed":
             raise UnavailableError(f"the provider gave batch {name} up: {status.message}", "resume to hand it in again")
@@ -98,13 +94,6 @@ class Batched:
                 log.warning("the batch service does not answer: %s", failure.message)
             time.sleep(pause)
             pause = min(LONGEST_POLL_S, pause * 2)
-
-    def _priced(self, prediction: Prediction) -> Prediction:
-        asked, answered = prediction.prompt_tokens, prediction.completion_tokens
-        if self._price is None or asked is None or answered is None:
-            return prediction
-        read, written = prediction.cache_read_tokens or 0, prediction.cache_write_tokens or 0
-        return replace(prediction, cost=self._price(asked, answered, read, written) * BATCH_DISCOUNT)
 
     def _noted(self) -> dict[str, list[int]]:
         data = self._store.find(layout.batches(self._spec.workflow_id))

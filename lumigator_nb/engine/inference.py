@@ -140,7 +140,7 @@ class Work:
             redact,
             cache=self._answers,
             budget=budget_of(store, spec),
-            discount=models.BATCH_DISCOUNT if spec.launch.mode == "batch" else 1.0,
+            batch=spec.launch.mode == "batch",
             repeats=self._repeats,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lumigator_nb.models import base
 from lumigator_nb.models.asking import Budget, GuardedModel, Repeats, Take, ask_here, draws_answers
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
-from lumigator_nb.models.prices import BATCH_DISCOUNT, Priced, highest, price_of
+from lumigator_nb.models.prices import Priced, highest, hourly_rate, price_of
 from lumigator_nb.models.prompts.conversation import Conversation
 from lumigator_nb.models.providers import api, api_settings, baselines, functions, gguf, huggingface
 from lumigator_nb.models.providers.api_settings import PROVIDERS, Key, missing_key
@@ -18,7 +18,6 @@ from lumigator_nb.security.redaction import redactor
 from lumigator_nb.specs import Example, Model, Summarization, Task
 
 __all__ = [
-    "BATCH_DISCOUNT",
     "RECORDED",
     "Budget",
     "Conversation",
@@ -42,6 +41,7 @@ __all__ = [
     "has_api",
     "has_weights",
     "highest",
+    "hourly_rate",
     "identify",
     "is_baseline",
     "is_local_path",

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from lumigator_nb.errors import BudgetReachedError
 from lumigator_nb.models import base
 from lumigator_nb.models.base import LanguageModel, Prediction, Request
-from lumigator_nb.models.prices import highest, price_of
+from lumigator_nb.models.prices import SharedTime, highest, hourly_rate, price_of
 from lumigator_nb.models.tokens import most_tokens
 from lumigator_nb.security.redaction import Redactor, redactor
 from lumigator_nb.specs import Model, Task
@@ -113,7 +113,7 @@ class GuardedModel:
         cache: where answers are looked up and kept; None asks every question, equal ones too: a function of the user's
             may answer by the metadata, which are no part of the key.
         budget: may be shared with other models.
-        discount: factor on the price list, as of batch services.
+        batch: the provider's batch service is asked, which has prices of its own.
         repeats: numbers equal questions, where each is to have an answer of its own; None has them share one.
 
     Attributes:
@@ -128,13 +128,15 @@ class GuardedModel:
         *,
         cache: AnswerCache | None = None,
         budget: Budget | None = None,
-        discount: float = 1.0,
+        batch: bool = False,
         repeats: Repeats | None = None,
     ) -> None:
         self._load, self._redact, self._cache, self._repeats = load, redact, cache, repeats
         self._budget = budget or Budget()
-        self._price = price_of(model) if self._budget.dollars is not None else None
-        self._discount, self._longest = discount, model.generation.max_new_tokens
+        self._price = price_of(model, batch=batch) if self._budget.dollars is not None else None
+        self._longest = model.generation.max_new_tokens
+        # Where the model's machine costs by the hour: its time, and the most dollars that an answer's share has cost.
+        self._per_second, self._time, self._dearest = hourly_rate(model) / 3600, SharedTime(), 0.0
         self.loaded: LanguageModel | None = None
         # Of the questions that are under way, by row: the key, and the dollars that are set aside.
         self._keys: dict[int, str] = {}
@@ -161,12 +163,15 @@ class GuardedModel:
                 n_answered = 0
                 for question, prediction in self.loaded.answer(self._affordable(chain([request], pending), too_dear)):
                     n_answered += 1
+                    if self._per_second:
+                        prediction = self._with_machine(question, prediction)
                     self._settle(question, cleaned(prediction, self._redact), take)
                 if too_dear and not n_answered:
                     raise self._budget.exceeded()
                 # Questions under way were reserved at their highest price. Once they are settled money may be left.
                 request = too_dear[0] if too_dear else next(pending, None)
         finally:
+            self._time.clear()
             while self._reserved:
                 self._budget.settle(self._reserved.popitem()[1], 0.0)
 
@@ -218,17 +223,23 @@ class GuardedModel:
 
     def _affordable(self, requests: Iterator[Request], too_dear: list[Request]) -> Iterator[Request]:
         """Yield questions as long as there is money for them; the first that is too dear is put aside."""
-        if self._price is None:
-            yield from requests
-            return
         for request in requests:
-            prompt = sum(most_tokens(turn["content"]) for turn in request.messages)
-            most = highest(self._price, prompt, self._longest) * self._discount
-            if not self._budget.reserve(most):
-                too_dear.append(request)
-                return
-            self._reserved[request.row] = most
+            if self._price is not None:
+                prompt = sum(most_tokens(turn["content"]) for turn in request.messages)
+                most = highest(self._price, prompt, self._longest) + self._dearest
+                if not self._budget.reserve(most):
+                    too_dear.append(request)
+                    return
+                self._reserved[request.row] = most
+            if self._per_second:
+                self._time.begin(request.row)
             yield request
+
+    def _with_machine(self, request: Request, prediction: Prediction) -> Prediction:
+        """Return the prediction with its share of the machine's time in its cost."""
+        dollars = self._time.end(request.row) * self._per_second
+        self._dearest = max(self._dearest, dollars)
+        return replace(prediction, cost=(prediction.cost or 0.0) + dollars)
 
     def _settle(self, request: Request, prediction: Prediction, take: Take) -> None:
         reserved = self._reserved.pop(request.row, 0.0)

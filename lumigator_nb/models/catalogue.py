@@ -36,9 +36,11 @@ class CatalogueModel(Value):
         defaults: generation settings by task.
         languages: BCP 47 codes; empty if there are too many to list.
         notes: one sentence.
+        found: where the model was found on this machine: "server", "hub cache" or "file"; None for a suggestion.
     """
 
-    name: str = Field(pattern=r"^[a-z_]+/\S+$")
+    # Paths may have spaces inside.
+    name: str = Field(pattern=r"^[a-z_]+/\S(.*\S)?$")
     display_name: str
     tasks: tuple[Literal["summarization", "translation", "text_generation"], ...] = Field(min_length=1)
     parameters: int | None = Field(default=None, gt=0)
@@ -52,6 +54,7 @@ class CatalogueModel(Value):
     defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
     languages: tuple[str, ...] = ()
     notes: str | None = None
+    found: Literal["server", "hub cache", "file"] | None = None
 
     @field_validator("defaults")
     @classmethod
@@ -87,7 +90,7 @@ class CatalogueModel(Value):
             return f"pip install '{self.lacks}'"
         if self.api_key and not environment.get(self.api_key):
             return f"{self.api_key} is not set"
-        return f"needs a server at {self.base_url}" if self.base_url else None
+        return f"needs a server at {self.base_url}" if self.base_url and self.found is None else None
 
 
 def load(path: Path | None = None) -> tuple[CatalogueModel, ...]:

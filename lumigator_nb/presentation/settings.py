@@ -154,7 +154,7 @@ class SecretForm:
 
 @dataclass
 class TrimForm:
-    """Removes cached answers until the rest is within a limit.
+    """Removes answers from the cache until the rest is within a limit.
 
     Attributes:
         gigabytes: limit, in 10⁹ bytes.

@@ -79,7 +79,8 @@ def make_app(services: Services, origins: Sequence[str] = ()) -> FastAPI:
         text = described(request.app.openapi(), str(request.base_url).rstrip("/"))
         return HTMLResponse(text, headers={"Content-Security-Policy": page_policy})
 
-    # Starlette runs the middleware that is added last first.
+    # Starlette runs the middleware that is added last first: id and log; CORS, before tokens, because browsers send
+    # preflight requests without one; the token, before a body is read or a stored response is repeated.
     app.add_middleware(_MethodMiddleware, app_=app)
     app.add_middleware(IdempotencyMiddleware, replies=lambda: services.replies)
     app.add_middleware(AuthMiddleware, services=services)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from lumigator_nb import models
-from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.errors import ConfigurationError, LumigatorError
 from lumigator_nb.rest.errors import RefusedError
 from lumigator_nb.rest.state import Services, Shared
 from lumigator_nb.specs import Model, Scope
@@ -63,6 +63,14 @@ class Permissions:
             )  # fmt: skip
         if model.base_url is not None and not models.is_own_address(model):
             self._check_address(model, model.base_url)
+
+    def allow(self, model: Model) -> bool:
+        """Return whether the caller may use a model's local path or address; see :meth:`check_model`."""
+        try:
+            self.check_model(model)
+        except (RefusedError, LumigatorError):
+            return False
+        return True
 
     def check_key(self, model: Model, name: str) -> None:
         """Check that a secret may be sent to the model: to its own provider, or where the server's settings allow.

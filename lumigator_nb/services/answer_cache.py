@@ -1,4 +1,4 @@
-"""The answer cache: how much room stored answers take, and how to keep them within a limit.
+"""The answer cache: its size, and how to keep it within a limit.
 
 Each workflow or judge run appends to its own files and reads the files of others. Removing a file that others read
 costs money at most: they ask again. Removing a file that is being written, or that a stopped workflow can resume from,
@@ -132,7 +132,7 @@ class Cache:
         self.limit = limit
 
     def size(self, *, count: bool = True) -> CacheSize:
-        """Return the size of the cached answers of each model.
+        """Return the size of the answer cache, by model.
 
         Args:
             count: also count the answers, which reads every file.
@@ -359,10 +359,10 @@ def _cache_title(cache: CacheSize) -> str:
 @render.as_text.register
 def _trimmed_text(trimmed: Trimmed) -> str:
     """Return what was removed from the cache in one line."""
-    models = f" of {listed(trimmed.models)}" if trimmed.models else ""
-    line = f"Removed {count(trimmed.n_files, 'file')} of cached answers{models}, {size(trimmed.n_bytes)}"
-    spared = f"; {size(trimmed.spared)} are in use and stay" if trimmed.spared else ""
-    return f"{line}; {size(trimmed.left)} are left{spared}"
+    files = f"{count(trimmed.n_files, 'file')} ({size(trimmed.n_bytes)})"
+    models = f": answers of {listed(trimmed.models)}" if trimmed.models else ""
+    in_use = f", {size(trimmed.spared)} of it in use" if trimmed.spared else ""
+    return f"Removed {files} from the answer cache{models}. {size(trimmed.left)} remain{in_use}."
 
 
 @render.as_html.register

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
+from lumigator_nb.cluster.address import jobs_api
 from lumigator_nb.config import Settings
 from lumigator_nb.display import render
 from lumigator_nb.display.html import chip, fragment, name, table, tag
 from lumigator_nb.display.render import Rendered
-from lumigator_nb.display.text import MISSING, elide
+from lumigator_nb.display.text import MISSING, elide, magnitude
 from lumigator_nb.errors import InvalidInputError, NotFoundError, UnknownModelError, did_you_mean
 from lumigator_nb.models import catalogue, key_check
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
+from lumigator_nb.models.discovery import Discovery
 from lumigator_nb.specs import Task
 
 FILE = "models.yaml"
@@ -40,18 +43,26 @@ class Catalogue(Rendered, tuple[CatalogueModel, ...]):
 class Models:
     """The catalogue of a workspace: bundled entries, those of ``models.yaml`` in its home, and those added in code.
 
-    Later entries replace earlier ones of the same name.
+    Later entries replace earlier ones of the same name. Models that this machine has already come first
+    (:mod:`lumigator_nb.models.discovery`); an entry of the same name replaces them, as it has more facts.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._added: dict[str, CatalogueModel] = {}
+        # A cluster elsewhere does not reach the servers and files of this machine.
+        here = settings.lumigator_discovery and jobs_api(settings) is None
+        self._discovery = Discovery(settings) if here else None
 
     def list(self, task: str | Task | None = None, *, provider: str | None = None) -> Catalogue:
         """Return the models of the catalogue, optionally only those for a task or of a provider.
 
+        Models that this machine has already come first, unless the setting LUMIGATOR_DISCOVERY is False or the cluster
+        is elsewhere. What was found counts for ten seconds.
+
         Raises:
             InvalidInputError: the task is unknown, or ``models.yaml`` is malformed.
+            ConfigurationError: the setting LUMIGATOR_MODEL_SERVERS is malformed.
 
         Examples:
             >>> table = ws.models.list("translation", provider="hf").to_pandas()
@@ -64,7 +75,7 @@ class Models:
             raise InvalidInputError(f"unknown task {kind!r}", did_you_mean(kind, TASKS))
         entries = [
             model
-            for model in self._all().values()
+            for model in self._listed()
             if (kind is None or kind in model.tasks) and provider in (None, model.provider)
         ]
         names = self._settings.having(model.api_key for model in entries if model.api_key)
@@ -80,7 +91,9 @@ class Models:
             >>> ws.models.get("baseline/lead-3").display_name
             'First three sentences'
         """
-        entries = self._all()
+        entries = self._suggested()
+        if name not in entries:
+            entries = self._found() | entries
         if name not in entries:
             raise UnknownModelError(f"the catalogue has no model {name!r}", did_you_mean(name, entries))
         return entries[name]
@@ -129,17 +142,32 @@ class Models:
         value = self._settings.variable(name)
         if not value:
             raise NotFoundError("key", name, "ws.secrets.set() stores one")
-        providers = key_check.providers_of(name, self._all().values())
+        providers = key_check.providers_of(name, self._suggested().values())
         if not providers:
             raise InvalidInputError(
                 f"no provider is known for the key {name}", "the first request to a model checks it"
             )
         return key_check.check(providers[0], name, value)
 
-    def _all(self) -> dict[str, CatalogueModel]:
+    def _listed(self) -> Iterable[CatalogueModel]:
+        found = self._found()
+        ports = {_port(model) for model in found.values() if model.found == "server"}
+        for model in (found | self._suggested()).values():
+            # An entry for any model of a server is of no use beside the server's models.
+            if model.found or not model.name.endswith("/default") or _port(model) not in ports:
+                yield model
+
+    def _found(self) -> dict[str, CatalogueModel]:
+        return {model.name: model for model in self._discovery.findings().models} if self._discovery else {}
+
+    def _suggested(self) -> dict[str, CatalogueModel]:
         file = self._settings.home / FILE
         of_user = catalogue.load(file) if file.is_file() else ()
         return {model.name: model for model in (*catalogue.load(), *of_user)} | self._added
+
+
+def _port(model: CatalogueModel) -> int | None:
+    return urlsplit(model.base_url).port if model.base_url else None
 
 
 _HEADERS = ("model", "for", "parameters", "licence", "context", "")
@@ -159,9 +187,9 @@ def _as_html(models: Catalogue) -> str:
             (
                 tag("div", name(model.name), tag("div", title, class_="lm-soft")),
                 ", ".join(_TASKS[task] for task in model.tasks),
-                _count(model.parameters),
+                magnitude(model.parameters),
                 model.licence or MISSING,
-                _count(model.context_tokens),
+                magnitude(model.context_tokens),
                 chip(obstacle or "ready", "" if obstacle else "good"),
             )
         )
@@ -175,17 +203,7 @@ def _as_text(models: Catalogue) -> str:
         return "no model"
     width = min(42, max(len(row.name) for row in models))
     return "\n".join(
-        f"{elide(row.name, width):<{width}}  {_count(row.parameters):>5}  {_count(row.context_tokens):>5}  "
+        f"{elide(row.name, width):<{width}}  {magnitude(row.parameters):>5}  {magnitude(row.context_tokens):>5}  "
         f"{elide(row.licence or MISSING, 14):<14}  {row.obstacle(models.environment) or 'ready'}"
         for row in models
     )
-
-
-def _count(number: int | None) -> str:
-    """Return a number with its magnitude: 135M, 1.7B, 128k."""
-    if number is None:
-        return MISSING
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)

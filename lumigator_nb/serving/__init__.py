@@ -51,7 +51,7 @@ def serve(
         ConfigurationError: there is no login on a public address, the port is taken, or a setting is invalid.
     """
     _require_panel()
-    from lumigator_nb.serving.gates import auth_method_of
+    from lumigator_nb.serving.auth_methods import auth_method_of
     from lumigator_nb.serving.http import Serving, run
     from lumigator_nb.workspace import connect
 

@@ -25,7 +25,7 @@ from lumigator_nb.display.html import tag
 from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.files import whole_file
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.serving.gates import AuthMethod, OAuth
+from lumigator_nb.serving.auth_methods import AuthMethod, OAuth
 from lumigator_nb.serving.login import SHOWN_COOKIES, XSRF_COOKIE, Login, LoginSession, document, problem
 from lumigator_nb.workspace import Workspace
 

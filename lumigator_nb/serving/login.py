@@ -22,7 +22,7 @@ from lumigator_nb.display.html import Html, tag
 from lumigator_nb.display.text import duration
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.services.access.attempts import Attempts
-from lumigator_nb.serving.gates import AuthMethod, OAuth
+from lumigator_nb.serving.auth_methods import AuthMethod, OAuth
 
 log = logging.getLogger(__name__)
 

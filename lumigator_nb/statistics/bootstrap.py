@@ -198,8 +198,8 @@ def difference(
     Examples:
         >>> a, b = np.random.default_rng(0).beta([[3], [2]], 2, size=(2, 100))
         >>> replicates = lm.statistics.resampled_scores(np.stack([a, b]))
-        >>> found = lm.statistics.difference(a.mean() - b.mean(), replicates[0] - replicates[1], a - b)
-        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2f}")
+        >>> gap = lm.statistics.difference(a.mean() - b.mean(), replicates[0] - replicates[1], a - b)
+        >>> print(f"{gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}], p = {gap.p_value:.2f}")
         0.05 [-0.01, 0.11], p = 0.08
     """
     from scipy.special import stdtr, stdtrit
@@ -306,8 +306,8 @@ def paired_difference(
 
     Examples:
         >>> a, b = np.random.default_rng(0).beta([[3], [2]], 2, size=(2, 100))
-        >>> found = lm.statistics.paired_difference(a, b)
-        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p_value:.2f}")
+        >>> gap = lm.statistics.paired_difference(a, b)
+        >>> print(f"{gap.estimate:.2f} [{gap.low:.2f}, {gap.high:.2f}], p = {gap.p_value:.2f}")
         0.05 [-0.01, 0.11], p = 0.08
     """
     _check(confidence, method, get_args(DifferenceMethod))

@@ -147,8 +147,8 @@ def bradley_terry_intervals(
     Examples:
         >>> first, second = np.array([0, 0, 1, 1] * 10), np.array([1, 2, 2, 0] * 10)
         >>> outcome = np.array([1, 1, 1, -1, -1, 1, -1, 1] * 5)
-        >>> found = lm.statistics.bradley_terry_intervals(first, second, outcome, n_models=3)
-        >>> found.strengths.round(2)
+        >>> ranking = lm.statistics.bradley_terry_intervals(first, second, outcome, n_models=3)
+        >>> ranking.strengths.round(2)
         array([ 0.58,  0.16, -0.74])
     """
     check_confidence(confidence)

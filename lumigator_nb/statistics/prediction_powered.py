@@ -134,8 +134,8 @@ def prediction_powered_mean(
         >>> rng = np.random.default_rng(0)
         >>> judge = rng.normal(3, 1, size=500)
         >>> human = judge[:50] + rng.normal(0.3, 0.5, size=50)
-        >>> found = lm.statistics.prediction_powered_mean(human, judge[:50], judge[50:])
-        >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], narrower by {found.narrower:.0%}")
+        >>> mean = lm.statistics.prediction_powered_mean(human, judge[:50], judge[50:])
+        >>> print(f"{mean.estimate:.2f} [{mean.low:.2f}, {mean.high:.2f}], narrower by {mean.narrower:.0%}")
         3.37 [3.20, 3.54], narrower by 41%
     """
     human, judge_labelled = as_floats(human, "labels"), as_floats(judge_labelled)
@@ -387,7 +387,16 @@ def next_to_label(
             f"{n_labels} labels of {len(left)} examples", "draw at least 1, and at most as many as are left"
         )
     probabilities = _inclusion(expected[left], n_labels, uniform)
-    drawn = _systematic(probabilities, n_labels, np.random.default_rng(seed))
+    # Systematic sampling: marks at distance 1 on a line of the cumulated probabilities, in random order. No probability
+    # exceeds 1, so that two marks never hit the same example.
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(len(probabilities))
+    marks = np.arange(n_labels) + generator.random()
+    edges = np.cumsum(probabilities[shuffled])
+    # Rounding must not leave the last mark beyond the last edge.
+    edges *= n_labels / edges[-1]
+    edges[-1] = np.inf
+    drawn = generator.permutation(shuffled[np.searchsorted(edges, marks, side="right")])
     return LabelDraw(left[drawn], probabilities[drawn])
 
 
@@ -407,15 +416,3 @@ def _inclusion(expected: FloatArray, n_labels: int, uniform: float) -> FloatArra
         if not beyond.any():
             return probabilities
         certain |= beyond
-
-
-def _systematic(probabilities: FloatArray, n_labels: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return (n_labels,) distinct indices: marks at distance 1 on a line of the cumulated probabilities."""
-    shuffled = generator.permutation(len(probabilities))
-    # No probability exceeds 1, so that two marks never hit the same example.
-    marks = np.arange(n_labels) + generator.random()
-    edges = np.cumsum(probabilities[shuffled])
-    # Rounding must not leave the last mark beyond the last edge.
-    edges *= n_labels / edges[-1]
-    edges[-1] = np.inf
-    return generator.permutation(shuffled[np.searchsorted(edges, marks, side="right")])

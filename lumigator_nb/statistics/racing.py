@@ -272,18 +272,17 @@ class _Walk:
             if math.isinf(next_drop):
                 return self._ended("undecided", None)
             at = int(next_drop)
-            self._drop(at)
+            means = self._means[:, at - 1]
+            beaten_by = {j: [i for i in self._left if self._beats[i, j] <= at] for j in self._left}
+            losers = [j for j in self._left if beaten_by[j]]
+            # A cycle (A beats B, B beats C, C beats A) is possible within the error. One model must stay.
+            if len(losers) == len(self._left):
+                losers.remove(max(losers, key=means.__getitem__))
+            for j in losers:
+                self._dropped_at[j] = at
+                self._dropped_by[j] = max(beaten_by[j], key=means.__getitem__)
+            self._left = [j for j in self._left if j not in losers]
         return self._ended("best", at)
-
-    def _drop(self, at: int) -> None:
-        beaten = {j: [i for i in self._left if self._beats[i, j] <= at] for j in self._left}
-        losers = [j for j in self._left if beaten[j]]
-        if len(losers) == len(self._left):  # a cycle, which the error allows; one model must stay
-            losers.remove(max(losers, key=lambda j: self._means[j, at - 1]))
-        for j in losers:
-            self._dropped_at[j] = at
-            self._dropped_by[j] = max(beaten[j], key=lambda i: self._means[i, at - 1])
-        self._left = [j for j in self._left if j not in losers]
 
     def _alike_before(self, after: int, before: float) -> int | None:
         """Return the first example, before the next drop, after which all models are near the leader, or None."""

@@ -140,21 +140,15 @@ def _columns(statistics: FloatArray) -> FloatArray:
     """Return (n, …·k) from (…, n, k), so that one matrix product gives all sums; refuse NaN and empty input."""
     if statistics.ndim < 2 or not statistics.size:
         raise InvalidInputError(f"statistics of shape {statistics.shape} hold no score", "give one row per example")
-    complete_rows({"the scores": np.moveaxis(statistics, -2, 0)}, "raise")
-    return _summing_exactly(np.moveaxis(statistics, -2, 0)).reshape(statistics.shape[-2], -1)
-
-
-def _summing_exactly(statistics: FloatArray) -> FloatArray:
-    """Return (n, …, k) statistics, rounded so that any n of them add up without rounding error.
-
-    Rounded to multiples of the last of 53 bits of n times the largest. Otherwise a sum would depend on its place in the
-    matrix product and on the number of threads, and models with equal scores would not tie in every resample. Whole
-    numbers stay as they are.
-    """
-    largest = np.abs(statistics).max(axis=tuple(range(statistics.ndim - 1)))
-    bits = 53 - np.frexp(largest * len(statistics))[1]
-    rounded: FloatArray = np.ldexp(np.rint(np.ldexp(statistics, bits)), -bits)
-    return rounded
+    examples_first = np.moveaxis(statistics, -2, 0)
+    complete_rows({"the scores": examples_first}, "raise")
+    # Rounded to multiples of the last of 53 bits of n times the largest, so that any n rows add up without rounding
+    # error. Otherwise a sum would depend on its place in the matrix product and on the number of threads, and models
+    # with equal scores would not tie in every resample. Whole numbers stay as they are.
+    largest = np.abs(examples_first).max(axis=tuple(range(examples_first.ndim - 1)))
+    bits = 53 - np.frexp(largest * len(examples_first))[1]
+    rounded: FloatArray = np.ldexp(np.rint(np.ldexp(examples_first, bits)), -bits)
+    return rounded.reshape(len(examples_first), -1)
 
 
 def _models_first(totals: FloatArray, statistics: FloatArray) -> FloatArray:

@@ -74,7 +74,7 @@ def trust(
         >>> rng = np.random.default_rng(0)
         >>> human = rng.integers(1, 6, size=60)
         >>> metrics = [human + rng.normal(0, 1, size=60), rng.normal(size=60)]
-        >>> [round(found.kendall.estimate, 2) for found in lm.statistics.trust(metrics, human)]
+        >>> [round(metric.kendall.estimate, 2) for metric in lm.statistics.trust(metrics, human)]
         [0.65, 0.03]
     """
     scores, human = as_floats(scores), as_floats(human, "labels")
@@ -118,20 +118,15 @@ def _agreement(human: FloatArray, metric: FloatArray, copies: int = 0) -> tuple[
         return _NAN, _NAN, _NAN, _NAN
     tau, spearman = kendall_tau(human, metric), _pearson(mid_ranks(human), mid_ranks(metric))
     x, y = (np.unique(rated, return_inverse=True)[1] for rated in (human, metric))
-    return tau, spearman, _pearson(human, metric), _accuracy(tau, x, y, copies)
-
-
-def _accuracy(tau: float, x: NDArray[np.int64], y: NDArray[np.int64], copies: int) -> float:
-    """Return the share of pairs that x and y order or tie alike, in O(n log n) from tau-b and the numbers of ties.
-
-    tau-b = (concordant - discordant) / √((pairs - ties in x) (pairs - ties in y)).
-    """
+    # The share of pairs that both order or tie alike, in O(n log n) from tau-b and the numbers of ties:
+    # tau-b = (concordant - discordant) / √((pairs - ties in x) (pairs - ties in y)).
     pairs = len(x) * (len(x) - 1) // 2
     x_ties, y_ties, both = _ties(x), _ties(y), _ties(np.unique(x * len(x) + y, return_inverse=True)[1])
     surplus = tau * math.sqrt((pairs - x_ties) * (pairs - y_ties))
     # surplus = concordant - discordant, and the pairs without any tie are concordant + discordant.
     concordant = (pairs - x_ties - y_ties + both + surplus) / 2
-    return (concordant + both - copies) / (pairs - copies)
+    accuracy = (concordant + both - copies) / (pairs - copies)
+    return tau, spearman, _pearson(human, metric), accuracy
 
 
 def _ties(codes: NDArray[np.int64]) -> int:

@@ -10,10 +10,10 @@ from typing import Any
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectMultiple, Text, ToggleButtons, VBox
 
 from lumigator_nb.database.records import Experiment
-from lumigator_nb.display.html import Html, fragment, join, tag
+from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import one_line
 from lumigator_nb.errors import LumigatorError
-from lumigator_nb.presentation.comparison import markup as shown
+from lumigator_nb.presentation.comparison import markup
 from lumigator_nb.presentation.comparison.view import (
     ONLY,
     PER_PAGE,
@@ -29,7 +29,7 @@ from lumigator_nb.presentation.comparison.view import (
 )
 from lumigator_nb.presentation.markup import empty
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.widgets.kit import alert, put, sheet, visible
+from lumigator_nb.widgets.kit import CellWidget, alert, put, sheet, visible, with_hint
 from lumigator_nb.workspace import Workspace
 
 _LIST = ("All listed examples", -1)
@@ -54,10 +54,10 @@ def compare(ws: Workspace, experiment: Experiment | str) -> Compare:
         >>> widget = lm.ui.compare(ws, experiment)
         >>> widget.close()
     """
-    return Compare(ws, experiment)
+    return with_hint(Compare(ws, experiment))
 
 
-class Compare(VBox):  # type: ignore[misc]
+class Compare(CellWidget):
     """The comparison in a cell; made by :func:`compare`.
 
     Attributes:
@@ -91,7 +91,7 @@ class Compare(VBox):  # type: ignore[misc]
     def _make_fields(self) -> None:
         self.head, self.body = HTML(), HTML(layout=Layout(overflow="auto"))
         self.tab = ToggleButtons(
-            options=[(title, key) for key, title in shown.TABS.items()], style={"button_width": "auto"}
+            options=[(title, key) for key, title in markup.TABS.items()], style={"button_width": "auto"}
         )
         self.score = _dropdown("Score")
         self.search = Text(placeholder="Search texts", description="Search", layout=Layout(width="260px"))
@@ -148,7 +148,7 @@ class Compare(VBox):  # type: ignore[misc]
 
     def _fill(self, found: Examined) -> None:
         """Show the comparison, with its models, scores and slices in the fields."""
-        put(self.head, self._titled(tag("p", shown.title_of(found.comparison), class_="lm-soft")))
+        put(self.head, self._titled(tag("p", markup.title_of(found.comparison), class_="lm-soft")))
         comparison, chosen = found.comparison, self.score.value
         self._filling = True
         try:
@@ -160,8 +160,8 @@ class Compare(VBox):  # type: ignore[misc]
                 for value in values
             ]
             self.slice.options = [("All", ""), *parts]
-            self.against.options = list(shown.standards(found).items())
-            self.against.value = next(iter(shown.standards(found).values()))
+            self.against.options = list(markup.standards(found).items())
+            self.against.value = next(iter(markup.standards(found).values()))
             self.models.options = comparison.models
             self.models.value = comparison.models[:_MODELS_SHOWN]
         finally:
@@ -238,14 +238,14 @@ class Compare(VBox):  # type: ignore[misc]
         visible(self.way, examples)
         visible(self.sides, examples and row >= 0)
         if examples and row < 0:
-            put(self.body, shown.example_list(found, found.page(self.query), None))
+            put(self.body, markup.example_list(found, found.page(self.query), None))
         elif examples:
             models, against = list(self.models.value), self.against.value
-            put(self.body, shown.example_view(found, row, models, against, self.query, None))
+            put(self.body, markup.example_view(found, row, models, against, self.query, None))
         else:
-            put(self.body, shown.first_look(found, score, tab))
+            put(self.body, markup.first_look(found, score, tab))
             parts: dict[str, Callable[[Examined, str], Html]] = {
-                "summary": shown.summary, "charts": _charts, "slices": shown.slices,
+                "summary": markup.summary, "charts": _charts, "slices": markup.slices,
             }  # fmt: skip
             self._draw_later(partial(parts[tab], found, score))
 
@@ -254,27 +254,29 @@ class Compare(VBox):  # type: ignore[misc]
 
         def run() -> None:
             try:
-                markup = work()
+                body = work()
             except LumigatorError as error:
-                markup = alert(str(error))
+                body = alert(str(error))
             if turn == self._turn:
-                put(self.body, markup)
+                put(self.body, body)
 
         threading.Thread(target=run, daemon=True).start()
 
     def __repr__(self) -> str:
         return f"Compare({self._experiment.name!r})"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+    @property
+    def otherwise(self) -> str:
+        return f"call ws.compare({self._experiment.name!r})"
+
+    def static(self) -> Html:
         # For a reader without a kernel, who sees only what is saved in the notebook: wait for the comparison.
         self._read()
-        static = shown.static(self.found.comparison) if self.found else fragment(_nothing(self._experiment))
-        return {**bundle, "text/html": static, "text/plain": repr(self)}
+        return markup.static(self.found.comparison) if self.found else _nothing(self._experiment)
 
 
 def _charts(found: Examined, score: str) -> Html:
-    return tag("div", *(shown.chart(found, score, kind) for kind in shown.CHARTS), class_="lm-charts")
+    return tag("div", *(markup.chart(found, score, kind) for kind in markup.CHARTS), class_="lm-charts")
 
 
 def _nothing(experiment: Experiment) -> Html:

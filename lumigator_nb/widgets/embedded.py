@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.html import fragment, tag
+from lumigator_nb.display.place import Place, place
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.presentation.routes import Route
+from lumigator_nb.widgets.kit import with_hint
 from lumigator_nb.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def dashboard(
         # A browser reaches the kernel's machine of a JupyterHub only through the hub's proxy.
         prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
         address = f"{prefix.rstrip('/')}/proxy/{{port}}" if prefix else "http://127.0.0.1:{port}"
-    return Dashboard(_served(ws), route, height, address)
+    return with_hint(Dashboard(_served(ws), route, height, address))
 
 
 class Dashboard:
@@ -79,10 +81,19 @@ class Dashboard:
         """Stop the server, for all cells that show it."""
         self._served.stop()
 
+    @property
+    def instead(self) -> str:
+        """What to do where the dashboard cannot be shown, in one sentence."""
+        if place() is Place.COLAB:
+            return "Colab forwards no WebSockets, which the dashboard needs: call ws.compare(experiment) and the like."
+        return "Open the address in .url in a browser until this process ends, or run lumigator-nb dashboard."
+
     def __repr__(self) -> str:
         return f"Dashboard(port={self._served.port}, {'served' if self.running else 'stopped'})"
 
     def _repr_html_(self) -> str:
+        if place() is Place.COLAB:
+            return fragment(tag("div", self.instead, class_="lm-note"))
         if not self.running:
             return fragment(tag("div", "The dashboard was stopped. Run the cell to start it again.", class_="lm-note"))
         frame = tag(
@@ -94,7 +105,7 @@ class Dashboard:
         return fragment(frame, tag("div", link, ". ", note, class_="lm-note"))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+        return {"text/plain": f"{self!r}\n{self.instead}", "text/html": self._repr_html_()}
 
 
 def _served(ws: Workspace) -> Served:

@@ -1,11 +1,15 @@
-"""What the widgets share: markup, labelled fields, and the style sheet."""
+"""What the widgets share: a static form, markup, labelled fields, and the style sheet."""
 
 from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
 
 import ipywidgets
 from ipywidgets import HTML, Button, HBox, Layout, VBox
 
 from lumigator_nb.display.html import Html, tag
+from lumigator_nb.display.place import Place, place
+from lumigator_nb.display.progress import say
 from lumigator_nb.presentation.markup import style
 
 # ipywidgets puts a label beside its field, which leaves too little room for words.
@@ -15,6 +19,71 @@ _STACKED = """
 .lm-stacked.lm-stacked > :is(input, select, textarea) { width: 100%; flex: none; box-sizing: border-box; }
 .lm-stacked.lm-stacked > select { min-height: var(--jp-widgets-inline-height); }
 """
+
+_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class CellWidget(VBox):  # type: ignore[misc]
+    """A widget of ``lm.ui``. Where it cannot be shown, its state and what to do instead are shown.
+
+    Front ends of Jupyter without widgets, and saved notebooks, show the text or HTML of the MIME bundle; marimo asks
+    for `_mime_`.
+    """
+
+    in_dashboard = True
+
+    @property
+    def otherwise(self) -> str:
+        """The call or command that does the same as the widget: "call ws.compare('mails')"."""
+        raise NotImplementedError
+
+    def static(self) -> Html:
+        """Return the state of the widget, for a reader without a kernel."""
+        raise NotImplementedError
+
+    @property
+    def instead(self) -> str:
+        """What to do where the widget cannot be shown, in one sentence."""
+        here = place()
+        # The dashboard of a Colab machine cannot be reached.
+        dashboard = self.in_dashboard and here is not Place.COLAB
+        ways = ["open the dashboard with lumigator-nb dashboard"] if dashboard else []
+        if here is Place.NOTEBOOK:
+            *first, last = ["run it again", *ways, self.otherwise]
+            return f"This is the state when the cell ran; to go on, {', '.join(first)} or {last}."
+        return f"No widget can be shown here: {' or '.join([*ways, self.otherwise])}."
+
+    def _static_page(self) -> str:
+        note = tag("div", self.instead, class_="lm-note")
+        return str(tag("div", sheet(), self.static(), note, class_="lm"))
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+        if place() is Place.COLAB:
+            bundle.pop(_VIEW, None)
+        return {**bundle, "text/html": self._static_page(), "text/plain": f"{self!r}\n{self.instead}"}
+
+    def _mime_(self) -> tuple[str, str]:
+        return "text/html", self._static_page()
+
+
+class Instead(Protocol):
+    """What has a sentence for where it cannot be shown."""
+
+    @property
+    def instead(self) -> str:
+        """What to do, in one sentence."""
+        ...
+
+
+T = TypeVar("T", bound=Instead)
+
+
+def with_hint(widget: T) -> T:
+    """Return a widget. Scripts and Python's own prompt cannot show it, so there its sentence is printed."""
+    if place() is Place.PYTHON:
+        say(widget.instead)
+    return widget
 
 
 def sheet() -> Html:

@@ -22,7 +22,7 @@ from lumigator_nb.presentation.launch.form import CRITERIA, LANGUAGES, LaunchFor
 from lumigator_nb.presentation.launch.metrics import metric_line
 from lumigator_nb.presentation.launch.models import Filter, model_line
 from lumigator_nb.presentation.watcher import watcher_of
-from lumigator_nb.widgets.kit import alert, heading, labelled, line, put, sheet
+from lumigator_nb.widgets.kit import CellWidget, alert, heading, labelled, line, put, sheet, with_hint
 from lumigator_nb.workspace import Workspace
 
 # Browsers are slow with many checkboxes. The search finds the other models.
@@ -54,16 +54,16 @@ def launch(
     """
     if experiment is not None:
         record = ws.experiments.get(experiment)
-        return LaunchWidget(LaunchForm.into(ws, record))
+        return with_hint(LaunchWidget(LaunchForm.into(ws, record)))
     form = LaunchForm(ws)
     if dataset is not None:
         form.change(dataset=ws.datasets.get(dataset).name)
     elif len(form.datasets) == 1:
         form.change(dataset=form.datasets[0])
-    return LaunchWidget(form)
+    return with_hint(LaunchWidget(form))
 
 
-class LaunchWidget(VBox):  # type: ignore[misc]
+class LaunchWidget(CellWidget):
     """The form; made by :func:`launch`.
 
     Attributes:
@@ -347,10 +347,12 @@ class LaunchWidget(VBox):  # type: ignore[misc]
         # ipywidgets' own lists every widget inside.
         return f"LaunchWidget({self.experiment.name if self.experiment else self.form.summary!r})"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        body = tag("div", sheet(), launch_summary(self.form, self.experiment), class_="lm")
-        return {**bundle, "text/html": str(body), "text/plain": repr(self)}
+    @property
+    def otherwise(self) -> str:
+        return "call ws.experiments.create(…) and ws.workflows.launch(experiment, models)"
+
+    def static(self) -> Html:
+        return launch_summary(self.form, self.experiment)
 
 
 class _Choice(VBox):  # type: ignore[misc]

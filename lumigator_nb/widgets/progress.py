@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets
 
 from lumigator_nb.display.html import Html, tag
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.markup import style
-from lumigator_nb.presentation.progress import markup as shown
+from lumigator_nb.presentation.progress import markup
 from lumigator_nb.presentation.progress.view import (
     ACTS,
     Act,
@@ -23,6 +22,7 @@ from lumigator_nb.presentation.progress.view import (
 )
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.services.workflows.workflows import Target
+from lumigator_nb.widgets.kit import CellWidget, with_hint
 from lumigator_nb.workspace import Workspace
 
 # Rows of models before "Show more": each is several widgets, which make a browser slow.
@@ -47,10 +47,10 @@ def progress(ws: Workspace, target: Target) -> Progress:
         >>> widget = lm.ui.progress(ws, experiment)
         >>> widget.close()
     """
-    return Progress(ws, target)
+    return with_hint(Progress(ws, target))
 
 
-class Progress(ipywidgets.VBox):  # type: ignore[misc]
+class Progress(CellWidget):
     """The display; made by :func:`progress`.
 
     Attributes:
@@ -63,6 +63,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         super().__init__()
         self._ws, self._target = ws, target
         self._drawing, self._due, self._most_rows = threading.Lock(), threading.Event(), MOST_AT_ONCE
+        self._following, self._closed = threading.Lock(), False
         self._unsubscribe: Callable[[], None] | None = None
         self._busy: set[str] = set()
         self.view = progress_view(ws, target)
@@ -80,26 +81,32 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         self.more.on_click(show_more)
         self.rows: dict[str, _Row] = {}
         self._list = ipywidgets.VBox()
+        buttons = ipywidgets.HBox(list(self.buttons.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.children = [
-            self.head, self.problem, _line(*self.buttons.values()), self.message, self._list, self.more, self.foot,
+            self.head, self.problem, buttons, self.message, self._list, self.more, self.foot,
         ]  # fmt: skip
         self._draw(self.view)
         self._changed()
-        if not self.view.ended:
-            self._follow()
+        self._follow()
 
     def _follow(self) -> None:
-        if self._unsubscribe is None:
-            self._unsubscribe = watcher_of(self._ws).subscribe(self._changed)
+        """Follow the workflows while something goes on, and no longer.
 
-    def _unfollow(self) -> None:
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        Called after each change of what it decides by, and decides under a lock: so the last call has seen the last
+        state, whichever thread makes it.
+        """
+        with self._following:
+            wanted = not self._closed and not (self.view.ended and not self._busy)
+            if wanted and self._unsubscribe is None:
+                self._unsubscribe = watcher_of(self._ws).subscribe(self._changed)
+            elif not wanted and self._unsubscribe is not None:
+                self._unsubscribe()
+                self._unsubscribe = None
 
     def close(self) -> None:
         """Remove the display. The workflows go on."""
-        self._unfollow()
+        self._closed = True
+        self._follow()
         super().close()
 
     def _changed(self) -> None:
@@ -116,8 +123,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
                     self._show_problem(str(error))
                 finally:
                     self._drawing.release()
-            if self.view.ended and not self._busy:
-                self._unfollow()
+            self._follow()
 
         self._due.set()
         if not self._drawing.locked():
@@ -133,12 +139,12 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         sheet = Html(f"<style>{style()}</style>")
         problem = watcher_of(self._ws).problem
         warning = tag("div", problem, class_="lm-banner", role="alert") if problem else None
-        _put(self.head, tag("div", sheet, shown.heading(view), warning, shown.summary(view), class_="lm"))
+        _put(self.head, tag("div", sheet, markup.heading(view), warning, markup.summary(view), class_="lm"))
         for act, button in self.buttons.items():
             models = view.able(act)
             button.layout.display = "" if len(view.models) > 1 and models else "none"
             if act not in self._busy:
-                _label(button, shown.act_words(act, models), _ICONS[act])
+                _label(button, markup.act_words(act, models), _ICONS[act])
         self._draw_rows(view)
         _put(self.foot, tag("div", _next(view), class_="lm"))
 
@@ -172,7 +178,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
             self._follow()
             try:
                 perform_all(self._ws, act, models, budget)
-                message = shown.done_words(act, len(models))
+                message = markup.done_words(act, len(models))
             except LumigatorError as error:
                 message = str(error)
             except Exception as error:
@@ -184,7 +190,7 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
         self._busy |= busy
         self._show_message("")
         if button is not None:
-            _label(button, shown.doing_words(act), _ICONS[act], disabled=True)
+            _label(button, markup.doing_words(act), _ICONS[act], disabled=True)
         self._draw_rows(self.view)
         threading.Thread(target=run, daemon=True).start()
 
@@ -198,14 +204,15 @@ class Progress(ipywidgets.VBox):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         # ipywidgets' own lists every widget inside.
-        states = ", ".join(f"{number} {shown.word(status)}" for status, number in self.view.counts.items())
+        states = ", ".join(f"{number} {markup.word(status)}" for status, number in self.view.counts.items())
         return f"Progress({self.view.title!r}: {states or 'nothing launched'})"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = tag("div", "The state when the cell ran. Run it again for the current state.", class_="lm-note")
-        body = tag("div", Html(f"<style>{style()}</style>"), shown.static(self.view), note, class_="lm")
-        return {**bundle, "text/html": str(body), "text/plain": repr(self)}
+    @property
+    def otherwise(self) -> str:
+        return f"call ws.wait({self.view.name!r})" if self.view.name else "call ws.wait(workflows)"
+
+    def static(self) -> Html:
+        return markup.static(self.view)
 
 
 class _Row(ipywidgets.HBox):  # type: ignore[misc]
@@ -242,11 +249,11 @@ class _Row(ipywidgets.HBox):  # type: ignore[misc]
         if model.budget is not None and model.budget != budget_before:
             self.budget.value = 2 * model.budget  # a proposal, which the user may change
         self.model = model
-        _put(self.block, tag("div", shown.model_block(model), class_="lm lm-bare"))
+        _put(self.block, tag("div", markup.model_block(model), class_="lm lm-bare"))
         self.budget.layout.display = "none" if model.budget is None else ""
         self.button.layout.display = "none" if model.act is None else ""
         if model.act is not None:
-            label = shown.doing_words(model.act) if busy else shown.act_words(model.act, [model], alone=True)
+            label = markup.doing_words(model.act) if busy else markup.act_words(model.act, [model], alone=True)
             _label(self.button, label, _ICONS[model.act], disabled=busy)
             self.button.tooltip = f"{label}: {model.workflow.label}"
 
@@ -273,11 +280,7 @@ def _label(button: ipywidgets.Button, text: str, icon: str, *, disabled: bool = 
             setattr(button, name, value)
 
 
-def _line(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
-    return ipywidgets.HBox(widgets, layout=ipywidgets.Layout(flex_flow="row wrap"))
-
-
-def _put(view: ipywidgets.HTML, markup: Html) -> None:
-    """Send markup only if it differs, so that nothing flickers and unfolded parts stay open."""
-    if view.value != markup:
-        view.value = str(markup)
+def _put(view: ipywidgets.HTML, html: Html) -> None:
+    """Send HTML only if it differs, so that nothing flickers and unfolded parts stay open."""
+    if view.value != html:
+        view.value = str(html)

@@ -18,6 +18,7 @@ from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.metrics.judges.criteria import KNOWN
 from lumigator_nb.services.labelling.rows import Kind
 from lumigator_nb.services.labelling.session import Given, Item, RatingSession, Session
+from lumigator_nb.widgets.kit import CellWidget, with_hint
 from lumigator_nb.workspace import Workspace
 
 # A faster answer is a double click or a key held down, since the rater cannot have read the item yet.
@@ -65,21 +66,25 @@ def rate(
     record = ws.experiments.get(experiment)
     # Reports a misspelt option now, and not only after the rater has entered a name.
     inspect.signature(begins[kind]).bind(record, rater="", **options)
-    return Rating(partial(begins[kind], record, **options), record.name, rater)
+    call = f"ws.labels.{'compare' if kind == 'preference' else 'rate'}({record.name!r}, rater={rater or 'NAME'!r})"
+    return with_hint(Rating(partial(begins[kind], record, **options), record.name, rater, call))
 
 
-class Rating(ipywidgets.VBox):  # type: ignore[misc]
+class Rating(CellWidget):
     """The form; made by :func:`rate`.
 
     Args:
         begin: opens the session of a rater.
         title: name of the experiment.
         rater: name of the rater; None asks for it.
+        call: the call that opens the same session without a widget.
     """
 
-    def __init__(self, begin: Callable[..., Session], title: str, rater: str | None = None) -> None:
+    in_dashboard = False
+
+    def __init__(self, begin: Callable[..., Session], title: str, rater: str | None, call: str) -> None:
         super().__init__()
-        self._begin, self._title = begin, title
+        self._begin, self._title, self._call = begin, title, call
         self._drawn_at = 0.0
         self.session: Session | None = None
         self.head, self.item, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
@@ -192,10 +197,13 @@ class Rating(ipywidgets.VBox):  # type: ignore[misc]
         labelled, total = self.session.progress
         return f"Rating({self._title!r}, {labelled} of {total} labelled)"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = f"{self!r}. Run the cell to label."
-        return {**bundle, "text/html": fragment(tag("div", note, class_="lm-note"))}
+    @property
+    def otherwise(self) -> str:
+        return f"call {self._call}, whose answer() takes one label after the other"
+
+    def static(self) -> Html:
+        labelled = "" if self.session is None else ": {} of {} labelled".format(*self.session.progress)
+        return tag("div", f"Labels of {self._title}{labelled}", class_="lm-title")
 
 
 def _answers_of(session: Session) -> dict[str, tuple[Given, str]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import ipywidgets
 
-from lumigator_nb.display.html import tag
-from lumigator_nb.presentation import settings as shown
+from lumigator_nb.display.html import Html, tag
+from lumigator_nb.presentation import settings as presentation
 from lumigator_nb.presentation.watcher import watcher_of
 from lumigator_nb.services.answer_cache import CacheSize
-from lumigator_nb.widgets.kit import alert, heading, labelled, put, sheet
+from lumigator_nb.widgets.kit import CellWidget, alert, heading, labelled, put, sheet, with_hint
 from lumigator_nb.workspace import Workspace
 
 _BOX = ipywidgets.Layout
@@ -30,10 +30,10 @@ def settings(ws: Workspace) -> SettingsPanel:
         >>> widget = lm.ui.settings(ws)
         >>> widget.close()
     """
-    return SettingsPanel(ws)
+    return with_hint(SettingsPanel(ws))
 
 
-class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
+class SettingsPanel(CellWidget):
     """The form; made by :func:`settings`.
 
     Attributes:
@@ -44,8 +44,8 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
     def __init__(self, ws: Workspace) -> None:
         super().__init__()
         self._ws = ws
-        self._form = shown.SecretForm(ws)
-        self._keys = shown.keys_of(ws)
+        self._form = presentation.SecretForm(ws)
+        self._keys = presentation.keys_of(ws)
         self.sheet, self.key_list, self.message = (ipywidgets.HTML() for _ in range(3))
         self.sheet.value = str(sheet())
         self._problems = {name: ipywidgets.HTML() for name in ("name", "value", "description")}
@@ -107,21 +107,21 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         super().close()
 
     @property
-    def _chosen_key(self) -> shown.KeyView:
-        return shown.key_of(self._keys, self.name.value.strip().upper())
+    def _chosen_key(self) -> presentation.KeyView:
+        return presentation.key_of(self._keys, self.name.value.strip().upper())
 
     def _changed(self) -> None:
         """Read the keys in a thread, since the watcher must not wait."""
 
-        def arrived(views: tuple[shown.KeyView, ...]) -> None:
+        def arrived(views: tuple[presentation.KeyView, ...]) -> None:
             self._keys = views
             self._draw()
 
-        self._start(lambda: shown.keys_of(self._ws), arrived)
+        self._start(lambda: presentation.keys_of(self._ws), arrived)
 
     def _draw(self) -> None:
         view = self._chosen_key
-        put(self.key_list, shown.keys_markup(self._keys))
+        put(self.key_list, presentation.keys_markup(self._keys))
         self.name.options = tuple(key.name for key in self._keys)
         self.save.description = "Replace" if view.stored else "Save"
         self.check.disabled, self.delete.disabled = not view.source, not view.stored
@@ -149,8 +149,8 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self.check.disabled = True
         self._start(
             lambda: self._ws.models.check_key(name),
-            lambda checked: self._say(shown.checked_words(name, checked)),
-            lambda error: self._mark(shown.check_errors(error)),
+            lambda checked: self._say(presentation.checked_words(name, checked)),
+            lambda error: self._mark(presentation.check_errors(error)),
             self.check,
         )
 
@@ -173,30 +173,30 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         self.delete.button_style = "danger" if asking else ""
 
     def _look(self) -> None:
-        put(self.connections, shown.connections_markup(None))
+        put(self.connections, presentation.connections_markup(None))
         self.look.disabled = True
         self._start(
-            lambda: shown.connections(self._ws),
-            lambda findings: put(self.connections, shown.connections_markup(findings)),
+            lambda: presentation.connections(self._ws),
+            lambda findings: put(self.connections, presentation.connections_markup(findings)),
             button=self.look,
         )
 
     def _measure(self) -> None:
         def measured(size: CacheSize) -> None:
-            put(self.cache, shown.cache_markup(size))
+            put(self.cache, presentation.cache_markup(size))
             # A proposal that removes nothing.
-            self.gigabytes.value = shown.all_gigabytes(size)
+            self.gigabytes.value = presentation.all_gigabytes(size)
             self.gigabytes.layout.display = self.trim.layout.display = "" if size.folders else "none"
 
-        put(self.cache, shown.cache_markup(None))
+        put(self.cache, presentation.cache_markup(None))
         self._start(
             lambda: self._ws.cache.size(count=False),
             measured,
-            lambda error: put(self.cache, tag("p", shown.sentence(error), class_="lm-error")),
+            lambda error: put(self.cache, tag("p", presentation.sentence(error), class_="lm-error")),
         )
 
     def _trim(self) -> None:
-        form = shown.TrimForm(self._ws, self.gigabytes.value)
+        form = presentation.TrimForm(self._ws, self.gigabytes.value)
         errors = form.validate()
         if errors:
             self._say(errors["gigabytes"], wrong=True)
@@ -223,7 +223,7 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
                 then(work())
             except Exception as error:
                 if failed is None:
-                    self._say(shown.sentence(error), wrong=True)
+                    self._say(presentation.sentence(error), wrong=True)
                 else:
                     failed(error)
             finally:
@@ -246,11 +246,13 @@ class SettingsPanel(ipywidgets.VBox):  # type: ignore[misc]
         n_set = sum(bool(view.source) for view in self._keys)
         return f"SettingsPanel({n_set} of {len(self._keys)} API keys set)"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = tag("div", "The state when the cell ran. Run it again to change something.", class_="lm-note")
-        body = tag("div", sheet(), shown.keys_markup(self._keys), note, class_="lm")
-        return {**bundle, "text/html": str(body), "text/plain": repr(self)}
+    @property
+    def otherwise(self) -> str:
+        # Not ws.secrets.set: code of cells is saved with the notebook.
+        return "run lumigator-nb secrets set NAME"
+
+    def static(self) -> Html:
+        return presentation.keys_markup(self._keys)
 
 
 def _button(text: str, icon: str, act: Callable[[], None], look: str = "") -> ipywidgets.Button:

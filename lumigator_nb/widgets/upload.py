@@ -17,7 +17,7 @@ from lumigator_nb.display.text import count
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
 from lumigator_nb.storage.layout import temporary
-from lumigator_nb.widgets.kit import alert, labelled, line, put, sheet, visible
+from lumigator_nb.widgets.kit import CellWidget, alert, labelled, line, put, sheet, visible, with_hint
 from lumigator_nb.workspace import Workspace
 
 # JupyterLab closes the connection to the kernel after a larger message.
@@ -38,10 +38,10 @@ def upload(ws: Workspace) -> Upload:
         >>> widget = lm.ui.upload(ws)
         >>> widget.close()
     """
-    return Upload(ws)
+    return with_hint(Upload(ws))
 
 
-class Upload(VBox):  # type: ignore[misc]
+class Upload(CellWidget):
     """The form; made by :func:`upload`.
 
     Attributes:
@@ -216,11 +216,14 @@ class Upload(VBox):  # type: ignore[misc]
         # ipywidgets' own lists every widget inside.
         return f"Upload({self.dataset.name if self.dataset else self.form.filename!r})"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        note = tag("div", "Run the cell to upload a dataset.", class_="lm-note")
-        body = uploaded(self.dataset) if self.dataset else join([note, preview(self.form)])
-        return {**bundle, "text/html": str(tag("div", sheet(), body, class_="lm")), "text/plain": repr(self)}
+    @property
+    def otherwise(self) -> str:
+        return "call ws.datasets.upload('FILE')"
+
+    def static(self) -> Html:
+        if self.dataset:
+            return uploaded(self.dataset)
+        return preview(self.form) or tag("div", "Upload a dataset", class_="lm-title")
 
 
 def _wide() -> Layout:

@@ -17,7 +17,7 @@ from lumigator_nb import config, metrics
 from lumigator_nb._version import __version__
 from lumigator_nb.cluster import Cluster, connect_cluster
 from lumigator_nb.config import Settings
-from lumigator_nb.database import record_views as shown
+from lumigator_nb.database import record_views
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
 from lumigator_nb.database.records import Experiment, Workflow
@@ -46,7 +46,7 @@ from lumigator_nb.services.runtime import Runtime
 from lumigator_nb.services.upkeep import garbage, inspection
 from lumigator_nb.services.upkeep.garbage import Garbage
 from lumigator_nb.services.upkeep.inspection import Inspection
-from lumigator_nb.services.workflows import claims, provenance, reproduction
+from lumigator_nb.services.workflows import provenance, reproduction, reservation
 from lumigator_nb.services.workflows.annotation import ModelAnnotator
 from lumigator_nb.services.workflows.provenance import Provenance
 from lumigator_nb.services.workflows.reproduction import Reproduction
@@ -451,8 +451,8 @@ class Workspace:
             workflow: record or id.
 
         Examples:
-            >>> found = ws.provenance(workflows[0]).to_dict()
-            >>> found["dataset"]["name"], found["asked"]["model"]
+            >>> origin = ws.provenance(workflows[0]).to_dict()
+            >>> origin["dataset"]["name"], origin["asked"]["model"]
             ('dialogues', 'baseline/lead-1')
         """
         record = self.workflows.get(workflow)
@@ -517,7 +517,7 @@ class Workspace:
             The faults, each with its remedy; empty where everything is as it was written.
 
         Examples:
-            >>> ws.inspect().unmended
+            >>> ws.inspect().unrepaired
             []
         """
         return inspection.inspect(self.database, self.store, report, secrets=self.secrets)
@@ -532,8 +532,8 @@ class Workspace:
     ) -> Question:
         record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
-        chosen = claims.checked_models(models, 1, launch, here=True)
-        claims.check_labels(chosen, ())
+        chosen = reservation.checked_models(models, 1, launch, here=True)
+        reservation.check_labels(chosen, ())
         question = pilot_run.question(self.store, record, dataset, chosen, metric, launch, seed)
         self.workflows.submitter.check_keys(question.all_models)
         return question
@@ -568,10 +568,10 @@ class Workspace:
         self.close()
 
     def __repr__(self) -> str:
-        return shown.workspace_text(*self._card())
+        return record_views.workspace_text(*self._card())
 
     def _repr_html_(self) -> str:
-        return shown.workspace_card(*self._card())
+        return record_views.workspace_card(*self._card())
 
     def _card(self) -> tuple[str, list[tuple[str, str, bool | None]], dict[str, int]]:
         with reading(self.database) as work:

@@ -11,9 +11,12 @@ from typing import Literal
 
 from lumigator_nb import config
 from lumigator_nb.cluster import Cluster, connect_cluster, versions
+from lumigator_nb.cluster.address import jobs_api
 from lumigator_nb.config import Settings
 from lumigator_nb.database.engine import Database, head_revision
+from lumigator_nb.display.text import count, joined, listed
 from lumigator_nb.errors import LumigatorError
+from lumigator_nb.models import discovery, title_of
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.services.upkeep.inspection import Inspection, Report, inspect
 from lumigator_nb.storage.store import Store
@@ -44,7 +47,7 @@ def examine() -> list[Finding]:
         "store": lambda: _store(Store(settings.store_spec, settings.store_credentials)),
         "cluster": lambda: _cluster(connect_cluster(settings)),
     }
-    return [*findings, *_findings(checks), *_models(settings)]
+    return [*findings, *_findings(checks), *_models(settings), *_models_here(settings)]
 
 
 def connections(ws: Workspace) -> list[Finding]:
@@ -149,3 +152,38 @@ def _models(settings: Settings) -> Iterator[Finding]:
     names = sorted(name for name in {**settings.env_file_variables, **os.environ} if name.endswith("_API_KEY"))
     keys = f"keys: {', '.join(names)}" if names else "no API key is set"
     yield Finding("models", "ok", f"models behind APIs can be used; {keys}", None if names else "put keys into .env")
+
+
+def _models_here(settings: Settings) -> Iterator[Finding]:
+    """Say which models this machine has already, and what answers in place of a model server."""
+    try:
+        is_elsewhere = jobs_api(settings) is not None
+        if not settings.lumigator_discovery or is_elsewhere:
+            why = "the cluster is elsewhere" if is_elsewhere else "LUMIGATOR_DISCOVERY is off"
+            yield Finding("models", "ok", f"servers and weights of this machine are not looked for: {why}")
+            return
+        found = discovery.look(settings)
+    except LumigatorError as error:
+        yield Finding("models", "wrong", error.message, error.hint)
+        return
+    silent = []
+    for check in found.servers:
+        title, port = title_of(check.server.provider), check.server.port
+        if check.models:
+            message = f"{title} at port {port}: {listed([model.name for model in check.models])}"
+            yield Finding("models", "ok", message)
+        elif check.problem:
+            hint = "if it is another program, name the right ports in LUMIGATOR_MODEL_SERVERS"
+            yield Finding("models", "note", f"port {port}, the usual one of {title}: it {check.problem}", hint)
+        else:
+            silent.append(f"{port} ({title})")
+    if silent:
+        yield Finding("models", "ok", f"no server at {'port' if len(silent) == 1 else 'ports'} {joined(silent)}")
+    if found.cached:
+        names = listed([model.name for model in found.cached])
+        yield Finding("models", "ok", f"in the hub's cache {found.hub_cache}: {names}")
+    if found.folder is not None and not found.folder.is_dir():
+        message = f"LUMIGATOR_GGUF_FOLDER names {found.folder}, which is no folder"
+        yield Finding("models", "wrong", message, "correct the setting, or remove it")
+    elif found.folder is not None:
+        yield Finding("models", "ok", f"in {found.folder}: {count(len(found.files), 'GGUF file')} with a model")

@@ -56,8 +56,8 @@ def test_the_site_has_examples_and_search_and_loads_nothing_from_elsewhere(addre
         page.goto(f"{address}/{name}.html", wait_until="networkidle")
     page.locator(".doc-contents", has_text="ws.compare(experiment").first.wait_for()  # an example of a docstring
     page.keyboard.press("Control+k")
-    page.keyboard.type("passport")
-    page.get_by_text("The passport").first.wait_for()
+    page.keyboard.type("reliability")
+    page.get_by_text("Judge reports").first.wait_for()
     assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
     page.context.close()
 

@@ -1,4 +1,4 @@
-"""Judges over real HTTP: a server that judges with planted biases, whose values the passports must find."""
+"""Judges over real HTTP: a server that judges with planted biases, whose values the judge reports must find."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ def judge_model(server: ModelServer, **settings) -> lm.Model:
     return lm.Model("judge", provider="openai", base_url=server.base_url, concurrency=32, **settings)
 
 
-def test_the_passport_finds_the_planted_biases(ws, experiment) -> None:
+def test_the_report_finds_the_planted_biases(ws, experiment) -> None:
     planted = Planted(position=0.3, length=0.4, malformed=0.1)
     with ModelServer(judge=planted) as server:
         judge = lm.Judge("quality", judge_model(server))
         found = ws.judge(experiment, judge, models=["a", "b"], retest=60, progress=False)
-        (passport,) = found.passports()
-        position, length = passport.find("position"), passport.find("length")
+        (report,) = found.judge_reports()
+        position, length = report.find("position"), report.find("length")
         assert position.low <= 0.3 <= position.high
         assert position.high - position.low < 0.3
         assert length.low <= 0.4 <= length.high
-        assert passport.find("agreement with itself").value == 1
-        both = passport.find("agreement of both orders")
+        assert report.find("agreement with itself").value == 1
+        both = report.find("agreement of both orders")
         # Where one order follows the place, the other agrees by chance; where none does, unless one follows the length.
         assert both.low <= 2 * 0.3 * 0.7 / 2 + 0.7**2 * (1 - 0.4 * 0.6) <= both.high
         verdicts = found.to_pandas()
         unread = verdicts[verdicts["preference"].isna()]
         assert len(verdicts) == 2 * ROWS
-        assert passport.asked == 2 * ROWS
-        assert passport.unread == len(unread), "every row is judged or counted as not"
+        assert report.asked == 2 * ROWS
+        assert report.unread == len(unread), "every row is judged or counted as not"
         assert unread["reason"].str.startswith("the judge's answer holds no preference").all()
         summary = found.summary()
         assert summary[["wins", "ties", "losses"]].sum(axis=1).tolist() == summary["n"].tolist()
@@ -78,16 +78,16 @@ def test_the_passport_finds_the_planted_biases(ws, experiment) -> None:
         pd.testing.assert_frame_equal(again.to_pandas(), verdicts)
 
 
-def test_a_judge_without_fault_has_a_clean_passport(ws, experiment) -> None:
+def test_a_judge_without_fault_has_a_clean_report(ws, experiment) -> None:
     with ModelServer(judge=Planted(position=0.0, length=0.0, malformed=0.0)) as server:
         found = ws.judge(experiment, lm.Judge("quality", judge_model(server)), sample=80, progress=False)
-        (passport,) = found.passports()
-    assert passport.find("position").value == pytest.approx(0)
-    assert passport.find("agreement of both orders").value == 1
-    length = passport.find("length")
+        (report,) = found.judge_reports()
+    assert report.find("position").value == pytest.approx(0)
+    assert report.find("agreement of both orders").value == 1
+    length = report.find("length")
     assert length.low <= 0 <= length.high
     assert len(found.summary()) == 3, "each of three models against each"
-    assert passport.unread == 0
+    assert report.unread == 0
 
 
 def test_agreement_with_people_is_measured(ws, experiment) -> None:
@@ -98,18 +98,18 @@ def test_agreement_with_people_is_measured(ws, experiment) -> None:
         people = agreed.rename(columns={"first": "model", "second": "other"})[["row", "model", "other", "preference"]]
         people = people[people["model"] == "b"]
         found = ws.judge(experiment, judge, models=["a", "b"], sample=60, human=people, progress=False)
-        (passport,) = found.passports()
-        assert passport.find("agreement with people (α)").value == pytest.approx(1)
-        assert passport.find("agreement with people (τ)").value == pytest.approx(1)
+        (report,) = found.judge_reports()
+        assert report.find("agreement with people (α)").value == pytest.approx(1)
+        assert report.find("agreement with people (τ)").value == pytest.approx(1)
         chance = people.assign(preference=np.random.default_rng(0).choice([1, -1], len(people)))
         found = ws.judge(experiment, judge, models=["a", "b"], sample=60, human=chance, progress=False)
-        low = found.passports()[0].find("agreement with people (α)")
+        low = found.judge_reports()[0].find("agreement with people (α)")
         assert low.low < 0.1 < 1
     with pytest.raises(InvalidInputError, match="no column 'other'"):
         ws.judge(experiment, judge, models=["a", "b"], human=people.drop(columns="other"), progress=False)
 
 
-def test_scores_come_with_reasons_and_a_passport(ws, experiment) -> None:
+def test_scores_come_with_reasons_and_a_report(ws, experiment) -> None:
     planted = Planted(position=0.0, length=0.0, malformed=0.1)
     with ModelServer(judge=planted) as server:
         judge = lm.Judge("coherence", judge_model(server, price={"prompt": 1.0, "completion": 2.0}), retest=30)
@@ -122,11 +122,11 @@ def test_scores_come_with_reasons_and_a_passport(ws, experiment) -> None:
     assert job.details["cost"] > 0
     reasons = comparison.reasons("coherence")
     assert reasons.notna().all(axis=None)
-    (passport,) = comparison.passports()
-    assert passport.find("agreement with itself").value == pytest.approx(1)
-    assert passport.find("length").low <= 0 <= passport.find("length").high
-    assert "Judge passport: coherence, by openai/judge" in str(comparison)
-    assert "Judge passport" in comparison._repr_html_()
+    (report,) = comparison.judge_reports()
+    assert report.find("agreement with itself").value == pytest.approx(1)
+    assert report.find("length").low <= 0 <= report.find("length").high
+    assert "Judge report: coherence, by openai/judge" in str(comparison)
+    assert "Judge report" in comparison._repr_html_()
     values = comparison.to_pandas()["coherence"].dropna()
     assert values.between(1, 5).all()
     assert (values % 1 != 0).any(), "weighted by the probabilities that the server tells"
@@ -135,8 +135,8 @@ def test_scores_come_with_reasons_and_a_passport(ws, experiment) -> None:
 def test_a_length_bias_of_scores_is_found(ws, experiment) -> None:
     with ModelServer(judge=Planted(position=0.0, length=0.9, malformed=0.0)) as server:
         ws.wait(ws.evaluate(experiment, lm.Judge("coherence", judge_model(server))), progress=False, check=True)
-        (passport,) = ws.compare(experiment).passports()
-    assert passport.find("length").low > 0.3
+        (report,) = ws.compare(experiment).judge_reports()
+    assert report.find("length").low > 0.3
 
 
 def test_verdicts_that_are_kept_are_not_paid_for_again(ws, experiment) -> None:
@@ -163,9 +163,9 @@ def test_a_jury_combines_and_names_its_members(ws, experiment) -> None:
     frame = comparison.to_pandas()
     mean = frame[["both by one", "both by two"]].mean(axis=1)
     np.testing.assert_allclose(frame["both"], mean)
-    assert comparison.passports()[0].judge == "both, by a jury"
+    assert comparison.judge_reports()[0].judge == "both, by a jury"
     assert list(found.judges) == ["one", "two"]
-    assert len(found.passports()) == 2
+    assert len(found.judge_reports()) == 2
     assert found.summary()["n"].tolist() == [40]
 
 

@@ -76,7 +76,7 @@ def check(url: str, uri: str, lines: list[dict]) -> None:
     with killing.workspace(url, uri) as ws:
         ws.workflows.refresh()
         ws.gc(older_than=timedelta(0))
-        assert ws.inspect().unmended == []
+        assert ws.inspect().unrepaired == []
         deleting = {line["name"] for line in lines if line["kind"] == "deleting"}
         for line in lines:
             if line["kind"] == "uploaded" and line["name"] not in deleting:

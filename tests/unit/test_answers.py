@@ -1,4 +1,4 @@
-"""Kept answers: found again by what was asked, whoever wrote them and however that ended."""
+"""The answer cache: answers are found again by what was asked, whoever wrote them and however that ended."""
 
 from __future__ import annotations
 

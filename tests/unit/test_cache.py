@@ -1,4 +1,4 @@
-"""Kept answers: what they take, whose they are, what may go and what must stay."""
+"""The answer cache: what answers take, whose they are, what may go and what must stay."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_trimming_takes_what_was_not_used_for_longest(place, experiment_id) -> N
     assert (trimmed.n_files, trimmed.models, trimmed.spared) == (1, ("bart",), 0)
     assert trimmed.left + trimmed.n_bytes == total
     assert newer not in files(place)
-    assert "Removed 1 file of cached answers of bart" in str(trimmed)
+    assert "from the answer cache: answers of bart" in str(trimmed)
     assert "Removed" in trimmed._repr_html_()
 
 

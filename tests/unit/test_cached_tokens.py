@@ -6,23 +6,19 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import genai_prices
 import pandas as pd
 import pytest
-from genai_prices import Usage, calc_price
 
 import lumigator_nb as lm
 from lumigator_nb import models
 from lumigator_nb.display.costs import cost_table
-from lumigator_nb.engine.batching import Batched
 from lumigator_nb.models import Prediction, price_of
 from lumigator_nb.models.prices import Price
-from lumigator_nb.models.providers import api_payloads
-from lumigator_nb.models.providers.api import ApiModel
-from lumigator_nb.models.providers.api_payloads import prediction_from, usage_from
-from lumigator_nb.specs import Model, Step, StoreSpec, Task, WorkflowSpec
+from lumigator_nb.models.providers.api_payloads import Usage, prediction_from, usage_from
+from lumigator_nb.specs import Model, Step
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.answer_cache import Answers
-from lumigator_nb.storage.store import Store
 
 CHAT = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1741569952, "model": "some-model",
@@ -128,8 +124,8 @@ def test_cached_tokens_are_counted_and_priced(address, provider, monkeypatch) ->
 def test_list_prices_know_of_caches(provider, name, price_name) -> None:
     price = price_of(Model(name, provider=provider))
     for read, written in ((0, 0), (1920, 0), (0, 1920), (1000, 500)):
-        usage = Usage(input_tokens=2006, output_tokens=300, cache_read_tokens=read, cache_write_tokens=written)
-        listed = calc_price(usage, model_ref=name, provider_id=price_name).total_price
+        tokens = {"input_tokens": 2006, "output_tokens": 300, "cache_read_tokens": read, "cache_write_tokens": written}
+        listed = genai_prices.calc_price(genai_prices.Usage(**tokens), name, provider_id=price_name).total_price
         assert price(2006, 300, read, written) == pytest.approx(float(listed))
     assert price(2006, 300, 1920) < price(2006, 300) <= models.highest(price, 2006, 300)
     # A server that reports more cached tokens than tokens does not get a negative price.
@@ -147,13 +143,11 @@ def test_without_a_price_for_cached_tokens_they_cost_what_others_do() -> None:
     assert price(1_000_000, 0, 600_000, 400_000) == price(1_000_000, 0) == 2.0
 
 
-def test_usage_is_read_without_the_package_and_of_providers_that_it_does_not_know(monkeypatch) -> None:
+def test_usage_of_providers_that_genai_prices_does_not_know_is_read_as_openais() -> None:
     usage = BODIES["openai"]["usage"]
-    expected = (2006, 300, 64, 1920, None)
+    expected = (2006, 300, 64, 1920, None, {"output_reasoning_tokens": 64})
     assert usage_from(usage, "openai") == usage_from(usage, "no-such-provider") == expected
-    monkeypatch.setattr(api_payloads, "_extractor", lambda: None)
-    assert usage_from(usage, "openai") == expected
-    assert usage_from({}, "openai") == usage_from({"prompt_tokens": None}, "openai") == (None,) * 5
+    assert usage_from({}, "openai") == usage_from({"prompt_tokens": None}, "openai") == Usage()
 
 
 def test_a_server_that_reports_no_tokens_has_no_cost() -> None:
@@ -165,11 +159,8 @@ def test_a_server_that_reports_no_tokens_has_no_cost() -> None:
 
 
 def test_batches_take_half_of_the_price_with_the_cache() -> None:
-    model = Model("openai/x", price=PRICE)
-    spec = WorkflowSpec(workflow_id="w", dataset="d", n_examples=1, task=Task(), model=model, metrics=())
-    batched = Batched(ApiModel(model, None), spec, Store(StoreSpec(uri="memory://batched")), print)
-    answer = Prediction("A cup.", prompt_tokens=2006, completion_tokens=300, cache_read_tokens=1920)
-    assert batched._priced(answer).cost == pytest.approx(dollars(*TOKENS["openai"]) / 2)
+    price = price_of(Model("openai/x", price=PRICE), batch=True)
+    assert price(2006, 300, 1920) == pytest.approx(dollars(*TOKENS["openai"]) / 2)
 
 
 def test_an_estimate_takes_the_price_of_a_prompts_length_and_not_of_all_prompts() -> None:

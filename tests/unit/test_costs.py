@@ -14,7 +14,7 @@ from lumigator_nb.database import record_views
 from lumigator_nb.database.record_views import describe_launch, describe_model, describe_task
 from lumigator_nb.display.costs import dollars, remarks, seconds, unanswered
 from lumigator_nb.display.progress import ProgressRow, as_html
-from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.costs import costs
 from lumigator_nb.services.comparison.report import recipe, report
 from lumigator_nb.specs import Launch, Model, Shot, Status, Step, Summarization, Translation
@@ -96,10 +96,10 @@ def priced(label: str):
 
 def test_a_comparison_shows_cost_and_speed_and_what_to_know() -> None:
     comparison = priced("a <b>")
-    page = assert_harmless(shown.as_html(comparison))
+    page = assert_harmless(view.as_html(comparison))
     assert "$0.03" in page.text
     assert "latency" in page.text
-    text = shown.as_text(comparison, 80)
+    text = view.as_text(comparison, 80)
     assert "$0.03" in text
     assert "a <b>: 2 of 4 answers (50%) ended at max_new_tokens: raise max_new_tokens." in text
     assert "a <b>: 1 of 4 inputs was cut to fit the model." in text
@@ -112,7 +112,7 @@ def test_a_comparison_shows_cost_and_speed_and_what_to_know() -> None:
 @pytest.mark.parametrize("width", [40, 80, 100, 160])
 def test_what_does_not_fit_beside_stands_below(width) -> None:
     comparison = priced("hf/some-organisation/a-model-with-a-very-long-name")
-    block = shown.as_text(comparison, width).partition("Cost and speed\n")[2].partition("\n\n*")[0]
+    block = view.as_text(comparison, width).partition("Cost and speed\n")[2].partition("\n\n*")[0]
     assert all(len(line) <= width for line in block.splitlines())
     headers = [line.split() for line in block.splitlines() if line.startswith("model ")]
     columns = "cost per 1,000 latency 95% within tokens/s tokens in tokens out cached"
@@ -135,7 +135,7 @@ def test_a_single_model_leaves_nothing_out_for_others() -> None:
 
 def test_without_prices_and_times_there_is_no_such_table() -> None:
     bare = make_comparison({"a": 0.3, "b": 0.2})
-    for drawn in (shown.as_text(bare, 100), shown.as_html(bare), report(bare)):
+    for drawn in (view.as_text(bare, 100), view.as_html(bare), report(bare)):
         assert "Cost and speed" not in drawn
     assert remarks(bare.costs()) == []
 
@@ -214,7 +214,7 @@ def test_what_models_brought_along_is_shown_as_text() -> None:
     comparison = priced(EVIL)
     comparison.jobs[0].details = DETAILS | {"notes": [EVIL], EVIL: EVIL}
     comparison.experiment.task = Summarization(template=EVIL)
-    shots = assert_harmless(report(comparison)), assert_harmless(shown.as_html(comparison))
+    shots = assert_harmless(report(comparison)), assert_harmless(view.as_html(comparison))
     assert all(EVIL in page.text for page in shots)
     dataset = make_dataset()
     dataset.generated = {"model": EVIL, "workflow_id": "w"}

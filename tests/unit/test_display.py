@@ -23,10 +23,10 @@ from lumigator_nb.database import record_views
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display import html, progress, text
 from lumigator_nb.display.progress import ProgressRow, live_progress
-from lumigator_nb.display.scores import Contrast, Figures, p_value, standings, verdict
+from lumigator_nb.display.scores import Contrast, Figures, p_value, score_rows, verdict
 from lumigator_nb.display.tables import Cell, Table, to_html, to_markdown, to_text
 from lumigator_nb.metrics import ScoreInfo
-from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.report import recipe, report
 from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization, now
@@ -175,7 +175,7 @@ def rows_of(*models, info=ROUGE, n=40) -> pd.DataFrame:
 
 def said_of(*models, info=ROUGE, n=40, confidence=0.95, beaten=()) -> str:
     """The verdict on models of :func:`rows_of`; `beaten` are contrasts to others than the leading one."""
-    found = standings(rows_of(*models, info=info, n=n), info)
+    found = score_rows(rows_of(*models, info=info, n=n), info)
     to_leader = [
         Contrast(one.model, found[0].model, one.difference, one.difference_low, one.difference_high, one.p_adjusted,
                  one.told_apart)
@@ -230,7 +230,7 @@ def test_the_verdict_keeps_signs_and_says_which_model_beats_which() -> None:
         "F is not shown to be worse than A (p = 0.30), but is worse than B by 0.012 [0.004, 0.020]."
     )
     # A corrected p-value and an interval, which is not corrected, may disagree at the border.
-    leader, border = standings(rows_of(LEADER, unclear), ROUGE)
+    leader, border = score_rows(rows_of(LEADER, unclear), ROUGE)
     near = [Contrast("F", "A", -0.016, -0.034, 0.003, 0.047, True)]
     assert verdict([leader, border], near, ROUGE, 0.95).endswith(
         "F is a borderline case against A (difference −0.016 [−0.034, 0.003], p = 0.047)."
@@ -242,7 +242,7 @@ def test_models_of_equal_value_share_the_lead_and_others_are_held_against_one_of
     assert said_of(LEADER, equal, WORSE) == (
         "A and B share the highest rougeL (0.213). D is worse than A by 0.041 [0.030, 0.050]."
     )
-    assert [one.leads for one in standings(rows_of(LEADER, equal, WORSE), ROUGE)] == [True, True, False]
+    assert [one.leads for one in score_rows(rows_of(LEADER, equal, WORSE), ROUGE)] == [True, True, False]
 
 
 def test_the_verdict_on_a_score_where_lower_is_better() -> None:
@@ -273,12 +273,12 @@ def test_the_verdict_where_nothing_can_be_better(info, n, expected) -> None:
 
 
 def test_one_example_tells_no_model_apart() -> None:
-    assert standings(rows_of(LEADER, WORSE, n=1), ROUGE)[1].tied
+    assert score_rows(rows_of(LEADER, WORSE, n=1), ROUGE)[1].tied
 
 
-def test_standings_come_best_first_and_models_without_a_value_last() -> None:
+def test_models_come_best_first_and_models_without_a_value_last() -> None:
     summary = rows_of(("A", 0.5, NAN, NAN, NAN), ("none", NAN, NAN, NAN, NAN), ("B", 0.1, -0.4, -0.5, -0.3))
-    assert [one.model for one in standings(summary, ROUGE)] == ["A", "B", "none"]
+    assert [one.model for one in score_rows(summary, ROUGE)] == ["A", "B", "none"]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_p_value_is_not_rounded_across_a_level(value, expected) -> None:
 
 
 def test_the_table_is_best_first_and_marks_the_best_and_what_cannot_be_told_apart(comparison) -> None:
-    markup = shown.as_html(comparison)
+    markup = view.as_html(comparison)
     assert markup.index("<td>strong</td>") < markup.index("<td>strong twin</td>") < markup.index("<td>weak</td>")
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr><td>.*?</tr>", markup)]
     rouge = {row[0]: row[1] for row in cells}
@@ -321,7 +321,7 @@ def test_the_table_is_best_first_and_marks_the_best_and_what_cannot_be_told_apar
 
 
 def test_a_single_model_is_neither_bold_nor_compared() -> None:
-    markup = shown.as_html(make_comparison({"only": 0.4}))
+    markup = view.as_html(make_comparison({"only": 0.4}))
     assert "<b>" not in markup
     assert "≈" not in markup
     assert "to the best" not in markup
@@ -330,7 +330,7 @@ def test_a_single_model_is_neither_bold_nor_compared() -> None:
 def test_notes_say_what_is_missing() -> None:
     failed = make_workflow("late", Status.FAILED, error="OutOfMemoryError: 7 GB\nTraceback")
     small = make_comparison({"A": 0.4, "B": 0.1}, n=7, pending=[failed], n_failed=2)
-    said = shown.as_text(small)
+    said = view.as_text(small)
     assert "Not compared: late (failed: OutOfMemoryError: 7 GB)." in said
     assert "2 of 7 examples have no answer from A and are left out for all models." in said
     assert "rougeL and words: on 5 of 7 examples" in said
@@ -341,7 +341,7 @@ def test_the_text_fits_a_terminal_and_names_models_unbroken(comparison) -> None:
     label = "hf/some-organisation/a-model-with-a-very-long-name-7B-Instruct-Q4"
     wide = make_comparison({label: 0.5, "[red]baseline[/red]/copy": 0.3})
     for width in (80, 100):
-        drawn = shown.as_text(wide, width)
+        drawn = view.as_text(wide, width)
         assert max(map(len, drawn.splitlines())) <= width
         assert label in drawn
         assert "[red]baseline[/red]/copy" in drawn
@@ -350,7 +350,7 @@ def test_the_text_fits_a_terminal_and_names_models_unbroken(comparison) -> None:
     assert re.search(r"strong twin +≈ 0\.\d{3}", str(comparison))
 
 
-@pytest.mark.parametrize("draw", [shown.as_html, report])
+@pytest.mark.parametrize("draw", [view.as_html, report])
 def test_a_comparison_runs_nothing_that_users_wrote(draw) -> None:
     evil = make_comparison(
         {EVIL: 0.5, "$x^{$": 0.3},
@@ -419,7 +419,7 @@ def test_a_chart_without_spread_or_values_can_be_drawn() -> None:
     from lumigator_nb.display.charts import interval_chart
 
     lonely = rows_of(("A", 0.5, NAN, NAN, NAN), ("B", NAN, NAN, NAN, NAN)).assign(low=NAN, high=NAN)
-    assert "0.500" in interval_chart(standings(lonely, ROUGE), ROUGE, 0.95)._repr_html_()
+    assert "0.500" in interval_chart(score_rows(lonely, ROUGE), ROUGE, 0.95)._repr_html_()
 
 
 @pytest.mark.parametrize(

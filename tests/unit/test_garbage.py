@@ -289,7 +289,7 @@ def test_the_commands_say_what_they_do(tmp_path, monkeypatch) -> None:
         kept = "predictions/f/w.0-a.jsonl.gz"
         ws.store.write(kept, b"")
         assert "Answer cache: 0 answers" in CliRunner().invoke(app, ["cache"]).output
-        assert "0 bytes are left" in CliRunner().invoke(app, ["cache", "--trim", "1"]).output
+        assert "0 bytes remain" in CliRunner().invoke(app, ["cache", "--trim", "1"]).output
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

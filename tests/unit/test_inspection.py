@@ -78,7 +78,7 @@ def flipped(ws, name: str) -> None:
 def test_what_is_in_order_has_no_fault(ws) -> None:
     said = []
     found = inspect(ws.database, ws.store, lambda *step: said.append(step), older_than=timedelta(0))
-    assert (found.faults, found.unmended) == ((), [])
+    assert (found.faults, found.unrepaired, found.unmended) == ((), [], [])
     assert str(found) == "no fault in 1 dataset, 1 experiment, 2 workflows and 0 labels"
     assert said == [("dataset", 1, 1), ("workflow", 1, 2), ("workflow", 2, 2)]
 
@@ -110,7 +110,7 @@ def test_examples_that_were_altered(ws) -> None:
     flipped(ws, name)
     fault = the_fault(ws)
     assert "SHA-256 differs" in fault.what
-    assert (fault.where, fault.mended_by) == ("dataset 'd' (version 1)", "")
+    assert (fault.where, fault.repaired_by) == ("dataset 'd' (version 1)", "")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_metric_that_is_gone_is_computed_again(ws, workflow) -> None:
     metric = ws.experiments.get("e").metrics[0]
     ws.store.delete(layout.metric_result(workflow.id, metric))
     fault = the_fault(ws)
-    assert (fault.what, fault.mended_by) == ("the result of metric rouge is missing", "evaluate")
+    assert (fault.what, fault.repaired_by) == ("the result of metric rouge is missing", "evaluate")
     ws.evaluate("e")
     ws.workflows.refresh()
     assert inspected(ws).faults == ()
@@ -216,16 +216,16 @@ def set_status(ws, workflow, status: Status, **values) -> None:
             setattr(row, name, value)
 
 
-def test_a_row_that_is_behind_is_mended_by_refresh(ws, workflow) -> None:
+def test_a_row_that_is_behind_is_repaired_by_refresh(ws, workflow) -> None:
     set_status(ws, workflow, Status.RUNNING)
-    assert the_fault(ws).mended_by == "refresh"
+    assert the_fault(ws).repaired_by == "refresh"
     ws.workflows.refresh()
     assert inspected(ws).faults == ()
 
 
-def test_a_failed_row_with_all_results_is_mended_by_resume(ws, workflow) -> None:
+def test_a_failed_row_with_all_results_is_repaired_by_resume(ws, workflow) -> None:
     set_status(ws, workflow, Status.FAILED, error="lost")
-    assert the_fault(ws).mended_by == "resume"
+    assert the_fault(ws).repaired_by == "resume"
     ws.workflows.resume("e")
     ws.workflows.refresh()
     assert inspected(ws).faults == ()
@@ -238,18 +238,18 @@ def test_a_launch_that_was_killed(ws, workflow, cluster) -> None:
     set_status(ws, workflow, Status.CREATED)
     assert inspected(ws).faults == ()
     set_status(ws, workflow, Status.CREATED, attempted_at=now() - timedelta(minutes=5))
-    assert the_fault(ws).mended_by == "refresh"
+    assert the_fault(ws).repaired_by == "refresh"
     ws.workflows.refresh()
     assert inspected(ws).faults == ()
 
 
-@pytest.mark.parametrize(("lost", "mended_by"), [([Step.EVALUATION], "evaluate"), (list(Step), "")])
-def test_a_success_without_results(ws, workflow, lost, mended_by) -> None:
+@pytest.mark.parametrize(("lost", "repaired_by"), [([Step.EVALUATION], "evaluate"), (list(Step), "")])
+def test_a_success_without_results(ws, workflow, lost, repaired_by) -> None:
     for step in lost:
         ws.store.delete(layout.result(workflow.id, step))
     fault = the_fault(ws)
     assert fault.what.startswith("it is recorded as succeeded, but ")
-    assert fault.mended_by == mended_by
+    assert fault.repaired_by == repaired_by
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"step": "inference"}', b"\xff\xfe"])
@@ -290,10 +290,10 @@ def test_labels_on_what_is_not_there(ws, row, model, other, said) -> None:
     assert [fault.what for fault in inspected(ws)] == ([said] if said else [])
 
 
-def test_orphans_are_mended_by_gc(ws) -> None:
+def test_orphans_are_repaired_by_gc(ws) -> None:
     ws.store.write("datasets/00000000-0000-0000-0000-000000000000/data.parquet", b"x")
     fault = the_fault(ws)
-    assert fault.mended_by == "gc"
+    assert fault.repaired_by == "gc"
     assert inspect(ws.database, ws.store).faults == ()
     garbage.collect(ws.database, ws.store, timedelta(0))
     assert inspected(ws).faults == ()
@@ -309,7 +309,7 @@ def test_secrets_that_the_key_does_not_open(ws, tmp_path) -> None:
     secrets("the first of two keys").set("OPENAI_API_KEY", "sk-something-secret")
     assert inspect(ws.database, ws.store, secrets=secrets("the first of two keys")).faults == ()
     (fault,) = inspect(ws.database, ws.store, secrets=secrets("the second of two keys")).faults
-    assert (fault.where, fault.mended_by) == ("secret OPENAI_API_KEY", "")
+    assert (fault.where, fault.repaired_by) == ("secret OPENAI_API_KEY", "")
     assert "which is not here" in fault.what
     assert "something" not in str(fault)
 

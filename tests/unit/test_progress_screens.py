@@ -385,6 +385,33 @@ def test_the_widget_follows_stops_and_resumes(
     until(lambda: row.button.layout.display == "none")
 
 
+def test_the_widget_follows_what_was_resumed_while_it_was_about_to_rest(
+    widget: Callable[..., Any],
+    inline_ws: Workspace,
+    cluster: Any,
+    running: tuple[Experiment, Workflow],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record, workflow = running
+    shown = widget(record)
+    (row,) = shown.rows.values()
+    inline_ws.workflows.stop(workflow)
+    until(lambda: row.button.description == "Resume" and shown._unsubscribe is None)
+    put = shown._show_message
+
+    def late(text: str) -> None:
+        # What a thread does that read "stopped" just before the workflow was resumed.
+        if text:
+            shown._follow()
+        put(text)
+
+    monkeypatch.setattr(shown, "_show_message", late)
+    row.button.click()
+    until(lambda: not shown.view.ended)
+    _state(cluster, inline_ws.workflows.get(workflow.id), Status.FAILED)
+    until(lambda: shown.view.counts[Status.FAILED] == 1)
+
+
 def test_two_widgets_see_what_one_does(
     widget: Callable[..., Any], running: tuple[Experiment, Workflow], cluster: Any
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
         "llamacpp",
         "dashboard",
         "rest",
+        "mcp",
         "lab",
         "s3",
         "postgres",

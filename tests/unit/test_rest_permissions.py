@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 from lumigator_nb import models
 from lumigator_nb.config import load
 from lumigator_nb.errors import ConfigurationError
+from lumigator_nb.models import discovery
 from lumigator_nb.models.providers.api_settings import provider_in_name
 from lumigator_nb.rest.app import make_app
 from lumigator_nb.rest.permissions import _is_public
-from lumigator_nb.rest.signed_links import Links
-from lumigator_nb.rest.state import Services
+from lumigator_nb.services.models import Models
 from lumigator_nb.specs import Model
 
 API = "/api/v1"
@@ -70,14 +70,6 @@ def recorder() -> Iterator[ThreadingHTTPServer]:
 @pytest.fixture
 def address(recorder) -> str:
     return f"http://127.0.0.1:{recorder.server_port}/v1"
-
-
-@pytest.fixture
-def services(inline_ws):
-    made = Services(inline_ws, Links(b"k" * 32))
-    made.submit_soon = inline_ws.workflows.submit_waiting
-    yield made
-    made.races.close()
 
 
 @pytest.fixture
@@ -296,3 +288,35 @@ def test_a_server_that_sends_on_elsewhere_is_not_followed(recorder) -> None:
     with pytest.raises(ConfigurationError, match="redirects to /v1/chat/completions"):
         models.predict(moved, ["text"])
     assert len(recorder.keys) == 1
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_models_of_the_servers_machine_are_listed_if_the_caller_may_launch_them(
+    services, tmp_path, monkeypatch, local
+) -> None:
+    """Not paths, nor servers at unusual ports where others reach this server."""
+    monkeypatch.setattr(discovery, "TIMEOUT_S", 10.0)
+    (tmp_path / "one.gguf").write_bytes(b"GGUF")
+    rows = {"data": [{"id": "a-model"}]}
+
+    class Listing(Recorder):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(rows).encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        chosen = load(
+            lumigator_discovery=True, lumigator_model_servers=f"vllm={server.server_port}",
+            lumigator_gguf_folder=tmp_path, hf_home=tmp_path,
+        )  # fmt: skip
+        services.ws.models, services.local = Models(chosen), local
+        assert len([model for model in services.ws.models.list() if model.found]) == 2
+        with TestClient(make_app(services), base_url="http://localhost") as client:
+            items = client.get(f"{API}/models").json()["items"]
+        server.shutdown()
+    names = {(item["provider"], item["model"]) for item in items}
+    assert ("baseline", "lead-3") in names
+    assert (("vllm", "a-model") in names) is local
+    assert "one.gguf" not in json.dumps(items)

@@ -22,7 +22,7 @@ import requests
 from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.serving import asgi_bridge
 from lumigator_nb.serving import http as dashboards
-from lumigator_nb.serving.gates import Token
+from lumigator_nb.serving.auth_methods import Token
 from lumigator_nb.serving.http import Serving
 from lumigator_nb.serving.rest_and_dashboard import JsonLines, Lines, Server, log_to_stderr
 

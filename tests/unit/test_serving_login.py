@@ -12,7 +12,7 @@ from typer.main import get_command
 from lumigator_nb.cli import app
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
-from lumigator_nb.serving.gates import OAuth, Token, auth_method_of
+from lumigator_nb.serving.auth_methods import OAuth, Token, auth_method_of
 from lumigator_nb.serving.http import Origins, Serving, _secret, is_loopback
 from lumigator_nb.serving.login import Attempts
 from lumigator_nb.serving.passwords import Passwords, add_user

@@ -12,7 +12,7 @@ from waiting import until
 
 from lumigator_nb import tables
 from lumigator_nb.errors import ConflictError, LumigatorError, MissingFieldsError
-from lumigator_nb.presentation.datasets import datasets as shown
+from lumigator_nb.presentation.datasets import datasets
 from lumigator_nb.presentation.datasets.uploading import UploadForm, field_of, preview
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.widgets.upload import upload
@@ -236,8 +236,8 @@ def test_an_empty_address_and_a_missing_file_say_so(widget, tmp_path) -> None:
 
 def test_without_a_kernel_the_form_says_what_it_is(widget) -> None:
     bundle = widget._repr_mimebundle_()
-    assert "upload a dataset" in bundle["text/html"]
-    assert bundle["text/plain"] == "Upload('')"
+    assert "Upload a dataset" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("Upload('')")
 
 
 # --- The dropzone ---
@@ -339,32 +339,38 @@ def many(inline_ws):
 
 
 def test_the_list_pages_searches_and_sorts(many) -> None:
-    first = shown.dataset_list(many, Route.parse("#/datasets?sort=name"))
+    first = datasets.dataset_list(many, Route.parse("#/datasets?sort=name"))
     assert (len(first.rows), first.total, first.rows[0].name) == (25, 28, "set 00 <i>")
-    last = shown.dataset_list(many, Route.parse("#/datasets?sort=-name&page=99"))
+    last = datasets.dataset_list(many, Route.parse("#/datasets?sort=-name&page=99"))
     assert (last.page, last.rows[-1].name) == (2, "set 00 <i>")
-    found = shown.dataset_list(many, Route.parse("#/datasets?search=SET%2007"))
+    found = datasets.dataset_list(many, Route.parse("#/datasets?search=SET%2007"))
     assert [row.name for row in found.rows] == ["set 07 <i>"]
-    markup = shown.list_markup(first)
+    markup = datasets.list_markup(first)
     assert "<i>" not in markup
     assert "#/datasets/set%2000%20%3Ci%3E" in markup
-    nothing = shown.dataset_list(many, Route.parse("#/datasets?search=nothing"))
-    assert "No dataset matches" in shown.list_markup(nothing)
+    nothing = datasets.dataset_list(many, Route.parse("#/datasets?search=nothing"))
+    assert "No dataset matches" in datasets.list_markup(nothing)
 
 
 def test_an_empty_list_teaches(inline_ws) -> None:
-    assert "No dataset yet" in shown.list_markup(shown.dataset_list(inline_ws, Route.parse("#/datasets")))
+    assert "No dataset yet" in datasets.list_markup(datasets.dataset_list(inline_ws, Route.parse("#/datasets")))
 
 
 def test_a_dataset_shows_its_examples_figures_and_versions(inline_ws) -> None:
     frame = pd.DataFrame({"example": [f"<b>{n}</b>" for n in range(25)], "shop": ["a"] * 25})
     inline_ws.datasets.upload(frame, name="d", progress=False)
     inline_ws.datasets.upload(frame.head(24), name="d", new_version=True, progress=False)
-    view = shown.dataset_view(inline_ws, "d@1", page=3)
+    view = datasets.dataset_view(inline_ws, "d@1", page=3)
     assert view.rows.index.tolist() == [20, 21, 22, 23, 24]
     route = Route.parse("#/datasets/d@1?page=3")
-    parts = [shown.facts_markup(view), shown.rows_markup(view, route), shown.statistics_markup(view),
-             shown.versions_markup(view), shown.experiments_markup(view), shown.about_markup(view)]  # fmt: skip
+    parts = [
+        datasets.facts_markup(view),
+        datasets.rows_markup(view, route),
+        datasets.statistics_markup(view),
+        datasets.versions_markup(view),
+        datasets.experiments_markup(view),
+        datasets.about_markup(view),
+    ]
     assert "<b>" not in parts[1]
     assert "25" in parts[0]
     assert "d@2" in parts[3] or "datasets/d%402" in parts[3]

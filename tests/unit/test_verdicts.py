@@ -19,7 +19,7 @@ from lumigator_nb.display.tables import escaped, to_html
 from lumigator_nb.presentation.comparison import markup as markup
 from lumigator_nb.presentation.comparison.view import Examined
 from lumigator_nb.rest.wire import documents
-from lumigator_nb.services.comparison import view as shown
+from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.markdown import as_markdown
 from lumigator_nb.services.comparison.tables import scores
@@ -238,7 +238,7 @@ def check_everything(comparison: Comparison) -> list[str]:
             pair = facts.pairs[row["model"], row["other"]]
             assert row["difference"] == pair["difference"]
             assert row["told_apart"] == facts.differs(row["model"], row["other"])
-    facts, text = Facts(comparison, "rougeL"), shown.as_text(comparison, 200)
+    facts, text = Facts(comparison, "rougeL"), view.as_text(comparison, 200)
     assert comparison.verdict() in " ".join(text.split())
     main = re.findall(r"^(m\d) +(\S? ?[\d.]+)  .*$", text, re.MULTILINE)[: len(facts.overall)]
     assert main[0][0] == facts.leader
@@ -283,7 +283,7 @@ def test_all_outputs_say_the_same_and_nothing_else() -> None:
     said, table = escape(comparison.verdict()), to_html(scores(comparison))
     facts = Facts(comparison, "rougeL")
     for output in (
-        shown.as_html(comparison),
+        view.as_html(comparison),
         render.as_page(comparison),
         markup.summary(Examined(comparison), "rougeL"),
     ):

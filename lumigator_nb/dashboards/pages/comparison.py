@@ -15,7 +15,7 @@ import panel_material_ui as pmui
 from lumigator_nb.dashboards.kit import html, show
 from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.display.html import Html, join, tag
-from lumigator_nb.presentation.comparison import markup as shown
+from lumigator_nb.presentation.comparison import markup
 from lumigator_nb.presentation.comparison.view import (
     ONLY,
     SORTS,
@@ -145,7 +145,7 @@ class ComparisonPage(Page):
         under: str | None = None
         if self.examined is not None:
             actions = [button(Route(("launch",), {"experiment": name}), "Launch more models")]
-            under = shown.title_of(self.examined.comparison)
+            under = markup.title_of(self.examined.comparison)
         show(self._head, join([path, heading(name, *actions, under=under)]))
 
     def _draw(self) -> None:
@@ -153,9 +153,9 @@ class ComparisonPage(Page):
         assert examined is not None
         self._draw_head()
         tab = route.query.get("tab", "examples" if "example" in route.query else "summary")
-        if tab not in shown.TABS:
+        if tab not in markup.TABS:
             tab = "summary"
-        show(self._tabs, shown.tabs(route, tab))
+        show(self._tabs, markup.tabs(route, tab))
         single = tab == "examples" and "example" in route.query
         query = Query.of(route)
         self._filling = True
@@ -172,23 +172,23 @@ class ComparisonPage(Page):
         if single:
             row = route.number("example", least=0)
             models, against = self.sides.chosen
-            show(self._body, shown.example_view(examined, row, models, against, query, route))
+            show(self._body, markup.example_view(examined, row, models, against, query, route))
         elif tab == "examples":
             self._show_list(examined)
         elif tab == "charts":
             self._show_charts(examined, score)
         else:
-            show(self._body, shown.first_look(examined, score, tab))
-            summary = partial(shown.summary, examined, score, route)
-            work = summary if tab == "summary" else partial(shown.slices, examined, score)
+            show(self._body, markup.first_look(examined, score, tab))
+            summary = partial(markup.summary, examined, score, route)
+            work = summary if tab == "summary" else partial(markup.slices, examined, score)
             self._later(work, partial(show, self._body))
 
     def _show_list(self, examined: Examined) -> None:
-        show(self._body, shown.example_list(examined, examined.page(Query.of(self.route)), self.route))
+        show(self._body, markup.example_list(examined, examined.page(Query.of(self.route)), self.route))
 
     def _show_charts(self, examined: Examined, score: str) -> None:
         """Draw one chart after the other, so that the first appears early."""
-        kinds = list(shown.CHARTS)
+        kinds = list(markup.CHARTS)
         charts: list[Html] = []
         waiting = tag("p", "Drawing…", class_="lm-note", role="status")
 
@@ -197,18 +197,18 @@ class ComparisonPage(Page):
             more = len(charts) < len(kinds)
             show(self._body, join([tag("div", *charts, class_="lm-charts"), waiting if more else ""]))
             if more:
-                self._later(partial(shown.chart, examined, score, kinds[len(charts)]), drawn)
+                self._later(partial(markup.chart, examined, score, kinds[len(charts)]), drawn)
 
         show(self._body, waiting)
-        self._later(partial(shown.chart, examined, score, kinds[0]), drawn)
+        self._later(partial(markup.chart, examined, score, kinds[0]), drawn)
 
     def _later(self, work: Callable[[], Html], then: Callable[[Html], None]) -> None:
         """Do work in a thread; its result is dropped if something else is drawn in the meantime."""
         turn = self._turn
 
-        def arrived(markup: Html) -> None:
+        def arrived(result: Html) -> None:
             if turn == self._turn:
-                then(markup)
+                then(result)
 
         self.context.background(work, arrived, self._failed)
 
@@ -299,9 +299,9 @@ class Sides:
         if not visible:
             return
         self._all = list(examined.comparison.models)
-        standards = shown.standards(examined)
+        standards = markup.standards(examined)
         self.models.options = self._all
-        self.models.value = shown.chosen_models(self._all, route)
+        self.models.value = markup.chosen_models(self._all, route)
         self.against.options = standards
         against = route.query.get("against", next(iter(standards.values())))
-        self.against.value = against if against in standards.values() else shown.NOTHING
+        self.against.value = against if against in standards.values() else markup.NOTHING

@@ -19,7 +19,7 @@ from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.database.records import Dataset
 from lumigator_nb.display.html import join, tag
 from lumigator_nb.display.text import size
-from lumigator_nb.presentation.datasets import datasets as shown
+from lumigator_nb.presentation.datasets import datasets
 from lumigator_nb.presentation.datasets.uploading import NONE, UploadForm, field_of, preview
 from lumigator_nb.presentation.markup import button, crumbs, heading, link
 from lumigator_nb.presentation.routes import Route
@@ -38,12 +38,12 @@ class DatasetsPage(ListPage):
         upload = button(Route(("upload",)), "Upload a file", primary=True)
         self._lay_out(heading("Datasets", upload), search=self.search, archived=self.archived)
 
-    def _read(self, route: Route) -> shown.DatasetList:
-        return shown.dataset_list(self.context.ws, route)
+    def _read(self, route: Route) -> datasets.DatasetList:
+        return datasets.dataset_list(self.context.ws, route)
 
-    def _draw(self, view: shown.DatasetList) -> None:
+    def _draw(self, view: datasets.DatasetList) -> None:
         self._filters.visible = view.any
-        show(self._list, shown.list_markup(view))
+        show(self._list, datasets.list_markup(view))
 
 
 class DatasetPage(Page):
@@ -52,13 +52,13 @@ class DatasetPage(Page):
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
         self._head, self._body, self._below = html(), html(), html()
-        self.view = shown.dataset_view(context.ws, route.path[1], route.number("page"))
+        self.view = datasets.dataset_view(context.ws, route.path[1], route.number("page"))
         record, service = self.view.dataset, context.ws.datasets
         self.title = record.name
         self.annotation = AnnotateDialog(context, record)
         self.download = DownloadDialog(context, record)
         delete = partial(service.delete, record, cascade=True, stop=True)
-        self.deletion = DeleteDialog(context, record.name, delete, shown.deletion_markup, _LIST)
+        self.deletion = DeleteDialog(context, record.name, delete, datasets.deletion_markup, _LIST)
         self._archiving = ArchiveButton(
             context, partial(service.archive, record.id), partial(service.restore, record.id), self.refresh
         )
@@ -84,18 +84,18 @@ class DatasetPage(Page):
         launch = button(Route(("launch",), {"dataset": view.key}), "New experiment", primary=True)
         upload = button(Route(("upload",), {"name": record.name}), "Upload a new version")
         title = f"{record.name}, version {record.version}" if record.version > 1 else record.name
-        show(self._head, join([path, heading(title, launch, upload), shown.facts_markup(view)]))
-        show(self._body, shown.rows_markup(view, self.route))
+        show(self._head, join([path, heading(title, launch, upload), datasets.facts_markup(view)]))
+        show(self._body, datasets.rows_markup(view, self.route))
         parts = (
-            shown.statistics_markup(view), shown.versions_markup(view),
-            shown.experiments_markup(view), shown.about_markup(view),
+            datasets.statistics_markup(view), datasets.versions_markup(view),
+            datasets.experiments_markup(view), datasets.about_markup(view),
         )  # fmt: skip
         show(self._below, join(parts))
         self._archiving.show(record.archived_at)
 
     def refresh(self) -> None:
         """Draw what has changed."""
-        self.view = shown.dataset_view(self.context.ws, self.view.key, self.route.number("page"))
+        self.view = datasets.dataset_view(self.context.ws, self.view.key, self.route.number("page"))
         self._draw()
 
     def reroute(self, route: Route) -> bool:
@@ -110,10 +110,10 @@ class AnnotateDialog:
 
     def __init__(self, context: Context, dataset: Dataset) -> None:
         self._context, self._dataset = context, dataset
-        names = [model.name for model in context.ws.models.list()]
+        self._entries = {model.name: model for model in context.ws.models.list()}
         self.model = pmui.AutocompleteInput(
-            label="Model", options=names, restrict=False, min_characters=0, search_strategy="includes", width=420,
-            margin=(8, 0),
+            label="Model", options=list(self._entries), restrict=False, min_characters=0, search_strategy="includes",
+            width=420, margin=(8, 0),
         )  # fmt: skip
         self.name = pmui.TextInput(
             label="Name of the new dataset", value=f"{dataset.name}-annotated", width=420, margin=(8, 0)
@@ -155,9 +155,11 @@ class AnnotateDialog:
             self.problem,
             tag("p", "You may close this: the model goes on, and Workflows shows its progress.", class_="lm-soft"),
         )
+        entry = self._entries.get(model)
         work = partial(
-            self._context.ws.datasets.annotate, self._dataset, model=model, name=self.name.value.strip() or None,
-            budget=self.budget.value or None, progress=False,
+            # A model of a server on this machine brings its address along.
+            self._context.ws.datasets.annotate, self._dataset, model=entry.model() if entry else model,
+            name=self.name.value.strip() or None, budget=self.budget.value or None, progress=False,
         )  # fmt: skip
 
         def done(dataset: Dataset) -> None:

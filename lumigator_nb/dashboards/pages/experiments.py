@@ -20,7 +20,7 @@ from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.display.text import size
 from lumigator_nb.presentation.markup import button, crumbs, empty, heading, link
-from lumigator_nb.presentation.progress import experiments as shown
+from lumigator_nb.presentation.progress import experiments
 from lumigator_nb.presentation.progress.view import ProgressView
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.storage.layout import temporary
@@ -40,12 +40,12 @@ class ExperimentsPage(ListPage):
         head = heading("Experiments", new)
         self._lay_out(head, search=self.search, status=self.status, archived=self.archived)
 
-    def _read(self, route: Route) -> shown.ExperimentList:
-        return shown.experiment_list(self.context.ws, route)
+    def _read(self, route: Route) -> experiments.ExperimentList:
+        return experiments.experiment_list(self.context.ws, route)
 
-    def _draw(self, view: shown.ExperimentList) -> None:
+    def _draw(self, view: experiments.ExperimentList) -> None:
         self._filters.visible = view.any
-        show(self._list, shown.list_markup(view))
+        show(self._list, experiments.list_markup(view))
 
 
 class ExperimentPage(Page):
@@ -53,14 +53,14 @@ class ExperimentPage(Page):
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
-        self.facts = shown.experiment_facts(context.ws, route.path[1])
+        self.facts = experiments.experiment_facts(context.ws, route.path[1])
         record, service = self.facts.experiment, context.ws.experiments
         self.title = record.name
         self._head, self._about, self._nothing = html(), html(margin=(24, 0, 0, 0)), html()
         self.progress = ProgressPanel(context, record, route, self._draw)
         self.export = ExportDialog(context, record)
         delete = partial(service.delete, record, stop=True)
-        self.deletion = DeleteDialog(context, record.name, delete, shown.deletion_markup, _LIST)
+        self.deletion = DeleteDialog(context, record.name, delete, experiments.deletion_markup, _LIST)
         self._archiving = ArchiveButton(
             context, partial(service.archive, record), partial(service.restore, record), self.refresh
         )
@@ -94,16 +94,16 @@ class ExperimentPage(Page):
         if view.succeeded:
             actions.insert(0, button(Route((*_LIST.path, name, "comparison")), "Compare", primary=True))
         path = crumbs(link(_LIST, "Experiments"), name)
-        show(self._head, join([path, heading(name, *actions, under=shown.under_title(self.facts))]))
+        show(self._head, join([path, heading(name, *actions, under=experiments.under_title(self.facts))]))
         self._nothing.visible = not view.models
         text = "Choose the models to compare. This page then shows their progress."
         launch = button(more, "Launch models", primary=True)
         show(self._nothing, "" if view.models else empty("No model launched yet", text, launch, clone))
-        show(self._about, shown.facts_markup(self.facts))
+        show(self._about, experiments.facts_markup(self.facts))
 
     def refresh(self) -> None:
         """Draw what has changed."""
-        self.facts = shown.experiment_facts(self.context.ws, self.facts.experiment.id)
+        self.facts = experiments.experiment_facts(self.context.ws, self.facts.experiment.id)
         self._archiving.show(self.facts.experiment.archived_at)
         self._draw(self.progress.view)
         self.progress.update()

@@ -10,7 +10,7 @@ from lumigator_nb.dashboards.kit import show
 from lumigator_nb.dashboards.pages.lists import ListPage
 from lumigator_nb.dashboards.shell import Context
 from lumigator_nb.display.html import Html, tag
-from lumigator_nb.presentation.launch import models as shown
+from lumigator_nb.presentation.launch import models as catalogue
 from lumigator_nb.presentation.markup import button, heading
 from lumigator_nb.presentation.routes import Route
 
@@ -33,12 +33,12 @@ class ModelsPage(ListPage):
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
         # Read once and not for each letter of a search: prices are looked up for all models.
-        self._models = shown.catalogue(context.ws)
+        self._models = catalogue.catalogue(context.ws)
         self.search = pmui.TextInput(label="Search", **_FIELD)
         labels = {"task": "Task", "provider": "Provider", "size": "Size"}
         self.choices = {
             name: pmui.Select(label=labels[name], options=options, value="", **_FIELD)
-            for name, options in shown.choices(self._models).items()
+            for name, options in catalogue.choices(self._models).items()
         }
         self.usable = pmui.Switch(label="Ready to launch", margin=(8, 0))
         launch = button(Route(("launch",)), "Compare models", primary=True)
@@ -46,7 +46,7 @@ class ModelsPage(ListPage):
         self._lay_out(head, search=self.search, **self.choices, usable=self.usable)
 
     def _read(self, route: Route) -> Html:
-        return shown.models_list(shown.Filter.of(route)(self._models), route)
+        return catalogue.models_list(catalogue.Filter.of(route)(self._models), route)
 
     def _draw(self, view: Html) -> None:
         show(self._list, view)
@@ -54,9 +54,9 @@ class ModelsPage(ListPage):
     def refresh(self) -> None:
         """Draw what has changed: a key that was set makes its models ready."""
 
-        def arrived(models: tuple[shown.ModelView, ...]) -> None:
+        def arrived(models: tuple[catalogue.ModelView, ...]) -> None:
             if models != self._models:
                 self._models = models
                 self._draw(self._read(self.route))
 
-        self.context.background(lambda: shown.catalogue(self.context.ws), arrived)
+        self.context.background(lambda: catalogue.catalogue(self.context.ws), arrived)

@@ -15,7 +15,7 @@ from lumigator_nb.database.records import Experiment
 from lumigator_nb.display.costs import dollars
 from lumigator_nb.display.html import tag
 from lumigator_nb.presentation.markup import pager
-from lumigator_nb.presentation.progress import markup as shown
+from lumigator_nb.presentation.progress import markup
 from lumigator_nb.presentation.progress.view import (
     ACTS,
     Act,
@@ -54,7 +54,7 @@ class ActButton:
         if model.act is None:
             self.widget.visible = False
             return
-        label = shown.doing_words(model.act) if busy else shown.act_words(model.act, [model], alone=True)
+        label = markup.doing_words(model.act) if busy else markup.act_words(model.act, [model], alone=True)
         self.widget.param.update(label=label, icon=_ICONS[model.act], disabled=busy, visible=True)
 
 
@@ -169,10 +169,10 @@ class ProgressPanel:
 
     def _draw(self, view: ProgressView) -> None:
         self.view = view
-        show(self._summary, shown.summary(view))
+        show(self._summary, markup.summary(view))
         for act, button in self.buttons.items():
             models = view.able(act)
-            label = shown.doing_words(act) if act in self._busy else shown.act_words(act, models)
+            label = markup.doing_words(act) if act in self._busy else markup.act_words(act, models)
             button.param.update(label=label, disabled=act in self._busy, visible=bool(models) and len(view.models) > 1)
         visible = self._visible(view)
         for model in visible:
@@ -211,7 +211,7 @@ class ProgressPanel:
 
         self._context.background(
             partial(perform_all, self._context.ws, act, models, budget),
-            lambda _: ended(shown.done_words(act, len(models)), "success"),
+            lambda _: ended(markup.done_words(act, len(models)), "success"),
             lambda error: ended(in_words(error), "error"),
         )
 
@@ -224,5 +224,5 @@ class _Row:
         )
 
     def show(self, model: ModelProgress, busy: set[str]) -> None:
-        show(self._block, shown.model_block(model, Route(("workflows", model.workflow.id))))
+        show(self._block, markup.model_block(model, Route(("workflows", model.workflow.id))))
         self._act.show(model, busy=model.workflow.id in busy)

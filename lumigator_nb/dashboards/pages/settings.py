@@ -14,7 +14,7 @@ from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.dashboards.users import signed_in
 from lumigator_nb.display.html import Html, join, tag
 from lumigator_nb.models.key_check import KeyCheck
-from lumigator_nb.presentation import settings as shown
+from lumigator_nb.presentation import settings
 from lumigator_nb.presentation.markup import button, heading
 from lumigator_nb.presentation.routes import Route
 from lumigator_nb.services.access.secrets import MOST_BYTES
@@ -33,13 +33,13 @@ class SettingsPage(Page):
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
-        self._keys = shown.keys_of(context.ws)
+        self._keys = settings.keys_of(context.ws)
         self._list, self._connections, self._cache = html(), html(), html()
         self.key = KeyDialog(context, self._close, self._changed)
         self.trim = TrimRow(context, self._measure)
         self.again = text_button("Check again", self._look, icon="refresh", size="small")
         self.again.margin = (8, 0)
-        add = button(route.to("settings", key=shown.NEW), "Add a key", primary=True)
+        add = button(route.to("settings", key=settings.NEW), "Add a key", primary=True)
         user = signed_in()
         session = None
         if user is not None:
@@ -51,7 +51,7 @@ class SettingsPage(Page):
             html(_section("Connections")), self._connections, self.again,
             html(_section("Answer cache")),
             self._cache, self.trim.layout,
-            html(join([_section("About"), shown.about_markup(shown.about(context.ws))])),
+            html(join([_section("About"), settings.about_markup(settings.about(context.ws))])),
             self.key.dialog,
             sizing_mode="stretch_width",
         )  # fmt: skip
@@ -70,17 +70,17 @@ class SettingsPage(Page):
         return True
 
     def _changed(self) -> None:
-        def arrived(views: tuple[shown.KeyView, ...]) -> None:
+        def arrived(views: tuple[settings.KeyView, ...]) -> None:
             self._keys = views
-            show(self._list, shown.keys_markup(views, Route(("settings",))))
+            show(self._list, settings.keys_markup(views, Route(("settings",))))
 
-        self.context.background(lambda: shown.keys_of(self.context.ws), arrived)
+        self.context.background(lambda: settings.keys_of(self.context.ws), arrived)
 
     def _draw(self) -> None:
-        show(self._list, shown.keys_markup(self._keys, Route(("settings",))))
+        show(self._list, settings.keys_markup(self._keys, Route(("settings",))))
         name = self.route.query.get("key", "")
         if name:
-            self.key.open(shown.KeyView("") if name == shown.NEW else shown.key_of(self._keys, name))
+            self.key.open(settings.KeyView("") if name == settings.NEW else settings.key_of(self._keys, name))
         else:
             self.key.close()
 
@@ -89,18 +89,18 @@ class SettingsPage(Page):
             self.context.go(Route(("settings",)))
 
     def _look(self) -> None:
-        show(self._connections, shown.connections_markup(None))
+        show(self._connections, settings.connections_markup(None))
         self.context.background(
-            lambda: shown.connections_markup(shown.connections(self.context.ws)),
+            lambda: settings.connections_markup(settings.connections(self.context.ws)),
             lambda markup: show(self._connections, markup),
             lambda error: show(self._connections, problem(in_words(error))),
         )
 
     def _measure(self) -> None:
-        show(self._cache, shown.cache_markup(None))
+        show(self._cache, settings.cache_markup(None))
 
         def arrived(size: CacheSize) -> None:
-            show(self._cache, shown.cache_markup(size))
+            show(self._cache, settings.cache_markup(size))
             self.trim.offer(size)
 
         self.context.background(
@@ -120,8 +120,8 @@ class KeyDialog:
 
     def __init__(self, context: Context, closed: Callable[[], None], changed: Callable[[], None]) -> None:
         self._context, self._closed, self._changed = context, closed, changed
-        self._form = shown.SecretForm(context.ws)
-        self._view = shown.KeyView("")
+        self._form = settings.SecretForm(context.ws)
+        self._view = settings.KeyView("")
         self._facts, self.message = html(), html()
         wide = {"sizing_mode": "stretch_width", "margin": (8, 0)}
         self.name = pmui.TextInput(label="Name, such as OPENAI_API_KEY", **wide)
@@ -137,11 +137,11 @@ class KeyDialog:
         # Escape and a click beside the dialog close it, too.
         self.dialog.param.watch(lambda event: None if event.new else self._closed(), "open")
 
-    def open(self, view: shown.KeyView) -> None:
+    def open(self, view: settings.KeyView) -> None:
         """Show the form of a key; a view without a name asks for the name, too."""
         self._view = view
         self.dialog.title = view.name or "Add a key"
-        show(self._facts, shown.key_facts(view) if view.name else "")
+        show(self._facts, settings.key_facts(view) if view.name else "")
         self.name.param.update(value=view.name, visible=not view.name)
         self.value.param.update(value="", label="New key" if view.stored else "Key")
         self.description.value = view.description
@@ -203,10 +203,10 @@ class KeyDialog:
                 self._mark(errors)
 
         def accepted(checked: KeyCheck) -> None:
-            ended(shown.checked_words(name, checked), {})
+            ended(settings.checked_words(name, checked), {})
 
         work = partial(self._context.ws.models.check_key, name)
-        self._context.background(work, accepted, lambda error: ended("", shown.check_errors(error)))
+        self._context.background(work, accepted, lambda error: ended("", settings.check_errors(error)))
 
     def _delete(self) -> None:
         """The first click asks for confirmation; the second deletes."""
@@ -226,11 +226,11 @@ class KeyDialog:
 
 
 class TrimRow:
-    """Makes the cache of answers smaller; `trimmed` is called afterwards."""
+    """Shrinks the answer cache; `trimmed` is called afterwards."""
 
     def __init__(self, context: Context, trimmed: Callable[[], None]) -> None:
         self._context, self._trimmed = context, trimmed
-        self._form = shown.TrimForm(context.ws)
+        self._form = settings.TrimForm(context.ws)
         self.gigabytes = pmui.FloatInput(label="Keep at most (GB)", value=0.0, start=0, step=0.1, width=180, margin=0)
         self.button = text_button("Remove the oldest", self._trim, icon="cleaning_services", size="small")
         self.problem = html()
@@ -239,7 +239,7 @@ class TrimRow:
 
     def offer(self, size: CacheSize) -> None:
         """Propose the present size, which removes nothing."""
-        self.gigabytes.value = shown.all_gigabytes(size)
+        self.gigabytes.value = settings.all_gigabytes(size)
         self.layout.visible = bool(size.folders)
 
     def _trim(self) -> None:

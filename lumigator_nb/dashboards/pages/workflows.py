@@ -14,7 +14,7 @@ from lumigator_nb.dashboards.pages.progress import ActButton, BudgetDialog
 from lumigator_nb.dashboards.shell import Context, Page, in_words
 from lumigator_nb.display.html import join, tag
 from lumigator_nb.presentation.markup import crumbs, heading, link
-from lumigator_nb.presentation.progress import workflows as shown
+from lumigator_nb.presentation.progress import workflows
 from lumigator_nb.presentation.progress.markup import done_words, own_block
 from lumigator_nb.presentation.progress.view import ModelProgress, perform_all
 from lumigator_nb.presentation.routes import Route
@@ -31,12 +31,12 @@ class WorkflowsPage(ListPage):
         under = "One for each model of an experiment, newest first."
         self._lay_out(heading("Workflows", under=under), status=self.status)
 
-    def _read(self, route: Route) -> shown.WorkflowList:
-        return shown.workflow_list(self.context.ws, route)
+    def _read(self, route: Route) -> workflows.WorkflowList:
+        return workflows.workflow_list(self.context.ws, route)
 
-    def _draw(self, view: shown.WorkflowList) -> None:
+    def _draw(self, view: workflows.WorkflowList) -> None:
         self._filters.visible = bool(view.total) or "status" in view.route.query
-        show(self._list, shown.list_markup(view))
+        show(self._list, workflows.list_markup(view))
 
 
 class WorkflowPage(Page):
@@ -44,7 +44,7 @@ class WorkflowPage(Page):
 
     def __init__(self, context: Context, route: Route) -> None:
         super().__init__(context, route)
-        self.view = shown.workflow_view(context.ws, route.path[1])
+        self.view = workflows.workflow_view(context.ws, route.path[1])
         self.title = self.view.workflow.label
         self._reading = self._due = self._busy = False
         self._head, self._model, self._steps, self._log = html(), html(), html(margin=(16, 0, 0, 0)), html()
@@ -63,7 +63,7 @@ class WorkflowPage(Page):
         self._draw(self.view)
         self.refresh()
 
-    def _draw(self, view: shown.WorkflowView) -> None:
+    def _draw(self, view: workflows.WorkflowView) -> None:
         self.view = view
         record = view.workflow
         experiment = view.experiment
@@ -73,8 +73,8 @@ class WorkflowPage(Page):
         show(self._head, join([path, heading(record.label)]))
         show(self._model, own_block(view.progress.models[0]))
         self._act.show(view.progress.models[0], busy=self._busy)
-        show(self._steps, tag("div", *shown.steps_markup(view), shown.facts_markup(view), class_="lm-cards"))
-        show(self._log, shown.log_markup(view))
+        show(self._steps, tag("div", *workflows.steps_markup(view), workflows.facts_markup(view), class_="lm-cards"))
+        show(self._log, workflows.log_markup(view))
 
     def refresh(self) -> None:
         """Draw what has changed, and read the log while it may grow."""
@@ -85,13 +85,13 @@ class WorkflowPage(Page):
         self._reading, self._due = True, False
         before = self.view
 
-        def read() -> shown.WorkflowView:
-            view = shown.workflow_view(self.context.ws, before.workflow.id, before)
-            if shown.wants_log(view, before):
-                return shown.with_log(self.context.ws, view, self.context.watcher.pulse)
+        def read() -> workflows.WorkflowView:
+            view = workflows.workflow_view(self.context.ws, before.workflow.id, before)
+            if workflows.wants_log(view, before):
+                return workflows.with_log(self.context.ws, view, self.context.watcher.pulse)
             return view
 
-        def arrived(view: shown.WorkflowView) -> None:
+        def arrived(view: workflows.WorkflowView) -> None:
             self._reading = False
             self._draw(view)
             if self._due:

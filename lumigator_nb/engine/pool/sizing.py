@@ -19,9 +19,11 @@ SHARDS_AT_ONCE = 8
 def is_spread(model: Model, launch: Launch, n_examples: int) -> bool:
     """Whether several processes share the work.
 
-    A budget holds for all answers together, and what a batch service is asked goes in one piece: both are one
-    process's. So is what the launching process has answered itself.
+    A budget holds for all answers together, what a batch service is asked goes in one piece, and each process would
+    count all hours of a server: these are one process's. So is what the launching process has answered itself.
     """
+    if models.waits(model) and models.hourly_rate(model):
+        return False
     if launch.budget is not None or launch.mode == "batch" or launch.workers == 1:
         return False
     many = MANY_OF_RULES if is_rule(model) else MANY_EXAMPLES

@@ -94,6 +94,7 @@ class Judging(Metric):
     Attributes:
         given: the judge's model as configured; `model` has the settings for readable answers besides.
         criteria: one score each.
+        retest: number of examples that are judged twice.
         attempts: how often to ask at most, where an answer cannot be read.
         ask: asks a model questions; by default here and now, without keeping the answers.
     """
@@ -121,7 +122,7 @@ class Judging(Metric):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidInputError(f"{option} of a judge cannot be {value!r}", f"give a number from {least} on")
         self._allowed = list(range(self.scale[0], self.scale[1] + 1))
-        self._weighted, self._retest, self.attempts = weighted, retest, attempts
+        self._weighted, self.retest, self.attempts = weighted, retest, attempts
         self.given = model
         self.infos = tuple(
             ScoreInfo(name, f"{criterion.name}, as judged by {model.label}", True, (float(low), float(high)))
@@ -194,7 +195,8 @@ class Judging(Metric):
             f"|weighted:{'where-known' if self._weighted else 'no'}|task:{task}|criteria:{asked}"
         )
 
-    def _score(self, rows: Rows) -> list[Scores]:
+    def questions(self, rows: Rows) -> list[Request]:
+        """Return what the judge is asked about predictions: for each, one question per criterion."""
         width = len(self.criteria)
         questions = []
         for row in range(len(rows)):
@@ -202,6 +204,11 @@ class Judging(Metric):
             for k, criterion in enumerate(self.criteria):
                 number, prediction = row * width + k, rows.predictions[row]
                 questions.append(criteria.score_request(number, criterion, self.scale, material, prediction))
+        return questions
+
+    def _score(self, rows: Rows) -> list[Scores]:
+        width = len(self.criteria)
+        questions = self.questions(rows)
         outcomes = self._verdicts(questions)
         self._retest_some(questions, outcomes)
         scores = []
@@ -226,10 +233,10 @@ class Judging(Metric):
 
     def _retest_some(self, questions: Sequence[Request], first: dict[int, Verdict | str]) -> None:
         """Have some examples of the first rows judged once more."""
-        if not self._retest or self._tested or not questions:
+        if not self.retest or self._tested or not questions:
             return
         n = len(questions) // len(self.criteria)
-        rows = np.random.default_rng(0).choice(n, min(self._retest, n), replace=False)
+        rows = np.random.default_rng(0).choice(n, min(self.retest, n), replace=False)
         chosen = [questions[row * len(self.criteria) + k] for row in rows for k in range(len(self.criteria))]
         second = self._verdicts([replace(question, occurrence=1) for question in chosen])
         for k, info in enumerate(self.infos):

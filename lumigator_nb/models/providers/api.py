@@ -55,13 +55,13 @@ class ApiProvider(Provider):
     keeps_answers = True
     parallel_option = "concurrency"
     packages = ("any-llm-sdk",)
-    optional_modules = ("genai_prices", "certifi")
+    optional_modules = ("certifi",)
 
     def __init__(self, name: str) -> None:
         self._client = client_of(name)
         self.title = self._client.title
         self.needs = name if self._client.own else self._client.extra
-        self.modules = ("any_llm", self._client.module)
+        self.modules = ("any_llm", "genai_prices", self._client.module)
 
     @property
     def requirement(self) -> str | None:
@@ -218,17 +218,20 @@ class ApiModel:
                 raise api_failures.RefusedError(response.status, text, response.headers)
             if wait := api_failures.hold(response.headers):
                 throttle.hold(wait)
-            return self._prediction(request, api_failures.parsed(text), seconds, provider=self._model.provider)
+            return self._prediction(request, api_failures.parsed(text), seconds, None, self._model.provider)
 
         return ask
 
     def _ask_by_library(self, client: Any) -> Ask:
         """Ask by any-llm's own method, which knows every provider's protocol and can stream."""
         streaming: dict[str, Any] = {}
+        like_openai = is_openai_like(type(client))
+        # any-llm converts only the usage of other protocols.
+        counts_as = self._model.provider if like_openai else "openai"
         if self._options.stream:
             streaming["stream"] = True
             # Without it, OpenAI's protocol reports no tokens for a streamed answer. Other protocols refuse it.
-            if is_openai_like(type(client)):
+            if like_openai:
                 streaming["stream_options"] = {"include_usage": True}
 
         async def ask(request: Request) -> Prediction:
@@ -243,7 +246,7 @@ class ApiModel:
                 else:
                     payload = answer.model_dump()
             seconds = time.perf_counter() - started
-            return self._prediction(request, payload, seconds, None if first is None else first - started)
+            return self._prediction(request, payload, seconds, None if first is None else first - started, counts_as)
 
         return ask
 
@@ -261,7 +264,7 @@ class ApiModel:
         return self._converted
 
     def _prediction(
-        self, request: Request, payload: Any, seconds: float, first: float | None = None, provider: str = "openai"
+        self, request: Request, payload: Any, seconds: float, first: float | None, provider: str
     ) -> Prediction:
         return prediction_from(
             payload, prompt=json.dumps(request.messages, ensure_ascii=False), seconds=seconds, first=first,

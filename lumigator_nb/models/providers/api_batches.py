@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.models.base import Prediction, Request
+from lumigator_nb.models.prices import price_of
 from lumigator_nb.models.providers.api_failures import MalformedAnswerError
 from lumigator_nb.models.providers.api_payloads import prediction_from
 from lumigator_nb.models.providers.api_settings import hang_up
@@ -89,6 +90,7 @@ class BatchClient:
 
     def __init__(self, client: Any, model: Model, without: Collection[str] = ()) -> None:
         self._client, self._model, self._without = client, model, without
+        self._price = price_of(model, batch=True)
         # Connections belong to one event loop, and a notebook's own loop is already running in its thread.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="batches", daemon=True)
@@ -159,7 +161,7 @@ class BatchClient:
             requests: by row, all requests of the batch.
 
         Yields:
-            The request and its answer, or why it has none; without price and duration.
+            The request and its answer, or why it has none; without duration.
         """
         batch = self._do(self._client.aretrieve_batch(batch_id))
         left = {str(row): request for row, request in requests.items()}
@@ -230,7 +232,7 @@ class BatchClient:
         if outcome.payload is None:
             return Prediction(None, error=outcome.error, prompt=prompt)
         try:
-            return prediction_from(outcome.payload, prompt=prompt, seconds=None, first=None, price=None)
+            return prediction_from(outcome.payload, prompt=prompt, seconds=None, first=None, price=self._price)
         except MalformedAnswerError as error:
             return Prediction(None, error=str(error), prompt=prompt)
 

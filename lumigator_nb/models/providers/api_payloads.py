@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lumigator_nb.models.base import Prediction
@@ -15,6 +15,8 @@ from lumigator_nb.models.providers.api_failures import MalformedAnswerError
 
 # The fields in which servers return reasoning separately from the answer.
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+# The fields of `Usage` besides `reasoning` and `others`, by their names in genai-prices.
+_COUNTED = {"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"}
 
 
 class Usage(NamedTuple):
@@ -26,6 +28,7 @@ class Usage(NamedTuple):
         reasoning: those output tokens that are reasoning.
         cache_read: those input tokens that were read from the provider's prompt cache, at a separate price.
         cache_write: those input tokens that were written to that cache, at a separate price.
+        others: further kinds of tokens within those, such as audio, by their names in genai-prices.
     """
 
     prompt: int | None = None
@@ -33,6 +36,7 @@ class Usage(NamedTuple):
     reasoning: int | None = None
     cache_read: int | None = None
     cache_write: int | None = None
+    others: Mapping[str, int] = MappingProxyType({})
 
 
 def prediction_from(
@@ -52,7 +56,8 @@ def prediction_from(
         seconds: latency of the whole answer; None if it was not measured.
         first: latency of the first token; None if it was not measured.
         price: price of the answer by its tokens; None if it is unknown.
-        provider: the provider whose format of usage the payload has. any-llm converts to OpenAI's.
+        provider: the provider whose format of usage the payload has; any-llm converts all that do not speak OpenAI's
+            protocol to OpenAI's format.
 
     Raises:
         MalformedAnswerError: the payload has no message.
@@ -74,7 +79,7 @@ def prediction_from(
             error = USED_UP
     cost = None
     if price is not None and usage.prompt is not None and usage.completion is not None:
-        cost = price(usage.prompt, usage.completion, usage.cache_read or 0, usage.cache_write or 0)
+        cost = price(usage.prompt, usage.completion, usage.cache_read or 0, usage.cache_write or 0, usage.others)
     return Prediction(
         text if error is None else None,
         error=error,
@@ -94,44 +99,33 @@ def prediction_from(
 
 
 def usage_from(usage: Mapping[str, Any], provider: str) -> Usage:
-    """Return the tokens in a completion's `usage`.
+    """Return the tokens in the `usage` of an answer.
 
-    Providers count in different ways, for example with or without cached tokens, and genai-prices knows how. Without
-    it, and for providers that it does not know, OpenAI's format is assumed.
+    Providers count in different ways, for example with or without cached tokens, and genai-prices knows how. A provider
+    that it does not know is expected to count as OpenAI does.
     """
-    extract = _extractor()
-    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
-    if extract is not None:
-        for name, flavor in ((listed_name(provider), "chat"), (listed_name(provider), "default"), ("openai", "chat")):
-            # Without the model's name: genai-prices refuses names that it does not know.
-            with suppress(LookupError, ValueError):
-                extracted = extract({"usage": usage}, provider_id=name, api_flavor=flavor).usage
-                # genai-prices returns 0 for tokens that are not reported.
-                return Usage(
-                    prompt=extracted.input_tokens,
-                    completion=extracted.output_tokens,
-                    reasoning=extracted.output_reasoning_tokens or reasoning,
-                    cache_read=extracted.cache_read_tokens or None,
-                    cache_write=extracted.cache_write_tokens or None,
-                )
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        usage.get("prompt_tokens"),
-        usage.get("completion_tokens"),
-        reasoning,
-        details.get("cached_tokens"),
-        details.get("cache_write_tokens"),
-    )
+    from genai_prices import extract_usage
 
-
-@cache
-def _extractor() -> Callable[..., Any] | None:
-    try:
-        import genai_prices
-    except ImportError:
-        return None
-    extract: Callable[..., Any] = genai_prices.extract_usage
-    return extract
+    name = listed_name(provider)
+    for provider_id, flavor in ((name, "chat"), (name, "default"), ("openai", "chat"), ("openai", "responses")):
+        # Without the model's name: genai-prices refuses names that it does not know.
+        with suppress(LookupError, ValueError):
+            extracted = extract_usage({"usage": usage}, provider_id=provider_id, api_flavor=flavor).usage
+            others = {kind: n for kind, n in vars(extracted).items() if n and kind not in _COUNTED}
+            # any-llm passes on for how long Anthropic caches, in a field that OpenAI's format lacks.
+            cached_for = (usage.get("prompt_tokens_details") or {}).get("cache_creation_token_details") or {}
+            if long := cached_for.get("ephemeral_1h_input_tokens"):
+                others["cache_write_1h_tokens"] = long
+            # genai-prices returns 0 for tokens that are not reported.
+            return Usage(
+                prompt=extracted.input_tokens,
+                completion=extracted.output_tokens,
+                reasoning=extracted.output_reasoning_tokens or None,
+                cache_read=extracted.cache_read_tokens or None,
+                cache_write=extracted.cache_write_tokens or None,
+                others=others,
+            )
+    return Usage()
 
 
 def _number_probabilities(logprobs: Any) -> list[dict[str, float]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -46,9 +47,17 @@ _CLIENTS = {
     "deepseek": Client("DeepSeek"),
     "gemini": Client("Gemini", module="google.genai", own=True),
     "llamacpp": Client("llama.cpp"),
+    "lmstudio": Client("LM Studio"),
     "mistral": Client("Mistral", "mistral", "mistralai"),
     "openai": Client("OpenAI"),
     "vllm": Client("vLLM"),
+}
+
+# Servers that any-llm asks through a library of their own. Where that is not installed, OpenAI's protocol does, which
+# they speak too: address, and variable with the API key ("None" for none).
+_SPEAK_OPENAI = {
+    "lmstudio": ("http://127.0.0.1:1234/v1", "LM_STUDIO_API_KEY"),
+    "ollama": ("http://127.0.0.1:11434/v1", "None"),
 }
 
 # Requests under way at once by default: the most, and the number to begin with.
@@ -72,7 +81,8 @@ class Options(Value):
         retry_for: seconds after which an example without an answer counts as failed.
         requests_per_minute: most requests started per minute.
         price: US dollars per million tokens, ``{"prompt": …, "completion": …}``, optionally with "cache_read" and
-            "cache_write" for cached prompts; default the provider's list price.
+            "cache_write" for cached prompts; or US dollars per hour of your own server, ``{"hour": 2.5}``; default the
+            provider's list price.
         stream: receive answers token by token, which measures the latency of the first token.
         reasoning_effort: how long a reasoning model thinks: "minimal", "low", "medium", "high".
         extra: further fields of the request, as the provider documents them.
@@ -154,7 +164,11 @@ def is_own_address(model: Model) -> bool:
     if model.base_url is None:
         return True
     own = provider_class(model).API_BASE
-    return bool(own) and model.base_url.rstrip("/") == own.rstrip("/")
+    return bool(own) and _plain_address(model.base_url) == _plain_address(own)
+
+
+def _plain_address(url: str) -> str:
+    return url.rstrip("/").replace("://localhost:", "://127.0.0.1:")
 
 
 def finds_no_credentials(model: Model) -> bool:
@@ -198,6 +212,8 @@ def provider_class(model: Model) -> Any:
         kind = None
     if kind is not None and kind.MISSING_PACKAGES_ERROR is None:
         return kind
+    if model.provider in _SPEAK_OPENAI:
+        return _openai_class(model.provider)
     client = client_of(model.provider)
     if client.extra != Client().extra:
         raise MissingExtraError(f"model {model.label!r}", client.extra)
@@ -205,6 +221,18 @@ def provider_class(model: Model) -> Any:
         f"model {model.label!r} needs packages that are not installed",
         f"install them with: pip install 'any-llm-sdk[{model.provider}]'",
     )
+
+
+@cache
+def _openai_class(provider: str) -> Any:
+    """Return a class like any-llm's for llama.cpp's server, which speaks OpenAI's protocol and needs no key."""
+    from any_llm import AnyLLM
+
+    address, key_name = _SPEAK_OPENAI[provider]
+    facts = {
+        "PROVIDER_NAME": provider, "API_BASE": address, "ENV_API_BASE_NAME": None, "ENV_API_KEY_NAME": key_name,
+    }  # fmt: skip
+    return type(f"{provider.capitalize()}Provider", (AnyLLM.get_provider_class("llamacpp"),), facts)
 
 
 def key_of(model: Model) -> Key | None:

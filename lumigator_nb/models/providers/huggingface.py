@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
 from lumigator_nb.models.base import LanguageModel, Provider, Report, check_options, provider
 from lumigator_nb.models.loading import without_collecting
+from lumigator_nb.models.prices import Price
 from lumigator_nb.models.prompts import prompting, translating
 from lumigator_nb.models.providers import packaged_weights, vllm, weights
 from lumigator_nb.models.providers.transformer import Room, TransformersModel
@@ -41,6 +42,7 @@ class Options(Value):
         engine: the library that computes. "vllm" takes chat and base models, best on a GPU; if it is not installed or
             cannot compute the model, transformers does, with a note in the workflow's details. "vllm" is never the
             default, because its answers can differ slightly from those of transformers.
+        price: US dollars per hour of what one process takes, ``{"hour": 2.5}``; default none.
         tensor_parallel_size: number of GPUs of one process (`num_gpus`) that share each layer of the model; vLLM only.
     """
 
@@ -50,6 +52,7 @@ class Options(Value):
     trust_remote_code: bool = Field(default=False, strict=True)
     revision: str | None = None
     engine: Literal["transformers", "vllm"] = "transformers"
+    price: Price | None = None
     tensor_parallel_size: int = Field(default=1, ge=1, strict=True)
 
 
@@ -164,12 +167,18 @@ class HuggingFace(Provider):
 def _options(model: Model) -> Options:
     check_options(model, Options.model_fields)
     try:
-        return Options(**model.own_options)
+        options = Options(**model.own_options)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInputError(
             f"option {first['loc'][0]!r} of model {model.label!r}: {first['msg']}, got {first['input']!r}"
         ) from None
+    if options.price is not None and options.price.hour is None:
+        raise InvalidInputError(
+            f"the price of model {model.label!r} is per token, but the model runs on your own machine",
+            "let the price have the one entry hour: dollars for an hour of the machine",
+        )
+    return options
 
 
 def _device_and_dtype(options: Options) -> tuple[str, Any]:

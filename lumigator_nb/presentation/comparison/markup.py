@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lumigator_nb.display.html import Html, clipped, escape, fragment, join, name, table, tag
+from lumigator_nb.display.html import Html, clipped, escape, join, name, table, tag
 from lumigator_nb.display.scores import Figures
 from lumigator_nb.display.tables import to_html
 from lumigator_nb.display.text import MISSING, count, elide, one_line
@@ -268,9 +268,9 @@ def _links(examined: Examined, row: int, query: Query, route: Route) -> Html:
     return tag("nav", back, steps, class_="lm-pager", aria_label="Examples")
 
 
-def static(comparison: Comparison) -> str:
+def static(comparison: Comparison) -> Html:
     """Return the whole comparison for a reader without a kernel."""
-    return fragment(Html(comparison._repr_html_()))
+    return Html(comparison._repr_html_())
 
 
 def title_of(comparison: Comparison) -> str:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from lumigator_nb import models
+from lumigator_nb import metrics, models
 from lumigator_nb.display.costs import dollars
 from lumigator_nb.display.html import Html, join, name, table, tag, unfolding
 from lumigator_nb.display.text import MISSING, count, duration, joined
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.services.workflows.estimates import estimate
-from lumigator_nb.specs import Model, Status, Step, Task
+from lumigator_nb.specs import MetricSpec, Model, Status, Step, Task
 from lumigator_nb.storage import layout, results
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class ModelEstimate:
         label: of the model.
         tokens_in, tokens_out: expected number of tokens of all prompts and of all answers.
         dollars: expected cost; None if the model has no price.
-        at_most: cost in dollars if every answer has the maximum length; None if the model has no price.
+        at_most: cost in dollars if every answer has the maximum length; None if that is unknown.
+        judges, judges_at_most: expected and highest cost of judging its answers; None if a judge has no price.
         seconds: at the speed of the model's last run here; None if it never ran.
         alone: whether it uses all cores, so that other models wait for it.
     """
@@ -52,6 +53,8 @@ class ModelEstimate:
     at_most: float | None
     seconds: float | None
     alone: bool
+    judges: float | None = 0.0
+    judges_at_most: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class LaunchEstimate:
     Attributes:
         n_examples: number of examples that each model answers.
         models: estimates of the models.
-        judges: number of judge models, whose cost is not included.
+        judges: number of judge models.
         budget: limit in dollars for each model; None means no limit.
     """
 
@@ -77,14 +80,22 @@ class LaunchEstimate:
 
     @property
     def dollars(self) -> float:
-        """Expected cost of all models."""
-        return sum(model.dollars or 0.0 for model in self.priced)
+        """Expected cost of all models and judges that have a price."""
+        return sum(model.dollars or 0.0 for model in self.models) + self.judges_dollars
+
+    @property
+    def judges_dollars(self) -> float:
+        """Expected cost of the judges, if they have prices."""
+        return sum(model.judges or 0.0 for model in self.models)
 
     @property
     def at_most(self) -> float:
-        """Cost of all models if every answer has the maximum length, within the budget."""
+        """Cost of all models and judges if every answer has the maximum length, within the budget."""
         limit = math.inf if self.budget is None else self.budget
-        return sum(min(model.at_most or 0.0, limit) for model in self.priced)
+        return sum(
+            min(max(model.at_most or 0.0, model.dollars or 0.0) + (model.judges_at_most or 0.0), limit)
+            for model in self.models
+        )
 
     @property
     def seconds(self) -> float | None:
@@ -98,8 +109,8 @@ class LaunchEstimate:
     @property
     def over_budget(self) -> list[str]:
         """Labels of the models that are expected to reach the budget before they finish."""
-        budget = self.budget
-        return [] if budget is None else [model.label for model in self.priced if (model.dollars or 0.0) > budget]
+        budget = math.inf if self.budget is None else self.budget
+        return [model.label for model in self.models if (model.dollars or 0.0) + (model.judges or 0.0) > budget]
 
 
 def estimate_launch(
@@ -109,7 +120,7 @@ def estimate_launch(
     chosen: Sequence[Model],
     *,
     n_examples: int,
-    judges: int = 0,
+    specs: Sequence[MetricSpec] = (),
     budget: float | None = None,
 ) -> LaunchEstimate:
     """Estimate a launch from the first examples and from earlier workflows; may take a second."""
@@ -125,18 +136,22 @@ def estimate_launch(
     estimates = []
     for model in chosen:
         tokens_in = tokens_out = 0
-        cost = at_most = None
+        cost = at_most = judging = judging_at_most = None
         # A template may name columns that are not read here. Then the cost stays unknown.
         with suppress(LumigatorError):
-            part = estimate(model, texts, task, ground_truth=truths)
+            part = estimate(model, texts, task, ground_truth=truths, metrics=specs)
             tokens_in, tokens_out = round(part.prompt_tokens * scale), round(part.completion_tokens * scale)
-            cost = None if part.dollars is None else part.dollars * scale
-            at_most = None if part.dollars_at_most is None else part.dollars_at_most * scale
+            costs = (part.dollars, part.dollars_at_most, part.judge_dollars, part.judge_dollars_at_most)
+            cost, at_most, judging, judging_at_most = (None if each is None else each * scale for each in costs)
         pace = paces.get((model.provider, model.name))
         seconds = None if pace is None else pace * n_examples
+        if seconds is not None and (rate := models.hourly_rate(model)):
+            cost = seconds * rate / 3600
         alone = models.uses_all_cores(model)
-        estimates.append(ModelEstimate(model.label, tokens_in, tokens_out, cost, at_most, seconds, alone))
-    return LaunchEstimate(n_examples, tuple(estimates), judges, budget)
+        estimates.append(
+            ModelEstimate(model.label, tokens_in, tokens_out, cost, at_most, seconds, alone, judging, judging_at_most)
+        )
+    return LaunchEstimate(n_examples, tuple(estimates), len(metrics.models_of(specs)), budget)
 
 
 def _paces(ws: Workspace, chosen: Sequence[Model]) -> dict[tuple[str, str], float]:
@@ -173,15 +188,16 @@ def estimate_html(launch: LaunchEstimate | None) -> Html:
             f"{model.tokens_out:,}" if model.tokens_out else MISSING,
             MISSING if model.dollars is None else dollars(model.dollars),
             MISSING if model.at_most is None else dollars(model.at_most),
+            *([MISSING if model.judges is None else dollars(model.judges)] if launch.judges else []),
             MISSING if model.seconds is None else _time(model.seconds),
         )
         for model in launch.models
     ]
-    headers = ("Model", "Tokens in", "Tokens out", "Cost", "At most", "Time")
+    headers = ("Model", "Tokens in", "Tokens out", "Cost", "At most", *(["Judges"] if launch.judges else []), "Time")
     return join([
         tag("div", tag("b", headline), tag("span", f" · {work}", class_="lm-soft")),
         *(tag("div", note, class_="lm-note") for note in _notes(launch)),
-        unfolding("Figures for each model", table(headers, rows, numeric=range(1, 6))),
+        unfolding("Figures for each model", table(headers, rows, numeric=range(1, len(headers)))),
     ])  # fmt: skip
 
 
@@ -196,10 +212,12 @@ def _notes(launch: LaunchEstimate) -> list[str]:
     if launch.priced and unpriced:
         verb = "is" if unpriced == 1 else "are"
         notes.append(f"{count(unpriced, 'model')} without a list price {verb} not included.")
+    if launch.judges_dollars:
+        notes.append(f"{count(launch.judges, 'judge')} included, at about {dollars(launch.judges_dollars)}.")
+    elif launch.judges and any(model.judges is None for model in launch.models):
+        notes.append(f"The cost of {count(launch.judges, 'judge')} is not known, and not included.")
     if launch.seconds is None:
         notes.append("The time is known after the first answers.")
-    if launch.judges:
-        notes.append(f"{count(launch.judges, 'judge')} will cost extra.")
     if launch.over_budget:
         verb = "is" if len(launch.over_budget) == 1 else "are"
         notes.append(f"{joined(launch.over_budget)} {verb} expected to stop at the budget.")

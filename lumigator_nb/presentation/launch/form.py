@@ -325,7 +325,7 @@ class LaunchForm:
             self.built_task(strict=False),
             self.chosen_models(),
             n_examples=checks.whole(self.sample) or self.record.n_examples,
-            judges=len(metrics.models_of(specs)),
+            specs=specs,
             budget=checks.amount(self.budget),
         )
 
@@ -431,8 +431,7 @@ def launch_summary(form: LaunchForm, experiment: Experiment | None) -> Html:
         ("Metrics", ", ".join(view.title for view in form.metric_views if view.key in form.metrics) or MISSING),
     ]
     title = f"Launched: {experiment.name}" if experiment else "Launch models"
-    note = "Run the cell to launch more models." if experiment else "Run the cell to launch."
-    return card(title, facts, note)
+    return card(title, facts)
 
 
 # --- Checks of the fields: each raises the error to show beside its field ---

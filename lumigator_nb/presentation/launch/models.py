@@ -11,7 +11,7 @@ from lumigator_nb import models
 from lumigator_nb.display.costs import dollars
 from lumigator_nb.display.html import Html, chip, join, tag
 from lumigator_nb.display.html import name as breaking
-from lumigator_nb.display.text import MISSING, joined, one_line
+from lumigator_nb.display.text import MISSING, joined, magnitude, one_line
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
 from lumigator_nb.presentation.markup import PER_PAGE, button, empty, link, listing, pager, sortable
 from lumigator_nb.presentation.routes import Route
@@ -193,7 +193,7 @@ def place_of(provider: str, base_url: str | None = None) -> str:
 def price_of(model: Model) -> tuple[float, float] | None:
     """Return dollars per million tokens of prompts and of answers; None without a price."""
     price = models.price_of(model)
-    if price is None:
+    if price is None or models.hourly_rate(model):
         return None
     scale = 1_000_000 / _PRICED
     return round(price(_PRICED, 0) * scale, 6), round(price(0, _PRICED) * scale, 6)
@@ -208,6 +208,8 @@ def _missing(model: CatalogueModel, keys: set[str], *, here: bool) -> Missing | 
     if model.api_key and model.api_key not in keys:
         remedy = f"Add the key under Settings, or put it into .env.{elsewhere}"
         return Missing("key", f"{model.api_key} is not set", remedy, blocks=here)
+    if model.found:
+        return None
     if model.base_url:
         return Missing("server", "Needs a server", f"Start one that listens at {model.base_url}.", blocks=False)
     if not here or models.has_weights(model.model()):
@@ -217,16 +219,6 @@ def _missing(model: CatalogueModel, keys: set[str], *, here: bool) -> Missing | 
         return Missing("weights", "Weights are not here", remedy, blocks=False)
     remedy = "The first launch downloads " + (f"{model.size_gb:g} GB." if model.size_gb else "them.")
     return Missing("weights", "Weights are not here yet", remedy, blocks=False)
-
-
-def magnitude(number: int | None) -> str:
-    """Return a number in short: 135M, 1.7B, 128k."""
-    if number is None:
-        return MISSING
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)
 
 
 def ordered(models: Sequence[ModelView], sort: str) -> list[ModelView]:

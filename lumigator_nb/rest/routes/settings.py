@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 from lumigator_nb.errors import InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.rest.access import ADMIN, READ
 from lumigator_nb.rest.errors import responses
+from lumigator_nb.rest.permissions import Permitted
 from lumigator_nb.rest.state import Shared
 from lumigator_nb.rest.wire import schemas as api
 from lumigator_nb.rest.wire.leniency import note_ignored, plain_secret_name
@@ -37,13 +38,18 @@ SecretName = Annotated[
 @models.get("", dependencies=[READ], response_model_exclude_none=True, responses=responses())
 def list_models(
     services: Shared,
+    permissions: Permitted,
     tasks: Annotated[
         list[api.TaskKind], Query(description="only models for any of these tasks, such as summarization")
     ] = [],  # noqa: B006
 ) -> api.Listing[api.ModelResponse]:
-    """List the models of the catalogue."""
+    """List the models of the catalogue, and those of the server's machine that the caller may launch."""
     wanted = {task.value.replace("-", "_") for task in tasks}
-    entries = [model for model in services.ws.models.list() if not wanted or wanted & set(model.tasks)]
+    entries = [
+        model
+        for model in services.ws.models.list()
+        if (not wanted or wanted & set(model.tasks)) and (model.found is None or permissions.allow(model.model()))
+    ]
     return api.Listing(total=len(entries), items=[model_response(model) for model in entries])
 
 

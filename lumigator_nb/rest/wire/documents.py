@@ -352,9 +352,10 @@ def _scores(
             name, mean_name = _names(spec, info)
             if spec.name.startswith("g_eval_"):
                 reasons = frame.get(info.name + results.REASON_SUFFIX, [None] * len(values))
-                of_metric[name] = _with_reasons(values, reasons)
+                pairs = zip(values, reasons, strict=True)
+                of_metric[name] = ({"score": value, "reason": reason or ""} for value, reason in pairs)
             else:
-                of_metric[name] = map(_finite, values)
+                of_metric[name] = (value if math.isfinite(value) else _UNSCORED for value in values)
             of_metric[mean_name] = float(values.mean())
             if info.aggregate is not mean:
                 overall = job.scores.get(info.name)
@@ -362,14 +363,6 @@ def _scores(
             if not is_scored.all():
                 unscored[f"{spec.title}_{_short(spec, info)}"] = frame["row"][~is_scored].tolist()
     return scores, unscored
-
-
-def _finite(value: float) -> Any:
-    return value if math.isfinite(value) else _UNSCORED
-
-
-def _with_reasons(values: Iterable[float], reasons: Iterable[str | None]) -> Iterator[dict[str, Any]]:
-    return ({"score": value, "reason": reason or ""} for value, reason in zip(values, reasons, strict=True))
 
 
 def _scale(spec: MetricSpec) -> float:

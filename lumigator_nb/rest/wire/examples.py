@@ -98,7 +98,8 @@ EXAMPLES: Mapping[str, Any] = {
     "SecretResponse": {"name": "openai_api_key", "description": "of the team"},
     "EstimateRow": {
         "model": "openai/gpt-4o-mini", "examples": 64, "to_ask": 64, "prompt_tokens": 13120, "completion_tokens": 2560,
-        "dollars": 0.0035, "dollars_at_most": 0.0118, "basis": "pilot of 16",
+        "dollars": 0.0035, "dollars_at_most": 0.0118,
+        "judge_dollars": 0.0, "judge_dollars_at_most": 0.0, "basis": "pilot of 16",
     },
     "Selecting": {"id": _WORKFLOW, "status": "running"},
     "Comparison": {

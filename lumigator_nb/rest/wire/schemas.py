@@ -490,7 +490,7 @@ class EstimateRequest(Asking):
 
 
 class EstimateRow(Answer):
-    """The estimate of one model. Dollars are null if its price is unknown."""
+    """The estimate of one model and the judges of its answers. Dollars are null if a price is unknown."""
 
     model: str
     examples: int
@@ -500,6 +500,8 @@ class EstimateRow(Answer):
     dollars: float | None
     dollars_at_most: float | None
     basis: str
+    judge_dollars: float | None
+    judge_dollars_at_most: float | None
 
 
 class SelectRequest(Asking):

@@ -1,7 +1,7 @@
 """Pilot runs: ask models about some examples of an experiment from this process, and score the answers.
 
-Power studies and races are made of them. Answers go to the kept answers of each model, so that neither a pilot run
-that is repeated after an interruption nor a workflow that is launched later pays for them again.
+Power studies and races are made of them. Answers go to the answer cache, so that neither a pilot run that is
+repeated after an interruption nor a workflow that is launched later pays for them again.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class PilotRun:
         failed: by label, why the model can answer no further example.
 
     Args:
-        store: where answers are kept.
+        store: holds the answer cache.
         submitter: provides API keys and the redactor.
         answered: called with label and prediction after each answer, from several threads.
         note: called with a model's label and a short note, such as "loading the model".
@@ -219,7 +219,7 @@ class PilotRun:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Hold the API keys in the environment and the kept answers open, while models and judges are asked."""
+        """Put the API keys into the environment and open the answer cache, while models and judges are asked."""
         with ExitStack() as stack:
             stack.enter_context(self._ask)
             for model in {model.fingerprint: model for model in self.question.all_models}.values():

@@ -124,7 +124,7 @@ def select(
         race = _RaceState(run, confidence, indifference, len(order), None if codes is None else codes[order])
         with run.asking():
             ended_by = race.ask(order, display)
-        display.show_standings(race, Status.SUCCEEDED)
+        display.show_models(race, Status.SUCCEEDED)
     return race.result(ended_by)
 
 
@@ -154,7 +154,7 @@ class _RaceState:
                 _, reason = next(iter(self.run.failed.items()))
                 raise InvalidInputError(f"fewer than two models can answer: {reason}", "fix the cause, and race again")
             self.verdict = self._judge(self.scores)
-            display.show_standings(self, Status.RUNNING)
+            display.show_models(self, Status.RUNNING)
             if self.verdict.stopped_at is not None:
                 return "decided"
         return "examples"
@@ -318,7 +318,7 @@ class _RaceDisplay:
         self._rows[label] = replace(self._rows[label], **changes)
         self._show(list(self._rows.values()))
 
-    def show_standings(self, race: _RaceState, left: Status) -> None:
+    def show_models(self, race: _RaceState, left: Status) -> None:
         """Show how the models stand; those that are left have the status `left`."""
         ended = {"dropped": Status.STOPPED, "failed": Status.FAILED}
         with self._lock:
@@ -328,7 +328,7 @@ class _RaceDisplay:
                     self._rows[label],
                     status=ended.get(state, left),
                     error=race.run.failed.get(label),
-                    result=standing(row, race.run.question.info),
+                    result=score_text(row, race.run.question.info),
                 )
             self._show(list(self._rows.values()))
 
@@ -397,7 +397,7 @@ def _effort(selection: Selection) -> str:
     return f"{effort}; asking everything would have taken {saved} more."
 
 
-def standing(row: Mapping[Any, Any], info: ScoreInfo) -> str:
+def score_text(row: Mapping[Any, Any], info: ScoreInfo) -> str:
     """Return a model's mean with its interval, and its state in the race, for a progress display."""
     if row["state"] == "failed" or not _known(row["mean"]):
         return ""
@@ -412,7 +412,7 @@ def _as_text(selection: Selection) -> str:
     """Return the certificate and a line per model."""
     lines = [
         f"  {row['model']}: {row['state']}, {count(int(row['examples']), 'example')}"
-        + (f", {mean}" if (mean := standing({**row, "state": ""}, selection.info)) else "")
+        + (f", {mean}" if (mean := score_text({**row, "state": ""}, selection.info)) else "")
         for row in selection.summary().to_dict("records")
     ]
     return "\n".join([f"{selection.experiment}: {certificate(selection)}", *lines])

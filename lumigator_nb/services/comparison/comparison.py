@@ -13,7 +13,7 @@ import pandas as pd
 
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display.render import Rendered
-from lumigator_nb.display.scores import LATER, Contrast, not_computed, standings, verdict
+from lumigator_nb.display.scores import LATER, Contrast, not_computed, score_rows, verdict
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
@@ -21,7 +21,7 @@ from lumigator_nb.models import is_baseline
 from lumigator_nb.services.comparison import decisions, exporting, human_labels, judge_reports
 from lumigator_nb.services.comparison import slices as slicing
 from lumigator_nb.services.comparison.costs import costs
-from lumigator_nb.services.comparison.judge_reports import Passport
+from lumigator_nb.services.comparison.judge_reports import JudgeReport
 from lumigator_nb.services.comparison.recommendation import Recommendation
 from lumigator_nb.services.comparison.score_samples import Resampling, Scored, main_score, scored_of
 from lumigator_nb.specs import MetricResult, is_ground_truth
@@ -412,8 +412,8 @@ class Comparison(Rendered):
         }
         return pd.DataFrame(reasons)
 
-    def passports(self, human: pd.DataFrame | None = None) -> list[Passport]:
-        """Return the measured reliability of the judges among the metrics, one passport per score.
+    def judge_reports(self, human: pd.DataFrame | None = None) -> list[JudgeReport]:
+        """Return the measured reliability of the judges among the metrics, one report per score.
 
         Args:
             human: human scores to compare the judges with: columns `row` (of the dataset, from 0), `model` (label)
@@ -423,23 +423,25 @@ class Comparison(Rendered):
             InvalidInputError: a column is missing.
 
         Examples:
-            >>> comparison.passports()
+            >>> comparison.judge_reports()
             []
         """
         if human is None:
-            return list(self._passports)
+            return list(self._judge_reports)
         if missing := [name for name in ("row", "model") if name not in human]:
             raise InvalidInputError(f"the human labels have no column {missing[0]!r}", "row, model, and one per score")
         return self._examined(human)
 
+    passports = judge_reports  # the name in version 0.1
+
     @cached_property
-    def _passports(self) -> list[Passport]:
+    def _judge_reports(self) -> list[JudgeReport]:
         return self._examined(None)
 
-    def _examined(self, human: pd.DataFrame | None) -> list[Passport]:
+    def _examined(self, human: pd.DataFrame | None) -> list[JudgeReport]:
         texts = [self._predictions[label]["prediction"] for label in self.models]
         results = [result for label in self.models for result in self._evaluations.get(label, ())]
-        passports = []
+        reports = []
         for score, judge in (pair for spec in self.experiment.metrics for pair in judge_reports.judges_of(spec)):
             if score not in self._scored:
                 continue
@@ -448,7 +450,7 @@ class Comparison(Rendered):
                 wide = human.pivot(index="model", columns="row", values=score)
                 wide = wide.reindex(index=list(self.models), columns=range(len(texts[0])))
                 human_scores = wide.to_numpy(dtype=np.float64)
-            passports.append(
+            reports.append(
                 judge_reports.of_scores(
                     f"{score}, by {judge.label if judge else 'a jury'}",
                     judge,
@@ -461,7 +463,7 @@ class Comparison(Rendered):
                     seed=self.seed,
                 )
             )
-        return passports
+        return reports
 
     def trust(self, human: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return how well each metric and judge agrees with human ratings on this data, the closest first.
@@ -666,8 +668,8 @@ class Comparison(Rendered):
         from lumigator_nb.services.comparison import decision_charts as charts
 
         scored, info = self._of(score), self._of(score).info
-        ranked = standings(self._summary, info)
-        order = [standing.model for standing in ranked]
+        ranked = score_rows(self._summary, info)
+        order = [row.model for row in ranked]
         if kind == "intervals":
             return interval_chart(ranked, info, self.confidence)
         if kind == "pairwise":
@@ -709,7 +711,7 @@ class Comparison(Rendered):
             confidence with 64 examples. baseline/lead-1 is worse by 0.080 [0.058, 0.103].
         """
         info = self._of(score).info
-        return verdict(standings(self._summary, info), self.contrasts(info.name), info, self.confidence)
+        return verdict(score_rows(self._summary, info), self.contrasts(info.name), info, self.confidence)
 
     def contrasts(self, score: str | None = None) -> list[Contrast]:
         """Return what the score shows about each model except the leading one.

@@ -1,4 +1,4 @@
-"""Judge passports: the reliability of a judge, measured on the verdicts that the comparison uses."""
+"""Judge reports: the reliability of a judge, measured on the verdicts that the comparison uses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Finding:
 
 
 @dataclass(frozen=True, repr=False)
-class Passport(Rendered):
+class JudgeReport(Rendered):
     """The measured reliability of one judge.
 
     Attributes:
@@ -127,7 +127,7 @@ def of_scores(
     human: FloatArray | None = None,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Passport:
+) -> JudgeReport:
     """Measure the reliability of a judge that gives scores.
 
     Args:
@@ -168,7 +168,7 @@ def of_scores(
         # One column per answer; the answers to one example are resampled together.
         ratings = np.stack([values.ravel(), human.ravel()])
         findings += human_agreement(ratings, np.tile(rows, len(values)), "interval", options)
-    return Passport(title, tuple(findings), values.size, int(np.isnan(values).sum()))
+    return JudgeReport(title, tuple(findings), values.size, int(np.isnan(values).sum()))
 
 
 def _length_bias(values: FloatArray, lengths: FloatArray, options: Mapping[str, float]) -> Finding:
@@ -223,23 +223,23 @@ _WIDTH, _INDENT = 100, 4
 
 
 @render.as_text.register
-def _as_text(passport: Passport) -> str:
-    """Return a passport for a terminal."""
-    lines = [_title(passport)]
-    for finding in passport.findings:
+def _as_text(report: JudgeReport) -> str:
+    """Return a judge report for a terminal."""
+    lines = [_title(report)]
+    for finding in report.findings:
         lines.append(f"  {finding.name}: {_value(finding)}  (ideal {finding.ideal:g}, n = {finding.n:,})")
         lines += textwrap.wrap(finding.meaning, _WIDTH - _INDENT, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
 @render.as_html.register
-def _as_html(passport: Passport) -> str:
-    """Return a passport for a notebook."""
-    return fragment(body(passport))
+def _as_html(report: JudgeReport) -> str:
+    """Return a judge report for a notebook."""
+    return fragment(body(report))
 
 
-def body(passport: Passport) -> Html:
-    """Return a passport as a part of a page."""
+def body(report: JudgeReport) -> Html:
+    """Return a judge report as a part of a page."""
     rows = [
         [
             tag("span", finding.name, tag("span", finding.meaning, class_="lm-sub")),
@@ -247,15 +247,15 @@ def body(passport: Passport) -> Html:
             f"{finding.ideal:g}",
             f"{finding.n:,}",
         ]
-        for finding in passport.findings
+        for finding in report.findings
     ]
     findings = table(["Measured", "Value [interval]", "Ideal", "n"], rows, numeric=(1, 2, 3))
-    return tag("div", tag("div", _title(passport), class_="lm-title"), findings)
+    return tag("div", tag("div", _title(report), class_="lm-title"), findings)
 
 
-def _title(passport: Passport) -> str:
-    unread = f", {passport.unread:,} of {passport.asked:,} verdicts are missing" if passport.unread else ""
-    return f"Judge passport: {passport.judge}{unread}"
+def _title(report: JudgeReport) -> str:
+    unread = f", {report.unread:,} of {report.asked:,} verdicts are missing" if report.unread else ""
+    return f"Judge report: {report.judge}{unread}"
 
 
 def _value(finding: Finding) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lumigator_nb.display.costs import remarks, unanswered
 from lumigator_nb.display.html import Html, escape, join, name, tag
-from lumigator_nb.display.scores import FEW_EXAMPLES, not_computed, standings
+from lumigator_nb.display.scores import FEW_EXAMPLES, not_computed, score_rows
 from lumigator_nb.display.text import count, first_line, joined, percent
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.metrics.base import NO_PREDICTION
@@ -134,7 +134,7 @@ def chart(comparison: Comparison, info: ScoreInfo) -> Html:
     # Imported here because matplotlib takes a second to import.
     from lumigator_nb.display.charts import interval_chart, svg
 
-    return svg(interval_chart(standings(comparison.summary(), info), info, comparison.confidence))
+    return svg(interval_chart(score_rows(comparison.summary(), info), info, comparison.confidence))
 
 
 def side_by_side(texts: pd.DataFrame, limit: int | None = None) -> Html:

@@ -35,6 +35,7 @@ def group_codes(examples: pd.DataFrame, column: str | None) -> np.ndarray | None
     if column not in columns:
         raise InvalidInputError(f"the dataset has no metadata column {column!r}", did_you_mean(column, columns))
     codes, _ = pd.factorize(examples[column])
+    # factorize() gives missing values the code -1. That would be one group, although such examples need not be related.
     ungrouped = np.flatnonzero(codes < 0)
     codes[ungrouped] = codes.max(initial=-1) + 1 + np.arange(len(ungrouped))
     return codes

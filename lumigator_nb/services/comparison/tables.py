@@ -9,7 +9,7 @@ import pandas as pd
 
 from lumigator_nb.display import render
 from lumigator_nb.display.costs import cost_table
-from lumigator_nb.display.scores import Figures, Standing, figures, p_value, ranks, standings
+from lumigator_nb.display.scores import Figures, ScoreRow, figures, p_value, ranks, score_rows
 from lumigator_nb.display.tables import Cell, Table
 from lumigator_nb.display.text import MISSING, percent, reason
 from lumigator_nb.metrics import ScoreInfo
@@ -26,14 +26,14 @@ def ordered_scores(comparison: Comparison, first: str | None = None) -> list[Sco
 
 def ordered_models(comparison: Comparison) -> list[str]:
     """Return the models, best first on the main score."""
-    return [standing.model for standing in standings(comparison.summary(), ordered_scores(comparison)[0])]
+    return [score.model for score in score_rows(comparison.summary(), ordered_scores(comparison)[0])]
 
 
-def _mark(standing: Standing, ranked: Sequence[Standing], best: str = "") -> str:
+def _mark(score: ScoreRow, ranked: Sequence[ScoreRow], best: str = "") -> str:
     """The mark before a value: `best` for the leader, "≈ " for a model that cannot be told apart from it."""
-    if best and standing.leads and len(ranked) > 1:
+    if best and score.leads and len(ranked) > 1:
         return best
-    return f"{NOT_TOLD_APART} " if standing.tied and any(other.best for other in ranked) else ""
+    return f"{NOT_TOLD_APART} " if score.tied and any(other.best for other in ranked) else ""
 
 
 def scores(comparison: Comparison, by: str | None = None) -> Table:
@@ -45,48 +45,48 @@ def scores(comparison: Comparison, by: str | None = None) -> Table:
     """
     summary = comparison.summary()
     infos = ordered_scores(comparison, by)
-    main = standings(summary, infos[0])
+    main = score_rows(summary, infos[0])
     headers: list[str | Cell] = ["model"]
-    rows: list[list[str | Cell]] = [[standing.model] for standing in main]
+    rows: list[list[str | Cell]] = [[score.model] for score in main]
     for info in infos:
-        ranked = standings(summary, info)
+        ranked = score_rows(summary, info)
         n = ranked[0].n if ranked else 0
         partial = f"n = {n:,}" if n != comparison.dataset.n_examples else ""
         title = f"{info.name}{_ARROWS[info.higher_is_better]}"
         headers.append(Cell(title, partial, hint=info.description, key=info.name))
-        show, by_model = figures(ranked, info), {standing.model: standing for standing in ranked}
-        for row, standing in zip(rows, (by_model[one.model] for one in main), strict=True):
-            text = f"{_mark(standing, ranked)}{show.number(standing.overall)}"
-            is_bold = standing.leads and len(ranked) > 1
-            row.append(Cell(text, show.interval(standing.low, standing.high), bold=is_bold))
+        show, by_model = figures(ranked, info), {score.model: score for score in ranked}
+        for row, score in zip(rows, (by_model[one.model] for one in main), strict=True):
+            text = f"{_mark(score, ranked)}{show.number(score.overall)}"
+            is_bold = score.leads and len(ranked) > 1
+            row.append(Cell(text, show.interval(score.low, score.high), bold=is_bold))
     # Beside the score that orders the models, since differences on the other scores would make the table too wide.
     if _has_differences(main):
         show = figures(main, infos[0])
         headers.insert(2, Cell("Difference", "to the best"))
-        for row, standing in zip(rows, main, strict=True):
-            interval = show.interval(standing.difference_low, standing.difference_high)
-            details = ", ".join(filter(None, [interval, p_value(standing.p_adjusted)]))
-            row.insert(2, MISSING if standing.best else Cell(show.signed(standing.difference), details))
+        for row, score in zip(rows, main, strict=True):
+            interval = show.interval(score.difference_low, score.difference_high)
+            details = ", ".join(filter(None, [interval, p_value(score.p_adjusted)]))
+            row.insert(2, MISSING if score.best else Cell(show.signed(score.difference), details))
     return Table(headers, rows)
 
 
-def _has_differences(ranked: Sequence[Standing]) -> bool:
-    return len(ranked) > 1 and any(standing.best for standing in ranked)
+def _has_differences(ranked: Sequence[ScoreRow]) -> bool:
+    return len(ranked) > 1 and any(score.best for score in ranked)
 
 
 def main_score(comparison: Comparison) -> Table:
     """Return the main score with interval, difference and p-value, narrow enough for a terminal."""
     info = ordered_scores(comparison)[0]
-    ranked = standings(comparison.summary(), info)
+    ranked = score_rows(comparison.summary(), info)
     show = figures(ranked, info)
     headers = ["model", info.name, f"{percent(comparison.confidence)} interval"]
     values = _values(ranked, info)
-    rows = [[standing.model, values[standing.model], show.interval(standing.low, standing.high)] for standing in ranked]
+    rows = [[score.model, values[score.model], show.interval(score.low, score.high)] for score in ranked]
     if _has_differences(ranked):
         headers += ["difference to best", "p"]
-        for row, standing in zip(rows, ranked, strict=True):
-            difference = MISSING if standing.best else show.difference(standing)
-            row += [difference, p_value(standing.p_adjusted).removeprefix("p ").removeprefix("= ")]
+        for row, score in zip(rows, ranked, strict=True):
+            difference = MISSING if score.best else show.difference(score)
+            row += [difference, p_value(score.p_adjusted).removeprefix("p ").removeprefix("= ")]
     return Table(headers, rows)
 
 
@@ -94,29 +94,29 @@ def other_scores(comparison: Comparison) -> Table:
     """Return the values of all scores except the main one; no rows without other scores."""
     summary = comparison.summary()
     others = ordered_scores(comparison)[1:]
-    values = [_values(standings(summary, info), info) for info in others]
+    values = [_values(score_rows(summary, info), info) for info in others]
     rows = [[model, *(by_model[model] for by_model in values)] for model in ordered_models(comparison) if others]
     return Table(["model", *(Cell(info.name) for info in others)], rows)
 
 
-def _values(ranked: Sequence[Standing], info: ScoreInfo) -> dict[str, str]:
+def _values(ranked: Sequence[ScoreRow], info: ScoreInfo) -> dict[str, str]:
     show = figures(ranked, info)
-    return {standing.model: f"{_mark(standing, ranked, '* ')}{show.number(standing.overall)}" for standing in ranked}
+    return {score.model: f"{_mark(score, ranked, '* ')}{show.number(score.overall)}" for score in ranked}
 
 
 def one_score(comparison: Comparison, info: ScoreInfo) -> Table:
     """Return the models on one score, for a document with a section per score."""
-    ranked = standings(comparison.summary(), info)
+    ranked = score_rows(comparison.summary(), info)
     show = figures(ranked, info)
     rows = [
         [
-            standing.model,
-            show.number(standing.overall),
-            show.interval(standing.low, standing.high),
-            standing.ranks or MISSING,
-            p_value(standing.p_adjusted) or MISSING,
+            score.model,
+            show.number(score.overall),
+            show.interval(score.low, score.high),
+            score.ranks or MISSING,
+            p_value(score.p_adjusted) or MISSING,
         ]
-        for standing in ranked
+        for score in ranked
     ]
     return Table(["model", Cell(info.name), "interval", "rank", "p, corrected"], rows, info.name)
 

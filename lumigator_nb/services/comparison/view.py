@@ -23,7 +23,7 @@ def as_html(comparison: Comparison) -> str:
     """Return the comparison for a notebook: verdict, table, chart of the main score, and two examples to unfold."""
     examples = comparison.examples(SHOWN_EXAMPLES)
     advice = recommended(comparison)
-    passports = [judge_reports.body(passport) for passport in comparison.passports()]
+    reports = [judge_reports.body(report) for report in comparison.judge_reports()]
     return fragment(
         tag("div", _title(comparison), class_="lm-title"),
         tag("div", comparison.verdict(), class_="lm-verdict"),
@@ -34,7 +34,7 @@ def as_html(comparison: Comparison) -> str:
         *_titled(tables.uncompared(comparison)),
         chart(comparison, tables.ordered_scores(comparison)[0]),
         *_titled(tables.costs(comparison)),
-        *([unfolding("Judge passports: how far the judges can be trusted", *passports)] if passports else []),
+        *([unfolding("Judge reports: how far the judges can be trusted", *reports)] if reports else []),
         unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
     )
 
@@ -64,7 +64,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> str:
         *(wrapped(text, columns) for text in paragraphs),
         *(to_text(table, columns) for table in (draw(comparison) for draw in drawn) if table),
         "\n".join(wrapped(text, columns) for text in footnotes),
-        *map(str, comparison.passports()),
+        *map(str, comparison.judge_reports()),
     ]
     return "\n\n".join(filter(None, blocks))
 

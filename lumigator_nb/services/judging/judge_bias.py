@@ -10,7 +10,7 @@ import pandas as pd
 from lumigator_nb import statistics
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import Aggregate, FloatArray
-from lumigator_nb.services.comparison.judge_reports import Finding, Passport, family, human_agreement
+from lumigator_nb.services.comparison.judge_reports import Finding, JudgeReport, family, human_agreement
 from lumigator_nb.specs import Model
 from lumigator_nb.statistics import BradleyTerryIntervals, Interval
 
@@ -25,7 +25,7 @@ def of_preferences(
     human: pd.DataFrame | None = None,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Passport:
+) -> JudgeReport:
     """Examine a judge that names the better of two.
 
     The model of a judge: with some probability it follows the position, otherwise with some probability the length,
@@ -47,7 +47,7 @@ def of_preferences(
     both = paired(read)
     findings = [
         _share("position", 0.0, read["row"], read["preference"], options,
-               "share of verdicts that follow the place: above 0 the first answer is preferred, else the second"),
+               "share of verdicts that follow the position: above 0 the first answer is preferred, else the second"),
         _share("agreement of both orders", 1.0, both["row"], both["forward"] == both["backward"], options,
                "share of pairs with the same winner in either order"),
         _length(read, options),
@@ -61,7 +61,7 @@ def of_preferences(
         findings += _own_family(both, families, family(judge), options)
     if human is not None:
         findings += _human_preferences(both, human, options)
-    return Passport(title, tuple(findings), len(verdicts), len(verdicts) - len(read))
+    return JudgeReport(title, tuple(findings), len(verdicts), len(verdicts) - len(read))
 
 
 def paired(read: pd.DataFrame) -> pd.DataFrame:

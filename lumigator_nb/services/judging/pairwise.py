@@ -28,9 +28,9 @@ from lumigator_nb.metrics.judges.judge import Ask, JudgeMetric, ask_until_read, 
 from lumigator_nb.metrics.judges.jury import JuryMetric
 from lumigator_nb.metrics.judges.verdicts import Verdict
 from lumigator_nb.models import Prediction, Request
-from lumigator_nb.services.comparison import judge_reports as passports
+from lumigator_nb.services.comparison import judge_reports
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.services.comparison.judge_reports import Passport
+from lumigator_nb.services.comparison.judge_reports import JudgeReport
 from lumigator_nb.services.judging import judge_bias
 from lumigator_nb.services.workflows.submission import Submitter
 from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, Task, digest, now
@@ -125,9 +125,9 @@ class Judgements(Rendered):
         """
         return judge_bias.ranked(self._paired, confidence=self.confidence, seed=self.seed)
 
-    def passports(self) -> list[Passport]:
+    def judge_reports(self) -> list[JudgeReport]:
         """Return the reliability report of each judge."""
-        families = {label: passports.family(model) for label, model in self.models.items()}
+        families = {label: judge_reports.family(model) for label, model in self.models.items()}
         asked = self._verdicts[self._verdicts["asked"]]
         return [
             judge_bias.of_preferences(
@@ -142,6 +142,8 @@ class Judgements(Rendered):
             )
             for label, judge in self.judges.items()
         ]
+
+    passports = judge_reports  # the name in version 0.1
 
 
 def judge(
@@ -364,7 +366,7 @@ def _as_text(judgements: Judgements) -> str:
             f"  {row['model']} against {row['other']}: {row['wins']} wins, {row['ties']} ties, {row['losses']} losses; "
             f"{_net(row)}"
         )
-    return "\n\n".join(["\n".join(lines), *map(str, judgements.passports())])
+    return "\n\n".join(["\n".join(lines), *map(str, judgements.judge_reports())])
 
 
 @render.as_html.register
@@ -384,7 +386,7 @@ def _as_html(judgements: Judgements) -> str:
     return fragment(
         tag("div", _title(judgements), class_="lm-title"),
         to_html(Table(_HEADERS, rows, note=note, words=(0, 1))),
-        *(passports.body(report) for report in judgements.passports()),
+        *(judge_reports.body(report) for report in judgements.judge_reports()),
     )
 
 
@@ -396,5 +398,5 @@ def _title(judgements: Judgements) -> str:
 def _net(row: pd.Series) -> str:
     if math.isnan(row["net"]):
         return MISSING
-    low, high = (passports.number(row[name], "+") for name in ("low", "high"))
-    return passports.number(row["net"], "+") + ("" if math.isnan(row["low"]) else f" [{low}, {high}]")
+    low, high = (judge_reports.number(row[name], "+") for name in ("low", "high"))
+    return judge_reports.number(row["net"], "+") + ("" if math.isnan(row["low"]) else f" [{low}, {high}]")

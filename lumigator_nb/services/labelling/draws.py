@@ -66,7 +66,10 @@ def with_draw(
         rated: rows that were rated before.
     """
     stored = asked.get(_KEY, {}).get(criterion)
+    # Two lists instead of a dict: JSON would turn the rows into strings.
     entry = {"rows": list(drawn), "probabilities": list(drawn.values())}
+    # A rater who continues passes the same draw again. The rows rated since then belong to the draw, so they must not
+    # count as rated before it.
     if stored is not None and all(stored[key] == value for key, value in entry.items()):
         return dict(asked)
     entry["before"] = sorted(set(rated))

@@ -287,6 +287,7 @@ class Labels:
         return statistics.bootstrap_agreement(
             alpha,
             shared.to_numpy(dtype=float).T,
+            # Labels on one example depend on each other, so whole examples are resampled.
             groups=shared.index.get_level_values("row").to_numpy(),
             confidence=confidence,
             n_resamples=n_resamples,
@@ -304,6 +305,7 @@ class Labels:
     def _texts(self, experiment_id: str, models: Sequence[str] | None, *, at_least: int) -> Texts:
         with reading(self._database) as work:
             record = work.experiments.get(experiment_id)
+        # A workflow may have ended since its status was last recorded.
         workflows = self._workflows.refresh(record)
         done = {workflow.label: workflow for workflow in workflows if workflow.status is Status.SUCCEEDED}
         chosen = list(done) if models is None else list(dict.fromkeys(models))

@@ -47,6 +47,7 @@ class Texts:
 
     def alike(self, row: int, pair: Pair) -> bool:
         """Whether the answers of two models are equal."""
+        # Raters cannot see white space at the ends.
         first, second = (str(self.answers[label][row]).strip() for label in pair)
         return first == second
 
@@ -97,6 +98,8 @@ def pair_questions(
     for pair in pairs:
         different = sorted(row for row in rows if not texts.alike(row, pair))
         identical[pair] = len(rows) - len(different)
+        # A generator for each pair: models that join the experiment later do not change the sides of this pair, so that
+        # a rater who continues sees the same questions.
         generator = _generator(seed, rater, *pair)
         turned = generator.permutation((np.arange(len(different)) + generator.integers(2)) % 2)
         questions += [Question(row, pair[::-1] if turn else pair) for row, turn in zip(different, turned, strict=True)]
@@ -113,4 +116,5 @@ def shuffled(questions: Sequence[Question], order: Sequence[int] | None, seed: i
 def _generator(seed: int, *words: str) -> np.random.Generator:
     if seed < 0:
         raise InvalidInputError(f"seed cannot be {seed}", "give an integer of 0 or more")
+    # NUL keeps the words apart, so that ("ab", "c") and ("a", "bc") give different streams.
     return np.random.default_rng([seed, *"\0".join(words).encode()])

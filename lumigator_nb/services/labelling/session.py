@@ -174,6 +174,7 @@ class Session(ABC):
 
     def _move(self, step: int) -> None:
         self._position = min(max(self._position + step, 0), len(self._questions))
+        # The clock starts when the next item is displayed, which may be in another cell, minutes later.
         self._shown_at = None
 
     def __repr__(self) -> str:

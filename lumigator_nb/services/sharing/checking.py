@@ -19,7 +19,7 @@ from lumigator_nb.specs import MetricResult, Status, Step, StepResult
 from lumigator_nb.storage import layout
 from lumigator_nb.storage.results import PREDICTION_SCHEMA
 
-# No shard that an export writes has nearly so many.
+# Shards of an export have far fewer rows.
 MOST_ROWS = 1_000_000
 _TEXT_TYPES = (pa.string(), pa.large_string())
 _SCORE_TYPES = (pa.float64(), pa.string(), pa.list_(pa.float64()))

@@ -28,8 +28,8 @@ from lumigator_nb.errors import (
 )
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.services.upkeep import garbage
-from lumigator_nb.services.upkeep.faults import Fault, Mends, faults_of_rows, faults_of_secrets
-from lumigator_nb.services.upkeep.recounting import Totals, same_scores
+from lumigator_nb.services.upkeep.integrity import Fault, Repair, faults_of_rows, faults_of_secrets
+from lumigator_nb.services.upkeep.reaggregate import Totals, same_scores
 from lumigator_nb.services.workflows.status import derive_status
 from lumigator_nb.specs import MetricSpec, Status, Step, StepResult, now
 from lumigator_nb.storage import layout, results
@@ -61,9 +61,14 @@ class Inspection(Rendered):
     looked_at: dict[str, int] = field(default_factory=dict)
 
     @property
-    def unmended(self) -> list[Fault]:
+    def unrepaired(self) -> list[Fault]:
         """The faults that no command of the package repairs."""
-        return [fault for fault in self.faults if not fault.mended_by]
+        return [fault for fault in self.faults if not fault.repaired_by]
+
+    @property
+    def unmended(self) -> list[Fault]:
+        """The name of `unrepaired` in version 0.1."""
+        return self.unrepaired
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self.faults)
@@ -269,8 +274,8 @@ class _Inspector:
             message = error.message if isinstance(error, LumigatorError) else f"{name} cannot be read: {error}"
             self._add(where, one_line(message), remedy)
 
-    def _add(self, where: str, what: str, remedy: str, mended_by: Mends = "") -> None:
-        self.faults.append(Fault(where, what, remedy, mended_by))
+    def _add(self, where: str, what: str, remedy: str, repaired_by: Repair = "") -> None:
+        self.faults.append(Fault(where, what, remedy, repaired_by))
 
 
 def _key(experiment: Experiment) -> str:

@@ -36,8 +36,8 @@ from lumigator_nb.services import deletion, removal
 from lumigator_nb.services.answer_cache import Cache
 from lumigator_nb.services.deletion import Deletion
 from lumigator_nb.services.runtime import Runtime
-from lumigator_nb.services.workflows import claims, estimates, provenance, recording, refreshing
-from lumigator_nb.services.workflows.refreshing import Snapshot
+from lumigator_nb.services.workflows import estimates, provenance, recording, reservation, snapshots
+from lumigator_nb.services.workflows.snapshots import Snapshot
 from lumigator_nb.services.workflows.status import Verdict, apply
 from lumigator_nb.services.workflows.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
@@ -110,7 +110,7 @@ class Workflows:
             >>> [workflow.label for workflow in launched]
             ['baseline/lead-2', 'shouting']
         """
-        launch = claims.launch_options(
+        launch = reservation.launch_options(
             cache=cache, mode=mode, budget=budget, max_failed=max_failed,
             workers=workers, priority=priority, timeout=timeout,
         )  # fmt: skip
@@ -156,8 +156,8 @@ class Workflows:
         launch = launch or Launch()
         (chosen,) = self._models_to_enqueue(model, launch)
         self.submitter.check([chosen])
-        claims.check_prompts([chosen], holder.task)
-        return self._add_alone(holder, claims.draft(holder, chosen, launch), Step.INFERENCE)
+        reservation.check_prompts([chosen], holder.task)
+        return self._add_alone(holder, reservation.draft(holder, chosen, launch), Step.INFERENCE)
 
     def record_alone(self, holder: Experiment, column: str) -> Workflow:
         """As :meth:`enqueue_alone`, but score predictions from a column of the dataset.
@@ -168,7 +168,7 @@ class Workflows:
         with reading(self._database) as work:
             dataset = work.data_of(holder)
         rows = recording.read(self._store, dataset, column)
-        workflow = claims.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
+        workflow = reservation.draft(holder, recording.model_of(column, rows), Launch(max_failed=1.0))
         self.submitter.check_keys([workflow.model])
         try:
             # Files first: a server may submit the workflow as soon as its row exists.
@@ -179,7 +179,7 @@ class Workflows:
             raise
 
     def _models_to_enqueue(self, models: Sequence[str | Model] | str | Model, launch: Launch) -> builtins.list[Model]:
-        chosen = claims.checked_models(models, 1, launch, here=self._cluster.head is not None)
+        chosen = reservation.checked_models(models, 1, launch, here=self._cluster.head is not None)
         for model in chosen:
             if runs_here(model):
                 raise InvalidInputError(f"{model.label!r} is a function of this process", "launch it from a notebook")
@@ -192,7 +192,7 @@ class Workflows:
         with writing(self._database) as work:
             work.datasets.get(holder.dataset_id)  # locked, so that it is not deleted meanwhile
             work.experiments.add(holder)
-            return claims.add(work, workflow, circumstances, [listed])
+            return reservation.add(work, workflow, circumstances, [listed])
 
     def submit_waiting(self, *, older_than: timedelta = timedelta(0)) -> builtins.list[Workflow]:
         """Submit the workflows that are recorded and never reached the cluster; return those submitted.
@@ -280,7 +280,7 @@ class Workflows:
         fresh: bool = False,
         numbered: bool = False,
     ) -> tuple[builtins.list[Workflow], builtins.list[Model]]:
-        chosen = claims.checked_models(models, repeats, launch, here=self._cluster.head is not None)
+        chosen = reservation.checked_models(models, repeats, launch, here=self._cluster.head is not None)
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
@@ -294,23 +294,23 @@ class Workflows:
             record = work.experiments.get(record.id)
             existing = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             if numbered:
-                chosen = [claims.in_free_slot(model, existing.values()) for model in chosen]
+                chosen = [reservation.in_free_slot(model, existing.values()) for model in chosen]
             for model in chosen:
                 if fresh and model.fingerprint in existing:
                     label = existing[model.fingerprint].label
                     raise ConflictError("workflow", label, "Model(…, repeat=2) is a different one")
-            claims.check_labels(chosen, existing.values())
-            claims.check_prompts(chosen, record.task)
+            reservation.check_labels(chosen, existing.values())
+            reservation.check_prompts(chosen, record.task)
             workflows = [
                 existing.get(model.fingerprint)
-                or claims.claim(work, record, model, launch, circumstances, description=description)
+                or reservation.claim(work, record, model, launch, circumstances, description=description)
                 for model in chosen
             ]
             for workflow, model in zip(workflows, chosen, strict=True):
                 if workflow.status in (Status.FAILED, Status.STOPPED):
                     # The fingerprint is the same, and so are the answers; rate limits or resources may be new.
                     workflow.model, workflow.launch = model.model_copy(update={"label": workflow.label}), launch
-                    claims.begin_attempt(work, workflow, circumstances)
+                    reservation.begin_attempt(work, workflow, circumstances)
         return workflows, chosen
 
     def resume(self, target: Target, *, budget: float | None = None) -> builtins.list[Workflow]:
@@ -421,20 +421,20 @@ class Workflows:
             record = work.experiments.get(experiment)
             dataset, before = work.data_of(record), work.workflows.of_experiment(record.id)
         rows = recording.read(self._store, dataset, predictions)
-        draft = claims.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
+        draft = reservation.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
         self.submitter.check_keys([draft.model])
         circumstances = provenance.circumstances(self._database, [record.id])
-        claims.check_labels([draft.model], before)
+        reservation.check_labels([draft.model], before)
         same = next((workflow for workflow in before if workflow.fingerprint == draft.fingerprint), draft)
         if same.status in (Status.CREATED, Status.FAILED, Status.STOPPED):
             # Files first: a server may submit the workflow as soon as its row exists.
             recording.write(self._store, same, rows, shard_size(draft.model, dataset.n_examples))
         with writing(self._database) as work:
             existing = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
-            claims.check_labels([draft.model], existing.values())
-            workflow = existing.get(draft.fingerprint) or claims.add(work, draft, circumstances, tuple(Step))
+            reservation.check_labels([draft.model], existing.values())
+            workflow = existing.get(draft.fingerprint) or reservation.add(work, draft, circumstances, tuple(Step))
             if workflow.status in (Status.FAILED, Status.STOPPED):
-                claims.begin_attempt(work, workflow, circumstances)
+                reservation.begin_attempt(work, workflow, circumstances)
         if workflow.status is Status.CREATED:
             self.submitter.submit([workflow])
         return self.get(workflow.id)
@@ -450,7 +450,9 @@ class Workflows:
         """Return what asking models takes, before anything is paid; one row per model.
 
         Columns: `model`, `examples`, `to_ask` (not in the answer cache), `prompt_tokens`, `completion_tokens`
-        (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n").
+        (expected), `dollars` (expected; empty without a price), `dollars_at_most`, `basis` ("count" or "pilot of n"),
+        `judge_dollars` and `judge_dollars_at_most` of the experiment's judges, whose answers are expected to have two
+        sentences.
 
         Args:
             pilot: number of examples, drawn at random, that are asked now to measure the length of answers. They cost
@@ -465,7 +467,7 @@ class Workflows:
             0     baseline/lead-2  0.000000
             1  openai/gpt-4o-mini  0.005127
         """
-        chosen = claims.checked_models(models, 1, Launch(), here=True)
+        chosen = reservation.checked_models(models, 1, Launch(), here=True)
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
             dataset = work.data_of(record)
@@ -482,7 +484,7 @@ class Workflows:
             for workflow in filter(chosen, workflows):
                 if budget is not None:
                     workflow.launch = workflow.launch.model_copy(update={"budget": budget})
-                claims.begin_attempt(work, workflow, circumstances)
+                reservation.begin_attempt(work, workflow, circumstances)
         self.submitter.submit([workflow for workflow in workflows if workflow.status is Status.CREATED])
         return self.of(workflows)
 
@@ -498,7 +500,7 @@ class Workflows:
         """
         with reading(self._database) as work:
             workflows = work.workflows.unfinished() if target is None else _resolve(work, target)
-        current = refreshing.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
+        current = snapshots.refresh(self._database, self._store, self._cluster, self._dispatching.queue, workflows)
         if any(workflow.status is Status.PENDING for workflow in current):
             self._dispatching.look()
         return current
@@ -615,7 +617,7 @@ class Workflows:
             if workflow.submission_id in waiting and known[workflow.submission_id] is None
         ]
         states = {workflow.submission_id: JobState(Status.STOPPED) for workflow in stopped}
-        refreshing.record(self._database, stopped, Snapshot(states))
+        snapshots.record(self._database, stopped, Snapshot(states))
         return stopped
 
     def logs(self, workflow: Workflow | str) -> str:
@@ -744,9 +746,7 @@ class Workflows:
             for key, by_step in results.find_results(self._store, list(attempts)).items()
         }
         states = {workflow.submission_id: JobState(Status.PENDING) for workflow in workflows}
-        current = {
-            record.id for record in refreshing.record(self._database, workflows, Snapshot(states, found=earlier))
-        }
+        current = {record.id for record in snapshots.record(self._database, workflows, Snapshot(states, found=earlier))}
         if deleted := [workflow for workflow in workflows if workflow.id not in current]:
             with writing(self._database) as work:
                 removal.note(work, deleted)  # they were deleted during the submission, and must be stopped

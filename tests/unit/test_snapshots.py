@@ -10,7 +10,7 @@ import pytest
 
 from lumigator_nb.cluster import JobState
 from lumigator_nb.services.upkeep import garbage
-from lumigator_nb.services.workflows import refreshing
+from lumigator_nb.services.workflows import snapshots
 from lumigator_nb.specs import Model, Progress, Status, Step
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
@@ -61,7 +61,7 @@ def ends(ws, workflow, *steps: Step) -> None:
 def test_many_at_work_are_one_look_and_no_write(ws, cluster, experiment, asked, monkeypatch) -> None:
     workflows = at_work(ws, cluster, experiment, MANY)
     asked.clear()
-    monkeypatch.setattr(refreshing, "writing", None)
+    monkeypatch.setattr(snapshots, "writing", None)
     assert [each.status for each in ws.workflows.refresh(workflows)] == [Status.RUNNING] * MANY
     assert asked == {"list": 1}
 

@@ -1,4 +1,4 @@
-"""Faults, and those that the database alone shows: rows that contradict each other, secrets that cannot be opened."""
+"""Integrity of the database: rows that contradict each other, and secrets that cannot be decrypted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lumigator_nb.errors import ConfigurationError, SecretError
 from lumigator_nb.services.access.secrets import Secrets
 from lumigator_nb.specs import Step
 
-Mends = Literal["gc", "refresh", "resume", "evaluate", ""]
+Repair = Literal["gc", "refresh", "resume", "evaluate", ""]
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,18 @@ class Fault:
         where: name of the dataset, experiment or workflow, or a file.
         what: the contradiction, in words.
         remedy: what to do about it.
-        mended_by: "gc", "refresh", "resume" or "evaluate" if that command repairs it, else "".
+        repaired_by: "gc", "refresh", "resume" or "evaluate" if that command repairs it, else "".
     """
 
     where: str
     what: str
     remedy: str
-    mended_by: Mends = ""
+    repaired_by: Repair = ""
+
+    @property
+    def mended_by(self) -> Repair:
+        """The name of `repaired_by` in version 0.1."""
+        return self.repaired_by
 
 
 def faults_of_rows(database: Database) -> Iterator[Fault]:

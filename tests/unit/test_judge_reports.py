@@ -1,4 +1,4 @@
-"""Passports of judges whose faults are known, and what can be read from untidy verdicts."""
+"""Reports on judges whose faults are known, and what can be read from untidy verdicts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lumigator_nb.metrics.judges import criteria, verdicts
 from lumigator_nb.models import Prediction
 from lumigator_nb.services.comparison import judge_reports
 from lumigator_nb.services.judging import judge_bias
+from lumigator_nb.services.judging.pairwise import Judgements
 
 
 def verdicts_of(position: float, length: float, rows: int, seed: int, quality: float = 0.5) -> pd.DataFrame:
@@ -101,7 +102,12 @@ def test_scores_that_follow_length_are_found() -> None:
     assert found.find("agreement with itself").value > 0.8
     assert found.find("own family").low <= 0 <= found.find("own family").high
     assert found.to_pandas()["finding"].tolist()[0] == "agreement with itself"
-    assert "Judge passport" in found._repr_html_()
+    assert "Judge report" in found._repr_html_()
+
+
+def test_the_name_of_version_0_1_still_works() -> None:
+    assert lm.Comparison.passports is lm.Comparison.judge_reports
+    assert Judgements.passports is Judgements.judge_reports
 
 
 @pytest.mark.parametrize(
