@@ -167,7 +167,7 @@ def quickstart(
         comparison = ws.compare(experiment)
         typer.echo(f"\n{comparison}\n\n{steps.decision(comparison)}\n")
         watch.lap("compare")
-        page = steps.report(ws, comparison)
+        page = steps.report(ws, comparison, changed=bool(took))
         watch.lap("write the report")
         typer.echo(f"Report: {page.as_uri()}\n\n{watch}\n\nWhere to go next:")
         for line in [*steps.offers(ws, experiment, workflows), *_NEXT]:

@@ -103,11 +103,13 @@ def durations(ws: Workspace, workflows: Sequence[Workflow], since: datetime) -> 
     return ", ".join(f"{label} {taken:.1f} s" for label, taken in seconds.items())
 
 
-def report(ws: Workspace, comparison: Comparison) -> Path:
-    """Write the comparison into the workspace's home, as a page in one file."""
-    folder = ws.settings.home / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    return comparison.export(folder / f"{QUICKSTART}.html")
+def report(ws: Workspace, comparison: Comparison, *, changed: bool) -> Path:
+    """Write the comparison into the home, as a page in one file; an unchanged one stays, since charts take a second."""
+    page = ws.settings.home / "reports" / f"{QUICKSTART}.html"
+    if page.exists() and not changed:
+        return page
+    page.parent.mkdir(parents=True, exist_ok=True)
+    return comparison.export(page)
 
 
 def offers(ws: Workspace, experiment: Experiment, taken: Sequence[Workflow]) -> Iterator[str]:

@@ -105,7 +105,9 @@ def test_the_report_lies_in_the_home_of_the_workspace(inline_ws) -> None:
     workflows = inline_ws.workflows.launch(experiment, list(quickstart.BASELINES))
     inline_ws.wait(workflows, progress=False, check=True)
     comparison = inline_ws.compare(experiment)
-    page = quickstart.report(inline_ws, comparison)
+    page = quickstart.report(inline_ws, comparison, changed=True)
     assert page == inline_ws.settings.home / "reports" / "quickstart.html"
     assert "lead-3" in page.read_text(encoding="utf-8")
+    page.write_text("as it was")
+    assert quickstart.report(inline_ws, comparison, changed=False).read_text() == "as it was"
     assert quickstart.decision(comparison).startswith("Decision: There is no model to recommend")
