@@ -1,4 +1,4 @@
-"""The wheel, alone in a clean environment: the main job, the dashboard, the server and migrations, without a checkout."""
+"""The wheel, alone in a clean environment: main job, dashboard, server and migrations, without a checkout."""
 
 from __future__ import annotations
 
