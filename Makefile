@@ -93,7 +93,7 @@ clean: ## Remove the environment, caches and build products; never data
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile --progress-bar off)
 define install
 present() { ls -d $(VENV)/lib/python*/site-packages/*.dist-info 2>/dev/null | wc -l; }; \
-doing() { tail -n 1 $(LOG) | sed -E 's/^ +//; s/ \(from .*//; s/^Installing collected packages.*/Unpacked '"$$(present)"' packages/' | cut -c 1-75; }; \
+doing() { tail -n 1 $(LOG) | sed -E 's/^ +//; s/ \(from .*//; s/^Installing collected packages.*/Unpacked '"$$(present)"' packages/' | cut -c 1-75 | grep . || echo 'Looking for versions that fit together'; }; \
 : >$(LOG); (while sleep 5 >/dev/null 2>&1; do echo "  $${SECONDS} s  $$(doing)"; done) & trap "kill $$!" EXIT; \
 $(INSTALL) -c constraints.txt $(1) >$(LOG) 2>&1 || { grep -v '^WARNING' $(LOG) | tail -n 20; exit 1; }; \
 echo "  $${SECONDS} s  $$(present) packages, $$(du -sm $(VENV) | cut -f 1) MB in $(VENV)"
