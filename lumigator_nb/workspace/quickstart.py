@@ -27,7 +27,7 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # Two prompts of one model, since one small model is all that a package ships. Left to itself it repeats itself until it
 # is cut off, so a grammar for llama.cpp ends an answer after its last sentence. A sentence has at least 30 characters,
 # so that "Mr." does not end it.
-_SENTENCE = 'sentence ::= [A-Z] [^.!?\\n]{30,} ([.] [0-9] [^.!?\\n]*)* [.!?]'
+_SENTENCE = "sentence ::= [A-Z] [^.!?\\n]{30,} ([.] [0-9] [^.!?\\n]*)* [.!?]"
 PROMPTS = {
     "SmolLM2, one sentence": ("Summarize the conversation in one sentence.", "root ::= sentence"),
     "SmolLM2, two sentences": ("Summarize the conversation in two sentences.", 'root ::= sentence " " sentence'),
