@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -40,21 +41,22 @@ class Stopwatch:
     """Times the parts of a run, from the start of the process.
 
     Attributes:
-        laps: what was done, and the seconds that it took.
+        laps: what was done, and the seconds that it took; the parts of a lap follow it, indented.
+        total: seconds from the start to the last lap.
     """
 
     laps: list[tuple[str, float]] = field(default_factory=list)
-    _since: float = field(default_factory=lambda: psutil.Process().create_time())
+    total: float = 0.0
+    _started: float = field(default_factory=lambda: psutil.Process().create_time())
 
-    def lap(self, what: str) -> None:
-        """Record what was done since the last call."""
-        moment = time.time()
-        self.laps.append((what, moment - self._since))
-        self._since = moment
+    def lap(self, what: str, parts: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Record what was done since the last call, and seconds of its parts, which may overlap."""
+        before, self.total = self.total, time.time() - self._started
+        self.laps.append((what, self.total - before))
+        self.laps += [(f"  {part}", seconds) for part, seconds in parts.items()]
 
     def __str__(self) -> str:
-        total = sum(seconds for _, seconds in self.laps)
-        return aligned(f"Where {total:.1f} s went", [(what, f"{seconds:5.1f} s") for what, seconds in self.laps])
+        return aligned(f"Where {self.total:.1f} s went", [(what, f"{seconds:5.1f} s") for what, seconds in self.laps])
 
 
 def language_models(say: Callable[[str], object]) -> list[Model]:
@@ -100,15 +102,15 @@ def decision(comparison: Comparison) -> str:
     return f"Decision: {advice(comparison.recommend())}"
 
 
-def durations(ws: Workspace, workflows: Sequence[Workflow], since: datetime) -> str:
-    """Return how long each model took to answer and to be scored; empty if nothing was computed since then."""
+def durations(ws: Workspace, workflows: Sequence[Workflow], since: datetime) -> dict[str, float]:
+    """Return the seconds that each model took to answer and to be scored; empty if nothing was computed since then."""
     seconds: dict[str, float] = {}
     labels = {workflow.id: workflow.label for workflow in workflows}
     for job in ws.workflows.jobs(workflows):
         if job.started_at and job.finished_at and job.started_at >= since:
             label = labels[job.workflow_id]
             seconds[label] = seconds.get(label, 0.0) + (job.finished_at - job.started_at).total_seconds()
-    return ", ".join(f"{label} {taken:.1f} s" for label, taken in seconds.items())
+    return seconds
 
 
 def report(ws: Workspace, comparison: Comparison, *, changed: bool) -> Path:

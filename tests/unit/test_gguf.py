@@ -115,6 +115,7 @@ def test_a_name_that_is_no_file_on_the_hub_is_refused(name):
         ({"contxt": 9}, "unknown setting 'contxt'(.|\n)*context"),
         ({"context": 128, "max_new_tokens": 128}, "leaves no room for a prompt beside max_new_tokens=128"),
         ({"context": 1024}, "more than the 512 tokens of its file(.|\n)*set context=512"),
+        ({"price": {"prompt": 1, "completion": 1}}, "is per token, but the model runs on your own machine"),
         ({"base_url": "http://localhost:1/v1"}, "base_url is for servers"),
     ],
 )
@@ -145,6 +146,8 @@ def test_facts_that_others_ask_for():
     assert models.keeps_answers(model)
     assert models.speaks_openai(model)
     assert models.parallel_option("gguf") == "batch_size"
+    assert models.title_of("gguf") != models.title_of("llamacpp")
+    assert models.hourly_rate(Model("gguf//a.gguf", price={"hour": 2.5})) == 2.5
     assert Model("gguf//a.gguf", batch_size=2).fingerprint == model.fingerprint
     assert Model("gguf//a.gguf", context=256).fingerprint != model.fingerprint
 
@@ -240,7 +243,7 @@ def test_ctrl_c_reaches_python_after_a_model_was_loaded(smollm2):
 
 
 @with_smollm2
-def test_requests_are_taken_as_there_is_room_and_stop_when_nobody_reads_on(smollm2):
+def test_requests_are_taken_as_there_is_room_and_end_with_their_reader(smollm2):
     taken = []
 
     def source():

@@ -91,12 +91,12 @@ def test_a_model_of_a_provider_whose_key_is_set_is_offered_with_its_price(inline
 def test_the_stopwatch_tells_where_all_seconds_went() -> None:
     watch = quickstart.Stopwatch()
     watch.lap("start Python")
-    watch.lap("nothing")
-    title, first, second = str(watch).splitlines()
+    watch.lap("nothing", {"a model": 1.25, "another": 30.0})
+    title, first, *others = str(watch).splitlines()
     assert title.startswith("Where ")
     assert first.startswith("  start Python  ")
-    assert second == "  nothing         0.0 s"
-    assert watch.laps[0][1] > 0
+    assert others == ["  nothing         0.0 s", "    a model       1.2 s", "    another      30.0 s"]
+    assert watch.total == pytest.approx(watch.laps[0][1] + watch.laps[1][1])
 
 
 def test_the_report_lies_in_the_home_of_the_workspace(inline_ws) -> None:

@@ -29,15 +29,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
-from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, check_options, provider
+from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
+from lumigator_nb.models.prices import SharedTime
 from lumigator_nb.models.prompts import prompting
 from lumigator_nb.models.prompts.decoding import described
 from lumigator_nb.models.providers import gguf_files, packaged_weights
 from lumigator_nb.models.providers.api_payloads import prediction_from
-from lumigator_nb.specs import Model, Task, Value, digest
+from lumigator_nb.models.providers.local_options import LocalOptions, read_options
+from lumigator_nb.specs import Model, Task, digest
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ AT_ONCE = {"cpu": 8, "gpu": 16}
 FIRST_WINDOW = 2048
 
 
-class Options(Value):
+class Options(LocalOptions):
     """The options of ``Model(..., options={...})`` for this provider.
 
     Attributes:
@@ -55,7 +57,7 @@ class Options(Value):
         context: most tokens of a prompt and its answer together. None takes what the file says the model was trained
             for; memory for it is taken as texts need it.
         gpu_layers: number of the model's layers on the GPU. None takes as many as fit; 0 stays on the CPU.
-        revision: branch, tag or commit on the hub; None takes its main branch.
+        revision, price: as of :class:`LocalOptions`.
         extra: further fields of llama.cpp's requests, such as ``json_schema``, ``grammar``, ``response_format``,
             ``logprobs``, ``top_k`` or ``chat_template_kwargs``.
     """
@@ -63,7 +65,6 @@ class Options(Value):
     batch_size: int | None = Field(default=None, ge=1, strict=True)
     context: int | None = Field(default=None, ge=64, strict=True)
     gpu_layers: int | None = Field(default=None, ge=0, strict=True)
-    revision: str | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -71,7 +72,7 @@ class Options(Value):
 class Gguf(Provider):
     """Chat and base models in GGUF files."""
 
-    title = "llama.cpp"
+    title = "GGUF, by llama.cpp"
     place = "on the cluster"
     uses_all_cores = True
     keeps_answers = True
@@ -100,7 +101,7 @@ class Gguf(Provider):
 
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing file or one of another format, a bad option, and a missing package."""
-        options = _options(model)
+        options = read_options(model, Options)
         if model.base_url is not None:
             raise InvalidInputError(
                 f"model {model.label!r} is computed by the cluster, and base_url is for servers",
@@ -129,7 +130,7 @@ class Gguf(Provider):
             return str(shipped)
         if gguf_files.is_path(model.name):
             return gguf_files.fingerprint(gguf_files.parts(gguf_files.existing(model.name)))
-        options = _options(model)
+        options = read_options(model, Options)
         report("asking the hub")
         repository, file = gguf_files.on_hub(model.name)
         found, _ = gguf_files.ask_hub(repository, file, options.revision)
@@ -146,7 +147,7 @@ class Gguf(Provider):
             UnavailableError: the hub cannot be reached, and the file is not on this machine.
             InvalidInputError: `context` is more than the model was trained for.
         """
-        options = _options(model)
+        options = read_options(model, Options)
         path, source = gguf_files.locate(model.name, options.revision, report)
         report("loading the model")
         return GgufModel(model, task, path, source, options)
@@ -178,7 +179,7 @@ class GgufModel:
         devices = _devices() if options.gpu_layers != 0 else []
         self._most = options.batch_size or AT_ONCE["gpu" if devices else "cpu"]
         self._first = min(self._widest, max(FIRST_WINDOW, _power_of_two(2 * self._new)))
-        self._clock = _Clock()
+        self._time, self._lock = SharedTime(), threading.Lock()
         self._server: Any = None
         self.details: dict[str, Any] = {
             "engine": "llama.cpp",
@@ -237,8 +238,7 @@ class GgufModel:
 
     def _start(self, window: int) -> None:
         """Load the model with room for `window` tokens; fewer answers at once if each takes more of the memory."""
-        import xllamacpp
-
+        xllamacpp = _library()
         self._window = min(window, self._widest)
         cells = self._most * (self._options.context or self._first)
         self._at_once = max(1, min(self._most, cells // self._window))
@@ -274,7 +274,9 @@ class GgufModel:
 
         A text that is longer than the model's context is cut at its end, and the instruction around it stays whole.
         """
-        started, asked = self._clock.change(1), request
+        asked = request
+        with self._lock:
+            self._time.begin(id(request))
         try:
             while True:
                 answer = self._complete(asked, stop)
@@ -294,9 +296,10 @@ class GgufModel:
             log.warning("llama.cpp refuses row %d", request.row, exc_info=True)
             prediction = Prediction(None, error=described(error))
         finally:
-            ended = self._clock.change(-1)
+            with self._lock:
+                seconds = self._time.end(id(request))
         # Its share of the time, not its latency, so that the seconds of all add up to the wall time.
-        return request, replace(prediction, seconds=ended - started, truncated=asked is not request)
+        return request, replace(prediction, seconds=seconds, truncated=asked is not request)
 
     def _complete(self, request: Request, stop: threading.Event) -> _Answer:
         generation = self._model.generation
@@ -377,22 +380,6 @@ class _Answer:
         return {"choices": [choice], "usage": self._usage}
 
 
-class _Clock:
-    """Divides the time among the requests that are under way; threads may share it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._n, self._share, self._last = 0, 0.0, 0.0
-
-    def change(self, by: int) -> float:
-        """Change the number of requests under way; return the seconds that each of them has had since the start."""
-        with self._lock:
-            now = time.perf_counter()
-            self._share += (now - self._last) / self._n if self._n else 0.0
-            self._n, self._last = self._n + by, now
-            return self._share
-
-
 def _shortened(request: Request, excess: int, n_prompt: int) -> Request | None:
     """Cut about `excess` of the prompt's tokens, and at least a character, off the example; None if none is left."""
     before, text, after = "", request.user, ""
@@ -437,26 +424,20 @@ def _threads() -> int:
 
 def _devices() -> list[str]:
     """Names of the GPUs that llama.cpp can use here."""
+    return [each["description"] for each in _library().get_device_info() if "GPU" in each["type"].name]
+
+
+def _library() -> Any:
+    """Import xllamacpp."""
     # As in the provider for transformers: threads that spin while they wait starve those of other processes.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import xllamacpp
 
-    return [each["description"] for each in xllamacpp.get_device_info() if "GPU" in each["type"].name]
+    return xllamacpp
 
 
 def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
-
-
-def _options(model: Model) -> Options:
-    check_options(model, Options.model_fields)
-    try:
-        return Options(**model.own_options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(
-            f"option {first['loc'][0]!r} of model {model.label!r}: {first['msg']}, got {first['input']!r}"
-        ) from None
 
 
 def _check_context(model: Model, options: Options, facts: dict[str, Any]) -> int | None:
