@@ -116,7 +116,7 @@ def locate(name: str, revision: str | None, report: Report) -> tuple[Path, str]:
             )
         return copy, "hub cache"
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # they would fill the log file
     report(f"downloading {file}")
