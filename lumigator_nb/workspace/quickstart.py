@@ -25,10 +25,10 @@ from lumigator_nb.workspace import Workspace
 QUICKSTART = "quickstart"
 BASELINES = ("baseline/lead-1", "baseline/lead-3")
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-# Two prompts of one model, since one small model is all that a package ships. Left to itself it writes on, or repeats
-# itself, until it is cut off. So repetitions count less, and a grammar for llama.cpp ends an answer after its last
-# sentence. A sentence has at least 30 characters, so that "Mr." does not end it, and no colon, or else the model goes on
-# with the conversation instead of summarizing it.
+# Two prompts of one model, since one small model is all that a package ships. Left to itself it repeats itself until it
+# is cut off. So repetitions count less, and a grammar for llama.cpp ends an answer after its last sentence. A sentence
+# has at least 30 characters, so that "Mr." does not end it, and no colon: the model would go on with the conversation
+# instead of summarizing it.
 _SENTENCE = r"sentence ::= [A-Z] [^.!?:\n]{30,240} ([.:] [0-9] [^.!?:\n]{0,60}){0,3} [.!?]"
 _REPEAT_PENALTY = 1.1
 PROMPTS = {
