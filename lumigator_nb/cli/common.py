@@ -115,12 +115,22 @@ def create(ws: Workspace, name: str, dataset: str, metric: list[str] | None, tas
 
 def finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Workflow], export: Path | None) -> None:
     """Wait for workflows, print the failures, and compare the others; exit with 1 if any workflow failed."""
-    ended = ws.wait(workflows)
-    failed = [workflow for workflow in ended if workflow.status is not Status.SUCCEEDED]
+    failed = wait_and_report(ws, workflows)
+    if len(failed) < len(workflows):
+        compare_and_print(ws, experiment, export)
+    exit_if(failed)
+
+
+def wait_and_report(ws: Workspace, workflows: Sequence[Workflow]) -> list[Workflow]:
+    """Wait for workflows, and print and return those that failed."""
+    failed = [workflow for workflow in ws.wait(workflows) if workflow.status is not Status.SUCCEEDED]
     for workflow in failed:
         typer.secho(f"{workflow.label} {workflow.status}: {workflow.error}", fg="red", err=True)
-    if len(failed) < len(ended):
-        compare_and_print(ws, experiment, export)
+    return failed
+
+
+def exit_if(failed: Sequence[Workflow]) -> None:
+    """Exit with 1 and say what to do, if there is any failed workflow."""
     if failed:
         typer.echo(
             "hint: look at 'lumigator-nb workflows logs ID', fix the cause, and run the same command again to resume",

@@ -143,19 +143,43 @@ def doctor(
 
 
 @app.command()
-def quickstart() -> None:
-    """Compare three summarizers, one of them a language model, on the bundled conversations."""
-    from lumigator_nb.workspace.quickstart import QUICKSTART, launch_quickstart
+def quickstart(
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Model to include, as provider/name. Repeat for several.")
+    ] = None,
+) -> None:
+    """Decide between two prompts of a small language model on bundled conversations, and models that you add."""
+    from lumigator_nb.specs import now
+    from lumigator_nb.workspace import quickstart as steps
 
+    watch, started = steps.Stopwatch(), now()
+    watch.lap("start Python")
     with connected() as ws:
-        typer.echo("Which model summarizes the sample conversations best? Three run on a local Ray head:")
-        workflows = launch_quickstart(ws, typer.echo)
-        common.finish(ws, QUICKSTART, workflows, None)
-        for job in ws.workflows.jobs(workflows[-1]):
-            if "source" in job.details:
-                typer.echo(f"\n{workflows[-1].label} came from: {job.details['source']}")
-    typer.echo("\nWhere to go next:\n  make lab        the same in a notebook\n  make dashboard  the same in a browser")
-    typer.echo("  lumigator-nb run YOUR.csv --example COLUMN --ground-truth COLUMN -m baseline/lead-2 -m hf/NAME")
+        watch.lap("open the workspace")
+        typer.echo("Which summarizes 64 conversations best? Two prompts of a language model, and baselines to beat:")
+        experiment, workflows = steps.launch_quickstart(ws, model or (), typer.echo)
+        watch.lap("start Ray and send the work")
+        failed = common.wait_and_report(ws, workflows)
+        if len(failed) == len(workflows):
+            common.exit_if(failed)
+        took = steps.durations(ws, workflows, started)
+        watch.lap("answer and score" if took else "find the results", took)
+        comparison = ws.compare(experiment)
+        typer.echo(f"\n{comparison}\n\n{steps.decision(comparison)}\n")
+        watch.lap("compare")
+        page = steps.report(ws, comparison, changed=bool(took))
+        watch.lap("write the report")
+        typer.echo(f"Report: {page.as_uri()}\n\n{watch}\n\nWhere to go next:")
+        for line in [*steps.offers(ws, experiment, workflows), *_NEXT]:
+            typer.echo(f"  {line}")
+        common.exit_if(failed)
+
+
+_NEXT = (
+    "lumigator-nb dashboard      the same in a browser",
+    "make lab                    the same in a notebook, from a checkout",
+    "lumigator-nb run YOUR.csv --example COLUMN --ground-truth COLUMN -m baseline/lead-2 -m PROVIDER/NAME",
+)
 
 
 @contextmanager

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
-from lumigator_nb.errors import ConfigurationError
 from lumigator_nb.models import base
 from lumigator_nb.models.asking import Budget, GuardedModel, Repeats, Take, ask_here, draws_answers
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request, provider
 from lumigator_nb.models.prices import Priced, at_machine_hour, highest, hourly_rate, price_of
 from lumigator_nb.models.prompts.conversation import Conversation
-from lumigator_nb.models.providers import api, api_settings, baselines, functions, huggingface
-from lumigator_nb.models.providers.api_settings import PROVIDERS, Key, is_openai_like, missing_key, provider_class
+from lumigator_nb.models.providers import api, api_settings, baselines, functions, gguf, huggingface
+from lumigator_nb.models.providers.api_settings import PROVIDERS, Key, missing_key
 from lumigator_nb.models.providers.baselines import is_baseline
 from lumigator_nb.models.providers.functions import RECORDED, runs_here
 from lumigator_nb.models.tokens import about_tokens, most_tokens
@@ -74,7 +72,7 @@ __all__ = [
 ]
 
 # Importing these registers them; none loads a heavy library.
-_BUILT_IN = (baselines, functions, huggingface)
+_BUILT_IN = (baselines, functions, gguf, huggingface)
 for _name in PROVIDERS:
     base.register(_name, api.ApiProvider(_name))
 
@@ -189,12 +187,8 @@ def supports_batches(model: Model) -> bool:
 
 
 def speaks_openai(model: Model) -> bool:
-    """Whether the model's server takes the parameters of OpenAI's chat completions as they are."""
-    if not isinstance(base.get(model.provider), api.ApiProvider):
-        return False
-    with suppress(ConfigurationError):  # packages are missing: said when it is checked
-        return is_openai_like(provider_class(model))
-    return False
+    """Whether the model takes the parameters of OpenAI's chat completions as they are."""
+    return base.get(model.provider).speaks_openai(model)
 
 
 def uses_all_cores(model: Model) -> bool:

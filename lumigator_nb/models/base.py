@@ -192,6 +192,10 @@ class Provider(ABC):
         """Whether all that the model needs is on this machine, so that nothing is downloaded; asks nobody."""
         return True
 
+    def speaks_openai(self, model: Model) -> bool:
+        """Whether the model takes the parameters of OpenAI's chat completions as they are, in its option `extra`."""
+        return False
+
     @abstractmethod
     def check(self, model: Model) -> None:
         """Refuse what cannot work before anything is launched; cheap, loads no heavy library.

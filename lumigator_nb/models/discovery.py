@@ -24,7 +24,6 @@ from pydantic import ValidationError
 
 from lumigator_nb.config import Settings
 from lumigator_nb.errors import ConfigurationError, did_you_mean
-from lumigator_nb.models import base
 from lumigator_nb.models.catalogue import TASKS, CatalogueModel
 from lumigator_nb.models.providers.api_settings import PROVIDERS
 
@@ -329,17 +328,13 @@ def cached_models(folder: Path) -> Iterator[CatalogueModel]:
 
     The cache is read without huggingface_hub, whose scan reads the size of every file of every commit.
     """
-    repositories = sorted(folder.glob("models--*"))
-    # Asked once: for a provider that is not there, the metadata of all installed packages are read.
-    has_gguf = bool(repositories) and base.find("gguf") is not None
-    for repository in repositories:
+    for repository in sorted(folder.glob("models--*")):
         name = repository.name.removeprefix("models--").replace("--", "/")
         with suppress(OSError, ValueError, RecursionError):  # one damaged entry must not hide the others
             # The providers take the main branch.
             snapshot = repository / "snapshots" / Path((repository / "refs" / "main").read_text().strip()).name
-            if has_gguf:
-                for file in _ggufs(snapshot):
-                    yield from _gguf(file, f"gguf/{name}/{file.relative_to(snapshot).as_posix()}", "hub cache")
+            for file in _ggufs(snapshot):
+                yield from _gguf(file, f"gguf/{name}/{file.relative_to(snapshot).as_posix()}", "hub cache")
             yield from _cached(name, snapshot)
 
 
@@ -374,11 +369,9 @@ def _tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def gguf_files(folder: Path) -> Iterator[CatalogueModel]:
     """Yield the models among the GGUF files of a folder and its subfolders, by path."""
-    # In llama.cpp where that provider is there; else transformers loads the file.
-    provider = "gguf" if base.find("gguf") else "hf"
     for file in _ggufs(folder):
         with suppress(OSError):  # removed meanwhile, or not readable
-            yield from _gguf(file, f"{provider}/{file}", "file")
+            yield from _gguf(file, f"gguf/{file}", "file")
 
 
 def _ggufs(folder: Path) -> list[Path]:
@@ -397,7 +390,7 @@ def _gguf(file: Path, name: str, found: str) -> Iterator[CatalogueModel]:
         display_name=file.stem,
         tasks=TASKS,
         size_gb=round(file.stat().st_size / 1e9, 3) or None,
-        needs="llamacpp" if name.startswith("gguf/") else "hf",
+        needs="llamacpp",
         notes="A file on this machine." if found == "file" else "A file on this machine, in the hub's cache.",
         found=found,
     )

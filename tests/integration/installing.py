@@ -10,9 +10,9 @@ import pytest
 from waiting import PATIENCE_S
 
 
-def installed(folder: Path, *packages: str) -> Path:
+def installed(folder: Path, *packages: str, python: str = sys.executable) -> Path:
     """Return where the programs of a new environment with these packages lie."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
     command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     if done.returncode:

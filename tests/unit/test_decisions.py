@@ -170,7 +170,16 @@ def test_baselines_are_references_and_not_recommended() -> None:
 def test_a_baseline_that_beats_every_model_is_named() -> None:
     found = make(baselines=["twin", "large"], copying=["small"]).recommend()
     assert found.choice == "slow"
-    assert re.search(r"Against baselines, slow is worse than twin by 0\.0\d\d \[.*\] and large by 0", str(found))
+    assert re.match(
+        r"No model beats twin and large: slow has the highest rougeL of the models, 0\.55\d, and is worse than "
+        r"twin by 0\.0\d\d \[[^]]*\] and large by 0\.0\d\d \[[^]]*\]\. slow is better than every other model",
+        str(found),
+    )
+    # Nor is a cheaper one taken that is within the margin of the best.
+    cheaper = make(baselines=["twin", "large"]).recommend(margin=0.5)
+    assert cheaper.choice == "small"
+    assert re.match(r"small does not beat twin and large: it is worse .*\. Among the models, it takes", str(cheaper))
+    assert "Take" not in f"{found} {cheaper}"
 
 
 def test_a_single_model_is_held_against_the_baselines() -> None:

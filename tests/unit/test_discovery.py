@@ -18,7 +18,7 @@ import pytest
 
 import lumigator_nb as lm
 from lumigator_nb.errors import ConfigurationError, UnknownModelError
-from lumigator_nb.models import base, discovery
+from lumigator_nb.models import discovery
 from lumigator_nb.models.discovery import Server
 from lumigator_nb.presentation.launch.models import _missing
 from lumigator_nb.services.models import Models
@@ -338,7 +338,6 @@ def test_language_models_in_the_hubs_cache(tmp_path) -> None:
     assert listed["hf/facebook/bart-large-cnn"].licence == "MIT"
 
 
-@pytest.mark.skipif(base.find("gguf") is None, reason="no provider for GGUF files of the hub")
 def test_gguf_files_in_the_hubs_cache(tmp_path) -> None:
     snapshot = cache(tmp_path, "Qwen/Qwen3-GGUF", {}, "qwen3-q4.gguf")
     (snapshot / "qwen3-q4.gguf").write_bytes(b"GGUF\x03")

@@ -189,7 +189,12 @@ def check_recommendation(comparison: Comparison, score: str, facts: Facts) -> No
                 facts.check_gap(model, found.best)
     elif apart := re.search(rf"{NAMES} cannot be told apart from", said):
         assert not any(facts.differs(model, found.best) for model in re.findall(r"m\d", apart[1]))
-    against = "".join(re.findall(r"Against baselines, (.*?[])\d])\.(?: |$)", said))
+    against = " ".join(
+        [
+            *re.findall(r"No model beats .*? and (is worse than .*?[])\d])\.(?: |$)", said),
+            *re.findall(r"Against (?:other )?baselines, m\d (.*?[])\d])\.(?: |$)", said),
+        ]
+    )
     alike = re.search(rf"scores exactly like {NAMES}", against)
     assert all(
         facts.overall[model] == facts.overall[found.best] for model in re.findall(r"m\d", alike[1] if alike else "")

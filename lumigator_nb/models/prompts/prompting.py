@@ -66,13 +66,18 @@ def choose(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
         return _chat(tokenizer)
     if config.is_encoder_decoder:
         return _sequence_to_sequence(name, config, tokenizer, task)
+    return continuation(task)
+
+
+def continuation(task: Task) -> Wording:
+    """Return the wording for a base model, which continues a text."""
     cue = _CUES[task.kind]
 
-    def continuation(request: Request, user: str) -> str:
+    def render(request: Request, user: str) -> str:
         turns = [f"{question}\n\n{cue} {answer}" for question, answer in request.shots]
         return "\n\n".join(part for part in (request.system, *turns, user, cue) if part)
 
-    return Wording(continuation, True, f"instruction, text, {cue!r}")
+    return Wording(render, True, f"instruction, text, {cue!r}")
 
 
 def _sequence_to_sequence(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:

@@ -11,11 +11,11 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.errors import ConfigurationError, InvalidInputError
 from lumigator_nb.models.base import LanguageModel, Prediction, Provider, Report, Request
 from lumigator_nb.models.pacing import rates
 from lumigator_nb.models.pacing.asker import Ask, Asker
@@ -90,6 +90,12 @@ class ApiProvider(Provider):
                 "name the variable that holds the key: api_key_name='…'",
             )
         provider_class(model)
+
+    def speaks_openai(self, model: Model) -> bool:
+        """Return whether the model's server speaks OpenAI's protocol; False where packages are missing."""
+        with suppress(ConfigurationError):  # said when the model is checked
+            return is_openai_like(provider_class(model))
+        return False
 
     def key(self, model: Model) -> Key | None:
         """The variable that holds the API key; None if no key is sent."""

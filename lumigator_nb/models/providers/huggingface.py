@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError, UnknownModelError
-from lumigator_nb.models.base import LanguageModel, Provider, Report, check_options, provider
+from lumigator_nb.models.base import LanguageModel, Provider, Report, provider
 from lumigator_nb.models.loading import without_collecting
-from lumigator_nb.models.prices import Price
 from lumigator_nb.models.prompts import prompting, translating
 from lumigator_nb.models.providers import packaged_weights, vllm, weights
+from lumigator_nb.models.providers.local_options import LocalOptions, read_options
 from lumigator_nb.models.providers.transformer import Room, TransformersModel
 from lumigator_nb.models.providers.vllm import RefusedError
 from lumigator_nb.models.providers.weights import Source
-from lumigator_nb.specs import Model, Task, Value
+from lumigator_nb.specs import Model, Task
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 ROOM = {"cpu": Room(64, 4096), "cuda": Room(128, 65_536), "mps": Room(32, 8192)}
 
 
-class Options(Value):
+class Options(LocalOptions):
     """The options of ``Model(..., options={...})`` for this provider.
 
     Attributes:
@@ -38,11 +38,10 @@ class Options(Value):
         device: "cpu", "cuda" or "mps"; "auto" takes a GPU if there is one.
         dtype: precision of the weights; "auto" takes float32 on a CPU, half precision on a GPU.
         trust_remote_code: whether Python code in the model's repository may run.
-        revision: branch, tag or commit on the hub; None takes its main branch.
         engine: the library that computes. "vllm" takes chat and base models, best on a GPU; if it is not installed or
             cannot compute the model, transformers does, with a note in the workflow's details. "vllm" is never the
             default, because its answers can differ slightly from those of transformers.
-        price: US dollars per hour of what one process takes, ``{"hour": 2.5}``; default none.
+        revision, price: as of :class:`LocalOptions`.
         tensor_parallel_size: number of GPUs of one process (`num_gpus`) that share each layer of the model; vLLM only.
     """
 
@@ -50,9 +49,7 @@ class Options(Value):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trust_remote_code: bool = Field(default=False, strict=True)
-    revision: str | None = None
     engine: Literal["transformers", "vllm"] = "transformers"
-    price: Price | None = None
     tensor_parallel_size: int = Field(default=1, ge=1, strict=True)
 
 
@@ -82,7 +79,7 @@ class HuggingFace(Provider):
 
     def check(self, model: Model) -> None:
         """Refuse a malformed name, a missing path, a bad option, and a machine without torch or transformers."""
-        options = _options(model)
+        options = read_options(model, Options)
         shared, gpus = options.tensor_parallel_size, model.resources.num_gpus
         if shared > 1 and options.engine != "vllm":
             raise InvalidInputError(
@@ -108,7 +105,7 @@ class HuggingFace(Provider):
         If vLLM was requested and cannot compute here, the identity says so, because its answers and those of
         transformers are cached separately. That check loads torch.
         """
-        options = _options(model)
+        options = read_options(model, Options)
         if translating.GENERIC_MARIAN.fullmatch(model.name):
             # The model depends on the languages, which are part of the key of every cached answer.
             return ""
@@ -136,7 +133,7 @@ class HuggingFace(Provider):
     def _load(self, model: Model, task: Task, report: Report) -> LanguageModel:
         import transformers
 
-        options = _options(model)
+        options = read_options(model, Options)
         # Progress bars would fill the log file; warnings stay.
         transformers.utils.logging.disable_progress_bar()
         source = weights.locate(translating.pair_name(model.name, task), options.revision, report)
@@ -162,23 +159,6 @@ class HuggingFace(Provider):
         log.warning("%s: %s", model.label, note)
         report(f"loading the model; {note}")
         return _with_transformers(model, task, source, options, note)
-
-
-def _options(model: Model) -> Options:
-    check_options(model, Options.model_fields)
-    try:
-        options = Options(**model.own_options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(
-            f"option {first['loc'][0]!r} of model {model.label!r}: {first['msg']}, got {first['input']!r}"
-        ) from None
-    if options.price is not None and options.price.hour is None:
-        raise InvalidInputError(
-            f"the price of model {model.label!r} is per token, but the model runs on your own machine",
-            "let the price have the one entry hour: dollars for an hour of the machine",
-        )
-    return options
 
 
 def _device_and_dtype(options: Options) -> tuple[str, Any]:

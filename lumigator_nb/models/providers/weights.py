@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lumigator_nb.errors import InvalidInputError, UnavailableError, UnknownModelError
 from lumigator_nb.models.base import Report
@@ -148,11 +149,26 @@ def ask_hub(name: str, revision: str | None) -> tuple[str | None, str]:
     Raises:
         UnknownModelError: the hub has no such model or revision.
     """
+    info, obstacle = hub_info(name, revision)
+    return None if info is None else info.sha, obstacle
+
+
+def hub_info(name: str, revision: str | None, **what: Any) -> tuple[Any, str]:
+    """Return huggingface_hub's `ModelInfo` of a model, or None and the reason why the hub cannot be reached.
+
+    Args:
+        name: of the repository.
+        revision: branch, tag or commit; None for the main branch.
+        what: further arguments of `model_info`, such as ``files_metadata=True``.
+
+    Raises:
+        UnknownModelError: the hub has no such model or revision.
+    """
     from huggingface_hub import model_info
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha, ""
+        return model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS, **what), ""
     except RevisionNotFoundError as error:
         raise UnknownModelError(f"the model {name!r} has no revision {revision!r} on the hub") from error
     except RepositoryNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,32 +87,57 @@ def sentence(recommendation: Recommendation) -> str:
 
 
 def advice(recommendation: Recommendation) -> str:
-    """Return which model to take and why, how it compares with baselines, and whether it copies its input."""
+    """Return which model to take and why, how it compares with baselines, and whether it copies its input.
+
+    Where a baseline is shown to be better, the first sentence says so.
+    """
     info, best, choice = recommendation.info, recommendation.best, recommendation.choice
-    show, rows = Figures(info, []), _by_model(recommendation)
-    extreme = f"the {'highest' if info.higher_is_better else 'lowest'} {info.name}"
-    value = show.number(rows[best]["overall"])
+    show = Figures(info, [])
     if choice is None:
         return (
-            f"There is no model to recommend: baselines only serve for comparison. Of these, {best} "
-            f"has {extreme}, {value}."
+            "There is no model to recommend: baselines only serve for comparison. Of these, "
+            f"{best} has {_extreme(recommendation)}."
         )
-    among = " of the models" if recommendation.baselines else ""
-    if not recommendation.others:
-        besides = " besides the baselines" if recommendation.baselines else ""
-        sentences = [f"{choice} is the only model{besides}: its {info.name} is {value}."]
-    elif choice == best:
-        sentences = [f"Take {best}: it has {extreme}{among}, {value}{_no_cheaper_model(recommendation)}."]
-    else:
-        sentences = [f"{_cheaper_choice(recommendation, choice)}; {best} has {extreme}{among}, {value}."]
-    if against := _against_baselines(recommendation, show):
-        sentences.append(against)
+    lost = [each for each in recommendation.baselines if each.clear and _gain(info, each) < 0]
+    lost = lost if recommendation.others else []  # one model is described, not taken
+    sentences = [_choice(recommendation, choice, lost)]
+    others = [contrast for contrast in recommendation.baselines if contrast not in lost]
+    if clauses := _against_baselines(info, others, show):
+        sentences.append(f"Against {'other ' if lost else ''}baselines, {choice} {joined(clauses)}.")
     copying = [model for model in dict.fromkeys((choice, best)) if model in recommendation.copying]
     return " ".join([*sentences, *(f"Most answers of {model} copy their input." for model in copying)])
 
 
+def _extreme(recommendation: Recommendation) -> str:
+    """The score of the best model, in words."""
+    info, overall = recommendation.info, _by_model(recommendation)[recommendation.best]["overall"]
+    among = " of the models" if recommendation.choice and recommendation.baselines else ""
+    extreme = "highest" if info.higher_is_better else "lowest"
+    return f"the {extreme} {info.name}{among}, {Figures(info, []).number(overall)}"
+
+
+def _choice(recommendation: Recommendation, choice: str, lost: Sequence[Contrast]) -> str:
+    """Which model to take and why; which baselines are better than it, if there are any."""
+    info, best, extreme = recommendation.info, recommendation.best, _extreme(recommendation)
+    show = Figures(info, [])
+    beaten = joined([contrast.other for contrast in lost])
+    worse = f"is worse than {joined([f'{contrast.other} by {gap(contrast, show)}' for contrast in lost])}"
+    if lost and choice == best:
+        return f"No model beats {beaten}: {best} has {extreme}, and {worse}."
+    if lost:
+        cheaper = _cheaper_choice(recommendation, choice)
+        return f"{choice} does not beat {beaten}: it {worse}. Among the models, {cheaper}; {best} has {extreme}."
+    if not recommendation.others:
+        besides = " besides the baselines" if recommendation.baselines else ""
+        overall = show.number(_by_model(recommendation)[best]["overall"])
+        return f"{choice} is the only model{besides}: its {info.name} is {overall}."
+    if choice == best:
+        return f"Take {best}: it has {extreme}{_no_cheaper_model(recommendation)}."
+    return f"Take {choice}: {_cheaper_choice(recommendation, choice)}; {best} has {extreme}."
+
+
 def _cheaper_choice(recommendation: Recommendation, choice: str) -> str:
-    """Why to take a model that is not the best: what it saves, and how much worse it is at most."""
+    """What a model saves that is not the best, and how much worse it is at most."""
     info, show, rows = recommendation.info, Figures(recommendation.info, []), _by_model(recommendation)
     column, formatted, unit = _SAVED[recommendation.by or "dollars"]
     price = f"{formatted(rows[choice][column])} instead of {formatted(rows[recommendation.best][column])} {unit}"
@@ -120,7 +145,7 @@ def _cheaper_choice(recommendation: Recommendation, choice: str) -> str:
     behind = show.at_most(max(0.0, rows[choice]["worse_by_at_most"]))
     confidence, overall = percent(recommendation.confidence), show.number(rows[choice]["overall"])
     return (
-        f"Take {choice}: it takes {recommendation.saved or 0:.0%} {less} than {recommendation.best} ({price}), and "
+        f"it takes {recommendation.saved or 0:.0%} {less} than {recommendation.best} ({price}), and "
         f"with {confidence} confidence its {info.name} ({overall}) is at most {behind} worse than that of any other "
         "model"
     )
@@ -139,14 +164,18 @@ def _no_cheaper_model(recommendation: Recommendation) -> str:
     return f", and no {cheaper} model is shown to be within {within} of the best"
 
 
-def _against_baselines(recommendation: Recommendation, show: Figures) -> str:
-    """Whether the choice beats each baseline; first the baselines that beat it. Empty without baselines."""
+def _gain(info: ScoreInfo, contrast: Contrast) -> float:
+    """By how much the model of a contrast is better than the other; negative where it is worse."""
+    return contrast.difference if info.higher_is_better else -contrast.difference
+
+
+def _against_baselines(info: ScoreInfo, contrasts: Sequence[Contrast], show: Figures) -> list[str]:
+    """Whether the choice beats each baseline, as clauses; first the baselines that beat it."""
     worse: list[str] = []
     unclear: list[str] = []
     better: list[str] = []
     same: list[str] = []
-    for contrast in recommendation.baselines:
-        gain = contrast.difference if recommendation.info.higher_is_better else -contrast.difference
+    for contrast in contrasts:
         if contrast.same:
             same.append(contrast.other)
         elif not contrast.clear:
@@ -154,15 +183,14 @@ def _against_baselines(recommendation: Recommendation, show: Figures) -> str:
             p = f", {p_value(contrast.p_adjusted)}" if p_value(contrast.p_adjusted) else ""
             unclear.append(f"{contrast.other} (difference {difference}{p})")
         else:
-            (better if gain > 0 else worse).append(f"{contrast.other} by {gap(contrast, show)}")
+            (better if _gain(info, contrast) > 0 else worse).append(f"{contrast.other} by {gap(contrast, show)}")
     clauses = [
         f"is worse than {joined(worse)}" if worse else "",
         f"is not shown to be better than {joined(unclear)}" if unclear else "",
         f"scores exactly like {joined(same)}" if same else "",
         f"is better than {joined(better)}" if better else "",
     ]
-    clauses = [clause for clause in clauses if clause]
-    return f"Against baselines, {recommendation.choice} {joined(clauses)}." if clauses else ""
+    return [clause for clause in clauses if clause]
 
 
 def _by_model(recommendation: Recommendation) -> dict[str, Mapping[Any, Any]]:
