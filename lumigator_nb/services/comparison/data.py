@@ -13,6 +13,8 @@ from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import is_baseline
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step, Task
 
+OPTIONS = "{options}"
+
 
 @dataclass(frozen=True)
 class ComparedExperiment:
@@ -151,7 +153,10 @@ class ComparisonData:
         notes: facts that a reader has to know, such as how the examples of several files were aligned.
         repeats: per score, (models, rows, repeats) values, NaN for none, if models were asked repeatedly; `scores` then
             has the mean over each example's repeats.
-        recipe: Python code that repeats the comparison; "" for that of the workspace.
+        recipe: Python code that repeats the comparison, with `OPTIONS` in the place of the bootstrap's; "" for that of
+            the workspace.
+        has_texts: whether `example` holds the inputs; if False, it holds only their ids, and `prediction` no answers.
+        items: the ids of the examples in the file that they are from; empty in a workspace.
     """
 
     experiment: ComparedExperiment
@@ -167,3 +172,5 @@ class ComparisonData:
     notes: tuple[str, ...] = ()
     repeats: Mapping[str, FloatArray] = field(default_factory=dict)
     recipe: str = ""
+    has_texts: bool = True
+    items: tuple[str, ...] = ()
