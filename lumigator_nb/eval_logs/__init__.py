@@ -23,9 +23,9 @@ __all__ = ["FORMATS", "Better", "ModelResults", "files_in", "read"]
 
 Log = ModelResults | pd.DataFrame
 FORMATS = (
-    "an Inspect log (.eval, .json), lm-evaluation-harness's samples_*.jsonl, lighteval's details_*.parquet, promptfoo's "
-    "output.json, an MLflow evaluation table, Every Eval Ever's samples, a result of Lumigator, an experiment of this "
-    "package (.lumi.zip), or a table (.csv, .parquet, .jsonl)"
+    "an Inspect log (.eval, .json), lm-evaluation-harness's samples_*.jsonl, lighteval's details_*.parquet, "
+    "promptfoo's output.json, an MLflow evaluation table, Every Eval Ever's samples, a result of Lumigator, an "
+    "experiment of this package (.lumi.zip), or a table (.csv, .parquet, .jsonl)"
 )
 _SUFFIXES = (".eval", ".json", ".jsonl", ".parquet", ".csv", ".tsv")
 

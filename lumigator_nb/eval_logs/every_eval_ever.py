@@ -43,9 +43,7 @@ def samples_of(path: Path) -> Path:
     """
     samples = path.with_name(path.name.removesuffix(".json") + SAMPLES_SUFFIX)
     if not samples.exists():
-        raise malformed(
-            path.name, f"it has overall results only, and {samples.name}, with the samples, is not beside it"
-        )
+        raise malformed(path.name, f"it has overall results only, and {samples.name}, with samples, is not beside it")
     return samples
 
 
@@ -96,9 +94,9 @@ def _results(
         name = str(config.get("metric_name") or config.get("metric_id") or key or "score")
         if "lower_is_better" in config:
             better[name] = "lower" if config["lower_is_better"] else "higher"
-        bounds = tuple(_UNBOUNDED.get(one, one) for one in (config.get("min_score"), config.get("max_score")))
-        if None not in bounds:
-            ranges[name] = (float(bounds[0]), float(bounds[1]))
+        low, high = config.get("min_score"), config.get("max_score")
+        if low is not None and high is not None:
+            ranges[name] = (float(_UNBOUNDED.get(low, low)), float(_UNBOUNDED.get(high, high)))
         if (overall := (result.get("score_details") or {}).get("score")) is not None:
             reported[name] = float(overall)
         sample = str(line["sample_id"])

@@ -93,6 +93,7 @@ def read_log(path: Path, log: Mapping[str, Any]) -> ModelResults:
             reported[scorer["name"]] = number(mean)
     config = {**(log.get("plan") or {}).get("config", {}), **(spec.get("model_generate_config") or {})}
     status = log.get("status")
+    partial = f"Inspect's run has the status {status!r}, so that samples may be missing"
     return results_of(
         str(spec["model"]),
         records,
@@ -104,13 +105,9 @@ def read_log(path: Path, log: Mapping[str, Any]) -> ModelResults:
             "inspect_ai": (spec.get("packages") or {}).get("inspect_ai"),
             "date": spec.get("created"),
             **{key: value for key, value in config.items() if isinstance(value, (str, int, float, bool))},
-            **({"notes": [f"Inspect's run has the status {status!r}: samples may be missing"]} if _is_partial(status) else {}),
+            "notes": [] if status == "success" else [partial],
         },
-    )  # fmt: skip
-
-
-def _is_partial(status: Any) -> bool:
-    return status not in ("success", None)
+    )
 
 
 def _record(sample: Mapping[str, Any]) -> dict[str, Any]:

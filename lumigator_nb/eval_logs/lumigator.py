@@ -1,4 +1,4 @@
-"""Results that Mozilla's Lumigator and this package's REST API let one download: `metrics`, `parameters`, `artifacts`."""
+"""Results downloaded from Mozilla's Lumigator or this package's REST API: `metrics`, `parameters`, `artifacts`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(path: Path, document: Mapping[str, Any]) -> ModelResults:
     scores = {name: values for name, values in _scores(document["metrics"]) if len(values) == n}
     if not n or not scores:
         raise malformed(path.name, "it has no scores of single examples; download the result of an evaluation")
-    columns = {
+    columns: dict[str, list[Any]] = {
         "example": [text(value) for value in artifacts.get("examples") or [None] * n],
         "ground_truth": [references(value) for value in artifacts.get("ground_truth") or [None] * n],
         "prediction": [text(value) for value in predictions],

@@ -6,6 +6,7 @@ Not MLflow itself: its tables are plain, and its client takes seconds to import.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -25,7 +26,8 @@ _TRUTHS = ("targets", "target", "ground_truth", "expected", "truth", "answer_key
 _IDS = ("id", "item", "item_id", "sample_id", "example_id", "client_request_id")
 # What MLflow adds to a row about its own storage.
 _OWN = (
-    "trace_id", "trace", "state", "request_time", "trace_metadata", "tags", "spans", "assessments", "execution_duration",
+    "trace_id", "trace", "state", "request_time", "trace_metadata", "tags", "spans", "assessments",
+    "execution_duration",
 )  # fmt: skip
 
 
@@ -93,10 +95,11 @@ def _input(value: Any) -> str | None:
     """What was asked; the only argument of a call as its text, several as JSON."""
     if isinstance(value, str) and value.startswith("{"):
         try:
-            value = json.loads(value)
-        except ValueError:
+            # A CSV file holds Python's notation of a dictionary.
+            value = json.loads(value) if value.startswith('{"') else ast.literal_eval(value)
+        except (ValueError, SyntaxError):
             return value
     if isinstance(value, dict):
-        only = next(iter(value.values())) if len(value) == 1 else value
-        return only if isinstance(only, str) else json.dumps(value, ensure_ascii=False, default=str)
+        only: Any = next(iter(value.values())) if len(value) == 1 else value
+        return str(only) if isinstance(only, str) else json.dumps(value, ensure_ascii=False, default=str)
     return _text(value)

@@ -1,4 +1,4 @@
-"""Results of promptfoo: `promptfoo eval -o output.json`. Promptfoo is a program of Node.js, without a reader for Python."""
+"""Results of promptfoo, from `promptfoo eval -o output.json`; it is a program of Node.js without a Python reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_output(document: Any) -> bool:
     """Return whether a JSON document is promptfoo's output, of version 3 or later."""
     if not isinstance(document, Mapping) or not isinstance(document.get("results"), Mapping):
         return False
-    return {"results", "stats"} <= document["results"].keys()
+    return bool({"results", "stats"} <= document["results"].keys())
 
 
 def read(path: Path, document: Mapping[str, Any]) -> list[ModelResults]:

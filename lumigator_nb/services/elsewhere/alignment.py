@@ -144,8 +144,8 @@ def _by_model(
         for one, file in zip(group, names, strict=True):
             labelled[f"{label} ({file})"] = [one]
         notes.append(
-            f"{joined(names)} are all of {label}, on the same examples: they are compared as different models. To count "
-            f"them as repeats of one, give {{{label!r}: [files]}}."
+            f"{joined(names)} are all of {label}, on the same examples: they are compared as different models. To "
+            f"count them as repeats of one, give {{{label!r}: [files]}}."
         )
     return labelled, notes
 

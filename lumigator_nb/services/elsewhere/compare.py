@@ -68,8 +68,8 @@ def compare(
               `.jsonl`) as a DataFrame would be read.
         ground_truth: one text per example, or several in a list; for answers.
         examples: the inputs; for answers.
-        metadata: further columns of the examples, to divide them by: for answers, a DataFrame; for a table, the names of
-            its columns (default in a long one: all other columns with one value per item).
+        metadata: further columns of the examples, to divide them by: for answers, a DataFrame; for a table, the names
+            of its columns (default in a long one: all other columns with one value per item).
         metrics: metrics to compute from the answers, as for :func:`score`; default for answers: those of the task, or
             "rouge", "bleu" and "chrf". For files, they are added to the scores in them.
         task: what the models were asked, such as ``lm.Summarization()``.
