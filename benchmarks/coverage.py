@@ -13,7 +13,18 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small products are slower on several cores
 
-from covering import differences, intervals, judges, labels, planning, sequences, shapes, shares, tests_under_null
+from covering import (
+    differences,
+    gates,
+    intervals,
+    judges,
+    labels,
+    planning,
+    sequences,
+    shapes,
+    shares,
+    tests_under_null,
+)
 
 TOPICS = {
     "intervals": lambda repeats, seed: intervals.table(5 * repeats, seed),  # quick, and the bounds are close
@@ -25,6 +36,7 @@ TOPICS = {
     "sequences": sequences.table,
     "labels": labels.table,
     "planning": planning.table,
+    "gates": gates.table,
 }
 
 

@@ -22,6 +22,7 @@ from lumigator_nb.statistics.bradley_terry import (
     bradley_terry_intervals,
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
+from lumigator_nb.statistics.gating import Decision, decide_mean, decide_quantile, decide_share
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
 from lumigator_nb.statistics.planning import Plan, detectable_difference, examples_needed, plan
 from lumigator_nb.statistics.prediction_powered import (
@@ -48,6 +49,7 @@ __all__ = [
     "Aggregate",
     "BradleyTerry",
     "BradleyTerryIntervals",
+    "Decision",
     "Difference",
     "FloatArray",
     "Interval",
@@ -67,6 +69,9 @@ __all__ = [
     "bootstrap_interval",
     "bradley_terry",
     "bradley_terry_intervals",
+    "decide_mean",
+    "decide_quantile",
+    "decide_share",
     "detectable_difference",
     "difference",
     "examples_for_skewness",
