@@ -14,6 +14,7 @@ from lumigator_nb._version import __version__ as __version__
 _HOMES = {
     "connect": "workspace",
     "Workspace": "workspace",
+    "check": "workspace.checks",
     "Settings": "config",
     "Model": "specs",
     "GenerationConfig": "specs",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     )
     from lumigator_nb.statistics import plan
     from lumigator_nb.workspace import Workspace, connect
+    from lumigator_nb.workspace.checks import check
 
 __all__ = [
     "Comparison",
@@ -78,6 +80,7 @@ __all__ = [
     "Translation",
     "Workspace",
     "__version__",
+    "check",
     "connect",
     "errors",
     "estimate",

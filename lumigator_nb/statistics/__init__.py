@@ -22,7 +22,7 @@ from lumigator_nb.statistics.bradley_terry import (
     bradley_terry_intervals,
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
-from lumigator_nb.statistics.gating import Decision, decide_mean, decide_quantile, decide_share
+from lumigator_nb.statistics.gating import Decision, Outcome, decide_mean, decide_quantile, decide_share
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
 from lumigator_nb.statistics.planning import Plan, detectable_difference, examples_needed, plan
 from lumigator_nb.statistics.prediction_powered import (
@@ -55,6 +55,7 @@ __all__ = [
     "Interval",
     "LabelDraw",
     "NotWorse",
+    "Outcome",
     "Plan",
     "PredictionPowered",
     "Race",
