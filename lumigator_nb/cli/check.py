@@ -33,9 +33,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="Check file, such as gate.toml.")],
     junit: Annotated[Path | None, typer.Option(help="Write the rules as JUnit XML to this file.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary to this file.")] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the comparison to this file (.html or .csv).")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the comparison to this file (.html or .csv).")] = None,
 ) -> None:
     """Check whether a model may replace another. Exit code: 0 passed, 1 failed, 2 undecided, 3 could not be checked."""
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lumigator_nb.database.records import Dataset, Workflow
+from lumigator_nb.display.text import count
 from lumigator_nb.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -193,7 +194,7 @@ def _changed(ws: Workspace, dataset: Dataset) -> Iterator[str]:
     if dataset.version > 1:
         last = ws.datasets.history(dataset.name).iloc[-1]
         yield (
-            f"It is version {dataset.version} of the dataset in this workspace: {last['added']} rows added, "
+            f"It is version {dataset.version} of the dataset in this workspace: {count(last['added'], 'row')} added, "
             f"{last['removed']} removed, {last['changed']} changed."
         )
 
