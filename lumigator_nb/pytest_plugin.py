@@ -42,9 +42,11 @@ class Gates:
 
     def check(self, path: str | Path) -> Check:
         """Run a check file, relative to pytest's root folder, and return the result whatever its outcome."""
-        from lumigator_nb.workspace.checks import check
+        from lumigator_nb.workspace.checks import check, read
 
-        return check(self._config.rootpath / path, workspace=self.workspace, progress=False)
+        file = self._config.rootpath / path
+        read(file)  # a mistake in the file is found before a workspace is opened
+        return check(file, workspace=self.workspace, progress=False)
 
     def require(self, gate: str | Path | Check | Gate) -> Check | Gate:
         """Fail the test unless a gate passes; a path is checked first.

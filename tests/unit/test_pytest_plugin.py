@@ -24,7 +24,8 @@ def suite(tmp_path):
     def run(text: str, *options: str, code: int = 0) -> str:
         (tmp_path / "test_it.py").write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-p", "lumigator_nb.pytest_plugin", "--strict-markers", *options]
-        environment = {**os.environ, "LUMIGATOR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path.cwd())}
+        # Named above, so that the tests hold whether or not the installed package has its entry point yet.
+        environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(Path.cwd())}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
@@ -75,11 +76,24 @@ def test_the_marker_checks_its_file_before_the_test(suite, tmp_path) -> None:
     text = """
 import pytest
 
-@pytest.mark.lumigator("gate.toml")
-def test_marked():
+@pytest.mark.lumigator("nothing.toml")
+def test_without_a_file():
     raise SystemExit("the body must not run")
+
+@pytest.mark.lumigator("gate.toml")
+def test_with_a_typing_error(lm):
+    raise SystemExit("the body must not run")
+
+@pytest.mark.lumigator
+def test_without_a_name():
+    raise SystemExit("the body must not run")
+
+def test_without_the_marker():
+    pass
 """
-    assert "name a check file, such as gate.toml" in suite(text, code=1)
     (tmp_path / "gate.toml").write_text(GATE.replace("metrics", "metrcs"), encoding="utf-8")
-    assert "did you mean 'metrics'" in suite(text, code=1)
-    assert 'write @pytest.mark.lumigator("gate.toml")' in suite(text.replace('("gate.toml")', ""), code=1)
+    printed = suite(text, code=1)
+    assert "3 failed, 1 passed" in printed
+    assert "name a check file, such as gate.toml" in printed
+    assert "did you mean 'metrics'" in printed
+    assert 'write @pytest.mark.lumigator("gate.toml")' in printed
