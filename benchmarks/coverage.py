@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small produc
 from covering import (
     differences,
     finite,
+    gates,
     intervals,
     judges,
     labels,
@@ -41,6 +42,7 @@ TOPICS = {
     "labels": labels.table,
     "planning": planning.table,
     "looks": looks.table,
+    "gates": gates.table,
 }
 
 

@@ -15,6 +15,7 @@ _HOMES = {
     "compare": "services.elsewhere.compare",
     "connect": "workspace",
     "Workspace": "workspace",
+    "check": "workspace.checks",
     "Settings": "config",
     "Model": "specs",
     "GenerationConfig": "specs",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     )
     from lumigator_nb.statistics import plan
     from lumigator_nb.workspace import Workspace, connect
+    from lumigator_nb.workspace.checks import check
 
 __all__ = [
     "Comparison",
@@ -80,6 +82,7 @@ __all__ = [
     "Translation",
     "Workspace",
     "__version__",
+    "check",
     "compare",
     "connect",
     "errors",

@@ -52,7 +52,7 @@ def _win_rate(generator: np.random.Generator, size: tuple[int, int]) -> FloatArr
     return generator.beta(0.1, 0.6, size=size) - generator.beta(0.1, 0.9, size=size)
 
 
-_DRAWS: dict[str, Draw] = {
+DRAWS: dict[str, Draw] = {
     "normal": lambda generator, size: generator.normal(size=size),
     "skewed (exponential)": lambda generator, size: generator.exponential(size=size),
     "very skewed (lognormal 1)": lambda generator, size: generator.lognormal(size=size),
@@ -72,7 +72,7 @@ def table(repeats: int, seed: int = 0) -> list[Row]:
     """Return what was simulated with its mean width, the share found, and what is required of it."""
     generator = np.random.default_rng(seed)
     rows = []
-    for name, draw in _DRAWS.items():
+    for name, draw in DRAWS.items():
         truth = float(draw(generator, (1, _LARGE)).mean())
         for n in _SIZES:
             required = "for comparison" if name in _HARD else "≥ 0.95 ± 0.02"

@@ -6,12 +6,13 @@ import sys
 
 import typer
 
-from lumigator_nb.cli import data, decide, screens, secrets, serve, share, storage, upkeep, work
+from lumigator_nb.cli import check, common, data, decide, screens, secrets, serve, share, storage, upkeep, work
 from lumigator_nb.errors import LumigatorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(work.app)
 app.add_typer(decide.app)
+app.add_typer(check.app)
 app.add_typer(data.datasets, name="datasets")
 app.add_typer(data.experiments, name="experiments")
 app.add_typer(work.workflows, name="workflows")
@@ -33,7 +34,5 @@ def main() -> None:
     try:
         app()
     except LumigatorError as error:
-        typer.secho(f"error: {error.message}", fg="red", err=True)
-        if error.hint:
-            typer.secho(f"hint: {error.hint}", err=True)
+        common.print_error(error)
         sys.exit(1)

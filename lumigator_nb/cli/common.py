@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.errors import InvalidInputError, LumigatorError
 from lumigator_nb.specs import Model, Status, Summarization, Task, TextGeneration, Translation
 
 if TYPE_CHECKING:
@@ -61,6 +61,13 @@ Export = Annotated[Path | None, typer.Option(help="Also write the comparison to 
 def group(help_text: str) -> typer.Typer:
     """Return an application for a group of subcommands."""
     return typer.Typer(no_args_is_help=True, help=help_text)
+
+
+def print_error(error: LumigatorError) -> None:
+    """Print what is wrong and what to do, without a traceback."""
+    typer.secho(f"error: {error.message}", fg="red", err=True)
+    if error.hint:
+        typer.secho(f"hint: {error.hint}", err=True)
 
 
 def connected() -> Workspace:

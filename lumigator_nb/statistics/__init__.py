@@ -22,6 +22,7 @@ from lumigator_nb.statistics.bradley_terry import (
     bradley_terry_intervals,
 )
 from lumigator_nb.statistics.corrections import holm, romano_wolf
+from lumigator_nb.statistics.gating import Decision, Outcome, decide_mean, decide_quantile, decide_share
 from lumigator_nb.statistics.monitoring import Change, changes, difference_sequence, look_confidence
 from lumigator_nb.statistics.noninferiority import NotWorse, not_worse_than_best, pareto_front
 from lumigator_nb.statistics.planning import (
@@ -68,12 +69,14 @@ __all__ = [
     "BradleyTerry",
     "BradleyTerryIntervals",
     "Change",
+    "Decision",
     "Difference",
     "FloatArray",
     "Instability",
     "Interval",
     "LabelDraw",
     "NotWorse",
+    "Outcome",
     "Plan",
     "Population",
     "PredictionPowered",
@@ -93,6 +96,9 @@ __all__ = [
     "bradley_terry",
     "bradley_terry_intervals",
     "changes",
+    "decide_mean",
+    "decide_quantile",
+    "decide_share",
     "detectable_difference",
     "difference",
     "difference_sequence",

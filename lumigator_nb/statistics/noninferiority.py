@@ -103,15 +103,15 @@ def not_worse_than_best(
     for other, (score, draws) in enumerate(zip(estimates, replicates, strict=True)):
         behind = sign * (draws - replicates)
         scale = np.maximum(np.abs(draws).max(), np.abs(replicates).max(axis=1))
-        upper = sign * (score - estimates) + _allowance(behind, scale, quantile, unseen)
+        upper = sign * (score - estimates) + allowance(behind, scale, quantile, unseen)
         upper[other] = -math.inf
         # The best is unknown: a model has to hold against each of the others, so the largest bound counts.
         bounds = np.maximum(bounds, upper)
     return NotWorse(bounds, np.asarray(bounds < margin))
 
 
-def _allowance(behind: FloatArray, scale: FloatArray, quantile: float, unseen: float) -> FloatArray:
-    """Return (m,) by how much the true differences may exceed the estimated ones.
+def allowance(behind: FloatArray, scale: FloatArray, quantile: float, unseen: float) -> FloatArray:
+    """Return (m,) by how much true values may exceed the estimated ones: one-sided bounds less the estimates.
 
     Args:
         behind: (m, r) replicates of the differences.

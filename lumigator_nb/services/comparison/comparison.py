@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -17,10 +17,11 @@ from lumigator_nb.display.scores import LATER, Contrast, not_computed, score_row
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
-from lumigator_nb.services.comparison import decisions, exporting, human_labels, judge_reports
+from lumigator_nb.services.comparison import decisions, exporting, gates, human_labels, judge_reports
 from lumigator_nb.services.comparison import slices as slicing
 from lumigator_nb.services.comparison.costs import costs
 from lumigator_nb.services.comparison.data import ComparisonData
+from lumigator_nb.services.comparison.gates import Gate
 from lumigator_nb.services.comparison.judge_reports import JudgeReport
 from lumigator_nb.services.comparison.recommendation import Recommendation
 from lumigator_nb.services.comparison.score_samples import Resampling, Scored, main_score, scored_of
@@ -276,6 +277,61 @@ class Comparison(Rendered):
         return decisions.recommend(
             self.models, self._of(score), self._costs, margin, by, baselines=self.baselines, copied=self.copied
         )
+
+    def gate(
+        self,
+        candidate: str,
+        baseline: str | None = None,
+        *,
+        score: str | None = None,
+        margin: float | Mapping[str, float] | None = None,
+        at_most: Mapping[str, float] | None = None,
+        at_least: Mapping[str, float] | None = None,
+        confidence: float | None = None,
+    ) -> Gate:
+        """Decide whether a model may replace another one: passed, failed, or undecided for want of examples.
+
+        No threshold on a bare number: a rule is passed if a one-sided bound keeps it, and failed if the other bound
+        breaks it (:func:`lumigator_nb.statistics.decide_mean`, exact for shares and for percentiles of the latency).
+
+        Args:
+            candidate: label of the model to decide about.
+            baseline: label of the model that it must not be worse than; if omitted, there are only limits.
+            score: the score that must not be worse; default the main score.
+            margin: the largest difference that does not matter, in units of the score; default 2% of its range. 0 asks
+                for a model that is shown to be better. A mapping has one margin for each of several scores.
+            at_most, at_least: limits of the candidate, by name: a score, "dollars_per_1000" (mean cost of 1,000
+                answers), "seconds_p95" (latency within which 95% of answers came, or another percentile), or
+                "answered", "failed", "cut_off", "truncated" (shares of the examples).
+            confidence: probability of not passing a candidate that breaks a rule, and of not failing one that keeps
+                all; in (0.5, 1), default that of the comparison.
+
+        Raises:
+            InvalidInputError: there is no such model, score or limit, a number is out of range, there is no rule, or a
+                limit is about costs or latencies that are unknown.
+
+        Examples:
+            >>> gate = comparison.gate("baseline/lead-3", "baseline/copy", margin=0.05, at_least={"answered": 0.9})
+            >>> gate.outcome
+            'passed'
+            >>> gate.to_pandas()[["rule", "kind", "outcome", "further"]]
+                   rule       kind outcome  further
+            0    rougeL  not worse  passed        0
+            1  answered   at least  passed        0
+        """
+        for label in filter(None, (candidate, baseline)):
+            if label not in self.models:
+                waiting = next((workflow for workflow in self.pending if workflow.label == label), None)
+                if waiting is not None:
+                    raise InvalidInputError(f"{label!r} has no results: it is {waiting.status}", waiting.error)
+                raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
+        if candidate == baseline:
+            raise InvalidInputError(f"{candidate!r} is compared with itself", "name another baseline")
+        return gates.decide(
+            self.models, self._scored, self._of(score).info.name, self._predictions[candidate], candidate, baseline,
+            margin=margin, at_most=at_most or {}, at_least=at_least or {},
+            confidence=self.confidence if confidence is None else confidence, is_free=candidate in self.baselines,
+        )  # fmt: skip
 
     def pareto(self, score: str | None = None) -> pd.DataFrame:
         """Return quality, cost and latency side by side, one row per model.
@@ -610,6 +666,19 @@ class Comparison(Rendered):
             customer support  8       True
         """
         return slicing.slices(self.models, self._of(score), self._examples, column, has_texts=self.data.has_texts)
+
+    def slice_labels(self, column: str, score: str | None = None) -> pd.Series:
+        """Return the slice of each example of :meth:`slices`, by row; examples without the score have none.
+
+        Raises:
+            InvalidInputError: the dataset has no such column.
+
+        Examples:
+            >>> comparison.slice_labels("topic", "rougeL").head(2).tolist()
+            ['community', 'leisure']
+        """
+        labels = slicing.labels_of(self._of(score), self._examples, column)
+        return labels.reindex(range(len(self._examples)))
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per example and model: `row`, `model`, texts, metadata, token counts and all scores.

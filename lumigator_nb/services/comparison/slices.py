@@ -69,6 +69,11 @@ def slices(
     return table if column is None else table.droplevel(0).rename_axis(column)
 
 
+def labels_of(scored: Scored, examples: pd.DataFrame, column: str) -> pd.Series:
+    """Return the slice of each scored example in one column, by the example's row."""
+    return pd.Series(_bins(examples.loc[scored.rows], column), index=scored.rows, dtype=object)
+
+
 def _bins(rows: pd.DataFrame, column: str) -> list[str]:
     columns = metadata_columns(rows)
     if column in columns:
