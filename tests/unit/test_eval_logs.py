@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from lumigator_nb.errors import DamagedError, InvalidInputError
 from lumigator_nb.eval_logs import read
 from lumigator_nb.services.comparison.overview import notes
 
+SCHEMAS = ("eval.schema.json", "instance_level_eval.schema.json")
 DATA = Path(__file__).parents[1] / "data" / "eval_logs"
 GOOD, WEAK = 0.8, 0.5  # two and five of ten questions are answered wrongly
 
@@ -250,6 +252,37 @@ def test_two_tasks_with_one_item_each_are_no_repeats(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": [1], "model": ["a"], "s": [1.0]})
     frame.to_csv(tmp_path / "a.csv", index=False)
     assert lm.compare(tmp_path / "a.csv", n_resamples=100).data.repeats == {}
+
+
+def test_an_export_to_every_eval_ever_is_valid_and_reads_back(tmp_path: Path) -> None:
+    files = [DATA / "inspect" / "good.eval", DATA / "inspect" / "weak.eval"]
+    comparison = lm.compare(files, n_resamples=100)
+    first = comparison.export(tmp_path / "quiz.eee.json")
+    assert first.name == "quiz.mockllm-good.eee.json"
+    schemas = {name: json.loads((DATA.parent / "every_eval_ever" / name).read_text()) for name in SCHEMAS}
+    lines = []
+    for path in sorted(tmp_path.glob("*.eee.json")):
+        summary = json.loads(path.read_text())
+        jsonschema.validate(summary, schemas["eval.schema.json"])
+        own = path.with_name(path.name.removesuffix(".json") + "_samples.jsonl").read_text().splitlines()
+        assert summary["detailed_evaluation_results"]["total_rows"] == len(own) == 20
+        lines += map(json.loads, own)
+    for line in lines:
+        jsonschema.validate(line, schemas["instance_level_eval.schema.json"])
+    again = lm.compare(sorted(tmp_path.glob("*.eee.json")), n_resamples=100)
+    assert again.models == comparison.models
+    pd.testing.assert_frame_equal(again.summary(), comparison.summary())
+    assert again.examples().equals(comparison.examples())
+    assert "reports" not in told(again)
+    pd.testing.assert_frame_equal(lm.compare(tmp_path, n_resamples=100).summary(), comparison.summary())
+
+
+def test_every_eval_ever_needs_the_samples(tmp_path: Path) -> None:
+    comparison = lm.compare(DATA / "inspect" / "good.eval", n_resamples=100)
+    path = comparison.export(tmp_path / "x.eee.json")
+    path.with_name("x.eee_samples.jsonl").unlink()
+    with pytest.raises(DamagedError, match="x.eee_samples.jsonl, with samples, is not beside it"):
+        lm.compare(path)
 
 
 def test_an_experiment_of_this_package_needs_no_database(tmp_path: Path) -> None:

@@ -321,7 +321,7 @@ class Comparison(Rendered):
         """
         for label in filter(None, (candidate, baseline)):
             if label not in self.models:
-                waiting = next((workflow for workflow in self.pending if workflow.label == label), None)
+                waiting = next((workflow for workflow in self.data.pending if workflow.label == label), None)
                 if waiting is not None:
                     raise InvalidInputError(f"{label!r} has no results: it is {waiting.status}", waiting.error)
                 raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
@@ -743,7 +743,8 @@ class Comparison(Rendered):
 
         Args:
             path: ending in `.html` (a self-contained report in one file), `.xlsx` (a workbook),
-                `.csv` (all rows) or `.md` (the findings, for a wiki).
+                `.csv` (all rows), `.md` (the findings, for a wiki) or `.eee.json` (Every Eval Ever: one file per model,
+                whose name gets the model's, and beside it the samples; the first one's path is returned).
 
         Raises:
             InvalidInputError: another ending.
