@@ -101,4 +101,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     for marker in pyfuncitem.iter_markers(MARKER):
         if len(marker.args) != 1 or marker.kwargs:
             raise pytest.UsageError(f'{pyfuncitem.nodeid}: write @pytest.mark.{MARKER}("gate.toml")')
-        pyfuncitem.funcargs["lm"].require(marker.args[0])
+        gates: Gates = pyfuncitem.funcargs["lm"]
+        gates.require(marker.args[0])

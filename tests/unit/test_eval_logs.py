@@ -294,3 +294,30 @@ print(len(comparison.models) > 1, sorted({{"ray", "sqlmodel", "sqlalchemy"}} & s
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "True []"
+
+
+def test_files_loaded_into_a_workspace_have_the_same_numbers(inline_ws) -> None:
+    files = [DATA / "inspect" / "good.eval", DATA / "inspect" / "weak.eval"]
+    experiment = inline_ws.load_results(files, name="quiz", metrics=["exact_match"])
+    inline_ws.wait(experiment, progress=False, check=True)
+    comparison, expected = inline_ws.compare(experiment), lm.compare(files, metrics=["exact_match"])
+    columns = ["score", "model", "overall", "low", "high"]
+    ours, theirs = (
+        one.summary()[columns].sort_values(["score", "model"], ignore_index=True) for one in (comparison, expected)
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert comparison.references() == expected.references()
+    assert comparison.metadata().columns.tolist() == ["topic", "item"]
+    assert comparison.costs()["prompt_tokens"].tolist() == [110, 110]
+    with pytest.raises(InvalidInputError, match="no recorded score 'matc'"):
+        inline_ws.workflows.record(
+            experiment, name="x", predictions=comparison.data.predictions["mockllm/good"], scores={"matc": [1] * 10}
+        )
+
+
+def test_a_recorded_score_is_not_computed_for_another_model(inline_ws) -> None:
+    experiment = inline_ws.load_results(DATA / "inspect" / "good.eval", name="quiz", task=lm.Summarization())
+    inline_ws.workflows.launch(experiment, ["baseline/copy"])
+    inline_ws.wait(experiment, progress=False)
+    comparison = inline_ws.compare(experiment)
+    assert "match was computed by Inspect, and cannot be computed here" in str(comparison.not_computed)
