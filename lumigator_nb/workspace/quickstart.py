@@ -14,11 +14,11 @@ import psutil
 from lumigator_nb import models
 from lumigator_nb.database.records import Experiment, Workflow
 from lumigator_nb.display.costs import dollars
+from lumigator_nb.display.tables import wrapped
 from lumigator_nb.display.text import aligned
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.models.providers import packaged_weights
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.services.comparison.recommendation import advice
 from lumigator_nb.specs import Model
 from lumigator_nb.workspace import Workspace
 
@@ -36,6 +36,7 @@ PROMPTS = {
     "SmolLM2, two sentences": ("Summarize the conversation in two sentences.", 'root ::= sentence " " sentence'),
 }
 MAX_NEW_TOKENS = 200
+_WIDTH = 80
 
 
 @dataclass
@@ -101,7 +102,7 @@ def launch_quickstart(
 
 def decision(comparison: Comparison) -> str:
     """Return which model to take, and what is shown against the others, in words."""
-    return f"Decision: {advice(comparison.recommend())}"
+    return wrapped(f"Decision: {comparison.recommend()}", _WIDTH)
 
 
 def durations(ws: Workspace, workflows: Sequence[Workflow], since: datetime) -> dict[str, float]:
