@@ -202,7 +202,10 @@ def smollm2():
     # One thread: those of llama.cpp wait for each other, and the tests' cores are busy.
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
+    # A shell starts what it runs in the background with Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield load()
+    signal.signal(signal.SIGINT, handler)
     os.environ.pop("OMP_NUM_THREADS")
     if before:
         os.environ["OMP_NUM_THREADS"] = before
