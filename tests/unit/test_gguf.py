@@ -238,7 +238,7 @@ def test_it_answers_by_its_own_template_and_says_what_it_used(smollm2):
 
 @with_smollm2
 def test_ctrl_c_reaches_python_after_a_model_was_loaded(smollm2):
-    # llama.cpp's own handler would end its loop instead, and every later answer would be waited for without an end.
+    # A handler of llama.cpp's would end its loop instead, and every later answer would be waited for without an end.
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
