@@ -202,7 +202,10 @@ def smollm2():
     # One thread: those of llama.cpp wait for each other, and the tests' cores are busy.
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
+    # A shell starts what it runs in the background with Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield load()
+    signal.signal(signal.SIGINT, handler)
     os.environ.pop("OMP_NUM_THREADS")
     if before:
         os.environ["OMP_NUM_THREADS"] = before
@@ -235,7 +238,7 @@ def test_it_answers_by_its_own_template_and_says_what_it_used(smollm2):
 
 @with_smollm2
 def test_ctrl_c_reaches_python_after_a_model_was_loaded(smollm2):
-    # llama.cpp's own handler would end its loop instead, and every later answer would be waited for without an end.
+    # A handler of llama.cpp's would end its loop instead, and every later answer would be waited for without an end.
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)

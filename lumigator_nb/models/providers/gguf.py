@@ -10,18 +10,15 @@ wheels, so each installation compiles C++.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import math
 import os
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -258,8 +255,7 @@ class GgufModel:
         settings.port, settings.n_threads_http, settings.api_keys = 0, 1, [secrets.token_urlsafe(32)]
         self._server = None  # frees the memory of the last one first
         try:
-            with _kept_signal_handlers():
-                self._server = xllamacpp.Server(settings)
+            self._server = xllamacpp.Server(settings)
         except RuntimeError as error:
             raise UnknownModelError(
                 f"model {self._model.label!r} ({self.details['source']}) cannot be loaded by llama.cpp",
@@ -391,27 +387,6 @@ def _shortened(request: Request, excess: int, n_prompt: int) -> Request | None:
     characters = sum(len(turn["content"]) for turn in request.messages)
     text = text[: max(0, len(text) - 1 - math.ceil(1.05 * excess * characters / max(1, n_prompt)))]
     return replace(request, example=text, user=before + text + after)
-
-
-@contextmanager
-def _kept_signal_handlers() -> Iterator[None]:
-    """Give SIGINT and SIGTERM back to Python, or to Ray.
-
-    llama.cpp's server takes both when it has loaded a model: Ctrl-C would stop its loop, so that answers wait for ever,
-    and a second one would end the process. Python's `signal` changes handlers in the main thread only.
-    """
-    if os.name != "posix":
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    handlers = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in handlers.items():
-        libc.sigaction(number, None, handler)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            libc.sigaction(number, handler, None)
 
 
 def _threads() -> int:
