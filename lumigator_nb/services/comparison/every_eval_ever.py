@@ -102,7 +102,7 @@ def _place(comparison: Any, model_id: str, content: bytes) -> str:
 def _library(comparison: Any, label: str) -> dict[str, str]:
     """The tool that computed the scores."""
     model = next(model for model in comparison.workflows if model.label == label)
-    details = next((step.details for step in model.steps if step.step == Step.INFERENCE), {})
+    details: Any = next((step.details for step in model.steps if step.step == Step.INFERENCE), {})
     if comparison.experiment.metrics or "tool" not in details:
         return {"name": "lumigator_nb", "version": __version__}
     versions = (details.get(name) for name in ("inspect_ai", "lm_eval", "promptfoo", "version"))
