@@ -176,10 +176,11 @@ def ranking(comparison: Comparison, score: str | None = None) -> Table:
 
 
 def slices(comparison: Comparison, score: str | None = None) -> Table:
-    """Return a score in parts of the dataset; no rows with one model, or without better and worse."""
+    """Return a score in parts of the dataset; no rows with one model, without better and worse, or without parts."""
     info = ordered_scores(comparison, score)[0]
     headers: list[str | Cell] = ["slice", "examples", *map(Cell, comparison.models), "the order flips"]
-    if not _is_ranked(comparison, info):
+    divides = comparison.data.has_texts or not comparison.metadata().empty
+    if not _is_ranked(comparison, info) or not divides:
         return Table(headers, [], "Slices")
     frame = comparison.slices(score=info.name)
     show = Figures(info, [])

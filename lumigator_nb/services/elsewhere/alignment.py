@@ -135,9 +135,7 @@ def _by_model(
     notes: list[str] = []
     labelled: dict[str, list[ModelResults]] = {}
     for label, group in groups.items():
-        n_items = len(set(chain.from_iterable(one.rows["item"] for one in group)))
-        disjoint = n_items == sum(one.rows["item"].nunique() for one in group)
-        if explicit or len(group) == 1 or disjoint:
+        if explicit or len(group) == 1 or _are_disjoint(group):
             labelled[label] = group
             continue
         names = _file_names([one.source for one in group])
@@ -148,6 +146,12 @@ def _by_model(
             f"count them as repeats of one, give {{{label!r}: [files]}}."
         )
     return labelled, notes
+
+
+def _are_disjoint(group: Sequence[ModelResults]) -> bool:
+    """Whether no item is in two of the results, such as those of one model on several tasks."""
+    n_items = len(set(chain.from_iterable(one.rows["item"] for one in group)))
+    return n_items == sum(one.rows["item"].nunique() for one in group)
 
 
 def _file_names(sources: Sequence[str]) -> list[str]:
