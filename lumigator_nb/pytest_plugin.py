@@ -5,7 +5,6 @@ Pytest imports this in every test run, so it imports nothing else until a test a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +66,9 @@ class Gates:
             self._workspace.close()
 
 
+_GATES = pytest.StashKey[Gates]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the setting."""
     parser.addini(_UNDECIDED, "what an undecided gate does to its test: fail (default) or skip", default="fail")
@@ -79,20 +81,20 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close the workspace."""
+    _gates(config).close()
+
+
+def _gates(config: pytest.Config) -> Gates:
+    # Not only in the fixture: a suite may have a fixture `lm` of another meaning, beside the marker.
+    return config.stash.setdefault(_GATES, Gates(config))
+
+
 @pytest.fixture(scope="session")
-def lm(request: pytest.FixtureRequest) -> Iterator[Gates]:
+def lm(request: pytest.FixtureRequest) -> Gates:
     """Checks and gates that fail a test."""
-    gates = Gates(request.config)
-    yield gates
-    gates.close()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let marked tests have the fixture, whether they name it or not."""
-    for item in items:
-        if item.get_closest_marker(MARKER) and isinstance(item, pytest.Function) and "lm" not in item.fixturenames:
-            item.fixturenames.append("lm")
+    return _gates(request.config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -101,5 +103,4 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     for marker in pyfuncitem.iter_markers(MARKER):
         if len(marker.args) != 1 or marker.kwargs:
             raise pytest.UsageError(f'{pyfuncitem.nodeid}: write @pytest.mark.{MARKER}("gate.toml")')
-        gates: Gates = pyfuncitem.funcargs["lm"]
-        gates.require(marker.args[0])
+        _gates(pyfuncitem.config).require(marker.args[0])

@@ -124,7 +124,8 @@ def test_a_changed_dataset_is_refused_where_it_is_pinned(inline_ws, write) -> No
         checked(inline_ws, pinned)
     assert "11 rows added, 11 removed" in caught.value.message
     assert "write the new SHA-256 into gate.toml" in caught.value.hint
-    assert pin in " ".join(checked(inline_ws, write()).notes)  # unpinned: said how to pin it
+    unpinned = " ".join(checked(inline_ws, write()).notes)
+    assert hashlib.sha256((pinned.parent / "tickets.csv").read_bytes()).hexdigest() in unpinned  # how to pin it
 
 
 def test_a_model_that_is_gone_is_an_error_and_not_a_verdict(inline_ws, write, server, monkeypatch) -> None:
