@@ -360,7 +360,7 @@ class Workspace:
                 )
             return audits.audit(comparison, texts, "another author", metric)
         launch = Launch(budget=budget)
-        question = self._question(comparison.experiment, [ground_truth], metric or comparison.main_score, launch, 0)
+        question = self._question(experiment, [ground_truth], metric or comparison.main_score, launch, 0)
         texts = pilot_run.answers_of(question, self.store, self.workflows.submitter, progress)
         return audits.audit(comparison, texts, question.labels[0], metric)
 

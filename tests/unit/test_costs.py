@@ -11,8 +11,9 @@ import pytest
 from test_display import EVIL, Page, assert_harmless, make_comparison, make_dataset, make_workflow
 
 from lumigator_nb.database import record_views
-from lumigator_nb.database.record_views import describe_launch, describe_model, describe_task
+from lumigator_nb.database.records import Experiment, Job
 from lumigator_nb.display.costs import dollars, remarks, seconds, unanswered
+from lumigator_nb.display.descriptions import TALLIED, describe_details, describe_launch, describe_model, describe_task
 from lumigator_nb.display.progress import ProgressRow, as_html
 from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.costs import costs
@@ -88,8 +89,8 @@ def test_latencies(value, text) -> None:
     assert seconds(value) == text
 
 
-def priced(label: str):
-    comparison = make_comparison({label: 0.3, "other": 0.2}, n=4)
+def priced(label: str, **options):
+    comparison = make_comparison({label: 0.3, "other": 0.2}, n=4, **options)
     comparison._predictions[label] = FRAME
     return comparison
 
@@ -172,7 +173,7 @@ DETAILS = {
 
 
 def test_a_job_tells_its_details_readably() -> None:
-    assert record_views.describe_details(DETAILS) == [
+    assert describe_details(DETAILS) == [
         ("Answers", "61 (20 cached, 9 ended at max_new_tokens)"),
         ("Cost", "$0.0126"),
         ("Latency", "median 820 ms, 95% within 3.4 s"),
@@ -187,14 +188,13 @@ def test_a_job_tells_its_details_readably() -> None:
 def test_all_that_a_tally_holds_is_told_in_words() -> None:
     counts = dict.fromkeys(("answered", "cached", "truncated", "cut_off", *TOKENS), 1)
     details = Tally(**counts, cost=1.0, seconds=[np.ones(1)]).details
-    assert details.keys() == record_views.TALLIED
-    told = dict(record_views.describe_details(details | {"cache_read_tokens": 1_920, "cache_write_tokens": 7}))
+    assert details.keys() == TALLIED
+    told = dict(describe_details(details | {"cache_read_tokens": 1_920, "cache_write_tokens": 7}))
     assert told["Tokens"].startswith("1 in (1,920 from the provider's cache, 7 into the provider's cache), 1 out")
 
 
 def test_the_report_tells_what_was_noticed_but_no_figure_twice() -> None:
-    comparison = make_comparison({"a": 0.3, "b": 0.2})
-    comparison.jobs[0].details = DETAILS
+    comparison = make_comparison({"a": 0.3, "b": 0.2}, details=DETAILS)
     page = Page(report(comparison))
     assert "a: no temperature." in page.text
     assert "Answers 61" not in page.text
@@ -205,20 +205,19 @@ def test_no_key_is_shown() -> None:
     options = {"api_key": "sesame", "api_key_name": "MY_KEY", "extra": {"access_token": "sesame", "top_k": 3}}
     model = Model("m", provider="openai", base_url="http://me:sesame@host/v1?key=sesame", repeat=2, **options)
     assert describe_model(model) == ("base_url='http://host/v1', repeat=2, api_key_name='MY_KEY', extra={'top_k': 3}")
-    comparison = make_comparison({"a": 0.3})
-    comparison.workflows[0].model = model
+    comparison = make_comparison({"a": 0.3}, models={"a": model})
     assert "sesame" not in report(comparison)
 
 
 def test_what_models_brought_along_is_shown_as_text() -> None:
-    comparison = priced(EVIL)
-    comparison.jobs[0].details = DETAILS | {"notes": [EVIL], EVIL: EVIL}
-    comparison.experiment.task = Summarization(template=EVIL)
+    details, task = DETAILS | {"notes": [EVIL], EVIL: EVIL}, Summarization(template=EVIL)
+    comparison = priced(EVIL, details=details, task=task)
     shots = assert_harmless(report(comparison)), assert_harmless(view.as_html(comparison))
     assert all(EVIL in page.text for page in shots)
     dataset = make_dataset()
     dataset.generated = {"model": EVIL, "workflow_id": "w"}
-    for record in (comparison.jobs[0], comparison.experiment, dataset):
+    job = Job(step=Step.INFERENCE, workflow_id="w", details=details)
+    for record in (job, Experiment(name="e", dataset_id="d", task=task, metrics=()), dataset):
         assert EVIL in assert_harmless(record._repr_html_()).text
 
 
@@ -236,8 +235,8 @@ def test_records_tell_how_they_were_launched_and_made() -> None:
 
 
 def test_the_recipe_repeats_the_task() -> None:
-    comparison = make_comparison({"a": 0.3, "b": 0.2})
-    comparison.experiment.task = Summarization(template="> {{ example }}", shots=[Shot(example="a", answer="b")])
+    task = Summarization(template="> {{ example }}", shots=[Shot(example="a", answer="b")])
+    comparison = make_comparison({"a": 0.3, "b": 0.2}, task=task)
     code = recipe(comparison)
     compile(code, "recipe", "exec")
     assert "template='> {{ example }}'" in code
@@ -252,8 +251,8 @@ def test_an_answer_that_was_all_thought_is_paid_for_and_counted_as_cut_off() -> 
 
 
 def test_the_recipe_leaves_a_gap_for_what_only_its_owner_has() -> None:
-    comparison = make_comparison({"a": 0.3, "mine": 0.2})
-    comparison.workflows[1].model = Model("mine", provider="recorded", label="mine", options={"digest": "0"})
+    mine = Model("mine", provider="recorded", label="mine", options={"digest": "0"})
+    comparison = make_comparison({"a": 0.3, "mine": 0.2}, models={"mine": mine})
     code = recipe(comparison)
     compile(code, "recipe", "exec")
     assert "ws.workflows.record(ex, name='mine', predictions=...)" in code

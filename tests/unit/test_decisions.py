@@ -20,6 +20,7 @@ from lumigator_nb.presentation.comparison import markup
 from lumigator_nb.presentation.comparison.view import Examined
 from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.loading import data_of
 from lumigator_nb.services.comparison.overview import notes
 from lumigator_nb.specs import MetricSpec, Model, Status, Summarization
 
@@ -84,7 +85,8 @@ def make(
         columns={"example": "example", "ground_truth": "ground_truth"}, profile=profile, notes=[],
     )  # fmt: skip
     experiment = Experiment(name="=SUM(1,1)", dataset_id="d", task=Summarization(), metrics=(MetricSpec(name="rouge"),))
-    return Comparison(experiment, dataset, examples, workflows, [], predictions, frames, labels=labels, **options)
+    data = data_of(experiment, dataset, examples, workflows, [], predictions, frames, labels=labels)
+    return Comparison(data, **options)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -28,6 +29,7 @@ from lumigator_nb.display.tables import Cell, Table, to_html, to_markdown, to_te
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.loading import data_of
 from lumigator_nb.services.comparison.report import recipe, report
 from lumigator_nb.specs import MetricSpec, Model, Progress, Status, Step, Summarization, now
 
@@ -115,8 +117,21 @@ def make_workflow(label: str, status=Status.SUCCEEDED, **fields) -> Workflow:
     return Workflow(experiment_id="e", label=label, fingerprint=model.fingerprint, model=model, status=status, **fields)
 
 
-def make_comparison(means: dict[str, float], n=40, pending=(), n_failed=0, example="Anna: hello", **profile):
-    """Compare models whose rougeL lies around the given means, noisily but alike; the last `n_failed` rows fail."""
+def make_comparison(
+    means: dict[str, float],
+    n=40,
+    pending=(),
+    n_failed=0,
+    example="Anna: hello",
+    task=None,
+    models=None,
+    details=None,
+    **profile,
+):
+    """Compare models whose rougeL lies around the given means, noisily but alike; the last `n_failed` rows fail.
+
+    `models` replaces models by label; `details` are those of the first model's inference.
+    """
     noise = np.random.default_rng(0).normal(0, 0.02, (len(means) + 1, n))
     base = np.linspace(-0.05, 0.05, n)
     workflows = [make_workflow(label) for label in means]
@@ -127,12 +142,16 @@ def make_comparison(means: dict[str, float], n=40, pending=(), n_failed=0, examp
         texts = [f"{label} says {i}" if i < n - n_failed else None for i in range(n)]
         predictions[label] = pd.DataFrame({"row": range(n), "prediction": texts})
         scores[label].loc[n - n_failed :, ["rougeL", "words"]] = NAN
-        details = {"signatures": {"rouge": "rouge|v1"}, "lumigator_nb": "0.1.0", "python": "3.11.7"}
+        signed = {"signatures": {"rouge": "rouge|v1"}, "lumigator_nb": "0.1.0", "python": "3.11.7"}
         common = {"workflow_id": workflows[index].id, "status": Status.SUCCEEDED, "n_examples": n}
         jobs.append(Job(step=Step.INFERENCE, n_failed=n_failed, details={"device": "cpu"}, **common))
-        jobs.append(Job(step=Step.EVALUATION, details=details, **common))
-    return Comparison(
-        Experiment(name="my experiment", dataset_id="d", task=Summarization(), metrics=(MetricSpec(name="rouge"),)),
+        jobs.append(Job(step=Step.EVALUATION, details=signed, **common))
+    jobs[0].details = details or jobs[0].details
+    for workflow in workflows:
+        workflow.model = (models or {}).get(workflow.label, workflow.model)
+    metrics = (MetricSpec(name="rouge"),)
+    data = data_of(
+        Experiment(name="my experiment", dataset_id="d", task=task or Summarization(), metrics=metrics),
         make_dataset(n=n, **profile),
         pd.DataFrame({"example": [example] * n, "ground_truth": ["Hello."] * n}),
         workflows,
@@ -140,8 +159,8 @@ def make_comparison(means: dict[str, float], n=40, pending=(), n_failed=0, examp
         predictions,
         scores,
         pending=pending,
-        n_resamples=200,
     )
+    return Comparison(data, n_resamples=200)
 
 
 @pytest.fixture(scope="module")
@@ -358,8 +377,9 @@ def test_a_comparison_runs_nothing_that_users_wrote(draw) -> None:
         example=EVIL * 3,
         name=EVIL,
     )
-    evil.experiment.name = evil.dataset.filename = EVIL
-    evil.experiment.task = Summarization(prompt=EVIL)
+    experiment = replace(evil.experiment, name=EVIL, task=Summarization(prompt=EVIL))
+    dataset = replace(evil.dataset, filename=EVIL)
+    evil = Comparison(replace(evil.data, experiment=experiment, dataset=dataset), n_resamples=200)
     page = assert_harmless(draw(evil))
     assert EVIL in page.text
     assert "$x^{$" in page.text, "a dollar in a label is no formula"
@@ -377,15 +397,14 @@ def test_the_report_tells_everything_and_needs_no_other_file(comparison) -> None
 
 def test_the_report_says_when_models_were_scored_by_different_rules() -> None:
     mixed = make_comparison({"A": 0.4, "B": 0.1})
-    mixed.jobs[-1].details = {"signatures": {"rouge": "rouge|v2"}}
+    mixed.workflows[-1].steps[-1].details["signatures"] = {"rouge": "rouge|v2"}
     assert "rouge|v1 and rouge|v2 (models were scored with different signatures)" in Page(report(mixed)).text
 
 
 def test_the_recipe_is_python_that_makes_the_same_models() -> None:
     import lumigator_nb as lm
 
-    comparison = make_comparison({"A": 0.4, EVIL: 0.1})
-    comparison.experiment.task = Summarization(prompt='It\'s "so"\nlong')
+    comparison = make_comparison({"A": 0.4, EVIL: 0.1}, task=Summarization(prompt='It\'s "so"\nlong'))
     lines = recipe(comparison)
     compile(lines, "recipe", "exec")
     listed = lines[lines.index("models=[") + len("models=") : lines.index("])\nws.wait") + 1]

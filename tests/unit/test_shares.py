@@ -11,6 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 import lumigator_nb as lm
 from lumigator_nb.database.records import Dataset, Experiment, Workflow
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.loading import data_of
 from lumigator_nb.services.comparison.markdown import as_markdown
 from lumigator_nb.specs import MetricSpec, Model, Status, Summarization
 from lumigator_nb.statistics import bootstrap_interval, intervals, pseudo_values, resampled_scores
@@ -38,7 +39,7 @@ def compared(metric: str, scores: dict[str, np.ndarray]) -> Comparison:
         columns={"example": "example", "ground_truth": "ground_truth"}, profile=profile, notes=[],
     )  # fmt: skip
     experiment = Experiment(name="e", dataset_id="d", task=Summarization(), metrics=(MetricSpec(name=metric),))
-    return Comparison(experiment, dataset, examples, workflows, [], predictions, frames)
+    return Comparison(data_of(experiment, dataset, examples, workflows, [], predictions, frames))
 
 
 def test_all_right_leaves_open_what_fifty_examples_do_not_show() -> None:

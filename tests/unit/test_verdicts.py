@@ -21,6 +21,7 @@ from lumigator_nb.presentation.comparison.view import Examined
 from lumigator_nb.rest.wire import documents
 from lumigator_nb.services.comparison import view
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.loading import data_of
 from lumigator_nb.services.comparison.markdown import as_markdown
 from lumigator_nb.services.comparison.tables import scores
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, ScoreResult, Status, Summarization
@@ -45,7 +46,7 @@ def compare(values: np.ndarray, confidence: float = 0.95, n_baselines: int = 0) 
         for label, own in zip(labels, values, strict=True)
     }
     metric, answers = MetricSpec(name="rouge"), [f"answer {row}" for row in range(n)]
-    return Comparison(
+    data = data_of(
         Experiment(name="ex", dataset_id="d", task=Summarization(), metrics=(metric,)),
         Dataset(name="notes", filename="notes.csv", content_hash="ab", size_bytes=1, n_examples=n,
                 columns={"example": "example"}, profile={"has_ground_truth": False, "preview": [], "metadata": []},
@@ -56,9 +57,8 @@ def compare(values: np.ndarray, confidence: float = 0.95, n_baselines: int = 0) 
         {label: pd.DataFrame({"row": range(n), "prediction": answers}) for label in labels},
         frames,
         evaluations={labels[0]: [MetricResult(metric=metric, title="x", answers_of=1, scores={"error_rate": RATE})]},
-        confidence=confidence,
-        n_resamples=200,
     )  # fmt: skip
+    return Comparison(data, confidence=confidence, n_resamples=200)
 
 
 @st.composite

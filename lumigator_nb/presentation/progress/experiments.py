@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.database.queries import Order
-from lumigator_nb.database.record_views import describe_metric, describe_task
 from lumigator_nb.database.records import Dataset, Experiment
+from lumigator_nb.display.descriptions import describe_metric, describe_task
 from lumigator_nb.display.html import Html, card, chip, clipped, join, name, tag
 from lumigator_nb.display.text import count, moment
 from lumigator_nb.presentation.markup import PER_PAGE, button, empty, link, listing, pager, sortable

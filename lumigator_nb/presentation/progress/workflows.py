@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from lumigator_nb.database.record_views import describe_details, describe_launch, describe_model
 from lumigator_nb.database.records import Experiment, Job, Workflow
+from lumigator_nb.display.descriptions import describe_details, describe_launch, describe_model
 from lumigator_nb.display.html import Html, card, clipped, join, name, status_chip, tag
 from lumigator_nb.display.text import count, first_line, moment
 from lumigator_nb.errors import LumigatorError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -11,20 +12,19 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.scores import LATER, Contrast, not_computed, score_rows, verdict
 from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
-from lumigator_nb.models import is_baseline
 from lumigator_nb.services.comparison import decisions, exporting, human_labels, judge_reports
 from lumigator_nb.services.comparison import slices as slicing
 from lumigator_nb.services.comparison.costs import costs
+from lumigator_nb.services.comparison.data import ComparisonData
 from lumigator_nb.services.comparison.judge_reports import JudgeReport
 from lumigator_nb.services.comparison.recommendation import Recommendation
 from lumigator_nb.services.comparison.score_samples import Resampling, Scored, main_score, scored_of
-from lumigator_nb.specs import MetricResult, is_ground_truth
+from lumigator_nb.specs import is_ground_truth
 from lumigator_nb.statistics.prediction_powered import About
 from lumigator_nb.storage.results import REASON_SUFFIX
 
@@ -43,16 +43,7 @@ class Comparison(Rendered):
     Everything is computed on the examples for which every compared model has a score, so that differences are paired.
 
     Args:
-        experiment: the experiment that the models ran in.
-        dataset: the experiment's dataset.
-        examples: (rows, …) the dataset's columns, in its order.
-        workflows: the workflows that succeeded, in the order of launch.
-        jobs: the records of those workflows' steps, inference and evaluation.
-        predictions: per label, the frame of :meth:`Workflows.predictions`.
-        scores: per label, the frame of the evaluation's shards.
-        evaluations: per label, the results of the experiment's metrics, as far as they were computed.
-        pending: the other workflows of the experiment; the notes name them.
-        labels: human ratings: columns `row`, `model` (label), `rater`, `rating`.
+        data: the models, their answers and scores, and what they were asked.
         groups: metadata column; examples with the same value, such as those of one customer, are not independent and
             are resampled together.
         confidence: level of all intervals, in (0, 1).
@@ -65,41 +56,26 @@ class Comparison(Rendered):
 
     def __init__(
         self,
-        experiment: Experiment,
-        dataset: Dataset,
-        examples: pd.DataFrame,
-        workflows: Sequence[Workflow],
-        jobs: Sequence[Job],
-        predictions: Mapping[str, pd.DataFrame],
-        scores: Mapping[str, pd.DataFrame],
+        data: ComparisonData,
         *,
-        evaluations: Mapping[str, Sequence[MetricResult]] | None = None,
-        pending: Sequence[Workflow] = (),
-        labels: pd.DataFrame | None = None,
         groups: str | None = None,
         confidence: float = 0.95,
         n_resamples: int = 2000,
         seed: int = 0,
     ) -> None:
-        self.experiment = experiment
-        self.dataset = dataset
-        self.models = tuple(workflow.label for workflow in workflows)
-        self.workflows = tuple(workflows)
-        self.jobs = tuple(jobs)
-        self.pending = tuple(pending)
+        self.data = data
+        self.experiment, self.dataset, self.workflows = data.experiment, data.dataset, data.models
+        self.models = tuple(model.label for model in data.models)
         self.confidence, self.n_resamples, self.seed, self.groups = confidence, n_resamples, seed, groups
-        self._labels = labels
-        self._examples = examples
-        self._predictions = predictions
-        self._evaluations = evaluations or {}
-        frames = [scores[label] for label in self.models]
-        resampling = Resampling(confidence, n_resamples, seed, slicing.group_codes(examples, groups))
-        self._scored = {
-            scored.info.name: scored for scored in scored_of(experiment, frames, self._evaluations, resampling)
-        }
+        self._labels = data.labels
+        self._examples = data.examples
+        self._predictions = data.predictions
+        self._evaluations = data.evaluations
+        resampling = Resampling(confidence, n_resamples, seed, slicing.group_codes(data.examples, groups))
+        self._scored = {scored.info.name: scored for scored in scored_of(data, resampling)}
         # Per score, because they take a test for each pair of models, and several views show them.
         self._contrasts: dict[str, list[Contrast]] = {}
-        self._scores = {label: scores[label].set_index("row") for label in self.models}
+        self._scores = {label: data.scores[label].set_index("row") for label in self.models}
         if not self._scored:
             raise InvalidInputError(
                 "no example has a score from every model",
@@ -119,7 +95,7 @@ class Comparison(Rendered):
         """
         reasons: dict[str, dict[str, str]] = {}
         for workflow in self.workflows:
-            missing = {title: reason for step in self._steps_of(workflow) for title, reason in step.skipped.items()}
+            missing = {title: reason for step in workflow.steps for title, reason in step.skipped.items()}
             evaluated = {result.metric.key for result in self._evaluations.get(workflow.label, ())}
             if evaluated:
                 # A metric that joined the experiment after this model was scored has neither a result nor a reason.
@@ -129,15 +105,12 @@ class Comparison(Rendered):
                 reasons.setdefault(title, {})[workflow.label] = reason
         return reasons
 
-    def _steps_of(self, workflow: Workflow) -> list[Job]:
-        return [job for job in self.jobs if job.workflow_id == workflow.id]
-
     @cached_property
     def uncompared(self) -> dict[str, dict[str, float]]:
         """Overall scores, by score and model, that no example has from every model: models are not compared on them."""
         overall: dict[str, dict[str, float]] = {}
         for workflow in self.workflows:
-            for step in self._steps_of(workflow):
+            for step in workflow.steps:
                 for score, value in step.scores.items():
                     overall.setdefault(score, {})[workflow.label] = value
 
@@ -190,7 +163,7 @@ class Comparison(Rendered):
     @property
     def baselines(self) -> tuple[str, ...]:
         """Labels of the baselines: points of reference, never recommended."""
-        return tuple(workflow.label for workflow in self.workflows if is_baseline(workflow.model))
+        return tuple(model.label for model in self.workflows if model.is_baseline)
 
     @cached_property
     def copied(self) -> dict[str, tuple[int, int]]:
@@ -562,11 +535,14 @@ class Comparison(Rendered):
         """
         frames = {label: score(label, frame).rename_axis("row") for label, frame in self._scores.items()}
         # Without evaluations and ratings, which belong to the scores that are replaced.
-        return Comparison(
-            self.experiment, self.dataset, self._examples, self.workflows, self.jobs, self._predictions,
-            {label: frame.reset_index() for label, frame in frames.items()},
-            groups=self.groups, confidence=self.confidence, n_resamples=self.n_resamples, seed=self.seed,
+        data = replace(
+            self.data,
+            scores={label: frame.reset_index() for label, frame in frames.items()},
+            evaluations={}, labels=None, pending=(), repeats={},
         )  # fmt: skip
+        return Comparison(
+            data, groups=self.groups, confidence=self.confidence, n_resamples=self.n_resamples, seed=self.seed
+        )
 
     def worst(self, score: str | None = None, n: int = 5, *, model: str | None = None) -> pd.DataFrame:
         """Return the `n` examples on which `model` (default the best) scores worst, side by side, with its score.

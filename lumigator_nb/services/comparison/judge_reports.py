@@ -121,7 +121,7 @@ def of_scores(
     judge: Model | None,
     values: FloatArray,
     lengths: FloatArray,
-    models: Sequence[Model],
+    models: Sequence[Model | None],
     *,
     retest: Sequence[Sequence[float]] = (),
     human: FloatArray | None = None,
@@ -135,7 +135,7 @@ def of_scores(
         judge: the judge; None for a jury.
         values: (models, n) the judge's scores; NaN for none.
         lengths: (models, n) characters of the predictions.
-        models: the models that were judged.
+        models: the models that were judged; None for one whose settings are unknown.
         retest: (pairs, 2) first and second score of the same predictions.
         human: (models, n) human scores, on any scale; NaN for none.
         confidence: level of the intervals, in (0, 1).
@@ -153,8 +153,9 @@ def of_scores(
         meaning = "Krippendorff's α of two verdicts on the same prediction; 1 is always the same, 0 is chance"
         findings.append(Finding.of("agreement with itself", agreement, 1.0, pairs.shape[1], meaning))
     findings.append(_length_bias(values, lengths, options))
-    if judge is not None and len(models) > 1:
-        is_own = np.array([family(model) == family(judge) for model in models])
+    known = [model for model in models if model is not None]
+    if judge is not None and len(known) == len(models) > 1:
+        is_own = np.array([family(model) == family(judge) for model in known])
         if is_own.any() and not is_own.all():
             # NaN, and so left out, if the judge gave one of an example's answers no score.
             gaps = values[is_own].mean(axis=0) - values[~is_own].mean(axis=0)

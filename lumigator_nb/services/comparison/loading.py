@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,16 @@ import pandas as pd
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.specs import Status, Step
+from lumigator_nb.services.comparison.data import (
+    ComparedDataset,
+    ComparedExperiment,
+    ComparedModel,
+    ComparedStep,
+    ComparisonData,
+    LazyFrames,
+    PendingModel,
+)
+from lumigator_nb.specs import MetricResult, Status, Step
 from lumigator_nb.storage import results
 from lumigator_nb.storage.store import Store
 
@@ -34,7 +43,7 @@ def gather(
         examples: (rows, …) the dataset's columns, in its order.
         workflows: all workflows of the experiment.
         jobs: the records of their steps, inference and evaluation.
-        labels: human ratings; see :class:`Comparison`.
+        labels: human ratings; see :class:`ComparisonData`.
         options: the keyword arguments of :class:`Comparison` about intervals.
 
     Raises:
@@ -56,16 +65,70 @@ def gather(
         ]
         for workflow in done
     }
-    return Comparison(
+    data = data_of(
         experiment,
         dataset,
         examples,
         done,
-        [job for job in jobs if job.workflow_id in {workflow.id for workflow in done}],
-        {workflow.label: results.read_step(store, workflow.id, Step.INFERENCE) for workflow in done},
+        jobs,
+        # Texts are large, and the verdict needs none of them.
+        LazyFrames([workflow.label for workflow in done], _predictions(store, done)),
         {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
         evaluations=evaluations,
         pending=pending,
         labels=labels,
-        **options,
     )
+    return Comparison(data, **options)
+
+
+def _predictions(store: Store, workflows: Sequence[Workflow]) -> Callable[[str], pd.DataFrame]:
+    ids = {workflow.label: workflow.id for workflow in workflows}
+    return lambda label: results.read_step(store, ids[label], Step.INFERENCE)
+
+
+def data_of(
+    experiment: Experiment,
+    dataset: Dataset,
+    examples: pd.DataFrame,
+    workflows: Sequence[Workflow],
+    jobs: Sequence[Job],
+    predictions: Mapping[str, pd.DataFrame],
+    scores: Mapping[str, pd.DataFrame],
+    *,
+    evaluations: Mapping[str, Sequence[MetricResult]] | None = None,
+    pending: Sequence[Workflow] = (),
+    labels: pd.DataFrame | None = None,
+) -> ComparisonData:
+    """Return the data of a comparison, with frozen values for the records of the database.
+
+    Args:
+        workflows: to compare, in the order of launch.
+        jobs: the records of their steps; those of other workflows are ignored.
+        pending: the other workflows of the experiment.
+        experiment, dataset, examples, predictions, scores, evaluations, labels: see :class:`ComparisonData`.
+    """
+    return ComparisonData(
+        ComparedExperiment(experiment.name, experiment.task, tuple(experiment.metrics), experiment.id),
+        ComparedDataset(
+            dataset.name, dataset.n_examples, dataset.id, dataset.version, dataset.filename, dataset.content_hash,
+            dataset.size_bytes, dict(dataset.columns), dataset.author,
+        ),
+        tuple(_model(workflow, [job for job in jobs if job.workflow_id == workflow.id]) for workflow in workflows),
+        examples,
+        predictions,
+        scores,
+        evaluations=evaluations or {},
+        pending=tuple(PendingModel(workflow.label, workflow.status, workflow.error) for workflow in pending),
+        labels=labels,
+    )  # fmt: skip
+
+
+def _model(workflow: Workflow, jobs: Sequence[Job]) -> ComparedModel:
+    steps = [
+        ComparedStep(job.step, job.n_failed, dict(job.scores), dict(job.details), job.started_at, job.finished_at)
+        for job in jobs
+    ]
+    return ComparedModel(
+        workflow.label, workflow.model, workflow.id, workflow.fingerprint, dict(workflow.provenance),
+        workflow.created_at, workflow.finished_at, tuple(steps),
+    )  # fmt: skip

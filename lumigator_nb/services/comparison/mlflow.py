@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb._version import __version__
-from lumigator_nb.database.records import Workflow
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, MissingExtraError, UnavailableError
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.data import ComparedModel
 from lumigator_nb.specs import PACE, digest
 from lumigator_nb.storage import layout
 
@@ -148,7 +148,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 def _log(
-    client: MlflowClient, run: Run, comparison: Comparison, workflow: Workflow, numbers: Mapping[str, Any]
+    client: MlflowClient, run: Run, comparison: Comparison, workflow: ComparedModel, numbers: Mapping[str, Any]
 ) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
@@ -174,18 +174,28 @@ def _log(
     )
 
 
-def _params(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
+def _params(comparison: Comparison, workflow: ComparedModel) -> dict[str, str]:
     model, task, dataset = workflow.model, comparison.experiment.task, comparison.dataset
-    settings = {**model.generation.model_dump(mode="json"), **model.options}
+    of_model: dict[str, Any] = {"model": workflow.label}
+    if model is not None:
+        settings = {**model.generation.model_dump(mode="json"), **model.options}
+        of_model = {
+            "model": f"{model.provider}/{model.name}",
+            "base_url": _without_password(model.base_url) if model.base_url else None,
+            "repeat": model.repeat if model.repeat > 1 else None,
+            **{name: value for name, value in settings.items() if name not in PACE},
+        }
+    of_task: dict[str, Any] = {}
+    if task is not None:
+        of_task = {
+            "task": task.kind,
+            "task.languages": f"{task.source} to {task.target}" if task.target else None,
+            "task.prompt": task.instruction if task.kind != "text_generation" or task.prompt else None,
+            "task.hash": digest(task.model_dump(mode="json")),
+        }
     params = {
-        "model": f"{model.provider}/{model.name}",
-        "base_url": _without_password(model.base_url) if model.base_url else None,
-        "repeat": model.repeat if model.repeat > 1 else None,
-        **{name: value for name, value in settings.items() if name not in PACE},
-        "task": task.kind,
-        "task.languages": f"{task.source} to {task.target}" if task.target else None,
-        "task.prompt": task.instruction if task.kind != "text_generation" or task.prompt else None,
-        "task.hash": digest(task.model_dump(mode="json")),
+        **of_model,
+        **of_task,
         "dataset": dataset.name,
         "dataset.version": dataset.version,
         "dataset.sha256": dataset.content_hash,
@@ -194,9 +204,8 @@ def _params(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
     return {_name(name): _text(value) for name, value in params.items() if value is not None}
 
 
-def _tags(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
-    details = [step.details for step in comparison.jobs if step.workflow_id == workflow.id]
-    signatures = {name: text for entry in details for name, text in entry.get("signatures", {}).items()}
+def _tags(comparison: Comparison, workflow: ComparedModel) -> dict[str, str]:
+    signatures = {name: text for step in workflow.steps for name, text in step.details.get("signatures", {}).items()}
     tags = {
         "lumigator.experiment_id": comparison.experiment.id,
         "lumigator.experiment": comparison.experiment.name,
@@ -211,7 +220,7 @@ def _tags(comparison: Comparison, workflow: Workflow) -> dict[str, str]:
     return {name: _text(value) for name, value in tags.items()}
 
 
-def _scores(comparison: Comparison, workflow: Workflow) -> dict[str, Any]:
+def _scores(comparison: Comparison, workflow: ComparedModel) -> dict[str, Any]:
     summary = comparison.summary()
     own = summary[summary["model"] == workflow.label].set_index("score")
     scores = {_name(score): row["overall"] for score, row in own.iterrows()}

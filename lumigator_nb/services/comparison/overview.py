@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import chain
 
 import pandas as pd
 
@@ -46,7 +47,7 @@ def legend(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader has to know besides the figures: what is missing, what failed, and how little data it is."""
     costs = comparison.costs()
-    lines = []
+    lines = list(comparison.data.notes)
     if author := comparison.dataset.author:
         own = " It is itself among the models compared." if author in comparison.models else ""
         lines.append(
@@ -54,8 +55,8 @@ def notes(comparison: Comparison) -> list[str]:
             "ws.audit(experiment, another_model) shows whether the winner changes with another author."
         )
     if states := [
-        f"{workflow.label} ({workflow.status}{': ' + first_line(workflow.error) if workflow.error else ''})"
-        for workflow in comparison.pending
+        f"{model.label} ({model.status}{': ' + first_line(model.error) if model.error else ''})"
+        for model in comparison.data.pending
     ]:
         lines.append(f"Not compared: {', '.join(states)}.")
     lines += not_computed(comparison.not_computed, list(comparison.uncompared), comparison.models)
@@ -76,8 +77,8 @@ def notes(comparison: Comparison) -> list[str]:
 def _unscored(comparison: Comparison) -> list[str]:
     """Why examples with an answer have no score; `unanswered` names those without an answer."""
     reasons_of: dict[str, Counter[str]] = {}
-    for job in comparison.jobs:
-        for score, counts in job.details.get("unscored", {}).items():
+    for step in chain.from_iterable(model.steps for model in comparison.workflows):
+        for score, counts in step.details.get("unscored", {}).items():
             answered = {reason: n for reason, n in counts.items() if reason != NO_PREDICTION}
             reasons_of.setdefault(score, Counter()).update(answered)
     # Scores of one metric fail for the same reasons, so that one line can name them all.

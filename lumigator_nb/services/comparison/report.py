@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from lumigator_nb.database.record_views import (
+from lumigator_nb.display import render
+from lumigator_nb.display.descriptions import (
     TALLIED,
     describe_details,
     describe_metric,
@@ -14,7 +15,6 @@ from lumigator_nb.database.record_views import (
     shown_options,
     without_secrets,
 )
-from lumigator_nb.display import render
 from lumigator_nb.display.html import Html, card, clipped, join, name, page, table, tag
 from lumigator_nb.display.tables import Table, to_html
 from lumigator_nb.display.text import MISSING, count, duration, moment, percent, settings, size
@@ -22,6 +22,7 @@ from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.models import recipe_of
 from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.data import ComparedStep
 from lumigator_nb.services.comparison.overview import chart, legend, notes, side_by_side
 from lumigator_nb.services.comparison.recommendation import body
 from lumigator_nb.specs import GenerationConfig, Model, Step, is_ground_truth, now
@@ -110,20 +111,23 @@ def _section(table: Table) -> list[Html]:
 
 def _facts(comparison: Comparison) -> list[tuple[str, object]]:
     dataset, task = comparison.dataset, comparison.experiment.task
+    origin = f" ({dataset.filename}, {size(dataset.size_bytes)})" if dataset.filename else ""
+    asked: list[tuple[str, object]] = []
+    if task is not None:
+        asked = [("Task", describe_task(task)), ("Prompt", clipped(task.instruction, 600))]
+        asked += [("Template", clipped(task.template, 600))] if task.template else []
     unit = f"groups of {comparison.groups}" if comparison.groups else "examples"
     bootstrap = f"{percent(comparison.confidence)}, bootstrap over {unit} (BCa; differences by Student's t)"
     versions = []
     for key, title in {"lumigator_nb": "lumigator_nb", "python": "Python"}.items():
         # Workflows of one experiment may have run with different versions.
-        if values := _distinct(job.details.get(key) for job in comparison.jobs):
+        if values := _distinct(step.details.get(key) for step in _steps(comparison)):
             versions.append(f"{title} {' and '.join(values)}")
     return [
-        ("Dataset", f"{dataset.name} ({dataset.filename}, {size(dataset.size_bytes)})"),
-        ("SHA-256", dataset.content_hash),
+        ("Dataset", f"{dataset.name}{origin}"),
+        *([("SHA-256", dataset.content_hash)] if dataset.content_hash else []),
         ("Examples", f"{dataset.n_examples:,}"),
-        ("Task", describe_task(task)),
-        ("Prompt", clipped(task.instruction, 600)),
-        *([("Template", clipped(task.template, 600))] if task.template else []),
+        *asked,
         (
             "Intervals",
             f"{bootstrap}, {count(comparison.n_resamples, 'resample')}, seed {comparison.seed}; Wilson's of shares",
@@ -133,49 +137,64 @@ def _facts(comparison: Comparison) -> list[tuple[str, object]]:
     ]
 
 
-def _distinct(values: Iterator[Any]) -> list[str]:
+def _steps(comparison: Comparison, step: Step | None = None) -> list[ComparedStep]:
+    """The steps of all models; of one kind, or of both."""
+    steps = [own for model in comparison.workflows for own in model.steps]
+    return [own for own in steps if step is None or own.step == step]
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(str(value) for value in values if value is not None))
 
 
 def _models(comparison: Comparison) -> Html:
     """The models with their settings and what inference took; below, warnings such as of an ignored parameter."""
-    inference = {job.workflow_id: job for job in comparison.jobs if job.step is Step.INFERENCE}
     rows: list[list[object]] = []
     warnings: list[Html] = []
     for workflow in comparison.workflows:
-        full_name = f"{workflow.model.provider}/{workflow.model.name}"
+        model = workflow.model
+        full_name = f"{model.provider}/{model.name}" if model else workflow.label
         subtitle = None if workflow.label == full_name else tag("span", name(full_name), class_="lm-sub")
         title = tag("span", name(workflow.label), subtitle)
-        job = inference.get(workflow.id)
-        if job is None:
-            rows.append([title, describe_model(workflow.model), "", MISSING, MISSING])
+        options = describe_model(model) if model else MISSING
+        step = next((step for step in workflow.steps if step.step == Step.INFERENCE), None)
+        if step is None:
+            rows.append([title, options, "", MISSING, MISSING])
             continue
-        details = {key: value for key, value in job.details.items() if key not in _HIDDEN_DETAILS}
+        details = {key: value for key, value in step.details.items() if key not in _HIDDEN_DETAILS}
         used = ", ".join(f"{key} {text}" for key, text in describe_details(details))
         took = MISSING
-        if job.started_at is not None and job.finished_at is not None:
-            took = duration((job.finished_at - job.started_at).total_seconds())
-        rows.append([title, describe_model(workflow.model), used, took, f"{job.n_failed:,}"])
-        notes_of_model = job.details.get("notes") or ()
+        if step.started_at is not None and step.finished_at is not None:
+            took = duration((step.finished_at - step.started_at).total_seconds())
+        rows.append([title, options, used, took, f"{step.n_failed:,}"])
+        notes_of_model = step.details.get("notes") or ()
         warnings += [tag("div", f"{workflow.label}: {note}.", class_="lm-note") for note in notes_of_model]
     headers = ["Model", "Settings", "Details", "Inference time", "Without answer"]
     return join([table(headers, rows, numeric=(3, 4)), *warnings])
 
 
 def _metrics(comparison: Comparison) -> Html:
-    evaluations = [job for job in comparison.jobs if job.step is Step.EVALUATION]
+    evaluations = _steps(comparison, Step.EVALUATION)
     rows = []
     for metric in comparison.experiment.metrics:
-        signatures = _distinct(job.details.get("signatures", {}).get(metric.title) for job in evaluations)
+        signatures = _distinct(step.details.get("signatures", {}).get(metric.title) for step in evaluations)
         warning = " (models were scored with different signatures)" if len(signatures) > 1 else ""
         rows.append([describe_metric(metric), (" and ".join(signatures) or MISSING) + warning])
     scores = [[info.name, info.description] for info in comparison.scores]
-    return join([table(["Metric", "Signature"], rows), table(["Score", "Meaning"], scores)])
+    tables = [table(["Metric", "Signature"], rows)] if rows else []
+    return join([*tables, table(["Score", "Meaning"], scores)])
 
 
 def recipe(comparison: Comparison) -> str:
     """Return Python code that repeats the comparison from the original file."""
     dataset, experiment = comparison.dataset, comparison.experiment
+    bootstrap = settings(
+        (name, getattr(comparison, name))
+        for name in ("confidence", "n_resamples", "seed", "groups")
+        if getattr(comparison, name) is not None
+    )
+    if experiment.task is None or comparison.data.recipe:
+        return comparison.data.recipe.format(options=bootstrap)
     truths = [column for field, column in dataset.columns.items() if is_ground_truth(field)]
     upload: list[tuple[str, object]] = [("name", dataset.name), ("example", dataset.columns["example"])]
     upload += [("ground_truth", truths if len(truths) > 1 else truths[0])] if truths else []
@@ -193,14 +212,9 @@ def recipe(comparison: Comparison) -> str:
     shots = f"[{', '.join(f'lm.Shot(**{shot.model_dump()!r})' for shot in experiment.task.shots)}]"
     task = ", ".join(f"{key}={shots if key == 'shots' else repr(value)}" for key, value in task_fields)
     # Some providers run code that only the user has: their recipe has its own lines, with an ellipsis for that code.
-    launched = [workflow.model for workflow in comparison.workflows if not recipe_of(workflow.model)]
-    models = "".join(f"    {_model_code(model)},\n" for model in launched)
-    own_code = "".join(recipe_of(workflow.model) or "" for workflow in comparison.workflows)
-    bootstrap = settings(
-        (name, getattr(comparison, name))
-        for name in ("confidence", "n_resamples", "seed", "groups")
-        if getattr(comparison, name) is not None
-    )
+    compared = [workflow.model for workflow in comparison.workflows if workflow.model]
+    models = "".join(f"    {_model_code(model)},\n" for model in compared if not recipe_of(model))
+    own_code = "".join(recipe_of(model) or "" for model in compared)
     return (
         "import lumigator_nb as lm\n\n"
         "ws = lm.connect()\n"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
 import numpy as np
-import pandas as pd
 
 from lumigator_nb import metrics, statistics
-from lumigator_nb.database.records import Experiment
 from lumigator_nb.errors import LumigatorError
 from lumigator_nb.metrics import FloatArray, ScoreInfo
-from lumigator_nb.specs import MetricResult
+from lumigator_nb.services.comparison.data import ComparisonData
 from lumigator_nb.statistics import Difference, Interval, RankSet
 from lumigator_nb.storage.results import REASON_SUFFIX, STATISTICS_SUFFIX
 
@@ -195,22 +193,10 @@ def main_score(infos: Sequence[ScoreInfo]) -> str | None:
     return max(deciding or infos[:1], key=lambda info: info.headline).name if infos else None
 
 
-def scored_of(
-    experiment: Experiment,
-    frames: Sequence[pd.DataFrame],
-    evaluations: Mapping[str, Sequence[MetricResult]],
-    resampling: Resampling,
-) -> list[Scored]:
-    """Return the scores that every model has on at least one example, in the order of the metrics.
-
-    Args:
-        experiment: the experiment with its metrics.
-        frames: per model, the frame of the evaluation's shards.
-        evaluations: per label, the results of the metrics.
-        resampling: how to resample the scores.
-    """
-    infos = _score_infos(experiment, evaluations)
-    frames = [frame.set_index("row") for frame in frames]
+def scored_of(data: ComparisonData, resampling: Resampling) -> list[Scored]:
+    """Return the scores that every model has on at least one example, in the order of the metrics."""
+    infos = _score_infos(data)
+    frames = [data.scores[model.label].set_index("row") for model in data.models]
     samples = []
     for name in frames[0].columns:
         if name.endswith((STATISTICS_SUFFIX, REASON_SUFFIX)) or not all(name in frame for frame in frames):
@@ -229,18 +215,18 @@ def scored_of(
     return samples
 
 
-def _score_infos(experiment: Experiment, evaluations: Mapping[str, Sequence[MetricResult]]) -> dict[str, ScoreInfo]:
+def _score_infos(data: ComparisonData) -> dict[str, ScoreInfo]:
     """Name, direction and range of each score: from its metric's class, or else as the evaluation stored it.
 
     Only the stored results know the keys that a user's function returned, and a metric that has been uninstalled.
     """
-    infos = {}
-    for result in chain.from_iterable(evaluations.values()):
+    infos = dict(data.infos)
+    for result in chain.from_iterable(data.evaluations.values()):
         for name, score in result.scores.items():
             low, high = score.range
             bounds = (-np.inf if low is None else low, np.inf if high is None else high)
             infos[name] = ScoreInfo(name, score.description, score.higher_is_better, bounds)
-    for spec in experiment.metrics:
+    for spec in data.experiment.metrics:
         # The metric's package may have been uninstalled since.
         with suppress(LumigatorError):
             infos |= {info.name: info for info in metrics.create(spec).infos}

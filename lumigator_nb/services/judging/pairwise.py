@@ -191,7 +191,7 @@ def judge(
             frames.append(_table(model.label, questions, verdicts, texts))
             tested[model.label] = again
             cost = cost if paid is None else (cost or 0.0) + paid
-    workflows = {workflow.label: workflow.model for workflow in comparison.workflows}
+    workflows = {workflow.label: workflow.model for workflow in comparison.workflows if workflow.model}
     return Judgements(
         f"{comparison.experiment.name}: {judges[0].criteria[0].name}",
         {label: workflows[label] for label in labels},
@@ -242,7 +242,9 @@ def _materials(
 def _task(comparison: Comparison, labels: Sequence[str]) -> Task:
     """Return the task by which answers are judged; without instruction where the models had different ones."""
     task = comparison.experiment.task
-    tasks = {workflow.label: workflow.model.judged_by(task) for workflow in comparison.workflows}
+    if task is None:
+        raise InvalidInputError("the task of these answers is unknown", "judge the workflows of an experiment")
+    tasks = {one.label: one.model.judged_by(task) if one.model else task for one in comparison.workflows}
     first, *others = (tasks[label] for label in labels)
     return first if all(other == first for other in others) else task.model_copy(update={"prompt": ""})
 

@@ -20,9 +20,9 @@ from typing import Any
 from lumigator_nb._version import __version__
 from lumigator_nb.database.engine import Database
 from lumigator_nb.database.queries import reading
-from lumigator_nb.database.record_views import TALLIED, shown_options, without_secrets
 from lumigator_nb.database.records import Dataset, Experiment, Workflow, key_of
 from lumigator_nb.display import render
+from lumigator_nb.display.descriptions import TALLIED, shown_options, without_secrets
 from lumigator_nb.display.html import clipped, fragment, table, tag
 from lumigator_nb.display.render import Rendered
 from lumigator_nb.display.text import MISSING, one_line
