@@ -32,6 +32,7 @@ def plan(
     ] = 0.8,
     confidence: Confidence = 0.95,
     pilot: Annotated[int, typer.Option(help="Number of examples in the pilot.")] = 30,
+    repeats: Annotated[int, typer.Option(help="Answers of each model per example; 2 or more weigh them up.")] = 1,
     budget: Total = None,
     seed: Seed = 0,
 ) -> None:
@@ -40,7 +41,7 @@ def plan(
     with connected() as ws:
         sample_size = ws.plan(
             experiment, chosen, metric=score, detect=detect, power=power, confidence=confidence, pilot=pilot,
-            budget=budget, seed=seed,
+            repeats=repeats, budget=budget, seed=seed,
         )  # fmt: skip
     typer.echo(sample_size)
 

@@ -218,6 +218,8 @@ class Workspace:
         power: float = 0.8,
         confidence: float = 0.95,
         pilot: int = 30,
+        repeats: int = 1,
+        example_cost: float = 0.0,
         budget: float | None = None,
         cache: Literal["on", "off", "refresh"] = "on",
         progress: bool = True,
@@ -235,6 +237,10 @@ class Workspace:
             power: probability of detecting a difference that exists.
             confidence: confidence level of the comparison.
             pilot: number of examples in the pilot, drawn at random; 20 to 50 are enough.
+            repeats: answers of each model to each example of the pilot. With 2 or more the plan says whether to spend
+                on examples or on repeats.
+            example_cost: what one more example costs before any answer, such as writing its ground truth, in units
+                of what one answer of each model to it costs. Repeats pay where it is high.
             budget: maximum cost of the pilot in dollars, for all models and judges together.
             cache: use of the answer cache, as in :meth:`Workflows.launch`.
             progress: show a progress display.
@@ -251,10 +257,11 @@ class Workspace:
             >>> study.plan.needed
             31
         """
-        question = self._question(experiment, models, metric, Launch(cache=cache, budget=budget), seed)
+        launch = Launch(cache=cache, budget=budget)
+        question = self._question(experiment, models, metric, launch, seed, repeats=repeats)
         return power_study.study(
-            question, self.store, self.workflows.submitter,
-            pilot=pilot, detect=detect, power=power, confidence=confidence, progress=progress,
+            question, self.store, self.workflows.submitter, pilot=pilot, repeats=repeats, example_cost=example_cost,
+            detect=detect, power=power, confidence=confidence, progress=progress,
         )  # fmt: skip
 
     def select(
@@ -529,10 +536,11 @@ class Workspace:
         metric: str | MetricSpec | None,
         launch: Launch,
         seed: int,
+        repeats: int = 1,
     ) -> Question:
         record = self.experiments.get(experiment)
         dataset = self.datasets.of(record)
-        chosen = reservation.checked_models(models, 1, launch, here=True)
+        chosen = reservation.checked_models(models, repeats, launch, here=True)
         reservation.check_labels(chosen, ())
         question = pilot_run.question(self.store, record, dataset, chosen, metric, launch, seed)
         self.workflows.submitter.check_keys(question.all_models)

@@ -50,7 +50,8 @@ class Study(Rendered):
 
         Columns: `model`, `mean` (score in the pilot), `answered` and `failed` (in the pilot), `seconds` and `dollars`
         (of one answer), `needed_seconds`, `needed_dollars` (of the examples needed, as many as there are at most, one
-        after another, the pilot included), `all_seconds`, `all_dollars` (of all examples). Empty where not known.
+        after another, the pilot included), `all_seconds`, `all_dollars` (of all examples), with as many repeats as
+        the pilot has. Empty where not known.
         """
         return self._quotes.copy()
 
@@ -61,13 +62,22 @@ def study(
     submitter: Submitter,
     *,
     pilot: int,
+    repeats: int,
+    example_cost: float,
     detect: float,
     power: float,
     confidence: float,
     progress: bool,
 ) -> Study:
-    """Have the models answer a pilot, and plan; see :meth:`Workspace.plan`."""
-    if len(question.models) < 2:
+    """Have the models answer a pilot, and plan; see :meth:`Workspace.plan`.
+
+    Args:
+        question: its models are each model's repeats, one model after another.
+        repeats: their number.
+    """
+    if len(question.models) % repeats:
+        raise InvalidInputError("a model of the pilot is a repeat of another one", "leave out Model(…, repeat=…)")
+    if len(question.models) < 2 * repeats:
         raise InvalidInputError("a comparison needs two models or more", "name another model")
     order = question.order()
     if pilot < 2 or len(order) < 2:
@@ -84,8 +94,13 @@ def study(
             "fewer than two examples of the pilot were scored for every model", "look at the models"
         )
     contributions = statistics.pseudo_values(run.statistics[:, scored], question.info.aggregate)
-    plan = statistics.plan(contributions, detect=detect, power=power, confidence=confidence, n_available=len(order))
-    return Study(question.experiment.name, question.info, plan, len(order), _quotes(run, plan, len(order)))
+    if repeats > 1:
+        contributions = contributions.reshape(-1, repeats, contributions.shape[1]).swapaxes(1, 2)
+    plan = statistics.plan(
+        contributions,
+        detect=detect, power=power, confidence=confidence, n_available=len(order), example_cost=example_cost,
+    )  # fmt: skip
+    return Study(question.experiment.name, question.info, plan, len(order), _quotes(run, repeats, plan, len(order)))
 
 
 def _run_pilot(question: Question, store: Store, submitter: Submitter, rows: list[int], progress: bool) -> PilotRun:
@@ -107,18 +122,20 @@ def _run_pilot(question: Question, store: Store, submitter: Submitter, rows: lis
     return run
 
 
-def _quotes(run: PilotRun, plan: Plan, n_examples: int) -> pd.DataFrame:
+def _quotes(run: PilotRun, repeats: int, plan: Plan, n_examples: int) -> pd.DataFrame:
     needed = min(plan.needed, n_examples)
-    means = np.nanmean(run.scores, axis=1)
-    return pd.DataFrame(
-        [
-            _quote(label, mean, list(run.predictions[label].values()), needed, n_examples)
-            for label, mean in zip(run.question.labels, means, strict=True)
-        ]
-    )
+    labels = run.question.labels
+    rows = []
+    for first in range(0, len(labels), repeats):
+        answers = [answer for label in labels[first : first + repeats] for answer in run.predictions[label].values()]
+        mean = float(np.nanmean(run.scores[first : first + repeats]))
+        # What needs an example needs as many answers as the pilot had.
+        rows.append(_quote(labels[first], mean, answers, needed * repeats, n_examples * repeats))
+    return pd.DataFrame(rows)
 
 
-def _quote(label: str, mean: float, answers: list[Prediction], needed: int, n_examples: int) -> dict[str, object]:
+def _quote(label: str, mean: float, answers: list[Prediction], needed: int, everything: int) -> dict[str, object]:
+    """Return what the answers needed, and those to all examples, take."""
     seconds = _mean([answer.seconds for answer in answers])
     dollars = _mean([answer.cost for answer in answers])
     return {
@@ -130,8 +147,8 @@ def _quote(label: str, mean: float, answers: list[Prediction], needed: int, n_ex
         "dollars": dollars,
         "needed_seconds": needed * seconds,
         "needed_dollars": needed * dollars,
-        "all_seconds": n_examples * seconds,
-        "all_dollars": n_examples * dollars,
+        "all_seconds": everything * seconds,
+        "all_dollars": everything * dollars,
     }
 
 
