@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lumigator_nb._version import __version__ as __version__
 
 _HOMES = {
+    "compare": "services.elsewhere.compare",
     "connect": "workspace",
     "Workspace": "workspace",
     "Settings": "config",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from lumigator_nb.errors import LumigatorError
     from lumigator_nb.metrics import Judge, Jury, Score, metric, score
     from lumigator_nb.services.comparison.comparison import Comparison
+    from lumigator_nb.services.elsewhere.compare import compare
     from lumigator_nb.services.workflows.estimates import estimate
     from lumigator_nb.specs import (
         GenerationConfig,
@@ -78,6 +80,7 @@ __all__ = [
     "Translation",
     "Workspace",
     "__version__",
+    "compare",
     "connect",
     "errors",
     "estimate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lumigator_nb.errors import InvalidInputError, LumigatorError
@@ -69,9 +70,55 @@ def score(
         {'no prediction': 1}
     """
     by_model = predictions if isinstance(predictions, Mapping) else {"": predictions}
-    if not by_model:
+    scoring = score_all(
+        by_model, ground_truth, examples=examples, metadata=metadata, metrics=metrics, language=language, task=task
+    )
+    frame = _frame(scoring.scores, named=isinstance(predictions, Mapping))
+    frame.attrs["signatures"] = scoring.signatures
+    frame.attrs["notes"] = {metric.title: metric.note for metric in scoring.computed if metric.note}
+    frame.attrs["errors"] = {title: str(error) for title, error in scoring.errors.items()}
+    return frame
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores of several models by several metrics.
+
+    Attributes:
+        metrics: what was to be computed, with the instances that did it.
+        scores: per model, all scores of the metrics that could be computed.
+        errors: by title of the metric that could not be computed.
+    """
+
+    metrics: Sequence[tuple[MetricSpec, Metric]]
+    scores: Mapping[str, Sequence[Scores]]
+    errors: Mapping[str, LumigatorError]
+
+    @property
+    def computed(self) -> list[Metric]:
+        """The metrics that could be computed."""
+        return [metric for _, metric in self.metrics if metric.title not in self.errors]
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """By title, every setting that influences the scores."""
+        return {metric.title: metric.signature for metric in self.computed}
+
+
+def score_all(
+    predictions: Mapping[str, Texts],
+    ground_truth: Sequence[References] | None = None,
+    *,
+    examples: Sequence[str] | None = None,
+    metadata: pd.DataFrame | None = None,
+    metrics: Any = ("rouge", "bleu", "chrf"),
+    language: str | None = None,
+    task: Task | None = None,
+) -> Scoring:
+    """Score the texts of several models; arguments and errors as of :func:`score`, which makes a table of it."""
+    if not predictions:
         raise InvalidInputError("there are no predictions", "give the texts of at least one model")
-    answers = {model: _texts("predictions", texts) for model, texts in by_model.items()}
+    answers = {model: _texts("predictions", texts) for model, texts in predictions.items()}
     n = len(next(iter(answers.values())))
     columns = [] if metadata is None else [str(name) for name in metadata.columns]
     specs = _checked_metrics(metrics, ground_truth is not None, language, columns)
@@ -95,13 +142,8 @@ def score(
     if len(errors) == len(chosen):
         raise next(iter(errors.values()))
     for title, error in errors.items():
-        warnings.warn(f"metric {title!r} could not be computed: {error}", stacklevel=2)
-    frame = _frame(scores, named=isinstance(predictions, Mapping))
-    frame.attrs["signatures"] = {metric.title: metric.signature for _, metric in chosen if metric.title not in errors}
-    notes = {metric.title: metric.note for _, metric in chosen if metric.title not in errors}
-    frame.attrs["notes"] = {title: note for title, note in notes.items() if note}
-    frame.attrs["errors"] = {title: str(error) for title, error in errors.items()}
-    return frame
+        warnings.warn(f"metric {title!r} could not be computed: {error}", stacklevel=3)
+    return Scoring(chosen, scores, errors)
 
 
 def _checked_metrics(

@@ -50,6 +50,7 @@ FOR_OTHER_ROOMS = {
 }  # fmt: skip
 FUNCTIONS = {
     "connect": lm.connect,
+    "compare": lm.compare,
     "estimate": lm.estimate,
     "score": lm.score,
     "metric": lm.metric,

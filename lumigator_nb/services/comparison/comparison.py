@@ -169,8 +169,10 @@ class Comparison(Rendered):
     @cached_property
     def copied(self) -> dict[str, tuple[int, int]]:
         """Per model without the baselines: how many answers mostly copy their input, and how many were checked."""
+        counts: dict[str, tuple[int, int]] = {}
+        if not self.data.has_texts:
+            return counts
         texts = self._examples["example"].astype(str)
-        counts = {}
         for label in self.models:
             if label in self.baselines:
                 continue
@@ -331,11 +333,15 @@ class Comparison(Rendered):
     def examples(self, n: int | None = None) -> pd.DataFrame:
         """Return the texts side by side: `example`, `ground_truth` if there is one, and one column per model.
 
+        Examples from a file of another tool have their id there, `item`, in front.
+
         Examples:
             >>> comparison.examples(1).columns.tolist()
             ['example', 'ground_truth', 'baseline/lead-1', 'baseline/lead-3', 'baseline/copy']
         """
         texts = self._examples[[column for column in TEXT_COLUMNS if column in self._examples]].copy()
+        if self.data.items and self.data.has_texts:
+            texts.insert(0, "item", list(self.data.items))
         for label in self.models:
             texts[label] = self._predictions[label].set_index("row")["prediction"]
         return texts.head(n) if n is not None else texts
@@ -606,7 +612,7 @@ class Comparison(Rendered):
             community         4       True
             customer support  8       True
         """
-        return slicing.slices(self.models, self._of(score), self._examples, column)
+        return slicing.slices(self.models, self._of(score), self._examples, column, has_texts=self.data.has_texts)
 
     def repeats(self, score: str | None = None, *, tolerance: float = 0.0) -> pd.DataFrame:
         """Return how stable the models are, one row per model, if they were launched with `repeats=`.
@@ -701,6 +707,8 @@ class Comparison(Rendered):
         for index, label in enumerate(self.models):
             frame = self._examples.merge(self._predictions[label], left_index=True, right_on="row")
             frame.insert(0, "model", label)
+            if self.data.items:
+                frame.insert(0, "item", np.asarray(self.data.items, dtype=object)[frame["row"]])
             for name, scored in self._scored.items():
                 frame[name] = pd.Series(scored.values[index], index=scored.rows).reindex(frame["row"]).to_numpy()
             frames.append(frame)

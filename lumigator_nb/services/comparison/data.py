@@ -13,6 +13,8 @@ from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import is_baseline
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step, Task
 
+OPTIONS = "{options}"
+
 
 @dataclass(frozen=True)
 class ComparedExperiment:
@@ -155,7 +157,10 @@ class ComparisonData:
             has the mean over each example's repeats.
         answers: per label of a model that was asked repeatedly, the answers of all repeats; `predictions` has those of
             the first.
-        recipe: Python code that repeats the comparison; "" for that of the workspace.
+        recipe: Python code that repeats the comparison, with `OPTIONS` in the place of the bootstrap's; "" for that of
+            the workspace.
+        has_texts: whether `example` holds the inputs; if False, it holds only their ids, and `prediction` no answers.
+        items: the ids of the examples in the file that they are from; empty in a workspace.
     """
 
     experiment: ComparedExperiment
@@ -172,3 +177,5 @@ class ComparisonData:
     repeats: Mapping[str, FloatArray] = field(default_factory=dict)
     answers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     recipe: str = ""
+    has_texts: bool = True
+    items: tuple[str, ...] = ()

@@ -147,7 +147,7 @@ def side_by_side(texts: pd.DataFrame, limit: int | None = None) -> Html:
         texts: one row per example, one column per text; a missing text is shown as "none".
         limit: characters of each text; None shows all.
     """
-    headings = {"example": escape("Example"), "ground_truth": escape("Ground truth")}
+    headings = {title: escape(title.capitalize().replace("_", " ")) for title in ("item", "example", "ground_truth")}
     blocks = []
     for row in texts.index:
         columns = [

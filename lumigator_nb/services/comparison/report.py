@@ -22,7 +22,7 @@ from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.models import recipe_of
 from lumigator_nb.services.comparison import tables
 from lumigator_nb.services.comparison.comparison import Comparison
-from lumigator_nb.services.comparison.data import ComparedStep
+from lumigator_nb.services.comparison.data import OPTIONS, ComparedStep
 from lumigator_nb.services.comparison.overview import chart, legend, notes, side_by_side
 from lumigator_nb.services.comparison.recommendation import body
 from lumigator_nb.specs import GenerationConfig, Model, Step, is_ground_truth, now
@@ -38,8 +38,6 @@ _HIDDEN_DETAILS = {"traceback", "shards_reused", "lumigator_nb", "python", "pric
 def report(comparison: Comparison) -> str:
     """Return the whole report as an HTML document."""
     main = tables.ordered_scores(comparison)[0]
-    examples = comparison.examples(REPORTED_EXAMPLES)
-    n_more = comparison.dataset.n_examples - len(examples)
     return page(
         comparison.experiment.name,
         tag("h1", comparison.experiment.name),
@@ -62,9 +60,7 @@ def report(comparison: Comparison) -> str:
         _models(comparison),
         tag("h2", "Metrics"),
         _metrics(comparison),
-        tag("h2", "Examples side by side"),
-        side_by_side(examples),
-        *([tag("div", f"{count(n_more, 'example')} more in the dataset.", class_="lm-note")] if n_more > 0 else []),
+        *_texts(comparison),
         tag("h2", "How to reproduce these figures"),
         tag("pre", tag("code", recipe(comparison))),
         tag(
@@ -103,6 +99,16 @@ def _cost_chart(comparison: Comparison, info: ScoreInfo) -> list[Html]:
         if points[~points["baseline"]][against].gt(0).sum() > 1:
             return [svg(pareto_chart(points, info, against))]
     return []
+
+
+def _texts(comparison: Comparison) -> list[Html]:
+    """The first examples with all answers; empty if only scores are known."""
+    if not comparison.data.has_texts:
+        return []
+    examples = comparison.examples(REPORTED_EXAMPLES)
+    n_more = comparison.dataset.n_examples - len(examples)
+    more = [tag("div", f"{count(n_more, 'example')} more in the dataset.", class_="lm-note")] if n_more > 0 else []
+    return [tag("h2", "Examples side by side"), side_by_side(examples), *more]
 
 
 def _section(table: Table) -> list[Html]:
@@ -195,7 +201,7 @@ def recipe(comparison: Comparison) -> str:
         if getattr(comparison, name) is not None
     )
     if experiment.task is None or comparison.data.recipe:
-        return comparison.data.recipe.format(options=bootstrap)
+        return comparison.data.recipe.replace(OPTIONS, bootstrap)
     truths = [column for field, column in dataset.columns.items() if is_ground_truth(field)]
     upload: list[tuple[str, object]] = [("name", dataset.name), ("example", dataset.columns["example"])]
     upload += [("ground_truth", truths if len(truths) > 1 else truths[0])] if truths else []

@@ -41,15 +41,17 @@ def group_codes(examples: pd.DataFrame, column: str | None) -> np.ndarray | None
     return codes
 
 
-def slices(models: Sequence[str], scored: Scored, examples: pd.DataFrame, column: str | None) -> pd.DataFrame:
-    """See :meth:`Comparison.slices`."""
+def slices(
+    models: Sequence[str], scored: Scored, examples: pd.DataFrame, column: str | None, *, has_texts: bool = True
+) -> pd.DataFrame:
+    """See :meth:`Comparison.slices`; without texts there are no slices by length."""
     rows = examples.loc[scored.rows]
     if column is None:
-        names = list(dict.fromkeys([*metadata_columns(rows), LENGTH]))
+        names = list(dict.fromkeys([*metadata_columns(rows), *([LENGTH] if has_texts else [])]))
         bins = {name: _bins(rows, name) for name in names}
         # Neither a column with one value for all, nor one with nearly as many values as examples, makes slices.
         chosen = {name: texts for name, texts in bins.items() if 1 < len(set(texts)) <= MOST_VALUES}
-        chosen = chosen or {LENGTH: bins[LENGTH]}
+        chosen = chosen or {LENGTH: bins[LENGTH] if has_texts else ["all examples"] * len(rows)}
     else:
         chosen = {column: _bins(rows, column)}
     # dtype=object: NumPy's string arrays drop NUL characters at the end, and labels have to stay distinct.

@@ -22,6 +22,7 @@ _WIDTH = 100
 def as_html(comparison: Comparison) -> str:
     """Return the comparison for a notebook: verdict, table, chart of the main score, and two examples to unfold."""
     examples = comparison.examples(SHOWN_EXAMPLES)
+    shown = f"First {count(len(examples), 'example')} side by side"
     advice = recommended(comparison)
     reports = [judge_reports.body(report) for report in comparison.judge_reports()]
     return fragment(
@@ -35,7 +36,7 @@ def as_html(comparison: Comparison) -> str:
         chart(comparison, tables.ordered_scores(comparison)[0]),
         *_titled(tables.costs(comparison)),
         *([unfolding("Judge reports: how far the judges can be trusted", *reports)] if reports else []),
-        unfolding(f"First {count(len(examples), 'example')} side by side", side_by_side(examples, SHOWN_CHARACTERS)),
+        *([unfolding(shown, side_by_side(examples, SHOWN_CHARACTERS))] if comparison.data.has_texts else []),
     )
 
 
