@@ -129,6 +129,22 @@ def test_ratings_of_any_repeat_are_ratings_of_the_model(ws) -> None:
     assert ws.compare("guesses").trust()["n"].max() == 10
 
 
+def test_repeats_in_results_from_elsewhere_are_told_of_in_the_same_way() -> None:
+    random = np.random.default_rng(1)
+    chances = np.repeat(random.beta(3, 2, size=60), 3)
+    rows = [
+        {"model": model, "id": f"q{index // 3}", "right": float(random.random() < chance)}
+        for model in ("a", "b")
+        for index, chance in enumerate(chances)
+    ]
+    comparison = lm.compare(pd.DataFrame(rows), model="model", item="id", score="right")
+    table = comparison.repeats().set_index("model")
+    assert table.loc["a", ["repeats", "n"]].tolist() == [3, 60]
+    assert 0.5 < table.loc["a", "share_within"] < 1
+    assert comparison.passes(3)["pass_hat_k"].max() < comparison.passes(3)["pass_at_k"].min()
+    assert any(line.startswith("a was asked 3 times") for line in notes(comparison))
+
+
 def frame(**columns) -> pd.DataFrame:
     return pd.DataFrame({"row": range(len(next(iter(columns.values())))), **columns})
 

@@ -352,7 +352,7 @@ def _repeats(placed: Sequence[_Placed]) -> list[str]:
     most = joined([f"{n} of {model}" for model, n in counts.items()])
     return [
         f"Examples with several answers of one model, up to {most}, count once, with the mean of their scores. The "
-        "intervals are over examples; how much answers to the same example vary is not among them."
+        "intervals allow for both: that examples differ, and that answers to one example do."
     ]
 
 
