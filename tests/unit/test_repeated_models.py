@@ -8,6 +8,7 @@ import pytest
 
 import lumigator_nb as lm
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.services.comparison.audit import audit
 from lumigator_nb.services.comparison.overview import notes
 from lumigator_nb.services.comparison.repeats import averaged, tables
 from lumigator_nb.services.comparison.report import recipe, report
@@ -94,6 +95,13 @@ def test_a_comparison_says_how_stable_its_models_are(ws) -> None:
     assert passes["pass_hat_k"] < comparison.values("exact_match")["function/good"].mean() < passes["pass_at_k"]
     (note,) = [line for line in notes(comparison) if line.startswith("function/good was asked 4 times")]
     assert "More repeats would narrow its interval by at most" in note
+
+
+@pytest.mark.parametrize("score", ["rougeL", "bleu"])
+def test_an_audit_by_the_same_ground_truth_finds_the_same_scores(ws, score) -> None:
+    launched(ws, [guessing(0.8, "good"), guessing(0.6, "fair")], 3)
+    table = audit(ws.compare("guesses"), examples()["ground_truth"].tolist(), "another author", score).summary()
+    np.testing.assert_allclose(table["overall"], table["other_overall"])
 
 
 def test_models_that_were_asked_once_have_no_repeats_to_tell_of(ws) -> None:
