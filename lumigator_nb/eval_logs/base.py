@@ -13,6 +13,7 @@ import pandas as pd
 
 from lumigator_nb.errors import DamagedError, InvalidInputError, UnknownMetricError
 from lumigator_nb.metrics import FloatArray, ScoreInfo, info
+from lumigator_nb.specs import Model
 
 Better = Literal["higher", "lower"] | None
 # Columns of a model's rows besides `item`, all optional; the numbers have the names of `Workflows.predictions`.
@@ -46,6 +47,7 @@ class ModelResults:
         reported: the overall scores that the file itself reports.
         details: settings and versions, for the report.
         statistics: (n, k) sufficient statistics of scores that are not a mean of the examples' scores.
+        spec: the model's settings in this package, if it made the file.
     """
 
     model: str
@@ -59,6 +61,7 @@ class ModelResults:
     reported: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, FloatArray] = field(default_factory=dict)
+    spec: Model | None = None
 
 
 def results_of(

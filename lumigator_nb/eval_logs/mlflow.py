@@ -88,7 +88,8 @@ def _value(value: Any) -> float:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None or value != value else text(value)
+    is_missing = value is None or bool(value != value)
+    return None if is_missing else text(value)
 
 
 def _input(value: Any) -> str | None:
@@ -100,6 +101,8 @@ def _input(value: Any) -> str | None:
         except (ValueError, SyntaxError):
             return value
     if isinstance(value, dict):
-        only: Any = next(iter(value.values())) if len(value) == 1 else value
-        return str(only) if isinstance(only, str) else json.dumps(value, ensure_ascii=False, default=str)
+        first = next(iter(value.values()), None)
+        if len(value) == 1 and isinstance(first, str):
+            return first
+        return json.dumps(value, ensure_ascii=False, default=str)
     return _text(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -248,3 +250,14 @@ def test_two_tasks_with_one_item_each_are_no_repeats(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": [1], "model": ["a"], "s": [1.0]})
     frame.to_csv(tmp_path / "a.csv", index=False)
     assert lm.compare(tmp_path / "a.csv", n_resamples=100).data.repeats == {}
+
+
+def test_an_experiment_of_this_package_needs_no_database(tmp_path: Path) -> None:
+    code = f"""
+import sys
+import lumigator_nb as lm
+comparison = lm.compare({str(Path(__file__).with_name("shared-0.1.0.lumi.zip"))!r}, n_resamples=100)
+print(len(comparison.models) > 1, sorted({{"ray", "sqlmodel", "sqlalchemy"}} & sys.modules.keys()))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "True []"

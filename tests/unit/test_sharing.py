@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -652,3 +653,30 @@ def test_the_command_line_hands_on_and_takes_in(origin, inline_ws, tmp_path, mon
     inline_ws.datasets.upload(FRAME, name="tickets")
     assert "summaries" in run(share.app, ["load", str(tmp_path / "x.lumi.zip")], catch_exceptions=False).output
     assert inline_ws.compare("summaries").n_scored == 36
+
+
+def test_a_file_is_compared_without_a_workspace(origin) -> None:
+    expected = origin.compare("summaries")
+    comparison = lm.compare(origin.file)
+    pd.testing.assert_frame_equal(comparison.summary(), expected.summary())
+    assert (comparison.baselines, comparison.best("bleu")) == (expected.baselines, expected.best("bleu"))
+    pd.testing.assert_frame_equal(comparison.examples(), expected.examples())
+    pd.testing.assert_frame_equal(comparison.metadata(), expected.metadata())
+    assert [info.range for info in comparison.scores] == [info.range for info in expected.scores]
+    assert "reports" not in " ".join(comparison.data.notes)
+
+
+def test_downloaded_results_of_rest_compare_like_the_experiment(origin, tmp_path) -> None:
+    from lumigator_nb.rest.wire import documents
+
+    experiment = origin.experiments.get("summaries")
+    paths = []
+    for number, workflow in enumerate(origin.workflows.of(experiment)):
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_bytes(b"".join(documents.encoded(documents.of_workflow(origin, experiment, workflow))))
+    comparison, expected = lm.compare(paths), origin.compare(experiment)
+    assert comparison.models == expected.models
+    for theirs, ours in {"rouge1": "rouge1", "length_words": "words", "counted": "counted"}.items():
+        pairs = [one.values(name).to_numpy() for one, name in ((comparison, theirs), (expected, ours))]
+        np.testing.assert_allclose(*pairs)
+    np.testing.assert_allclose(100 * comparison.values("bleu").to_numpy(), expected.values("bleu").to_numpy())

@@ -203,6 +203,7 @@ def _merged(label: str, group: Sequence[ModelResults]) -> ModelResults:
         tool=joined(list(dict.fromkeys(one.tool for one in group))),
         source=joined(list(dict.fromkeys(one.source for one in group))),
         details={key: value for one in group for key, value in one.details.items()},
+        spec=group[0].spec,
     )
 
 
@@ -261,7 +262,7 @@ def _model(one: _Placed) -> ComparedModel:
         n_failed=int((one.first < 0).sum()),
         details={key: value for key, value in details.items() if value not in ("", None)},
     )
-    return ComparedModel(own.model, steps=(inference, ComparedStep(Step.EVALUATION, scores=means)))
+    return ComparedModel(own.model, own.spec, steps=(inference, ComparedStep(Step.EVALUATION, scores=means)))
 
 
 def _predictions(one: _Placed) -> pd.DataFrame:
@@ -273,6 +274,7 @@ def _predictions(one: _Placed) -> pd.DataFrame:
     else:
         # It was answered, though the answer is unknown.
         frame.loc[has, "prediction"] = ""
+    frame["prediction"] = frame["prediction"].astype("str")
     if "error" in rows:
         frame["error"] = None
         frame.loc[has, "error"] = rows["error"].to_numpy(dtype=object)[one.first[has]]

@@ -19,6 +19,7 @@ from lumigator_nb.metrics import References, ScoreInfo, defaults
 from lumigator_nb.metrics.scoring import Scoring, Texts, score_all
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.data import OPTIONS, ComparedExperiment, ComparedStep, ComparisonData
+from lumigator_nb.services.elsewhere import lumi
 from lumigator_nb.services.elsewhere.alignment import aligned
 from lumigator_nb.services.elsewhere.frames import Names, of_columns, of_frame
 from lumigator_nb.specs import Step, Task, is_ground_truth
@@ -169,6 +170,9 @@ def _of_path(
 ) -> list[ModelResults]:
     results = []
     for file in files_in(path):
+        if file.name.endswith(lumi.SUFFIX):
+            results += lumi.read(file)
+            continue
         for log in read(file, in_folder=OsPath(path).expanduser().is_dir()):
             if isinstance(log, pd.DataFrame):
                 own = of_frame(log, **columns, better=better, ranges=ranges)
