@@ -137,6 +137,15 @@ def test_ratings_of_any_repeat_are_ratings_of_the_model(ws) -> None:
     assert ws.compare("guesses").trust()["n"].max() == 10
 
 
+def test_a_shared_file_with_repeats_compares_as_in_the_workspace(ws, tmp_path) -> None:
+    launched(ws, [guessing(0.8, "good"), "baseline/copy"], 3)
+    expected = ws.compare("guesses")
+    comparison = lm.compare(ws.export("guesses", tmp_path / "guesses.lumi.zip", progress=False))
+    assert comparison.models == expected.models
+    pd.testing.assert_frame_equal(comparison.summary(), expected.summary())
+    pd.testing.assert_frame_equal(comparison.repeats("rougeL"), expected.repeats("rougeL"))
+
+
 def test_repeats_in_results_from_elsewhere_are_told_of_in_the_same_way() -> None:
     random = np.random.default_rng(1)
     chances = np.repeat(random.beta(3, 2, size=60), 3)

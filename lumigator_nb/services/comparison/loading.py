@@ -21,7 +21,7 @@ from lumigator_nb.services.comparison.data import (
     LazyFrames,
     PendingModel,
 )
-from lumigator_nb.services.comparison.repeats import averaged, tables
+from lumigator_nb.services.comparison.repeats import averaged, label_of, tables
 from lumigator_nb.specs import MetricResult, Status, Step
 from lumigator_nb.storage import results
 from lumigator_nb.storage.store import Store
@@ -49,8 +49,7 @@ def repeated_models(workflows: Sequence[Workflow]) -> list[RepeatedModel]:
     groups: dict[tuple[str, str], list[Workflow]] = {}
     for workflow in workflows:
         first = workflow.model.model_copy(update={"repeat": 1})
-        label = workflow.label.removesuffix(f" (repeat {workflow.model.repeat})")
-        groups.setdefault((first.fingerprint, label), []).append(workflow)
+        groups.setdefault((first.fingerprint, label_of(workflow.label, workflow.model)), []).append(workflow)
     ordered = {key: sorted(group, key=lambda workflow: workflow.model.repeat) for key, group in groups.items()}
     return [RepeatedModel(label, tuple(group)) for (_, label), group in ordered.items()]
 

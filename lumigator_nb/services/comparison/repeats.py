@@ -11,8 +11,14 @@ from lumigator_nb import statistics
 from lumigator_nb.display.text import count, percent
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import FloatArray
+from lumigator_nb.specs import Model
 from lumigator_nb.statistics import bootstrap_interval
 from lumigator_nb.storage.results import REASON_SUFFIX, STATISTICS_SUFFIX
+
+
+def label_of(label: str, model: Model) -> str:
+    """Return the label of a workflow without the number of its repeat, which `launch` puts there."""
+    return label.removesuffix(f" (repeat {model.repeat})")
 
 
 def averaged(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

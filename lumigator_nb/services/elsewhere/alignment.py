@@ -137,7 +137,7 @@ def _by_model(
     for label, group in groups.items():
         n_items = len(set(chain.from_iterable(one.rows["item"] for one in group)))
         disjoint = n_items == sum(one.rows["item"].nunique() for one in group)
-        if explicit or len(group) == 1 or disjoint:
+        if explicit or len(group) == 1 or disjoint or _are_repeats(group):
             labelled[label] = group
             continue
         names = _file_names([one.source for one in group])
@@ -148,6 +148,12 @@ def _by_model(
             f"count them as repeats of one, give {{{label!r}: [files]}}."
         )
     return labelled, notes
+
+
+def _are_repeats(group: Sequence[ModelResults]) -> bool:
+    """Whether the file itself says that these are repeats of one model."""
+    numbers = {one.spec.repeat for one in group if one.spec is not None}
+    return len(numbers) == len(group) and len({one.source for one in group}) == 1
 
 
 def _file_names(sources: Sequence[str]) -> list[str]:
@@ -203,6 +209,11 @@ def _merged(label: str, group: Sequence[ModelResults]) -> ModelResults:
         tool=joined(list(dict.fromkeys(one.tool for one in group))),
         source=joined(list(dict.fromkeys(one.source for one in group))),
         details={key: value for one in group for key, value in one.details.items()},
+        statistics={
+            score: np.concatenate([one.statistics[score] for one in group])
+            for score in names
+            if all(score in one.statistics for one in group)
+        },
         spec=group[0].spec,
     )
 
@@ -289,10 +300,9 @@ def _scores(one: _Placed, infos: Mapping[str, ScoreInfo]) -> pd.DataFrame:
     for score, values in one.results.scores.items():
         columns[score] = one.mean(values)
         statistics = one.results.statistics.get(score)
-        if statistics is not None and one.n_repeats <= 1:
-            spread = np.full((len(one.first), statistics.shape[1]), np.nan)
-            spread[one.codes] = statistics
-            columns[score + STATISTICS_SUFFIX] = list(spread)
+        if statistics is not None:
+            # The overall score of mean statistics is that of all answers together, such as their corpus BLEU.
+            columns[score + STATISTICS_SUFFIX] = list(np.stack([one.mean(column) for column in statistics.T], axis=1))
     return pd.DataFrame({name: columns[name] for name in ("row", *_ordered(columns, infos))})
 
 
