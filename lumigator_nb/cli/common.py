@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from lumigator_nb.specs import Model, Status, Summarization, Task, TextGeneratio
 
 if TYPE_CHECKING:
     from lumigator_nb.database.records import Experiment, Workflow
+    from lumigator_nb.services.comparison.comparison import Comparison
     from lumigator_nb.workspace import Workspace
 
 Example = Annotated[
@@ -56,6 +59,9 @@ ExperimentKey = Annotated[str, typer.Argument(help="Name or id of an experiment.
 WorkflowKey = Annotated[str, typer.Argument(help="Id of a workflow, or its first characters.")]
 ExperimentOrWorkflow = Annotated[str, typer.Argument(help="Experiment or workflow, by name or id.")]
 Export = Annotated[Path | None, typer.Option(help="Also write the comparison to this file (.html or .csv).")]
+
+
+_RESULTS = (".eval", ".json", ".jsonl", ".parquet", ".csv", ".tsv", ".zip")
 
 
 def group(help_text: str) -> typer.Typer:
@@ -131,10 +137,25 @@ def finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Work
 
 def compare_and_print(ws: Workspace, experiment: Experiment | str, export: Path | None) -> None:
     """Print a comparison, and write it to the file `export` if there is one."""
-    comparison = ws.compare(experiment)
+    show_comparison(ws.compare(experiment), export)
+
+
+def show_comparison(comparison: Comparison, export: Path | None, *, browser: bool = False) -> None:
+    """Print a comparison, write it to the file `export` if there is one, and show a report in the browser."""
     typer.echo(comparison)
     if export:
         typer.echo(f"written: {comparison.export(export)}")
+    if browser:
+        is_page = export is not None and export.suffix.lower() in (".html", ".htm")
+        report = export if export and is_page else Path(mkdtemp(prefix="lumigator-report-")) / "report.html"
+        webbrowser.open(comparison.export(report).resolve().as_uri())
+
+
+def are_files(names: Sequence[str]) -> bool:
+    """Whether the arguments are paths of files or folders, rather than the name of an experiment."""
+    # A name that a folder happens to have, too, is the experiment's; "./name" is the folder.
+    first = Path(names[0]).expanduser()
+    return len(names) > 1 or first.is_file() or first.suffix in _RESULTS or (first.is_dir() and "/" in names[0])
 
 
 def print_workflows(ws: Workspace, workflows: Sequence[Workflow]) -> None:

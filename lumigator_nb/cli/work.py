@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lumigator_nb.cli import common
 from lumigator_nb.cli.common import connected, print_workflows
+from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import Judge
 from lumigator_nb.metrics import catalogue as known_metrics
 
@@ -75,10 +77,39 @@ def estimate(
 
 
 @app.command()
-def compare(experiment: common.ExperimentKey, export: common.Export = None) -> None:
-    """Compare the models of an experiment."""
-    with connected() as ws:
-        common.compare_and_print(ws, experiment, export)
+def compare(
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            help="Name or id of an experiment; or files and folders with results of Inspect, lm-evaluation-harness, "
+            "lighteval, promptfoo, MLflow, Every Eval Ever or this package, or tables of scores."
+        ),
+    ],
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", "--report", help="Also write the comparison to this file (.html or .csv)."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show the report in the browser.")] = False,
+    score: Annotated[
+        list[str] | None, typer.Option("--score", help="Column of scores, for tables. Repeat for several.")
+    ] = None,
+    metric: common.MetricNames = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Metadata column; examples with the same value are not independent.")
+    ] = None,
+) -> None:
+    """Compare the models of an experiment, or results in files of other tools, without a workspace."""
+    if not common.are_files(source):
+        if score or metric:
+            raise InvalidInputError("--score and --metric are for files", "lumigator-nb evaluate adds metrics")
+        with connected() as ws:
+            common.show_comparison(ws.compare(source[0], groups=groups), export, browser=open_)
+        return
+    # Imported here: --help must not wait for pandas.
+    from lumigator_nb import compare as compare_anywhere
+
+    comparison = compare_anywhere(source, score=score or None, metrics=metric or None, groups=groups)
+    common.show_comparison(comparison, export, browser=open_)
 
 
 @app.command()

@@ -99,7 +99,7 @@ def _input(value: Any) -> str | None:
             # A CSV file holds Python's notation of a dictionary.
             value = json.loads(value) if value.startswith('{"') else ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            return value
+            return str(value)
     if isinstance(value, dict):
         first = next(iter(value.values()), None)
         if len(value) == 1 and isinstance(first, str):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from lumigator_nb.metrics import bertscore, comet, functions, length, matching, meteor, ngrams, registry, rouge
+from lumigator_nb.metrics import (
+    bertscore,
+    comet,
+    functions,
+    length,
+    matching,
+    meteor,
+    ngrams,
+    recorded,
+    registry,
+    rouge,
+)
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
 from lumigator_nb.metrics.functions import metric, pickled_by, replaces
 from lumigator_nb.metrics.judges import judge, jury
@@ -67,4 +78,4 @@ __all__ = [
 
 # Importing the modules registers their metrics; none loads a heavy library. Lists show them in this order: the most
 # common first.
-registry.arrange((rouge, bertscore, meteor, ngrams, comet, matching, length, functions, judge, jury))
+registry.arrange((rouge, bertscore, meteor, ngrams, comet, matching, length, functions, judge, jury, recorded))

@@ -37,6 +37,8 @@ from lumigator_nb.services.comparison.audit import Audit
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.loading import gather
 from lumigator_nb.services.datasets.datasets import Datasets
+from lumigator_nb.services.elsewhere import compare as outside
+from lumigator_nb.services.elsewhere import loading as elsewhere
 from lumigator_nb.services.experiments import Experiments
 from lumigator_nb.services.judging import pairwise
 from lumigator_nb.services.judging.pairwise import Judgements
@@ -52,7 +54,7 @@ from lumigator_nb.services.workflows.provenance import Provenance
 from lumigator_nb.services.workflows.reproduction import Reproduction
 from lumigator_nb.services.workflows.single_jobs import Jobs
 from lumigator_nb.services.workflows.workflows import Target, Workflows
-from lumigator_nb.specs import Launch, MetricSpec, Model
+from lumigator_nb.specs import Launch, MetricSpec, Model, Task
 from lumigator_nb.storage.local_files import close_to_others, make_folder
 from lumigator_nb.storage.store import Store
 
@@ -425,6 +427,57 @@ class Workspace:
         """
         redaction.refuse_secrets([("name", name)], redactor_of(self.settings))
         return sharing.load(self.database, self.store, path, name=name, progress=progress)
+
+    def load_results(
+        self,
+        source: Any,
+        ground_truth: Sequence[Any] | None = None,
+        *,
+        name: str,
+        metrics: Any = None,
+        task: Task | None = None,
+        **options: Any,
+    ) -> Experiment:
+        """Load answers, scores or files of other tools into an experiment, to look at, rate, judge and compare there.
+
+        The experiment gets a dataset of the examples, a recorded workflow per model, and the tools' scores. Several
+        answers to one example are loaded as the first of them, with their mean scores. A file of this package is better
+        loaded by :meth:`load`, which keeps everything.
+
+        Args:
+            source, ground_truth: as for :func:`lumigator_nb.compare`.
+            name: of the experiment and of the dataset.
+            metrics: metrics to compute from the answers, besides the scores of the source; default for answers: those
+                of the task.
+            task: what the models were asked; default: a text generation.
+            options: `examples`, `metadata`, `model`, `item`, `score`, `better`, `ranges`, as for
+                :func:`lumigator_nb.compare`.
+
+        Returns:
+            The experiment, whose evaluation has been launched: wait for it with :meth:`wait`.
+
+        Raises:
+            LumigatorError: the errors of :func:`lumigator_nb.compare`.
+            ConflictError: the name is taken.
+
+        Examples:
+            >>> scores = pd.DataFrame({"id": [1, 2, 1, 2], "model": list("aabb"), "accuracy": [1, 1, 0, 1]})
+            >>> quiz = ws.load_results(scores, name="quiz")
+            >>> _ = ws.wait(quiz, progress=False)
+            >>> ws.compare(quiz).best("accuracy")
+            'a'
+        """
+        data = outside.data_of(source, ground_truth, task=task, compute=False, **options)
+        record = self.datasets.upload(elsewhere.examples_of(data), name=name, example="example", progress=False)
+        specs = elsewhere.metrics_of(data)
+        computed = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+        experiment = self.experiments.create_unprompted(
+            name, dataset=record, task=task or Task(kind="text_generation"), metrics=[*computed, *specs] or None
+        )
+        for label, predictions in data.predictions.items():
+            scores = elsewhere.scores_of(data, label)
+            self.workflows.record(experiment, name=label, predictions=predictions, scores=scores)
+        return experiment
 
     def to_mlflow(
         self, experiment: Experiment | str, *, tracking_uri: str | None = None, experiment_name: str | None = None

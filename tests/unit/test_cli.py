@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_mistakes_print_what_to_do_and_exit_with_1(cli) -> None:
     assert printed.startswith("error: ")
     assert "hint: " in printed
     assert "no experiment 'nosuch'" in cli("compare", "nosuch", code=1)
+
+
+def test_results_of_other_tools_are_compared_without_a_workspace(cli, tmp_path, monkeypatch) -> None:
+    logs = Path(__file__).parents[1] / "data" / "eval_logs" / "inspect"
+    shown = []
+    monkeypatch.setattr(webbrowser, "open", shown.append)
+    files = [str(logs / "good.eval"), str(logs / "weak.eval")]
+    printed = cli("compare", *files, "--report", str(tmp_path / "out.html"), "--open", "--metric", "exact_match")
+    assert "mockllm/good has the highest match (0.800)" in printed
+    assert "exact_match" in printed
+    assert shown == [(tmp_path / "out.html").as_uri()]
+    assert "Which model to take" in (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "home").exists(), "no workspace was opened"
+    assert "no file" in cli("compare", "nosuch.eval", code=1)
+    assert "--score and --metric are for files" in cli("compare", "nosuch", "--metric", "rouge", code=1)
 
 
 def test_a_process_ends_with_the_code_and_without_a_traceback(cli) -> None:

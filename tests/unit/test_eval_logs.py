@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from lumigator_nb.errors import DamagedError, InvalidInputError
 from lumigator_nb.eval_logs import read
 from lumigator_nb.services.comparison.overview import notes
 
+SCHEMAS = ("eval.schema.json", "instance_level_eval.schema.json")
 DATA = Path(__file__).parents[1] / "data" / "eval_logs"
 GOOD, WEAK = 0.8, 0.5  # two and five of ten questions are answered wrongly
 
@@ -252,6 +254,37 @@ def test_two_tasks_with_one_item_each_are_no_repeats(tmp_path: Path) -> None:
     assert lm.compare(tmp_path / "a.csv", n_resamples=100).data.repeats == {}
 
 
+def test_an_export_to_every_eval_ever_is_valid_and_reads_back(tmp_path: Path) -> None:
+    files = [DATA / "inspect" / "good.eval", DATA / "inspect" / "weak.eval"]
+    comparison = lm.compare(files, n_resamples=100)
+    first = comparison.export(tmp_path / "quiz.eee.json")
+    assert first.name == "quiz.mockllm-good.eee.json"
+    schemas = {name: json.loads((DATA.parent / "every_eval_ever" / name).read_text()) for name in SCHEMAS}
+    lines = []
+    for path in sorted(tmp_path.glob("*.eee.json")):
+        summary = json.loads(path.read_text())
+        jsonschema.validate(summary, schemas["eval.schema.json"])
+        own = path.with_name(path.name.removesuffix(".json") + "_samples.jsonl").read_text().splitlines()
+        assert summary["detailed_evaluation_results"]["total_rows"] == len(own) == 20
+        lines += map(json.loads, own)
+    for line in lines:
+        jsonschema.validate(line, schemas["instance_level_eval.schema.json"])
+    again = lm.compare(sorted(tmp_path.glob("*.eee.json")), n_resamples=100)
+    assert again.models == comparison.models
+    pd.testing.assert_frame_equal(again.summary(), comparison.summary())
+    assert again.examples().equals(comparison.examples())
+    assert "reports" not in told(again)
+    pd.testing.assert_frame_equal(lm.compare(tmp_path, n_resamples=100).summary(), comparison.summary())
+
+
+def test_every_eval_ever_needs_the_samples(tmp_path: Path) -> None:
+    comparison = lm.compare(DATA / "inspect" / "good.eval", n_resamples=100)
+    path = comparison.export(tmp_path / "x.eee.json")
+    path.with_name("x.eee_samples.jsonl").unlink()
+    with pytest.raises(DamagedError, match="x.eee_samples.jsonl, with samples, is not beside it"):
+        lm.compare(path)
+
+
 def test_an_experiment_of_this_package_needs_no_database(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -261,3 +294,30 @@ print(len(comparison.models) > 1, sorted({{"ray", "sqlmodel", "sqlalchemy"}} & s
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "True []"
+
+
+def test_files_loaded_into_a_workspace_have_the_same_numbers(inline_ws) -> None:
+    files = [DATA / "inspect" / "good.eval", DATA / "inspect" / "weak.eval"]
+    experiment = inline_ws.load_results(files, name="quiz", metrics=["exact_match"])
+    inline_ws.wait(experiment, progress=False, check=True)
+    comparison, expected = inline_ws.compare(experiment), lm.compare(files, metrics=["exact_match"])
+    columns = ["score", "model", "overall", "low", "high"]
+    ours, theirs = (
+        one.summary()[columns].sort_values(["score", "model"], ignore_index=True) for one in (comparison, expected)
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert comparison.references() == expected.references()
+    assert comparison.metadata().columns.tolist() == ["topic", "item"]
+    assert comparison.costs()["prompt_tokens"].tolist() == [110, 110]
+    with pytest.raises(InvalidInputError, match="no recorded score 'matc'"):
+        inline_ws.workflows.record(
+            experiment, name="x", predictions=comparison.data.predictions["mockllm/good"], scores={"matc": [1] * 10}
+        )
+
+
+def test_a_recorded_score_is_not_computed_for_another_model(inline_ws) -> None:
+    experiment = inline_ws.load_results(DATA / "inspect" / "good.eval", name="quiz", task=lm.Summarization())
+    inline_ws.workflows.launch(experiment, ["baseline/copy"])
+    inline_ws.wait(experiment, progress=False)
+    comparison = inline_ws.compare(experiment)
+    assert "match was computed by Inspect, and cannot be computed here" in str(comparison.not_computed)

@@ -757,7 +757,8 @@ class Comparison(Rendered):
 
         Args:
             path: ending in `.html` (a self-contained report in one file), `.xlsx` (a workbook),
-                `.csv` (all rows) or `.md` (the findings, for a wiki).
+                `.csv` (all rows), `.md` (the findings, for a wiki) or `.eee.json` (Every Eval Ever: one file per model,
+                whose name gets the model's, and beside it the samples; the first one's path is returned).
 
         Raises:
             InvalidInputError: another ending.

@@ -10,6 +10,7 @@ from lumigator_nb.display import render
 from lumigator_nb.display.text import elide, plain
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
 from lumigator_nb.files import whole_file
+from lumigator_nb.services.comparison import every_eval_ever
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,8 @@ class Exported(Protocol):
 def export(comparison: Exported, path: str | Path) -> Path:
     """Write a comparison in the format of the path's ending; see :meth:`Comparison.export`."""
     target = Path(path).expanduser()
+    if target.name.lower().endswith(every_eval_ever.SUFFIX):
+        return every_eval_ever.write(cast(Any, comparison), target)
     writers: dict[str, Callable[[IO[bytes]], object]] = {
         ".html": lambda file: file.write(render.as_page(comparison).encode()),
         ".md": lambda file: file.write(render.as_markdown(comparison).encode()),
@@ -40,7 +43,7 @@ def export(comparison: Exported, path: str | Path) -> Path:
     write = writers.get(target.suffix.lower())
     if write is None:
         raise InvalidInputError(
-            f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv or .md"
+            f"cannot write a {target.suffix or 'nameless'} file", "end it in .html, .xlsx, .csv, .md or .eee.json"
         )
     # A failure half-way must not leave half a file, or replace an earlier export.
     with whole_file(target) as file:

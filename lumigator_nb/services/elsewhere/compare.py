@@ -103,19 +103,42 @@ def compare(
         0     a     0.67  3
         1     b     0.33  3
     """
-    notes: list[str] = []
+    data = data_of(
+        source, ground_truth, examples=examples, metadata=metadata, metrics=metrics, task=task, language=language,
+        model=model, item=item, score=score, better=better, ranges=ranges, name=name,
+    )  # fmt: skip
+    return Comparison(data, groups=groups, confidence=confidence, n_resamples=n_resamples, seed=seed)
+
+
+def data_of(
+    source: Source,
+    ground_truth: Sequence[References] | None = None,
+    *,
+    examples: Sequence[str] | None = None,
+    metadata: pd.DataFrame | Names | None = None,
+    metrics: Any = None,
+    task: Task | None = None,
+    language: str | None = None,
+    model: str | None = None,
+    item: str | None = None,
+    score: Names | None = None,
+    better: Mapping[str, Better] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    name: str = "",
+    compute: bool = True,
+) -> ComparisonData:
+    """Return the data of a comparison; arguments and errors as of :func:`compare`.
+
+    With `compute=False` no metric is computed, so that answers have no scores yet.
+    """
     results, kind = _results(source, ground_truth, examples, metadata, metrics, model, item, score, better, ranges)
-    if kind == "scores" or better is None:
-        notes += _guesses(results, better)
+    notes = _guesses(results, better)
     data = aligned(results, name, explicit=isinstance(source, Mapping), notes=notes)
     if metrics is None and kind == "answers":
         metrics = defaults(task.kind) if task else list(_DEFAULT_METRICS)
-    if metrics is not None:
+    if metrics is not None and compute:
         data = _with_metrics(data, metrics, language, task)
-    data = replace(
-        data, experiment=replace(data.experiment, task=task), recipe=data.recipe or _recipe(source, kind, metrics)
-    )
-    return Comparison(data, groups=groups, confidence=confidence, n_resamples=n_resamples, seed=seed)
+    return replace(data, experiment=replace(data.experiment, task=task), recipe=_recipe(source, kind, metrics))
 
 
 def _results(

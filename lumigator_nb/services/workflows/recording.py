@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lumigator_nb import tables
 from lumigator_nb.database.records import Dataset, Workflow
-from lumigator_nb.errors import DatasetError, did_you_mean
+from lumigator_nb.errors import DatasetError, InvalidInputError, did_you_mean
+from lumigator_nb.metrics import Scores, create
+from lumigator_nb.metrics.recorded import RecordedScore
 from lumigator_nb.models import RECORDED, Prediction
 from lumigator_nb.services.datasets.sources import fetched
-from lumigator_nb.specs import Model, Status, Step, StepResult, Task, WorkflowSpec, now
+from lumigator_nb.specs import (
+    MetricResult,
+    MetricSpec,
+    Model,
+    ScoreResult,
+    Status,
+    Step,
+    StepResult,
+    Task,
+    WorkflowSpec,
+    now,
+)
 from lumigator_nb.storage import layout, results
 from lumigator_nb.storage.store import Store
 
 _NUMBERS = {"prompt_tokens": int, "completion_tokens": int, "seconds": float, "cost": float}
-MISSING = "no prediction was recorded"
+MISSING, NO_SCORE = "no prediction was recorded", "no score was recorded"
+Recorded = list[tuple[MetricSpec, Scores]]
 
 
 def read(store: Store, dataset: Dataset, predictions: pd.DataFrame | Path | str) -> list[Prediction]:
@@ -47,8 +63,17 @@ def model_of(name: str, predictions: list[Prediction]) -> Model:
     return Model(name, provider=RECORDED, label=name, options={"digest": content_digest(predictions)})
 
 
-def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard_size: int) -> None:
-    """Store the predictions as an inference step does, its result last: the result says that they are complete."""
+def write(
+    store: Store,
+    workflow: Workflow,
+    predictions: list[Prediction],
+    shard_size: int,
+    scores: Sequence[tuple[MetricSpec, Scores]] = (),
+) -> None:
+    """Store the predictions as an inference step does, its result last: the result says that they are complete.
+
+    `scores` are stored as the evaluation would, which then does not compute them.
+    """
     started = now()
     spec = WorkflowSpec(
         workflow_id=workflow.id,
@@ -62,6 +87,9 @@ def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard
     )
     for shard, start in enumerate(range(0, len(predictions), shard_size)):
         results.write_predictions(store, spec, shard, predictions[start : start + shard_size])
+    for metric, own in scores:
+        results.write_scores(store, workflow.id, metric, 0, 0, [own])
+        results.write_metric_result(store, workflow.id, _metric_result(workflow, metric, own))
     tally = results.tally(store, workflow.id)
     result = StepResult(
         step=Step.INFERENCE,
@@ -74,6 +102,47 @@ def write(store: Store, workflow: Workflow, predictions: list[Prediction], shard
         details={"source": "recorded by the user", **tally.details},
     )
     results.write_result(store, workflow.id, result)
+
+
+def scores_of(metrics: Sequence[MetricSpec], given: Mapping[str, Sequence[float | None]], n: int) -> Recorded:
+    """Return the scores of those metrics that stand for scores of another tool.
+
+    Raises:
+        InvalidInputError: none of the metrics stands for a score, or it has another number of values.
+    """
+    recorded = {spec.title: spec for spec in metrics if spec.name == RecordedScore.name}
+    pairs = []
+    for name, values in given.items():
+        if name not in recorded:
+            raise InvalidInputError(
+                f"the experiment has no recorded score {name!r}", did_you_mean(name, recorded) if recorded else None
+            )
+        if len(values) != n:
+            raise InvalidInputError(f"{len(values)} values of {name!r} for {n} examples", "give one for each")
+        (info,) = create(recorded[name]).infos
+        numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        reasons = [NO_SCORE if missing else None for missing in np.isnan(numbers)]
+        pairs.append((recorded[name], Scores.of(info, numbers, reasons if any(reasons) else ())))
+    return pairs
+
+
+def _metric_result(workflow: Workflow, metric: MetricSpec, scores: Scores) -> MetricResult:
+    low, high = (None if np.isinf(bound) else float(bound) for bound in scores.info.range)
+    result = ScoreResult(
+        overall=scores.overall if scores.scored.any() else None,
+        n_scored=int(scores.scored.sum()),
+        unscored=dict(scores.unscored),
+        description=scores.info.description,
+        higher_is_better=scores.info.higher_is_better,
+        range=(low, high),
+    )
+    return MetricResult(
+        metric=metric,
+        title=metric.title,
+        answers_of=workflow.attempt,
+        signature=create(metric).signature,
+        scores={scores.info.name: result},
+    )
 
 
 def _frame(predictions: pd.DataFrame | Path | str, examples: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -397,6 +397,7 @@ class Workflows:
         *,
         name: str,
         predictions: pd.DataFrame | Path | str,
+        scores: Mapping[str, Sequence[float | None]] | None = None,
     ) -> Workflow:
         """Record predictions that were made elsewhere, and score them like those of the other models.
 
@@ -406,12 +407,15 @@ class Workflows:
             predictions: a DataFrame or file (CSV, JSON Lines, Parquet) with a column `prediction`, or the name of a
                 column of the dataset. Rows are in the dataset's order, unless there is a column `row` (from 0) or
                 `example` (its text). `prompt_tokens`, `completion_tokens`, `seconds` and `cost` (dollars) are used too.
+            scores: values of scores that another tool computed, by name, one per example; of an experiment that
+                :meth:`Workspace.load_results` made.
 
         Returns:
             The workflow, whose evaluation has been launched.
 
         Raises:
             DatasetError: rows are missing, there are too many, or one belongs to no example.
+            InvalidInputError: the experiment has no such recorded score, or it has another number of values.
 
         Examples:
             >>> recorded = ws.workflows.record(experiment, name="the topic", predictions="topic")
@@ -422,6 +426,7 @@ class Workflows:
             record = work.experiments.get(experiment)
             dataset, before = work.data_of(record), work.workflows.of_experiment(record.id)
         rows = recording.read(self._store, dataset, predictions)
+        recorded = recording.scores_of(record.metrics, scores or {}, len(rows))
         draft = reservation.draft(record, recording.model_of(name, rows), Launch(max_failed=1.0))
         self.submitter.check_keys([draft.model])
         circumstances = provenance.circumstances(self._database, [record.id])
@@ -429,7 +434,7 @@ class Workflows:
         same = next((workflow for workflow in before if workflow.fingerprint == draft.fingerprint), draft)
         if same.status in (Status.CREATED, Status.FAILED, Status.STOPPED):
             # Files first: a server may submit the workflow as soon as its row exists.
-            recording.write(self._store, same, rows, shard_size(draft.model, dataset.n_examples))
+            recording.write(self._store, same, rows, shard_size(draft.model, dataset.n_examples), recorded)
         with writing(self._database) as work:
             existing = {workflow.fingerprint: workflow for workflow in work.workflows.of_experiment(record.id)}
             reservation.check_labels([draft.model], existing.values())
