@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Texts = Sequence[str | None]
 REASON_SUFFIX = ".reason"
+DEFAULT_METRICS = ("rouge", "bleu", "chrf")
 
 
 def score(
@@ -28,7 +29,7 @@ def score(
     *,
     examples: Sequence[str] | None = None,
     metadata: pd.DataFrame | None = None,
-    metrics: Any = ("rouge", "bleu", "chrf"),
+    metrics: Any = DEFAULT_METRICS,
     language: str | None = None,
     task: Task | None = None,
 ) -> pd.DataFrame:
@@ -111,7 +112,7 @@ def score_all(
     *,
     examples: Sequence[str] | None = None,
     metadata: pd.DataFrame | None = None,
-    metrics: Any = ("rouge", "bleu", "chrf"),
+    metrics: Any = DEFAULT_METRICS,
     language: str | None = None,
     task: Task | None = None,
 ) -> Scoring:

@@ -106,7 +106,7 @@ def test_a_folder_of_lm_eval_is_compared_task_by_task() -> None:
     assert overall(comparison, "exact_match") == {"canned/good": GOOD, "canned/weak": WEAK}
     assert comparison.data.items[0] == "little_pick/0"
     choices = set(comparison.examples()["canned/good"][:10])
-    assert {"none", "5"} <= choices, "the answer to a multiple choice is its most likely text"
+    assert {"none", "mice"} <= choices, "the answer to a multiple choice is its most likely text"
     assert comparison.examples()["ground_truth"][0] == "5"
 
 
@@ -319,5 +319,4 @@ def test_a_recorded_score_is_not_computed_for_another_model(inline_ws) -> None:
     experiment = inline_ws.load_results(DATA / "inspect" / "good.eval", name="quiz", task=lm.Summarization())
     inline_ws.workflows.launch(experiment, ["baseline/copy"])
     inline_ws.wait(experiment, progress=False)
-    comparison = inline_ws.compare(experiment)
-    assert "match was computed by Inspect, and cannot be computed here" in str(comparison.not_computed)
+    assert "match was computed by Inspect, and cannot be computed here" in told(inline_ws.compare(experiment))

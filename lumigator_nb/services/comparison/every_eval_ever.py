@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.files import whole_file
 from lumigator_nb.specs import Step, now
 
-if TYPE_CHECKING:
-    from lumigator_nb.services.comparison.comparison import Comparison
-
+# `Comparison` is not named as a type, because it imports what exports it.
 SUFFIX = ".eee.json"
 _SCHEMA = "0.3.0"
 _TOKENS = {
@@ -35,7 +33,7 @@ _TOKENS = {
 }
 
 
-def write(comparison: Comparison, path: Path) -> Path:
+def write(comparison: Any, path: Path) -> Path:
     """Write the files of every model, and return the path of the first one's overall results.
 
     With several models the name gets each one's label: `x.eee.json` becomes `x.MODEL.eee.json`. Scores without better
@@ -55,7 +53,7 @@ def write(comparison: Comparison, path: Path) -> Path:
     return paths[0]
 
 
-def _write_model(comparison: Comparison, label: str, path: Path) -> None:
+def _write_model(comparison: Any, label: str, path: Path) -> None:
     moment = str(int(now().timestamp()))
     model_id = label if "/" in label else f"unknown/{label}"
     evaluation_id = f"{comparison.dataset.name}/{model_id.replace('/', '_')}/{moment}"
@@ -93,7 +91,7 @@ def _write_model(comparison: Comparison, label: str, path: Path) -> None:
         file.write(json.dumps(summary, indent=2, ensure_ascii=False).encode())
 
 
-def _place(comparison: Comparison, model_id: str, content: bytes) -> str:
+def _place(comparison: Any, model_id: str, content: bytes) -> str:
     """Where the samples would lie in the public collection; its name is a UUID, here of the content."""
     digest = hashlib.sha256(content).hexdigest()
     uuid = f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
@@ -101,17 +99,17 @@ def _place(comparison: Comparison, model_id: str, content: bytes) -> str:
     return f"data/{'/'.join(parts)}/{uuid}_samples.jsonl"
 
 
-def _library(comparison: Comparison, label: str) -> dict[str, str]:
+def _library(comparison: Any, label: str) -> dict[str, str]:
     """The tool that computed the scores."""
     model = next(model for model in comparison.workflows if model.label == label)
-    details = next((step.details for step in model.steps if step.step == Step.INFERENCE), {})
+    details: Any = next((step.details for step in model.steps if step.step == Step.INFERENCE), {})
     if comparison.experiment.metrics or "tool" not in details:
         return {"name": "lumigator_nb", "version": __version__}
     versions = (details.get(name) for name in ("inspect_ai", "lm_eval", "promptfoo", "version"))
     return {"name": str(details["tool"]), "version": str(next(filter(None, versions), "unknown"))}
 
 
-def _scores(comparison: Comparison) -> list[Any]:
+def _scores(comparison: Any) -> list[Any]:
     infos = [info for info in comparison.scores if info.higher_is_better is not None]
     if not infos:
         raise InvalidInputError(
@@ -120,7 +118,7 @@ def _scores(comparison: Comparison) -> list[Any]:
     return infos
 
 
-def _results(comparison: Comparison, label: str) -> list[dict[str, Any]]:
+def _results(comparison: Any, label: str) -> list[dict[str, Any]]:
     summary = comparison.summary().set_index(["score", "model"])
     results = []
     for info in _scores(comparison):
@@ -156,7 +154,7 @@ def _results(comparison: Comparison, label: str) -> list[dict[str, Any]]:
     return results
 
 
-def _samples(comparison: Comparison, label: str, model_id: str, evaluation_id: str) -> Iterator[dict[str, Any]]:
+def _samples(comparison: Any, label: str, model_id: str, evaluation_id: str) -> Iterator[dict[str, Any]]:
     """A line per sample and score; none for a sample without a score from every model, which none is compared on."""
     predictions = comparison.data.predictions[label].set_index("row")
     examples, references = comparison.examples(), comparison.references()

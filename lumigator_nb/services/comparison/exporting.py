@@ -32,7 +32,7 @@ def export(comparison: Exported, path: str | Path) -> Path:
     """Write a comparison in the format of the path's ending; see :meth:`Comparison.export`."""
     target = Path(path).expanduser()
     if target.name.lower().endswith(every_eval_ever.SUFFIX):
-        return every_eval_ever.write(cast(Any, comparison), target)
+        return every_eval_ever.write(comparison, target)
     writers: dict[str, Callable[[IO[bytes]], object]] = {
         ".html": lambda file: file.write(render.as_page(comparison).encode()),
         ".md": lambda file: file.write(render.as_markdown(comparison).encode()),

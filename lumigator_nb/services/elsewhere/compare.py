@@ -16,7 +16,7 @@ from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.eval_logs import FORMATS, files_in, read
 from lumigator_nb.eval_logs.base import Better, ModelResults, guessed_lower, plain_columns
 from lumigator_nb.metrics import References, ScoreInfo, defaults
-from lumigator_nb.metrics.scoring import Scoring, Texts, score_all
+from lumigator_nb.metrics.scoring import DEFAULT_METRICS, Scoring, Texts, score_all
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.data import OPTIONS, ComparedExperiment, ComparedStep, ComparisonData
 from lumigator_nb.services.elsewhere import lumi
@@ -27,7 +27,6 @@ from lumigator_nb.storage.results import REASON_SUFFIX, STATISTICS_SUFFIX
 
 Path = str | PathLike[str]
 Source = Path | Sequence[Path] | pd.DataFrame | Mapping[str, Any]
-_DEFAULT_METRICS = ("rouge", "bleu", "chrf")
 
 
 def compare(
@@ -135,7 +134,7 @@ def data_of(
     notes = _guesses(results, better)
     data = aligned(results, name, explicit=isinstance(source, Mapping), notes=notes)
     if metrics is None and kind == "answers":
-        metrics = defaults(task.kind) if task else list(_DEFAULT_METRICS)
+        metrics = defaults(task.kind) if task else list(DEFAULT_METRICS)
     if metrics is not None and compute:
         data = _with_metrics(data, metrics, language, task)
     return replace(data, experiment=replace(data.experiment, task=task), recipe=_recipe(source, kind, metrics))
