@@ -83,7 +83,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def quick_notebooks(notebooks: list[pytest.Item]) -> set[str]:
     """The notebooks of `make test`: the first steps, the screens and, by the number of commits, one of three others."""
-    always, in_turn = {"01_quickstart.ipynb", "05_interface.ipynb"}, {"04_decide.ipynb", "06_team_setup.ipynb", "07_results_from_elsewhere.ipynb"}
+    always, in_turn = (
+        {"01_quickstart.ipynb", "05_interface.ipynb"},
+        {"04_decide.ipynb", "06_team_setup.ipynb", "07_results_from_elsewhere.ipynb"},
+    )
     others = sorted({item.path.name for item in notebooks} & in_turn)
     commits = subprocess.run(["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     return always | {others[int(commits or 0) % len(others)]} if others else always

@@ -20,6 +20,7 @@ from lumigator_nb.display.text import count
 from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.services.comparison.comparison import Comparison
+from lumigator_nb.services.comparison.repeats import averaged
 from lumigator_nb.storage.results import STATISTICS_SUFFIX
 
 if TYPE_CHECKING:
@@ -105,10 +106,14 @@ def audit(comparison: Comparison, truth: Sequence[str | None], other_author: str
         return scores
 
     def score_by_other(label: str, frame: pd.DataFrame) -> pd.DataFrame:
-        texts = [text if isinstance(text, str) else None for text in examples[label]]
-        results = metric.score(texts, list(truth), examples["example"].tolist())
-        scores = next(result for result in results if result.info.name == name)
-        return pd.DataFrame({name: scores.values, name + STATISTICS_SUFFIX: list(scores.statistics)})
+        frames = []
+        for answers in _repeats_of(comparison, label, examples):
+            texts = [text if isinstance(text, str) else None for text in answers]
+            results = metric.score(texts, list(truth), examples["example"].tolist())
+            scores = next(result for result in results if result.info.name == name)
+            columns = {"row": frame.index, name: scores.values, name + STATISTICS_SUFFIX: list(scores.statistics)}
+            frames.append(pd.DataFrame(columns))
+        return averaged(frames).set_index("row")
 
     return Audit(
         info=info,
@@ -118,6 +123,18 @@ def audit(comparison: Comparison, truth: Sequence[str | None], other_author: str
         other_author=other_author,
         n=n,
     )
+
+
+def _repeats_of(comparison: Comparison, label: str, examples: pd.DataFrame) -> list[pd.Series]:
+    """Return a model's answers, one series over all examples for each of its repeats."""
+    if label not in comparison.data.answers:
+        return [examples[label]]
+    answers = comparison.data.answers[label]
+    number = answers.groupby("row").cumcount()
+    return [
+        answers[number == repeat].set_index("row")["prediction"].reindex(examples.index)
+        for repeat in range(int(number.max()) + 1)
+    ]
 
 
 def _metric_of(comparison: Comparison, name: str) -> tuple[ScoreInfo, Metric]:

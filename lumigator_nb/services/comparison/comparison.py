@@ -18,6 +18,7 @@ from lumigator_nb.errors import InvalidInputError, LumigatorError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo, create
 from lumigator_nb.metrics.copying import copies
 from lumigator_nb.services.comparison import decisions, exporting, gates, human_labels, judge_reports
+from lumigator_nb.services.comparison import repeats as repeating
 from lumigator_nb.services.comparison import slices as slicing
 from lumigator_nb.services.comparison.costs import costs
 from lumigator_nb.services.comparison.data import ComparisonData
@@ -348,7 +349,9 @@ class Comparison(Rendered):
 
     @cached_property
     def _costs(self) -> pd.DataFrame:
-        return costs({label: self._predictions[label] for label in self.models}, self.baselines)
+        repeated, first = self.data.answers, self._predictions
+        answers = {label: repeated[label] if label in repeated else first[label] for label in self.models}
+        return costs(answers, self.baselines)
 
     def costs(self) -> pd.DataFrame:
         """Return what the models' answers cost and how long they took, one row per model.
@@ -679,6 +682,86 @@ class Comparison(Rendered):
         """
         labels = slicing.labels_of(self._of(score), self._examples, column)
         return labels.reindex(range(len(self._examples)))
+
+    def repeats(self, score: str | None = None, *, tolerance: float = 0.0) -> pd.DataFrame:
+        """Return how stable the models are, one row per model, if they were launched with `repeats=`.
+
+        Args:
+            score: default the main score.
+            tolerance: the largest difference between two repeats of an example that still counts as alike.
+
+        Returns:
+            Columns: `model`, `repeats` (per example), `n`, `mean`, `between` and `within` (standard deviation between
+            examples, and between repeats of one example), `share_within` (of the variance of one answer), `error`
+            (standard error of the mean) with its parts `error_examples` and `error_repeats`, `unstable` (share of
+            examples whose repeats differ) with `unstable_low` and `unstable_high`, `disagreement` (probability that
+            two answers to one example differ). Of a score whose overall value is no mean, all is about single
+            examples. See :func:`lumigator_nb.statistics.variance_components` and
+            :func:`lumigator_nb.statistics.instability`.
+
+        Raises:
+            InvalidInputError: no model was asked repeatedly.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, "baseline/lead-1", repeats=2)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> table = ws.compare(experiment).repeats("rougeL")
+            >>> table[["model", "repeats", "unstable"]].head(1)
+                         model  repeats  unstable
+            0  baseline/lead-1      2.0       0.0
+        """
+        values = repeating.of_score(self.data.repeats, self._of(score).info.name)
+        return repeating.summary(self.models, values, tolerance, self.confidence)
+
+    def unstable(
+        self, score: str | None = None, n: int = 5, *, model: str | None = None, tolerance: float = 0.0
+    ) -> pd.DataFrame:
+        """Return the `n` examples on which the repeats of `model` (default the best) differ most.
+
+        Columns: `spread` (between the highest and the lowest score), `repeat 1`, … (scores), `example` and
+        `ground_truth`.
+
+        Raises:
+            InvalidInputError: no model was asked repeatedly, or there is no such model.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, "baseline/lead-1", repeats=2)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> len(ws.compare(experiment).unstable("rougeL", model="baseline/lead-1"))
+            0
+        """
+        name, label = self._of(score).info.name, model or self.best(score)
+        if label not in self.models:
+            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
+        values = repeating.of_score(self.data.repeats, name)[self.models.index(label)]
+        texts = self._examples[[column for column in TEXT_COLUMNS if column in self._examples]]
+        return repeating.unstable(values, tolerance).head(n).join(texts)
+
+    def passes(self, k: int, score: str | None = None, *, threshold: float | None = None) -> pd.DataFrame:
+        """Return pass@k and pass^k: how often at least one, and how often all, of k answers pass.
+
+        Args:
+            k: number of answers, at most that of repeats.
+            score: default the main score.
+            threshold: the least score that passes; may be left out for scores of 0 and 1.
+
+        Returns:
+            One row per model: `model`, `n` (examples), `pass_at_k` and `pass_hat_k`, each with `_low` and `_high`. See
+            :func:`lumigator_nb.statistics.pass_at_k`.
+
+        Raises:
+            InvalidInputError: no model was asked repeatedly, k is out of range, or the score needs a threshold.
+
+        Examples:
+            >>> _ = ws.workflows.launch(experiment, "baseline/lead-1", repeats=2)
+            >>> _ = ws.wait(experiment, progress=False)
+            >>> table = ws.compare(experiment).passes(2, "rougeL", threshold=0.1)
+            >>> table[["model", "pass_at_k", "pass_hat_k"]].round(2).head(1)
+                         model  pass_at_k  pass_hat_k
+            0  baseline/lead-1       0.52        0.52
+        """
+        values = repeating.of_score(self.data.repeats, self._of(score).info.name)
+        return repeating.passes(self.models, values, k, threshold, self.confidence, self.seed)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per example and model: `row`, `model`, texts, metadata, token counts and all scores.

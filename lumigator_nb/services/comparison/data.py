@@ -86,7 +86,8 @@ class ComparedModel:
         model: its settings; None if they are unknown.
         id: of its workflow, which the verbs of a workspace take; "" without a workspace.
         provenance: of the workflow's launch.
-        steps: inference and evaluation; empty without a workspace.
+        steps: inference and evaluation, of each repeat; empty without a workspace.
+        repeats: how often it was asked each example.
     """
 
     label: str
@@ -97,6 +98,7 @@ class ComparedModel:
     created_at: datetime | None = None
     finished_at: datetime | None = None
     steps: tuple[ComparedStep, ...] = ()
+    repeats: int = 1
 
     @property
     def is_baseline(self) -> bool:
@@ -153,6 +155,8 @@ class ComparisonData:
         notes: facts that a reader has to know, such as how the examples of several files were aligned.
         repeats: per score, (models, rows, repeats) values, NaN for none, if models were asked repeatedly; `scores` then
             has the mean over each example's repeats.
+        answers: per label of a model that was asked repeatedly, the answers of all repeats; `predictions` has those of
+            the first.
         recipe: Python code that repeats the comparison, with `OPTIONS` in the place of the bootstrap's; "" for that of
             the workspace.
         has_texts: whether `example` holds the inputs; if False, it holds only their ids, and `prediction` no answers.
@@ -171,6 +175,7 @@ class ComparisonData:
     labels: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
     repeats: Mapping[str, FloatArray] = field(default_factory=dict)
+    answers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     recipe: str = ""
     has_texts: bool = True
     items: tuple[str, ...] = ()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.metrics import FloatArray
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.data import (
     ComparedDataset,
@@ -19,9 +21,37 @@ from lumigator_nb.services.comparison.data import (
     LazyFrames,
     PendingModel,
 )
+from lumigator_nb.services.comparison.repeats import averaged, label_of, tables
 from lumigator_nb.specs import MetricResult, Status, Step
 from lumigator_nb.storage import results
 from lumigator_nb.storage.store import Store
+
+
+@dataclass(frozen=True)
+class RepeatedModel:
+    """A model with the workflows that are its repeats.
+
+    Attributes:
+        label: of the model, without the number of the repeat.
+        workflows: by number of the repeat; one for a model that was asked once.
+    """
+
+    label: str
+    workflows: tuple[Workflow, ...]
+
+
+def repeated_models(workflows: Sequence[Workflow]) -> list[RepeatedModel]:
+    """Return the models of the workflows, in the order of launch.
+
+    Repeats have the same settings and, but for the number, the same label: two labels of the user's own choice remain
+    two models.
+    """
+    groups: dict[tuple[str, str], list[Workflow]] = {}
+    for workflow in workflows:
+        first = workflow.model.model_copy(update={"repeat": 1})
+        groups.setdefault((first.fingerprint, label_of(workflow.label, workflow.model)), []).append(workflow)
+    ordered = {key: sorted(group, key=lambda workflow: workflow.model.repeat) for key, group in groups.items()}
+    return [RepeatedModel(label, tuple(group)) for (_, label), group in ordered.items()]
 
 
 def gather(
@@ -57,14 +87,20 @@ def gather(
         raise InvalidInputError(
             f"experiment {experiment.name!r} has nothing to compare yet: {states}", "ws.wait(experiment) first"
         )
+    models = repeated_models(done)
     evaluations = {
-        workflow.label: [
+        model.label: [
             result
+            for workflow in model.workflows
             for spec in experiment.metrics
             if (result := results.find_metric_result(store, workflow.id, spec)) is not None
         ]
-        for workflow in done
+        for model in models
     }
+    scores = [
+        [results.read_scores(store, workflow.id, experiment.metrics) for workflow in model.workflows]
+        for model in models
+    ]
     data = data_of(
         experiment,
         dataset,
@@ -72,18 +108,36 @@ def gather(
         done,
         jobs,
         # Texts are large, and the verdict needs none of them.
-        LazyFrames([workflow.label for workflow in done], _predictions(store, done)),
-        {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
+        LazyFrames([model.label for model in models], _predictions(store, models)),
+        {model.label: averaged(frames) for model, frames in zip(models, scores, strict=True)},
         evaluations=evaluations,
         pending=pending,
-        labels=labels,
+        labels=_by_model(labels, models),
+        repeats=tables(scores),
+        answers=LazyFrames(
+            [model.label for model in models if len(model.workflows) > 1], _all_predictions(store, models)
+        ),
     )
     return Comparison(data, **options)
 
 
-def _predictions(store: Store, workflows: Sequence[Workflow]) -> Callable[[str], pd.DataFrame]:
-    ids = {workflow.label: workflow.id for workflow in workflows}
+def _predictions(store: Store, models: Sequence[RepeatedModel]) -> Callable[[str], pd.DataFrame]:
+    # The texts of the first repeat stand for those of all.
+    ids = {model.label: model.workflows[0].id for model in models}
     return lambda label: results.read_step(store, ids[label], Step.INFERENCE)
+
+
+def _all_predictions(store: Store, models: Sequence[RepeatedModel]) -> Callable[[str], pd.DataFrame]:
+    ids = {model.label: [workflow.id for workflow in model.workflows] for model in models}
+    return lambda label: pd.concat(
+        [results.read_step(store, one, Step.INFERENCE) for one in ids[label]], ignore_index=True
+    )
+
+
+def _by_model(labels: pd.DataFrame, models: Sequence[RepeatedModel]) -> pd.DataFrame:
+    """Return the human ratings with those of a model's repeats under its label."""
+    names = {workflow.label: model.label for model in models for workflow in model.workflows}
+    return labels.assign(model=labels["model"].replace(names))
 
 
 def data_of(
@@ -98,14 +152,17 @@ def data_of(
     evaluations: Mapping[str, Sequence[MetricResult]] | None = None,
     pending: Sequence[Workflow] = (),
     labels: pd.DataFrame | None = None,
+    repeats: Mapping[str, FloatArray] | None = None,
+    answers: Mapping[str, pd.DataFrame] | None = None,
 ) -> ComparisonData:
     """Return the data of a comparison, with frozen values for the records of the database.
 
     Args:
-        workflows: to compare, in the order of launch.
+        workflows: to compare, in the order of launch; those that are repeats of one model become one.
         jobs: the records of their steps; those of other workflows are ignored.
         pending: the other workflows of the experiment.
-        experiment, dataset, examples, predictions, scores, evaluations, labels: see :class:`ComparisonData`.
+        experiment, dataset, examples, predictions, scores, evaluations, labels, repeats, answers: see
+            :class:`ComparisonData`.
     """
     return ComparisonData(
         ComparedExperiment(experiment.name, experiment.task, tuple(experiment.metrics), experiment.id),
@@ -113,22 +170,28 @@ def data_of(
             dataset.name, dataset.n_examples, dataset.id, dataset.version, dataset.filename, dataset.content_hash,
             dataset.size_bytes, dict(dataset.columns), dataset.author,
         ),
-        tuple(_model(workflow, [job for job in jobs if job.workflow_id == workflow.id]) for workflow in workflows),
+        tuple(_model(model, jobs) for model in repeated_models(workflows)),
         examples,
         predictions,
         scores,
         evaluations=evaluations or {},
         pending=tuple(PendingModel(workflow.label, workflow.status, workflow.error) for workflow in pending),
         labels=labels,
+        repeats=repeats or {},
+        answers=answers or {},
     )  # fmt: skip
 
 
-def _model(workflow: Workflow, jobs: Sequence[Job]) -> ComparedModel:
+def _model(model: RepeatedModel, jobs: Sequence[Job]) -> ComparedModel:
     steps = [
         ComparedStep(job.step, job.n_failed, dict(job.scores), dict(job.details), job.started_at, job.finished_at)
+        for workflow in model.workflows
         for job in jobs
+        if job.workflow_id == workflow.id
     ]
+    first = model.workflows[0]
     return ComparedModel(
-        workflow.label, workflow.model, workflow.id, workflow.fingerprint, dict(workflow.provenance),
-        workflow.created_at, workflow.finished_at, tuple(steps),
+        model.label, first.model, first.id, first.fingerprint, dict(first.provenance), first.created_at,
+        max((one.finished_at for one in model.workflows if one.finished_at), default=None), tuple(steps),
+        repeats=len(model.workflows),
     )  # fmt: skip

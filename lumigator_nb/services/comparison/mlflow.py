@@ -182,7 +182,7 @@ def _params(comparison: Comparison, workflow: ComparedModel) -> dict[str, str]:
         of_model = {
             "model": f"{model.provider}/{model.name}",
             "base_url": _without_password(model.base_url) if model.base_url else None,
-            "repeat": model.repeat if model.repeat > 1 else None,
+            "repeats": workflow.repeats if workflow.repeats > 1 else None,
             **{name: value for name, value in settings.items() if name not in PACE},
         }
     of_task: dict[str, Any] = {}

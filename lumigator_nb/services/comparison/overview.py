@@ -15,6 +15,7 @@ from lumigator_nb.display.text import count, first_line, joined, percent
 from lumigator_nb.metrics import ScoreInfo
 from lumigator_nb.metrics.base import NO_PREDICTION
 from lumigator_nb.metrics.copying import COVERAGE
+from lumigator_nb.services.comparison import repeats
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.recommendation import advice
 from lumigator_nb.services.comparison.tables import NOT_TOLD_APART
@@ -60,6 +61,7 @@ def notes(comparison: Comparison) -> list[str]:
     ]:
         lines.append(f"Not compared: {', '.join(states)}.")
     lines += not_computed(comparison.not_computed, list(comparison.uncompared), comparison.models)
+    lines += repeats.notes(comparison.models, comparison.data.repeats, comparison.main_score)
     lines += unanswered(costs)
     lines += [f"{note}." for note in comparison.metric_notes]
     lines += _unscored(comparison)

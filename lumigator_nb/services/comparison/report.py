@@ -163,6 +163,7 @@ def _models(comparison: Comparison) -> Html:
         subtitle = None if workflow.label == full_name else tag("span", name(full_name), class_="lm-sub")
         title = tag("span", name(workflow.label), subtitle)
         options = describe_model(model) if model else MISSING
+        options += f", asked {workflow.repeats} times" if workflow.repeats > 1 else ""
         step = next((step for step in workflow.steps if step.step == Step.INFERENCE), None)
         if step is None:
             rows.append([title, options, "", MISSING, MISSING])
@@ -221,13 +222,16 @@ def recipe(comparison: Comparison) -> str:
     compared = [workflow.model for workflow in comparison.workflows if workflow.model]
     models = "".join(f"    {_model_code(model)},\n" for model in compared if not recipe_of(model))
     own_code = "".join(recipe_of(model) or "" for model in compared)
+    # The most of any model, since `launch` asks all of them as often.
+    times = max(workflow.repeats for workflow in comparison.workflows)
+    repeats = f", repeats={times}" if times > 1 else ""
     return (
         "import lumigator_nb as lm\n\n"
         "ws = lm.connect()\n"
         f"ds = ws.datasets.upload({dataset.filename!r}, {settings(upload)})\n"
         f"task = lm.Task({task})\n"
         f"ex = ws.experiments.create({experiment.name!r}, dataset=ds, task=task, metrics=[{', '.join(metrics)}])\n"
-        f"ws.workflows.launch(ex, models=[\n{models}])\n"
+        f"ws.workflows.launch(ex, models=[\n{models}]{repeats})\n"
         f"{own_code}"
         "ws.wait(ex)\n"
         f"ws.compare(ex, {bootstrap})"

@@ -135,7 +135,7 @@ def _by_model(
     notes: list[str] = []
     labelled: dict[str, list[ModelResults]] = {}
     for label, group in groups.items():
-        if explicit or len(group) == 1 or _are_disjoint(group):
+        if explicit or len(group) == 1 or _are_disjoint(group) or _are_repeats(group):
             labelled[label] = group
             continue
         names = _file_names([one.source for one in group])
@@ -152,6 +152,12 @@ def _are_disjoint(group: Sequence[ModelResults]) -> bool:
     """Whether no item is in two of the results, such as those of one model on several tasks."""
     n_items = len(set(chain.from_iterable(one.rows["item"] for one in group)))
     return n_items == sum(one.rows["item"].nunique() for one in group)
+
+
+def _are_repeats(group: Sequence[ModelResults]) -> bool:
+    """Whether the file itself says that these are repeats of one model."""
+    numbers = {one.spec.repeat for one in group if one.spec is not None}
+    return len(numbers) == len(group) and len({one.source for one in group}) == 1
 
 
 def _file_names(sources: Sequence[str]) -> list[str]:
@@ -207,6 +213,11 @@ def _merged(label: str, group: Sequence[ModelResults]) -> ModelResults:
         tool=joined(list(dict.fromkeys(one.tool for one in group))),
         source=joined(list(dict.fromkeys(one.source for one in group))),
         details={key: value for one in group for key, value in one.details.items()},
+        statistics={
+            score: np.concatenate([one.statistics[score] for one in group])
+            for score in names
+            if all(score in one.statistics for one in group)
+        },
         spec=group[0].spec,
     )
 
@@ -293,10 +304,9 @@ def _scores(one: _Placed, infos: Mapping[str, ScoreInfo]) -> pd.DataFrame:
     for score, values in one.results.scores.items():
         columns[score] = one.mean(values)
         statistics = one.results.statistics.get(score)
-        if statistics is not None and one.n_repeats <= 1:
-            spread = np.full((len(one.first), statistics.shape[1]), np.nan)
-            spread[one.codes] = statistics
-            columns[score + STATISTICS_SUFFIX] = list(spread)
+        if statistics is not None:
+            # The overall score of mean statistics is that of all answers together, such as their corpus BLEU.
+            columns[score + STATISTICS_SUFFIX] = list(np.stack([one.mean(column) for column in statistics.T], axis=1))
     return pd.DataFrame({name: columns[name] for name in ("row", *_ordered(columns, infos))})
 
 
@@ -358,7 +368,7 @@ def _repeats(placed: Sequence[_Placed]) -> list[str]:
     most = joined([f"{n} of {model}" for model, n in counts.items()])
     return [
         f"Examples with several answers of one model, up to {most}, count once, with the mean of their scores. The "
-        "intervals are over examples; how much answers to the same example vary is not among them."
+        "intervals allow for both: that examples differ, and that answers to one example do."
     ]
 
 

@@ -15,6 +15,7 @@ from lumigator_nb.display.meter import metered
 from lumigator_nb.errors import InvalidInputError, UnknownMetricError
 from lumigator_nb.eval_logs.base import NUMBERS, ModelResults
 from lumigator_nb.metrics import ScoreInfo, info
+from lumigator_nb.services.comparison.repeats import label_of
 from lumigator_nb.services.sharing import manifest as format_
 from lumigator_nb.services.sharing.manifest import SharedDataset, SharedExperiment, SharedWorkflow
 from lumigator_nb.services.sharing.reading import Archive, opened
@@ -91,7 +92,7 @@ def _workflow(
             if result is not None and result.overall is not None and name not in statistics:
                 reported[name] = result.overall
     return ModelResults(
-        workflow.label,
+        label_of(workflow.label, workflow.model),
         rows,
         scores,
         infos,

@@ -88,7 +88,8 @@ class Workflows:
             models: ``"provider/name"`` or :class:`Model`.
             cache: whether to use and fill the answer cache; see :class:`Launch`.
             mode: "batch" uses the provider's batch service: half the price, within a day.
-            repeats: workflows per model, each with its own answers and sampling seed.
+            repeats: workflows per model, each with its own answers and sampling seed; a comparison counts them as one
+                model, with the mean over repeats.
             budget: dollars that each workflow may spend.
             max_failed: share of examples, in [0, 1], that may stay unanswered.
             workers: processes of the cluster that share each workflow; default by the number of examples.
