@@ -38,6 +38,6 @@ def test_the_python_of_the_guides_works_one_after_the_other(tmp_path, monkeypatc
         subprocess.run([Path(sys.executable).with_name("lumigator-nb"), "down"], check=True)
 
 
-@pytest.mark.parametrize("page", ["own-metrics", "sharing", "statistics"])
+@pytest.mark.parametrize("page", ["elsewhere", "own-metrics", "sharing", "statistics"])
 def test_the_python_of_a_page_works(tmp_path, page) -> None:
     execute(tmp_path, f"docs/{page}.md")
