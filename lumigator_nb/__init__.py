@@ -14,7 +14,6 @@ from lumigator_nb._version import __version__ as __version__
 _HOMES = {
     "connect": "workspace",
     "Workspace": "workspace",
-    "check": "workspace.checks",
     "Settings": "config",
     "Model": "specs",
     "GenerationConfig": "specs",
@@ -24,6 +23,7 @@ _HOMES = {
     "TextGeneration": "specs",
     "Shot": "specs",
     "estimate": "services.workflows.estimates",
+    "gate": "workspace.gate_files",
     "plan": "statistics",
     "MetricSpec": "specs",
     "Status": "specs",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     )
     from lumigator_nb.statistics import plan
     from lumigator_nb.workspace import Workspace, connect
-    from lumigator_nb.workspace.checks import check
+    from lumigator_nb.workspace.gate_files import gate
 
 __all__ = [
     "Comparison",
@@ -80,10 +80,10 @@ __all__ = [
     "Translation",
     "Workspace",
     "__version__",
-    "check",
     "connect",
     "errors",
     "estimate",
+    "gate",
     "metric",
     "metrics",
     "plan",

@@ -50,7 +50,7 @@ FOR_OTHER_ROOMS = {
 }  # fmt: skip
 FUNCTIONS = {
     "connect": lm.connect,
-    "check": lm.check,
+    "gate": lm.gate,
     "estimate": lm.estimate,
     "score": lm.score,
     "metric": lm.metric,
