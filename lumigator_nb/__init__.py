@@ -15,7 +15,6 @@ _HOMES = {
     "compare": "services.elsewhere.compare",
     "connect": "workspace",
     "Workspace": "workspace",
-    "check": "workspace.checks",
     "Settings": "config",
     "Model": "specs",
     "GenerationConfig": "specs",
@@ -25,6 +24,7 @@ _HOMES = {
     "TextGeneration": "specs",
     "Shot": "specs",
     "estimate": "services.workflows.estimates",
+    "gate": "workspace.gate_files",
     "plan": "statistics",
     "MetricSpec": "specs",
     "Status": "specs",
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     )
     from lumigator_nb.statistics import plan
     from lumigator_nb.workspace import Workspace, connect
-    from lumigator_nb.workspace.checks import check
+    from lumigator_nb.workspace.gate_files import gate
 
 __all__ = [
     "Comparison",
@@ -82,11 +82,11 @@ __all__ = [
     "Translation",
     "Workspace",
     "__version__",
-    "check",
     "compare",
     "connect",
     "errors",
     "estimate",
+    "gate",
     "metric",
     "metrics",
     "plan",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from lumigator_nb.services.comparison.checked import Check
+    from lumigator_nb.services.comparison.gate_report import GateReport
     from lumigator_nb.services.comparison.gates import Gate
     from lumigator_nb.workspace import Workspace
 
@@ -39,21 +39,21 @@ class Gates:
             self._workspace = connect()
         return self._workspace
 
-    def check(self, path: str | Path) -> Check:
-        """Run a check file, relative to pytest's root folder, and return the result whatever its outcome."""
-        from lumigator_nb.workspace.checks import check, read
+    def gate(self, path: str | Path) -> GateReport:
+        """Run a gate file, relative to pytest's root folder, and return the result whatever its outcome."""
+        from lumigator_nb.workspace.gate_files import gate, read
 
         file = self._config.rootpath / path
         read(file)  # a mistake in the file is found before a workspace is opened
-        return check(file, workspace=self.workspace, progress=False)
+        return gate(file, workspace=self.workspace, progress=False)
 
-    def require(self, gate: str | Path | Check | Gate) -> Check | Gate:
+    def require(self, gate: str | Path | GateReport | Gate) -> GateReport | Gate:
         """Fail the test unless a gate passes; a path is checked first.
 
         An undecided gate fails, too, unless pytest's setting `lumigator_undecided` is "skip".
         """
         __tracebackhide__ = True
-        result = self.check(gate) if isinstance(gate, str | Path) else gate
+        result = self.gate(gate) if isinstance(gate, str | Path) else gate
         if result.outcome == "undecided" and self._config.getini(_UNDECIDED) == "skip":
             pytest.skip(str(result))
         if not result.passed:

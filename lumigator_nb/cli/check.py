@@ -30,7 +30,7 @@ class _CheckCommand(typer.core.TyperCommand):
 
 @app.command(cls=_CheckCommand)
 def check(
-    file: Annotated[Path, typer.Argument(help="Check file, such as gate.toml.")],
+    file: Annotated[Path, typer.Argument(help="Gate file, such as gate.toml.")],
     junit: Annotated[Path | None, typer.Option(help="Write the rules as JUnit XML to this file.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary to this file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the comparison to this file (.html or .csv).")] = None,
@@ -55,10 +55,10 @@ def check(
 def _check(file: Path, junit: Path | None, summary: Path | None, report: Path | None) -> int:
     # Imported here, as in common.connected: --help must not wait for pandas and Ray.
     from lumigator_nb.display import render
-    from lumigator_nb.workspace import checks
+    from lumigator_nb.workspace import gate_files
 
-    checks.read(file)  # errors in the file, before a workspace is opened
-    result = checks.check(file)
+    gate_files.read(file)  # errors in the file, before a workspace is opened
+    result = gate_files.gate(file)
     typer.echo(result)
     if junit:
         _write(junit, result.junit())
@@ -71,7 +71,7 @@ def _check(file: Path, junit: Path | None, summary: Path | None, report: Path | 
 
 def _write_error(error: Exception, file: Path, junit: Path | None, summary: Path | None) -> None:
     from lumigator_nb.display.tables import escaped
-    from lumigator_nb.services.comparison.checked import junit_of_error
+    from lumigator_nb.services.comparison.gate_report import junit_of_error
 
     if junit:
         _write(junit, junit_of_error(file.stem, error))

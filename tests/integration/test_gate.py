@@ -51,7 +51,7 @@ def server():
 
 @pytest.fixture
 def repository(tmp_path, server):
-    """A repository with a dataset and a check file, of which some values are replaced."""
+    """A repository with a dataset and a gate file, of which some values are replaced."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "tickets.csv").write_text(CSV, encoding="utf-8")
 

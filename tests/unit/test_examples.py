@@ -51,7 +51,7 @@ FOR_OTHER_ROOMS = {
 FUNCTIONS = {
     "connect": lm.connect,
     "compare": lm.compare,
-    "check": lm.check,
+    "gate": lm.gate,
     "estimate": lm.estimate,
     "score": lm.score,
     "metric": lm.metric,

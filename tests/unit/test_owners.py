@@ -32,7 +32,11 @@ ALLOWED = {
 # Columns of tables, not providers.
 COLUMNS = {
     "baseline": {
-        f"services/comparison/{name}.py" for name in ("decision_charts", "decisions", "recommendation", "report")
+        *(
+            f"services/comparison/{name}.py"
+            for name in ("decision_charts", "decisions", "gate_report", "recommendation", "report")
+        ),
+        "workspace/gate_files.py",  # the key of the model that a candidate is compared with
     },
 }
 

@@ -94,6 +94,6 @@ def test_without_the_marker():
     (tmp_path / "gate.toml").write_text(GATE.replace("metrics", "metrcs"), encoding="utf-8")
     printed = suite(text, code=1)
     assert "3 failed, 1 passed" in printed
-    assert "name a check file, such as gate.toml" in printed
+    assert "name a gate file, such as gate.toml" in printed
     assert "did you mean 'metrics'" in printed
     assert 'write @pytest.mark.lumigator("gate.toml")' in printed

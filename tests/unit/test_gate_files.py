@@ -1,4 +1,4 @@
-"""Check files: what they say, what is wrong with them, and what a check finds, on workers in this process."""
+"""Gate files: what they say, what is wrong with them, and what a check finds, on workers in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from commands import Command
 import lumigator_nb as lm
 from lumigator_nb.display import render
 from lumigator_nb.errors import InvalidInputError, JobFailedError, NotFoundError
-from lumigator_nb.workspace import checks
+from lumigator_nb.workspace import gate_files
 from lumigator_testing import ModelServer
 
 N = 60
@@ -30,7 +30,7 @@ BASE = {
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a check file with some keys changed, added or (None) left out."""
+    """Write a gate file with some keys changed, added or (None) left out."""
     (tmp_path / "tickets.csv").write_text(CSV, encoding="utf-8")
 
     def written(**keys: str | None) -> Path:
@@ -48,7 +48,7 @@ def server():
 
 
 def checked(ws, path: Path):
-    return lm.check(path, workspace=ws, progress=False)
+    return lm.gate(path, workspace=ws, progress=False)
 
 
 def test_a_check_passes_fails_or_is_undecided(inline_ws, write) -> None:
@@ -139,14 +139,14 @@ def test_a_model_that_is_gone_is_an_error_and_not_a_verdict(inline_ws, write, se
 def test_a_prompt_may_change_instead_of_the_model(write) -> None:
     path = write(candidate='{model = "openai/m", prompt_file = "new.txt"}', baseline='{model = "openai/m"}')
     (path.parent / "new.txt").write_text("Be brief.\n", encoding="utf-8")
-    file = checks.read(path)
+    file = gate_files.read(path)
     assert file.candidate.prompt == "Be brief."
     assert (file.candidate.label, file.baseline.label) == ("openai/m (candidate)", "openai/m (baseline)")
 
 
 def test_metrics_may_have_options_and_judges(write) -> None:
     metrics = '["rouge", {name = "json", required = ["id"]}, {judge = "quality", model = "openai/j"}]'
-    rouge, json, judge = checks.read(write(metrics=metrics)).metrics
+    rouge, json, judge = gate_files.read(write(metrics=metrics)).metrics
     assert rouge == "rouge"
     assert json.options == {"required": ["id"]}
     assert (judge.title, judge.name) == ("quality", "judge")
@@ -173,21 +173,21 @@ def test_metrics_may_have_options_and_judges(write) -> None:
         ({"max_samples": "true"}, "max_samples cannot be True"),
         ({"metrics": "[3]"}, "metrics: 3 is not a metric"),
         ({"metrics": '[{judge = "tone", modl = "x/y"}]'}, "unexpected keyword argument 'modl'"),
-        ({"groups": "= 3"}, "a check file is TOML"),
+        ({"groups": "= 3"}, "a gate file is TOML"),
     ],
 )
-def test_mistakes_in_a_check_file_name_the_file_and_the_key(write, keys, message) -> None:
+def test_mistakes_in_a_gate_file_name_the_file_and_the_key(write, keys, message) -> None:
     path = write(**keys)
     with pytest.raises(InvalidInputError, match=message) as caught:
-        checks.read(path)
+        gate_files.read(path)
     assert caught.value.message.startswith(str(path))
 
 
 def test_files_that_are_not_there_are_named(inline_ws, write, tmp_path) -> None:
-    with pytest.raises(NotFoundError, match="name a check file"):
-        checks.read(tmp_path / "nothing.toml")
+    with pytest.raises(NotFoundError, match="name a gate file"):
+        gate_files.read(tmp_path / "nothing.toml")
     with pytest.raises(NotFoundError, match=r"(?s)no\.txt.*prompt_file is relative to gate\.toml"):
-        checks.read(write(candidate='{model = "a/b", prompt_file = "no.txt"}'))
+        gate_files.read(write(candidate='{model = "a/b", prompt_file = "no.txt"}'))
     with pytest.raises(NotFoundError, match="there is no dataset 'ticket.csv'"):
         checked(inline_ws, write(dataset='"ticket.csv"'))
 

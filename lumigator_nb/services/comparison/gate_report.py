@@ -26,15 +26,13 @@ from lumigator_nb.services.comparison.gates import Gate
 from lumigator_nb.statistics import Outcome
 
 EXIT_CODES: dict[Outcome, int] = {"passed": 0, "failed": 1, "undecided": 2}
-# What could not be checked at all, such as for a missing key.
-NOT_CHECKED = 3
 _WIDTH, _CLIP = 100, 300
 # What XML 1.0 does not allow, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, repr=False)
-class Check(Rendered):
+class GateReport(Rendered):
     """A gate with what a reviewer wants to see.
 
     Attributes:
@@ -134,8 +132,8 @@ def of(
     asked: Sequence[pd.DataFrame] = (),
     worst: int = 5,
     notes: Sequence[str] = (),
-) -> Check:
-    """Return a check.
+) -> GateReport:
+    """Return the report of a check.
 
     Args:
         comparison: of candidate and baseline.
@@ -153,7 +151,7 @@ def of(
     new = answers[answers["cached"] != True] if "cached" in answers else answers  # noqa: E712 - it may hold None
     costs = pd.to_numeric(new["cost"], errors="coerce") if "cost" in new else pd.Series(dtype=float)
     slices, drops = slice_changes(comparison, gate, info), largest_drops(comparison, gate, info, worst)
-    return Check(
+    return GateReport(
         name, gate, comparison, info, slices, drops,
         n_asked=len(new), n_cached=len(answers) - len(new),
         dollars=float(costs.sum(min_count=1)) if len(new) else 0.0, notes=tuple(notes),
@@ -161,7 +159,7 @@ def of(
 
 
 def slice_changes(comparison: Comparison, gate: Gate, info: ScoreInfo) -> pd.DataFrame:
-    """Return how the candidate compares with the baseline in each slice; see :class:`Check`."""
+    """Return how the candidate compares with the baseline in each slice; see :class:`GateReport`."""
     values = comparison.values(info.name)
     overall = comparison.slices(None, info.name).reset_index()
     table = overall[["column", "slice", "n", gate.candidate]].rename(columns={gate.candidate: "candidate"})
@@ -185,7 +183,7 @@ def slice_changes(comparison: Comparison, gate: Gate, info: ScoreInfo) -> pd.Dat
 
 
 def largest_drops(comparison: Comparison, gate: Gate, info: ScoreInfo, n: int) -> pd.DataFrame:
-    """Return the examples on which the candidate falls behind the baseline most; see :class:`Check`."""
+    """Return the examples on which the candidate falls behind the baseline most; see :class:`GateReport`."""
     values = comparison.values(info.name)
     sign = -1.0 if info.higher_is_better is False else 1.0
     key = "score" if gate.baseline is None else "difference"
@@ -202,38 +200,38 @@ def largest_drops(comparison: Comparison, gate: Gate, info: ScoreInfo, n: int) -
     return worst.reset_index(drop=True)
 
 
-def _slices_table(check: Check) -> Table:
-    show = Figures(check.info, [])
-    has_baseline = check.gate.baseline is not None
+def _slices_table(report: GateReport) -> Table:
+    show = Figures(report.info, [])
+    has_baseline = report.gate.baseline is not None
     rows: list[list[str | Cell]] = []
-    for row in check.slices.to_dict("records"):
+    for row in report.slices.to_dict("records"):
         cells: list[str | Cell] = [f"{row['column']}: {row['slice']}", f"{row['n']:,}", show.number(row["candidate"])]
         if has_baseline:
             interval = show.interval(row["low"], row["high"])
-            mark = ("▼ " if _is_drop(check.info, row["difference"]) else "▲ ") if row["changed"] else ""
+            mark = ("▼ " if _is_drop(report.info, row["difference"]) else "▲ ") if row["changed"] else ""
             cells += [show.number(row["baseline"]), f"{mark}{show.signed(row['difference'])} {interval}".rstrip()]
         rows.append(cells)
-    headers: list[str | Cell] = ["Slice", "n", Cell(check.gate.candidate)]
+    headers: list[str | Cell] = ["Slice", "n", Cell(report.gate.candidate)]
     if has_baseline:
-        headers += [Cell(str(check.gate.baseline)), "Change"]
+        headers += [Cell(str(report.gate.baseline)), "Change"]
     note = "▼ ▲ shown at this confidence, corrected for all slices." if has_baseline else ""
-    return Table(headers, rows, f"{check.info.name} per slice", note)
+    return Table(headers, rows, f"{report.info.name} per slice", note)
 
 
 def _is_drop(info: ScoreInfo, difference: float) -> bool:
     return difference < 0 if info.higher_is_better is not False else difference > 0
 
 
-def _worst_title(check: Check) -> str:
-    what = "scores worst" if check.gate.baseline is None else f"falls behind {check.gate.baseline} most"
-    return f"{count(len(check.worst), 'example')} on which {check.gate.candidate} {what} ({check.info.name})"
+def _worst_title(report: GateReport) -> str:
+    what = "scores worst" if report.gate.baseline is None else f"falls behind {report.gate.baseline} most"
+    return f"{count(len(report.worst), 'example')} on which {report.gate.candidate} {what} ({report.info.name})"
 
 
-def _worst_rows(check: Check) -> list[tuple[str, list[tuple[str, str]]]]:
+def _worst_rows(report: GateReport) -> list[tuple[str, list[tuple[str, str]]]]:
     """Per example: a heading, and pairs of label and text."""
-    show, key = Figures(check.info, []), "score" if check.gate.baseline is None else "difference"
+    show, key = Figures(report.info, []), "score" if report.gate.baseline is None else "difference"
     rows = []
-    for row in check.worst.to_dict("records"):
+    for row in report.worst.to_dict("records"):
         number = show.signed(row[key]) if key == "difference" else show.number(row[key])
         texts = [
             (str(name), one_line(value, _CLIP) if isinstance(value, str) else "no answer")
@@ -244,45 +242,45 @@ def _worst_rows(check: Check) -> list[tuple[str, list[tuple[str, str]]]]:
     return rows
 
 
-def _paid(check: Check) -> str:
-    if not check.n_asked + check.n_cached:
+def _paid(report: GateReport) -> str:
+    if not report.n_asked + report.n_cached:
         return "No model was asked: all results were there already."
-    asked = f"{count(check.n_asked, 'answer')} asked for"
-    cost = "" if math.isnan(check.dollars) else f" ({dollars(check.dollars)})"
-    return f"{asked}{cost}, {check.n_cached:,} from the answer cache."
+    asked = f"{count(report.n_asked, 'answer')} asked for"
+    cost = "" if math.isnan(report.dollars) else f" ({dollars(report.dollars)})"
+    return f"{asked}{cost}, {report.n_cached:,} from the answer cache."
 
 
-def _facts(check: Check) -> list[str]:
-    return [_paid(check), *check.notes]
+def _facts(report: GateReport) -> list[str]:
+    return [_paid(report), *report.notes]
 
 
 @render.as_text.register
-def _as_text(check: Check) -> str:
-    """Return the check for a terminal."""
-    parts = [check.name, str(check.gate), to_text(_slices_table(check), _WIDTH)]
-    if len(check.worst):
-        lines = [_worst_title(check)]
-        for heading, texts in _worst_rows(check):
+def _as_text(report: GateReport) -> str:
+    """Return the report for a terminal."""
+    parts = [report.name, str(report.gate), to_text(_slices_table(report), _WIDTH)]
+    if len(report.worst):
+        lines = [_worst_title(report)]
+        for heading, texts in _worst_rows(report):
             lines += [f"  {heading}", *(f"    {name}: {text}" for name, text in texts)]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, "\n".join(wrapped(fact, _WIDTH) for fact in _facts(check))])
+    return "\n\n".join([*parts, "\n".join(wrapped(fact, _WIDTH) for fact in _facts(report))])
 
 
 @render.as_markdown.register
-def _as_markdown(check: Check) -> str:
-    """Return the check for a pull request, with slices and examples folded."""
+def _as_markdown(report: GateReport) -> str:
+    """Return the report for a pull request, with slices and examples folded."""
     marks = {"passed": "✅", "failed": "❌", "undecided": "❔"}
-    lines = [f"## {marks[check.outcome]} {escaped(check.name)}\n", render.as_markdown(check.gate), ""]
-    slices = _slices_table(check)
+    lines = [f"## {marks[report.outcome]} {escaped(report.name)}\n", render.as_markdown(report.gate), ""]
+    slices = _slices_table(report)
     body = "\n".join(to_markdown(Table(slices.headers, slices.rows, note=slices.note)))
     lines.append(_folded(slices.title, body))
-    if len(check.worst):
+    if len(report.worst):
         texts = [
             "\n".join([f"**{escaped(heading)}**\n", *(f"- {escaped(name)}: {escaped(text)}" for name, text in pairs)])
-            for heading, pairs in _worst_rows(check)
+            for heading, pairs in _worst_rows(report)
         ]
-        lines.append(_folded(_worst_title(check), "\n\n".join(texts)))
-    return "\n".join([*lines, *(f"- {escaped(fact)}" for fact in _facts(check))]) + "\n"
+        lines.append(_folded(_worst_title(report), "\n\n".join(texts)))
+    return "\n".join([*lines, *(f"- {escaped(fact)}" for fact in _facts(report))]) + "\n"
 
 
 def _folded(title: str, body: str) -> str:
@@ -290,30 +288,30 @@ def _folded(title: str, body: str) -> str:
 
 
 @render.as_html.register
-def _as_html(check: Check) -> str:
-    """Return the check for a notebook."""
-    return fragment(*_parts(check))
+def _as_html(report: GateReport) -> str:
+    """Return the report for a notebook."""
+    return fragment(*_parts(report))
 
 
 @render.as_page.register
-def _as_page(check: Check) -> str:
-    """Return the check as a page."""
-    return page(check.name, *_parts(check))
+def _as_page(report: GateReport) -> str:
+    """Return the report as a page."""
+    return page(report.name, *_parts(report))
 
 
-def _parts(check: Check) -> list[object]:
-    slices = _slices_table(check)
+def _parts(report: GateReport) -> list[object]:
+    slices = _slices_table(report)
     worst = [
         [Cell(heading), *(Cell(text) for _, text in texts)]
-        for heading, texts in _worst_rows(check)
+        for heading, texts in _worst_rows(report)
     ]  # fmt: skip
-    columns = [Cell(str(name)) for name in check.worst.columns if name not in ("row", "difference", "score")]
+    columns = [Cell(str(name)) for name in report.worst.columns if name not in ("row", "difference", "score")]
     return [
-        tag("div", check.name, class_="lm-title"),
-        *gates.body(check.gate),
+        tag("div", report.name, class_="lm-title"),
+        *gates.body(report.gate),
         tag("div", slices.title, class_="lm-title"),
         to_html(slices),
-        *([tag("div", _worst_title(check), class_="lm-title"),
+        *([tag("div", _worst_title(report), class_="lm-title"),
            to_html(Table([Cell(""), *columns], worst, words=range(len(columns) + 1)))] if worst else []),
-        *(tag("div", fact, class_="lm-note") for fact in _facts(check)),
+        *(tag("div", fact, class_="lm-note") for fact in _facts(report)),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Check files: a gate described in TOML, run as a whole, for continuous integration."""
+"""Gate files: a gate described in TOML, run as a whole, for continuous integration."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lumigator_nb.errors import (
     did_you_mean,
 )
 from lumigator_nb.metrics import Judge
-from lumigator_nb.services.comparison.checked import Check
-from lumigator_nb.services.comparison.checked import of as checked_of
+from lumigator_nb.services.comparison.gate_report import GateReport
+from lumigator_nb.services.comparison.gate_report import of as report_of
 from lumigator_nb.specs import MetricSpec, Model, Status, Task, TextGeneration, Translation, digest, now
 from lumigator_nb.workspace import Workspace, connect
 
@@ -37,8 +37,8 @@ _ROLES = ("candidate", "baseline")
 
 
 @dataclass(frozen=True)
-class CheckFile:
-    """What a check file says.
+class GateFile:
+    """What a gate file says.
 
     Attributes:
         path: of the file; other paths in it are relative to its folder.
@@ -70,8 +70,8 @@ class CheckFile:
     worst: int = 5
 
 
-def check(path: str | Path, *, workspace: Workspace | None = None, progress: bool = True) -> Check:
-    """Run the experiment that a check file describes, and decide whether the candidate passes its gate.
+def gate(path: str | Path, *, workspace: Workspace | None = None, progress: bool = True) -> GateReport:
+    """Run the experiment that a gate file describes, and decide whether the candidate passes its gate.
 
     Models answer through the answer cache, so that only new and changed questions are paid for. `docs/gate.md` lists
     what a file may contain.
@@ -100,8 +100,8 @@ def check(path: str | Path, *, workspace: Workspace | None = None, progress: boo
         ... baseline = {model = "baseline/copy"}
         ... rules = {score = "rougeL", margin = 0.05}
         ... ''')
-        >>> check = lm.check("gate.toml", workspace=ws, progress=False)
-        >>> check.outcome, check.exit_code
+        >>> report = lm.gate("gate.toml", workspace=ws, progress=False)
+        >>> report.outcome, report.exit_code
         ('passed', 0)
     """
     file = read(path)
@@ -111,7 +111,7 @@ def check(path: str | Path, *, workspace: Workspace | None = None, progress: boo
         return _run(own, file, progress)
 
 
-def _run(ws: Workspace, file: CheckFile, progress: bool) -> Check:
+def _run(ws: Workspace, file: GateFile, progress: bool) -> GateReport:
     dataset, notes = _dataset(ws, file)
     models = [model for model in (file.candidate, file.baseline) if model is not None]
     # Each set of data, task, metrics and models is an experiment; answers that they share come from the answer cache.
@@ -136,7 +136,7 @@ def _run(ws: Workspace, file: CheckFile, progress: bool) -> Check:
     comparison = ws.compare(experiment, groups=file.groups)
     gate = comparison.gate(*(model.label for model in models), **file.rules)
     asked = [ws.workflows.predictions(workflow) for workflow in workflows if workflow.attempted_at >= began]
-    return checked_of(comparison, gate, name=file.name, asked=asked, worst=file.worst, notes=notes,
+    return report_of(comparison, gate, name=file.name, asked=asked, worst=file.worst, notes=notes,
                       score=file.rules.get("score"))  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _in_ci(hint: str | None) -> str:
     return f"{hint or 'set it'}; in CI, pass it as a secret of the repository (pull requests from forks get none)"
 
 
-def _failure(role: str, workflow: Workflow, file: CheckFile) -> JobFailedError:
+def _failure(role: str, workflow: Workflow, file: GateFile) -> JobFailedError:
     reason = workflow.error or f"it is {workflow.status}"
     hint = "fix the cause and check again: answers that are there are not paid for twice"
     if "there is no model" in reason:
@@ -153,7 +153,7 @@ def _failure(role: str, workflow: Workflow, file: CheckFile) -> JobFailedError:
     return JobFailedError(message, hint, job_id=workflow.id)
 
 
-def _dataset(ws: Workspace, file: CheckFile) -> tuple[Dataset, list[str]]:
+def _dataset(ws: Workspace, file: GateFile) -> tuple[Dataset, list[str]]:
     """Return the dataset, and notes about its versions.
 
     Raises:
@@ -199,8 +199,8 @@ def _changed(ws: Workspace, dataset: Dataset) -> Iterator[str]:
         )
 
 
-def read(path: str | Path) -> CheckFile:
-    """Read a check file, and check it without running anything.
+def read(path: str | Path) -> GateFile:
+    """Read a gate file, and check it without running anything.
 
     Raises:
         NotFoundError: there is no such file.
@@ -210,9 +210,9 @@ def read(path: str | Path) -> CheckFile:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFoundError("file", str(path), "name a check file, such as gate.toml") from None
+        raise NotFoundError("file", str(path), "name a gate file, such as gate.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: {error}", "a check file is TOML: see docs/gate.md") from None
+        raise InvalidInputError(f"{path}: {error}", "a gate file is TOML: see docs/gate.md") from None
     try:
         return _parsed(path, content)
     except LumigatorError as error:
@@ -220,11 +220,11 @@ def read(path: str | Path) -> CheckFile:
         raise
 
 
-def _parsed(path: Path, content: dict[str, Any]) -> CheckFile:
+def _parsed(path: Path, content: dict[str, Any]) -> GateFile:
     _only_known(content, _TOP, "")
     for key in ("dataset", "candidate", "rules"):
         if key not in content:
-            raise InvalidInputError(f"{key!r} is missing", "a check file has at least dataset, candidate and rules")
+            raise InvalidInputError(f"{key!r} is missing", "a gate file has at least dataset, candidate and rules")
     rules, candidate, baseline = content["rules"], content["candidate"], content.get("baseline")
     for where, table in (("rules", rules), ("candidate", candidate), ("baseline", baseline or {})):
         if not isinstance(table, dict):
@@ -239,7 +239,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> CheckFile:
         models.append(_model(path, baseline, "baseline"))
         models = _distinct(models)
     columns: dict[str, Any] = {key: content[key] for key in ("example", "ground_truth") if key in content}
-    return CheckFile(
+    return GateFile(
         path=path,
         name=_of(content, "name", str, path.stem),
         dataset=_of(content, "dataset", str, ""),
