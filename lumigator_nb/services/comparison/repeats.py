@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lumigator_nb import statistics
-from lumigator_nb.display.text import count, percent
+from lumigator_nb.display.text import count
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import FloatArray
 from lumigator_nb.specs import Model
@@ -156,8 +156,8 @@ def notes(models: Sequence[str], repeats: Mapping[str, FloatArray], score: str) 
         if len(found.rows) and parts.error > 0:
             narrower = 1 - parts.error_examples / parts.error
             line += (
-                f", which causes {percent(parts.share_within)} of its variance. "
-                f"More repeats would narrow its interval by at most {percent(narrower)}"
+                f", which causes {parts.share_within:.0%} of its variance. "
+                f"More repeats would narrow its interval by at most {narrower:.0%}"
             )
         lines.append(f"{line}.")
     return lines

@@ -362,8 +362,8 @@ def _missing(placed: Sequence[_Placed], items: Sequence[str]) -> list[str]:
 
 
 def _repeats(placed: Sequence[_Placed]) -> list[str]:
-    counts = {one.results.model: one.n_repeats for one in placed}
-    if max(counts.values()) <= 1:
+    counts = {one.results.model: one.n_repeats for one in placed if one.n_repeats > 1}
+    if not counts:
         return []
     most = joined([f"{n} of {model}" for model, n in counts.items()])
     return [
