@@ -67,6 +67,14 @@ def test_three_models_with_three_repeats_are_three_models_everywhere(ws) -> None
     assert overall["rougeL", "function/good"] == pytest.approx(values.mean())
 
 
+def test_the_verbs_of_workflows_take_the_models_of_a_comparison(ws) -> None:
+    workflows = launched(ws, ["baseline/lead-1", "baseline/copy"], 1)
+    compared = ws.compare("guesses").workflows
+    assert [workflow.id for workflow in ws.workflows.of(compared)] == [workflow.id for workflow in workflows]
+    assert ws.workflows.logs(compared[0]) == ws.workflows.logs(workflows[0])
+    assert ws.provenance(compared[0]).to_dict() == ws.provenance(workflows[0]).to_dict()
+
+
 def test_an_overall_score_that_is_no_mean_is_that_of_all_answers_together(ws) -> None:
     workflows = launched(ws, [guessing(0.7, "good")], 3)
     answers = pd.concat([ws.workflows.predictions(workflow) for workflow in workflows])

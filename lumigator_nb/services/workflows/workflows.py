@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import pandas as pd
 from sqlalchemy import ColumnElement
@@ -43,7 +43,18 @@ from lumigator_nb.services.workflows.submission import Submitter, shard_size
 from lumigator_nb.specs import Launch, MetricSpec, Model, Progress, Status, Step, now
 from lumigator_nb.storage import layout, results
 
-Target = Experiment | Workflow | str | Sequence[Workflow]
+
+@runtime_checkable
+class HasId(Protocol):
+    """A workflow, or a model of a comparison, which has the id of its workflow."""
+
+    @property
+    def id(self) -> str:
+        """Id of the workflow."""
+        ...
+
+
+Target = Experiment | Workflow | HasId | str | Sequence[HasId]
 # The pause between two refreshes grows with the time waited, so that polling delays a result by a few percent at most.
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
 
@@ -631,7 +642,7 @@ class Workflows:
         snapshots.record(self._database, stopped, Snapshot(states))
         return stopped
 
-    def logs(self, workflow: Workflow | str) -> str:
+    def logs(self, workflow: HasId | str) -> str:
         """Return the log of the worker of the latest attempt; empty if it has not printed anything yet.
 
         Examples:
@@ -780,7 +791,7 @@ def _resolve(work: UnitOfWork, target: Target) -> builtins.list[Workflow]:
         return [work.workflows.get(target)] if experiment is None else work.workflows.of_experiment(experiment.id)
     if isinstance(target, Experiment):
         return work.workflows.of_experiment(target.id)
-    chosen = [target] if isinstance(target, Workflow) else list(target)
+    chosen = [target] if isinstance(target, HasId) else list(target)
     ids = [workflow.id for workflow in chosen]
     current = {workflow.id: workflow for workflow in work.workflows.of_ids(ids)}
     if deleted := set(ids) - current.keys():
