@@ -7,6 +7,7 @@ decide, nor bounds for skewed scores and scores that are not means.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,8 +16,9 @@ from numpy.typing import ArrayLike
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import as_floats
-from lumigator_nb.statistics.noninferiority import allowance
+from lumigator_nb.statistics.noninferiority import allowance, outwards
 from lumigator_nb.statistics.resampling import FloatArray
+from lumigator_nb.statistics.skewness import skewness_of
 
 Outcome = Literal["passed", "failed", "undecided"]
 # Where the search for the number of examples stops.
@@ -105,14 +107,8 @@ def decide_mean(
     outcome: Outcome = "passed" if low >= limit else "failed" if high < limit else "undecided"
     if outcome != "undecided":
         return Decision(outcome, estimate, low, high, limit, n)
-    gap, tail = abs(estimate - limit), pass_tail if estimate > limit else fail_tail
-    spread = float(np.std(replicates)) * n / math.sqrt(n - 1)
-    if span is not None and _distance(replicates, estimate, n, None, tail) == 0:
-        # It never varied: as many examples without any variation show that it hardly ever does.
-        needed = math.ceil(math.log(tail) / math.log1p(-gap / span)) if 0 < gap < span else None
-    else:
-        needed = _examples_for_mean(spread, gap, tail)
-    # The bounds move outwards for skewness, for which the planned test does not allow.
+    side, tail = (-1, pass_tail) if estimate > limit else (1, fail_tail)
+    needed = _examples_for_mean(side * replicates, abs(estimate - limit), n, span, tail)
     return Decision(outcome, estimate, low, high, limit, n, None if needed is None else max(1, needed - n))
 
 
@@ -135,18 +131,41 @@ def _distance(replicates: FloatArray, estimate: float, n: int, span: float | Non
     return float(allowance(replicates[None, :], scale, quantile, unseen)[0])
 
 
-def _examples_for_mean(sd: float, gap: float, tail: float) -> int | None:
-    """Return how many examples a one-sided t-test needs to show the gap, or None if `_MOST` do not.
+def _examples_for_mean(replicates: FloatArray, gap: float, n: int, span: float | None, tail: float) -> int | None:
+    """Return how many examples show the gap with a probability of 80%, or None if `_MOST` do not.
 
-    By the normal distribution, with the usual correction for Student's t (Guenther 1981, The American Statistician
-    35(4)): within one example of the noncentral t distribution, and quick.
+    Args:
+        replicates: (r,) of n examples, with the sign that makes the bound in question the upper one.
+        gap: from the estimate to the limit.
+        n, span, tail: as of :func:`decide_mean`.
     """
-    from scipy.special import ndtri
+    from scipy.special import ndtri, stdtrit
 
-    quantile = float(-ndtri(tail))
-    if not gap > sd * (quantile + float(ndtri(_POWER))) / math.sqrt(_MOST):
-        return None
-    return math.ceil(((quantile + float(ndtri(_POWER))) * sd / gap) ** 2 + quantile**2 / 2)
+    spread, skewness = float(np.std(replicates)), float(skewness_of(replicates))
+    luck = float(ndtri(_POWER))
+
+    def decides(size: int) -> bool:
+        if spread == 0:
+            return span is None or span * (1 - tail ** (1 / size)) <= gap
+        # The spread of a mean falls with the root of the number of examples, and so does its skewness.
+        shrink = math.sqrt(n / size)
+        quantile = float(stdtrit(size - 1, 1 - tail)) * math.sqrt(size / (size - 1))
+        return float(outwards(quantile, skewness * shrink) + luck) * spread * shrink <= gap
+
+    return _smallest(decides, max(n, 1)) if gap > 0 else None
+
+
+def _smallest(suffices: Callable[[int], bool], start: int) -> int | None:
+    """Return the smallest number above `start` that suffices, by bisection; None if `_MOST` do not."""
+    low, high = start, start + 1
+    while not suffices(high):
+        if high >= _MOST:
+            return None
+        low, high = high, min(2 * high, _MOST)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
 
 
 def decide_share(
@@ -211,19 +230,9 @@ def _examples_for_share(share: float, limit: float, tail: float) -> int | None:
         critical = binom.isf(tail, n, limit) + 1
         return bool(binom.sf(critical - 1, n, share) >= _POWER)
 
-    if not share > limit:
-        return None
-    low, high = 0, 1
-    while not suffices(high):
-        low, high = high, 2 * high
-        if high > _MOST:
-            return None
     # The power of a test of counts goes up and down a little as n grows: the search finds one of the places where it
     # passes 80%.
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if suffices(middle) else (middle, high)
-    return high
+    return _smallest(suffices, 0) if share > limit else None
 
 
 def decide_quantile(

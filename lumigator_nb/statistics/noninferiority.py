@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics.arrays import check_confidence
@@ -124,11 +124,21 @@ def allowance(behind: FloatArray, scale: FloatArray, quantile: float, unseen: fl
     # Models that never differed: their replicates have no spread, which would make the bound exactly 0.
     constant = spread <= _ROUNDING * scale
     skewness = np.mean((apart / np.where(constant, 1.0, spread)[:, None]) ** 3, axis=1)
-    # Only outwards: on the other side a sample shows too little of its skewness. The square is not in Johnson 1978;
-    # with it, bounds for failures that occurred once or twice are near the exact ones of the Poisson distribution.
-    skewness = np.maximum(skewness, 0.0)
-    stretched = quantile + skewness * (2 * quantile**2 + 1) / 6 + skewness**2
-    return np.where(constant, unseen, stretched * spread)
+    return np.where(constant, unseen, outwards(quantile, skewness) * spread)
+
+
+def outwards(quantile: float, skewness: ArrayLike) -> FloatArray:
+    """Return the distance of a bound from the estimate, in standard deviations of the replicates.
+
+    Args:
+        quantile: of Student's t or the normal distribution.
+        skewness: of the replicates, positive towards the bound. Only outwards: on the other side a sample shows too
+            little of its skewness.
+    """
+    # The square is not in Johnson 1978; with it, bounds for failures that occurred once or twice are near the exact
+    # ones of the Poisson distribution.
+    skewness = np.maximum(np.asarray(skewness, dtype=np.float64), 0.0)
+    return np.asarray(quantile + skewness * (2 * quantile**2 + 1) / 6 + skewness**2)
 
 
 def pareto_front(values: FloatArray, higher_is_better: Sequence[bool]) -> NDArray[np.bool_]:

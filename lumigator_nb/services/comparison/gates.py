@@ -260,7 +260,9 @@ def _limited_score(scored: Scored, kind: Limit, limit: float, options: _Options)
         )
     settings = options.of(kind, limit)
     values = np.round(scored.contributions[0] if scored.n > 1 else scored.values[0], 9)
-    if scored.groups is None and (low, high) == (0.0, 1.0) and np.isin(values, (0.0, 1.0)).all():
+    # Scores from elsewhere have no known range.
+    may_be_share = (low, high) == (0.0, 1.0) or not math.isfinite(high - low)
+    if scored.groups is None and may_be_share and np.isin(values, (0.0, 1.0)).all():
         decision = statistics.decide_share(int(values.sum()), scored.n, **settings)
     else:
         decision = statistics.decide_mean(
