@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.errors import InvalidInputError, NotFoundError
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.data import (
     ComparedDataset,
@@ -72,7 +72,7 @@ def gather(
         done,
         jobs,
         # Texts are large, and the verdict needs none of them.
-        LazyFrames([workflow.label for workflow in done], _predictions(store, done)),
+        LazyFrames([workflow.label for workflow in done], _predictions(store, done, dataset.n_examples)),
         {workflow.label: results.read_scores(store, workflow.id, experiment.metrics) for workflow in done},
         evaluations=evaluations,
         pending=pending,
@@ -81,9 +81,18 @@ def gather(
     return Comparison(data, **options)
 
 
-def _predictions(store: Store, workflows: Sequence[Workflow]) -> Callable[[str], pd.DataFrame]:
+def _predictions(store: Store, workflows: Sequence[Workflow], n_examples: int) -> Callable[[str], pd.DataFrame]:
+    """What reads the predictions of a model, by its label, when they are first needed."""
     ids = {workflow.label: workflow.id for workflow in workflows}
-    return lambda label: results.read_step(store, ids[label], Step.INFERENCE)
+
+    def read(label: str) -> pd.DataFrame:
+        frame = results.read_step(store, ids[label], Step.INFERENCE)
+        if len(frame) != n_examples:
+            hint = "they were deleted, or are being made again, since the comparison: compare again"
+            raise NotFoundError("file", f"with all predictions of {label}", hint)
+        return frame
+
+    return read
 
 
 def data_of(
