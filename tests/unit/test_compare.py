@@ -15,6 +15,8 @@ from lumigator_nb.errors import InvalidInputError, MissingFieldsError, NotFoundE
 from lumigator_nb.services.comparison.markdown import as_markdown
 from lumigator_nb.services.comparison.overview import notes
 from lumigator_nb.services.comparison.report import recipe
+from lumigator_nb.specs import Step
+from lumigator_nb.storage import layout
 
 TRUTH = ["the cat sat on the mat", "rain fell all day", "prices rose again"]
 ANSWERS = {
@@ -213,3 +215,19 @@ print(sorted(heavy & sys.modules.keys()))
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_a_comparison_reads_answers_only_when_a_view_needs_them(inline_ws) -> None:
+    frame = pd.DataFrame(
+        {"example": ["A cat sat. It purred.", "Rain fell. It was cold."], "ground_truth": ["Cat.", "Rain."]}
+    )
+    dataset = inline_ws.datasets.upload(frame, name="d")
+    experiment = inline_ws.experiments.create("e", dataset=dataset, metrics=["rouge"])
+    inline_ws.workflows.launch(experiment, ["baseline/lead-1", "baseline/copy"])
+    inline_ws.wait(experiment, progress=False, check=True)
+    comparison = inline_ws.compare(experiment)
+    for model in comparison.workflows:
+        inline_ws.store.delete(layout.part(model.id, Step.INFERENCE, 0))
+    assert comparison.best() == "baseline/lead-1"
+    with pytest.raises(NotFoundError, match="predictions of baseline/lead-1"):
+        comparison.costs()

@@ -248,6 +248,15 @@ def test_a_score_of_several_values_is_several_scores(tmp_path: Path) -> None:
     assert {info.name: info.range for info in comparison.scores} == {"judge/style": (1, 5), "judge/fact": (0, 1)}
 
 
+def test_models_of_different_tasks_are_matched_by_id_and_that_is_said(tmp_path: Path) -> None:
+    log = json.loads((DATA / "inspect" / "weak_twice.json").read_text())
+    log["eval"] |= {"model": "other", "task": "quiz_v2"}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    comparison = lm.compare([DATA / "inspect" / "good.eval", tmp_path / "log.json"], n_resamples=100)
+    assert comparison.n_scored == 4
+    assert "different tasks, little_quiz and quiz_v2: their items were matched by id alone" in told(comparison)
+
+
 def test_two_tasks_with_one_item_each_are_no_repeats(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": [1], "model": ["a"], "s": [1.0]})
     frame.to_csv(tmp_path / "a.csv", index=False)

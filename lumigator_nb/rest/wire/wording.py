@@ -21,6 +21,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ),
     (r"ask a server as Model\(name, provider='openai', base_url=…\)", "ask a server as provider openai at base_url"),
     (r"give another name=,", "give another name,"),
+    (r"say it: better=\{'…': 'higher'\}", "correct the files"),
     (r"set device='auto'", "set accelerator to auto"),
     (r"a task such as lm\.Translation\('English', 'German'\)", "translation as task_definition, with both languages"),
     (r"upload it with ground_truth='…'", "upload it with a column ground_truth"),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
-from lumigator_nb.errors import InvalidInputError
+from lumigator_nb.errors import InvalidInputError, NotFoundError
 from lumigator_nb.metrics import FloatArray
 from lumigator_nb.services.comparison.comparison import Comparison
 from lumigator_nb.services.comparison.data import (
@@ -108,7 +108,7 @@ def gather(
         done,
         jobs,
         # Texts are large, and the verdict needs none of them.
-        LazyFrames([model.label for model in models], _predictions(store, models)),
+        LazyFrames([model.label for model in models], _predictions(store, models, dataset.n_examples)),
         {model.label: averaged(frames) for model, frames in zip(models, scores, strict=True)},
         evaluations=evaluations,
         pending=pending,
@@ -121,10 +121,19 @@ def gather(
     return Comparison(data, **options)
 
 
-def _predictions(store: Store, models: Sequence[RepeatedModel]) -> Callable[[str], pd.DataFrame]:
+def _predictions(store: Store, models: Sequence[RepeatedModel], n_examples: int) -> Callable[[str], pd.DataFrame]:
+    """What reads the predictions of a model, by its label, when they are first needed."""
     # The texts of the first repeat stand for those of all.
     ids = {model.label: model.workflows[0].id for model in models}
-    return lambda label: results.read_step(store, ids[label], Step.INFERENCE)
+
+    def read(label: str) -> pd.DataFrame:
+        frame = results.read_step(store, ids[label], Step.INFERENCE)
+        if len(frame) != n_examples:
+            hint = "they were deleted, or are being made again, since the comparison: compare again"
+            raise NotFoundError("file", f"with all predictions of {label}", hint)
+        return frame
+
+    return read
 
 
 def _all_predictions(store: Store, models: Sequence[RepeatedModel]) -> Callable[[str], pd.DataFrame]:

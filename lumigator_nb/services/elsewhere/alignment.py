@@ -88,7 +88,10 @@ def aligned(
         raise InvalidInputError("there are no results to compare", "give files or tables with at least one row")
     tasks = list(dict.fromkeys(one.task for one in results))
     said = list(notes)
-    by_model, renamed = _by_model(results, _shared_tasks(results), explicit)
+    by_task = _shared_tasks(results)
+    if len(tasks) > 1 and not by_task:
+        said.append(f"The files name different tasks, {joined(tasks)}: their items were matched by id alone.")
+    by_model, renamed = _by_model(results, by_task, explicit)
     said += renamed
     placed, items = _place(by_model)
     n = len(items)
