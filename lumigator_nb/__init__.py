@@ -30,6 +30,7 @@ _HOMES = {
     "LumigatorError": "errors",
     "score": "metrics",
     "metric": "metrics",
+    "Check": "metrics",
     "Judge": "metrics",
     "Jury": "metrics",
     "Score": "metrics",
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from lumigator_nb import widgets as ui
     from lumigator_nb.config import Settings
     from lumigator_nb.errors import LumigatorError
-    from lumigator_nb.metrics import Judge, Jury, Score, metric, score
+    from lumigator_nb.metrics import Check, Judge, Jury, Score, metric, score
     from lumigator_nb.services.comparison.comparison import Comparison
     from lumigator_nb.services.workflows.estimates import estimate
     from lumigator_nb.specs import (
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace, connect
 
 __all__ = [
+    "Check",
     "Comparison",
     "GenerationConfig",
     "Judge",

@@ -444,11 +444,11 @@ class MetricSpec(Value):
 
     @property
     def title(self) -> str:
-        """The label in tables: a judge's criterion, a function's name, otherwise the metric's name."""
+        """The label in tables: a judge's criterion, a check's or function's name, otherwise the metric's name."""
         if self.name == "jury" and "name" not in self.options:
             return MetricSpec.model_validate(self.options["judges"][0]).title
-        own = self.is_function or self.name in ("judge", "jury")
-        return str(self.options.get("name") or self.options.get("criterion")) if own else self.name
+        own = self.is_function or self.name in ("check", "judge", "jury")
+        return str(self.options.get("name") or self.options.get("criterion") or self.name) if own else self.name
 
     @property
     def key(self) -> str:

@@ -190,6 +190,7 @@ def experiments_create(
     name: Annotated[str, typer.Argument(help="Name of the new experiment.")],
     dataset: Annotated[str, typer.Option(help="Name or id of its dataset.")],
     metric: common.MetricNames = None,
+    check: common.Checks = None,
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
@@ -197,9 +198,9 @@ def experiments_create(
     template: common.Template = None,
 ) -> None:
     """Create an experiment on a dataset."""
-    chosen = common.chosen_task(task, prompt, template, source, target)
+    chosen, metrics = common.chosen_task(task, prompt, template, source, target), common.chosen_metrics(metric, check)
     with connected() as ws:
-        typer.echo(common.create(ws, name, dataset, metric, chosen))
+        typer.echo(common.create(ws, name, dataset, metrics, chosen))
 
 
 @experiments.command("list")

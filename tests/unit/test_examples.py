@@ -53,6 +53,7 @@ FUNCTIONS = {
     "estimate": lm.estimate,
     "score": lm.score,
     "metric": lm.metric,
+    "Check": lm.Check,
     "Judge": lm.Judge,
     "Jury": lm.Jury,
     "metrics.catalogue": lm.metrics.catalogue,

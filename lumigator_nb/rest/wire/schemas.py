@@ -186,6 +186,17 @@ class GenerationConfig(Request):
     top_p: float = Field(default=0.5, ge=0, le=1, description="0: always the most probable token")
 
 
+class CheckFields(Request):
+    """A check of each answer: 1 if it meets all conditions, else 0 with the reason."""
+
+    check: Annotated[dict[str, Any], Field(max_length=20)] = Field(
+        description="the conditions by name, and optionally a `name` for the score", examples=[{"max_words": 50}]
+    )
+
+
+MetricNames = Annotated[list[Name | CheckFields], Field(max_length=50, examples=[["rouge"]])]
+
+
 class LocalJudge(LenientRequest):
     """A judge model on a server with OpenAI's protocol."""
 
@@ -254,7 +265,7 @@ class EvaluationConfig(LenientRequest):
 
     job_type: Literal["evaluator"] = "evaluator"
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
-    metrics: Annotated[list[Name], Field(max_length=50, examples=[["rouge"]])] | None = None
+    metrics: MetricNames | None = None
     llm_as_judge: LocalJudge | None = None
     secret_key_name: SecretName | None = None
 
@@ -383,8 +394,8 @@ class ExperimentCreate(LenientRequest):
     dataset: Annotated[UUID, Field(examples=[_DATASET_ID])]
     max_samples: MaxSamples = -1
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
-    metrics: Annotated[list[Name], Field(max_length=50)] | None = Field(
-        default=None, description="names of metrics; default: the usual ones of the task", examples=[["rouge"]]
+    metrics: MetricNames | None = Field(
+        default=None, description="names of metrics, and checks; default: the usual ones of the task"
     )
 
 
@@ -401,7 +412,7 @@ class WorkflowCreate(LenientModelFields):
     job_timeout_sec: int = Field(
         default=3600, ge=1, le=2**31 - 1, description="time limit of each of its two jobs, in seconds"
     )
-    metrics: Annotated[list[Name], Field(max_length=50)] | None = None
+    metrics: MetricNames | None = None
     llm_as_judge: LocalJudge | None = None
 
 

@@ -10,6 +10,7 @@ from lumigator_nb import models
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display.text import skipped as skipped_lines
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
+from lumigator_nb.metrics import check_of
 from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.rest.permissions import Permissions
 from lumigator_nb.rest.wire import documents, wording
@@ -139,24 +140,25 @@ def _options(fields: api.ModelFields, batch_size: int) -> dict[str, Any]:
 
 
 def metrics_of(
-    names: Sequence[str] | None, permissions: Permissions, judge: api.LocalJudge | None = None
+    asked: Sequence[str | api.CheckFields] | None, permissions: Permissions, judge: api.LocalJudge | None = None
 ) -> list[str | MetricSpec] | None:
-    """Return metrics in alphabetical order. With `judge`, the metrics that need a judge use that model.
+    """Return metrics in alphabetical order, then checks. With `judge`, the metrics that need one use that model.
 
     Raises:
         RefusedError: the caller may not use the judge's address.
+        InvalidInputError: a check has an unknown condition, or a malformed one.
     """
-    if names is None:
+    if asked is None:
         return None
     chosen: list[str | MetricSpec] = []
-    for name in sorted(set(names)):
+    for name in sorted({name for name in asked if isinstance(name, str)}):
         if judge is None or not name.startswith("g_eval_"):
             chosen.append(name)
             continue
         model = Model(judge.model_name, provider="openai", base_url=judge.model_base_url)
         permissions.check_model(model)
         chosen.append(MetricSpec(name=name, options={"model": model.model_dump(mode="json")}))
-    return chosen
+    return chosen + [check_of(fields.check) for fields in asked if not isinstance(fields, str)]
 
 
 def sample_of(max_samples: int) -> int | None:
