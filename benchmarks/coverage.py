@@ -13,11 +13,23 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small products are slower on several cores
 
-from covering import differences, intervals, judges, labels, planning, sequences, shapes, shares, tests_under_null
+from covering import (
+    classification,
+    differences,
+    intervals,
+    judges,
+    labels,
+    planning,
+    sequences,
+    shapes,
+    shares,
+    tests_under_null,
+)
 
 TOPICS = {
     "intervals": lambda repeats, seed: intervals.table(5 * repeats, seed),  # quick, and the bounds are close
     "differences": differences.table,
+    "classification": classification.table,
     "shares": shares.table,
     "judges": judges.table,
     "tests": tests_under_null.table,

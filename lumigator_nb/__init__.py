@@ -21,6 +21,7 @@ _HOMES = {
     "Summarization": "specs",
     "Translation": "specs",
     "TextGeneration": "specs",
+    "Classification": "specs",
     "Shot": "specs",
     "estimate": "services.workflows.estimates",
     "plan": "statistics",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from lumigator_nb.services.comparison.comparison import Comparison
     from lumigator_nb.services.workflows.estimates import estimate
     from lumigator_nb.specs import (
+        Classification,
         GenerationConfig,
         MetricSpec,
         Model,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Classification",
     "Comparison",
     "GenerationConfig",
     "Judge",

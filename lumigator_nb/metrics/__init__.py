@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from lumigator_nb.metrics import bertscore, checks, comet, functions, length, matching, meteor, ngrams, registry, rouge
+from lumigator_nb.metrics import (
+    bertscore,
+    checks,
+    classification,
+    comet,
+    functions,
+    length,
+    matching,
+    meteor,
+    ngrams,
+    registry,
+    rouge,
+)
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
 from lumigator_nb.metrics.checks import Check, check_of
 from lumigator_nb.metrics.functions import metric, pickled_by, replaces
@@ -70,4 +82,6 @@ __all__ = [
 
 # Importing the modules registers their metrics; none loads a heavy library. Lists show them in this order: the most
 # common first.
-registry.arrange((rouge, bertscore, meteor, ngrams, comet, matching, checks, length, functions, judge, jury))
+registry.arrange(
+    (rouge, bertscore, meteor, ngrams, comet, classification, matching, checks, length, functions, judge, jury)
+)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
-from lumigator_nb.specs import MetricSpec, Model
+from lumigator_nb.specs import MetricSpec, Model, Task
 
 FloatArray = NDArray[np.float64]
 Aggregate = Callable[[FloatArray, int], FloatArray]
@@ -216,6 +216,11 @@ class Metric(ABC):
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
         """Return the default options for texts in a language, by its code such as "ja"."""
+        return {}
+
+    @classmethod
+    def options_of(cls, task: Task) -> Mapping[str, Any]:
+        """Return the options that follow from a task, such as its labels."""
         return {}
 
     @classmethod

@@ -192,6 +192,19 @@ class Provider(ABC):
         """Whether all that the model needs is on this machine, so that nothing is downloaded; asks nobody."""
         return True
 
+    def fitted(self, model: Model, task: Task, ground_truth: Callable[[], Iterable[str]]) -> Model:
+        """Return the model with what it learns from an experiment before it is launched; default: nothing.
+
+        Args:
+            model: as it was asked for.
+            task: of the experiment.
+            ground_truth: reads the first reference of each example that has one.
+
+        Raises:
+            InvalidInputError: it cannot learn from them.
+        """
+        return model
+
     @abstractmethod
     def check(self, model: Model) -> None:
         """Refuse what cannot work before anything is launched; cheap, loads no heavy library.

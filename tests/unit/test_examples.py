@@ -54,6 +54,7 @@ FUNCTIONS = {
     "score": lm.score,
     "metric": lm.metric,
     "Check": lm.Check,
+    "Classification": lm.Classification,
     "Judge": lm.Judge,
     "Jury": lm.Jury,
     "metrics.catalogue": lm.metrics.catalogue,
