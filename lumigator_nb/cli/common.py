@@ -11,7 +11,16 @@ import typer
 
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.metrics import check_of
-from lumigator_nb.specs import MetricSpec, Model, Status, Summarization, Task, TextGeneration, Translation
+from lumigator_nb.specs import (
+    Classification,
+    MetricSpec,
+    Model,
+    Status,
+    Summarization,
+    Task,
+    TextGeneration,
+    Translation,
+)
 
 if TYPE_CHECKING:
     from lumigator_nb.database.records import Experiment, Workflow
@@ -42,12 +51,21 @@ Checks = Annotated[
         """'{"name": "brief", "max_words": 50, "contains_none": "sorry"}'. Repeat for several.""",
     ),
 ]
-TaskName = Annotated[str, typer.Option("--task", help="Task: summarization, translation or text-generation.")]
+TaskName = Annotated[
+    str, typer.Option("--task", help="Task: summarization, translation, classification or text-generation.")
+]
 Source = Annotated[
     str | None, typer.Option("--source", help="Language to translate from, by code or name (with --task translation).")
 ]
 Target = Annotated[
     str | None, typer.Option("--target", help="Language to translate into, by code or name (with --task translation).")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Label, as NAME or NAME=DESCRIPTION (with --task classification). Repeat."),
+]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="Examples may have any number of labels (with --task classification).")
 ]
 Prompt = Annotated[str | None, typer.Option(help="System prompt. Default: the task's.")]
 Template = Annotated[
@@ -80,21 +98,40 @@ def connected() -> Workspace:
     return connect()
 
 
-def chosen_task(kind: str, prompt: str | None, template: str | None, source: str | None, target: str | None) -> Task:
+def chosen_task(
+    kind: str,
+    prompt: str | None,
+    template: str | None,
+    source: str | None,
+    target: str | None,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+) -> Task:
     """Return the task that the command-line options describe.
 
     Raises:
-        InvalidInputError: the task is unknown, or translation lacks a language.
+        InvalidInputError: the task is unknown, translation lacks a language, or classification labels.
     """
+    pairs = [label.partition("=") for label in labels or ()]
+    descriptions = {name.strip(): text.strip() for name, equals, text in pairs if equals}
     makers: dict[str, Callable[[], Task]] = {
         "summarization": lambda: Summarization(prompt, template=template),
         "translation": lambda: Translation(source or "", target or "", prompt=prompt, template=template),
         "text-generation": lambda: TextGeneration(prompt or "", template=template),
+        "classification": lambda: Classification(
+            [name.strip() for name, _, _ in pairs],
+            multi_label=multi_label,
+            descriptions=descriptions,
+            prompt=prompt,
+            template=template,
+        ),
     }
     if kind not in makers:
         raise InvalidInputError(f"unknown task {kind!r}", f"use one of: {', '.join(makers)}")
     if kind == "translation" and not (source and target):
         raise InvalidInputError("translation needs two languages", "for example --source English --target German")
+    if kind == "classification" and not pairs:
+        raise InvalidInputError("classification needs labels", "for example --label billing --label delivery")
     return makers[kind]()
 
 

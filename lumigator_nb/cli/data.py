@@ -86,13 +86,15 @@ def datasets_annotate(
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
+    label: common.Labels = None,
+    multi_label: common.MultiLabel = False,
     prompt: common.Prompt = None,
     template: common.Template = None,
     budget: common.Budget = None,
     mode: common.Mode = "direct",
 ) -> None:
     """Make a new dataset with ground truth that a model writes."""
-    chosen = common.chosen_task(task, prompt, template, source, target)
+    chosen = common.chosen_task(task, prompt, template, source, target, label, multi_label)
     (annotator,) = common.chosen_models([model], setting)
     with connected() as ws:
         typer.echo(ws.datasets.annotate(dataset, model=annotator, task=chosen, name=name, budget=budget, mode=mode))

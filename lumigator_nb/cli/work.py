@@ -29,6 +29,8 @@ def run(
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
+    label: common.Labels = None,
+    multi_label: common.MultiLabel = False,
     prompt: common.Prompt = None,
     template: common.Template = None,
     cache: common.Cache = "on",
@@ -43,7 +45,7 @@ def run(
     export: common.Export = None,
 ) -> None:
     """Upload, launch, wait and compare in one command. Run it again to continue where it stopped."""
-    chosen = common.chosen_task(task, prompt, template, source, target)
+    chosen = common.chosen_task(task, prompt, template, source, target, label, multi_label)
     metrics = common.chosen_metrics(metric, check)
     launch: dict[str, Any] = {
         "cache": cache, "mode": mode, "repeats": repeats, "budget": budget,
@@ -125,7 +127,8 @@ def metrics() -> None:
 @models.command("list")
 def models_list(
     task: Annotated[
-        str | None, typer.Option(help="Only models for this task: summarization, translation or text_generation.")
+        str | None,
+        typer.Option(help="Only models for this task, such as summarization or classification."),
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Only models of this provider, such as hf or openai.")] = None,
 ) -> None:

@@ -133,7 +133,7 @@ class Classification(Metric):
     needs = frozenset({"ground_truth"})
     uses_pandas = False
     default_for = frozenset({"classification"})
-    infos = (
+    infos: tuple[ScoreInfo, ...] = (
         # It decides by default: a mean, whose interval holds however rare a class is, and by which models can race.
         ScoreInfo("accuracy", "share of predictions with the right label", True, (0.0, 1.0), headline=4),
         ScoreInfo("macro_f1", "mean F1 of the labels, each counting the same", True, (0.0, 1.0), macro_f1),

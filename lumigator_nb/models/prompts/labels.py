@@ -84,7 +84,7 @@ class LabelReader:
 
     def named(self, text: str) -> tuple[int, ...]:
         """Return the numbers of the labels that stand in a text as whole words, in the text's order."""
-        found = {}
+        found: dict[int, None] = {}
         for match in self._words.finditer(text):
             if not _NEGATED.search(text[: match.start()].lower()):
                 found.setdefault(self._plain[plain(match[0])], None)

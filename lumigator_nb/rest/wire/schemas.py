@@ -149,6 +149,7 @@ class TaskKind(StrEnum):
     SUMMARIZATION = "summarization"
     TRANSLATION = "translation"
     TEXT_GENERATION = "text-generation"
+    CLASSIFICATION = "classification"
 
 
 class SummarizationTask(Request):
@@ -171,8 +172,17 @@ class TextGenerationTask(Request):
     task: Literal["text-generation"] = "text-generation"
 
 
+class ClassificationTask(Request):
+    """Assign a label to each example, or with `multi_label` any number of labels."""
+
+    task: Literal["classification"] = "classification"
+    labels: Annotated[list[Name], Field(min_length=2, max_length=500, examples=[["billing", "delivery"]])]
+    descriptions: dict[Name, Text] = Field(default_factory=dict, description="what labels mean, by label")
+    multi_label: bool = False
+
+
 TaskDefinition = Annotated[
-    SummarizationTask | TranslationTask | TextGenerationTask,
+    SummarizationTask | TranslationTask | TextGenerationTask | ClassificationTask,
     Field(discriminator="task", examples=[{"task": "summarization"}]),
 ]
 
@@ -449,7 +459,7 @@ class ExperimentResponse(Answer):
     created_at: datetime
     updated_at: datetime | None = None
     max_samples: int
-    task_definition: dict[str, str]
+    task_definition: dict[str, Any]
     dataset: UUID
     workflows: list[WorkflowDetails]
 

@@ -18,6 +18,7 @@ from lumigator_nb.rest.wire import schemas as api
 from lumigator_nb.rest.wire.leniency import OWN_SERVERS, has_api
 from lumigator_nb.services.workflows.single_jobs import JobSummary
 from lumigator_nb.specs import (
+    Classification,
     GenerationConfig,
     MetricSpec,
     Model,
@@ -42,19 +43,26 @@ _RAY_STATUS = {Status.CREATED: "PENDING"}
 _MAX_BATCH_SIZE = 1000
 
 
-def task_of(definition: api.SummarizationTask | api.TranslationTask | api.TextGenerationTask) -> Task:
+def task_of(definition: api.TaskDefinition) -> Task:
     """Return the task of a request. A text generation has no prompt: each model brings its own.
 
     Raises:
-        InvalidInputError: a language is unknown.
+        InvalidInputError: a language is unknown, or labels are alike.
     """
+    if isinstance(definition, api.ClassificationTask):
+        return Classification(
+            definition.labels, multi_label=definition.multi_label, descriptions=definition.descriptions
+        )
     if isinstance(definition, api.TranslationTask):
         return Translation(definition.source_language, definition.target_language)
     return Summarization() if isinstance(definition, api.SummarizationTask) else Task(kind="text_generation")
 
 
-def task_definition(task: Task) -> dict[str, str]:
+def task_definition(task: Task) -> dict[str, Any]:
     """Return a task in Lumigator's format."""
+    if task.kind == "classification":
+        more = {"labels": list(task.labels), "descriptions": task.descriptions, "multi_label": task.multi_label}
+        return {"task": "classification", **more}
     if task.kind == "translation":
         return {"task": "translation", "source_language": task.source or "", "target_language": task.target or ""}
     return {"task": _task_name(task.kind)}
@@ -351,5 +359,10 @@ def model_response(model: CatalogueModel) -> api.ModelResponse:
             *(["llamafile"] if model.provider == "llamafile" else []),
         ],
         info=info,
-        tasks=[{task.replace("_", "-"): model.defaults.get(task, {})} for task in model.tasks],
+        tasks=[
+            {task.replace("_", "-"): model.defaults.get(task, {})}
+            # Lumigator's clients know no other tasks; whatever generates text classifies.
+            for task in model.tasks
+            if task != "classification" or len(model.tasks) == 1
+        ],
     )
