@@ -43,9 +43,7 @@ class CatalogueModel(Value):
     # Paths may have spaces inside.
     name: str = Field(pattern=r"^[a-z_]+/\S(.*\S)?$")
     display_name: str
-    tasks: tuple[TaskKind, ...] = Field(
-        min_length=1
-    )
+    tasks: tuple[TaskKind, ...] = Field(min_length=1)
     parameters: int | None = Field(default=None, gt=0)
     size_gb: float | None = Field(default=None, gt=0)
     licence: str | None = None

@@ -477,6 +477,19 @@ def test_an_evaluation_checks_answers_by_rules(client) -> None:
     assert "the latency of the answer is not known" in get(client, f"jobs/{job['id']}").json()["message"]
 
 
+def test_a_classification_over_rest(client) -> None:
+    dataset = uploaded(client, "example,ground_truth\nA bill.,billing\nA van.,delivery\nA cart.,delivery\n").json()
+    task = {"task": "classification", "labels": ["billing", "delivery"], "descriptions": {"billing": "money"}}
+    body = {"name": "routing", "dataset": dataset["id"], "task_definition": task}
+    found = created(client, "experiments", body)
+    assert found["task_definition"] == {**task, "multi_label": False}
+    scored = workflow(client, found["id"], "majority")
+    metrics = get(client, f"workflows/{scored['id']}").json()["metrics"]
+    assert metrics["classification_accuracy_mean"] == pytest.approx(2 / 3)
+    alike = {**body, "name": "x", "task_definition": {"task": "classification", "labels": ["a", "A"]}}
+    assert "differ at most in case" in created(client, "experiments", alike, 422)["detail"]
+
+
 def test_jobs_are_listed_by_type_and_page(client, services) -> None:
     dataset = uploaded(client).json()
     single = [inference(client, dataset["id"])["id"] for _ in range(3)]
