@@ -196,11 +196,14 @@ def experiments_create(
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
+    label: common.Labels = None,
+    multi_label: common.MultiLabel = False,
     prompt: common.Prompt = None,
     template: common.Template = None,
 ) -> None:
     """Create an experiment on a dataset."""
-    chosen, metrics = common.chosen_task(task, prompt, template, source, target), common.chosen_metrics(metric, check)
+    chosen = common.chosen_task(task, prompt, template, source, target, label, multi_label)
+    metrics = common.chosen_metrics(metric, check)
     with connected() as ws:
         typer.echo(common.create(ws, name, dataset, metrics, chosen))
 
