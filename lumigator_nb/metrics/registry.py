@@ -82,12 +82,13 @@ def catalogue() -> pd.DataFrame:
 
     Examples:
         >>> table = lm.metrics.catalogue()
-        >>> table.loc[table["metric"] == "rouge", ["score", "better", "range"]]
-                score  better   range
-        15     rouge1  higher  0 to 1
-        16     rouge2  higher  0 to 1
-        17     rougeL  higher  0 to 1
-        18  rougeLsum  higher  0 to 1
+        >>> table.set_index("metric").loc["rouge", ["score", "better", "range"]]
+                    score  better   range
+        metric
+        rouge      rouge1  higher  0 to 1
+        rouge      rouge2  higher  0 to 1
+        rouge      rougeL  higher  0 to 1
+        rouge   rougeLsum  higher  0 to 1
     """
     import pandas as pd
 
