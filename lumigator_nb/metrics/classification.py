@@ -115,6 +115,8 @@ def _marginals(totals: FloatArray, n: Any) -> tuple[FloatArray, FloatArray, Floa
     return totals[..., 0], predicted, truth, n - predicted.sum(axis=-1)
 
 
+# The score, and the column of a confusion matrix, of answers that name no label.
+UNREADABLE = "unreadable"
 _SINGLE_ONLY = ("balanced_accuracy", "mcc", "cohen_kappa")
 
 
@@ -142,7 +144,7 @@ class Classification(Metric):
         ScoreInfo("weighted_f1", "mean F1 of the labels, weighted by their frequency", True, (0.0, 1.0), weighted_f1),
         ScoreInfo("mcc", "Matthews' correlation of predictions and ground truth", True, (-1.0, 1.0), mcc),
         ScoreInfo("cohen_kappa", "agreement with the ground truth beyond chance", True, (-1.0, 1.0), cohen_kappa),
-        ScoreInfo("unreadable", "share of answers that name no label; they count as wrong", False, (0.0, 1.0)),
+        ScoreInfo(UNREADABLE, "share of answers that name no label; they count as wrong", False, (0.0, 1.0)),
     )
 
     def __init__(self, *, labels: Sequence[str] = (), multi_label: bool = False) -> None:
@@ -225,10 +227,10 @@ class Classification(Metric):
             "weighted_f1": np.hstack([right, sizes, truth]),
             "mcc": np.hstack([correct, predicted, truth]),
             "cohen_kappa": np.hstack([correct, predicted, truth]),
-            "unreadable": failed.astype(np.float64)[:, None],
+            UNREADABLE: failed.astype(np.float64)[:, None],
         }
         missing = np.array([reason is not None for reason in unscorable], dtype=bool)
-        reasons = {"accuracy": self._explained(predicted, equal, unscorable, unreadable), "unreadable": unreadable}
+        reasons = {"accuracy": self._explained(predicted, equal, unscorable, unreadable), UNREADABLE: unreadable}
         scores = []
         for info in self.infos:
             table = np.where(missing[:, None], np.nan, statistics[info.name])

@@ -256,6 +256,32 @@ def test_baselines_of_a_classification(inline_ws) -> None:
     assert np.isnan(inline_ws.workflows.scores(named)["accuracy"][4])
 
 
+def test_the_confusion_matrix_and_each_label(inline_ws) -> None:
+    inline_ws.datasets.upload(TICKETS, name="tickets", progress=False)
+    task = lm.Classification(["billing", "delivery"])
+    experiment = inline_ws.experiments.create("routing", dataset="tickets", task=task)
+    chosen = ["baseline/majority", "baseline/label-in-text"]
+    inline_ws.wait(inline_ws.workflows.launch(experiment, chosen), progress=False, check=True)
+    comparison = inline_ws.compare(experiment)
+    found = comparison.confusion("baseline/label-in-text")
+    assert found.counts.to_numpy().tolist() == [[0, 0, 1], [0, 2, 1]]
+    assert found.examples("delivery", "unreadable") == [3]
+    assert found.examples("delivery", "delivery") == [0, 2]
+    by_label = found.by_label().set_index("label")
+    assert by_label.loc["delivery", ["n", "predicted", "precision", "f1"]].tolist() == [3, 2, 1, 0.8]
+    assert by_label.loc["delivery", "recall"] == pytest.approx(2 / 3)
+    assert by_label.loc["delivery", "recall_low"] == pytest.approx(0.2077, abs=1e-4)
+    assert np.isnan(by_label.loc["billing", "precision"])
+    assert "Fewer than 20 examples: billing, delivery" in " ".join(str(found).split())
+    assert "<table" in found._repr_html_()
+    assert "ground truth by row" in found.plot()._repr_html_()
+    assert comparison.confusion().model == "baseline/majority"
+    with pytest.raises(InvalidInputError, match="did you mean 'delivery'"):
+        found.examples("delivry", "billing")
+    with pytest.raises(InvalidInputError, match="no model 'x'"):
+        comparison.confusion("x")
+
+
 def test_baselines_of_labels_need_a_classification(inline_ws) -> None:
     inline_ws.datasets.upload(TICKETS, name="tickets", progress=False)
     inline_ws.experiments.create("summaries", dataset="tickets")
