@@ -308,17 +308,33 @@ def test_the_majority_of_several_labels_is_the_most_frequent_set(inline_ws) -> N
 
 
 def test_a_server_is_held_to_the_labels(inline_ws) -> None:
-    frame = pd.DataFrame({"example": ["Where is my parcel?", "Money back!"], "ground_truth": ["delivery", "billing"]})
+    frame = pd.DataFrame({"example": ["Where is my parcel?", "Billing!"], "ground_truth": ["delivery", "billing"]})
     inline_ws.datasets.upload(frame, name="tickets", progress=False)
     task = lm.Classification(["billing", "delivery"])
     experiment = inline_ws.experiments.create("routing", dataset="tickets", task=task)
     with ModelServer() as server:
-        chosen = lm.Model("echo", provider="openai", base_url=server.base_url)
+        chosen = lm.Model("echo", provider="openai", base_url=server.base_url, label="echo")
         inline_ws.wait(inline_ws.workflows.launch(experiment, chosen), progress=False, check=True)
         bodies = server.bodies()
     for body in bodies:
         assert body["response_format"]["json_schema"]["schema"] == task.answer_schema
         assert body["messages"][0]["content"] == task.instruction
     comparison = inline_ws.compare(experiment)
+    assert comparison.examples()["echo"].tolist() == ['{"label": "delivery"}', '{"label": "billing"}']
+    assert inline_ws.workflows.scores(inline_ws.workflows.of(experiment)[0])["accuracy"].tolist() == [1, 1]
     assert {info.name for info in comparison.scores} >= {"macro_f1", "mcc", "unreadable"}
     assert comparison.main_score == "accuracy"
+
+
+def test_a_server_that_takes_no_schema_is_asked_without(inline_ws) -> None:
+    frame = pd.DataFrame({"example": ["Where is my parcel?", "Billing!"], "ground_truth": ["delivery", "billing"]})
+    inline_ws.datasets.upload(frame, name="tickets", progress=False)
+    task = lm.Classification(["billing", "delivery"])
+    experiment = inline_ws.experiments.create("routing", dataset="tickets", task=task)
+    with ModelServer(unsupported=("response_format",)) as server:
+        chosen = lm.Model("echo", provider="openai", base_url=server.base_url)
+        (workflow,) = inline_ws.workflows.launch(experiment, chosen)
+        inline_ws.wait(workflow, progress=False, check=True)
+    scores = inline_ws.workflows.scores(workflow)
+    assert scores["accuracy"].tolist() == [0, 1]
+    assert scores["unreadable"].tolist() == [1, 0]
