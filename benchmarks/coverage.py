@@ -14,6 +14,7 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: many small products are slower on several cores
 
 from covering import (
+    classification,
     differences,
     finite,
     gates,
@@ -32,6 +33,7 @@ from covering import (
 TOPICS = {
     "intervals": lambda repeats, seed: intervals.table(5 * repeats, seed),  # quick, and the bounds are close
     "differences": differences.table,
+    "classification": classification.table,
     "shares": shares.table,
     "repeats": repeats.table,
     "judges": judges.table,

@@ -22,6 +22,7 @@ _HOMES = {
     "Summarization": "specs",
     "Translation": "specs",
     "TextGeneration": "specs",
+    "Classification": "specs",
     "Shot": "specs",
     "estimate": "services.workflows.estimates",
     "gate": "workspace.gate_files",
@@ -32,6 +33,7 @@ _HOMES = {
     "LumigatorError": "errors",
     "score": "metrics",
     "metric": "metrics",
+    "Check": "metrics",
     "Judge": "metrics",
     "Jury": "metrics",
     "Score": "metrics",
@@ -45,11 +47,12 @@ if TYPE_CHECKING:
     from lumigator_nb import widgets as ui
     from lumigator_nb.config import Settings
     from lumigator_nb.errors import LumigatorError
-    from lumigator_nb.metrics import Judge, Jury, Score, metric, score
+    from lumigator_nb.metrics import Check, Judge, Jury, Score, metric, score
     from lumigator_nb.services.comparison.comparison import Comparison
     from lumigator_nb.services.elsewhere.compare import compare
     from lumigator_nb.services.workflows.estimates import estimate
     from lumigator_nb.specs import (
+        Classification,
         GenerationConfig,
         MetricSpec,
         Model,
@@ -65,6 +68,8 @@ if TYPE_CHECKING:
     from lumigator_nb.workspace.gate_files import gate
 
 __all__ = [
+    "Check",
+    "Classification",
     "Comparison",
     "GenerationConfig",
     "Judge",

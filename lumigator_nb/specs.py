@@ -16,7 +16,15 @@ from enum import StrEnum
 from types import CodeType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from lumigator_nb.errors import InvalidInputError, UnknownModelError, did_you_mean
 
@@ -79,6 +87,15 @@ DEFAULT_PROMPTS = {
     ),
     "translation": "Translate the text from {source} into {target}. Answer with the translation only.",
 }
+# Of a classification: the default prompt and the form of the answer, for one label and for several.
+_CLASSIFY = {
+    False: ("Assign the text to one of the labels.", "Answer with the label only."),
+    True: (
+        "Assign to the text all labels that apply.",
+        "Answer with a JSON list of labels, such as {example}, and with [] if none applies.",
+    ),
+}
+_MOST_LABELS = 500
 
 
 class Shot(Value):
@@ -105,22 +122,51 @@ class Task(Value):
             stand for a row's values; None for the example alone.
         shots: solved examples before each question (few-shot prompting).
         source, target: languages of a translation, as BCP 47 codes.
+        labels: of a classification; `descriptions` say what they mean, by label.
+        multi_label: whether an example may have any number of labels, instead of exactly one.
     """
 
-    kind: Literal["summarization", "translation", "text_generation"] = "summarization"
+    kind: Literal["summarization", "translation", "text_generation", "classification"] = "summarization"
     prompt: str | None = None
     template: str | None = None
     shots: tuple[Shot, ...] = ()
     source: str | None = None
     target: str | None = None
+    labels: tuple[str, ...] = ()
+    descriptions: dict[str, str] = Field(default_factory=dict)
+    multi_label: bool = False
+
+    @model_serializer(mode="wrap")
+    def _serialized(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Fields that were added later are left out unless they are set, so that digests of older tasks stay valid.
+        later = ("labels", "descriptions", "multi_label")
+        return {name: value for name, value in handler(self).items() if name not in later or value}
 
     @property
     def instruction(self) -> str:
-        """The system prompt: the task's own, or the default of its kind."""
+        """The system prompt: the task's own, or the default of its kind.
+
+        That of a classification goes on with the labels and the form of the answer.
+        """
+        if self.kind == "classification":
+            default, form = _CLASSIFY[self.multi_label]
+            labels = [f"- {label}: {self.descriptions[label]}" if label in self.descriptions else f"- {label}"
+                      for label in self.labels]  # fmt: skip
+            form = form.replace("{example}", json.dumps(list(self.labels[:2]), ensure_ascii=False))
+            return "\n".join([default if self.prompt is None else self.prompt, "", "Labels:", *labels, "", form])
         if self.prompt is not None:
             return self.prompt
         names = {"source": language_name(self.source), "target": language_name(self.target)}
         return DEFAULT_PROMPTS.get(self.kind, "").format(**names)
+
+    @property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """JSON Schema of the answers, for servers that can be held to one; None for free text."""
+        if self.kind != "classification":
+            return None
+        label: dict[str, Any] = {"type": "string", "enum": list(self.labels)}
+        field = {"labels": {"type": "array", "items": label}} if self.multi_label else {"label": label}
+        return {"type": "object", "properties": field, "required": list(field), "additionalProperties": False}
 
 
 def Summarization(  # noqa: N802 - reads like the class it makes
@@ -165,6 +211,80 @@ def TextGeneration(  # noqa: N802
     if not prompt or not prompt.strip():
         raise InvalidInputError("text generation needs a prompt", "say what to do: TextGeneration('Answer briefly.')")
     return Task(kind="text_generation", prompt=prompt, template=template, shots=tuple(shots))
+
+
+def Classification(  # noqa: N802
+    labels: Sequence[str],
+    *,
+    multi_label: bool = False,
+    descriptions: Mapping[str, str] | None = None,
+    prompt: str | None = None,
+    template: str | None = None,
+    shots: Sequence[Shot] = (),
+) -> Task:
+    """Return the task of assigning a label to each example.
+
+    Servers that take a JSON Schema are held to the labels; the answers of other models are read. An answer that names
+    no label, or several, has none: it counts as wrong and as unreadable.
+
+    Args:
+        labels: two or more. They are told apart by their letters and digits, without regard to case.
+        multi_label: an example may have any number of the labels, none included. Its ground truth is then a JSON list
+            of labels, or labels separated by commas.
+        descriptions: what labels mean, by label; models are told.
+        prompt: what to do, instead of the default; labels and the form of the answer follow in any case.
+        template, shots: as in :class:`Task`; the answers of shots are labels.
+
+    Raises:
+        InvalidInputError: there are fewer than two labels, two are alike, or a description has no label.
+
+    Examples:
+        >>> task = lm.Classification(["billing", "delivery"], descriptions={"billing": "invoices and refunds"})
+        >>> print(task.instruction)
+        Assign the text to one of the labels.
+        <BLANKLINE>
+        Labels:
+        - billing: invoices and refunds
+        - delivery
+        <BLANKLINE>
+        Answer with the label only.
+        >>> answers, truth = ["Billing.", "I don't know"], ["billing", "delivery"]
+        >>> scores = lm.score(answers, truth, metrics="classification", task=task)
+        >>> scores["accuracy"].tolist(), scores["unreadable"].tolist()
+        ([1.0, 0.0], [0.0, 1.0])
+    """
+    names, meanings = check_labels(labels), dict(descriptions or {})
+    if unknown := [label for label in meanings if label not in names]:
+        raise InvalidInputError(
+            f"a description is of {unknown[0]!r}, which is no label", did_you_mean(unknown[0], names)
+        )
+    return Task(
+        kind="classification", prompt=prompt, template=template, shots=tuple(shots), labels=names,
+        descriptions=meanings, multi_label=multi_label,
+    )  # fmt: skip
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels of a classification.
+
+    Raises:
+        InvalidInputError: they are not texts, fewer than two, too many, blank or alike.
+    """
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise InvalidInputError(f"labels cannot be {labels!r}", "give a list of texts: ['yes', 'no']")
+    if not 2 <= len(labels) <= _MOST_LABELS:
+        raise InvalidInputError(f"{len(labels)} labels", f"give 2 to {_MOST_LABELS}")
+    seen: dict[str, str] = {}
+    for label in labels:
+        plain = " ".join(re.findall(r"[^\W_]+", label.casefold())) or label.strip()
+        if not plain or "\n" in label:
+            raise InvalidInputError(f"a label is {label!r}", "give each a name, on one line")
+        if plain in seen:
+            raise InvalidInputError(
+                f"labels {seen[plain]!r} and {label!r} differ at most in case and punctuation", "rename one"
+            )
+        seen[plain] = label
+    return tuple(labels)
 
 
 def language_code(language: str) -> str:
@@ -444,11 +564,11 @@ class MetricSpec(Value):
 
     @property
     def title(self) -> str:
-        """The label in tables: a judge's criterion, a function's or a recorded score's name, or the metric's name."""
+        """The label in tables: a judge's criterion, the name of a check, function or recorded score, or the metric."""
         if self.name == "jury" and "name" not in self.options:
             return MetricSpec.model_validate(self.options["judges"][0]).title
-        own = self.is_function or self.name in ("judge", "jury", "_recorded")
-        return str(self.options.get("name") or self.options.get("criterion")) if own else self.name
+        own = self.is_function or self.name in ("check", "judge", "jury", "_recorded")
+        return str(self.options.get("name") or self.options.get("criterion") or self.name) if own else self.name
 
     @property
     def key(self) -> str:

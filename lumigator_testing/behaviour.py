@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -161,3 +162,17 @@ def write(model: str, text: str) -> str:
         return rule(text)
     match = re.fullmatch(r"lead-(\d{1,4})", name)
     return lead(text, int(match[1]) if match else 1)
+
+
+def labelled(text: str, response_format: Any) -> str | None:
+    """Return the answer to a JSON Schema with one field of some labels: that which the text names, or else the last.
+
+    None where the request has no such schema.
+    """
+    try:
+        ((name, field),) = response_format["json_schema"]["schema"]["properties"].items()
+        labels = field["enum"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    named = [label for label in labels if label.lower() in text.lower()]
+    return json.dumps({name: (named or labels[-1:])[0]})

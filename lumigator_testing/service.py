@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
-from lumigator_testing.behaviour import Behaviour, Stats, count_tokens, cut, pattern, write
+from lumigator_testing.behaviour import Behaviour, Stats, count_tokens, cut, labelled, pattern, write
 from lumigator_testing.judging import verdict
 from lumigator_testing.protocols import Answer, Anthropic, Fault, Wire
 
@@ -88,9 +88,10 @@ class Service:
             self._check(model, body, text)
             prompt_tokens, budget = sum(count_tokens(turn) for _, turn in turns), wire.budget(body)
             if self.behaviour.judge is None:
-                return self._write(model, write(model, text), text, prompt_tokens, budget)
-            answer = self._write(model, verdict(self.behaviour.judge, turns), text, prompt_tokens, budget)
-            return replace(answer, alternatives=int(body.get("top_logprobs") or 0) if body.get("logprobs") else None)
+                answer = labelled(write(model, text), body.get("response_format")) or write(model, text)
+                return self._write(model, answer, text, prompt_tokens, budget)
+            judged = self._write(model, verdict(self.behaviour.judge, turns), text, prompt_tokens, budget)
+            return replace(judged, alternatives=int(body.get("top_logprobs") or 0) if body.get("logprobs") else None)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Fault(400, "invalid_request_error", f"Malformed request: {error!r}") from None
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lumigator_nb.errors import InvalidInputError, LumigatorError
-from lumigator_nb.specs import Model, Status, Summarization, Task, TextGeneration, Translation
+from lumigator_nb.metrics import check_of
+from lumigator_nb.specs import (
+    Classification,
+    MetricSpec,
+    Model,
+    Status,
+    Summarization,
+    Task,
+    TextGeneration,
+    Translation,
+)
 
 if TYPE_CHECKING:
     from lumigator_nb.database.records import Experiment, Workflow
@@ -36,12 +46,29 @@ Settings = Annotated[
 MetricNames = Annotated[
     list[str] | None, typer.Option("--metric", help="Metric; 'lumigator-nb metrics' lists them. Repeat for several.")
 ]
-TaskName = Annotated[str, typer.Option("--task", help="Task: summarization, translation or text-generation.")]
+Checks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--check",
+        help="Check of each answer, such as max_words=50, or several conditions as JSON: "
+        """'{"name": "brief", "max_words": 50, "contains_none": "sorry"}'. Repeat for several.""",
+    ),
+]
+TaskName = Annotated[
+    str, typer.Option("--task", help="Task: summarization, translation, classification or text-generation.")
+]
 Source = Annotated[
     str | None, typer.Option("--source", help="Language to translate from, by code or name (with --task translation).")
 ]
 Target = Annotated[
     str | None, typer.Option("--target", help="Language to translate into, by code or name (with --task translation).")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Label, as NAME or NAME=DESCRIPTION (with --task classification). Repeat."),
+]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="Examples may have any number of labels (with --task classification).")
 ]
 Prompt = Annotated[str | None, typer.Option(help="System prompt. Default: the task's.")]
 Template = Annotated[
@@ -84,21 +111,40 @@ def connected() -> Workspace:
     return connect()
 
 
-def chosen_task(kind: str, prompt: str | None, template: str | None, source: str | None, target: str | None) -> Task:
+def chosen_task(
+    kind: str,
+    prompt: str | None,
+    template: str | None,
+    source: str | None,
+    target: str | None,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+) -> Task:
     """Return the task that the command-line options describe.
 
     Raises:
-        InvalidInputError: the task is unknown, or translation lacks a language.
+        InvalidInputError: the task is unknown, translation lacks a language, or classification labels.
     """
+    pairs = [label.partition("=") for label in labels or ()]
+    descriptions = {name.strip(): text.strip() for name, equals, text in pairs if equals}
     makers: dict[str, Callable[[], Task]] = {
         "summarization": lambda: Summarization(prompt, template=template),
         "translation": lambda: Translation(source or "", target or "", prompt=prompt, template=template),
         "text-generation": lambda: TextGeneration(prompt or "", template=template),
+        "classification": lambda: Classification(
+            [name.strip() for name, _, _ in pairs],
+            multi_label=multi_label,
+            descriptions=descriptions,
+            prompt=prompt,
+            template=template,
+        ),
     }
     if kind not in makers:
         raise InvalidInputError(f"unknown task {kind!r}", f"use one of: {', '.join(makers)}")
     if kind == "translation" and not (source and target):
         raise InvalidInputError("translation needs two languages", "for example --source English --target German")
+    if kind == "classification" and not pairs:
+        raise InvalidInputError("classification needs labels", "for example --label billing --label delivery")
     return makers[kind]()
 
 
@@ -108,22 +154,46 @@ def chosen_models(names: Sequence[str], settings: Sequence[str] | None) -> list[
     Raises:
         InvalidInputError: a setting is not NAME=VALUE.
     """
-    options: dict[str, Any] = {}
-    for setting in settings or ():
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InvalidInputError(f"--set takes NAME=VALUE, got {setting!r}")
-        # JSON gives numbers, booleans and null their types; anything else, such as a URL, is a text.
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
+    options = dict(_assigned("--set", setting) for setting in settings or ())
     return [Model(name, **options) for name in names]
 
 
-def create(ws: Workspace, name: str, dataset: str, metric: list[str] | None, task: Task) -> Experiment:
-    """Create an experiment, with the task's default metrics if `metric` is empty."""
-    return ws.experiments.create(name, dataset=dataset, task=task, metrics=metric or None)
+def chosen_metrics(names: Sequence[str] | None, checks: Sequence[str] | None) -> list[str | MetricSpec] | None:
+    """Return the named metrics and checks; None, for the defaults, if there are none.
+
+    Raises:
+        InvalidInputError: a check is neither NAME=VALUE nor a JSON object, or a condition is unknown or malformed.
+    """
+    chosen: list[str | MetricSpec] = list(names or ())
+    for text in checks or ():
+        if text.lstrip().startswith("{"):
+            try:
+                conditions = json.loads(text)
+            except ValueError as error:
+                raise InvalidInputError(f"--check {text!r} is not JSON: {error}") from None
+        else:
+            conditions = dict([_assigned("--check", text)])
+        chosen.append(check_of(conditions))
+    return chosen or None
+
+
+def _assigned(option: str, text: str) -> tuple[str, Any]:
+    """Return the name and the value in NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInputError(f"{option} takes NAME=VALUE, got {text!r}")
+    # JSON gives numbers, booleans and null their types; anything else, such as a URL, is a text.
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def create(
+    ws: Workspace, name: str, dataset: str, metrics: Sequence[str | MetricSpec] | None, task: Task
+) -> Experiment:
+    """Create an experiment, with the task's default metrics if `metrics` is None."""
+    return ws.experiments.create(name, dataset=dataset, task=task, metrics=metrics)
 
 
 def finish(ws: Workspace, experiment: Experiment | str, workflows: Sequence[Workflow], export: Path | None) -> None:

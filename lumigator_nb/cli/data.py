@@ -86,13 +86,15 @@ def datasets_annotate(
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
+    label: common.Labels = None,
+    multi_label: common.MultiLabel = False,
     prompt: common.Prompt = None,
     template: common.Template = None,
     budget: common.Budget = None,
     mode: common.Mode = "direct",
 ) -> None:
     """Make a new dataset with ground truth that a model writes."""
-    chosen = common.chosen_task(task, prompt, template, source, target)
+    chosen = common.chosen_task(task, prompt, template, source, target, label, multi_label)
     (annotator,) = common.chosen_models([model], setting)
     with connected() as ws:
         typer.echo(ws.datasets.annotate(dataset, model=annotator, task=chosen, name=name, budget=budget, mode=mode))
@@ -190,16 +192,20 @@ def experiments_create(
     name: Annotated[str, typer.Argument(help="Name of the new experiment.")],
     dataset: Annotated[str, typer.Option(help="Name or id of its dataset.")],
     metric: common.MetricNames = None,
+    check: common.Checks = None,
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
+    label: common.Labels = None,
+    multi_label: common.MultiLabel = False,
     prompt: common.Prompt = None,
     template: common.Template = None,
 ) -> None:
     """Create an experiment on a dataset."""
-    chosen = common.chosen_task(task, prompt, template, source, target)
+    chosen = common.chosen_task(task, prompt, template, source, target, label, multi_label)
+    metrics = common.chosen_metrics(metric, check)
     with connected() as ws:
-        typer.echo(common.create(ws, name, dataset, metric, chosen))
+        typer.echo(common.create(ws, name, dataset, metrics, chosen))
 
 
 @experiments.command("list")

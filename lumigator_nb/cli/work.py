@@ -23,6 +23,7 @@ def run(
     dataset: Annotated[str, typer.Argument(help="File, URL, or name of an uploaded dataset.")],
     model: common.ModelNames,
     metric: common.MetricNames = None,
+    check: common.Checks = None,
     name: Annotated[str | None, typer.Option(help="Name of the experiment. Default: the dataset's.")] = None,
     example: common.Example = None,
     ground_truth: common.GroundTruth = None,
@@ -30,6 +31,8 @@ def run(
     task: common.TaskName = "summarization",
     source: common.Source = None,
     target: common.Target = None,
+    label: common.Labels = None,
+    multi_label: common.MultiLabel = False,
     prompt: common.Prompt = None,
     template: common.Template = None,
     cache: common.Cache = "on",
@@ -44,7 +47,8 @@ def run(
     export: common.Export = None,
 ) -> None:
     """Upload, launch, wait and compare in one command. Run it again to continue where it stopped."""
-    chosen = common.chosen_task(task, prompt, template, source, target)
+    chosen = common.chosen_task(task, prompt, template, source, target, label, multi_label)
+    metrics = common.chosen_metrics(metric, check)
     launch: dict[str, Any] = {
         "cache": cache, "mode": mode, "repeats": repeats, "budget": budget,
         "workers": workers, "priority": priority, "timeout": timeout,
@@ -53,7 +57,7 @@ def run(
         record = ws.datasets.find(dataset) or ws.datasets.upload(dataset, example=example, ground_truth=ground_truth)
         experiment = ws.experiments.find(name or record.name)
         if experiment is None:
-            experiment = common.create(ws, name or record.name, record.id, metric, chosen)
+            experiment = common.create(ws, name or record.name, record.id, metrics, chosen)
         workflows = ws.workflows.launch(experiment, common.chosen_models(model, setting), **launch)
         common.finish(ws, experiment, workflows, export)
 
@@ -113,10 +117,16 @@ def compare(
 
 
 @app.command()
-def evaluate(experiment: common.ExperimentKey, metric: common.MetricNames = None, budget: common.Budget = None) -> None:
-    """Score existing predictions by more metrics. Without --metric, retry the metrics that failed."""
+def evaluate(
+    experiment: common.ExperimentKey,
+    metric: common.MetricNames = None,
+    check: common.Checks = None,
+    budget: common.Budget = None,
+) -> None:
+    """Score existing predictions by more metrics. Without --metric and --check, retry the metrics that failed."""
+    metrics = common.chosen_metrics(metric, check)
     with connected() as ws:
-        workflows = ws.evaluate(experiment, metric or None, budget=budget)
+        workflows = ws.evaluate(experiment, metrics, budget=budget)
         common.finish(ws, experiment, workflows, None)
 
 
@@ -148,7 +158,8 @@ def metrics() -> None:
 @models.command("list")
 def models_list(
     task: Annotated[
-        str | None, typer.Option(help="Only models for this task: summarization, translation or text_generation.")
+        str | None,
+        typer.Option(help="Only models for this task, such as summarization or classification."),
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Only models of this provider, such as hf or openai.")] = None,
 ) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lumigator_nb import metrics
 from lumigator_nb.engine.asking import CachedAsker, budget_of
 from lumigator_nb.errors import DamagedError, ExecutionError, InvalidInputError, LumigatorError, StoreUnavailableError
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, Metric, ScoreInfo, Scores
-from lumigator_nb.metrics.base import mean
+from lumigator_nb.metrics.base import FACTS, mean
 from lumigator_nb.metrics.kernels import parallel
 from lumigator_nb.security.redaction import Redactor
 from lumigator_nb.specs import MetricResult, MetricSpec, ScoreResult, Step, WorkflowSpec, is_ground_truth
@@ -213,13 +214,17 @@ def group_scorer(
     def score_group(group: int) -> Scored:
         first = group * size
         rows = results.examples_in(read(first, size), first)
-        predictions = _predictions(spec, store, first, len(rows))
+        answers = _answers(spec, store, first, len(rows))
+        predictions = [text for part in answers for text in part["prediction"].to_pylist()]
+        facts = None
+        if "facts" in metric.needs:
+            facts = [row for part in answers for row in part.select(FACTS).to_pylist()]
         metadata = [example.metadata for example in rows] if "metadata" in metric.needs else None
         examples, truth = [example.text for example in rows], [example.references for example in rows]
         if all_cores:
-            scores = parallel.score(asked, metric, predictions, truth, examples, metadata)
+            scores = parallel.score(asked, metric, predictions, truth, examples, metadata, facts)
         else:
-            scores = metric.score(predictions, truth, examples, metadata)
+            scores = metric.score(predictions, truth, examples, metadata, facts)
         results.write_scores(store, spec.workflow_id, asked, group, first, scores)
         scored = Scored({}, len(rows), predictions.count(""), metric.signature, metric.details, metric.cost)
         for score in scores:
@@ -239,10 +244,9 @@ def _is_text(column: str) -> bool:
     return column == "example" or is_ground_truth(column)
 
 
-def _predictions(spec: WorkflowSpec, store: Store, first: int, count: int) -> list[str | None]:
+def _answers(spec: WorkflowSpec, store: Store, first: int, count: int) -> list[pa.Table]:
     shards = range(first // spec.shard_size, -(-(first + count) // spec.shard_size))
-    parts = (results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard) for shard in shards)
-    return [text for part in parts for text in part["prediction"].to_pylist()]
+    return [results.read_shard(store, spec.workflow_id, Step.INFERENCE, shard) for shard in shards]
 
 
 class Total:

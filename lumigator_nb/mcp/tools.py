@@ -19,7 +19,7 @@ from lumigator_nb.display.text import elide
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, UnknownModelError, WaitTimeoutError
 from lumigator_nb.metrics import models_of
 from lumigator_nb.services.comparison.overview import notes
-from lumigator_nb.specs import Model, Scope, Summarization, Task, TextGeneration, Translation
+from lumigator_nb.specs import Classification, Model, Scope, Summarization, Task, TextGeneration, Translation
 from lumigator_nb.workspace import Workspace
 
 # Answers fill the assistant's context window, so that texts and lists are cut.
@@ -133,7 +133,7 @@ class Tools:
 
     def list_models(
         self,
-        task: Annotated[str | None, Field(description="summarization, translation or text_generation.")] = None,
+        task: Annotated[str | None, Field(description="Such as summarization or classification.")] = None,
         provider: Annotated[str | None, Field(description="Such as openai, hf or baseline.")] = None,
     ) -> dict[str, Any]:
         """List suggested models. `obstacle` says what the user has to do before one can be used; empty: nothing.
@@ -165,7 +165,7 @@ class Tools:
         name: Annotated[str, Field(description="A new name.")],
         dataset: DatasetKey,
         task: Annotated[
-            Literal["summarization", "translation", "text_generation"],
+            Literal["summarization", "translation", "classification", "text_generation"],
             Field(description="text_generation is any other task: its prompt says what to do."),
         ],
         prompt: Annotated[
@@ -173,12 +173,19 @@ class Tools:
         ] = None,
         source: Annotated[str | None, Field(description="Language to translate from, such as en.")] = None,
         target: Annotated[str | None, Field(description="Language to translate into, such as de.")] = None,
+        labels: Annotated[
+            list[str] | None, Field(description="Labels of a classification, as they stand in the ground truth.")
+        ] = None,
         metrics: Annotated[list[str] | None, Field(description="Names; default: the usual ones of the task.")] = None,
         max_samples: Annotated[int | None, Field(ge=1, description="Use only that many examples, drawn once.")] = None,
     ) -> dict[str, Any]:
         """Create an experiment: a dataset, a task and metrics, by which models are compared. It asks no model yet."""
         record = self._ws.experiments.create(
-            name, dataset=dataset, task=_task(task, prompt, source, target), metrics=metrics, max_samples=max_samples
+            name,
+            dataset=dataset,
+            task=_task(task, prompt, source, target, labels),
+            metrics=metrics,
+            max_samples=max_samples,
         )
         return _experiment(record)
 
@@ -301,7 +308,9 @@ class Tools:
         }  # fmt: skip
 
 
-def _task(kind: str, prompt: str | None, source: str | None, target: str | None) -> Task:
+def _task(kind: str, prompt: str | None, source: str | None, target: str | None, labels: Sequence[str] | None) -> Task:
+    if kind == "classification":
+        return Classification(labels or (), prompt=prompt)
     if kind == "translation":
         if not (source and target):
             raise InvalidInputError("translation needs two languages", "give source and target, such as en and de")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lumigator_nb.metrics import (
     bertscore,
+    checks,
+    classification,
     comet,
     functions,
     length,
@@ -15,6 +17,7 @@ from lumigator_nb.metrics import (
     rouge,
 )
 from lumigator_nb.metrics.base import Aggregate, FloatArray, Metric, References, Rows, Score, ScoreInfo, Scores
+from lumigator_nb.metrics.checks import Check, check_of
 from lumigator_nb.metrics.functions import metric, pickled_by, replaces
 from lumigator_nb.metrics.judges import judge, jury
 from lumigator_nb.metrics.judges.judge import Judge, Judging
@@ -42,6 +45,7 @@ from lumigator_nb.metrics.scoring import score
 
 __all__ = [
     "Aggregate",
+    "Check",
     "FloatArray",
     "Judge",
     "Judging",
@@ -56,6 +60,7 @@ __all__ = [
     "catalogue",
     "check",
     "check_distinct",
+    "check_of",
     "class_of",
     "create",
     "defaults",
@@ -78,4 +83,20 @@ __all__ = [
 
 # Importing the modules registers their metrics; none loads a heavy library. Lists show them in this order: the most
 # common first.
-registry.arrange((rouge, bertscore, meteor, ngrams, comet, matching, length, functions, judge, jury, recorded))
+registry.arrange(
+    (
+        rouge,
+        bertscore,
+        meteor,
+        ngrams,
+        comet,
+        classification,
+        matching,
+        checks,
+        length,
+        functions,
+        judge,
+        jury,
+        recorded,
+    )
+)

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
-from lumigator_nb.specs import MetricSpec, Model
+from lumigator_nb.specs import MetricSpec, Model, Task
 
 FloatArray = NDArray[np.float64]
 Aggregate = Callable[[FloatArray, int], FloatArray]
-Needed = Literal["ground_truth", "metadata"]
+Needed = Literal["ground_truth", "metadata", "facts"]
+# Facts of answers besides their texts, by their names in :class:`lumigator_nb.models.Prediction`.
+FACTS = ("seconds", "cost")
 # The references of an example: one text, several, or None where it has none.
 References = str | Sequence[str] | None
 
@@ -77,12 +79,14 @@ class Rows:
         ground_truth: the references of each example, one or more; may be empty if the metric does not need them.
         examples: the inputs.
         metadata: the dataset's other columns, by name.
+        facts: :data:`FACTS` of the answers, by name, as far as they are known.
     """
 
     predictions: Sequence[str]
     ground_truth: Sequence[tuple[str, ...]]
     examples: Sequence[str]
     metadata: Sequence[Mapping[str, Any]]
+    facts: Sequence[Mapping[str, Any]] = ()
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -177,7 +181,8 @@ class Metric(ABC):
         name: the name that users pass.
         display_name: the label in forms; default the name, written out.
         infos: the scores that it reports, as far as they are known before it has seen an example.
-        needs: what an example must have to be scored: "ground_truth", "metadata" (the dataset's other columns).
+        needs: what an example must have to be scored: "ground_truth", "metadata" (the dataset's other columns),
+            "facts" (how long an answer took and what it cost).
         languages: codes of the only languages whose texts it can score; None for any.
         needs_spaces: whether it splits words at spaces, and so cannot score Japanese.
         columns: metadata columns that it requires.
@@ -211,6 +216,11 @@ class Metric(ABC):
     @classmethod
     def options_for(cls, language: str) -> Mapping[str, Any]:
         """Return the default options for texts in a language, by its code such as "ja"."""
+        return {}
+
+    @classmethod
+    def options_of(cls, task: Task) -> Mapping[str, Any]:
+        """Return the options that follow from a task, such as its labels."""
         return {}
 
     @classmethod
@@ -269,6 +279,7 @@ class Metric(ABC):
         ground_truth: Sequence[References],
         examples: Sequence[str],
         metadata: Sequence[Mapping[str, Any]] | None = None,
+        facts: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Scores]:
         """Score predictions.
 
@@ -277,12 +288,14 @@ class Metric(ABC):
             ground_truth: n references: a text, several, or None where it is not known.
             examples: n inputs.
             metadata: n mappings of the dataset's other columns, by name.
+            facts: n mappings of what is known of the answers besides their texts; see :class:`Rows`.
 
         Returns:
             One for each of :attr:`infos`. A score is NaN, never 0, where prediction or ground truth is missing.
         """
         truth = [as_references(references) for references in ground_truth]
         others = metadata or [{}] * len(predictions)
+        known = facts or [{}] * len(predictions)
         missing: list[str | None] = [None] * len(predictions)
         for row, (prediction, references) in enumerate(zip(predictions, truth, strict=True)):
             if prediction is None:
@@ -296,6 +309,7 @@ class Metric(ABC):
                 [truth[row] for row in rows],
                 [examples[row] for row in rows],
                 [others[row] for row in rows],
+                [known[row] for row in rows],
             )
         )
         return [score.spread(rows, missing) for score in scores]

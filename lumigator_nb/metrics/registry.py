@@ -24,7 +24,7 @@ from lumigator_nb.errors import (
     did_you_mean,
 )
 from lumigator_nb.metrics.base import WITHOUT_SPACES, Metric, ScoreInfo
-from lumigator_nb.specs import MetricSpec, Model, language_name
+from lumigator_nb.specs import MetricSpec, Model, Task, language_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +82,13 @@ def catalogue() -> pd.DataFrame:
 
     Examples:
         >>> table = lm.metrics.catalogue()
-        >>> table.loc[table["metric"] == "rouge", ["score", "better", "range"]]
-                score  better   range
-        15     rouge1  higher  0 to 1
-        16     rouge2  higher  0 to 1
-        17     rougeL  higher  0 to 1
-        18  rougeLsum  higher  0 to 1
+        >>> table.set_index("metric").loc["rouge", ["score", "better", "range"]]
+                    score  better   range
+        metric
+        rouge      rouge1  higher  0 to 1
+        rouge      rouge2  higher  0 to 1
+        rouge      rougeL  higher  0 to 1
+        rouge   rougeLsum  higher  0 to 1
     """
     import pandas as pd
 
@@ -151,15 +152,18 @@ def class_of(spec: MetricSpec) -> type[Metric]:
     return _find(spec.name)
 
 
-def localized(spec: MetricSpec, language: str | None) -> MetricSpec:
-    """Return a metric with the default options for a language added; see :meth:`Metric.options_for`.
+def localized(spec: MetricSpec, language: str | None, task: Task | None = None) -> MetricSpec:
+    """Return a metric with the default options for a language and a task added.
+
+    See :meth:`Metric.options_for` and :meth:`Metric.options_of`.
 
     Args:
         spec: its own options win over the defaults.
         language: code; None if unknown.
+        task: None if unknown.
     """
-    base = (language or "").partition("-")[0]
-    options = class_of(spec).options_for(base) if base else {}
+    base, cls = (language or "").partition("-")[0], class_of(spec)
+    options = {**(cls.options_for(base) if base else {}), **(cls.options_of(task) if task else {})}
     return spec.model_copy(update={"options": {**options, **spec.options}}) if options else spec
 
 

@@ -46,7 +46,7 @@ def score(
             with ``@metric``.
         language: of predictions and ground truth, by code or name. It chooses BERTScore's model, METEOR's synonyms and
             the tokenizer of BLEU and ROUGE; a metric that does not support it is refused.
-        task: the task that the models did, such as ``lm.Summarization()``; judges are told.
+        task: the task that the models did, such as ``lm.Summarization()``. Judges are told, and labels come from it.
 
     Returns:
         One row per prediction and one column per score, NaN where a row cannot be scored; judges add their reasons
@@ -122,7 +122,7 @@ def score_all(
     answers = {model: _texts("predictions", texts) for model, texts in predictions.items()}
     n = len(next(iter(answers.values())))
     columns = [] if metadata is None else [str(name) for name in metadata.columns]
-    specs = _checked_metrics(metrics, ground_truth is not None, language, columns)
+    specs = _checked_metrics(metrics, ground_truth is not None, language, columns, task)
     truth = _references(ground_truth, n)
     inputs = [""] * n
     if examples is not None:
@@ -148,13 +148,13 @@ def score_all(
 
 
 def _checked_metrics(
-    metrics: Any, has_ground_truth: bool, language: str | None, columns: Sequence[str]
+    metrics: Any, has_ground_truth: bool, language: str | None, columns: Sequence[str], task: Task | None
 ) -> list[MetricSpec]:
     specs = [parse(metric) for metric in (metrics if isinstance(metrics, (list, tuple, set)) else [metrics])]
     if not specs:
         raise InvalidInputError("there are no metrics", "name at least one: metrics=['rouge']")
     code = None if language is None else language_code(language)
-    specs = [localized(spec, code) for spec in specs]
+    specs = [localized(spec, code, task) for spec in specs]
     check(specs, has_ground_truth=has_ground_truth, language=code, columns=columns)
     return specs
 

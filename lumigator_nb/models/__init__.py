@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lumigator_nb.models import base
 from lumigator_nb.models.asking import Budget, GuardedModel, Repeats, Take, ask_here, draws_answers
@@ -38,6 +38,7 @@ __all__ = [
     "draws_answers",
     "extra_of",
     "finds_no_credentials",
+    "fitted",
     "follows_no_redirects",
     "has_api",
     "has_weights",
@@ -209,6 +210,11 @@ def waits(model: Model) -> bool:
 def identify(model: Model, report: Report = lambda note: None) -> str:
     """Return what besides the model's settings decides its answers, such as a commit; nothing heavy is loaded."""
     return base.get(model.provider).identify(model, report)
+
+
+def fitted(model: Model, task: Task, ground_truth: Callable[[], Iterable[str]]) -> Model:
+    """Return a model with what it learns from an experiment before it is launched; see :meth:`Provider.fitted`."""
+    return base.get(model.provider).fitted(model, task, ground_truth)
 
 
 def load(model: Model, task: Task, report: Report = lambda note: None) -> LanguageModel:

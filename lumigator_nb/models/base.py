@@ -196,6 +196,19 @@ class Provider(ABC):
         """Whether the model takes the parameters of OpenAI's chat completions as they are, in its option `extra`."""
         return False
 
+    def fitted(self, model: Model, task: Task, ground_truth: Callable[[], Iterable[str]]) -> Model:
+        """Return the model with what it learns from an experiment before it is launched; default: nothing.
+
+        Args:
+            model: as it was asked for.
+            task: of the experiment.
+            ground_truth: reads the first reference of each example that has one.
+
+        Raises:
+            InvalidInputError: it cannot learn from them.
+        """
+        return model
+
     @abstractmethod
     def check(self, model: Model) -> None:
         """Refuse what cannot work before anything is launched; cheap, loads no heavy library.

@@ -17,7 +17,8 @@ from lumigator_nb.models import base
 from lumigator_nb.specs import GenerationConfig, Model, Task, Value
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
-TASKS = ("summarization", "translation", "text_generation")
+TASKS = ("summarization", "translation", "text_generation", "classification")
+TaskKind = Literal["summarization", "translation", "text_generation", "classification"]
 
 
 class CatalogueModel(Value):
@@ -26,7 +27,7 @@ class CatalogueModel(Value):
     Attributes:
         name: ``provider/name``, as :class:`Model` takes it.
         display_name: the name that screens show.
-        tasks: the tasks that the model is suited for.
+        tasks: the tasks that the model is suited for. What generates any text classifies, too.
         parameters: number of weights.
         size_gb: size of the weights on disk, in GB.
         licence: SPDX identifier, or the licence's own name.
@@ -44,7 +45,7 @@ class CatalogueModel(Value):
     # Paths may have spaces inside.
     name: str = Field(pattern=r"^[a-z_]+/\S(.*\S)?$")
     display_name: str
-    tasks: tuple[Literal["summarization", "translation", "text_generation"], ...] = Field(min_length=1)
+    tasks: tuple[TaskKind, ...] = Field(min_length=1)
     parameters: int | None = Field(default=None, gt=0)
     size_gb: float | None = Field(default=None, gt=0)
     licence: str | None = None
@@ -57,6 +58,11 @@ class CatalogueModel(Value):
     languages: tuple[str, ...] = ()
     notes: str | None = None
     found: Literal["server", "hub cache", "file"] | None = None
+
+    @field_validator("tasks")
+    @classmethod
+    def _with_classification(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*tasks, "classification"))) if "text_generation" in tasks else tasks
 
     @field_validator("defaults")
     @classmethod

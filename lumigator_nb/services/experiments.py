@@ -415,15 +415,15 @@ def check_metrics(specs: Sequence[MetricSpec], dataset: Dataset, task: Task, *, 
 
 
 def localized(specs: Sequence[MetricSpec], task: Task) -> tuple[MetricSpec, ...]:
-    """Return metrics with default settings for the task's language, unless they have settings for it."""
-    return tuple(metrics.localized(spec, task.target) for spec in specs)
+    """Return metrics with default settings for the task, its language included, unless they have settings for it."""
+    return tuple(metrics.localized(spec, task.target, task) for spec in specs)
 
 
 def default_metrics(dataset: Dataset, task: Task) -> tuple[MetricSpec, ...]:
     """Return the usual metrics of a task, without those that dataset, language or installation do not allow."""
     usable = []
     for name in metrics.defaults(task.kind):
-        spec = metrics.localized(metrics.parse(name), task.target)
+        spec = metrics.localized(metrics.parse(name), task.target, task)
         with suppress(LumigatorError):
             check_metrics([spec], dataset, task)
             usable.append(spec)

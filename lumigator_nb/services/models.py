@@ -330,7 +330,10 @@ def _port(model: CatalogueModel) -> int | None:
 
 
 _HEADERS = ("model", "for", "parameters", "licence", "context", "")
-_TASKS = {"summarization": "summarization", "translation": "translation", "text_generation": "text"}
+_TASKS = {
+    "summarization": "summarization", "translation": "translation", "text_generation": "text",
+    "classification": "classification",
+}  # fmt: skip
 
 
 @render.as_html.register

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,8 @@ from lumigator_nb.statistics.arrays import Missing, as_floats, complete_rows
 # Takes sums of statistics, (…, k), and the number of examples (one, or one per sum); returns overall scores, (…).
 Aggregate = Callable[[FloatArray, Any], FloatArray]
 
+A = TypeVar("A", bound=Aggregate)
+
 Weights = NDArray[np.uint8]
 
 # More statistics than this, for fewer examples, mean that the axes were swapped. chrF++ has the most, 24.
@@ -29,6 +31,12 @@ _MOST_STATISTICS = 30
 _CELLS = 2_000_000
 # Weights of up to this many cells (20 MB) are cached: a comparison needs the same ones for every model and score.
 _KEPT_CELLS = 20_000_000
+
+
+def wide(aggregate: A) -> A:
+    """Mark an aggregate of counts by class: there may be more of them than examples."""
+    aggregate.wide = True  # type: ignore[attr-defined]
+    return aggregate
 
 
 def resampled_totals(statistics: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> FloatArray:
@@ -78,7 +86,8 @@ def scores_and_aggregate(values: ArrayLike, aggregate: Aggregate | None) -> tupl
             )
         return table[..., None], mean
     table = table[:, None] if table.ndim == 1 else table
-    if table.ndim > 1 and table.shape[-2] and table.shape[-1] > max(table.shape[-2], _MOST_STATISTICS):
+    most = np.inf if getattr(aggregate, "wide", False) else _MOST_STATISTICS
+    if table.ndim > 1 and table.shape[-2] and table.shape[-1] > max(table.shape[-2], most):
         raise InvalidInputError(
             f"statistics of shape {table.shape} are {table.shape[-2]} examples with {table.shape[-1]} statistics each",
             "leave the aggregate out for means of (models, examples), or give (models, examples, statistics)",

@@ -18,7 +18,7 @@ from lumigator_nb.errors import LumigatorError
 from lumigator_nb.presentation.launch import models as catalogue
 from lumigator_nb.presentation.launch.checks import LABELS, form_error, in_words
 from lumigator_nb.presentation.launch.estimating import Debounced, estimate_html
-from lumigator_nb.presentation.launch.form import CRITERIA, LANGUAGES, LaunchForm, facts_html, launch_summary
+from lumigator_nb.presentation.launch.form import CRITERIA, FOLLOWED, LANGUAGES, LaunchForm, facts_html, launch_summary
 from lumigator_nb.presentation.launch.metrics import metric_line
 from lumigator_nb.presentation.launch.models import Filter, model_line
 from lumigator_nb.presentation.watcher import watcher_of
@@ -32,6 +32,7 @@ _FIELDS = tuple(name for name in LABELS if name not in ("models", "metrics"))
 _PLACEHOLDERS = {
     "prompt": "empty: the task's default prompt", "sample": "all", "budget": "no limit", "temperature": "default",
     "max_new_tokens": "default", "seed": "default", "source": "such as English", "target": "such as German",
+    "labels": "one on each line, such as\nbilling: invoices and refunds",
 }  # fmt: skip
 
 
@@ -107,7 +108,7 @@ class LaunchWidget(CellWidget):
         for name in _FIELDS:
             if name in self.fields:
                 continue
-            kind = {"prompt": Textarea, "source": Combobox, "target": Combobox}.get(name, Text)
+            kind = {"prompt": Textarea, "labels": Textarea, "source": Combobox, "target": Combobox}.get(name, Text)
             more: dict[type, dict[str, Any]] = {Textarea: {"rows": 2}, Combobox: {"options": LANGUAGES}}
             self.fields[name] = wide(
                 kind, value=getattr(form, name), placeholder=_PLACEHOLDERS.get(name, ""), continuous_update=False,
@@ -148,10 +149,10 @@ class LaunchWidget(CellWidget):
 
         record = self.form.experiment
         new = record is None
-        self._languages = line(part("source"), part("target"))
+        self._languages, self._labels = line(part("source"), part("target")), line(part("labels"))
         self._about = HTML()
         data = [line(part("dataset"), part("name")), line(part("task"), part("sample")), self._languages,
-                line(part("prompt"))]  # fmt: skip
+                self._labels, line(part("prompt"))]  # fmt: skip
         other = line(labelled("Another model", self.other), labelled("Server address (optional)", self.base_url),
                       self.add_model)  # fmt: skip
         judge = line(labelled("Criterion", self.criterion), labelled("Judge model", self.judge), self.add_judge)
@@ -195,7 +196,7 @@ class LaunchWidget(CellWidget):
             errors = self.form.validate(*(name for name in values if name != "task"))
             for name in values:
                 put(self._problems[name], alert(errors.get(name)))
-            if values.keys().isdisjoint(("dataset", "task", "source", "target")):
+            if values.keys().isdisjoint(FOLLOWED):
                 self._draw_chosen()
             else:
                 self._draw()
@@ -301,6 +302,7 @@ class LaunchWidget(CellWidget):
                 if widget.value != getattr(form, name):
                     widget.value = getattr(form, name)
             self._languages.layout.display = "" if form.task == "translation" else "none"
+            self._labels.layout.display = "" if form.task == "classification" else "none"
             put(self._about, facts_html(form))
             choices = []
             for view in form.metric_views:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lumigator_nb.errors import MissingExtraError
-from lumigator_nb.services.comparison import binning
+from lumigator_nb.metrics.kernels import languages
 from lumigator_nb.services.comparison.binning import language_bins, length_bins, parts_of, quantile_bins
 
 
@@ -91,7 +91,7 @@ def test_languages_are_named_or_unsure(text, language):
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
-    binning._classifier.cache_clear()
+    languages._classifier.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(MissingExtraError, match=r"lumigator-nb\[languages\]"):
         language_bins(["The invoice was sent to the wrong address."])

@@ -82,6 +82,32 @@ def test_datasets_and_experiments_by_command(cli) -> None:
     assert "tickets" not in cli("datasets", "list")
 
 
+def test_checks_are_given_by_command(cli) -> None:
+    cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
+    several = '{"name": "brief", "max_words": 50, "contains_none": "sorry"}'
+    cli("experiments", "create", "e", "--dataset", "tickets", "--check", "max_words=3", "--check", several)
+    shown = cli("experiments", "show", "e")
+    assert "max_words" in shown
+    assert "brief" in shown
+    for text, message in (
+        ("max_words", "NAME=VALUE"),
+        ("max_word=3", "did you mean 'max_words'"),
+        ('{"max_words": 3', "is not JSON"),
+        ("max_words=no", "max_words='no'"),
+    ):
+        assert message in cli("experiments", "create", "f", "--dataset", "tickets", "--check", text, code=1)
+
+
+def test_a_classification_by_command(cli) -> None:
+    cli("datasets", "upload", "tickets.csv", "--example", "body", "--ground-truth", "summary")
+    arguments = ("experiments", "create", "e", "--dataset", "tickets", "--task", "classification")
+    assert "needs labels" in cli(*arguments, code=1)
+    cli(*arguments, "--label", "billing=invoices, refunds", "--label", "delivery")
+    shown = cli("experiments", "show", "e")
+    assert "classification (2 labels)" in shown
+    assert "billing: invoices, refunds" in shown
+
+
 def test_short_rows_are_filled_by_command(cli, tmp_path) -> None:
     path = tmp_path / "short.csv"
     path.write_text("example,ground_truth\na,b\nc\n", encoding="utf-8")

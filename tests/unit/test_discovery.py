@@ -328,9 +328,9 @@ def test_language_models_in_the_hubs_cache(tmp_path) -> None:
     found = discovery.look(settings(tmp_path)).cached
     assert {model.name: model.tasks for model in found} == {
         "hf/Helsinki-NLP/opus-mt-de-en": ("translation",),
-        "hf/Qwen/Qwen3-0.6B": ("summarization", "translation", "text_generation"),
+        "hf/Qwen/Qwen3-0.6B": ("summarization", "translation", "text_generation", "classification"),
         "hf/facebook/bart-large-cnn": ("summarization",),
-        "hf/gpt2": ("summarization", "translation", "text_generation"),
+        "hf/gpt2": ("summarization", "translation", "text_generation", "classification"),
     }
     assert (found[1].size_gb, found[1].context_tokens) == (0.002, 40_960)
     # The catalogue knows more of this one.

@@ -55,6 +55,8 @@ FUNCTIONS = {
     "estimate": lm.estimate,
     "score": lm.score,
     "metric": lm.metric,
+    "Check": lm.Check,
+    "Classification": lm.Classification,
     "Judge": lm.Judge,
     "Jury": lm.Jury,
     "metrics.catalogue": lm.metrics.catalogue,

@@ -10,10 +10,10 @@ from lumigator_nb import models
 from lumigator_nb.errors import ConfigurationError, InvalidInputError, NotFoundError
 from lumigator_nb.presentation.launch import models as catalogue
 from lumigator_nb.presentation.launch.estimating import estimate_html
-from lumigator_nb.presentation.launch.form import LaunchForm
+from lumigator_nb.presentation.launch.form import LaunchForm, facts_html
 from lumigator_nb.presentation.launch.models import Filter, ModelView, models_list, ordered
 from lumigator_nb.presentation.routes import Route
-from lumigator_nb.specs import Status
+from lumigator_nb.specs import Classification, Status
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MISTRAL_API_KEY", "DEEPSEEK_API_KEY", "GEMINI_API_KEY")
 
@@ -212,6 +212,26 @@ def test_each_task_asks_for_its_settings(form):
     form.change(models=())
     form.add_model("baseline/copy")
     assert set(form.validate()) == {"prompt"}
+
+
+def test_a_classification_takes_its_labels_from_the_form(form, inline_ws):
+    form.change(task="classification")
+    assert form.name == "tickets-labels"
+    assert form.metrics == ()
+    form.change(models=("baseline/label-in-text",))
+    assert set(form.validate()) == {"labels", "metrics"}
+    form.change(labels="one")
+    assert "1 labels" in form.validate("labels")["labels"]
+    form.change(labels="billing: invoices, refunds\n\n delivery \n")
+    assert form.metrics == ("classification",)
+    assert form.validate() == {}
+    record = form.submit()
+    assert record.task == Classification(["billing", "delivery"], descriptions={"billing": "invoices, refunds"})
+    again = LaunchForm.like(inline_ws, record)
+    assert again.labels == "billing: invoices, refunds\ndelivery"
+    assert again.built_task() == record.task
+    assert again.metrics == ("classification",)
+    assert "Classification: billing and delivery" in str(facts_html(LaunchForm.into(inline_ws, record)))
 
 
 def test_launching(form, inline_ws):
@@ -561,6 +581,25 @@ def test_the_page_follows_the_task(context, tickets):
     assert page._task_fields.visible
     assert page.fields["name"].value == "tickets-translations"
     assert "hf/facebook/bart-large-cnn" not in {item["key"] for item in page.models.items}
+
+
+def test_the_page_and_the_widget_ask_for_labels(context, tickets, inline_ws):
+    from lumigator_nb.widgets.launch import launch
+
+    page = launch_page(context, "#/launch?dataset=tickets")
+    assert not page.fields["labels"].visible
+    page.fields["task"].value = "classification"
+    assert page.fields["labels"].visible
+    page.fields["labels"].value = "a\nb"
+    assert page.form.built_task().labels == ("a", "b")
+    assert page.metrics.value == ["classification"]
+    widget = launch(inline_ws, dataset="tickets")
+    assert widget._labels.layout.display == "none"
+    widget.fields["task"].value = "classification"
+    assert widget._labels.layout.display == ""
+    widget.fields["labels"].value = "a\nb"
+    assert widget.form.metrics == ("classification",)
+    widget.close()
 
 
 def test_the_page_of_an_experiment_adds_models_and_a_clone_makes_a_new_one(context, tickets, inline_ws):

@@ -117,6 +117,13 @@ def test_an_assistant_comes_from_a_dataset_to_a_verdict(assistant, experiment) -
     assert assistant.get("stop", experiment=experiment)["ended"] is True
 
 
+def test_an_assistant_creates_a_classification(assistant, experiment) -> None:
+    made = assistant.get(
+        "create_experiment", name="routing", dataset="tickets", task="classification", labels=["billing", "delivery"]
+    )
+    assert (made["task"], made["metrics"]) == ("classification", ["classification"])
+
+
 def test_every_tool_and_argument_is_described(assistant) -> None:
     tools = assistant.tools()
     assert len(tools) == 13

@@ -249,6 +249,7 @@ def test_lengths_must_agree() -> None:
 def test_score_names_are_unique() -> None:
     judges = [lm.Judge("quality", name).model_dump() for name in ("baseline/copy", "baseline/lead-1")]
     options = {
+        "check": {"max_words": 1},
         "regex": {"pattern": "a"},
         "judge": {"criterion": "coherence"},
         "jury": {"judges": judges},

@@ -14,7 +14,7 @@ from lumigator_nb.metrics import registry
 PACKAGE = Path(__file__).parents[2] / "lumigator_nb"
 ROOMS = ("metrics/", "models/providers/")
 # Names that are ordinary words of code as well, such as the type of a column, a way to export, or an axis.
-WORDS = {"azure", "github", "judge", "json", "length", "llama", "meta", "together"}
+WORDS = {"azure", "check", "classification", "github", "judge", "json", "length", "llama", "meta", "together"}
 # Where a name may stand outside its room, and why.
 ALLOWED = {
     "dashboards/pages/launch.py": "models that empty fields show as an example",

@@ -69,6 +69,7 @@ def test_the_conda_environment_has_the_requirements_of_pyproject() -> None:
         "postgres",
         "excel",
         "languages",
+        "sql",
         "datasets",
         "keyring",
         "mlflow",

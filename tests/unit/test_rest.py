@@ -467,6 +467,29 @@ def test_an_evaluation_scores_the_predictions_of_a_dataset(client) -> None:
     assert get(client, "jobs").json()["total"] == 1
 
 
+def test_an_evaluation_checks_answers_by_rules(client) -> None:
+    dataset = uploaded(client, "example,predictions\nA b.,A b c d.\nC d.,C d.\n").json()
+    checks = [{"check": {"name": "brief", "max_words": 3}}, {"check": {"max_seconds": 2}}, "length"]
+    body = {"name": "check", "dataset": dataset["id"], "job_config": {"metrics": checks}}
+    job = created(client, "jobs/evaluator/", body)
+    result = get(client, get(client, f"jobs/{job['id']}/result/download").json()["download_url"]).json()
+    assert result["metrics"]["brief"]["brief"] == [0.0, 1.0]
+    assert "the latency of the answer is not known" in get(client, f"jobs/{job['id']}").json()["message"]
+
+
+def test_a_classification_over_rest(client) -> None:
+    dataset = uploaded(client, "example,ground_truth\nA bill.,billing\nA van.,delivery\nA cart.,delivery\n").json()
+    task = {"task": "classification", "labels": ["billing", "delivery"], "descriptions": {"billing": "money"}}
+    body = {"name": "routing", "dataset": dataset["id"], "task_definition": task}
+    found = created(client, "experiments", body)
+    assert found["task_definition"] == {**task, "multi_label": False}
+    scored = workflow(client, found["id"], "majority")
+    metrics = get(client, f"workflows/{scored['id']}").json()["metrics"]
+    assert metrics["classification_accuracy_mean"] == pytest.approx(2 / 3)
+    alike = {**body, "name": "x", "task_definition": {"task": "classification", "labels": ["a", "A"]}}
+    assert "differ at most in case" in created(client, "experiments", alike, 422)["detail"]
+
+
 def test_jobs_are_listed_by_type_and_page(client, services) -> None:
     dataset = uploaded(client).json()
     single = [inference(client, dataset["id"])["id"] for _ in range(3)]
@@ -825,6 +848,9 @@ def test_models_that_cannot_work_are_refused(client) -> None:
         ({"provider": "nobody"}, "nobody"),
         ({"secret_key_name": "not_there"}, "no secret"),
         ({"metrics": ["fame"]}, "fame"),
+        ({"metrics": [{"check": {"max_word": 3}}]}, "max_words"),
+        ({"metrics": [{"check": {"max_words": -3}}]}, "max_words=-3"),
+        ({"metrics": [{"name": "_function", "options": {}}]}, "check"),
         ({"generation_config": {"top_p": 2}}, "top_p"),
         ({"experiment_id": NOWHERE}, "Experiment with ID"),
     ):

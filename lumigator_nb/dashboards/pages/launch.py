@@ -21,7 +21,7 @@ from lumigator_nb.presentation.launch import models as catalogue
 from lumigator_nb.presentation.launch.checks import LABELS, form_error
 from lumigator_nb.presentation.launch.checks import in_words as field_error
 from lumigator_nb.presentation.launch.estimating import Debounced, estimate_html
-from lumigator_nb.presentation.launch.form import CRITERIA, LANGUAGES, LaunchForm, facts_html
+from lumigator_nb.presentation.launch.form import CRITERIA, FOLLOWED, LANGUAGES, LaunchForm, facts_html
 from lumigator_nb.presentation.launch.metrics import metric_line
 from lumigator_nb.presentation.launch.models import Filter, model_line
 from lumigator_nb.presentation.markup import button, crumbs, empty, heading, link
@@ -34,6 +34,7 @@ _FOLDED: dict[str, Any] = {**_WIDE, "title_variant": "body2", "elevation": 0, "d
 _HELP = {
     "name": "Shown in lists and reports",
     "prompt": "Leave empty to use the task's default prompt",
+    "labels": "One on each line, with a description after a colon if you like",
     "sample": "Drawn at random. Leave empty to use all",
     "budget": "A model stops before it spends more",
     "temperature": "0 always takes the most likely token",
@@ -99,13 +100,15 @@ class LaunchPage(Page):
             ),
             "task": pmui.Select(label="Task", options=_TASKS, value=form.task, **_WIDE),
             "prompt": pmui.TextAreaInput(label="Prompt", rows=2, auto_grow=True, max_rows=8, **_WIDE),
+            "labels": pmui.TextAreaInput(label="Labels", rows=3, auto_grow=True, max_rows=12, **_WIDE),
             "source": _language("From"),
             "target": _language("To"),
             **{name: pmui.TextInput(label=LABELS[name], **_WIDE) for name in _TEXTS},
         }  # fmt: skip
         for name, widget in self.fields.items():
             widget.helper_text = _HELP.get(name, "")
-            if isinstance(widget, (pmui.TextInput, pmui.TextAreaInput, pmui.AutocompleteInput)):
+            # Metrics follow from labels: they are read when the field is left.
+            if isinstance(widget, (pmui.TextInput, pmui.TextAreaInput, pmui.AutocompleteInput)) and name != "labels":
                 # With each letter; "value" changes only when the field is left.
                 widget.param.watch(lambda event, name=name: self._entered(**{name: event.new}), "value_input")
             widget.param.watch(lambda event, name=name: self._left(name, event.new), "value")
@@ -150,6 +153,7 @@ class LaunchPage(Page):
             _side_by_side(self.fields["dataset"], self.fields["name"]),
             _side_by_side(self.fields["task"], self.fields["sample"]),
             self._task_fields,
+            self.fields["labels"],
             self.fields["prompt"],
         ]
         judge = _folded("Add a judge", _added(self.criterion, self.judge, self.add_judge))
@@ -188,7 +192,7 @@ class LaunchPage(Page):
             self.form.change(**{name: value or "" for name, value in values.items()})
         except LumigatorError as error:
             self.context.notify(str(error), "error")
-        if not values.keys().isdisjoint(("dataset", "task", "source", "target")):
+        if not values.keys().isdisjoint(FOLLOWED):
             self._draw()
         else:
             self._draw_chosen()
@@ -283,6 +287,7 @@ class LaunchPage(Page):
                 show(self.about, facts_html(form))
             self.fields["prompt"].label = "Prompt" if form.task == "text_generation" else "Prompt (optional)"
             self._task_fields.visible = form.task == "translation"
+            self.fields["labels"].visible = form.task == "classification"
             items = [Item(view.key, view.title, metric_line(view), bool(view.problem)) for view in form.metric_views]
             self.metrics.show(items, form.metrics)
         finally:

@@ -23,25 +23,26 @@ def score(
     ground_truth: Sequence[References],
     examples: Sequence[str],
     metadata: Sequence[Mapping[str, Any]] | None = None,
+    facts: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Scores]:
     """Score like :meth:`Metric.score`, in several processes if that is faster.
 
     Args:
         spec: the specification of `metric`.
-        metric, predictions, ground_truth, examples, metadata: as in :meth:`Metric.score`.
+        metric, predictions, ground_truth, examples, metadata, facts: as in :meth:`Metric.score`.
     """
     # The cores that this process may use, which a container or a batch system may restrict.
     n, cores = len(predictions), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not metric.slow or n < MIN_ROWS or (cores or 1) < 2:
-        return metric.score(predictions, ground_truth, examples, metadata)
+        return metric.score(predictions, ground_truth, examples, metadata, facts)
     from joblib import Parallel, delayed
 
     size = -(-n // (cores or 1))
     spans = [slice(begin, begin + size) for begin in range(0, n, size)]
     # joblib, as processes of multiprocessing would import and run the user's script again.
+    columns = (predictions, ground_truth, examples, metadata, facts)
     parts = Parallel(n_jobs=cores)(
-        delayed(_score)(spec, predictions[span], ground_truth[span], examples[span], metadata and metadata[span])
-        for span in spans
+        delayed(_score)(spec, *[column and column[span] for column in columns]) for span in spans
     )
     joined = []
     for name in dict.fromkeys(score["name"] for part in parts for score in part):

@@ -70,6 +70,8 @@ def check(task: Task, columns: Iterable[str], *, prompted: bool = True) -> None:
         raise InvalidInputError("text generation needs a prompt", "lm.TextGeneration('Answer in one sentence.')")
     if task.kind == "translation" and not (task.source and task.target):
         raise InvalidInputError("translation needs two languages", "lm.Translation('English', 'German')")
+    if task.kind == "classification" and not task.labels:
+        raise InvalidInputError("classification needs labels", "lm.Classification(['billing', 'delivery'])")
     if task.template is None:
         return
     fields = ["example", *columns]

@@ -45,7 +45,12 @@ class Wording:
 _PROBE = "what the user says"
 
 # Base models continue a text; this is its last line.
-_CUES = {"summarization": "Summary:", "translation": "Translation:", "text_generation": "Answer:"}
+_CUES = {
+    "summarization": "Summary:",
+    "translation": "Translation:",
+    "text_generation": "Answer:",
+    "classification": "Label:",
+}
 
 
 def choose(name: str, config: Any, tokenizer: Any, task: Task) -> Wording:
@@ -89,7 +94,7 @@ def _sequence_to_sequence(name: str, config: Any, tokenizer: Any, task: Task) ->
         route = translating.route(name, config, tokenizer, task)
         prefix = route.prefix if task.template is None or config.model_type == "marian" else ""
         return Wording(lambda request, user: prefix + user, True, route.described, route.first_token)
-    if task.kind == "text_generation" and config.model_type in translating.PREFIX_TYPES:
+    if task.kind in ("text_generation", "classification") and config.model_type in translating.PREFIX_TYPES:
         return Wording(lambda request, user: f"{request.system}\n\n{user}", True, "instruction, text")
     settings = getattr(config, "task_specific_params", None) or {}
     prefix = settings.get("summarization", {}).get("prefix", "") if task.template is None else ""

@@ -112,7 +112,7 @@ class ApiProvider(Provider):
             ConfigurationError: the model's API key is not on this machine.
         """
         self.check(model)
-        return ApiModel(model, self.key(model))
+        return ApiModel(model, self.key(model), task.answer_schema)
 
 
 class ApiModel:
@@ -121,25 +121,28 @@ class ApiModel:
     Args:
         model: its name, address and settings.
         key: the variable that holds its API key; None if it needs none.
+        answer_schema: JSON Schema that answers must satisfy, where the server takes one; None for free text.
 
     Attributes:
         dropped: parameters that the model has refused, which requests leave out.
         details: facts about the model and its answers, as plain JSON values.
     """
 
-    def __init__(self, model: Model, key: Key | None) -> None:
+    def __init__(self, model: Model, key: Key | None, answer_schema: dict[str, Any] | None = None) -> None:
         self._model, self._key_name = model, key.name if key else None
         self._account = rates.account_of(model, self._key_name)
         self._options = read_options(model)
         self._key = key_value(model, key)
         self._redact = redaction.Redactor({key.name: self._key} if key and self._key else {})
         self._price = price_of(model)
+        self._form = _response_format(answer_schema) if answer_schema and is_openai_like(provider_class(model)) else {}
         self.dropped: set[str] = set()
         self._renamed: dict[str, str] = {}
         self._converted: dict[str, Any] | None = None
         self.details: dict[str, Any] = {
             "source": model.base_url or model.provider,
             "priced": self._price is not None,
+            **({"answer_form": "JSON Schema"} if self._form else {}),
             "notes": [],
         }
         if origin := origin_of(model):
@@ -181,7 +184,8 @@ class ApiModel:
 
     @property
     def _extra(self) -> dict[str, Any]:
-        return {name: value for name, value in self._options.extra.items() if name not in self.dropped}
+        extra = {**self._form, **self._options.extra}
+        return {name: value for name, value in extra.items() if name not in self.dropped}
 
     @asynccontextmanager
     async def _open(self, throttle: Throttle) -> AsyncIterator[Ask]:
@@ -299,6 +303,12 @@ class ApiModel:
             self.details["notes"].append(note)
             log.warning("%s: %s", self._model.label, note)
         return True
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the field of OpenAI's protocol that holds answers to a JSON Schema."""
+    named = {"name": "answer", "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 async def _collect(chunks: Any) -> tuple[Mapping[str, Any], float | None]:

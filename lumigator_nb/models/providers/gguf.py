@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 # Answers under way at once (benchmarks/llama_cpp.py measures other numbers).
 AT_ONCE = {"cpu": 8, "gpu": 16}
+# Fields of llama.cpp's requests that hold answers to a form.
+_FORMS = frozenset({"grammar", "json_schema", "response_format"})
 # Tokens of prompt and answer for which memory is taken at first; a longer text makes it grow, up to the file's own.
 FIRST_WINDOW = 2048
 
@@ -168,6 +170,8 @@ class GgufModel:
         facts = gguf_files.read_metadata(path)
         trained = _check_context(model, options, facts)
         self._model, self._path, self._options = model, path, options
+        held = task.answer_schema is not None and _FORMS.isdisjoint(options.extra)
+        self._form = {"json_schema": task.answer_schema} if held else {}
         self._widest = options.context or trained or FIRST_WINDOW
         wanted = model.generation.max_new_tokens
         self._new = min(wanted, self._widest // 2)
@@ -186,6 +190,7 @@ class GgufModel:
             "threads": _threads(),
             "prompt": "chat: the file's template" if self._continuation is None else self._continuation.described,
             "max_new_tokens": self._new,
+            **({"answer_form": "JSON Schema"} if held else {}),
             "notes": notes if self._new < wanted else [],
             "xllamacpp": version("xllamacpp"),
         }
@@ -304,6 +309,7 @@ class GgufModel:
         body = {
             # Off, so that neither llama.cpp's own defaults nor the file's apply.
             **{"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0},
+            **self._form,
             **self._options.extra,
             **{"temperature": generation.temperature, "top_p": generation.top_p, "seed": seed},
             **{"max_tokens": self._new, "stream": True, "stream_options": {"include_usage": True}},

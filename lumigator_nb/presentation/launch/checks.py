@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 LABELS: Final = {
-    "dataset": "Dataset", "name": "Name of the experiment", "task": "Task", "prompt": "Prompt", "source": "From",
-    "target": "To", "sample": "Number of examples", "models": "Models", "temperature": "Temperature",
+    "dataset": "Dataset", "name": "Name of the experiment", "task": "Task", "prompt": "Prompt", "labels": "Labels",
+    "source": "From", "target": "To", "sample": "Number of examples", "models": "Models", "temperature": "Temperature",
     "max_new_tokens": "Longest answer, in tokens", "seed": "Seed", "metrics": "Metrics",
     "budget": "Budget per model, in dollars",
 }  # fmt: skip
@@ -34,6 +34,17 @@ def whole(text: str) -> int | None:
         InvalidInputError: it is not a whole number, or below 0.
     """
     return _parsed(text.replace(",", "").replace(" ", ""), int, "a whole number")
+
+
+def labels(text: str) -> tuple[list[str], dict[str, str]]:
+    """Return labels, one on each line, and the descriptions that follow some of them after a colon."""
+    names, descriptions = [], {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, description = (part.strip() for part in line.partition(":"))
+        names.append(name)
+        if description:
+            descriptions[name] = description
+    return names, descriptions
 
 
 def amount(text: str) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from lumigator_nb import metrics, models
 from lumigator_nb.database.records import Dataset, Experiment
 from lumigator_nb.display.html import Html, card
-from lumigator_nb.display.text import MISSING, count
+from lumigator_nb.display.text import MISSING, count, joined
 from lumigator_nb.errors import (
     ConflictError,
     InvalidInputError,
@@ -32,6 +32,7 @@ from lumigator_nb.services.datasets.sampling import rows_of
 from lumigator_nb.services.experiments import check_metrics, localized
 from lumigator_nb.services.names import checked_name
 from lumigator_nb.specs import (
+    Classification,
     GenerationConfig,
     MetricSpec,
     Model,
@@ -53,8 +54,13 @@ LANGUAGES: Final = (
 )  # fmt: skip
 CRITERIA: Final = tuple(criteria.KNOWN)
 MOST_DATASETS = 1000
+# Fields from which others follow.
+FOLLOWED: Final = ("dataset", "task", "source", "target", "labels")
 # What an experiment's proposed name ends in.
-_WORDS = {"summarization": "summaries", "translation": "translations", "text_generation": "answers"}
+_WORDS = {
+    "summarization": "summaries", "translation": "translations", "text_generation": "answers",
+    "classification": "labels",
+}  # fmt: skip
 _CREATED = "The experiment was created, but not all of its models could be launched. Launch again to continue."
 
 
@@ -66,7 +72,8 @@ class LaunchForm:
         ws: workspace.
         dataset: name of the dataset; `record` is the dataset itself, None if none is chosen.
         name: of the new experiment.
-        task: kind of the task; `prompt`, `source` and `target` are its settings.
+        task: kind of the task; `prompt`, `source`, `target` and `labels` are its settings. Labels stand on a line each,
+            with a description after a colon where they have one.
         models: names of the chosen models; `added` holds those that the catalogue does not have.
         metrics: keys of the chosen metrics, as of :class:`MetricView`; `judges` holds those with settings.
         temperature, max_new_tokens, seed: generation settings of all models.
@@ -83,6 +90,7 @@ class LaunchForm:
     prompt: str = ""
     source: str = ""
     target: str = ""
+    labels: str = ""
     models: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     temperature: str = ""
@@ -145,6 +153,8 @@ class LaunchForm:
         task = self._basis = experiment.task
         self.task, self.prompt = task.kind, task.prompt or ""
         self.source, self.target = task.source or "", task.target or ""
+        described = {label: f": {text}" for label, text in task.descriptions.items()}
+        self.labels = "\n".join(f"{label}{described.get(label, '')}" for label in task.labels)
         keys: list[str] = []
         for spec in experiment.metrics:
             # Settings that follow from the task's language are not the user's.
@@ -192,7 +202,7 @@ class LaunchForm:
         for name, value in values.items():
             setattr(self, name, value)
         self._entered |= values.keys() - {"dataset", "task"}
-        if not values.keys().isdisjoint(("dataset", "task", "source", "target")):
+        if not values.keys().isdisjoint(FOLLOWED):
             self._follow()
 
     def _follow(self) -> None:
@@ -284,11 +294,15 @@ class LaunchForm:
                 return Translation(self.source, self.target, prompt=prompt, **shared)
             if self.task == "text_generation":
                 return TextGeneration(prompt or "", **shared)
+            if self.task == "classification":
+                names, descriptions = checks.labels(self.labels)
+                multi = basis.multi_label if basis else False
+                return Classification(names, descriptions=descriptions, multi_label=multi, prompt=prompt, **shared)
             return Summarization(prompt, **shared)
         except InvalidInputError:
             if strict:
                 raise
-            kind = cast('Literal["summarization", "translation", "text_generation"]', self.task)
+            kind = cast('Literal["summarization", "translation", "text_generation", "classification"]', self.task)
             return Task(kind=kind, prompt=prompt or "", **shared)
 
     @property
@@ -415,6 +429,8 @@ def facts_html(form: LaunchForm) -> Html:
     task = catalogue.TASK_TITLES[record.task.kind]
     if record.task.kind == "translation":
         task = f"{task}: {language_name(record.task.source)} to {language_name(record.task.target)}"
+    if record.task.labels:
+        task = f"{task}: {joined(record.task.labels)}"
     return tiles([
         ("Dataset", f"{dataset.name}, {count(dataset.n_examples, 'example')}"),
         ("Task", task),
@@ -460,6 +476,11 @@ def _prompt(form: LaunchForm) -> None:
         raise InvalidInputError(
             "enter a prompt", "say what the model should do, such as: Answer the question in one sentence"
         )
+
+
+def _labels(form: LaunchForm) -> None:
+    if form.task == "classification":
+        form.built_task()
 
 
 def _source(form: LaunchForm) -> None:
@@ -522,7 +543,7 @@ def _setting(name: str, form: LaunchForm) -> None:
 
 
 _CHECKS: Final[dict[str, Callable[[LaunchForm], object]]] = {
-    "dataset": _dataset, "name": _name, "prompt": _prompt, "source": _source, "target": _target,
+    "dataset": _dataset, "name": _name, "prompt": _prompt, "labels": _labels, "source": _source, "target": _target,
     "models": _models, "metrics": _metrics, "sample": _sample, "budget": lambda form: checks.amount(form.budget),
     **{name: partial(_setting, name) for name in checks.SETTINGS},
 }  # fmt: skip

@@ -20,7 +20,10 @@ from lumigator_nb.specs import Model
 if TYPE_CHECKING:
     from lumigator_nb.workspace import Workspace
 
-TASK_TITLES = {"summarization": "Summarization", "translation": "Translation", "text_generation": "Text generation"}
+TASK_TITLES = {
+    "summarization": "Summarization", "translation": "Translation", "text_generation": "Text generation",
+    "classification": "Classification",
+}  # fmt: skip
 SIZE_TITLES = {
     "small": "Up to 1B parameters",
     "medium": "1B to 8B parameters",

@@ -149,6 +149,7 @@ class TaskKind(StrEnum):
     SUMMARIZATION = "summarization"
     TRANSLATION = "translation"
     TEXT_GENERATION = "text-generation"
+    CLASSIFICATION = "classification"
 
 
 class SummarizationTask(Request):
@@ -171,8 +172,17 @@ class TextGenerationTask(Request):
     task: Literal["text-generation"] = "text-generation"
 
 
+class ClassificationTask(Request):
+    """Assign a label to each example, or with `multi_label` any number of labels."""
+
+    task: Literal["classification"] = "classification"
+    labels: Annotated[list[Name], Field(min_length=2, max_length=500, examples=[["billing", "delivery"]])]
+    descriptions: dict[Name, Text] = Field(default_factory=dict, description="what labels mean, by label")
+    multi_label: bool = False
+
+
 TaskDefinition = Annotated[
-    SummarizationTask | TranslationTask | TextGenerationTask,
+    SummarizationTask | TranslationTask | TextGenerationTask | ClassificationTask,
     Field(discriminator="task", examples=[{"task": "summarization"}]),
 ]
 
@@ -184,6 +194,17 @@ class GenerationConfig(Request):
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="only for providers with an API")
     temperature: float = Field(default=0.5, ge=0, le=100)
     top_p: float = Field(default=0.5, ge=0, le=1, description="0: always the most probable token")
+
+
+class CheckFields(Request):
+    """A check of each answer: 1 if it meets all conditions, else 0 with the reason."""
+
+    check: Annotated[dict[str, Any], Field(max_length=20)] = Field(
+        description="the conditions by name, and optionally a `name` for the score", examples=[{"max_words": 50}]
+    )
+
+
+MetricNames = Annotated[list[Name | CheckFields], Field(max_length=50, examples=[["rouge"]])]
 
 
 class LocalJudge(LenientRequest):
@@ -254,7 +275,7 @@ class EvaluationConfig(LenientRequest):
 
     job_type: Literal["evaluator"] = "evaluator"
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
-    metrics: Annotated[list[Name], Field(max_length=50, examples=[["rouge"]])] | None = None
+    metrics: MetricNames | None = None
     llm_as_judge: LocalJudge | None = None
     secret_key_name: SecretName | None = None
 
@@ -383,8 +404,8 @@ class ExperimentCreate(LenientRequest):
     dataset: Annotated[UUID, Field(examples=[_DATASET_ID])]
     max_samples: MaxSamples = -1
     task_definition: TaskDefinition = Field(default_factory=SummarizationTask)
-    metrics: Annotated[list[Name], Field(max_length=50)] | None = Field(
-        default=None, description="names of metrics; default: the usual ones of the task", examples=[["rouge"]]
+    metrics: MetricNames | None = Field(
+        default=None, description="names of metrics, and checks; default: the usual ones of the task"
     )
 
 
@@ -401,7 +422,7 @@ class WorkflowCreate(LenientModelFields):
     job_timeout_sec: int = Field(
         default=3600, ge=1, le=2**31 - 1, description="time limit of each of its two jobs, in seconds"
     )
-    metrics: Annotated[list[Name], Field(max_length=50)] | None = None
+    metrics: MetricNames | None = None
     llm_as_judge: LocalJudge | None = None
 
 
@@ -438,7 +459,7 @@ class ExperimentResponse(Answer):
     created_at: datetime
     updated_at: datetime | None = None
     max_samples: int
-    task_definition: dict[str, str]
+    task_definition: dict[str, Any]
     dataset: UUID
     workflows: list[WorkflowDetails]
 

@@ -10,6 +10,7 @@ from lumigator_nb import models
 from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.display.text import skipped as skipped_lines
 from lumigator_nb.errors import ConfigurationError, InvalidInputError
+from lumigator_nb.metrics import check_of
 from lumigator_nb.models.catalogue import CatalogueModel
 from lumigator_nb.rest.permissions import Permissions
 from lumigator_nb.rest.wire import documents, wording
@@ -17,6 +18,7 @@ from lumigator_nb.rest.wire import schemas as api
 from lumigator_nb.rest.wire.leniency import OWN_SERVERS, has_api
 from lumigator_nb.services.workflows.single_jobs import JobSummary
 from lumigator_nb.specs import (
+    Classification,
     GenerationConfig,
     MetricSpec,
     Model,
@@ -41,19 +43,26 @@ _RAY_STATUS = {Status.CREATED: "PENDING"}
 _MAX_BATCH_SIZE = 1000
 
 
-def task_of(definition: api.SummarizationTask | api.TranslationTask | api.TextGenerationTask) -> Task:
+def task_of(definition: api.TaskDefinition) -> Task:
     """Return the task of a request. A text generation has no prompt: each model brings its own.
 
     Raises:
-        InvalidInputError: a language is unknown.
+        InvalidInputError: a language is unknown, or labels are alike.
     """
+    if isinstance(definition, api.ClassificationTask):
+        return Classification(
+            definition.labels, multi_label=definition.multi_label, descriptions=definition.descriptions
+        )
     if isinstance(definition, api.TranslationTask):
         return Translation(definition.source_language, definition.target_language)
     return Summarization() if isinstance(definition, api.SummarizationTask) else Task(kind="text_generation")
 
 
-def task_definition(task: Task) -> dict[str, str]:
+def task_definition(task: Task) -> dict[str, Any]:
     """Return a task in Lumigator's format."""
+    if task.kind == "classification":
+        more = {"labels": list(task.labels), "descriptions": task.descriptions, "multi_label": task.multi_label}
+        return {"task": "classification", **more}
     if task.kind == "translation":
         return {"task": "translation", "source_language": task.source or "", "target_language": task.target or ""}
     return {"task": _task_name(task.kind)}
@@ -139,24 +148,25 @@ def _options(fields: api.ModelFields, batch_size: int) -> dict[str, Any]:
 
 
 def metrics_of(
-    names: Sequence[str] | None, permissions: Permissions, judge: api.LocalJudge | None = None
+    asked: Sequence[str | api.CheckFields] | None, permissions: Permissions, judge: api.LocalJudge | None = None
 ) -> list[str | MetricSpec] | None:
-    """Return metrics in alphabetical order. With `judge`, the metrics that need a judge use that model.
+    """Return metrics in alphabetical order, then checks. With `judge`, the metrics that need one use that model.
 
     Raises:
         RefusedError: the caller may not use the judge's address.
+        InvalidInputError: a check has an unknown condition, or a malformed one.
     """
-    if names is None:
+    if asked is None:
         return None
     chosen: list[str | MetricSpec] = []
-    for name in sorted(set(names)):
+    for name in sorted({name for name in asked if isinstance(name, str)}):
         if judge is None or not name.startswith("g_eval_"):
             chosen.append(name)
             continue
         model = Model(judge.model_name, provider="openai", base_url=judge.model_base_url)
         permissions.check_model(model)
         chosen.append(MetricSpec(name=name, options={"model": model.model_dump(mode="json")}))
-    return chosen
+    return chosen + [check_of(fields.check) for fields in asked if not isinstance(fields, str)]
 
 
 def sample_of(max_samples: int) -> int | None:
@@ -349,5 +359,10 @@ def model_response(model: CatalogueModel) -> api.ModelResponse:
             *(["llamafile"] if model.provider == "llamafile" else []),
         ],
         info=info,
-        tasks=[{task.replace("_", "-"): model.defaults.get(task, {})} for task in model.tasks],
+        tasks=[
+            {task.replace("_", "-"): model.defaults.get(task, {})}
+            # Lumigator's clients know no other tasks; whatever generates text classifies.
+            for task in model.tasks
+            if task != "classification" or len(model.tasks) == 1
+        ],
     )

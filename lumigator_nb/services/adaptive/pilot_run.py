@@ -20,6 +20,7 @@ from lumigator_nb.display.progress import ProgressRow, live_progress
 from lumigator_nb.engine.asking import CachedAsker, open_budget
 from lumigator_nb.errors import BudgetReachedError, InvalidInputError, LumigatorError, NotFoundError
 from lumigator_nb.metrics import FloatArray, Judging, JuryMetric, ScoreInfo
+from lumigator_nb.metrics.base import FACTS
 from lumigator_nb.models import Conversation, Prediction, Repeats, Request
 from lumigator_nb.services.comparison.score_samples import main_score
 from lumigator_nb.services.workflows.estimates import ROWS_AT_ONCE
@@ -311,6 +312,7 @@ class PilotRun:
             [example.references for example in examples],
             [example.text for example in examples],
             [example.metadata for example in examples],
+            [{name: getattr(predictions.get(row), name, None) for name in FACTS} for row in rows],
         )
         chosen = next(score for score in scores if score.info.name == self.question.info.name)
         return chosen.values, chosen.statistics

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lumigator_nb.errors import MissingExtraError
+from lumigator_nb.metrics.kernels import languages
 from lumigator_nb.specs import language_name
 
 # With more values than this, a column gives slices that are too small and tables that are too long.
 MOST_VALUES = 12
 UNKNOWN, UNSURE = "(none)", "unsure"
-# Below these, the language is a guess. Bytes, because a Chinese character (three bytes) tells more than a letter.
-_MIN_BYTES, _MIN_PROBABILITY = 20, 0.8
-# The first characters identify the language as well as the whole text does, and much faster.
-_MAX_CHARACTERS = 2000
-# ISO 639's code for "no linguistic content", such as numbers or code.
-_NO_LANGUAGE = "zxx"
 _BINS = 3
 # With more characters per word (spaces included), words are not separated by spaces; German texts have about 7.
 _LONGEST_WORDS = 15
@@ -85,24 +77,8 @@ def language_bins(texts: Sequence[str]) -> list[str]:
     Raises:
         MissingExtraError: the package that detects languages is not installed.
     """
-    classify = _classifier()
-    names: list[str] = []
-    for text in texts:
-        start = text[:_MAX_CHARACTERS]
-        code, probability = _NO_LANGUAGE, 0.0
-        if len(start.encode(errors="replace")) >= _MIN_BYTES:
-            code, probability = classify(start)
-        names.append(language_name(code) if probability >= _MIN_PROBABILITY and code != _NO_LANGUAGE else UNSURE)
-    return names
-
-
-@cache  # Loading the model takes a while.
-def _classifier() -> Any:
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise MissingExtraError("detecting languages", "languages") from None
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).classify
+    codes = [languages.detected(text) for text in texts]
+    return [language_name(code) if code else UNSURE for code in codes]
 
 
 def parts_of(column: pd.Series) -> list[str]:

@@ -20,6 +20,7 @@ from lumigator_nb.metrics.copying import copies
 from lumigator_nb.services.comparison import decisions, exporting, gates, human_labels, judge_reports
 from lumigator_nb.services.comparison import repeats as repeating
 from lumigator_nb.services.comparison import slices as slicing
+from lumigator_nb.services.comparison.confusion import Confusion, confusion
 from lumigator_nb.services.comparison.costs import costs
 from lumigator_nb.services.comparison.data import ComparisonData
 from lumigator_nb.services.comparison.gates import Gate
@@ -433,6 +434,31 @@ class Comparison(Rendered):
         """
         texts = self._examples[[name for name in self._examples if is_ground_truth(str(name))]]
         return [tuple(text for text in row if isinstance(text, str)) for row in texts.itertuples(index=False)]
+
+    def confusion(self, model: str | None = None) -> Confusion:
+        """Return what a model confuses: labels it gave against the ground truth, precision and recall of each label.
+
+        Args:
+            model: its label; default the best by the main score.
+
+        Raises:
+            InvalidInputError: the experiment is no classification, or has no such model.
+
+        Examples:
+            >>> task = lm.Classification(["account", "billing", "delivery", "privacy", "product", "returns"])
+            >>> routing = ws.experiments.create("routing", dataset=ws.datasets.sample("support"), task=task)
+            >>> _ = ws.wait(ws.workflows.launch(routing, "baseline/majority"), progress=False)
+            >>> ws.compare(routing).confusion().by_label()[["label", "n", "recall"]].head(3)
+                  label   n  recall
+            0   account  18     0.0
+            1   billing  28     0.0
+            2  delivery  34     1.0
+        """
+        label = model or self.best()
+        if label not in self.models:
+            raise InvalidInputError(f"there is no model {label!r}", did_you_mean(label, self.models))
+        answers = self._predictions[label]
+        return confusion(label, answers, self.references(), self.experiment.metrics, self.confidence)
 
     def reasons(self, score: str) -> pd.DataFrame:
         """Return why each example has its score, or none: one row per example, one column per model.

@@ -66,6 +66,39 @@ def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo, 
     return chart
 
 
+def confusion_chart(counts: pd.DataFrame, model: str) -> Chart:
+    """Draw a confusion matrix: the darker a cell, the greater its share of the row's examples; right answers coloured.
+
+    Args:
+        counts: numbers of examples, a row for each label of the ground truth, a column for each prediction.
+        model: its label, for the title.
+    """
+    labels = [elide(label, LONGEST_LABEL) for label in counts.index]
+    left, side = 0.3 + LETTER * max(map(len, labels)), _CELL * len(counts.columns)
+    width, height = max(left + side + 0.6, 3.2), _CELL * len(labels) + 1.5
+    chart = Chart(figsize=(width, height), facecolor="white")
+    bounds = (left / width, 0.1 / height, side / width, _CELL * len(labels) / height)
+    axes = chart.add_axes(bounds, facecolor="none")
+    for y, (_, row) in enumerate(counts.iterrows()):
+        for x, count in enumerate(row.tolist()):
+            share = count / max(1, row.sum())
+            colour = ACCENT if x == y else SOFT
+            axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=colour, alpha=0.06 + 0.6 * share, lw=0)
+            axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=7.5, color=INK)
+    axes.set_xlim(-0.5, len(counts.columns) - 0.5)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xticks(
+        range(len(counts.columns)), [elide(str(name), 12) for name in counts.columns], rotation=35, ha="left"
+    )
+    axes.set_yticks(range(len(labels)), labels)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    chart.text(0.015, 1 - 0.1 / height, f"{model}: ground truth by row, prediction by column", va="top", fontsize=9,
+               color=SOFT, parse_math=False)  # fmt: skip
+    return chart
+
+
 def pareto_chart(points: pd.DataFrame, info: ScoreInfo, against: str | None = None) -> Chart:
     """Draw quality against cost or latency, with the Pareto front of these two coloured and joined by a line.
 

@@ -58,6 +58,10 @@ class Annotator(Protocol):
         ...
 
 
+# The sample datasets, with their columns of examples and ground truth.
+_SAMPLES = {"dialogues": ("dialogue", "summary"), "support": ("ticket", "label")}
+
+
 class Datasets:
     """The datasets of a workspace.
 
@@ -143,6 +147,10 @@ class Datasets:
     def sample(self, name: str = "dialogues") -> Dataset:
         """Return a sample dataset of the package; the first call uploads it.
 
+        Args:
+            name: "dialogues", 64 conversations with summaries; or "support", 120 tickets, each with one of the
+                labels account, billing, delivery, privacy, product and returns.
+
         Raises:
             NotFoundError: no sample has that name.
 
@@ -154,10 +162,11 @@ class Datasets:
         if dataset is not None:
             return dataset
         source = importlib.resources.files("lumigator_nb") / "samples" / f"{name}.jsonl"
-        if not source.is_file():
-            raise NotFoundError("sample dataset", name, "known: dialogues")
+        if name not in _SAMPLES:
+            raise NotFoundError("sample dataset", name, f"known: {', '.join(_SAMPLES)}")
+        example, ground_truth = _SAMPLES[name]
         with importlib.resources.as_file(source) as path:
-            return self.upload(path, name=name, example="dialogue", ground_truth="summary")
+            return self.upload(path, name=name, example=example, ground_truth=ground_truth)
 
     def annotate(
         self,

@@ -5,17 +5,19 @@ The rows are written first. If the process is killed before the submission, a se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from lumigator_nb import models
 from lumigator_nb.database.queries import UnitOfWork
-from lumigator_nb.database.records import Experiment, Job, Workflow
+from lumigator_nb.database.records import Dataset, Experiment, Job, Workflow
 from lumigator_nb.errors import InvalidInputError, MissingExtraError
 from lumigator_nb.services.workflows.provenance import Circumstances
 from lumigator_nb.specs import Launch, Model, Status, Step, Task, now
+from lumigator_nb.storage import layout, results
+from lumigator_nb.storage.store import Store
 
 
 def launch_options(**options: Any) -> Launch:
@@ -101,6 +103,13 @@ def check_prompts(chosen: Sequence[Model], task: Task) -> None:
             raise InvalidInputError(
                 f"text generation needs a prompt, and {model.label!r} has none", "Model(…, prompt=…)"
             )
+
+
+def ground_truth(store: Store, dataset: Dataset) -> Iterator[str]:
+    """Yield the first reference of each example that has one; `dataset` has the rows of the experiment alone."""
+    for table in results.iter_shards(store, layout.examples(dataset.id), ["ground_truth"], 4096, dataset.sample):
+        if table.num_columns:
+            yield from (text for text in table["ground_truth"].to_pylist() if text is not None)
 
 
 def claim(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -30,7 +31,7 @@ from lumigator_nb.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
-from lumigator_nb.models import runs_here
+from lumigator_nb.models import fitted, runs_here
 from lumigator_nb.security.redaction import refuse_secrets
 from lumigator_nb.services import deletion, removal
 from lumigator_nb.services.answer_cache import Cache
@@ -300,6 +301,9 @@ class Workflows:
         )
         with reading(self._database) as work:
             record = work.experiments.get(experiment)
+            dataset = work.data_of(record)
+        truth = partial(reservation.ground_truth, self._store, dataset)
+        chosen = [fitted(model, record.task, truth) for model in chosen]
         refuse_secrets([("description of a workflow", description)], self.submitter.redact)
         if fresh:  # to enqueue must not wait for the cluster; a judge without its key is skipped later
             self.submitter.check(chosen)
