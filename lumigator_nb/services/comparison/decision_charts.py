@@ -14,7 +14,7 @@ import numpy as np
 from lumigator_nb.display.charts import ACCENT, INK, LETTER, LONGEST_LABEL, RULE, SOFT, WIDTH, Chart
 from lumigator_nb.display.costs import dollars, seconds
 from lumigator_nb.display.scores import Figures
-from lumigator_nb.display.text import elide
+from lumigator_nb.display.text import count, elide
 from lumigator_nb.errors import InvalidInputError
 from lumigator_nb.statistics import pareto_front
 
@@ -40,8 +40,11 @@ def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo, 
         confidence: level at which two models differ, in (0, 1).
     """
     labels = [elide(model, LONGEST_LABEL) for model in models]
+    key = "" if info.higher_is_better is None else f"; ● differs, corrected for {count(len(pairs) // 2, 'pair')}"
+    title = f"{info.name}: row minus column{key}"
     left, side = 0.3 + LETTER * max(map(len, labels)), _CELL * len(models)
-    width, height = left + side + 0.2, side + 1.15
+    # The last label of the columns slants to the right of its cell, and the title is longer than a few cells.
+    width, height = max(left + side + 0.6, 0.3 + LETTER * len(title)), side + 1.15
     chart = Chart(figsize=(width, height), facecolor="white")
     axes = chart.add_axes((left / width, 0.1 / height, side / width, side / height), facecolor="none")
     positions = {model: position for position, model in enumerate(models)}
@@ -61,8 +64,7 @@ def pairwise_chart(pairs: pd.DataFrame, models: Sequence[str], info: ScoreInfo, 
     axes.set_yticks(range(len(models)), labels)
     axes.xaxis.tick_top()
     _bare(axes)
-    key = "" if info.higher_is_better is None else f"; ● differs, corrected for {len(pairs) // 2} pairs"
-    _title(chart, height, f"{info.name}: row minus column{key}")
+    _title(chart, height, title)
     return chart
 
 
@@ -80,11 +82,11 @@ def confusion_chart(counts: pd.DataFrame, model: str) -> Chart:
     bounds = (left / width, 0.1 / height, side / width, _CELL * len(labels) / height)
     axes = chart.add_axes(bounds, facecolor="none")
     for y, (_, row) in enumerate(counts.iterrows()):
-        for x, count in enumerate(row.tolist()):
-            share = count / max(1, row.sum())
+        for x, number in enumerate(row.tolist()):
+            share = number / max(1, row.sum())
             colour = ACCENT if x == y else SOFT
             axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=colour, alpha=0.06 + 0.6 * share, lw=0)
-            axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=7.5, color=INK)
+            axes.text(x, y, f"{number:,}", ha="center", va="center", fontsize=7.5, color=INK)
     axes.set_xlim(-0.5, len(counts.columns) - 0.5)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xticks(
