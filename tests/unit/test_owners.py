@@ -18,6 +18,7 @@ WORDS = {"azure", "check", "classification", "github", "judge", "json", "length"
 # Where a name may stand outside its room, and why.
 ALLOWED = {
     "dashboards/pages/launch.py": "models that empty fields show as an example",
+    "eval_logs/inspect_ai.py": "what Inspect calls its overall scores",
     "models/discovery.py": "the kinds of model servers, and of weights in the cache of the hub",
     "models/prices.py": "the names that genai-prices has for providers",
     "rest/wire/documents.py": "Lumigator's names for a metric's values",
