@@ -21,8 +21,7 @@ ENGINES = ("transformers", "vllm")
 
 
 def conversations(n: int) -> list[str]:
-    folder = files("lumigator_nb") / "samples"
-    (sample,) = (each for each in folder.iterdir() if each.name.endswith(".jsonl"))
+    sample = files("lumigator_nb") / "samples" / "dialogues.jsonl"
     return [json.loads(line)["dialogue"] for line in sample.read_text(encoding="utf-8").splitlines()[:n]]
 
 
