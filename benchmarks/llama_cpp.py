@@ -19,16 +19,12 @@ import statistics
 import subprocess
 import sys
 import time
-from importlib.resources import files
 from typing import Any
+
+from engines import conversations
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ENGINES = {"llama.cpp": f"gguf/{NAME}", "transformers": f"hf/{NAME}"}
-
-
-def conversations(n: int) -> list[str]:
-    sample = files("lumigator_nb") / "samples" / "dialogues.jsonl"
-    return [json.loads(line)["dialogue"] for line in sample.read_text(encoding="utf-8").splitlines()[:n]]
 
 
 def measured(name: str, args: argparse.Namespace) -> dict[str, Any]:

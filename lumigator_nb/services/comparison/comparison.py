@@ -322,11 +322,7 @@ class Comparison(Rendered):
             1  answered   at least  passed        0
         """
         for label in filter(None, (candidate, baseline)):
-            if label not in self.models:
-                waiting = next((workflow for workflow in self.data.pending if workflow.label == label), None)
-                if waiting is not None:
-                    raise InvalidInputError(f"{label!r} has no results: it is {waiting.status}", waiting.error)
-                raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
+            self.data.position_of(label)
         if candidate == baseline:
             raise InvalidInputError(f"{candidate!r} is compared with itself", "name another baseline")
         return gates.decide(
@@ -644,9 +640,7 @@ class Comparison(Rendered):
         """
         scored = self._of(score)
         label = model or self.best(score)
-        if label not in self.models:
-            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
-        index = self.models.index(label)
+        index = self.data.position_of(label)
         # Stable, so that examples with equal scores stay in the dataset's order.
         order = np.argsort(scored.values[index] * (-1 if scored.info.higher_is_better is False else 1), kind="stable")
         worst = self.examples().loc[scored.rows[order[:n]]]
@@ -757,9 +751,8 @@ class Comparison(Rendered):
             0
         """
         name, label = self._of(score).info.name, model or self.best(score)
-        if label not in self.models:
-            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, self.models))
-        values = repeating.of_score(self.data.repeats, name)[self.models.index(label)]
+        position = self.data.position_of(label)
+        values = repeating.of_score(self.data.repeats, name)[position]
         texts = self._examples[[column for column in TEXT_COLUMNS if column in self._examples]]
         return repeating.unstable(values, tolerance).head(n).join(texts)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lumigator_nb.errors import InvalidInputError, did_you_mean
 from lumigator_nb.metrics import FloatArray, ScoreInfo
 from lumigator_nb.models import is_baseline
 from lumigator_nb.specs import MetricResult, MetricSpec, Model, Status, Step, Task
@@ -179,3 +180,17 @@ class ComparisonData:
     recipe: str = ""
     has_texts: bool = True
     items: tuple[str, ...] = ()
+
+    def position_of(self, label: str) -> int:
+        """Return the place of a model among `models`.
+
+        Raises:
+            InvalidInputError: no compared model has this label, or it has no results yet.
+        """
+        labels = [model.label for model in self.models]
+        if label in labels:
+            return labels.index(label)
+        waiting = next((model for model in self.pending if model.label == label), None)
+        if waiting is not None:
+            raise InvalidInputError(f"{label!r} has no results: it is {waiting.status}", waiting.error)
+        raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, labels))

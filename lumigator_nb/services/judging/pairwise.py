@@ -208,8 +208,7 @@ def judge(
 def _labels(comparison: Comparison, models: Sequence[str] | None) -> list[str]:
     chosen = list(comparison.models) if models is None else list(dict.fromkeys(models))
     for label in chosen:
-        if label not in comparison.models:
-            raise InvalidInputError(f"no compared model is called {label!r}", did_you_mean(label, comparison.models))
+        comparison.data.position_of(label)
     if len(chosen) < 2:
         raise InvalidInputError(
             "a judge compares two models or more", "launch another model, or score with ws.evaluate"
